@@ -1,0 +1,81 @@
+# make study   install into .venv and run the main job: a table and a figure in out/
+# make test    lint, C++ tests, Python tests
+# The rest: make test-slow, sanitize, tidy, lint, format, clean.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
+SOURCES := python tests
+CPP := $(shell find cpp -name '*.cpp' -o -name '*.hpp')
+
+.PHONY: study install test test-python test-cpp test-slow lint format sanitize tidy clean
+.DELETE_ON_ERROR:
+
+study: install
+	$(BIN)/attsvm study overparam --out out/overparam
+
+install: $(VENV)/.attsvm
+
+$(VENV)/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "attsvm needs Python 3.10 or newer; try make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.attsvm: $(VENV)/.pip $(CORE)
+	@echo "Compiling and installing attsvm into $(VENV): about a minute"
+	$(BIN)/python -m pip install --quiet --editable '.[study]'
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.attsvm pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+test: lint test-cpp test-python
+
+test-python: $(VENV)/.tools
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(VENV)/.tools
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+format: $(VENV)/.tools
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/clang-format -i $(CPP)
+
+# Eigen and the build tools stand in the virtual environment.
+define run_cpp_tests
+	$(BIN)/cmake --preset $(1) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DCMAKE_PREFIX_PATH=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	$(BIN)/cmake --build --preset $(1)
+endef
+
+test-cpp: $(VENV)/.tools
+	$(call run_cpp_tests,release)
+	$(BIN)/ctest --preset release
+
+sanitize: $(VENV)/.tools
+	$(call run_cpp_tests,asan)
+	$(BIN)/ctest --preset asan
+	$(call run_cpp_tests,tsan)
+	$(BIN)/ctest --preset tsan
+
+tidy: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet 'clang-tidy==23.1.4'
+	PATH="$(abspath $(BIN)):$$PATH" $(MAKE) tidy-run
+
+.PHONY: tidy-run
+tidy-run:
+	$(call run_cpp_tests,tidy)
+
+clean:
+	rm -rf build out $(VENV)

@@ -1,0 +1,6 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+void bind_runtime(pybind11::module_& module);
+void bind_descent(pybind11::module_& module);

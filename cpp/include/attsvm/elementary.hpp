@@ -1,0 +1,149 @@
+// Elementary functions of numbers, packs and arrays.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+
+#include "attsvm/pack.hpp"
+
+namespace attsvm {
+
+// e^x in every lane to about one unit in the last place; 0 below the smallest subnormal, NaN stays NaN.
+template <int N>
+ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
+    using Real = Pack<double, N>;
+    using Mask = typename Real::Mask;
+    // Adding and subtracting 3·2^51 rounds to an integer, which also stands in the low bits of the sum.
+    constexpr double rounder = 6755399441055744.0;
+    constexpr double log2_e = 1.4426950408889634;
+    constexpr double ln2_high = 6.93145751953125e-1;  // few bits, so that its product with an exponent is exact
+    constexpr double ln2_low = 1.42860682030941723212e-6;
+    x = select(x < Real(-760.0), Real(-760.0), x);
+    x = select(x > Real(720.0), Real(720.0), x);
+    const Real exponent = (x * Real(log2_e) + Real(rounder)) - Real(rounder);
+    const Real r = (x - exponent * Real(ln2_high)) - exponent * Real(ln2_low);
+
+    // (e^r - 1 - r) / r² on |r| <= ln(2)/2: Chebyshev fit of degree 10, error 1.4e-18.
+    const Real r2 = r * r;
+    const Real r4 = r2 * r2;
+    const Real q01 = Real(0.16666666666666669) * r + Real(0.5);
+    const Real q23 = Real(0.008333333333326136) * r + Real(0.041666666666666664);
+    const Real q45 = Real(1.9841269874820627e-4) * r + Real(1.3888888888883748e-3);
+    const Real q67 = Real(2.7557255400206422e-6) * r + Real(2.4801587325547743e-5);
+    const Real q89 = Real(2.5105217004720745e-8) * r + Real(2.7557273643110300e-7);
+    const Real q0 = q23 * r2 + q01;
+    const Real q4 = q67 * r2 + q45;
+    const Real q8 = Real(2.0914686968086876e-9) * r2 + q89;
+    const Real q = (q8 * r4 + q4) * r4 + q0;
+    const Real power = (q * r2 + r) + Real(1.0);
+
+    // 2^exponent in two factors: one alone could not reach the subnormal numbers.
+    const Real half_bits = exponent * Real(0.5) + Real(rounder);
+    const Real rest_bits = (exponent - (half_bits - Real(rounder))) + Real(rounder);
+    const auto scale = [](Real bits) {
+        const Mask shifted = (std::bit_cast<Mask>(bits.v) + 1023) << 52;
+        return Real(std::bit_cast<typename Real::Lanes>(shifted));
+    };
+    return power * scale(half_bits) * scale(rest_bits);
+}
+
+ATTSVM_INLINE double exp(double x) { return std::exp(x); }
+ATTSVM_INLINE double sqrt(double x) { return std::sqrt(x); }
+template <int N>
+ATTSVM_INLINE Pack<double, N> sqrt(Pack<double, N> x) {
+    for (int k = 0; k < N; ++k) x.v[k] = std::sqrt(x.v[k]);
+    return x;
+}
+template <class Real>
+ATTSVM_INLINE Real log(Real x) {
+    return lanewise(x, [](double y) { return std::log(y); });
+}
+template <class Real>
+ATTSVM_INLINE Real log1p(Real x) {
+    return lanewise(x, [](double y) { return std::log1p(y); });
+}
+template <class Real>
+ATTSVM_INLINE Real expm1(Real x) {
+    return lanewise(x, [](double y) { return std::expm1(y); });
+}
+
+// expm1(s x) / s for 0 <= s <= 1, also where s has underflown to 0.
+template <class Real>
+Real scaled_expm1(Real x, Real s) {
+    const Real small = s * x;
+    const Real direct = expm1(small) / select(s > Real(0.0), s, Real(1.0));
+    return select(s * s * x * x > Real(1e-16), direct, x * (Real(1.0) + small * Real(0.5)));
+}
+
+// log1p(s x) / s for 0 <= s <= 1, also where s has underflown to 0.
+template <class Real>
+Real scaled_log1p(Real x, Real s) {
+    const Real small = s * x;
+    const Real direct = log1p(small) / select(s > Real(0.0), s, Real(1.0));
+    return select(s * s * x * x > Real(1e-16), direct, x * (Real(1.0) - small * Real(0.5)));
+}
+
+// --- arrays
+// ----------------------------------------------------------------------------------------------------------- Each has
+// one text for an array of packs and one for an array of doubles, which lays its SIMD along the array. The order of
+// every sum depends on the length alone.
+
+template <class Real>
+void exp_array(Real* x, Index count) {
+    if constexpr (is_pack<Real>) {
+        for (Index t = 0; t < count; ++t) x[t] = exp(x[t]);
+    } else {
+        constexpr Index width = native_lanes<double>;
+        Index t = 0;
+        for (; t + width <= count; t += width) store(x + t, exp(load(x + t)));
+        if (t < count) {
+            double rest[width] = {};
+            std::copy(x + t, x + count, rest);
+            store(rest, exp(load(rest)));
+            std::copy(rest, rest + (count - t), x + t);
+        }
+    }
+}
+
+// Σ_t f(t)
+template <class Real, class Term>
+ATTSVM_INLINE Real sum(Index count, Term term) {
+    if constexpr (is_pack<Real>) {
+        Real total(0.0);
+        for (Index t = 0; t < count; ++t) total += term(t);
+        return total;
+    } else {
+        constexpr Index strands = 8;
+        double strand[strands] = {};
+        Index t = 0;
+        for (; t + strands <= count; t += strands)
+            for (Index k = 0; k < strands; ++k) strand[k] += term(t + k);
+        for (Index k = 0; t < count; ++t, ++k) strand[k] += term(t);
+        return ((strand[0] + strand[4]) + (strand[2] + strand[6])) +
+               ((strand[1] + strand[5]) + (strand[3] + strand[7]));
+    }
+}
+
+template <class Real>
+ATTSVM_INLINE Real sum_of_squares(const Real* x, Index count) {
+    return sum<Real>(count, [x](Index k) { return x[k] * x[k]; });
+}
+
+// Euclidean norm, right also where squares under- or overflow.
+template <class Real>
+Real norm(const Real* x, Index count) {
+    const Real square = sum_of_squares(x, count);
+    if (!any(square < Real(1e-280)) && !any(square > Real(1e280))) return sqrt(square);
+    Real peak(0.0);
+    for (Index k = 0; k < count; ++k) peak = larger(peak, larger(x[k], -x[k]));
+    const auto usable = (peak > Real(0.0));
+    const Real unit = select(usable, peak, Real(1.0));
+    const Real scaled = sum<Real>(count, [x, unit](Index k) {
+        const Real y = x[k] / unit;
+        return y * y;
+    });
+    return sqrt(select(square >= Real(1e-280), select(Real(1e280) >= square, square, scaled), scaled)) *
+           select(square >= Real(1e-280), select(Real(1e280) >= square, Real(1.0), unit), unit);
+}
+
+}  // namespace attsvm

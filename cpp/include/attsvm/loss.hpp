@@ -1,0 +1,52 @@
+// Losses l(m) of the margin m = y f(X): value, slope l', and the excess l(m) - l(b) over the best margin b >= m.
+#pragma once
+
+#include "attsvm/elementary.hpp"
+
+namespace attsvm {
+
+enum class Loss { logistic, exponential, correlation };
+
+template <class Real>
+Real loss_value(Loss loss, Real m) {
+    switch (loss) {
+        case Loss::exponential:
+            return exp(-m);
+        case Loss::correlation:
+            return -m;
+        case Loss::logistic:
+            break;
+    }
+    const Real size = larger(m, -m);
+    return larger(-m, Real(0.0)) + log1p(exp(-size));
+}
+
+template <class Real>
+Real loss_slope(Loss loss, Real m) {
+    switch (loss) {
+        case Loss::exponential:
+            return -exp(-m);
+        case Loss::correlation:
+            return Real(-1.0);
+        case Loss::logistic:
+            break;
+    }
+    return Real(-1.0) / (Real(1.0) + exp(m));
+}
+
+// [l(b - s x) - l(b)] / s, the excess for a shortfall s x >= 0 of the margin, as a multiple of the scale s <= 1;
+// without cancellation, and also where s has underflown to 0.
+template <class Real>
+Real scaled_excess(Loss loss, Real b, Real x, Real s) {
+    switch (loss) {
+        case Loss::exponential:
+            return exp(-b) * scaled_expm1(x, s);
+        case Loss::correlation:
+            return x;
+        case Loss::logistic:
+            break;
+    }
+    return scaled_log1p(scaled_expm1(x, s) / (Real(1.0) + exp(b)), s);
+}
+
+}  // namespace attsvm

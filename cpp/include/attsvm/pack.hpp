@@ -1,0 +1,161 @@
+// A pack: several numbers, one per lane, that the arithmetic of the core treats as one number.
+//
+// The core is written once, on a number type `Real`. With `Real = double` it runs one problem and lays its SIMD along
+// arrays; with `Real = Pack<double, N>` the same text runs N problems, one per lane.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace attsvm {
+
+using Index = std::ptrdiff_t;
+
+#define ATTSVM_INLINE [[gnu::always_inline]] inline
+
+// The compiler's own vector of N numbers.
+template <class T, int N>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+
+template <class T, int N>
+struct Pack {
+    using Integer = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
+    using Lanes = typename VectorOf<T, N>::type;
+    using Mask = typename VectorOf<Integer, N>::type;
+
+    Lanes v;
+
+    Pack() = default;
+    ATTSVM_INLINE Pack(T value) : v(Lanes{} + value) {}
+    ATTSVM_INLINE explicit Pack(Lanes lanes) : v(lanes) {}
+
+    ATTSVM_INLINE Pack operator-() const { return Pack(-v); }
+    ATTSVM_INLINE Pack& operator+=(Pack b) { return v += b.v, *this; }
+    ATTSVM_INLINE Pack& operator-=(Pack b) { return v -= b.v, *this; }
+    ATTSVM_INLINE Pack& operator*=(Pack b) { return v *= b.v, *this; }
+    ATTSVM_INLINE friend Pack operator+(Pack a, Pack b) { return Pack(a.v + b.v); }
+    ATTSVM_INLINE friend Pack operator-(Pack a, Pack b) { return Pack(a.v - b.v); }
+    ATTSVM_INLINE friend Pack operator*(Pack a, Pack b) { return Pack(a.v * b.v); }
+    ATTSVM_INLINE friend Pack operator/(Pack a, Pack b) { return Pack(a.v / b.v); }
+    ATTSVM_INLINE friend Mask operator<(Pack a, Pack b) { return a.v < b.v; }
+    ATTSVM_INLINE friend Mask operator>(Pack a, Pack b) { return a.v > b.v; }
+    ATTSVM_INLINE friend Mask operator>=(Pack a, Pack b) { return a.v >= b.v; }
+    ATTSVM_INLINE friend Mask operator==(Pack a, Pack b) { return a.v == b.v; }
+    ATTSVM_INLINE friend Mask operator!=(Pack a, Pack b) { return a.v != b.v; }
+};
+
+// What a number type is made of: its scalar, how many lanes it has, and the result of comparing two of it.
+template <class Real>
+struct NumberTraits {
+    using Scalar = Real;
+    using Mask = bool;
+    static constexpr int lanes = 1;
+};
+
+template <class T, int N>
+struct NumberTraits<Pack<T, N>> {
+    using Scalar = T;
+    using Mask = typename Pack<T, N>::Mask;
+    static constexpr int lanes = N;
+};
+
+template <class Real>
+inline constexpr bool is_pack = NumberTraits<Real>::lanes > 1;
+
+// Lanes of a register of the instruction set that this translation unit is compiled for.
+#if defined(__AVX512F__)
+inline constexpr int register_bytes = 64;
+#elif defined(__AVX__)
+inline constexpr int register_bytes = 32;
+#else
+inline constexpr int register_bytes = 16;
+#endif
+template <class T>
+inline constexpr int native_lanes = register_bytes / static_cast<int>(sizeof(T));
+template <class T>
+using NativePack = Pack<T, native_lanes<T>>;
+
+// --- choosing
+// ---------------------------------------------------------------------------------------------------------
+
+ATTSVM_INLINE double select(bool mask, double yes, double no) { return mask ? yes : no; }
+template <class T, int N>
+ATTSVM_INLINE Pack<T, N> select(typename Pack<T, N>::Mask mask, Pack<T, N> yes, Pack<T, N> no) {
+    return Pack<T, N>(mask ? yes.v : no.v);
+}
+
+ATTSVM_INLINE bool any(bool mask) { return mask; }
+template <class Mask>
+    requires(!std::is_same_v<Mask, bool>)
+ATTSVM_INLINE bool any(Mask mask) {
+    bool found = false;
+    for (std::size_t k = 0; k < sizeof(Mask) / sizeof(mask[0]); ++k) found |= mask[k] != 0;
+    return found;
+}
+
+template <class Real>
+ATTSVM_INLINE Real larger(Real a, Real b) {
+    return select(a > b, a, b);
+}
+
+// --- lanes
+// ------------------------------------------------------------------------------------------------------------
+
+ATTSVM_INLINE double lane(double x, int) { return x; }
+template <class T, int N>
+ATTSVM_INLINE T lane(Pack<T, N> x, int k) {
+    return x.v[k];
+}
+ATTSVM_INLINE void set_lane(double& x, int, double value) { x = value; }
+template <class T, int N>
+ATTSVM_INLINE void set_lane(Pack<T, N>& x, int k, T value) {
+    x.v[k] = value;
+}
+
+template <class Real, class Function>
+ATTSVM_INLINE Real lanewise(Real x, Function function) {
+    if constexpr (is_pack<Real>) {
+        for (int k = 0; k < NumberTraits<Real>::lanes; ++k) set_lane(x, k, function(lane(x, k)));
+        return x;
+    } else {
+        return function(x);
+    }
+}
+
+// --- memory
+// -----------------------------------------------------------------------------------------------------------
+
+template <class T>
+ATTSVM_INLINE NativePack<T> load(const T* from) {
+    NativePack<T> x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+// Single precision in memory, double precision in the register.
+ATTSVM_INLINE NativePack<double> load(const float* from) {
+    VectorOf<float, native_lanes<double>>::type x;
+    std::memcpy(&x, from, sizeof x);
+    return NativePack<double>(__builtin_convertvector(x, NativePack<double>::Lanes));
+}
+ATTSVM_INLINE void store(double* to, NativePack<double> x) { std::memcpy(to, &x, sizeof x); }
+
+// The sum of the lanes, always in the same order: halves are added to halves.
+template <class T, int N>
+ATTSVM_INLINE T sum_lanes(Pack<T, N> x) {
+    if constexpr (N == 1) {
+        return x.v[0];
+    } else {
+        Pack<T, N / 2> low, high;
+        std::memcpy(&low, &x, sizeof low);
+        std::memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
+        return sum_lanes(low + high);
+    }
+}
+
+}  // namespace attsvm

@@ -1,0 +1,125 @@
+// A batch gives every problem what it gets alone, whichever engine runs it, and the same bits on any number of threads.
+#include "attsvm/batch.hpp"
+
+#include "check.hpp"
+#include "random_problem.hpp"
+
+using attsvm::Buffer;
+using attsvm::Index;
+using attsvm::Loss;
+
+namespace {
+
+// Memory of a batch of problems, and of what a run of it gives.
+struct OwnedBatch {
+    Index B, n, T, d, e;
+    Buffer<double> X, Z, score, start, outside, reference, reference_outside;
+    Buffer<std::int64_t> length;
+
+    attsvm::Batch<double> view(Index first, Index count) const {
+        return {count,
+                n,
+                T,
+                d,
+                e,
+                1,
+                X.data() + first * n * T * d,
+                Z.data() + first * n * e,
+                score.data() + first * n * T,
+                length.data() + first * n,
+                outside.data() + first,
+                reference.data() + first * e * d,
+                reference_outside.data() + first * 2};
+    }
+};
+
+OwnedBatch random_batch(Index B, Index n, Index T, Index d, Index e) {
+    OwnedBatch batch{B,
+                     n,
+                     T,
+                     d,
+                     e,
+                     Buffer<double>(B * n * T * d),
+                     Buffer<double>(B * n * e),
+                     Buffer<double>(B * n * T),
+                     Buffer<double>(B * e * d),
+                     Buffer<double>(B),
+                     Buffer<double>(B * e * d),
+                     Buffer<double>(B * 2),
+                     Buffer<std::int64_t>(B * n)};
+    for (Index b = 0; b < B; ++b) {
+        const auto one = attsvm_test::random_problem(static_cast<unsigned>(100 + b), n, T, d, e, true);
+        const auto put = [b](const auto& from, auto& to) {
+            std::copy(from.data(), from.data() + from.size(), to.data() + b * from.size());
+        };
+        put(one.X, batch.X);
+        put(one.Z, batch.Z);
+        put(one.score, batch.score);
+        put(one.start, batch.start);
+        put(one.reference, batch.reference);
+        put(one.length, batch.length);
+        // Part of W and of the reference lies outside the spans, along each other but for a little.
+        batch.outside[b] = 0.5;
+        for (Index k = 0; k < e * d; ++k) batch.reference[b * e * d + k] *= 0.8;
+        batch.reference_outside[2 * b] = 0.48;
+        batch.reference_outside[2 * b + 1] = 0.36;
+    }
+    return batch;
+}
+
+struct Results {
+    Buffer<double> V, weight, log_weight, history;
+    Buffer<std::int64_t> selected;
+};
+
+Results run(const OwnedBatch& batch, Index first, Index count, int threads) {
+    const Index size = batch.e * batch.d;
+    const std::vector<std::int64_t> record{0, 7, 150};
+    const auto recorded = static_cast<Index>(record.size());
+    Results out{Buffer<double>(count * size), Buffer<double>(count * batch.n * batch.T),
+                Buffer<double>(count * batch.n * batch.T), Buffer<double>(6 * count * recorded),
+                Buffer<std::int64_t>(count * batch.n)};
+    std::copy(batch.start.data() + first * size, batch.start.data() + (first + count) * size, out.V.data());
+    double* const h = out.history.data();
+    const Index each = count * recorded;
+    attsvm::Progress progress(nullptr, 1.0);
+    attsvm::descend(batch.view(first, count), Loss::logistic, attsvm::StepRule{}, attsvm::Schedule{150, record},
+                    threads, progress,
+                    attsvm::BatchResult{out.V.data(), out.weight.data(), out.log_weight.data(), out.selected.data(), h,
+                                        h + each, h + 2 * each, h + 3 * each, h + 4 * each, h + 5 * each});
+    return out;
+}
+
+void every_problem_runs_as_alone(Index B, Index n, Index T, Index d, Index e) {
+    const OwnedBatch batch = random_batch(B, n, T, d, e);
+    const Results together = run(batch, 0, B, 2);
+    for (Index b = 0; b < B; ++b) {
+        const Results alone = run(batch, b, 1, 1);
+        const double size = attsvm::norm(alone.V.data(), e * d);
+        for (Index k = 0; k < e * d; ++k) CHECK(std::abs(together.V[b * e * d + k] - alone.V[k]) <= 1e-13 * size);
+        for (Index i = 0; i < n; ++i) CHECK(together.selected[b * n + i] == alone.selected[i]);
+        for (Index k = 0; k < n * T; ++k) CHECK(std::abs(together.weight[b * n * T + k] - alone.weight[k]) <= 1e-12);
+        for (Index quantity = 0; quantity < 6; ++quantity)
+            for (Index r = 0; r < 3; ++r) {
+                const double got = together.history[(quantity * B + b) * 3 + r];
+                const double right = alone.history[quantity * 3 + r];
+                CHECK(std::abs(got - right) <= 1e-11 * std::max(1.0, std::abs(right)));
+            }
+    }
+    for (const int threads : {1, 3}) {
+        const Results again = run(batch, 0, B, threads);
+        CHECK(std::equal(again.V.data(), again.V.data() + again.V.size(), together.V.data()));
+        CHECK(std::equal(again.history.data(), again.history.data() + again.history.size(), together.history.data()));
+    }
+}
+
+}  // namespace
+
+int main() {
+    CHECK(attsvm::runs_in_packs(random_batch(19, 6, 8, 10, 10).view(0, 19)));
+    CHECK(!attsvm::runs_in_packs(random_batch(2, 40, 30, 20, 20).view(0, 2)));
+    every_problem_runs_as_alone(19, 6, 8, 10, 10);   // packs, the last one not full
+    every_problem_runs_as_alone(9, 3, 5, 7, 1);      // packs, logits X p
+    every_problem_runs_as_alone(2, 40, 30, 20, 20);  // one problem at a time
+    return attsvm_test::report();
+}

@@ -1,0 +1,74 @@
+// The core's products against Eigen's, in every shape that leaves a rest, and on any number of threads.
+#include <Eigen/Core>
+#include <random>
+
+#include "check.hpp"
+#include "random_problem.hpp"
+
+using attsvm::Buffer;
+using attsvm::Index;
+using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+namespace {
+
+Eigen::Map<const RowMajor> as_matrix(const Buffer<double>& values, Index rows, Index columns) {
+    return {values.data(), rows, columns};
+}
+
+void products_agree_with_eigen() {
+    std::mt19937_64 bits(3);
+    for (const Index rows : {1, 2, 5, 6, 13})
+        for (const Index depth : {1, 3, 40})
+            for (const Index columns : {1, 7, 8, 33, 100}) {
+                Buffer<double> A(rows * depth), B(depth * columns), C(rows * columns), transposed(rows * columns);
+                attsvm_test::fill_normal(A, bits);
+                attsvm_test::fill_normal(B, bits);
+                attsvm::multiply(attsvm::Team(1), rows, depth, columns, attsvm::Strided<double>{A.data(), depth, 1}, {},
+                                 B.data(), C.data());
+                const RowMajor expected = as_matrix(A, rows, depth) * as_matrix(B, depth, columns);
+                CHECK((as_matrix(C, rows, columns) - expected).norm() <= 1e-14 * (1.0 + expected.norm()));
+                // The same memory read as A', depth and rows exchanged.
+                attsvm::multiply(attsvm::Team(3), rows, depth, columns, attsvm::Strided<double>{A.data(), 1, rows}, {},
+                                 B.data(), transposed.data());
+                const RowMajor other = as_matrix(A, depth, rows).transpose() * as_matrix(B, depth, columns);
+                CHECK((as_matrix(transposed, rows, columns) - other).norm() <= 1e-14 * (1.0 + other.norm()));
+            }
+}
+
+void rows_agree_with_eigen() {
+    std::mt19937_64 bits(4);
+    for (const Index rows : {1, 4, 7})
+        for (const Index d : {1, 8, 19, 130}) {
+            Buffer<double> X(rows * d), q(d), c(rows), a(rows), u(d);
+            for (Buffer<double>* part : {&X, &q, &c}) attsvm_test::fill_normal(*part, bits);
+            attsvm::rows_dot(X.data(), rows, d, q.data(), a.data());
+            attsvm::rows_combine(X.data(), rows, d, c.data(), u.data());
+            const Eigen::VectorXd dots = as_matrix(X, rows, d) * as_matrix(q, d, 1);
+            const Eigen::VectorXd mixture = as_matrix(X, rows, d).transpose() * as_matrix(c, rows, 1);
+            CHECK((as_matrix(a, rows, 1) - dots).norm() <= 1e-14 * (1.0 + dots.norm()));
+            CHECK((as_matrix(u, d, 1) - mixture).norm() <= 1e-14 * (1.0 + mixture.norm()));
+        }
+}
+
+void threads_change_no_bit() {
+    std::mt19937_64 bits(5);
+    const Index rows = 50, depth = 37, columns = 213;
+    Buffer<double> A(rows * depth), B(depth * columns), one(rows * columns), many(rows * columns);
+    attsvm_test::fill_normal(A, bits);
+    attsvm_test::fill_normal(B, bits);
+    for (const int threads : {2, 3, 7}) {
+        for (Buffer<double>* C : {&one, &many})
+            attsvm::multiply(attsvm::Team(C == &one ? 1 : threads), rows, depth, columns,
+                             attsvm::Strided<double>{A.data(), depth, 1}, {}, B.data(), C->data());
+        CHECK(std::equal(one.data(), one.data() + one.size(), many.data()));
+    }
+}
+
+}  // namespace
+
+int main() {
+    products_agree_with_eigen();
+    rows_agree_with_eigen();
+    threads_change_no_bit();
+    return attsvm_test::report();
+}

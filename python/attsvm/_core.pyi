@@ -1,0 +1,60 @@
+from collections.abc import Callable
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+isa: str
+openmp: bool
+
+class DescentResult(TypedDict):
+    V: NDArray[np.float64]
+    attention: NDArray[np.float64]
+    log_attention: NDArray[np.float64]
+    selected: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    loss_gap: NDArray[np.float64]
+    norm: NDArray[np.float64]
+    log_grad_norm: NDArray[np.float64]
+    max_attention: NDArray[np.float64]
+    cosine_gap: NDArray[np.float64]
+
+def default_threads() -> int: ...
+def release_threads() -> None: ...
+def descend(
+    *,
+    tokens: NDArray[np.float64] | NDArray[np.float32],
+    queries: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    lengths: NDArray[np.int64],
+    start: NDArray[np.float64],
+    outside: NDArray[np.float64],
+    references: NDArray[np.float64],
+    references_outside: NDArray[np.float64],
+    loss: str,
+    rule: str,
+    rate: float,
+    polyak_factor: float,
+    steps: int,
+    record: NDArray[np.int64],
+    threads: int,
+    report: Callable[[float], object] | None,
+) -> DescentResult: ...
+def loss_and_gradient(
+    *,
+    tokens: NDArray[np.float64] | NDArray[np.float32],
+    queries: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    lengths: NDArray[np.int64],
+    V: NDArray[np.float64],
+    loss: str,
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def token_scores(
+    *,
+    tokens: NDArray[np.float64] | NDArray[np.float32],
+    labels: NDArray[np.float64],
+    value: NDArray[np.float64],
+    lengths: NDArray[np.int64],
+    threads: int,
+) -> NDArray[np.float64]: ...

@@ -1,0 +1,525 @@
+"""The command line: ``attsvm study | train | svm | info``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from attsvm import plots
+from attsvm.data import AttentionData, load
+from attsvm.data.whole_file import whole_file
+from attsvm.descent import Run, train
+from attsvm.studies import overparam
+from attsvm.studies.environment import DEPENDENCIES, environment, version
+from attsvm.studies.overparam import Overparam
+from attsvm.studies.runner import run
+from attsvm.studies.store import Store
+from attsvm.studies.table import Table
+from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
+from attsvm.theory import classify, cosine, optimal_tokens
+
+__all__ = ["main"]
+
+_EXTRAS = {"scikit-learn": "digits", "matplotlib": "plot"}
+_FAILURES = (SolverError, FloatingPointError)
+"""Right input, but no answer: not certified, or an overflow."""
+_OUTCOMES = {
+    "global": "global: every selected token has the largest score",
+    "local": "local: the selected tokens outscore their SVM-neighbours",
+    "neither": "neither: a selected token does not outscore its SVM-neighbours",
+}
+_RUN_SETTINGS = ("parameter", "rule", "lr", "steps", "loss")
+_SOLUTION = (
+    *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
+    *("certificate", "gap", "kkt", "solver"),
+)
+"""What is written of an SVMSolution, where it is there."""
+_QUICK_CONSTRAINTS = 1000
+"""Constraints n(T-1) up to which an SVM is solved in about a second, unasked."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after ``attsvm``; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done; 1 no answer, for it could not be certified or overflowed; 2 wrong usage
+        or input; 130 stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    try:
+        arguments.command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("attsvm: stopped", file=sys.stderr)
+        if arguments.resumable:
+            again = shlex.join(["attsvm", *(word for word in words if word != "--overwrite")])
+            print(f"Finished cells are kept. To go on: {again}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, OSError, ImportError, *_FAILURES) as error:
+        if arguments.traceback:
+            raise
+        print(f"attsvm: error: {_one_line(error)}", file=sys.stderr)
+        return 1 if isinstance(error, _FAILURES) else 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser whose errors are one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"attsvm: error: {message} (see '{self.prog} --help')\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="attsvm",
+        description="Attention trained by gradient descent, and the support vector machine it "
+        "converges to.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"attsvm {metadata.version('attsvm')}"
+    )
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the program an error arose"
+    )
+    parser.set_defaults(resumable=False)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_study(commands)
+    _add_train(commands)
+    _add_svm(commands)
+    info = commands.add_parser(
+        "info", help="versions, instruction set, threads", description="Say what runs here."
+    )
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_study(commands: Any) -> None:
+    study = commands.add_parser(
+        "study",
+        help="ask a question of many problems",
+        description="Ask a question of many problems, keep every answer, and draw a figure.",
+    )
+    studies = study.add_subparsers(title="studies", required=True, metavar="STUDY")
+    parser = studies.add_parser(
+        "overparam",
+        help="which tokens attention selects as the dimension d grows",
+        description="Train attention on many problems of each size, solve the support vector "
+        "machines of the selected and of the optimal tokens, and tell how often training went to "
+        "the global optimum, to a local one, or elsewhere. Run again, it goes on where it stopped.",
+    )
+    grid = parser.add_argument_group("problems")
+    grid.add_argument(
+        "--n",
+        type=_sizes,
+        metavar="LIST",
+        default=Overparam.n,
+        help="numbers of inputs, such as 5,10 (default: 5)",
+    )
+    grid.add_argument(
+        "--T",
+        type=_sizes,
+        metavar="LIST",
+        help="numbers of tokens of an input (default: 5; digits: 9, others are 4 and 25)",
+    )
+    grid.add_argument(
+        "--d",
+        type=_sizes,
+        metavar="LIST",
+        default=Overparam.d,
+        help=f"dimensions (default: {','.join(map(str, Overparam.d))})",
+    )
+    grid.add_argument(
+        "--problems",
+        type=int,
+        default=Overparam.problems,
+        help="problems of each size (default: %(default)s)",
+    )
+    grid.add_argument(
+        "--data",
+        choices=("sphere", "digits"),
+        default=Overparam.data,
+        help="random tokens on the unit sphere, or patches of handwritten digits "
+        "(default: %(default)s)",
+    )
+    grid.add_argument(
+        "--classes",
+        type=_sizes,
+        metavar="A,B",
+        default=Overparam.classes,
+        help="the two digits (default: 3,8)",
+    )
+    grid.add_argument(
+        "--attention",
+        choices=("cross", "self"),
+        default=Overparam.attention,
+        help="queries of random data: drawn, or the first tokens (default: %(default)s)",
+    )
+    grid.add_argument(
+        "--seed", type=int, default=Overparam.seed, help="seed of all draws (default: %(default)s)"
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--parameter",
+        choices=("W", "p"),
+        default=Overparam.parameter,
+        help="what is trained: logits X W z or X p (default: %(default)s)",
+    )
+    training.add_argument(
+        "--steps", type=int, default=Overparam.steps, help="steps (default: %(default)s)"
+    )
+    training.add_argument(
+        "--lr", type=float, default=Overparam.lr, help="length of a step (default: %(default)s)"
+    )
+    output = parser.add_argument_group("running")
+    output.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="directory of the results (default: out/overparam, or out/overparam-digits)",
+    )
+    output.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove the study that is in the directory and start afresh",
+    )
+    _add_running(output)
+    parser.set_defaults(command=_study_overparam, resumable=True)
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train attention on one problem",
+        description="Train attention on the problem in an .npz file (arrays tokens and labels; "
+        "queries, value, lengths), and write what came out.",
+    )
+    _add_problem(parser)
+    parser.add_argument(
+        "--parameter",
+        choices=("W", "p"),
+        default="W",
+        help="logits X W z or X p (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rule",
+        choices=("gd", "ngd", "polyak"),
+        default="ngd",
+        help="gradient descent, normalised, or with Polyak's step (default: %(default)s)",
+    )
+    parser.add_argument("--lr", type=float, default=0.1, help="step size (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="steps (default: %(default)s)")
+    parser.add_argument(
+        "--loss",
+        choices=("logistic", "exponential", "correlation"),
+        default="logistic",
+        help="(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--record-every", type=int, metavar="K", help="record the run every K steps"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-run.npz beside FILE)"
+    )
+    _add_running(parser)
+    parser.set_defaults(command=_train)
+
+
+def _add_svm(commands: Any) -> None:
+    parser = commands.add_parser(
+        "svm",
+        help="solve the support vector machine of one problem",
+        description="Solve the support vector machine that separates selected tokens from the "
+        "others, for the problem in an .npz file, and write the certified solution.",
+    )
+    _add_problem(parser)
+    parser.add_argument(
+        "--selected",
+        type=_selected,
+        metavar="LIST",
+        default="optimal",
+        help="a token of every input, counted from 0, such as 1,0,2; or 'optimal', the ones of the "
+        "largest score (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--problem",
+        choices=("att", "prompt", "label"),
+        default="att",
+        help="separate tokens by W, tokens by p, or labels by v (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-svm.npz beside FILE)"
+    )
+    parser.set_defaults(command=_svm)
+
+
+def _add_problem(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
+    parser.add_argument(
+        "--index", type=int, metavar="B", help="which problem, if the file holds a batch"
+    )
+
+
+def _add_running(parser: Any) -> None:
+    parser.add_argument("--threads", type=int, help="threads (default: all that are allowed)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected integers separated by commas, got {text!r}"
+        ) from None
+
+
+def _selected(text: str) -> str | tuple[int, ...]:
+    return text if text == "optimal" else _sizes(text)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _study_overparam(arguments: argparse.Namespace) -> None:
+    study = Overparam(
+        n=arguments.n,
+        T=arguments.T or overparam.DEFAULT_T[arguments.data],
+        d=arguments.d,
+        problems=arguments.problems,
+        steps=arguments.steps,
+        lr=arguments.lr,
+        seed=arguments.seed,
+        parameter=arguments.parameter,
+        data=arguments.data,
+        attention=arguments.attention,
+        classes=arguments.classes,
+    )
+    out = arguments.out or Path("out") / (
+        "overparam" if study.data == "sphere" else f"overparam-{study.data}"
+    )
+    made_with = environment()
+    store = Store(
+        out,
+        {**study.settings, "attsvm": version("attsvm"), "isa": made_with["isa"]},
+        {"grid": {"n": study.n, "T": study.T, "d": study.d}, "made_with": made_with},
+        overwrite=arguments.overwrite,
+    )
+    run(
+        study,
+        store,
+        num_threads=arguments.threads,
+        progress=False if arguments.quiet else None,
+    )
+    table = overparam.tabulate(study, store)
+    written = [store.write_table(table.csv())]
+    print(_report(study, table, overparam.expectations(study, store)))
+    try:
+        figure = plots.overparam(table, overparam.describe(study))
+        written.append(store.write_figure(plots.png(figure)))
+    except ImportError as error:
+        print(f"attsvm: {store.FIGURE} is not drawn: {error}", file=sys.stderr)
+    print(f"Written: {', '.join(map(str, written))}; every run in {store.runs}")
+
+
+def _report(study: Overparam, table: Table, expectations: list[str]) -> str:
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = min(terminal or 100, 100)
+    name_width = max(len(measure.heading) for measure in table.measures) + 3
+    meanings = [
+        textwrap.fill(
+            measure.meaning,
+            width,
+            initial_indent=measure.heading.ljust(name_width),
+            subsequent_indent=" " * name_width,
+        )
+        for measure in table.measures
+    ]
+    intervals = (
+        "In brackets 95 % intervals, rounded outwards: Wilson's for percentages, Student's t for "
+        "the mean, cut at 1."
+    )
+    return "\n".join(
+        [
+            "Over-parameterisation: which tokens attention selects as the dimension d grows",
+            textwrap.fill(overparam.describe(study), width),
+            "",
+            table.text(terminal),
+            *meanings,
+            textwrap.fill(intervals, width),
+            "",
+            *(textwrap.fill(sentence, width) for sentence in expectations),
+        ]
+    )
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    data = _problem(arguments)
+    out = _output(arguments, "run")
+    result = train(
+        data,
+        parameter=arguments.parameter,
+        rule=arguments.rule,
+        lr=arguments.lr,
+        steps=arguments.steps,
+        loss=arguments.loss,
+        record_every=arguments.record_every,
+        num_threads=arguments.threads,
+        progress=not arguments.quiet,
+    )
+    _write_arrays(
+        out,
+        {
+            **{name: getattr(result, name) for name in _RUN_SETTINGS},
+            result.parameter: result.direction,
+            "attention": result.attention,
+            "log_attention": result.log_attention,
+            "selected": result.selected,
+            **{f"history_{key}": array for key, array in result.history.items()},
+        },
+    )
+    facts = {
+        "problem": f"n={data.n} T={data.T} d={data.d}",
+        "training": f"{result.parameter} from zero, {result.steps} steps of {result.rule}, "
+        f"lr {result.lr:g}, {result.loss} loss",
+        "selected tokens": _tokens(result.selected),
+        "optimal tokens": _tokens(optimal_tokens(data)),
+        "loss gap": f"{result.history['loss_gap'][-1]:.3e}",
+        f"norm of {result.parameter}": f"{result.history['norm'][-1]:.6g}",
+        **_comparison(data, result),
+        "written": str(out),
+    }
+    _print_facts(facts)
+
+
+def _comparison(data: AttentionData, result: Run) -> dict[str, str]:
+    """The trained parameter beside the SVM of the tokens it selected."""
+    constraints = (data.lengths - 1).sum()
+    if constraints > _QUICK_CONSTRAINTS:
+        return {"SVM": f"not solved, as it has {constraints} constraints (attsvm svm solves it)"}
+    solve = att_svm if result.parameter == "W" else prompt_svm
+    solution = solve(data, result.selected)
+    direction = solution.W if result.parameter == "W" else solution.p
+    facts = {}
+    if direction is None:
+        facts["SVM"] = "infeasible for the selected tokens"
+    elif direction.any() and result.direction.any():
+        facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
+    facts["outcome"] = _OUTCOMES[str(classify(data, result, solution=solution))]
+    return facts
+
+
+def _svm(arguments: argparse.Namespace) -> None:
+    data = _problem(arguments)
+    out = _output(arguments, "svm")
+    solve = {"att": att_svm, "prompt": prompt_svm, "label": label_svm}[arguments.problem]
+    if arguments.selected == "optimal":
+        selected = optimal_tokens(data)
+    else:
+        selected = np.array(arguments.selected)
+    solution = solve(data, selected)
+    members = {name: getattr(solution, name) for name in _SOLUTION}
+    _write_arrays(
+        out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}}
+    )
+    facts = {
+        "problem": f"n={data.n} T={data.T} d={data.d}",
+        "selected tokens": _tokens(selected),
+        "status": solution.status,
+    }
+    if solution.support is None:
+        facts["residual of the proof"] = f"{solution.kkt:.1e}"
+    else:
+        facts |= {
+            "norm": f"{solution.norm:.9g}",
+            "active constraints": f"{solution.support.sum()} of {_constraints(data, solution)}",
+            "duality gap": f"{solution.gap:.1e} (relative)",
+            "KKT residual": f"{solution.kkt:.1e}",
+        }
+    _print_facts({**facts, "solver": solution.solver, "written": str(out)})
+
+
+def _constraints(data: AttentionData, solution: SVMSolution) -> int:
+    return data.n if solution.variable == "v" else int((data.lengths - 1).sum())
+
+
+def _write_arrays(out: Path, arrays: dict[str, Any]) -> None:
+    with whole_file(out) as file:
+        np.savez(file, **arrays)
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    here = environment()
+    threads = "OpenMP" if here["openmp"] else "built without OpenMP"
+    facts = {
+        "attsvm": version("attsvm"),
+        "instruction set": f"{here['isa']} (available: {', '.join(here['isa_available'])})",
+        "threads": f"{here['threads']} ({threads})",
+        "platform": here["platform"],
+        "python": here["python"],
+    }
+    for name in DEPENDENCIES:
+        extra = f" (comes with attsvm[{_EXTRAS[name]}])" if name in _EXTRAS else ""
+        facts[name] = here[name] or f"not installed{extra}"
+    _print_facts(facts)
+
+
+def _problem(arguments: argparse.Namespace) -> AttentionData:
+    data = load(arguments.file)
+    if data.batch is None:
+        if arguments.index is not None:
+            raise ValueError(f"--index: {arguments.file} holds a single problem")
+        return data
+    if arguments.index is None or not 0 <= arguments.index < data.batch:
+        raise ValueError(
+            f"--index: {arguments.file} holds a batch of problems, expected one of "
+            f"0..{data.batch - 1}, got {arguments.index}"
+        )
+    return data.problem(arguments.index)
+
+
+def _output(arguments: argparse.Namespace, kind: str) -> Path:
+    file: Path = arguments.file
+    out: Path = arguments.out or file.with_name(f"{file.stem}-{kind}.npz")
+    if out.exists() and out.samefile(file):
+        raise ValueError(f"--out: {out} is the problem itself")
+    return out
+
+
+def _tokens(selected: Any) -> str:
+    shown = " ".join(map(str, selected[:20]))
+    return shown if len(selected) <= 20 else f"{shown} ... ({len(selected)} in all)"
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:<{width}}   {fact}")

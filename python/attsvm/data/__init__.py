@@ -1,0 +1,6 @@
+"""What a problem is: its arrays, the checks on what comes in, and the files it is kept in."""
+
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.files import load, save
+
+__all__ = ["AttentionData", "load", "save"]

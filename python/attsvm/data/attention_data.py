@@ -1,0 +1,220 @@
+"""One attention classification problem, or a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    FloatArray,
+    IndexArray,
+    as_float_array,
+    as_index_array,
+    as_int,
+    first_index,
+    position_text,
+    read_only,
+    require_shape,
+)
+
+__all__ = ["AttentionData", "as_data"]
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class AttentionData:
+    """Sequences of tokens with labels, queries and a value head: what attention is trained on.
+
+    Input i is a sequence X_i of T tokens x_it in R^d with a label Y_i, and a query z_i. Attention
+    with a linear head predicts from f(X_i, z_i) = v' X_i' softmax(X_i W z_i) (or softmax(X_i p)).
+    Every array may carry one leading axis of length B: B independent problems of one shape.
+
+    Parameters
+    ----------
+    tokens : array_like, shape (n, T, d) or (B, n, T, d)
+        Key tokens x_it. float64 or float32 (integers become float64); this type is the type of the
+        whole problem, and the other arrays are cast to it.
+    labels : array_like, shape ([B,] n)
+        Y_i, each -1 or +1.
+    queries : array_like, shape ([B,] n, d), optional
+        z_i. Needed where attention is parametrised by W. For self-attention these are the first
+        tokens, ``tokens[..., 0, :]``.
+    value : array_like, shape ([B,] d), optional
+        The linear head v. One (d,) head given with a batch serves all of its problems.
+    lengths : array_like of int, shape ([B,] n), optional
+        Number of valid tokens of each sequence, 1 to T; all T when not given. The tokens after them
+        are padding: never used, but finite like the others.
+
+    Attributes
+    ----------
+    tokens, labels, queries, value : ndarray
+        C-contiguous, read-only. Arrays which came C-contiguous and of the right type are views of
+        the caller's memory, so a change made there is seen here.
+    lengths : ndarray of int64, shape ([B,] n)
+    n, T, d : int
+        Number of sequences, tokens of each, dimension.
+    batch : int or None
+        B, or None for a single problem without a batch axis.
+    dtype : numpy.dtype
+        float64 or float32.
+    valid : ndarray of bool, shape ([B,] n, T)
+        False at padding.
+
+    Raises
+    ------
+    TypeError
+        An argument cannot be read as an array of numbers: complex, bool, text, objects, float16.
+    ValueError
+        A shape that does not fit, an empty axis, NaN or inf, a label other than -1 and +1, a length
+        outside 1..T, or an array that would need a copy of more than 2**31 - 1 numbers.
+
+    References
+    ----------
+    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
+    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
+
+    Examples
+    --------
+    >>> AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 1.0]], value=[1.0, 0.0])
+    AttentionData(n=1, T=2, d=2, dtype=float64, with queries and value)
+    """
+
+    tokens: FloatArray
+    labels: FloatArray
+    queries: FloatArray | None
+    value: FloatArray | None
+    lengths: IndexArray
+
+    def __init__(
+        self,
+        tokens: ArrayLike,
+        labels: ArrayLike,
+        *,
+        queries: ArrayLike | None = None,
+        value: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> None:
+        x = as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
+        *lead, n, T, d = x.shape
+        B = "B, " if lead else ""
+
+        def fitting(name: str, array: ArrayLike, text: str, shape: tuple[int, ...]) -> FloatArray:
+            result = as_float_array(name, array, text, ndim=len(shape), dtype=x.dtype)
+            require_shape(name, result, text, shape)
+            return result
+
+        per_input = f"({B}n)" if lead else "(n,)"
+        y = fitting("labels", labels, per_input, (*lead, n))
+        wrong = np.abs(y) != 1
+        if wrong.any():
+            where = first_index(wrong)
+            raise ValueError(
+                f"labels: expected -1 or +1, got {y[where]:g} at {position_text(where)}"
+            )
+        z = None if queries is None else fitting("queries", queries, f"({B}n, d)", (*lead, n, d))
+        v = None
+        if value is not None:
+            text = "(d,) or (B, d)" if lead else "(d,)"
+            v = as_float_array("value", value, text, ndim=(1, 2) if lead else 1, dtype=x.dtype)
+            if v.ndim == 1:
+                require_shape("value", v, "(d,)", (d,))
+                v = read_only(np.ascontiguousarray(np.broadcast_to(v, (*lead, d))))
+            else:
+                require_shape("value", v, "(B, d)", (*lead, d))
+        if lengths is None:
+            counts = read_only(np.full((*lead, n), T, dtype=np.int64))
+        else:
+            counts = as_index_array("lengths", lengths, per_input, ndim=y.ndim)
+            require_shape("lengths", counts, per_input, (*lead, n))
+            wrong = (counts < 1) | (counts > T)
+            if wrong.any():
+                where = first_index(wrong)
+                raise ValueError(
+                    f"lengths: expected 1..{T} (T), got {counts[where]} at {position_text(where)}"
+                )
+        self.__setstate__({"tokens": x, "labels": y, "queries": z, "value": v, "lengths": counts})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set the fields, read-only: unpickled arrays come writeable."""
+        for name, array in state.items():
+            object.__setattr__(self, name, None if array is None else read_only(array))
+
+    def __repr__(self) -> str:
+        sizes = {"n": self.n, "T": self.T, "d": self.d, "dtype": self.dtype}
+        if self.batch is not None:
+            sizes = {"batch": self.batch, **sizes}
+        parts = [f"{name}={size}" for name, size in sizes.items()]
+        if int(self.lengths.min()) < self.T:
+            parts.append(f"lengths {self.lengths.min()}..{self.lengths.max()}")
+        heads = [name for name in ("queries", "value") if getattr(self, name) is not None]
+        if heads:
+            parts.append("with " + " and ".join(heads))
+        return f"AttentionData({', '.join(parts)})"
+
+    @property
+    def n(self) -> int:
+        """Number of sequences of one problem."""
+        return int(self.tokens.shape[-3])
+
+    @property
+    def T(self) -> int:
+        """Number of tokens of a sequence, padding included."""
+        return int(self.tokens.shape[-2])
+
+    @property
+    def d(self) -> int:
+        """Dimension of a token."""
+        return int(self.tokens.shape[-1])
+
+    @property
+    def batch(self) -> int | None:
+        """Number of problems B, or None for one problem without a batch axis."""
+        return self.tokens.shape[0] if self.tokens.ndim == 4 else None
+
+    @property
+    def dtype(self) -> np.dtype[np.float64] | np.dtype[np.float32]:
+        """float64 or float32, of every array but `lengths`."""
+        return self.tokens.dtype
+
+    @property
+    def valid(self) -> BoolArray:
+        """([B,] n, T) bool: which tokens are not padding."""
+        return np.arange(self.T) < self.lengths[..., np.newaxis]
+
+    def problem(self, b: int) -> AttentionData:
+        """Problem `b` of the batch, as views; negative `b` counts from the end.
+
+        Raises
+        ------
+        TypeError
+            `b` is not an integer.
+        IndexError
+            There is no batch axis, or `b` is outside it.
+        """
+        if self.batch is None:
+            raise IndexError("b: expected data with a batch axis, got one problem")
+        if not -self.batch <= as_int("b", b) < self.batch:
+            raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        one = object.__new__(AttentionData)
+        one.__setstate__({k: None if a is None else a[b] for k, a in state.items()})
+        return one
+
+    def problems(self) -> Iterator[AttentionData]:
+        """Each problem of the batch in turn; the data itself when it has no batch axis."""
+        if self.batch is None:
+            yield self
+        else:
+            for b in range(self.batch):
+                yield self.problem(b)
+
+
+def as_data(data: object) -> AttentionData:
+    """`data` if it is an `AttentionData`, else `TypeError`."""
+    if not isinstance(data, AttentionData):
+        raise TypeError(f"data: expected AttentionData, got {type(data).__name__}")
+    return data

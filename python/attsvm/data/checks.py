@@ -1,0 +1,372 @@
+"""Checks on what a caller passes in, shared by every room.
+
+Each check takes the name of the argument and its value, and gives the value back in the form the
+package works with. Otherwise it raises an error that says ``name: expected this, got that``:
+`TypeError` for the wrong kind of thing, `ValueError` for the right kind with a wrong shape or
+value.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from attsvm.data.attention_data import AttentionData
+
+__all__ = [
+    "ArrayLike",
+    "BoolArray",
+    "FloatArray",
+    "IndexArray",
+    "as_bool_array",
+    "as_choice",
+    "as_float",
+    "as_float_array",
+    "as_float_dtype",
+    "as_generator",
+    "as_index_array",
+    "as_int",
+    "as_nonnegative_int",
+    "as_positive_float",
+    "as_positive_int",
+    "as_selected",
+    "first_index",
+    "position_text",
+    "read_only",
+    "require_finite",
+    "require_shape",
+]
+
+
+class _SupportsDLPack(Protocol):
+    def __dlpack__(self, *, stream: Any = None) -> Any: ...
+
+
+ArrayLike: TypeAlias = "npt.ArrayLike | _SupportsDLPack"
+"""Whatever NumPy can read: arrays, nested lists, objects with ``__array__`` or ``__dlpack__``."""
+
+FloatArray: TypeAlias = "npt.NDArray[np.floating[Any]]"
+"""float64 or float32."""
+
+IndexArray: TypeAlias = "npt.NDArray[np.int64]"
+BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
+
+_Choice = TypeVar("_Choice", bound=str)
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_LARGEST_COPY = 2**31 - 1
+_FINITE_CHUNK = 2**16
+
+
+@overload
+def as_float_array(
+    name: str,
+    value: ArrayLike,
+    shape_text: str,
+    *,
+    ndim: int | Collection[int],
+    dtype: type[np.float64],
+) -> npt.NDArray[np.float64]: ...
+@overload
+def as_float_array(
+    name: str,
+    value: ArrayLike,
+    shape_text: str,
+    *,
+    ndim: int | Collection[int],
+    dtype: npt.DTypeLike | None = None,
+) -> FloatArray: ...
+def as_float_array(
+    name: str,
+    value: ArrayLike,
+    shape_text: str,
+    *,
+    ndim: int | Collection[int],
+    dtype: npt.DTypeLike | None = None,
+) -> FloatArray:
+    """Finite, C-contiguous float64 or float32 array, copied only where it has to be.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error.
+    value : array_like
+        Numbers: float64, float32 or integers (which become float64).
+    shape_text : str
+        The shape in letters, for the error: ``"(n, T, d)"``.
+    ndim : int or collection of int
+        Allowed numbers of axes.
+    dtype : numpy.float64 or numpy.float32, optional
+        Cast to this type; by default the type of `value` is kept.
+
+    Returns
+    -------
+    ndarray
+        Read-only. It shares the memory of `value` when that is already C-contiguous, aligned and of
+        the type asked for.
+
+    Raises
+    ------
+    TypeError
+        `value` cannot be read as an array, is a masked array, or holds anything but float64,
+        float32 or integers.
+    ValueError
+        Wrong number of axes, an empty axis, a value that is not finite, or a copy of more than
+        2**31 - 1 numbers would be needed.
+    """
+    array = _read_array(name, value)
+    if array.dtype.kind in "iu":
+        own_type = np.dtype(np.float64)
+    elif array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        own_type = array.dtype.newbyteorder("=")
+    else:
+        raise TypeError(
+            f"{name}: expected float64, float32 or integers, got an array of dtype {array.dtype}"
+        )
+    _require_axes(name, array, shape_text, ndim)
+    wanted = own_type if dtype is None else np.dtype(dtype)
+    array = _contiguous(name, array, wanted)
+    require_finite(name, array)
+    return read_only(array)
+
+
+def as_index_array(
+    name: str, value: ArrayLike, shape_text: str, *, ndim: int | Collection[int]
+) -> IndexArray:
+    """C-contiguous, read-only int64 array of integers; floats are refused even when they are whole.
+
+    Parameters are those of `as_float_array`.
+
+    Raises
+    ------
+    TypeError
+        `value` cannot be read as an array or does not hold integers.
+    ValueError
+        Wrong number of axes, an empty axis, or integers beyond 64 bits.
+    """
+    array = _read_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got an array of dtype {array.dtype}")
+    _require_axes(name, array, shape_text, ndim)
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected integers below 2**63, got {array.max()}")
+    return read_only(_contiguous(name, array, np.dtype(np.int64)))
+
+
+def as_bool_array(
+    name: str, value: ArrayLike, shape_text: str, *, ndim: int | Collection[int]
+) -> BoolArray:
+    """C-contiguous, read-only array of bool; numbers are refused.
+
+    Parameters are those of `as_float_array`.
+
+    Raises
+    ------
+    TypeError
+        `value` cannot be read as an array or does not hold bool.
+    ValueError
+        Wrong number of axes or an empty axis.
+    """
+    array = _read_array(name, value)
+    if array.dtype.kind != "b":
+        raise TypeError(f"{name}: expected bool, got an array of dtype {array.dtype}")
+    _require_axes(name, array, shape_text, ndim)
+    return read_only(_contiguous(name, array, np.dtype(np.bool_)))
+
+
+def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
+    """Selected token of every input of `data`: int64, shape ([B,] n), within the valid tokens.
+
+    Raises
+    ------
+    TypeError
+        `value` does not hold integers.
+    ValueError
+        Wrong shape, or an index outside ``0 <= selected < lengths``.
+    """
+    expected = data.labels.shape
+    text = "(n,)" if data.batch is None else "(B, n)"
+    selected = as_index_array(name, value, text, ndim=len(expected))
+    require_shape(name, selected, text, expected)
+    wrong = (selected < 0) | (selected >= data.lengths)
+    if wrong.any():
+        where = first_index(wrong)
+        raise ValueError(
+            f"{name}: expected token indices in 0..{data.lengths[where] - 1}, "
+            f"got {selected[where]} at {position_text(where)}"
+        )
+    return selected
+
+
+def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice:
+    """`value` if it is one of `choices`, else an error that lists them."""
+    listed = ", ".join(repr(choice) for choice in choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {listed}, got {value!r}")
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise ValueError(f"{name}: expected one of {listed}, got {value!r}")
+
+
+def as_int(name: str, value: int) -> int:
+    """`value` as an int; floats and bools are refused."""
+    return _as_int(name, value, None, "an integer")
+
+
+def as_nonnegative_int(name: str, value: int) -> int:
+    """`value` as an int that is 0 or more; floats and bools are refused."""
+    return _as_int(name, value, 0, "a non-negative integer")
+
+
+def as_positive_int(name: str, value: int) -> int:
+    """`value` as an int that is 1 or more; floats and bools are refused."""
+    return _as_int(name, value, 1, "a positive integer")
+
+
+def as_float(name: str, value: float) -> float:
+    """`value` as a finite float; strings and bools are refused."""
+    return _as_real(name, value, "a finite number")
+
+
+def as_positive_float(name: str, value: float) -> float:
+    """`value` as a finite float above 0; strings and bools are refused."""
+    number = _as_real(name, value, "a positive number")
+    if number <= 0:
+        raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    return number
+
+
+def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """`value` as the NumPy dtype float64 or float32, in the byte order of the machine."""
+    wanted = f"{name}: expected float64 or float32, got {value!r}"
+    if value is None:
+        raise TypeError(wanted)
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(wanted) from error
+    if dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise TypeError(wanted)
+    return dtype
+
+
+def as_generator(name: str, value: int | np.random.Generator | None) -> np.random.Generator:
+    """Random generator from None (fresh entropy), a non-negative int seed, or a generator."""
+    if isinstance(value, np.random.Generator):
+        return value
+    if value is None:
+        return np.random.default_rng()
+    wanted = "None, a non-negative integer or a numpy.random.Generator"
+    return np.random.default_rng(_as_int(name, value, 0, wanted))
+
+
+def require_shape(
+    name: str, array: npt.NDArray[Any], shape_text: str, expected: tuple[int, ...]
+) -> None:
+    """Raise `ValueError` unless `array` has the shape `expected`, in letters `shape_text`."""
+    if array.shape != expected:
+        raise ValueError(f"{name}: expected shape {shape_text} = {expected}, got {array.shape}")
+
+
+def require_finite(name: str, array: npt.NDArray[Any]) -> None:
+    """Raise `ValueError` at the first NaN or inf of a C-contiguous array.
+
+    The array is read in pieces, so nothing of its size is allocated.
+    """
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _FINITE_CHUNK):
+        finite = np.isfinite(flat[start : start + _FINITE_CHUNK])
+        if not finite.all():
+            index = start + int(finite.argmin())
+            where = tuple(int(i) for i in np.unravel_index(index, array.shape))
+            raise ValueError(
+                f"{name}: expected finite numbers, got {flat[index]} at {position_text(where)}"
+            )
+
+
+def read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    """View of `array` that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def first_index(mask: BoolArray) -> tuple[int, ...]:
+    """Index of the first True of `mask`, which has one."""
+    return tuple(int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
+
+
+def position_text(index: tuple[int, ...]) -> str:
+    """`index` as it is written in an error: ``[3, 0, 1]``."""
+    return f"[{', '.join(str(i) for i in index)}]"
+
+
+def _read_array(name: str, value: Any) -> npt.NDArray[Any]:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, got a masked array")
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: cannot be read as an array: {error}") from error
+    except (TypeError, RuntimeError, BufferError) as error:
+        raise TypeError(f"{name}: cannot be read as an array: {error}") from error
+
+
+def _require_axes(
+    name: str, array: npt.NDArray[Any], shape_text: str, ndim: int | Collection[int]
+) -> None:
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if array.ndim not in allowed:
+        raise ValueError(f"{name}: expected shape {shape_text}, got {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(
+            f"{name}: expected shape {shape_text} without an empty axis, got {array.shape}"
+        )
+
+
+def _contiguous(name: str, array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    if array.size > _LARGEST_COPY:
+        raise ValueError(
+            f"{name}: expected a C-contiguous {dtype} array, got dtype {array.dtype} with strides "
+            f"{array.strides}; a copy of {array.size} numbers (more than 2**31 - 1) is not made "
+            f"unasked: pass np.ascontiguousarray({name}, dtype=np.{dtype})"
+        )
+    with np.errstate(over="ignore"):
+        return np.require(array, dtype, ["C", "A"])
+
+
+def _as_int(name: str, value: Any, smallest: int | None, wanted: str) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from error
+    if smallest is not None and number < smallest:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return number
+
+
+def _as_real(name: str, value: Any, wanted: str) -> float:
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return number

@@ -1,0 +1,100 @@
+"""Problems in files: NumPy's ``.npz``, never unpickled."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.whole_file import whole_file
+
+__all__ = ["load", "save"]
+
+_FIELDS = tuple(field.name for field in fields(AttentionData))
+_REQUIRED = {"tokens", "labels"}
+
+
+def load(path: str | os.PathLike[str]) -> AttentionData:
+    """Read a problem, or a batch of them, from an ``.npz`` file.
+
+    The file holds the arrays ``tokens`` and ``labels``, and if wanted ``queries``, ``value`` and
+    ``lengths``, with the shapes and meaning of `AttentionData`. Any program may have written it
+    (``numpy.savez(path, tokens=..., labels=...)``); nothing in it is ever unpickled.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    AttentionData
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be opened.
+    TypeError, ValueError
+        The file is not an ``.npz`` or is damaged, a field is missing, unknown or holds objects, or
+        the arrays do not make a problem (the checks of `AttentionData`).
+    """
+    with Path(path).open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path}: expected an .npz file of NumPy arrays, got another format")
+        try:
+            return AttentionData(**_read_fields(file))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{path}: {error}") from error
+
+
+def save(path: str | os.PathLike[str], data: AttentionData) -> None:
+    """Write `data` to exactly `path` as an ``.npz`` file that `load` reads back bit for bit.
+
+    The file is written beside `path` under a hidden name and then renamed, so that after a crash
+    `path` holds either the old file or the whole new one. No suffix is added to `path`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Replaced if it exists.
+    data : AttentionData
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`.
+    OSError
+        The directory is missing, `path` is a directory, or the file cannot be written.
+    """
+    as_data(data)
+    arrays = {name: getattr(data, name) for name in _FIELDS}
+    with whole_file(path) as file:
+        np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def _read_fields(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an open ``.npz`` file by name, each read to its end, where zip checks them."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {member.removesuffix(".npy"): member for member in archive.namelist()}
+            unknown, missing = members.keys() - _FIELDS, _REQUIRED - members.keys()
+            if unknown:
+                raise ValueError(f"expected the fields {', '.join(_FIELDS)}, got {min(unknown)!r}")
+            if missing:
+                raise ValueError(f"expected the field {max(missing)}, got {sorted(members)}")
+            arrays = {}
+            for name, member in members.items():
+                with archive.open(member) as stream:
+                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+                    if stream.read(1):
+                        raise ValueError(f"{name}: expected the end of the array, got more bytes")
+            return arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise ValueError(f"expected an .npz file, got a damaged one: {error}") from error

@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["UNFINISHED", "whole_file"]
+
+UNFINISHED = ".*.part"
+"""Pattern of the names under which `whole_file` writes; a killed process may leave such files."""
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file beside `path` under a hidden name, and move it there once it is complete.
+
+    After a crash or a kill, `path` holds either the old file or the whole new one. If the block
+    raises, the new file is removed and `path` is left as it was.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Replaced if it exists; a symbolic link is followed.
+
+    Yields
+    ------
+    file object
+        Open for writing bytes.
+
+    Raises
+    ------
+    OSError
+        The directory is missing, `path` is a directory, or the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"path: expected an existing directory, got {target.parent}")
+    if target.is_dir():
+        raise IsADirectoryError(f"path: expected a file, got the directory {target}")
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with beside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

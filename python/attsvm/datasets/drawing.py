@@ -1,0 +1,54 @@
+"""How random problems are drawn: each from a random stream of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.checks import FloatArray, as_float_dtype, as_generator, as_positive_int
+
+__all__ = ["draw_problems", "unit_rows"]
+
+
+def draw_problems(
+    draw: Callable[[np.random.Generator], dict[str, FloatArray]],
+    *,
+    batch: int | None,
+    rng: int | np.random.Generator | None,
+    dtype: npt.DTypeLike,
+) -> AttentionData:
+    """One problem, or a batch of them, each drawn from its own child of `rng`.
+
+    Problem b gets the b-th child, so it is the same whatever the size of the batch, and a single
+    problem is problem 0 of a batch from the same seed. A generator makes new children at each call.
+
+    Parameters
+    ----------
+    draw : callable
+        Gives the arrays of one problem in float64, by the names of `AttentionData`.
+    batch : int or None
+        Number of problems; None for one without a batch axis.
+    rng : None, int or numpy.random.Generator
+    dtype : numpy.float64 or numpy.float32
+        What the float64 draws are rounded to.
+    """
+    real = as_float_dtype("dtype", dtype)
+    count = 1 if batch is None else as_positive_int("batch", batch)
+    problems = [draw(child) for child in as_generator("rng", rng).spawn(count)]
+    if batch is None:
+        arrays = {name: array.astype(real, copy=False) for name, array in problems[0].items()}
+    else:
+        arrays = {
+            name: np.stack([problem[name] for problem in problems], dtype=real, casting="same_kind")
+            for name in problems[0]
+        }
+    return AttentionData(**arrays)
+
+
+def unit_rows(vectors: FloatArray) -> FloatArray:
+    """`vectors`, shape (..., d), each divided by its Euclidean norm."""
+    norms: FloatArray = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / norms

@@ -1,0 +1,73 @@
+"""Random tokens on the unit sphere."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.checks import FloatArray, as_choice, as_positive_int
+from attsvm.datasets.drawing import draw_problems, unit_rows
+
+__all__ = ["unit_sphere"]
+
+
+def unit_sphere(
+    n: int,
+    T: int,
+    d: int,
+    *,
+    batch: int | None = None,
+    attention: Literal["cross", "self"] = "cross",
+    rng: int | np.random.Generator | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> AttentionData:
+    """Random problems: tokens, queries and value uniform on the unit sphere, labels fair coins.
+
+    The random data of the published experiments on attention and support vector machines.
+
+    Parameters
+    ----------
+    n, T, d : int
+        Sequences, tokens of each, dimension.
+    batch : int, optional
+        Number B of independent problems; by default one problem without a batch axis.
+    attention : {"cross", "self"}
+        The queries z_i: drawn like the tokens, or the first token x_i1 of each sequence.
+    rng : int or numpy.random.Generator, optional
+        Seed or generator. Each problem is drawn from a child of its own (``rng.spawn``), so problem
+        b is the same whatever the size of the batch, and the problem without a batch axis is
+        problem 0. A generator gives new problems at each call.
+    dtype : numpy.float64 or numpy.float32
+        The draws are made in float64 and rounded to it.
+
+    Returns
+    -------
+    AttentionData
+        tokens ([B,] n, T, d), labels ([B,] n), queries ([B,] n, d), value ([B,] d).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A size that is not a positive integer, an unknown `attention`, a `dtype` other than float64
+        and float32, or an `rng` that is neither a seed nor a generator.
+
+    References
+    ----------
+    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023,
+    the experiments.
+    """
+    n, T, d = as_positive_int("n", n), as_positive_int("T", T), as_positive_int("d", d)
+    kind = as_choice("attention", attention, ("cross", "self"))
+
+    def draw(rng: np.random.Generator) -> dict[str, FloatArray]:
+        value = unit_rows(rng.standard_normal(d))
+        labels = rng.choice((-1.0, 1.0), size=n)
+        tokens = unit_rows(rng.standard_normal((n, T, d)))
+        cross = kind == "cross"
+        queries = unit_rows(rng.standard_normal((n, d))) if cross else tokens[:, 0]
+        return {"tokens": tokens, "labels": labels, "queries": queries, "value": value}
+
+    return draw_problems(draw, batch=batch, rng=rng, dtype=dtype)

@@ -1,0 +1,281 @@
+"""Data as the core takes it: always a batch, query directions q = V'z, scores of a fixed head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from attsvm import _core
+from attsvm.data import AttentionData
+from attsvm.data.checks import ArrayLike, as_float_array, as_float_dtype, require_shape
+from attsvm.data.span import in_own_span
+from attsvm.heads import LinearScores
+
+__all__ = [
+    "LOSSES",
+    "PARAMETERS",
+    "CoreProblem",
+    "Factored",
+    "Parameter",
+    "matrix_norms",
+]
+
+PARAMETERS = ("p", "W")
+LOSSES = ("logistic", "exponential", "correlation")
+
+# exp(±2 · 300) is a float64 with room to spare, whatever the losses multiply it with.
+_LARGEST_SCORE = 300.0
+
+
+@runtime_checkable
+class Factored(Protocol):
+    """A matrix W = left' right that is never formed, as an `SVMSolution` is."""
+
+    @property
+    def left(self) -> NDArray[np.float64] | None:
+        """([B,] s, d)."""
+
+    @property
+    def right(self) -> NDArray[np.float64] | None:
+        """([B,] s, e)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """Matrices W (B, d, e): the part inside the spans of tokens and queries, and the rest.
+
+    Attributes
+    ----------
+    V : ndarray, shape (B, r, k)
+        The part inside, transposed, in the coordinates of the core.
+    rest : ndarray, shape (B, d, e), or None
+        The part outside; None where it is zero.
+    outside : ndarray, shape (B,)
+        Its norm.
+    """
+
+    V: NDArray[np.float64]
+    rest: NDArray[np.float64] | None
+    outside: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CoreProblem:
+    """Arrays of one call of the core: tokens (B, n, T, k), queries (B, n, r), scores (B, n, T).
+
+    The parameter is V (B, r, k): V = W' for logits X W z, and the single row p' for logits X p,
+    whose queries are all the number 1. Where it pays, tokens and queries stand in coordinates of
+    their spans: k = nT < d and r = n < e.
+    """
+
+    parameter: str
+    batched: bool
+    dimensions: tuple[int, int]
+    tokens: NDArray[Any]
+    queries: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    token_basis: NDArray[np.float64] | None
+    query_basis: NDArray[np.float64] | None
+
+    @classmethod
+    def of(
+        cls,
+        data: AttentionData,
+        parameter: str,
+        head: LinearScores | None,
+        loss: str,
+        *,
+        dtype: DTypeLike | None,
+        threads: int,
+        passes: int,
+    ) -> CoreProblem:
+        """Check that `data` has what `parameter` and `head` need, and lay it out.
+
+        `passes` is how often the tokens will be read: what a reduction must pay for.
+        """
+        batched = data.batch is not None
+        stored = data.dtype if dtype is None else as_float_dtype("dtype", dtype)
+        tokens = np.ascontiguousarray(_batch(data.tokens, batched), dtype=stored)
+        B, n, T, d = tokens.shape
+        lengths = np.ascontiguousarray(_batch(data.lengths, batched))
+        if parameter == "p":
+            queries = np.ones((B, n, 1))
+        elif data.queries is None:
+            raise ValueError("queries: needed to train W, got data without queries")
+        else:
+            queries = np.ascontiguousarray(_batch(data.queries, batched), dtype=np.float64)
+        if head is None:
+            if data.value is None:
+                raise ValueError("value: needed for the linear head, got data without a value")
+            source = "value"
+            scores = _core.token_scores(
+                tokens=tokens,
+                labels=np.ascontiguousarray(_batch(data.labels, batched), dtype=np.float64),
+                value=np.ascontiguousarray(_batch(data.value, batched), dtype=np.float64),
+                lengths=lengths,
+                threads=threads,
+            )
+        elif isinstance(head, LinearScores):
+            source = "head"
+            text = "(B, n, T)" if batched else "(n, T)"
+            require_shape("head", head.scores, text, (*data.lengths.shape, T))
+            scores = np.where(data.valid, head.scores, 0.0).reshape(B, n, T).astype(np.float64)
+        else:
+            raise TypeError(f"head: expected None or LinearScores, got {type(head).__name__}")
+        largest = float(np.abs(scores).max())
+        if loss != "correlation" and largest > _LARGEST_SCORE:
+            raise ValueError(
+                f"{source}: expected token scores up to {_LARGEST_SCORE:g} with the {loss} loss, "
+                f"got {largest:g}; scale the {source}"
+            )
+
+        dimensions = (d, queries.shape[2])
+        token_basis = query_basis = None
+        if _reduction_pays(n * T, d, passes):
+            flat = tokens.reshape(B, n * T, d).astype(np.float64, copy=False)
+            coordinates, token_basis = in_own_span(flat)
+            tokens = coordinates.reshape(B, n, T, -1)
+        if _reduction_pays(n, dimensions[1], passes):
+            queries, query_basis = in_own_span(queries)
+        return cls(
+            parameter,
+            batched,
+            dimensions,
+            tokens,
+            queries,
+            scores,
+            lengths,
+            token_basis,
+            query_basis,
+        )
+
+    @property
+    def core_arguments(self) -> dict[str, Any]:
+        """The arrays under the names that the core gives them."""
+        return {
+            "tokens": self.tokens,
+            "queries": self.queries,
+            "scores": self.scores,
+            "lengths": self.lengths,
+        }
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of W or p as the caller knows it."""
+        one = self.dimensions if self.parameter == "W" else self.dimensions[:1]
+        return (self.tokens.shape[0], *one) if self.batched else one
+
+    def zero(self) -> Parameter:
+        """W = 0 or p = 0, without forming it."""
+        B = self.tokens.shape[0]
+        V = np.zeros((B, self.queries.shape[2], self.tokens.shape[3]))
+        return Parameter(V, None, np.zeros(B))
+
+    def as_parameter(self, name: str, value: ArrayLike | Factored) -> Parameter:
+        """Check W or p as given by the caller, and split it.
+
+        One array given with a batch serves all of its problems.
+        """
+        if isinstance(value, Factored):
+            return self._split_factored(name, value)
+        shape = self.parameter_shape
+        text = "(d, d)" if self.parameter == "W" else "(d,)"
+        array = as_float_array(
+            name, value, f"{text} or (B, {text[1:]}", ndim={len(shape), len(shape) - self.batched}
+        )
+        one = shape[1:] if self.batched else shape
+        require_shape(name, array, text, shape if array.ndim == len(shape) else one)
+        B = self.tokens.shape[0]
+        W = np.broadcast_to(array, (B, *one)).reshape(B, *self.dimensions).astype(np.float64)
+        inside = W
+        if self.token_basis is not None:
+            inside = self.token_basis @ inside
+        if self.query_basis is not None:
+            inside = inside @ np.swapaxes(self.query_basis, 1, 2)
+        V = np.ascontiguousarray(np.swapaxes(inside, 1, 2))
+        if self.token_basis is None and self.query_basis is None:
+            return Parameter(V, None, np.zeros(B))
+        rest = W - self._lift(V)
+        return Parameter(V, rest, matrix_norms(rest))
+
+    def as_caller_parameter(
+        self, V: NDArray[np.float64], rest: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """W or p from V (B, r, k) and the part outside the spans."""
+        W = self._lift(V) if rest is None else self._lift(V) + rest
+        return np.ascontiguousarray(W).reshape(self.parameter_shape)
+
+    def factors(self, V: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(left, right) of W = left' right, shapes ([B,] r, d) and ([B,] r, e)."""
+        B, r, _ = V.shape
+        left = V if self.token_basis is None else V @ self.token_basis
+        identity = np.broadcast_to(np.eye(r), (B, r, r))
+        right = identity if self.query_basis is None else self.query_basis
+        return (left, right) if self.batched else (left[0], right[0])
+
+    def _lift(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        W = np.swapaxes(V, 1, 2)
+        if self.token_basis is not None:
+            W = np.swapaxes(self.token_basis, 1, 2) @ W
+        return W if self.query_basis is None else W @ self.query_basis
+
+    def _split_factored(self, name: str, value: Factored) -> Parameter:
+        if value.left is None or value.right is None:
+            raise ValueError(f"{name}: expected a feasible solution, got one without a direction")
+        B = self.tokens.shape[0]
+        left, right = (
+            part if self.batched else part[np.newaxis] for part in (value.left, value.right)
+        )
+        d, e = self.dimensions
+        if left.shape[::2] != (B, d) or right.shape[::2] != (B, e):
+            raise ValueError(
+                f"{name}: expected a solution of this problem's shape {self.parameter_shape}, "
+                f"got factors of shapes {value.left.shape} and {value.right.shape}"
+            )
+        left_inside, left_rest = _project(left, self.token_basis)
+        right_inside, right_rest = _project(right, self.query_basis)
+        V = np.ascontiguousarray(np.swapaxes(right_inside, 1, 2) @ left_inside)
+        # left' right = (inside + rest)' right, and the three parts that are not inside/inside are
+        # orthogonal to it and, taken as two, to each other.
+        outside = np.hypot(
+            _factored_norms(left_rest, right), _factored_norms(left_inside, right_rest)
+        )
+        return Parameter(V, None, outside)
+
+
+def matrix_norms(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Frobenius norm of each matrix of (B, r, k), without overflow or underflow of squares."""
+    largest = np.abs(matrices).max(axis=(1, 2), initial=0.0)
+    unit = np.where(largest > 0, largest, 1.0)[:, np.newaxis, np.newaxis]
+    with np.errstate(under="ignore"):
+        norms: NDArray[np.float64] = largest * np.linalg.norm(matrices / unit, axis=(1, 2))
+    return norms
+
+
+def _reduction_pays(count: int, dimension: int, passes: int) -> bool:
+    """Whether an orthonormal basis of `count` vectors costs less than the columns it saves."""
+    return count < dimension and passes * (dimension - count) >= 2 * count * dimension
+
+
+def _project(
+    rows: NDArray[np.float64], basis: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates of the rows (B, s, d) in the basis, and what is left of the rows outside it."""
+    if basis is None:
+        return rows, np.zeros_like(rows)
+    inside = rows @ np.swapaxes(basis, 1, 2)
+    return inside, rows - inside @ basis
+
+
+def _factored_norms(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|left' right|_F of each problem, through the triangular factor of right'."""
+    triangle = np.linalg.qr(np.swapaxes(right, 1, 2), mode="r")
+    return matrix_norms(triangle @ left)
+
+
+def _batch(array: NDArray[Any], batched: bool) -> NDArray[Any]:
+    return array if batched else array[np.newaxis]

@@ -1,0 +1,7 @@
+"""Where theory says descent goes: constraints, a solver, and a solution with its certificate."""
+
+from attsvm.svm.problems import att_svm, label_svm, prompt_svm
+from attsvm.svm.solution import SVMSolution
+from attsvm.svm.solver_error import SolverError
+
+__all__ = ["SVMSolution", "SolverError", "att_svm", "label_svm", "prompt_svm"]

@@ -1,0 +1,217 @@
+"""The support vector machines of the papers: attention, prompt and label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from attsvm.data import AttentionData
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    IndexArray,
+    as_bool_array,
+    as_choice,
+    as_selected,
+    require_shape,
+)
+from attsvm.svm.constraints import (
+    Constraints,
+    attention_constraints,
+    label_constraints,
+    prompt_constraints,
+)
+from attsvm.svm.frobenius import smallest_frobenius
+from attsvm.svm.solution import SVMSolution, solution_of, solution_of_batch
+
+__all__ = ["att_svm", "label_svm", "prompt_svm"]
+
+_SOLVERS: tuple[Literal["auto", "osqp", "active-set"], ...] = ("auto", "osqp", "active-set")
+
+
+def att_svm(
+    data: AttentionData, selected: ArrayLike, *, norm: str = "fro", solver: str = "auto"
+) -> SVMSolution:
+    """Att-SVM: the smallest W whose attention separates the selected tokens from all others.
+
+    min |W|_F subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and
+    every other valid token t. Gradient descent on W goes in this direction when it comes to select
+    the tokens α (P2).
+
+    Parameters
+    ----------
+    data : AttentionData
+        With queries. float32 data is solved in float64.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α, within the valid tokens of each input.
+    norm : {"fro"}
+        What is made small: the Frobenius norm.
+    solver : {"auto", "osqp", "active-set"}
+        "osqp": OSQP on the dual, its active set finished exactly; where that does not pass its
+        check, or OSQP sees no solution, the dual active set method. "active-set": that method
+        alone. "auto": "active-set" where W has at most half as many coordinates as there are
+        constraints, else "osqp".
+
+    Returns
+    -------
+    SVMSolution
+        With `W`, shape ([B,] d, d).
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, or `selected` does not hold integers.
+    ValueError
+        `data` has no queries, `selected` does not fit it, or `norm` or `solver` is not known.
+    SolverError
+        Neither a solution nor infeasibility could be certified.
+
+    References
+    ----------
+    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
+    >>> attsvm.att_svm(data, [0]).W
+    array([[ 0.5,  0. ],
+           [-0.5,  0. ]])
+    """
+    as_choice("norm", norm, ("fro",))
+    tokens = _checked(data, selected)
+    if data.queries is None:
+        raise ValueError("queries: needed for the attention SVM, got data without queries")
+    return _solved("W", data, solver, lambda one, b: attention_constraints(one, tokens[b]))
+
+
+def prompt_svm(
+    data: AttentionData,
+    selected: ArrayLike,
+    *,
+    required: ArrayLike | None = None,
+    solver: str = "auto",
+) -> SVMSolution:
+    """p-SVM: the smallest prompt p that separates the selected tokens from all others.
+
+    min |p| subject to (x_iα - x_it)' p >= 1 for every input i and every valid token t other than
+    the selected α. In inputs that are not `required` the right-hand side is 0: the relaxed machine,
+    where the prompt goes when the head is trained with it and those inputs are not support
+    vectors of `label_svm` (P1).
+
+    Parameters
+    ----------
+    data : AttentionData
+        Queries are not used. float32 data is solved in float64.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α, within the valid tokens of each input.
+    required : array_like of bool, shape ([B,] n), optional
+        Inputs with right-hand side 1; all of them when not given.
+    solver : {"auto", "osqp", "active-set"}
+        As in `att_svm`.
+
+    Returns
+    -------
+    SVMSolution
+        With `p`, shape ([B,] d).
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, `selected` does not hold integers or `required` bools.
+    ValueError
+        `selected` or `required` does not fit the data, or `solver` is not known.
+    SolverError
+        Neither a solution nor infeasibility could be certified.
+
+    References
+    ----------
+    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1])
+    >>> attsvm.prompt_svm(data, [0]).p
+    array([ 0.5, -0.5])
+    """
+    tokens = _checked(data, selected)
+    if required is None:
+        margin_one: BoolArray = np.ones(tokens.shape, dtype=np.bool_)
+    else:
+        text = "(n,)" if data.batch is None else "(B, n)"
+        margin_one = as_bool_array("required", required, text, ndim=tokens.ndim)
+        require_shape("required", margin_one, text, tokens.shape)
+    return _solved(
+        "p", data, solver, lambda one, b: prompt_constraints(one, tokens[b], margin_one[b])
+    )
+
+
+def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto") -> SVMSolution:
+    """v-SVM: the smallest head v that tells the labels from the selected tokens.
+
+    min |v| subject to Y_i v' x_iα >= 1 for every input i, α its selected token; hard margin, no
+    intercept. Its support vectors are the inputs with margin 1 (P1).
+
+    Parameters
+    ----------
+    data : AttentionData
+        Queries and value are not used. float32 data is solved in float64.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α, within the valid tokens of each input.
+    solver : {"auto", "osqp", "active-set"}
+        As in `att_svm`.
+
+    Returns
+    -------
+    SVMSolution
+        With `v`, shape ([B,] d), and arrays of shape ([B,] n) for the constraints.
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, or `selected` does not hold integers.
+    ValueError
+        `selected` does not fit the data, or `solver` is not known.
+    SolverError
+        Neither a solution nor infeasibility could be certified.
+
+    References
+    ----------
+    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[0.0, 2.0]], [[1.0, -2.0]]], [1, -1])
+    >>> attsvm.label_svm(data, [0, 0]).v
+    array([0. , 0.5])
+    """
+    tokens = _checked(data, selected)
+    return _solved("v", data, solver, lambda one, b: label_constraints(one, tokens[b]))
+
+
+def _checked(data: AttentionData, selected: ArrayLike) -> IndexArray:
+    if not isinstance(data, AttentionData):
+        raise TypeError(f"data: expected AttentionData, got {type(data).__name__}")
+    return as_selected("selected", selected, data)
+
+
+def _solved(
+    variable: Literal["W", "p", "v"],
+    data: AttentionData,
+    solver: str,
+    constraints_of: Callable[[AttentionData, int | tuple[()]], Constraints],
+) -> SVMSolution:
+    """Solve each problem of `data`; `constraints_of` gets the problem and its index."""
+    method = as_choice("solver", solver, _SOLVERS)
+    if data.batch is None:
+        constraints = constraints_of(data, ())
+        return solution_of(variable, constraints, smallest_frobenius(constraints, method))
+    answers = []
+    for b, problem in enumerate(data.problems()):
+        constraints = constraints_of(problem, b)
+        answers.append((constraints, smallest_frobenius(constraints, method)))
+    return solution_of_batch(variable, answers)

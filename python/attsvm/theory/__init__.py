@@ -1,0 +1,16 @@
+"""How training and the support vector machine compare."""
+
+from attsvm.theory.classification import classify
+from attsvm.theory.directions import cosine, cosine_gap, directional_distance
+from attsvm.theory.local_optimality import is_locally_optimal
+from attsvm.theory.token_scores import optimal_tokens, scores
+
+__all__ = [
+    "classify",
+    "cosine",
+    "cosine_gap",
+    "directional_distance",
+    "is_locally_optimal",
+    "optimal_tokens",
+    "scores",
+]

@@ -1,0 +1,91 @@
+"""Local optimality of a choice of tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    as_positive_float,
+    as_selected,
+    require_shape,
+)
+from attsvm.theory.token_scores import scores
+
+if TYPE_CHECKING:
+    from attsvm.svm import SVMSolution
+
+__all__ = ["is_locally_optimal"]
+
+
+def is_locally_optimal(
+    data: AttentionData,
+    selected: ArrayLike,
+    solution: SVMSolution,
+    *,
+    tolerance: float = 1e-4,
+) -> bool | BoolArray:
+    """Whether the direction that selects `selected` is locally optimal.
+
+    The support indices of input i are the tokens t ≠ α_i whose constraint is active at the support
+    vector machine of α: (x_iα - x_it)' W z_i = 1. The choice α is locally optimal when every one of
+    them scores strictly less than the selected token, γ_iα > γ_it for all inputs; other tokens may
+    score more. It is so vacuously when there are no support indices, and never when the support
+    vector machine is infeasible.
+
+    Parameters
+    ----------
+    data : AttentionData
+        With a `value`.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α.
+    solution : SVMSolution
+        The support vector machine of these tokens, from `att_svm` or `prompt_svm` with the margin 1
+        required of every input.
+    tolerance : float
+        A constraint is active when its margin is below 1 + `tolerance`.
+
+    Returns
+    -------
+    bool, or ndarray of bool of shape (B,) for a batch
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, or `selected` does not hold integers.
+    ValueError
+        `selected` does not fit the data, `solution` is not of these data and tokens, `tolerance`
+        is not positive, or `data` has no value.
+
+    References
+    ----------
+    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, and
+    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
+    definitions of support indices and of locally optimal directions.
+    """
+    alpha = as_selected("selected", selected, as_data(data))[..., np.newaxis]
+    active = 1 + as_positive_float("tolerance", tolerance)
+    gamma = scores(data)
+    lead, text = gamma.shape[:-2], "()" if data.batch is None else "(B,)"
+
+    status = np.asarray(solution.status)
+    require_shape("solution.status", status, text, lead)
+    feasible: BoolArray = status == "optimal"
+    if not (feasible | (status == "infeasible")).all():
+        raise ValueError(f"solution.status: expected optimal or infeasible, got {status}")
+    locally_optimal = feasible.copy()
+    if feasible.any():
+        margins = np.asarray(solution.margins)
+        text = "(n, T)" if data.batch is None else "(B, n, T)"
+        require_shape("solution.margins", margins, text, gamma.shape)
+        own = np.take_along_axis(margins, alpha, axis=-1)
+        if not np.isposinf(own[feasible]).all():
+            raise ValueError("solution: expected the support vector machine of `selected`")
+        support = (margins < active) & data.valid
+        above = np.take_along_axis(gamma, alpha, axis=-1) > gamma
+        locally_optimal &= (above | ~support).all(axis=(-2, -1))
+    return bool(locally_optimal) if data.batch is None else locally_optimal

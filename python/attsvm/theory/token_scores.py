@@ -1,0 +1,88 @@
+"""Token scores: what each token contributes to the right label."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm import _core
+from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.checks import IndexArray, first_index, position_text
+from attsvm.threads import thread_count
+
+__all__ = ["optimal_tokens", "scores"]
+
+
+def scores(data: AttentionData) -> npt.NDArray[np.float64]:
+    """Token scores γ_it = Y_i v'x_it.
+
+    Parameters
+    ----------
+    data : AttentionData
+        With a `value` v.
+
+    Returns
+    -------
+    ndarray of float64, shape ([B,] n, T)
+        -inf at padding, which is thus never the best token.
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`.
+    ValueError
+        It has no value, or a score overflows.
+
+    References
+    ----------
+    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
+    definition of the token score.
+    """
+    value = as_data(data).value
+    if value is None:
+        raise ValueError("data: expected a value, which the token scores need; got None")
+    lead = (data.batch or 1,)
+    gamma = _core.token_scores(
+        tokens=data.tokens.reshape(*lead, data.n, data.T, data.d),
+        labels=data.labels.reshape(*lead, data.n).astype(np.float64, copy=False),
+        value=value.reshape(*lead, data.d).astype(np.float64, copy=False),
+        lengths=data.lengths.reshape(*lead, data.n),
+        threads=thread_count(None),
+    ).reshape(data.valid.shape)
+    overflow = ~np.isfinite(gamma)
+    if overflow.any():
+        where = first_index(overflow)
+        raise ValueError(
+            "data: expected tokens and a value whose products are finite, got the score "
+            f"{gamma[where]} at {position_text(where)}"
+        )
+    gamma[~data.valid] = -np.inf
+    return gamma
+
+
+def optimal_tokens(data: AttentionData) -> IndexArray:
+    """Tokens opt_i = argmax_t γ_it of the highest score, the first one among equals.
+
+    Parameters
+    ----------
+    data : AttentionData
+        With a `value` v.
+
+    Returns
+    -------
+    ndarray of int64, shape ([B,] n)
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`.
+    ValueError
+        It has no value, or a score overflows.
+
+    References
+    ----------
+    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
+    definition of globally optimal tokens.
+    """
+    best: IndexArray = np.argmax(scores(data), axis=-1).astype(np.int64, copy=False)
+    return best

@@ -1,0 +1,31 @@
+"""Published data that several tests share (tests/data/README.md says what it is)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from attsvm.data import AttentionData
+
+settings.register_profile("attsvm", deadline=None, print_blob=True)
+settings.load_profile("attsvm")
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def local_convergence() -> AttentionData:
+    """The 50 published problems of n=6, T=8, d=10, in float64."""
+    with np.load(DATA / "local_converge_n6T8d10_seeds0-49.npz", allow_pickle=False) as drawn:
+        tokens, labels, queries, value = (drawn[name].astype(np.float64) for name in "XYZv")
+    return AttentionData(tokens, labels, queries=queries, value=value)
+
+
+@pytest.fixture(scope="session")
+def toys() -> dict:
+    """The small published problems, as nested lists."""
+    return json.loads((DATA / "toys.json").read_text())

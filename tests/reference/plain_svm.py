@@ -1,0 +1,74 @@
+"""The machines as they are written in the papers, solved by programs that attsvm does not use.
+
+One dense row per constraint, by a loop over inputs and tokens; a conic solver (Clarabel) in W
+itself for the solution, a linear program (HiGHS) for whether there is one.
+"""
+
+from __future__ import annotations
+
+import clarabel
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+
+Array = NDArray[np.float64]
+
+
+def attention_rows(tokens: Array, queries: Array | None, selected, lengths=None) -> Array:
+    """Rows a with a'vec(W) = (x_ia - x_it)' W z_i for every t but a; without queries, a'p."""
+    rows = []
+    for i, (X, a) in enumerate(zip(tokens, selected, strict=True)):
+        valid = len(X) if lengths is None else lengths[i]
+        for t in range(valid):
+            if t != a:
+                difference = X[a] - X[t]
+                rows.append(difference if queries is None else np.kron(difference, queries[i]))
+    width = tokens.shape[2] * (1 if queries is None else queries.shape[1])
+    return np.array(rows).reshape(-1, width)
+
+
+def required_margins(tokens: Array, required) -> Array:
+    """1 for each constraint of a required input, 0 for the others."""
+    return np.repeat(np.where(required, 1.0, 0.0), tokens.shape[1] - 1)
+
+
+def smallest(rows: Array, rhs: Array, equality=None) -> Array:
+    """Minimise |w| subject to rows w >= rhs, or = where `equality`, by Clarabel."""
+    if equality is None:
+        equality = np.zeros(len(rhs), dtype=bool)
+    order = np.argsort(~equality, kind="stable")
+    width = rows.shape[1]
+    cones = [
+        clarabel.ZeroConeT(int(equality.sum())),
+        clarabel.NonnegativeConeT(int((~equality).sum())),
+    ]
+    for tolerance in (1e-14, 1e-12):
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.tol_gap_abs = settings.tol_gap_rel = tolerance
+        settings.tol_feas = 1e-12
+        solution = clarabel.DefaultSolver(
+            scipy.sparse.identity(width, format="csc"),
+            np.zeros(width),
+            scipy.sparse.csc_matrix(-rows[order]),
+            -rhs[order],
+            cones,
+            settings,
+        ).solve()
+        if str(solution.status) == "Solved":
+            return np.array(solution.x)
+    raise AssertionError(f"Clarabel did not solve the problem: {solution.status}")
+
+
+def feasible(rows: Array, rhs: Array) -> bool:
+    """Whether rows w >= rhs has a solution, for right-hand sides 0 and 1, by HiGHS.
+
+    The size of a row does not change the answer, so all rows are scaled to 1.
+    """
+    size = np.abs(rows).max(axis=1, initial=0.0)
+    scaled = rows / np.where(size > 0, size, 1.0)[:, np.newaxis]
+    width = rows.shape[1]
+    answer = linprog(np.zeros(width), A_ub=-scaled, b_ub=-rhs, bounds=(None, None), method="highs")
+    assert answer.status in (0, 2), answer.message
+    return bool(answer.status == 0)

@@ -1,0 +1,409 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import attsvm
+from attsvm.cli import main
+from attsvm.svm import att_svm, label_svm, prompt_svm
+
+STUDY = ["study", "overparam", "--n", "3", "--T", "4", "--d", "3,6", "--problems", "12"]
+QUICK_STUDY = [*STUDY, "--steps", "200"]
+
+
+@pytest.fixture
+def problem(tmp_path) -> Path:
+    path = tmp_path / "problem.npz"
+    attsvm.save(path, attsvm.datasets.unit_sphere(3, 4, 9, rng=0))
+    return path
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "attsvm", *map(str, words)]
+
+
+def facts(text: str) -> dict[str, str]:
+    """Lines ``name   fact`` by their names."""
+    pairs = [line.split("   ", 1) for line in text.splitlines()]
+    return {name.strip(): fact.strip() for name, fact in pairs}
+
+
+class TestStudy:
+    def test_study_prints_its_table_and_writes_table_runs_figure_and_settings(
+        self, tmp_path, capsys
+    ):
+        pytest.importorskip("matplotlib")
+        out = tmp_path / "out"
+        assert main([*QUICK_STUDY, "--out", str(out)]) == 0
+        shown = capsys.readouterr()
+        assert shown.err == ""
+        assert "12 problems of each size, seed 0" in " ".join(shown.out.split())
+        heading = "n   T   d   global %"
+        assert heading in shown.out
+        assert "In brackets 95 % intervals" in shown.out
+        assert "d >= max(T-1, n) makes the SVM feasible" in shown.out
+        assert {path.name for path in out.iterdir()} == {
+            "table.csv",
+            "figure.png",
+            "settings.json",
+            "runs",
+        }
+        rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+        assert [row["d"] for row in rows] == ["3", "6"]
+        assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+        with np.load(out / "runs" / "n3-T4-d6.npz", allow_pickle=False) as file:
+            share = 100 * np.mean(file["outcome"] == "global")
+        assert float(rows[1]["global_percent"]) == pytest.approx(share)
+
+    def test_settings_say_what_the_results_were_made_with(self, tmp_path):
+        assert main([*QUICK_STUDY, "--quiet", "--out", str(tmp_path)]) == 0
+        settings = json.loads((tmp_path / "settings.json").read_text())
+        assert settings["study"] == {
+            "study": "overparam",
+            "data": "sphere",
+            "attention": "cross",
+            "parameter": "W",
+            "rule": "ngd",
+            "loss": "logistic",
+            "lr": 0.1,
+            "steps": 200,
+            "problems": 12,
+            "seed": 0,
+            "attsvm": attsvm.__version__,
+            "isa": settings["made_with"]["isa"],
+        }
+        assert settings["grid"] == {"n": [3], "T": [4], "d": [3, 6]}
+        assert {"platform", "python", "numpy", "scipy", "osqp"} <= set(settings["made_with"])
+
+    def test_study_runs_from_where_one_stands_to_out(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert main(QUICK_STUDY) == 0
+        assert (tmp_path / "out" / "overparam" / "table.csv").exists()
+
+    def test_study_of_the_digits_has_a_directory_of_its_own(self, tmp_path, monkeypatch, capsys):
+        pytest.importorskip("sklearn")
+        monkeypatch.chdir(tmp_path)
+        words = ["--d", "4,8", "--problems", "6", "--steps", "50", "--classes", "0,1"]
+        assert main(["study", "overparam", "--data", "digits", *words]) == 0
+        assert "digits 0 and 1" in capsys.readouterr().out
+        runs = tmp_path / "out" / "overparam-digits" / "runs"
+        assert {path.name for path in runs.iterdir()} == {"n5-T9-d4.npz", "n5-T9-d8.npz"}
+
+    def test_study_of_the_prompt(self, tmp_path, capsys):
+        assert main([*QUICK_STUDY, "--parameter", "p", "--out", str(tmp_path)]) == 0
+        assert "p trained from zero by 200 normalised steps" in capsys.readouterr().out
+
+    def test_finished_study_is_shown_again_without_being_run(self, tmp_path, capsys):
+        words = [*QUICK_STUDY, "--out", str(tmp_path)]
+        assert main(words) == 0
+        first = capsys.readouterr().out
+        stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()}
+        assert main(words) == 0
+        assert capsys.readouterr().out == first
+        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()} == stamps
+
+    def test_other_settings_need_another_directory_or_overwrite(self, tmp_path, capsys):
+        words = [*QUICK_STUDY, "--out", str(tmp_path)]
+        assert main(words) == 0
+        capsys.readouterr()
+        assert main([*words, "--seed", "3"]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert "seed is 0 there and 3 here" in shown.err
+        assert "--overwrite" in shown.err
+        assert main([*words, "--seed", "3", "--overwrite"]) == 0
+        assert json.loads((tmp_path / "settings.json").read_text())["study"]["seed"] == 3
+
+    def test_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(self, tmp_path):
+        out = tmp_path / "my out"
+        words = [*STUDY, "--steps", "20000000", "--out", out, "--overwrite"]
+        with subprocess.Popen(
+            command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            while process.poll() is None and not (out / "runs").exists():
+                time.sleep(0.01)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            shown, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert shown == ""
+        again = f"attsvm {' '.join(STUDY)} --steps 20000000 --out '{out}'"
+        assert errors == (f"attsvm: stopped\nFinished cells are kept. To go on: {again}\n")
+
+    def test_progress_is_shown_on_a_terminal_and_silenced_by_quiet(self, tmp_path):
+        def seen(*words: str) -> str:
+            leader, follower = pty.openpty()
+            with subprocess.Popen(
+                command(*QUICK_STUDY, "--out", tmp_path / str(len(words)), *words),
+                stdout=subprocess.DEVNULL,
+                stderr=follower,
+            ) as process:
+                os.close(follower)
+                parts = []
+                while True:
+                    try:
+                        part = os.read(leader, 1024)
+                    except OSError:  # Linux: the other side is closed
+                        part = b""
+                    if not part:
+                        break
+                    parts.append(part)
+            os.close(leader)
+            assert process.returncode == 0
+            return b"".join(parts).decode()
+
+        assert "problems [........................] 0/24" in seen()
+        assert seen("--quiet") == ""
+
+
+class TestTrain:
+    def test_train_writes_what_training_gives(self, problem, tmp_path, capsys):
+        out = tmp_path / "result.npz"
+        words = ["--steps", "400", "--record-every", "100", "--lr", "0.2", "--loss", "exponential"]
+        assert main(["train", str(problem), "--out", str(out), *words]) == 0
+        result = attsvm.train(
+            attsvm.load(problem), steps=400, record_every=100, lr=0.2, loss="exponential"
+        )
+        with np.load(out, allow_pickle=False) as file:
+            assert np.array_equal(file["W"], result.W)
+            assert np.array_equal(file["selected"], result.selected)
+            assert np.array_equal(file["attention"], result.attention)
+            assert np.array_equal(file["log_attention"], result.log_attention)
+            assert str(file["loss"]) == "exponential"
+            assert (file["lr"], file["steps"]) == (0.2, 400)
+            assert file["history_step"].tolist() == [0, 100, 200, 300, 400]
+            for key, array in result.history.items():
+                assert np.array_equal(file[f"history_{key}"], array)
+        shown = facts(capsys.readouterr().out)
+        assert shown["problem"] == "n=3 T=4 d=9"
+        assert shown["selected tokens"] == " ".join(map(str, result.selected))
+        assert shown["optimal tokens"] == " ".join(
+            map(str, attsvm.optimal_tokens(attsvm.load(problem)))
+        )
+        assert shown["outcome"].split(":")[0] == attsvm.classify(attsvm.load(problem), result)
+        solution = att_svm(attsvm.load(problem), result.selected)
+        assert float(shown["cosine with its SVM"]) == pytest.approx(
+            attsvm.cosine(result.W, solution.W), abs=1e-6
+        )
+        assert shown["written"] == str(out)
+
+    def test_train_of_the_prompt_writes_beside_the_problem(self, problem):
+        assert main(["train", str(problem), "--parameter", "p", "--rule", "gd"]) == 0
+        result = attsvm.train(attsvm.load(problem), parameter="p", rule="gd")
+        with np.load(problem.with_name("problem-run.npz"), allow_pickle=False) as file:
+            assert np.array_equal(file["p"], result.p)
+
+    def test_large_svm_is_left_to_its_own_command(self, tmp_path, capsys):
+        path = tmp_path / "large.npz"
+        attsvm.save(path, attsvm.datasets.unit_sphere(101, 11, 3, rng=0))
+        assert main(["train", str(path), "--steps", "2"]) == 0
+        shown = facts(capsys.readouterr().out)
+        assert "1010 constraints" in shown["SVM"]
+        assert shown["selected tokens"].endswith("... (101 in all)")
+        assert "outcome" not in shown
+
+    def test_training_that_stays_at_zero_has_no_cosine(self, tmp_path, capsys):
+        path = tmp_path / "equal.npz"
+        attsvm.save(
+            path,
+            attsvm.AttentionData(
+                np.ones((2, 3, 2)), [1, -1], queries=np.ones((2, 2)), value=[1, 0]
+            ),
+        )
+        assert main(["train", str(path), "--steps", "5"]) == 0
+        assert "infeasible" in facts(capsys.readouterr().out)["SVM"]
+
+    def test_problem_of_a_batch_is_chosen_by_its_index(self, tmp_path, capsys):
+        path = tmp_path / "batch.npz"
+        batch = attsvm.datasets.unit_sphere(3, 4, 6, batch=5, rng=0)
+        attsvm.save(path, batch)
+        assert main(["svm", str(path), "--index", "2"]) == 0
+        with np.load(tmp_path / "batch-svm.npz", allow_pickle=False) as file:
+            expected = att_svm(batch.problem(2), attsvm.optimal_tokens(batch.problem(2)))
+            assert np.array_equal(file["W"], expected.W)
+        capsys.readouterr()
+        for words in ([], ["--index", "5"], ["--index", "-1"]):
+            assert main(["svm", str(path), *words]) == 2
+            assert "--index" in capsys.readouterr().err
+
+
+class TestSVM:
+    @pytest.mark.parametrize(
+        ("kind", "name", "solve"),
+        [("att", "W", att_svm), ("prompt", "p", prompt_svm), ("label", "v", label_svm)],
+    )
+    def test_svm_writes_the_certified_solution(self, problem, capsys, kind, name, solve):
+        assert main(["svm", str(problem), "--selected", "1,0,3", "--problem", kind]) == 0
+        solution = solve(attsvm.load(problem), [1, 0, 3])
+        assert solution.feasible
+        with np.load(problem.with_name("problem-svm.npz"), allow_pickle=False) as file:
+            assert np.array_equal(file[name], getattr(solution, name))
+            assert file["selected"].tolist() == [1, 0, 3]
+            assert np.array_equal(file["dual"], solution.dual)
+            assert np.array_equal(file["margins"], solution.margins)
+            assert np.array_equal(file["support"], solution.support)
+            assert file["norm"] == solution.norm
+            assert file["gap"] == solution.gap < 1e-9
+            assert file["kkt"] == solution.kkt < 1e-9
+            assert str(file["status"]) == "optimal"
+            assert set(file.files) - {name} == set(file.files) - {"W", "p", "v"}
+        shown = facts(capsys.readouterr().out)
+        assert shown["status"] == "optimal"
+        assert float(shown["norm"]) == pytest.approx(solution.norm, rel=1e-8)
+        constraints = 3 if kind == "label" else 9
+        assert shown["active constraints"] == f"{solution.support.sum()} of {constraints}"
+
+    def test_infeasible_is_a_result_with_its_proof(self, tmp_path, capsys):
+        path = tmp_path / "hard.npz"
+        data = attsvm.AttentionData(
+            [[[1.0], [2.0]], [[1.0], [2.0]]], [1, 1], queries=[[1.0], [1.0]], value=[1.0]
+        )
+        attsvm.save(path, data)
+        assert main(["svm", str(path), "--selected", "0,1"]) == 0
+        assert facts(capsys.readouterr().out)["status"] == "infeasible"
+        with np.load(tmp_path / "hard-svm.npz", allow_pickle=False) as file:
+            assert "W" not in file.files
+            assert file["certificate"].shape == (2, 2)
+            assert np.isinf(file["norm"])
+
+
+def test_info_says_what_runs_here(capsys):
+    assert main(["info"]) == 0
+    shown = facts(capsys.readouterr().out)
+    assert shown["attsvm"] == attsvm.__version__
+    level, available = shown["instruction set"].split(" (available: ")
+    assert level in available.rstrip(")").split(", ")
+    assert int(shown["threads"].split(" (")[0]) >= 1
+    assert shown["numpy"] == np.__version__
+    assert {"python", "scipy", "osqp", "scikit-learn", "matplotlib", "platform"} <= set(shown)
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"attsvm {attsvm.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["study"], ["study", "overparam"], ["train"], ["svm"], ["info"]], ids=" ".join
+)
+def test_every_command_explains_itself(words, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(" ".join(["usage: attsvm", *words]))
+    assert "None" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["study"], "required: STUDY"),
+        (["study", "overparam", "--d", "3,x"], "--d: expected integers separated by commas"),
+        (["study", "overparam", "--d", ""], "--d: expected integers separated by commas"),
+        (["study", "overparam", "--d", "3,-1"], "d: expected a positive integer"),
+        (["study", "overparam", "--steps", "-5"], "steps: expected a positive integer"),
+        (["study", "overparam", "--lr", "nan"], "lr: expected"),
+        (["study", "overparam", "--seed", "-1"], "seed: expected a non-negative integer"),
+        (["study", "overparam", "--threads", "0"], "num_threads: expected a positive integer"),
+        (["study", "overparam", "--data", "words"], "--data: invalid choice: 'words'"),
+        (["study", "overparam", "--step", "5"], "unrecognized arguments: --step"),
+        (["study", "overparam", "--out", "{file}"], "expected a directory"),
+        (["study", "overparam", "--out", "{file}/below"], "Not a directory"),
+        (["train"], "required: FILE.npz"),
+        (["train", "{no file}"], "No such file or directory"),
+        (["train", "{directory}"], "Is a directory"),
+        (["train", "{text}"], "expected an .npz file"),
+        (["train", "{unlabelled}"], "labels"),
+        (["train", "{file}", "--steps", "-1"], "steps: expected a non-negative integer"),
+        (["train", "{file}", "--lr", "0"], "lr: expected a positive number"),
+        (["train", "{file}", "--record-every", "0"], "record_every: expected a positive integer"),
+        (["train", "{file}", "--out", "{file}"], "is the problem itself"),
+        (["train", "{file}", "--out", "{directory}/none/x.npz"], "expected an existing directory"),
+        (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
+        (["train", "{no queries}"], "queries"),
+        (["train", "{no value}"], "value"),
+        (["svm", "{file}", "--selected", "1,0"], "selected: expected shape"),
+        (["svm", "{file}", "--selected", "1,0,9"], "selected: expected token indices"),
+        (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),
+        (["svm", "{no value}"], "value"),
+        (["svm", "{no queries}"], "queries"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistake_is_answered_by_one_line_and_status_2(
+    words, message, problem, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data = attsvm.load(problem)
+    (tmp_path / "text").write_text("not an archive")
+    np.savez(tmp_path / "unlabelled.npz", tokens=data.tokens)
+    attsvm.save(
+        tmp_path / "a.npz", attsvm.AttentionData(data.tokens, data.labels, value=data.value)
+    )
+    attsvm.save(
+        tmp_path / "b.npz", attsvm.AttentionData(data.tokens, data.labels, queries=data.queries)
+    )
+    places = {
+        "file": problem,
+        "no file": tmp_path / "none.npz",
+        "directory": tmp_path,
+        "text": tmp_path / "text",
+        "unlabelled": tmp_path / "unlabelled.npz",
+        "no queries": tmp_path / "no queries.npz",
+        "no value": tmp_path / "no value.npz",
+    }
+    for name, place in places.items():
+        words = [word.replace(f"{{{name}}}", str(place)) for word in words]
+    try:
+        status = main(words)
+    except SystemExit as stop:  # argparse stops by itself
+        status = stop.code
+    shown = capsys.readouterr()
+    assert status == 2
+    assert shown.out == ""
+    assert shown.err.startswith("attsvm: error: ")
+    assert shown.err.count("\n") == 1
+    assert re.search(message, shown.err)
+
+
+def test_overflow_is_a_failure_of_the_run_not_of_its_input(tmp_path, capsys):
+    path = tmp_path / "steep.npz"
+    attsvm.save(path, attsvm.datasets.unit_sphere(4, 5, 2, rng=1))
+    assert main(["train", str(path), "--rule", "polyak", "--steps", "2000"]) == 1
+    assert "overflowed" in capsys.readouterr().err
+    assert not (tmp_path / "steep-run.npz").exists()
+
+
+def test_traceback_is_shown_when_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main(["--traceback", "train", str(tmp_path / "none.npz")])
+
+
+def test_module_runs_as_a_program():
+    done = subprocess.run(command("info"), capture_output=True, text=True, check=True)
+    assert facts(done.stdout)["attsvm"] == attsvm.__version__
+
+
+def test_reader_that_leaves_early_gets_no_traceback():
+    with subprocess.Popen(
+        command("info"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

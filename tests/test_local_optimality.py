@@ -1,0 +1,221 @@
+"""Locally optimal choices of tokens, and what runs are classified as.
+
+The toy is the single-input figure of "Max-Margin Token Selection in Attention Mechanism": a token
+has a key in the first two coordinates and its score in the third, which attention does not see.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attsvm import AttentionData, classify, is_locally_optimal, optimal_tokens, scores, train
+from attsvm.datasets import unit_sphere
+from attsvm.svm import att_svm, prompt_svm
+
+SEEDS = st.integers(0, 2**32 - 1)
+KEYS = [[-0.1, 1.0], [1.0, 0.0], [0.0, 0.0]]
+
+
+def toy(third_score: float) -> AttentionData:
+    """Tokens (key, score) with scores 1, 0.9 and `third_score`, which the value reads."""
+    tokens = [[[*key, score] for key, score in zip(KEYS, (1.0, 0.9, third_score), strict=True)]]
+    return AttentionData(tokens, [1], value=[0.0, 0.0, 1.0])
+
+
+def toy_solution(selected: int) -> object:
+    """The p-SVM of the keys alone: for token 0 p = (-0.1, 1) / 1.01, for token 1 p = (1, 0)."""
+    return prompt_svm(AttentionData([KEYS], [1]), [selected])
+
+
+def stated(margins: object, status: object = "optimal") -> SimpleNamespace:
+    """A solution of which only the margins are known."""
+    return SimpleNamespace(margins=np.asarray(margins, dtype=np.float64), status=status)
+
+
+def random_margins(
+    data: AttentionData, selected: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Margins of about half of the tokens active, inf at the selected ones and at padding."""
+    margins = np.where(rng.random(data.valid.shape) < 0.5, 1.0, 1 + rng.random(data.valid.shape))
+    margins[~data.valid] = np.inf
+    np.put_along_axis(margins, selected[..., np.newaxis], np.inf, axis=-1)
+    return margins
+
+
+def test_only_support_indices_count():
+    """The one neighbour of token 1 is token 2: token 0 may score more, token 2 must score less."""
+    solution = toy_solution(1)
+    np.testing.assert_allclose(solution.p, [1, 0], atol=1e-12)
+    np.testing.assert_allclose(solution.margins, [[1.1, np.inf, 1]], rtol=1e-12)
+    assert is_locally_optimal(toy(0.0), [1], solution) is True
+    assert is_locally_optimal(toy(0.9), [1], solution) is False
+    assert is_locally_optimal(toy(0.95), [1], solution) is False
+
+
+def test_the_global_choice_is_locally_optimal():
+    solution = toy_solution(0)
+    np.testing.assert_allclose(solution.p, np.array([-0.1, 1.0]) / 1.01, rtol=1e-10)
+    for third_score in (0.0, 0.9):
+        assert is_locally_optimal(toy(third_score), [0], solution) is True
+
+
+def test_a_choice_without_support_indices_is_locally_optimal():
+    data = AttentionData([[[1.0], [2.0]], [[1.0], [5.0]]], [1, 1], value=[1.0], lengths=[1, 2])
+    assert is_locally_optimal(data, [0, 0], stated([[np.inf, np.inf], [np.inf, 1.5]])) is True
+    assert is_locally_optimal(data, [0, 0], stated([[np.inf, np.inf], [np.inf, 1.0]])) is False
+
+
+def test_an_infeasible_choice_is_not_locally_optimal():
+    """No p separates the middle of three points on a line."""
+    data = AttentionData([[[-1.0], [0.0], [1.0]]], [1], value=[1.0])
+    solution = prompt_svm(data, [1])
+    assert solution.status == "infeasible"
+    assert is_locally_optimal(data, [1], solution) is False
+
+
+def test_a_constraint_within_the_tolerance_is_active():
+    data = AttentionData([[[1.0], [2.0]]], [1], value=[1.0])
+    for margin, locally_optimal in ((1 + 0.9e-4, False), (1 + 1.1e-4, True)):
+        assert is_locally_optimal(data, [0], stated([[np.inf, margin]])) is locally_optimal
+    assert is_locally_optimal(data, [0], stated([[np.inf, 1.05]]), tolerance=0.1) is False
+
+
+@given(seed=SEEDS)
+def test_globally_optimal_choices_are_locally_optimal_whatever_the_margins(seed):
+    rng = np.random.default_rng(seed)
+    data = unit_sphere(3, 4, 5, batch=4, rng=rng)
+    selected = optimal_tokens(data)
+    solution = stated(random_margins(data, selected, rng), np.full(4, "optimal"))
+    np.testing.assert_array_equal(is_locally_optimal(data, selected, solution), np.ones(4, bool))
+
+
+@given(seed=SEEDS)
+def test_local_optimality_is_what_its_definition_says(seed):
+    rng = np.random.default_rng(seed)
+    B, n, T = 3, *rng.integers(1, 4, size=2)
+    lengths = rng.integers(1, T, size=(B, n), endpoint=True)
+    drawn = unit_sphere(n, T, 3, batch=B, rng=rng)
+    data = AttentionData(drawn.tokens, drawn.labels, value=drawn.value, lengths=lengths)
+    selected = rng.integers(0, lengths)
+    margins = random_margins(data, selected, rng)
+    status = rng.choice(["optimal", "optimal", "infeasible"], size=B)
+    margins[status == "infeasible"] = np.nan
+    result = is_locally_optimal(data, selected, stated(margins, status))
+    assert result.shape == (B,)
+    assert result.dtype == np.bool_
+    gamma = scores(data)
+    for b, problem in enumerate(data.problems()):
+        expected = status[b] == "optimal" and all(
+            gamma[b, i, selected[b, i]] > gamma[b, i, t]
+            for i in range(n)
+            for t in range(lengths[b, i])
+            if margins[b, i, t] < 1 + 1e-4
+        )
+        assert result[b] == expected
+        alone = is_locally_optimal(problem, selected[b], stated(margins[b], status[b]))
+        assert alone is expected
+
+
+@given(seed=SEEDS)
+def test_local_optimality_follows_a_permutation_of_the_tokens(seed):
+    rng = np.random.default_rng(seed)
+    data = unit_sphere(2, 4, 3, rng=rng)
+    selected = rng.integers(0, 4, size=2)
+    margins = random_margins(data, selected, rng)
+    order = rng.permutation(4)
+    moved = AttentionData(data.tokens[:, order], data.labels, value=data.value)
+    back = np.argsort(order)
+    first = is_locally_optimal(data, selected, stated(margins))
+    second = is_locally_optimal(moved, back[selected], stated(margins[:, order]))
+    assert first is second
+
+
+@given(seed=SEEDS, scale=st.floats(1e-6, 1e6))
+def test_local_optimality_does_not_depend_on_the_size_of_the_value(seed, scale):
+    rng = np.random.default_rng(seed)
+    data = unit_sphere(2, 4, 3, rng=rng)
+    selected = rng.integers(0, 4, size=2)
+    solution = stated(random_margins(data, selected, rng))
+    scaled = AttentionData(data.tokens, data.labels, value=scale * data.value)
+    assert is_locally_optimal(scaled, selected, solution) is is_locally_optimal(
+        data, selected, solution
+    )
+
+
+@pytest.mark.parametrize(
+    ("selected", "solution", "message"),
+    [
+        ([0, 0, 0], stated(np.ones((2, 3))), r"^selected: expected shape \(n,\) = \(2,\)"),
+        ([0, 3], stated(np.ones((2, 3))), r"^selected: expected token indices in 0\.\.2, got 3 at"),
+        (
+            [0, 1],
+            stated(np.ones((2, 4))),
+            r"^solution\.margins: expected shape \(n, T\) = \(2, 3\)",
+        ),
+        ([0, 1], stated(np.ones((2, 3))), r"^solution: expected the support vector machine of"),
+        ([0, 1], stated(np.ones((2, 3)), "solved"), r"^solution\.status: expected optimal or"),
+        ([0, 1], stated(np.ones((2, 3)), ["optimal"]), r"^solution\.status: expected shape \(\)"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(selected, solution, message):
+    data = unit_sphere(2, 3, 4, rng=0)
+    with pytest.raises(ValueError, match=message):
+        is_locally_optimal(data, selected, solution)
+
+
+def chosen(selected: object, parameter: str = "p") -> SimpleNamespace:
+    """A run of which only the end is known."""
+    return SimpleNamespace(parameter=parameter, selected=np.asarray(selected))
+
+
+@pytest.mark.parametrize(
+    ("third_score", "token", "kind"),
+    [(0.0, 0, "global"), (0.0, 1, "local"), (0.9, 0, "global"), (0.9, 1, "neither")],
+)
+def test_classification_of_the_toy(third_score, token, kind):
+    assert classify(toy(third_score), chosen([token]), solution=toy_solution(token)) == kind
+
+
+def test_a_run_of_the_prompt_is_classified_by_the_prompt_svm():
+    """On the line only the end points can be selected; the left one is worse than its neighbour."""
+    data = AttentionData([[[-1.0], [0.0], [1.0]]], [1], value=[1.0])
+    for start, kind in ((1.0, "global"), (-40.0, "neither")):
+        run = train(data, parameter="p", init=[start], steps=5)
+        assert classify(data, run) == kind
+    assert classify(data, chosen([1])) == "neither"  # infeasible
+
+
+def test_selecting_any_of_several_best_tokens_is_global():
+    data = AttentionData([[[1.0, 0.0], [1.0, 2.0], [0.0, 1.0]]], [1], value=[1.0, 0.0])
+    for token, kind in enumerate(["global", "global", "neither"]):
+        assert classify(data, chosen([token])) == kind
+
+
+def test_the_published_problems_end_at_local_optima(local_convergence):
+    """Global in 70 % and local (global included) in 98 % of the published runs."""
+    run = train(local_convergence, steps=2000)
+    solution = att_svm(local_convergence, run.selected)
+    kinds = classify(local_convergence, run, solution=solution)
+    np.testing.assert_array_equal(classify(local_convergence, run), kinds)
+    is_global = (run.selected == optimal_tokens(local_convergence)).all(axis=1)
+    np.testing.assert_array_equal(kinds == "global", is_global)
+    assert 0.5 <= is_global.mean() <= 0.9
+    assert (kinds != "neither").mean() >= 0.95
+    for b in range(3):
+        one = local_convergence.problem(b)
+        assert classify(one, chosen(run.selected[b], "W")) == kinds[b]
+
+
+def test_runs_that_have_no_classification_are_refused():
+    data = unit_sphere(2, 3, 4, rng=0)
+    with pytest.raises(ValueError, match=r"^run\.parameter: expected one of 'W', 'p', got 'KQ'$"):
+        classify(data, chosen([0, 0], "KQ"))
+    with pytest.raises(TypeError, match=r"^run\.parameter: expected one of 'W', 'p', got \('v'"):
+        classify(data, chosen([0, 0], ("v", "p")))
+    with pytest.raises(ValueError, match=r"^run\.selected: expected shape \(n,\) = \(2,\), got"):
+        classify(data, chosen([0, 0, 0]))

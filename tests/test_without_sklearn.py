@@ -34,6 +34,5 @@ def test_study_of_the_digits_names_the_extra_that_brings_sklearn():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (
-        "attsvm: error: "
-        'attsvm.datasets.digits needs scikit-learn: pip install "attsvm[digits]"\n'
+        'attsvm: error: attsvm.datasets.digits needs scikit-learn: pip install "attsvm[digits]"\n'
     )

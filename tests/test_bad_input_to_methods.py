@@ -1,0 +1,165 @@
+"""What a caller can get wrong in training and the machines: an error that names the argument."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import attsvm
+from attsvm import AttentionData, att_svm, label_svm, prompt_svm, train
+from attsvm.functional import loss_and_grad
+from attsvm.heads import LinearScores
+
+ONE = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
+BATCH = attsvm.datasets.unit_sphere(3, 4, 5, batch=2, rng=0)
+BARE = AttentionData(ONE.tokens, ONE.labels)
+NO_VALUE = AttentionData(ONE.tokens, ONE.labels, queries=ONE.queries)
+LOUD = AttentionData(ONE.tokens, ONE.labels, queries=ONE.queries, value=1e4 * ONE.value)
+RAGGED = AttentionData(
+    ONE.tokens, ONE.labels, queries=ONE.queries, value=ONE.value, lengths=[4, 2, 1]
+)
+
+TRAIN = [
+    ("data", {"data": "problem.npz"}, TypeError, "data: expected AttentionData, got str"),
+    ("queries", {"data": BARE}, ValueError, "queries: needed to train W"),
+    ("value", {"data": NO_VALUE}, ValueError, "value: needed for the linear head"),
+    ("loud value", {"data": LOUD}, ValueError, "value: expected token scores up to 300"),
+    ("loud head", {"head": LinearScores(np.full((3, 4), -301.0))}, ValueError, "head: expected"),
+    ("parameter", {"parameter": "V"}, ValueError, "parameter: expected one of 'p', 'W', got 'V'"),
+    ("parameter type", {"parameter": 3}, TypeError, "parameter: expected one of"),
+    ("rule", {"rule": "adamw"}, ValueError, "rule: expected one of"),
+    ("loss", {"loss": "hinge"}, ValueError, "loss: expected one of"),
+    ("steps negative", {"steps": -1}, ValueError, "steps: expected a non-negative integer"),
+    ("steps float", {"steps": 1.5}, TypeError, "steps: expected a non-negative integer"),
+    ("lr zero", {"lr": 0.0}, ValueError, "lr: expected a positive number"),
+    ("lr nan", {"lr": np.nan}, ValueError, "lr: expected a positive number"),
+    ("lr text", {"lr": "fast"}, TypeError, "lr: expected a positive number"),
+    ("lr block", {"lr": {"p": 0.1}}, ValueError, "lr: expected the key 'W'"),
+    ("init shape", {"init": np.zeros((5, 4))}, ValueError, "init: expected shape (d, d)"),
+    ("init axes", {"init": np.zeros(5)}, ValueError, "init: expected shape (d, d)"),
+    ("init nan", {"init": np.full((5, 5), np.nan)}, ValueError, "init: expected finite"),
+    ("init name", {"init": "xavier"}, ValueError, "init: expected one of 'uniform'"),
+    ("record zero", {"record_every": 0}, ValueError, "record_every: expected a positive"),
+    ("record late", {"record_every": [0, 11]}, ValueError, "record_every: expected increasing"),
+    ("record back", {"record_every": [3, 2]}, ValueError, "record_every: expected increasing"),
+    ("record early", {"record_every": [-1, 2]}, ValueError, "record_every: expected increasing"),
+    ("record floats", {"record_every": [0.5]}, TypeError, "record_every: expected integers"),
+    ("reference zero", {"reference": np.zeros((5, 5))}, ValueError, "reference: expected a dir"),
+    ("reference shape", {"reference": np.ones(5)}, ValueError, "reference: expected shape"),
+    ("named reference", {"reference": {"mm": np.ones((4, 5))}}, ValueError, "reference['mm']: "),
+    ("dtype", {"dtype": np.float16}, TypeError, "dtype: expected float64 or float32"),
+    ("threads", {"num_threads": 0}, ValueError, "num_threads: expected a positive integer"),
+    ("rng", {"rng": -1}, ValueError, "rng: expected None, a non-negative integer"),
+    ("head", {"head": "linear"}, TypeError, "head: expected None or LinearScores, got str"),
+    ("head shape", {"head": LinearScores(np.ones((3, 5)))}, ValueError, "head: expected shape"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "start"), [case[1:] for case in TRAIN], ids=[case[0] for case in TRAIN]
+)
+def test_training_refuses_what_it_cannot_use(changes, error, start):
+    with pytest.raises(error) as raised:
+        train(**{"data": ONE, "steps": 10, **changes})
+    assert str(raised.value).startswith(start)
+
+
+MACHINES = [
+    ("att data", lambda: att_svm(ONE.tokens, [0, 0, 0]), TypeError, "data: "),
+    ("att queries", lambda: att_svm(BARE, [0, 0, 0]), ValueError, "queries: "),
+    ("att selected shape", lambda: att_svm(ONE, [0, 0]), ValueError, "selected: "),
+    ("att selected range", lambda: att_svm(ONE, [0, 4, 0]), ValueError, "selected: "),
+    ("att selected padding", lambda: att_svm(RAGGED, [0, 2, 0]), ValueError, "selected: "),
+    ("att selected negative", lambda: att_svm(ONE, [0, -1, 0]), ValueError, "selected: "),
+    ("att selected floats", lambda: att_svm(ONE, [0.0, 1.0, 0.0]), TypeError, "selected: "),
+    ("att selected bools", lambda: att_svm(ONE, [True, False, True]), TypeError, "selected: "),
+    ("att selected batch", lambda: att_svm(BATCH, [0, 0, 0]), ValueError, "selected: "),
+    ("att norm", lambda: att_svm(ONE, [0, 0, 0], norm="l1"), ValueError, "norm: "),
+    ("att solver", lambda: att_svm(ONE, [0, 0, 0], solver="gurobi"), ValueError, "solver: "),
+    (
+        "prompt required",
+        lambda: prompt_svm(ONE, [0, 0, 0], required=[1, 0, 1]),
+        TypeError,
+        "required: ",
+    ),
+    (
+        "prompt required shape",
+        lambda: prompt_svm(ONE, [0, 0, 0], required=[True]),
+        ValueError,
+        "required: ",
+    ),
+    ("label selected", lambda: label_svm(ONE, 0), ValueError, "selected: "),
+    ("scores", lambda: LinearScores([[np.inf, 0.0]]), ValueError, "scores: expected finite"),
+    ("scores axes", lambda: LinearScores([0.0, 1.0]), ValueError, "scores: expected shape"),
+    ("gradient keys", lambda: loss_and_grad(ONE, {}), ValueError, "parameters: expected the one"),
+    ("gradient key", lambda: loss_and_grad(ONE, {"Q": 0}), ValueError, "parameters: expected one"),
+    (
+        "gradient shape",
+        lambda: loss_and_grad(ONE, {"W": np.ones((5, 6))}),
+        ValueError,
+        "parameters['W']: expected shape",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "start"), [case[1:] for case in MACHINES], ids=[case[0] for case in MACHINES]
+)
+def test_machines_and_functions_refuse_what_they_cannot_use(call, error, start):
+    with pytest.raises(error) as raised:
+        call()
+    assert str(raised.value).startswith(start)
+
+
+def test_overflowing_descent_is_an_error_and_says_when():
+    """A wrong token with a logit 1,200 above the right one: gap / |gradient| is about e^1200."""
+    data = AttentionData([[[1.0], [-1.0]]], [1.0], value=[1.0])
+    with pytest.raises(FloatingPointError, match="train: problem 0 overflowed by step 1 "):
+        train(data, parameter="p", rule="polyak", init=[-600.0], steps=10, record_every=1)
+
+
+@pytest.mark.parametrize("parameter", ["W", "p"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X: np.asfortranarray(X),
+        lambda X: np.repeat(X, 2, axis=-1)[..., ::2],
+        lambda X: X[::-1][::-1],
+        lambda X: X.tolist(),
+        lambda X: X.astype(">f8"),
+    ],
+    ids=["Fortran order", "strided", "reversed", "lists", "byte order"],
+)
+def test_memory_layout_changes_no_bit(make, parameter):
+    other = AttentionData(make(ONE.tokens), ONE.labels, queries=ONE.queries, value=ONE.value)
+    first = train(ONE, parameter=parameter, steps=50)
+    second = train(other, parameter=parameter, steps=50)
+    np.testing.assert_array_equal(first.direction, second.direction)
+
+
+def test_caller_arrays_are_left_alone():
+    init = np.ones((5, 5))
+    reference = np.full((5, 5), 3.0)
+    tokens = ONE.tokens.copy()
+    train(ONE, steps=5, init=init, reference=reference)
+    np.testing.assert_array_equal(init, np.ones((5, 5)))
+    np.testing.assert_array_equal(reference, np.full((5, 5), 3.0))
+    np.testing.assert_array_equal(ONE.tokens, tokens)
+
+
+@pytest.mark.parametrize(("n", "T", "d"), [(1, 1, 1), (1, 5, 1), (4, 1, 3), (1, 2, 40)])
+def test_smallest_problems_work(n, T, d):
+    data = attsvm.datasets.unit_sphere(n, T, d, rng=1)
+    for parameter in ("W", "p"):
+        run = train(data, parameter=parameter, steps=20)
+        assert run.direction.shape == ((d, d) if parameter == "W" else (d,))
+        np.testing.assert_allclose(run.attention.sum(axis=1), 1.0, rtol=1e-12)
+        if T == 1:
+            np.testing.assert_array_equal(run.direction, 0.0)
+
+
+def test_no_steps_leave_the_start():
+    init = np.arange(25.0).reshape(5, 5)
+    run = train(ONE, steps=0, init=init)
+    np.testing.assert_array_equal(run.W, init)
+    assert run.history["step"].tolist() == [0]

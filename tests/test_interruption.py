@@ -1,0 +1,85 @@
+"""Long calls answer Ctrl-C, and worker threads do not outlive a fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import attsvm
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 10), (60, 30, 40)])
+@pytest.mark.parametrize("batch", [None, 3, 40])
+def test_ctrl_c_ends_training(shape, batch):
+    """Nothing here depends on speed: without an answer the run would take hours."""
+    data = attsvm.datasets.unit_sphere(*shape, batch=batch, rng=0)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        attsvm.train(data, steps=10**10, record_every=[0])
+    timer.join()
+
+
+def test_a_failing_progress_report_ends_training(monkeypatch):
+    class BrokenTerminal:
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> None:
+            if "/" in text and not text.startswith("\r\x1b[Ksteps [........................] 0/"):
+                raise OSError("the terminal is gone")
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setattr(sys, "stderr", BrokenTerminal())
+    data = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
+    with pytest.raises(OSError, match="the terminal is gone"):
+        attsvm.train(data, steps=10**8, record_every=[0], progress=True)
+
+
+def test_training_works_after_a_fork_of_a_process_that_has_used_threads():
+    script = """
+        import os, sys, warnings
+        import attsvm
+        warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside threads
+        data = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
+        before = attsvm.train(data, steps=3, num_threads=2)
+        child = os.fork()
+        if child == 0:
+            after = attsvm.train(data, steps=3, num_threads=2)
+            os._exit(0 if (after.W == before.W).all() else 1)
+        _, status = os.waitpid(child, 0)
+        again = attsvm.train(data, steps=3, num_threads=2)
+        sys.exit(os.waitstatus_to_exitcode(status) or int((again.W != before.W).any()))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=120, check=False)
+    assert done.returncode == 0
+
+
+def test_other_python_threads_run_during_training():
+    data = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
+    ticks = []
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks.append(time.monotonic())
+            time.sleep(0.001)
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    started = time.monotonic()
+    attsvm.train(data, steps=4000, record_every=[0])
+    ended = time.monotonic()
+    done.set()
+    ticker.join()
+    assert np.sum((np.array(ticks) > started) & (np.array(ticks) < ended)) > 5

@@ -231,7 +231,7 @@ class TestTrain:
         batch = attsvm.datasets.unit_sphere(3, 4, 6, batch=5, rng=0)
         attsvm.save(path, batch)
         assert main(["svm", str(path), "--index", "2"]) == 0
-        with np.load(tmp_path / "batch-svm.npz", allow_pickle=False) as file:
+        with np.load(tmp_path / "batch-att-svm.npz", allow_pickle=False) as file:
             expected = att_svm(batch.problem(2), attsvm.optimal_tokens(batch.problem(2)))
             assert np.array_equal(file["W"], expected.W)
         capsys.readouterr()
@@ -249,7 +249,7 @@ class TestSVM:
         assert main(["svm", str(problem), "--selected", "1,0,3", "--problem", kind]) == 0
         solution = solve(attsvm.load(problem), [1, 0, 3])
         assert solution.feasible
-        with np.load(problem.with_name("problem-svm.npz"), allow_pickle=False) as file:
+        with np.load(problem.with_name(f"problem-{kind}-svm.npz"), allow_pickle=False) as file:
             assert np.array_equal(file[name], getattr(solution, name))
             assert file["selected"].tolist() == [1, 0, 3]
             assert np.array_equal(file["dual"], solution.dual)
@@ -274,7 +274,7 @@ class TestSVM:
         attsvm.save(path, data)
         assert main(["svm", str(path), "--selected", "0,1"]) == 0
         assert facts(capsys.readouterr().out)["status"] == "infeasible"
-        with np.load(tmp_path / "hard-svm.npz", allow_pickle=False) as file:
+        with np.load(tmp_path / "hard-att-svm.npz", allow_pickle=False) as file:
             assert "W" not in file.files
             assert file["certificate"].shape == (2, 2)
             assert np.isinf(file["norm"])

@@ -273,7 +273,7 @@ def _add_svm(commands: Any) -> None:
         help="separate tokens by W, tokens by p, or labels by v (default: %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-svm.npz beside FILE)"
+        "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-PROBLEM-svm.npz beside FILE)"
     )
     parser.set_defaults(command=_svm)
 
@@ -439,7 +439,7 @@ def _comparison(data: AttentionData, result: Run) -> dict[str, str]:
 
 def _svm(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
-    out = _output(arguments, "svm")
+    out = _output(arguments, f"{arguments.problem}-svm")
     solve = {"att": att_svm, "prompt": prompt_svm, "label": label_svm}[arguments.problem]
     if arguments.selected == "optimal":
         selected = optimal_tokens(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from pathlib import Path
@@ -38,8 +39,12 @@ def processors() -> int:
     return max(1, min(count or 1, math.ceil(quota) if quota is not None else count or 1))
 
 
+@functools.cache
 def _container_quota() -> float | None:
-    """Processors' worth of time that control groups (version 2, then 1) allow; None: no limit."""
+    """Processors' worth of time that control groups (version 2, then 1) allow; None: no limit.
+
+    Read once: these files take longer than a small problem.
+    """
     unified = Path("/sys/fs/cgroup/cpu.max")
     quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
     try:

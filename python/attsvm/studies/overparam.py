@@ -384,6 +384,11 @@ def expectations(study: Overparam, store: Store) -> list[str]:
             + ", ".join(f"{heading} {points:.1f} (d={d})" for heading, points, d in differences)
             + "."
         )
+    if study.data == "digits":
+        sentences.append(
+            "How global rises on the digits depends on how they are embedded, and the embedding "
+            "was chosen so that it does: an illustration on real data, not independent evidence."
+        )
     return sentences
 
 

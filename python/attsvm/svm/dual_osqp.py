@@ -12,6 +12,7 @@ from attsvm.svm.constraints import Float64Array
 __all__ = ["osqp_multipliers"]
 
 _UNBOUNDED = "dual infeasible"
+_INTERRUPTED = "interrupted"
 
 
 def osqp_multipliers(
@@ -58,6 +59,8 @@ def osqp_multipliers(
         verbose=False,
     )
     result = solver.solve(raise_error=False)
+    if result.info.status == _INTERRUPTED:  # OSQP takes Ctrl-C for itself and raises nothing
+        raise KeyboardInterrupt
     guess = np.asarray(result.x, dtype=np.float64)
     if result.info.status == _UNBOUNDED or not np.isfinite(guess).all():
         return None

@@ -54,6 +54,7 @@ class Descent {
           Q_(problem.samples * problem.dimension),
           U_(problem.samples * problem.dimension),
           G_(size()),
+          weight_(padded_to_columns<Real>(problem.samples)),
           weighted_Z_(problem.samples * problem.query_dimension),
           row_square_(problem.query_dimension),
           cosine_gap_(references.count),
@@ -94,20 +95,8 @@ class Descent {
     // Attention at the last iterate, weights and their logarithms (samples, tokens), and the index of the top token.
     void attention(Real* weight, Real* log_weight, Real* top) {
         const Index T = problem().tokens;
-        const Index d = problem().dimension;
-        const Real nothing(-std::numeric_limits<double>::infinity());
-        for (Index i = 0; i < problem().samples; ++i) {
-            Real* logs = log_weight + i * T;
-            const TokenGradient<Real>& at = pass_.outcome(i);
-            rows_dot(problem().X + i * T * d, pass_.rows(i), d, &Q_[i * d], logs);
-            const Real log_sum = log1p(at.remaining_weight);
-            for (Index t = 0; t < T; ++t) {
-                const auto absent = Real(static_cast<double>(t)) >= pass_.length(i);
-                logs[t] = select(absent, nothing, (logs[t] - at.top_logit) - log_sum);
-                weight[i * T + t] = exp(logs[t]);
-            }
-            top[i] = at.top;
-        }
+        for (Index i = 0; i < problem().samples; ++i)
+            pass_.attention(i, &Q_[i * problem().dimension], weight + i * T, log_weight + i * T, top[i]);
     }
 
    private:
@@ -124,7 +113,7 @@ class Descent {
         }
         for (Index i = 0; i < n; ++i)
             for (Index j = 0; j < e; ++j)
-                if (any(problem().Z[i * e + j] != Real(0.0))) {
+                if (any<Real>(problem().Z[i * e + j] != Real(0.0))) {
                     row_end_[i] = j + 1;
                     column_begin_[j] = std::min(column_begin_[j], i);
                 }
@@ -138,19 +127,13 @@ class Descent {
         pass_.run(team_, Q_.data(), U_.data());
     }
 
-    // G = Σ_i z_i u_i' / n in units of exp(log_unit_), the largest unit over samples; -inf where nothing moves.
+    // G = Σ_i weight_i z_i u_i', the gradient in units of exp(log_unit_).
     void differentiate() {
         const Index n = problem().samples;
         const Index e = problem().query_dimension;
-        const Real nothing(-std::numeric_limits<double>::infinity());
-        Real unit = nothing;
-        for (Index i = 0; i < n; ++i) unit = larger(pass_.outcome(i).log_scale, unit);
-        log_unit_ = unit;
-        const Real subtracted = select(unit > nothing, unit, Real(0.0));
-        for (Index i = 0; i < n; ++i) {
-            const Real weight = exp(pass_.outcome(i).log_scale - subtracted) / Real(static_cast<double>(n));
-            for (Index j = 0; j < e; ++j) weighted_Z_[i * e + j] = weight * problem().Z[i * e + j];
-        }
+        pass_.sample_weights(weight_.data(), log_unit_);
+        for (Index i = 0; i < n; ++i)
+            for (Index j = 0; j < e; ++j) weighted_Z_[i * e + j] = weight_[i] * problem().Z[i * e + j];
         multiply(team_, e, n, problem().dimension, Strided<Real>{weighted_Z_.data(), 1, e},
                  Extents{column_begin_.data(), full_.data()}, U_.data(), G_.data());
         norm_ = matrix_norm(G_.data());
@@ -163,7 +146,7 @@ class Descent {
             for (; j < last; ++j) row_square_[j] = sum_of_squares(M + j * d, d);
         });
         const Real square = sum<Real>(e, [&](Index j) { return row_square_[j]; });
-        return any(square < Real(1e-280)) || any(square > Real(1e280)) ? norm(M, e * d) : sqrt(square);
+        return any<Real>(square < Real(1e-280)) || any<Real>(square > Real(1e280)) ? norm(M, e * d) : sqrt(square);
     }
 
     void take_step() {
@@ -195,7 +178,7 @@ class Descent {
         out.loss = pass_.loss_mean();
         out.loss_gap = pass_.loss_gap(Real(0.0));
         const Real parts[] = {matrix_norm(V_), outside_};
-        out.norm = any(outside_ != Real(0.0)) ? norm(parts, 2) : parts[0];
+        out.norm = any<Real>(outside_ != Real(0.0)) ? norm(parts, 2) : parts[0];
         out.log_grad_norm = log_unit_ + log(norm_);
         out.max_attention = pass_.top_weight_mean();
         const auto points = out.norm != Real(0.0);
@@ -221,7 +204,7 @@ class Descent {
     Real* V_;
     Real outside_;
     References<Real> references_;
-    Buffer<Real> Q_, U_, G_, weighted_Z_, row_square_, cosine_gap_;
+    Buffer<Real> Q_, U_, G_, weight_, weighted_Z_, row_square_, cosine_gap_;
     Buffer<Index> row_end_, column_begin_, zero_, full_;
     Real log_unit_{0.0};
     Real norm_{0.0};

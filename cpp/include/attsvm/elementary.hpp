@@ -8,18 +8,35 @@
 
 namespace attsvm {
 
+// x 2^k for a whole number k in [-1100, 1100], right also where the product is subnormal.
+template <int N>
+ATTSVM_INLINE Pack<double, N> scale_by_power_of_two(Pack<double, N> x, Pack<double, N> k) {
+    using Real = Pack<double, N>;
+#ifdef __AVX512F__
+    if constexpr (N == 8) return Real(_mm512_maskz_scalef_pd(0xff, x.v, k.v));
+#endif
+    // In two factors: one alone could not reach the subnormal numbers. Adding 3·2^51 puts a whole number into the low
+    // bits of the sum.
+    using Bits = typename VectorOf<std::int64_t, N>::type;
+    constexpr double rounder = 6755399441055744.0;
+    const Real half = k * Real(0.5) + Real(rounder);
+    const Real rest = (k - (half - Real(rounder))) + Real(rounder);
+    const auto power = [](Real bits) {
+        const Bits shifted = (std::bit_cast<Bits>(bits.v) + 1023) << 52;
+        return Real(std::bit_cast<typename Real::Lanes>(shifted));
+    };
+    return x * power(half) * power(rest);
+}
+
 // e^x in every lane to about one unit in the last place; 0 below the smallest subnormal, NaN stays NaN.
 template <int N>
 ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
     using Real = Pack<double, N>;
-    using Mask = typename Real::Mask;
-    // Adding and subtracting 3·2^51 rounds to an integer, which also stands in the low bits of the sum.
-    constexpr double rounder = 6755399441055744.0;
+    constexpr double rounder = 6755399441055744.0;  // 3·2^51: adding and subtracting it rounds to a whole number
     constexpr double log2_e = 1.4426950408889634;
     constexpr double ln2_high = 6.93145751953125e-1;  // few bits, so that its product with an exponent is exact
     constexpr double ln2_low = 1.42860682030941723212e-6;
-    x = select(x < Real(-760.0), Real(-760.0), x);
-    x = select(x > Real(720.0), Real(720.0), x);
+    x = smaller(Real(720.0), larger(Real(-760.0), x));
     const Real exponent = (x * Real(log2_e) + Real(rounder)) - Real(rounder);
     const Real r = (x - exponent * Real(ln2_high)) - exponent * Real(ln2_low);
 
@@ -35,16 +52,7 @@ ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
     const Real q4 = q67 * r2 + q45;
     const Real q8 = Real(2.0914686968086876e-9) * r2 + q89;
     const Real q = (q8 * r4 + q4) * r4 + q0;
-    const Real power = (q * r2 + r) + Real(1.0);
-
-    // 2^exponent in two factors: one alone could not reach the subnormal numbers.
-    const Real half_bits = exponent * Real(0.5) + Real(rounder);
-    const Real rest_bits = (exponent - (half_bits - Real(rounder))) + Real(rounder);
-    const auto scale = [](Real bits) {
-        const Mask shifted = (std::bit_cast<Mask>(bits.v) + 1023) << 52;
-        return Real(std::bit_cast<typename Real::Lanes>(shifted));
-    };
-    return power * scale(half_bits) * scale(rest_bits);
+    return scale_by_power_of_two((q * r2 + r) + Real(1.0), exponent);
 }
 
 ATTSVM_INLINE double exp(double x) { return std::exp(x); }
@@ -88,23 +96,6 @@ Real scaled_log1p(Real x, Real s) {
 // one text for an array of packs and one for an array of doubles, which lays its SIMD along the array. The order of
 // every sum depends on the length alone.
 
-template <class Real>
-void exp_array(Real* x, Index count) {
-    if constexpr (is_pack<Real>) {
-        for (Index t = 0; t < count; ++t) x[t] = exp(x[t]);
-    } else {
-        constexpr Index width = native_lanes<double>;
-        Index t = 0;
-        for (; t + width <= count; t += width) store(x + t, exp(load(x + t)));
-        if (t < count) {
-            double rest[width] = {};
-            std::copy(x + t, x + count, rest);
-            store(rest, exp(load(rest)));
-            std::copy(rest, rest + (count - t), x + t);
-        }
-    }
-}
-
 // Σ_t f(t)
 template <class Real, class Term>
 ATTSVM_INLINE Real sum(Index count, Term term) {
@@ -133,7 +124,7 @@ ATTSVM_INLINE Real sum_of_squares(const Real* x, Index count) {
 template <class Real>
 Real norm(const Real* x, Index count) {
     const Real square = sum_of_squares(x, count);
-    if (!any(square < Real(1e-280)) && !any(square > Real(1e280))) return sqrt(square);
+    if (!any<Real>(square < Real(1e-280)) && !any<Real>(square > Real(1e280))) return sqrt(square);
     Real peak(0.0);
     for (Index k = 0; k < count; ++k) peak = larger(peak, larger(x[k], -x[k]));
     const auto usable = (peak > Real(0.0));

@@ -11,6 +11,10 @@
 #include <limits>
 #include <type_traits>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 namespace attsvm {
 
 using Index = std::ptrdiff_t;
@@ -23,11 +27,53 @@ struct VectorOf {
     typedef T type __attribute__((vector_size(N * sizeof(T))));
 };
 
+// Lanes compared, and chosen between: by the compiler's vectors, or by the mask registers of AVX-512.
+template <class T, int N>
+struct Comparison {
+    using Lanes = typename VectorOf<T, N>::type;
+    using Mask = typename VectorOf<std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>, N>::type;
+
+    ATTSVM_INLINE static Mask less(Lanes a, Lanes b) { return a < b; }
+    ATTSVM_INLINE static Mask less_equal(Lanes a, Lanes b) { return a <= b; }
+    ATTSVM_INLINE static Mask equal(Lanes a, Lanes b) { return a == b; }
+    ATTSVM_INLINE static Mask different(Lanes a, Lanes b) { return a != b; }
+    ATTSVM_INLINE static Lanes choose(Mask mask, Lanes yes, Lanes no) { return mask ? yes : no; }
+    // Where the mask holds, the larger of a and b; elsewhere a.
+    ATTSVM_INLINE static Lanes larger_where(Mask mask, Lanes a, Lanes b) { return mask && b > a ? b : a; }
+    ATTSVM_INLINE static bool any(Mask mask) {
+        bool found = false;
+        for (int k = 0; k < N; ++k) found |= mask[k] != 0;
+        return found;
+    }
+};
+
+#ifdef __AVX512F__
+template <>
+struct Comparison<double, 8> {
+    using Lanes = VectorOf<double, 8>::type;
+    struct Mask {
+        __mmask8 lanes;
+    };
+
+    ATTSVM_INLINE static Mask less(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ)}; }
+    ATTSVM_INLINE static Mask less_equal(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a, b, _CMP_LE_OQ)}; }
+    ATTSVM_INLINE static Mask equal(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ)}; }
+    ATTSVM_INLINE static Mask different(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ)}; }
+    ATTSVM_INLINE static Lanes choose(Mask mask, Lanes yes, Lanes no) {
+        return _mm512_mask_blend_pd(mask.lanes, no, yes);
+    }
+    ATTSVM_INLINE static Lanes larger_where(Mask mask, Lanes a, Lanes b) {
+        return _mm512_mask_max_pd(a, mask.lanes, b, a);
+    }
+    ATTSVM_INLINE static bool any(Mask mask) { return mask.lanes != 0; }
+};
+#endif
+
 template <class T, int N>
 struct Pack {
-    using Integer = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
     using Lanes = typename VectorOf<T, N>::type;
-    using Mask = typename VectorOf<Integer, N>::type;
+    using Compare = Comparison<T, N>;
+    using Mask = typename Compare::Mask;
 
     Lanes v;
 
@@ -43,11 +89,15 @@ struct Pack {
     ATTSVM_INLINE friend Pack operator-(Pack a, Pack b) { return Pack(a.v - b.v); }
     ATTSVM_INLINE friend Pack operator*(Pack a, Pack b) { return Pack(a.v * b.v); }
     ATTSVM_INLINE friend Pack operator/(Pack a, Pack b) { return Pack(a.v / b.v); }
-    ATTSVM_INLINE friend Mask operator<(Pack a, Pack b) { return a.v < b.v; }
-    ATTSVM_INLINE friend Mask operator>(Pack a, Pack b) { return a.v > b.v; }
-    ATTSVM_INLINE friend Mask operator>=(Pack a, Pack b) { return a.v >= b.v; }
-    ATTSVM_INLINE friend Mask operator==(Pack a, Pack b) { return a.v == b.v; }
-    ATTSVM_INLINE friend Mask operator!=(Pack a, Pack b) { return a.v != b.v; }
+    ATTSVM_INLINE friend Mask operator<(Pack a, Pack b) { return Compare::less(a.v, b.v); }
+    ATTSVM_INLINE friend Mask operator>(Pack a, Pack b) { return Compare::less(b.v, a.v); }
+    ATTSVM_INLINE friend Mask operator>=(Pack a, Pack b) { return Compare::less_equal(b.v, a.v); }
+    ATTSVM_INLINE friend Mask operator==(Pack a, Pack b) { return Compare::equal(a.v, b.v); }
+    ATTSVM_INLINE friend Mask operator!=(Pack a, Pack b) { return Compare::different(a.v, b.v); }
+    ATTSVM_INLINE friend Pack select(Mask mask, Pack yes, Pack no) { return Pack(Compare::choose(mask, yes.v, no.v)); }
+    ATTSVM_INLINE friend Pack larger_where(Mask mask, Pack a, Pack b) {
+        return Pack(Compare::larger_where(mask, a.v, b.v));
+    }
 };
 
 // What a number type is made of: its scalar, how many lanes it has, and the result of comparing two of it.
@@ -85,23 +135,24 @@ using NativePack = Pack<T, native_lanes<T>>;
 // ---------------------------------------------------------------------------------------------------------
 
 ATTSVM_INLINE double select(bool mask, double yes, double no) { return mask ? yes : no; }
-template <class T, int N>
-ATTSVM_INLINE Pack<T, N> select(typename Pack<T, N>::Mask mask, Pack<T, N> yes, Pack<T, N> no) {
-    return Pack<T, N>(mask ? yes.v : no.v);
+
+// Whether a comparison holds in any lane.
+template <class Real>
+ATTSVM_INLINE bool any(typename NumberTraits<Real>::Mask mask) {
+    if constexpr (NumberTraits<Real>::lanes > 1)
+        return Real::Compare::any(mask);
+    else
+        return mask;
 }
 
-ATTSVM_INLINE bool any(bool mask) { return mask; }
-template <class Mask>
-    requires(!std::is_same_v<Mask, bool>)
-ATTSVM_INLINE bool any(Mask mask) {
-    bool found = false;
-    for (std::size_t k = 0; k < sizeof(Mask) / sizeof(mask[0]); ++k) found |= mask[k] != 0;
-    return found;
-}
-
+// The larger of two; the second where either is NaN.
 template <class Real>
 ATTSVM_INLINE Real larger(Real a, Real b) {
     return select(a > b, a, b);
+}
+template <class Real>
+ATTSVM_INLINE Real smaller(Real a, Real b) {
+    return select(a < b, a, b);
 }
 
 // --- lanes
@@ -145,17 +196,25 @@ ATTSVM_INLINE NativePack<double> load(const float* from) {
 }
 ATTSVM_INLINE void store(double* to, NativePack<double> x) { std::memcpy(to, &x, sizeof x); }
 
-// The sum of the lanes, always in the same order: halves are added to halves.
-template <class T, int N>
-ATTSVM_INLINE T sum_lanes(Pack<T, N> x) {
+// One number from the lanes, always in the same order: halves are joined with halves.
+template <class T, int N, class Join>
+ATTSVM_INLINE T fold_lanes(Pack<T, N> x, Join join) {
     if constexpr (N == 1) {
         return x.v[0];
     } else {
         Pack<T, N / 2> low, high;
         std::memcpy(&low, &x, sizeof low);
         std::memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
-        return sum_lanes(low + high);
+        return fold_lanes(join(low, high), join);
     }
+}
+template <class T, int N>
+ATTSVM_INLINE T sum_lanes(Pack<T, N> x) {
+    return fold_lanes(x, [](auto a, auto b) { return a + b; });
+}
+template <class T, int N>
+ATTSVM_INLINE T largest_lane(Pack<T, N> x) {
+    return fold_lanes(x, [](auto a, auto b) { return larger(a, b); });
 }
 
 }  // namespace attsvm

@@ -4,7 +4,7 @@
 // entry at any two strides, so A and A' cost the same.
 #pragma once
 
-#include "attsvm/pack.hpp"
+#include "attsvm/columns.hpp"
 #include "attsvm/team.hpp"
 
 namespace attsvm {
@@ -25,47 +25,24 @@ struct Extents {
 
 namespace detail {
 
-// How the kernel's tiles fill the registers, and what a column of a tile is.
+// How many rows and columns the kernel's tiles have, so that they fill the registers.
 template <class Real>
-struct Tile {
-    using Column = Real;
-    static constexpr Index rows = 3, columns = register_bytes == 64 ? 4 : 2, lanes = 1;
-};
-template <>
-struct Tile<double> {
-    using Column = NativePack<double>;
-    static constexpr Index rows = register_bytes == 64 ? 6 : 4, columns = register_bytes == 64 ? 4 : 2,
-                           lanes = native_lanes<double>;
-};
-
-template <class Real>
-ATTSVM_INLINE typename Tile<Real>::Column load_column(const Real* from) {
-    if constexpr (is_pack<Real>)
-        return *from;
-    else
-        return load(from);
-}
-template <class Real>
-ATTSVM_INLINE void store_column(Real* to, typename Tile<Real>::Column x) {
-    if constexpr (is_pack<Real>)
-        *to = x;
-    else
-        store(to, x);
-}
+inline constexpr Index tile_rows = register_bytes == 64 ? (is_pack<Real> ? 3 : 6) : (is_pack<Real> ? 3 : 4);
+inline constexpr Index tile_columns = register_bytes == 64 ? 4 : 2;
 
 template <int rows, int columns, class Real>
 ATTSVM_INLINE void tile_product(Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C,
                                 Index ldc) {
-    using Column = typename Tile<Real>::Column;
-    constexpr Index lanes = Tile<Real>::lanes;
-    Column c[rows][columns];
+    using Many = Column<Real>;
+    constexpr Index lanes = column_lanes<Real>;
+    Many c[rows][columns];
     for (int r = 0; r < rows; ++r)
-        for (int k = 0; k < columns; ++k) c[r][k] = Column(0.0);
+        for (int k = 0; k < columns; ++k) c[r][k] = Many(0.0);
     for (Index s = first; s < last; ++s) {
-        Column b[columns];
+        Many b[columns];
         for (int k = 0; k < columns; ++k) b[k] = load_column(B + s * ldb + k * lanes);
         for (int r = 0; r < rows; ++r) {
-            const Column a(A(r, s));
+            const Many a(A(r, s));
             for (int k = 0; k < columns; ++k) c[r][k] += a * b[k];
         }
     }
@@ -76,12 +53,17 @@ ATTSVM_INLINE void tile_product(Strided<Real> A, Index first, Index last, const 
 template <int rows, class Real>
 void row_block_product(Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C, Index ldc,
                        Index columns) {
-    constexpr Index lanes = Tile<Real>::lanes;
-    constexpr int wide = static_cast<int>(Tile<Real>::columns);
+    constexpr Index lanes = column_lanes<Real>;
+    constexpr int wide = static_cast<int>(tile_columns);
+    static_assert(wide <= 4);
     Index k = 0;
     for (; k + wide * lanes <= columns; k += wide * lanes)
         tile_product<rows, wide>(A, first, last, B + k, ldb, C + k, ldc);
-    for (; k + lanes <= columns; k += lanes) tile_product<rows, 1>(A, first, last, B + k, ldb, C + k, ldc);
+    const Index left = (columns - k) / lanes;
+    if (left == 3) tile_product<rows, 3>(A, first, last, B + k, ldb, C + k, ldc);
+    if (left == 2) tile_product<rows, 2>(A, first, last, B + k, ldb, C + k, ldc);
+    if (left == 1) tile_product<rows, 1>(A, first, last, B + k, ldb, C + k, ldc);
+    k += left * lanes;
     for (; k < columns; ++k)
         for (int r = 0; r < rows; ++r) {
             Real total(0.0);
@@ -96,9 +78,9 @@ void row_block_product(Strided<Real> A, Index first, Index last, const Real* B, 
 template <class Real>
 void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<Real> A, Extents extents, const Real* B,
               Real* C) {
-    constexpr Index height = detail::Tile<Real>::rows;
+    constexpr Index height = detail::tile_rows<Real>;
     // Bands of columns narrow enough that a band of B stays in the second cache, and blocks of rows, make the tasks.
-    constexpr Index band = is_pack<Real> ? 64 : 8 * detail::Tile<Real>::lanes;
+    constexpr Index band = is_pack<Real> ? 64 : 8 * column_lanes<Real>;
     const Index bands = (columns + band - 1) / band;
     const Index blocks = (rows + height - 1) / height;
     team.for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
@@ -126,7 +108,7 @@ void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<
     });
 }
 
-// Memory that will be read next, asked for a cache line at a time while other work is done.
+// Memory that will be read next, asked for little by little while other work is done.
 class Ahead {
    public:
     Ahead() = default;
@@ -134,31 +116,38 @@ class Ahead {
     Ahead(const T* data, Index count)
         : at_(reinterpret_cast<const char*>(data)), end_(at_ + count * Index{sizeof(T)}) {}
 
-    // Asks for as many bytes as the caller has just read.
-    ATTSVM_INLINE void fetch(Index bytes) {
-        for (const char* const until = std::min(end_, at_ + bytes); at_ < until; at_ += line)
-            __builtin_prefetch(at_, 0, 2);
+    // Asks for the next lines, a multiple of the cache's. To ask for some beyond the end does no harm.
+    template <int bytes>
+    ATTSVM_INLINE void fetch() {
+        if (at_ >= end_) return;
+        for (int k = 0; k < bytes; k += line) __builtin_prefetch(at_ + k, 0, 2);
+        at_ += bytes;
     }
 
    private:
-    static constexpr Index line = 64;
+    static constexpr int line = 64;
     const char* at_ = nullptr;
     const char* end_ = nullptr;
 };
 
 namespace detail {
 
+// Rows worked on at once, and the bytes of one register's width of them. The tokens are read twice, so that asking for
+// half as much each time brings the next sample in.
 constexpr Index group = 8;
+template <class Token>
+inline constexpr int group_bytes = static_cast<int>(group) * native_lanes<double> * static_cast<int>(sizeof(Token));
 
 // a_t = <x_t, q> for `rows` rows at once: one column of q serves them all.
 template <int rows, class Token>
-ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a) {
+ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a, Ahead& ahead) {
     constexpr Index lanes = native_lanes<double>;
     NativePack<double> total[rows];
     for (int j = 0; j < rows; ++j) total[j] = 0.0;
     Index k = 0;
     for (; k + lanes <= d; k += lanes) {
         const NativePack<double> part = load(q + k);
+        if constexpr (rows == group) ahead.fetch<group_bytes<Token> / 2>();
         for (int j = 0; j < rows; ++j) total[j] += load(X + j * d + k) * part;
     }
     for (int j = 0; j < rows; ++j) {
@@ -170,11 +159,12 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a
 
 // u += Σ_t c_t x_t over `rows` rows
 template <int rows, class Token>
-ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, double* u) {
+ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, double* u, Ahead& ahead) {
     constexpr Index lanes = native_lanes<double>;
     Index k = 0;
     for (; k + lanes <= d; k += lanes) {
         NativePack<double> total = load(u + k);
+        if constexpr (rows == group) ahead.fetch<group_bytes<Token> / 2>();
         for (int j = 0; j < rows; ++j) total += NativePack<double>(c[j]) * load(X + j * d + k);
         store(u + k, total);
     }
@@ -186,7 +176,7 @@ ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, doubl
 
 // a_t = <x_t, q> for the rows x_t of X
 template <class Token, class Real>
-void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Ahead ahead = {}) {
+void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Ahead& ahead) {
     Index t = 0;
     if constexpr (is_pack<Real>) {
         constexpr Index group = 4;
@@ -202,18 +192,15 @@ void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Ahead
             a[t] = total;
         }
     } else {
-        constexpr Index bytes = detail::group * Index{sizeof(Token)};
-        for (; t + detail::group <= rows; t += detail::group) {
-            ahead.fetch(bytes * d);
-            detail::dot_group<detail::group>(X + t * d, d, q, a + t);
-        }
-        for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, q, a + t);
+        for (; t + detail::group <= rows; t += detail::group)
+            detail::dot_group<detail::group>(X + t * d, d, q, a + t, ahead);
+        for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, q, a + t, ahead);
     }
 }
 
 // u = Σ_t c_t x_t
 template <class Token, class Real>
-void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, Ahead ahead = {}) {
+void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, Ahead& ahead) {
     if constexpr (is_pack<Real>) {
         constexpr Index wide = 8;
         const auto strip = [&]<Index width>(std::integral_constant<Index, width>, Index k) {
@@ -227,15 +214,23 @@ void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, A
         for (; k + wide <= d; k += wide) strip(std::integral_constant<Index, wide>{}, k);
         for (; k < d; ++k) strip(std::integral_constant<Index, 1>{}, k);
     } else {
-        constexpr Index bytes = detail::group * Index{sizeof(Token)};
         std::fill(u, u + d, 0.0);
         Index t = 0;
-        for (; t + detail::group <= rows; t += detail::group) {
-            ahead.fetch(bytes * d);
-            detail::combine_group<detail::group>(X + t * d, d, c + t, u);
-        }
-        for (; t < rows; ++t) detail::combine_group<1>(X + t * d, d, c + t, u);
+        for (; t + detail::group <= rows; t += detail::group)
+            detail::combine_group<detail::group>(X + t * d, d, c + t, u, ahead);
+        for (; t < rows; ++t) detail::combine_group<1>(X + t * d, d, c + t, u, ahead);
     }
+}
+
+template <class Token, class Real>
+void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a) {
+    Ahead nothing;
+    rows_dot(X, rows, d, q, a, nothing);
+}
+template <class Token, class Real>
+void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u) {
+    Ahead nothing;
+    rows_combine(X, rows, d, c, u, nothing);
 }
 
 }  // namespace attsvm

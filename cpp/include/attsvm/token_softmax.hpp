@@ -1,99 +1,134 @@
 // Softmax over the tokens of one sample, and its gradient, free of cancellation.
 //
-// For token scores g and weights s = softmax(a), dloss/da_t = l'(m) s_t (g_t - ḡ) with ḡ = <s, g>. As the top weight
-// tends to one every entry tends to zero, the top one as a difference of numbers near each other. Here scores are taken
-// relative to the top token's, Δ_t = g_t - g_top, so that ḡ - g_top = Σ s_t Δ_t has no large part to lose, and the top
-// entry is minus the sum of the others. All weights are multiples of the largest weight that moves anything (that of
-// the heaviest token with Δ_t ≠ 0), whose logarithm is kept apart: nothing underflows however far the logits are apart.
+// For token scores g and weights s = softmax(a), the margin is ḡ = <s, g> and dḡ/da_t = s_t (g_t - ḡ). As the top
+// weight tends to one every entry tends to zero, the top one as a difference of numbers near each other. Here scores
+// are taken relative to the top token's, Δ_t = g_t - g_top, so that D = ḡ - g_top = Σ s_t Δ_t has no large part to
+// lose, and the entries are s_t (Δ_t - D), which for the top token is -s_top D. All weights are multiples of the
+// largest weight that moves anything (that of the heaviest token with Δ_t ≠ 0), whose logarithm is kept apart: nothing
+// underflows however far the logits are apart.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 
-#include "attsvm/loss.hpp"
+#include "attsvm/columns.hpp"
 
 namespace attsvm {
 
 template <class Real>
 struct TokenGradient {
-    Real log_scale;         // log of the unit that the gradient and `mean_shift` are in; -inf where nothing moves
-    Real mean_shift;        // (ḡ - g_top) / unit
-    Real top_score;         // g_top
-    Real margin;            // ḡ
-    Real top_weight;        // s_top
-    Real remaining_weight;  // Σ_{t≠top} exp(a_t - a_top)
-    Real top;               // index of the top token
-    Real top_logit;         // a_top
+    Real log_scale;   // log of the unit that the gradient and `mean_shift` are in; -inf where nothing moves
+    Real mean_shift;  // (ḡ - g_top) / unit
+    Real top_score;   // g_top
+    Real margin;      // ḡ
+    Real top_weight;  // s_top
+    Real top_logit;   // a_top
 };
 
+// The first token with the largest logit: its logit, its score, its index.
 template <class Real>
-struct TokenScratch {
-    Real* weight;         // exp(a_t - a_top)
-    Real* moving_weight;  // the same in units of the heaviest weight that moves anything; 0 where Δ_t = 0
-    Real* shift;          // Δ_t
+struct TopToken {
+    Real logit, score, index;
+
+    ATTSVM_INLINE TopToken(Index tokens, const Real* score_of, const Real* logit_of) {
+        if constexpr (is_pack<Real>) {
+            logit = logit_of[0];
+            score = score_of[0];
+            index = Real(0.0);
+            for (Index t = 1; t < tokens; ++t) {
+                const auto higher = logit_of[t] > logit;
+                logit = select(higher, logit_of[t], logit);
+                score = select(higher, score_of[t], score);
+                index = select(higher, positions<Real>(t), index);
+            }
+        } else {
+            Column<Real> largest = load_column(logit_of);
+            for (Index t = column_lanes<Real>; t < tokens; t += column_lanes<Real>)
+                largest = larger(load_column(logit_of + t), largest);
+            logit = column_largest<Real>(largest);
+            Index top = 0;
+            while (top + 1 < tokens && logit_of[top] != logit) ++top;
+            score = score_of[top];
+            index = static_cast<double>(top);
+        }
+    }
 };
 
-// Takes logits, gives l'(m) (dm/da_t) / unit in their place. Tokens from `length` on do not exist.
+// Logits of tokens that do not exist, in packs of samples of different length and in the rest of a last column.
 template <class Real>
-TokenGradient<Real> token_gradient(Index tokens, Real length, const Real* score, Loss loss, Real* logit,
-                                   TokenScratch<Real> scratch) {
+ATTSVM_INLINE void mask_logits(Index tokens, Real length, Real* logit) {
+    constexpr double nothing = -std::numeric_limits<double>::infinity();
+    if constexpr (is_pack<Real>) {
+        if (any<Real>(Real(static_cast<double>(tokens)) > length))
+            for (Index t = 0; t < tokens; ++t) logit[t] = select(positions<Real>(t) >= length, Real(nothing), logit[t]);
+    } else {
+        std::fill(logit + tokens, logit + padded_to_columns<Real>(tokens), nothing);
+    }
+}
+
+// Takes masked logits, gives (dḡ/da_t) / unit in their place. Arrays are padded to whole columns. `weight` and `moving`
+// are memory to work in.
+template <class Real>
+TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit, Real* weight, Real* moving) {
+    using Many = Column<Real>;
+    constexpr Index step = column_lanes<Real>;
     // Below this log-weight a product with e^{-log_scale} could overflow, and weights are taken from logits again.
     constexpr double deep = -300.0;
-    const Real nothing(-std::numeric_limits<double>::infinity());
-    Real* __restrict const weight = scratch.weight;
-    Real* __restrict const moving = scratch.moving_weight;
-    Real* __restrict const shift = scratch.shift;
+    constexpr double nothing = -std::numeric_limits<double>::infinity();
+    const Many zero(0.0);
+    const Index padded = padded_to_columns<Real>(tokens);
 
+    const TopToken<Real> found(tokens, score, logit);
+    const Many top_logit(found.logit), top_score(found.score);
+    Many heaviest_log(nothing), heaviest = zero, total = zero, shifted = zero;
+    for (Index t = 0; t < padded; t += step) {
+        const Many below = load_column(logit + t) - top_logit;
+        const Many w = exp(below);
+        const Many shift = load_column(score + t) - top_score;
+        const auto moves = shift != zero;
+        heaviest_log = larger_where(moves, heaviest_log, below);
+        heaviest = larger_where(moves, heaviest, w);
+        const Many product = w * shift;
+        total += w;
+        shifted += product;
+        store_column(weight + t, w);
+        store_column(moving + t, product);
+    }
     TokenGradient<Real> out;
-    if constexpr (is_pack<Real>)
-        for (Index t = 0; t < tokens; ++t) logit[t] = select(Real(static_cast<double>(t)) >= length, nothing, logit[t]);
-    out.top_logit = logit[0];
-    out.top_score = score[0];
-    out.top = Real(0.0);
-    for (Index t = 1; t < tokens; ++t) {
-        const auto higher = logit[t] > out.top_logit;
-        out.top_logit = select(higher, logit[t], out.top_logit);
-        out.top_score = select(higher, score[t], out.top_score);
-        out.top = select(higher, Real(static_cast<double>(t)), out.top);
+    out.top_logit = found.logit;
+    out.top_score = found.score;
+    out.top_weight = Real(1.0) / column_sum<Real>(total);
+    const Real unit_log = column_largest<Real>(heaviest_log);
+    const Real unit = column_largest<Real>(heaviest);
+    Real total_shift = column_sum<Real>(shifted);
+    const auto motionless = unit_log == Real(nothing);
+    Real per_unit = Real(1.0) / select(unit > Real(0.0), unit, Real(1.0));
+
+    const Real subtracted = select(motionless, Real(0.0), unit_log);
+    if (any<Real>(subtracted < Real(deep))) {
+        const auto is_deep = subtracted < Real(deep);
+        const Many subtract(subtracted), shallow_per_unit(per_unit);
+        shifted = zero;
+        for (Index t = 0; t < padded; t += step) {
+            const Many shift = load_column(score + t) - top_score;
+            const Many below = load_column(logit + t) - top_logit;
+            Many product = select(shift != zero, exp(below - subtract), zero) * shift;
+            if constexpr (is_pack<Real>) product = select(is_deep, product, load_column(moving + t) * shallow_per_unit);
+            shifted += product;
+            store_column(moving + t, product);
+        }
+        total_shift = column_sum<Real>(shifted);
+        per_unit = Real(1.0);
     }
 
-    Real heaviest = nothing;
-    for (Index t = 0; t < tokens; ++t) {
-        logit[t] -= out.top_logit;
-        weight[t] = logit[t];
-        shift[t] = score[t] - out.top_score;
-        heaviest = larger(select(shift[t] != Real(0.0), logit[t], nothing), heaviest);
-    }
-    exp_array(weight, tokens);
-    const auto moves = heaviest > nothing;
-    const Real unit_log = select(moves, heaviest, Real(0.0));
-    const Real unit = exp(unit_log);
-
-    if (any(unit_log < Real(deep))) {
-        for (Index t = 0; t < tokens; ++t) moving[t] = logit[t] - unit_log;
-        exp_array(moving, tokens);
-        const Real per_unit = Real(1.0) / select(unit_log < Real(deep), Real(1.0), unit);
-        for (Index t = 0; t < tokens; ++t) moving[t] = select(unit_log < Real(deep), moving[t], weight[t] * per_unit);
-    } else {
-        const Real per_unit = Real(1.0) / unit;
-        for (Index t = 0; t < tokens; ++t) moving[t] = weight[t] * per_unit;
-    }
-    for (Index t = 0; t < tokens; ++t) moving[t] = select(shift[t] != Real(0.0), moving[t], Real(0.0));
-
-    out.remaining_weight = sum<Real>(
-        tokens, [&](Index t) { return select(out.top == Real(static_cast<double>(t)), Real(0.0), weight[t]); });
-    out.top_weight = Real(1.0) / (Real(1.0) + out.remaining_weight);
-    out.mean_shift = sum<Real>(tokens, [&](Index t) { return moving[t] * shift[t]; }) * out.top_weight;
+    out.mean_shift = total_shift * per_unit * out.top_weight;
     out.margin = out.top_score + unit * out.mean_shift;
     // Only what was computed from finite logits may be called motionless: NaN must stay visible.
-    out.log_scale = select(moves, heaviest, select(out.margin == out.margin, nothing, out.margin));
+    out.log_scale = select(motionless, select(out.margin == out.margin, Real(nothing), out.margin), unit_log);
 
-    const Real slope = loss_slope(loss, out.margin) * out.top_weight;
-    for (Index t = 0; t < tokens; ++t) {
-        const Real change = slope * (moving[t] * shift[t] - weight[t] * out.mean_shift);
-        logit[t] = select(out.top == Real(static_cast<double>(t)), Real(0.0), change);
-    }
-    const Real others = sum<Real>(tokens, [&](Index t) { return logit[t]; });
-    for (Index t = 0; t < tokens; ++t) logit[t] = select(out.top == Real(static_cast<double>(t)), -others, logit[t]);
+    const Many of_moving(out.top_weight * per_unit), of_weight(out.top_weight * out.mean_shift);
+    for (Index t = 0; t < padded; t += step)
+        store_column(logit + t, of_moving * load_column(moving + t) - of_weight * load_column(weight + t));
     return out;
 }
 

@@ -1,0 +1,139 @@
+"""Coordinates in the spans of tokens and queries: exact, and W is never formed unasked."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import attsvm
+from attsvm.data.span import in_own_span
+from attsvm.descent.problem import CoreProblem
+
+
+def wide(n, T, d, seed, batch=None):
+    return attsvm.datasets.unit_sphere(n, T, d, batch=batch, rng=seed)
+
+
+def rotated_up(data, d, seed):
+    """The same problem in a larger space: every inner product is what it was."""
+    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, data.d)))[0]
+    up = attsvm.AttentionData(
+        data.tokens @ basis.T,
+        data.labels,
+        queries=data.queries @ basis.T,
+        value=data.value @ basis.T,
+    )
+    return up, basis
+
+
+def test_coordinates_keep_inner_products_and_are_triangular():
+    vectors = np.random.default_rng(0).standard_normal((3, 4, 9))
+    coordinates, basis = in_own_span(vectors)
+    np.testing.assert_allclose(coordinates @ basis, vectors, rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(coordinates, np.tril(coordinates))
+    assert in_own_span(vectors[:, :, :4])[1] is None
+
+
+@pytest.mark.parametrize("parameter", ["W", "p"])
+@pytest.mark.parametrize("rule", ["ngd", "gd", "polyak"])
+def test_descent_in_a_larger_space_is_the_same_descent(parameter, rule):
+    """d = 7 runs as it is, d = 500 in coordinates of the spans: one is a rotation of the other."""
+    data = wide(3, 4, 7, 1)
+    up, basis = rotated_up(data, 500, 2)
+    if rule == "polyak":  # long steps magnify rounding: few of them
+        small = attsvm.train(data, parameter=parameter, rule=rule, steps=4)
+        large = attsvm.train(up, parameter=parameter, rule=rule, steps=4)
+    else:
+        small = attsvm.train(data, parameter=parameter, rule=rule, steps=300)
+        large = attsvm.train(up, parameter=parameter, rule=rule, steps=300)
+        assert large.trained.problem.tokens.shape[-1] == 12
+    lifted = basis @ small.W @ basis.T if parameter == "W" else basis @ small.p
+    scale = np.abs(lifted).max()
+    np.testing.assert_allclose(large.direction, lifted, rtol=0, atol=1e-12 * scale)
+    np.testing.assert_allclose(large.history["norm"], small.history["norm"], rtol=1e-12)
+    np.testing.assert_allclose(large.attention, small.attention, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("parameter", ["W", "p"])
+def test_what_a_start_has_outside_the_spans_stays(parameter, batch):
+    data = wide(3, 2, 40, 3, batch)
+    rng = np.random.default_rng(4)
+    lead = () if batch is None else (batch,)
+    shape = (*lead, 40, 40) if parameter == "W" else (*lead, 40)
+    init, reference = rng.standard_normal(shape), rng.standard_normal(shape)
+    run = attsvm.train(
+        data, parameter=parameter, init=init, steps=200, reference=reference, record_every=50
+    )
+    assert run.trained.problem.token_basis is not None
+    # One step at a time, the reduction does not pay and is not made.
+    plain = init
+    for _ in range(200):
+        step = attsvm.train(data, parameter=parameter, init=plain, steps=1)
+        assert step.trained.problem.token_basis is None
+        plain = step.direction
+    np.testing.assert_allclose(run.direction, plain, rtol=0, atol=1e-11)
+    axes = tuple(range(len(lead), len(shape)))
+    norm = np.sqrt(np.sum(plain**2, axis=axes))
+    cosine = np.sum(plain * reference, axis=axes) / norm / np.sqrt(np.sum(reference**2, axis=axes))
+    np.testing.assert_allclose(run.history["norm"][..., -1], norm, rtol=1e-12)
+    np.testing.assert_allclose(run.history["cosine"][..., -1], cosine, atol=1e-12)
+    assert run.left is None
+
+
+def test_a_reference_equal_to_the_start_has_cosine_one():
+    data = wide(3, 2, 40, 5)
+    init = np.random.default_rng(6).standard_normal((40, 40))
+    run = attsvm.train(data, init=init, steps=200, reference=3 * init, record_every=200)
+    assert abs(run.history["cosine_gap"][0]) < 1e-28
+
+
+@pytest.mark.parametrize("parameter", ["W", "p"])
+@pytest.mark.parametrize("d", [18, 90])
+def test_a_solution_is_a_reference_by_its_factors(parameter, d):
+    data = wide(4, 5, d, 7)
+    machine = attsvm.att_svm if parameter == "W" else attsvm.prompt_svm
+    solution = machine(data, attsvm.optimal_tokens(data))
+    dense = solution.W if parameter == "W" else solution.p
+    by_factors = attsvm.train(data, parameter=parameter, steps=400, reference=solution)
+    by_matrix = attsvm.train(data, parameter=parameter, steps=400, reference=dense)
+    np.testing.assert_allclose(
+        by_factors.history["cosine_gap"], by_matrix.history["cosine_gap"], rtol=1e-9, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("parameter", ["W", "p"])
+@pytest.mark.parametrize("d", [6, 90])
+def test_factors_multiply_to_the_parameter(parameter, d):
+    run = attsvm.train(wide(4, 5, d, 8, batch=2), parameter=parameter, steps=400)
+    product = np.swapaxes(run.left, 1, 2) @ run.right
+    expected = run.W if parameter == "W" else run.p[..., np.newaxis]
+    np.testing.assert_allclose(product, expected, rtol=0, atol=1e-12)
+
+
+def test_a_hundred_thousand_dimensions_train_without_forming_w():
+    """W alone would take 80 GB. The tokens take 128 MB; the work is counted in their multiples."""
+    data = wide(20, 8, 100_000, 9)
+    tracemalloc.start()
+    run = attsvm.train(data, steps=2000, record_every=[0])
+    solution = attsvm.att_svm(data, run.selected)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert run.trained.problem.tokens.shape == (1, 20, 8, 160)
+    assert run.trained.problem.queries.shape == (1, 20, 20)
+    assert peak < 700e6
+    again = attsvm.train(data, steps=2000, record_every=[2000], reference=solution)
+    assert again.history["cosine_gap"][-1] < 1e-3
+
+
+def test_reduction_is_made_only_where_it_pays():
+    data = wide(5, 4, 30, 10)
+
+    def laid_out(passes):
+        return CoreProblem.of(data, "W", None, "logistic", dtype=None, threads=1, passes=passes)
+
+    assert laid_out(1).token_basis is None
+    assert laid_out(10_000).token_basis is not None
+    assert wide(9, 4, 30, 10).n * 4 > 30

@@ -17,7 +17,7 @@ bool close(double a, double b, double tolerance) {
 
 void a_pack_runs_as_its_problems_do(Loss loss, Rule rule, Index query_dimension, bool ragged, std::int64_t steps) {
     const Index n = 6, T = 8, d = 10;
-    const attsvm::StepRule step{rule, rule == Rule::gd ? 1.0 : 0.1, 2.0};
+    const attsvm::StepRule step{rule, rule == Rule::gd ? 1.0 : 0.1};
     std::vector<OwnedProblem<double>> problems;
     for (unsigned seed = 0; seed < 8; ++seed)
         problems.push_back(attsvm_test::random_problem(seed, n, T, d, query_dimension, ragged));
@@ -50,9 +50,9 @@ void packs_agree() {
 
 void threads_change_no_bit() {
     const auto problem = attsvm_test::random_problem(11, 70, 19, 33, 21, true);
-    const auto one = run_descent(problem, Loss::logistic, {Rule::ngd, 0.1, 2.0}, 40, 1);
+    const auto one = run_descent(problem, Loss::logistic, {Rule::ngd}, 40, 1);
     for (const int threads : {2, 3, 5}) {
-        const auto many = run_descent(problem, Loss::logistic, {Rule::ngd, 0.1, 2.0}, 40, threads);
+        const auto many = run_descent(problem, Loss::logistic, {Rule::ngd}, 40, threads);
         CHECK(std::equal(one.V.data(), one.V.data() + one.V.size(), many.V.data()));
         CHECK(one.record == many.record);
     }
@@ -75,8 +75,8 @@ void skipped_zeros_do_not_matter() {
     std::copy(padded.X.data(), padded.X.data() + padded.X.size(), problem.X.data());
     problem.score = attsvm::Buffer<double>(padded.score.size());
     std::copy(padded.score.data(), padded.score.data() + padded.score.size(), problem.score.data());
-    const auto short_run = run_descent(problem, Loss::logistic, {Rule::ngd, 0.1, 2.0}, 300);
-    const auto long_run = run_descent(padded, Loss::logistic, {Rule::ngd, 0.1, 2.0}, 300);
+    const auto short_run = run_descent(problem, Loss::logistic, {Rule::ngd}, 300);
+    const auto long_run = run_descent(padded, Loss::logistic, {Rule::ngd}, 300);
     for (Index k = 0; k < problem.start.size(); ++k) CHECK(close(short_run.V[k], long_run.V[k], 1e-12));
 }
 
@@ -95,8 +95,8 @@ void a_monitor_stops_every_job() {
     const auto problem = attsvm_test::random_problem(13, 4, 4, 4, 4, false);
     attsvm::share_jobs(2, 5, progress, [&](Index, bool calling_thread) {
         Outcome<double> out{attsvm::Buffer<double>(16), {}, {}, {}, {}};
-        attsvm::Descent<double, double> descent(problem.view(), Loss::logistic, {}, attsvm::Team(1), out.V.data(), 0.0,
-                                                {});
+        attsvm::Descent<double, double> descent(problem.view(), Loss::logistic, {}, attsvm::Team(1),
+                                                {0, out.V.data(), nullptr, 0.0}, {});
         descent.run({std::int64_t{1} << 60, {}}, progress, calling_thread, [](std::size_t, const auto&) {});
     });
     CHECK(monitor.asked == 2);

@@ -8,7 +8,8 @@ isa: str
 openmp: bool
 
 class DescentResult(TypedDict):
-    V: NDArray[np.float64]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
     attention: NDArray[np.float64]
     log_attention: NDArray[np.float64]
     selected: NDArray[np.int64]
@@ -19,6 +20,17 @@ class DescentResult(TypedDict):
     max_attention: NDArray[np.float64]
     cosine_gap: NDArray[np.float64]
 
+class MachineResult(TypedDict):
+    dual: NDArray[np.float64]
+    margins: NDArray[np.float64]
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+    norm: NDArray[np.float64]
+    gap: NDArray[np.float64]
+    kkt: NDArray[np.float64]
+    status: NDArray[np.int8]
+    rounds: NDArray[np.int64]
+
 def default_threads() -> int: ...
 def release_threads() -> None: ...
 def descend(
@@ -27,13 +39,15 @@ def descend(
     queries: NDArray[np.float64],
     scores: NDArray[np.float64],
     lengths: NDArray[np.int64],
-    start: NDArray[np.float64],
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
     outside: NDArray[np.float64],
     references: NDArray[np.float64],
     references_outside: NDArray[np.float64],
     loss: str,
     rule: str,
     rate: float,
+    second_rate: float,
     polyak_factor: float,
     steps: int,
     record: NDArray[np.int64],
@@ -46,10 +60,11 @@ def loss_and_gradient(
     queries: NDArray[np.float64],
     scores: NDArray[np.float64],
     lengths: NDArray[np.int64],
-    V: NDArray[np.float64],
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
     loss: str,
     threads: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 def token_scores(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],
@@ -58,3 +73,17 @@ def token_scores(
     lengths: NDArray[np.int64],
     threads: int,
 ) -> NDArray[np.float64]: ...
+def smallest_frobenius(
+    *,
+    tokens: NDArray[np.float64] | NDArray[np.float32],
+    queries: NDArray[np.float64],
+    selected: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    rhs: NDArray[np.float64],
+    equality: NDArray[np.bool_],
+    start: NDArray[np.float64] | None,
+    optimality: float,
+    infeasibility: float,
+    threads: int,
+    report: Callable[[float], object] | None,
+) -> MachineResult: ...

@@ -38,7 +38,7 @@ _OUTCOMES = {
     "local": "local: the selected tokens outscore their SVM-neighbours",
     "neither": "neither: a selected token does not outscore its SVM-neighbours",
 }
-_RUN_SETTINGS = ("parameter", "rule", "lr", "steps", "loss")
+_RUN_SETTINGS = ("parameter", "rule", "steps", "loss")
 _SOLUTION = (
     *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
     *("certificate", "gap", "kkt", "solver"),
@@ -399,6 +399,7 @@ def _train(arguments: argparse.Namespace) -> None:
         out,
         {
             **{name: getattr(result, name) for name in _RUN_SETTINGS},
+            "lr": arguments.lr,
             result.parameter: result.direction,
             "attention": result.attention,
             "log_attention": result.log_attention,
@@ -409,7 +410,7 @@ def _train(arguments: argparse.Namespace) -> None:
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
         "training": f"{result.parameter} from zero, {result.steps} steps of {result.rule}, "
-        f"lr {result.lr:g}, {result.loss} loss",
+        f"lr {arguments.lr:g}, {result.loss} loss",
         "selected tokens": _tokens(result.selected),
         "optimal tokens": _tokens(optimal_tokens(data)),
         "loss gap": f"{result.history['loss_gap'][-1]:.3e}",

@@ -11,7 +11,7 @@ from attsvm import _core
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data
 from attsvm.data.checks import ArrayLike, as_choice
-from attsvm.descent.problem import LOSSES, PARAMETERS, CoreProblem
+from attsvm.descent.problem import LOSSES, CoreProblem
 from attsvm.heads import LinearScores
 from attsvm.threads import thread_count
 
@@ -33,7 +33,8 @@ def loss_and_grad(
     data : AttentionData
         One problem, or a batch of B of them.
     parameters : dict
-        ``{"W": W}`` with W of shape ([B,] d, d), or ``{"p": p}`` with p of shape ([B,] d).
+        ``{"W": W}`` with W of shape ([B,] d, d), ``{"K": K, "Q": Q}`` with factors of shape
+        ([B,] d, m) of W = K Q', or ``{"p": p}`` with p of shape ([B,] d).
     loss : {"logistic", "exponential", "correlation"}
     head : LinearScores, optional
         A linear head given by its token scores; by default the scores of ``data.value``.
@@ -44,8 +45,8 @@ def loss_and_grad(
     loss : ndarray of float64, shape () or (B,)
         Mean over inputs of l(Y_i f(X_i)).
     gradients : dict of ndarray
-        Under the same key and of the same shape, its gradient; free of cancellation, and zero only
-        where it is below the smallest float64.
+        Under the same keys and of the same shapes, its gradient; free of cancellation, and zero
+        only where it is below the smallest float64.
 
     Raises
     ------
@@ -57,18 +58,25 @@ def loss_and_grad(
     Tarzanagh et al., "Transformers as Support Vector Machines", 2023, section 2.
     """
     as_data(data)
-    if len(parameters) != 1:
-        raise ValueError(f"parameters: expected the one key 'W' or 'p', got {sorted(parameters)}")
-    ((name, value),) = parameters.items()
-    parameter = as_choice("parameters", name, PARAMETERS)
+    parameter = {"W": "W", "p": "p", "K,Q": "KQ"}.get(",".join(sorted(parameters)))
+    if parameter is None:
+        raise ValueError(
+            f"parameters: expected the key 'W' or 'p', or 'K' and 'Q', got {sorted(parameters)}"
+        )
     as_choice("loss", loss, LOSSES)
     threads = thread_count(num_threads)
     problem = CoreProblem.of(data, parameter, head, loss, dtype=None, threads=threads, passes=1)
-    losses, dV = _core.loss_and_gradient(
-        **problem.core_arguments,
-        V=problem.as_parameter(f"parameters[{name!r}]", value).V,
-        loss=loss,
-        threads=threads,
+    if parameter == "KQ":
+        at = problem.as_factors("parameters", parameters["K"], parameters["Q"])
+    else:
+        at = problem.as_parameter(f"parameters[{parameter!r}]", parameters[parameter])
+    losses, first, second = _core.loss_and_gradient(
+        **problem.core_arguments, first=at.first, second=at.second, loss=loss, threads=threads
     )
-    gradient = problem.as_caller_parameter(dV, None)
-    return losses if problem.batched else losses[0], {name: gradient}
+    if parameter == "KQ":
+        gradients = {"K": np.ascontiguousarray(np.swapaxes(first, 1, 2)), "Q": second}
+        if not problem.batched:
+            gradients = {name: gradient[0] for name, gradient in gradients.items()}
+    else:
+        gradients = {parameter: problem.as_caller_parameter(first, None)}
+    return losses if problem.batched else losses[0], gradients

@@ -8,7 +8,7 @@ namespace attsvm {
 // Views of a batch in the caller's memory, problem after problem.
 template <class Token>
 struct Batch {
-    Index problems, samples, tokens, dimension, query_dimension, references;
+    Index problems, samples, tokens, dimension, query_dimension, inner, references;
     const Token* X;                   // (problems, samples, tokens, dimension)
     const double* Z;                  // (problems, samples, query_dimension)
     const double* score;              // (problems, samples, tokens)
@@ -17,6 +17,9 @@ struct Batch {
     const double* reference;          // (problems, references, query_dimension, dimension)
     const double* reference_outside;  // (problems, references, 2)
 
+    Index matrix_size() const { return query_dimension * dimension; }
+    Index first_size() const { return inner == 0 ? matrix_size() : inner * dimension; }
+    Index second_size() const { return query_dimension * inner; }
     double numbers_per_problem() const {
         return static_cast<double>(samples) * static_cast<double>(tokens) * static_cast<double>(dimension);
     }
@@ -24,9 +27,11 @@ struct Batch {
 
 // Where a batch's results go.
 struct BatchResult {
-    double* V;                    // (problems, query_dimension, dimension): the start, then the end
-    double *weight, *log_weight;  // (problems, samples, tokens)
-    std::int64_t* selected;       // (problems, samples)
+    // Parameters, the start, then the end: V (problems, query_dimension, dimension) and nothing, or where the batch has
+    // an inner dimension K' (problems, inner, dimension) and Q (problems, query_dimension, inner).
+    double *first, *second;
+    double *weight, *log_weight;                                     // (problems, samples, tokens)
+    std::int64_t* selected;                                          // (problems, samples)
     double *loss, *loss_gap, *norm, *log_grad_norm, *max_attention;  // (problems, recorded)
     double* cosine_gap;                                              // (problems, references, recorded)
 };
@@ -76,21 +81,23 @@ template <class Real, class Token, class Stored>
 void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X, Loss loss, StepRule rule,
                    const Schedule& schedule, int threads, Progress& progress, bool calling_thread,
                    const BatchResult& result) {
-    const Index n = batch.samples, T = batch.tokens, size = batch.query_dimension * batch.dimension;
+    const Index n = batch.samples, T = batch.tokens, size = batch.matrix_size();
     const auto recorded = static_cast<Index>(schedule.record.size());
     const Buffer<Real> Z = lanes.gather(batch.Z, n * batch.query_dimension);
     const Buffer<Real> score = lanes.gather(batch.score, n * T);
     const Buffer<Real> outside = lanes.gather(batch.outside, 1);
     const Buffer<Real> reference = lanes.gather(batch.reference, batch.references * size);
     const Buffer<Real> reference_outside = lanes.gather(batch.reference_outside, batch.references * 2);
-    Buffer<Real> V = lanes.gather(result.V, size);
+    Buffer<Real> first = lanes.gather(result.first, batch.first_size());
+    Buffer<Real> second = lanes.gather(result.second, batch.second_size());
     Buffer<std::int64_t> length(n * Lanes<Real>::width);
     for (Index k = 0; k < Lanes<Real>::width; ++k)
         for (Index i = 0; i < n; ++i) length[i * Lanes<Real>::width + k] = batch.length[lanes.problem(k) * n + i];
 
     Descent<Token, Real> descent(
         {n, T, batch.dimension, batch.query_dimension, X, Z.data(), score.data(), length.data()}, loss, rule,
-        Team(threads), V.data(), outside[0], {batch.references, reference.data(), reference_outside.data()});
+        Team(threads), {batch.inner, first.data(), second.data(), outside[0]},
+        {batch.references, reference.data(), reference_outside.data()});
     descent.run(schedule, progress, calling_thread, [&](std::size_t at, const Record<Real>& record) {
         for (int k = 0; k < lanes.kept(); ++k) {
             const Index slot = lanes.problem(k) * recorded + static_cast<Index>(at);
@@ -109,7 +116,8 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
     lanes.scatter(weight, result.weight);
     lanes.scatter(log_weight, result.log_weight);
     lanes.scatter(top, result.selected);
-    lanes.scatter(V, result.V);
+    lanes.scatter(first, result.first);
+    lanes.scatter(second, result.second);
 }
 
 // Whether a batch is run in packs: there are problems for the lanes, and a pack of them stays in a core's own cache.
@@ -141,16 +149,16 @@ void descend(const Batch<Token>& batch, Loss loss, StepRule rule, const Schedule
     }
 }
 
-// Loss (problems) and its gradient (problems, query_dimension, dimension) at V.
+// Loss (problems) and its gradients, shaped as the parameters, at the parameters.
 template <class Token>
-void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* V, int threads, double* value,
-                       double* gradient) {
-    const Index n = batch.samples, size = batch.query_dimension * batch.dimension;
+void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first, const double* second, int threads,
+                       double* value, double* first_gradient, double* second_gradient) {
+    const Index n = batch.samples;
     const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
     Progress progress(nullptr, 1.0);
     share_jobs(plan.across, batch.problems, progress, [&](Index b, bool) {
-        Buffer<double> at(size);
-        std::copy(V + b * size, V + (b + 1) * size, at.data());
+        const Lanes<double> lane{b, batch.problems};
+        Buffer<double> at = lane.gather(first, batch.first_size()), beside = lane.gather(second, batch.second_size());
         const Problem<Token, double> problem{n,
                                              batch.tokens,
                                              batch.dimension,
@@ -159,8 +167,9 @@ void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* V, in
                                              batch.Z + b * n * batch.query_dimension,
                                              batch.score + b * n * batch.tokens,
                                              batch.length + b * n};
-        Descent<Token, double> descent(problem, loss, StepRule{}, Team(plan.within), at.data(), 0.0, {});
-        value[b] = descent.gradient(gradient + b * size);
+        Descent<Token, double> descent(problem, loss, StepRule{}, Team(plan.within),
+                                       {batch.inner, at.data(), beside.data(), 0.0}, {});
+        value[b] = descent.gradient(first_gradient + b * batch.first_size(), second_gradient + b * batch.second_size());
     });
 }
 

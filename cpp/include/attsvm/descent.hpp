@@ -1,11 +1,12 @@
-// Gradient descent on attention with query directions q_i = V'z_i, and its record.
+// Gradient descent on attention, and its record.
 //
-// V has one row per coordinate of the queries: V = W' for logits X W z. Logits X p are the case of one coordinate, z_i
-// = 1.
+// Tokens and queries may be given in orthonormal coordinates of their spans. What of W lies outside these spans moves
+// no logit and never changes; only norms and cosines know of it, by its size.
 #pragma once
 
 #include <span>
 
+#include "attsvm/parameterisation.hpp"
 #include "attsvm/pass.hpp"
 
 namespace attsvm {
@@ -14,13 +15,23 @@ enum class Rule { gd, ngd, polyak };
 
 struct StepRule {
     Rule kind = Rule::ngd;
-    double rate = 0.1;           // gd: the step is rate times the gradient; ngd: the step has this length
+    // gd: the step is rate times the gradient; ngd: the step of a block has this length. One rate for each block.
+    double rate = 0.1, second_rate = 0.1;
     double polyak_factor = 2.0;  // polyak: the step is gap / (factor |gradient|²) times the gradient
 };
 
 struct Schedule {
     std::int64_t steps = 0;
     std::span<const std::int64_t> record;  // increasing, each in [0, steps]
+};
+
+// Where the blocks of parameters stand: the start, then the end. See `Parameterisation`.
+template <class Real>
+struct Parameters {
+    Index inner;
+    Real* first;
+    Real* second;
+    Real outside;  // norm of W outside the spans of tokens and queries
 };
 
 // What is recorded of an iterate; `cosine_gap` is 1 - cosine with each reference.
@@ -42,38 +53,28 @@ struct References {
 template <class Token, class Real>
 class Descent {
    public:
-    // V (query_dimension, dimension) is the start and becomes the result; `outside` is the norm of W outside the spans.
-    Descent(const Problem<Token, Real>& problem, Loss loss, StepRule rule, const Team& team, Real* V, Real outside,
-            References<Real> references)
+    Descent(const Problem<Token, Real>& problem, Loss loss, StepRule rule, const Team& team,
+            Parameters<Real> parameters, References<Real> references)
         : pass_(problem, loss, team.threads()),
+          parameters_(problem.samples, problem.query_dimension, problem.dimension, problem.Z, parameters.inner,
+                      parameters.first, parameters.second),
           rule_(rule),
           team_(team),
-          V_(V),
-          outside_(outside),
+          outside_(parameters.outside),
           references_(references),
           Q_(problem.samples * problem.dimension),
           U_(problem.samples * problem.dimension),
-          G_(size()),
           weight_(padded_to_columns<Real>(problem.samples)),
-          weighted_Z_(problem.samples * problem.query_dimension),
-          row_square_(problem.query_dimension),
-          cosine_gap_(references.count),
-          row_end_(problem.samples),
-          column_begin_(problem.query_dimension),
-          zero_(std::max(problem.samples, problem.query_dimension)),
-          full_(problem.query_dimension) {
-        find_extents();
-    }
+          cosine_gap_(references.count) {}
 
     // sink(k, record) for the k-th recorded step
     template <class Sink>
     void run(const Schedule& schedule, Progress& progress, bool calling_thread, Sink&& sink) {
-        const Index work = size() + problem().samples * problem().tokens * problem().dimension;
+        const Index work = parameters_.matrix_size() + problem().samples * problem().tokens * problem().dimension;
         constexpr int lanes = NumberTraits<Real>::lanes;
         const std::int64_t stride = std::max<std::int64_t>(1, 50000 / work);
         std::size_t recorded = 0;
         for (std::int64_t step = 0;; ++step) {
-            attend();
             differentiate();
             if (recorded < schedule.record.size() && schedule.record[recorded] == step) sink(recorded++, observe());
             if (step == schedule.steps) return;
@@ -83,12 +84,15 @@ class Descent {
         }
     }
 
-    // Gradient at V, true size.
-    Real gradient(Real* dV) {
-        attend();
+    // The loss at the parameters, and its gradients in true size, shaped as the blocks.
+    Real gradient(Real* first, Real* second) {
         differentiate();
         const Real unit = exp(log_unit_);
-        for (Index k = 0; k < size(); ++k) dV[k] = G_[k] * unit;
+        const auto put = [&](const Block<Real>& block, Real* to) {
+            for (Index k = 0; k < block.size(); ++k) to[k] = block.gradient[k] * unit;
+        };
+        put(parameters_.first(), first);
+        put(parameters_.second(), second);
         return pass_.loss_mean();
     }
 
@@ -101,94 +105,53 @@ class Descent {
 
    private:
     const Problem<Token, Real>& problem() const { return pass_.problem(); }
-    Index size() const { return problem().query_dimension * problem().dimension; }
 
-    // Coordinates in which queries are triangular are common (an LQ basis): products then skip the zeros.
-    void find_extents() {
-        const Index n = problem().samples;
-        const Index e = problem().query_dimension;
-        for (Index j = 0; j < e; ++j) {
-            column_begin_[j] = n;
-            full_[j] = n;
-        }
-        for (Index i = 0; i < n; ++i)
-            for (Index j = 0; j < e; ++j)
-                if (any<Real>(problem().Z[i * e + j] != Real(0.0))) {
-                    row_end_[i] = j + 1;
-                    column_begin_[j] = std::min(column_begin_[j], i);
-                }
-    }
-
-    // Q = Z V, then the pass.
-    void attend() {
-        const Index e = problem().query_dimension;
-        multiply(team_, problem().samples, e, problem().dimension, Strided<Real>{problem().Z, e, 1},
-                 Extents{zero_.data(), row_end_.data()}, V_, Q_.data());
-        pass_.run(team_, Q_.data(), U_.data());
-    }
-
-    // G = Σ_i weight_i z_i u_i', the gradient in units of exp(log_unit_).
+    // Gradients of all blocks, in units of exp(log_unit_).
     void differentiate() {
-        const Index n = problem().samples;
-        const Index e = problem().query_dimension;
+        parameters_.queries(team_, Q_.data());
+        pass_.run(team_, Q_.data(), U_.data());
         pass_.sample_weights(weight_.data(), log_unit_);
-        for (Index i = 0; i < n; ++i)
-            for (Index j = 0; j < e; ++j) weighted_Z_[i * e + j] = weight_[i] * problem().Z[i * e + j];
-        multiply(team_, e, n, problem().dimension, Strided<Real>{weighted_Z_.data(), 1, e},
-                 Extents{column_begin_.data(), full_.data()}, U_.data(), G_.data());
-        norm_ = matrix_norm(G_.data());
-    }
-
-    Real matrix_norm(const Real* M) {
-        const Index d = problem().dimension;
-        const Index e = problem().query_dimension;
-        team_.for_ranges(e, [&](Index j, Index last, int) {
-            for (; j < last; ++j) row_square_[j] = sum_of_squares(M + j * d, d);
-        });
-        const Real square = sum<Real>(e, [&](Index j) { return row_square_[j]; });
-        return any<Real>(square < Real(1e-280)) || any<Real>(square > Real(1e280)) ? norm(M, e * d) : sqrt(square);
+        parameters_.differentiate(team_, weight_.data(), U_.data());
     }
 
     void take_step() {
-        const Real zero(0.0);
-        const auto moves = norm_ != zero;
-        const Real divisor = select(moves, norm_, Real(1.0));
-        Real factor;
         switch (rule_.kind) {
-            case Rule::gd:
-                factor = Real(rule_.rate) * exp(log_unit_);
+            case Rule::gd: {
+                const Real unit = exp(log_unit_);
+                parameters_.step(team_, [&](Index block, Real) { return Real(rate(block)) * unit; });
                 break;
+            }
             case Rule::ngd:
-                factor = Real(rule_.rate) / divisor;
+                parameters_.step(team_, [&](Index block, Real norm) { return Real(rate(block)) / norm; });
                 break;
-            case Rule::polyak:
-                factor = pass_.loss_gap(log_unit_) / divisor / divisor / Real(rule_.polyak_factor);
+            case Rule::polyak: {
+                const Real gap = pass_.loss_gap(log_unit_) / Real(rule_.polyak_factor);
+                const Real all = parameters_.gradient_norm();
+                parameters_.step(team_, [&](Index, Real) { return gap / all / all; });
                 break;
+            }
         }
-        // Where the gradient is zero the iterate is stationary: it stays.
-        factor = select(moves, factor, zero);
-        const Index d = problem().dimension;
-        team_.for_ranges(problem().query_dimension, [&](Index j, Index last, int) {
-            for (Index k = j * d; k < last * d; ++k) V_[k] -= factor * G_[k];
-        });
     }
+    double rate(Index block) const { return block == 0 ? rule_.rate : rule_.second_rate; }
 
     Record<Real> observe() {
         Record<Real> out;
         out.loss = pass_.loss_mean();
         out.loss_gap = pass_.loss_gap(Real(0.0));
-        const Real parts[] = {matrix_norm(V_), outside_};
+        const Real* const V = parameters_.matrix(team_);
+        const Real parts[] = {parameters_.matrix_norm_of(team_, V), outside_};
         out.norm = any<Real>(outside_ != Real(0.0)) ? norm(parts, 2) : parts[0];
-        out.log_grad_norm = log_unit_ + log(norm_);
+        out.log_grad_norm = log_unit_ + log(parameters_.gradient_norm());
         out.max_attention = pass_.top_weight_mean();
         const auto points = out.norm != Real(0.0);
         const Real length = select(points, out.norm, Real(1.0));
+        const Index size = parameters_.matrix_size();
         for (Index r = 0; r < references_.count; ++r) {
-            const Real* const inside = references_.inside + r * size();
+            const Real* const inside = references_.inside + r * size;
             const Real along = outside_ / length - references_.outside[2 * r];
             const Real across = references_.outside[2 * r + 1];
-            const Real square = along * along + across * across + sum<Real>(size(), [&](Index k) {
-                                    const Real apart = V_[k] / length - inside[k];
+            const Real square = along * along + across * across + sum<Real>(size, [&](Index k) {
+                                    const Real apart = V[k] / length - inside[k];
                                     return apart * apart;
                                 });
             // The zero iterate points nowhere: its cosine with any direction is taken as 0.
@@ -199,15 +162,13 @@ class Descent {
     }
 
     Pass<Token, Real> pass_;
+    Parameterisation<Real> parameters_;
     StepRule rule_;
     Team team_;
-    Real* V_;
     Real outside_;
     References<Real> references_;
-    Buffer<Real> Q_, U_, G_, weight_, weighted_Z_, row_square_, cosine_gap_;
-    Buffer<Index> row_end_, column_begin_, zero_, full_;
+    Buffer<Real> Q_, U_, weight_, cosine_gap_;
     Real log_unit_{0.0};
-    Real norm_{0.0};
 };
 
 }  // namespace attsvm

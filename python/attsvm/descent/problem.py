@@ -23,7 +23,7 @@ __all__ = [
     "matrix_norms",
 ]
 
-PARAMETERS = ("p", "W")
+PARAMETERS = ("p", "W", "KQ")
 LOSSES = ("logistic", "exponential", "correlation")
 
 # exp(±2 · 300) is a float64 with room to spare, whatever the losses multiply it with.
@@ -45,19 +45,23 @@ class Factored(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """Matrices W (B, d, e): the part inside the spans of tokens and queries, and the rest.
+    """Matrices W (B, d, e) in the coordinates of the core, and what lies outside them.
 
     Attributes
     ----------
-    V : ndarray, shape (B, r, k)
-        The part inside, transposed, in the coordinates of the core.
+    first : ndarray, shape (B, r, k)
+        V = W', the part inside the spans of tokens and queries. For W = K Q', the factor K'
+        (B, m, d).
+    second : ndarray, shape (B, e, m)
+        The factor Q, of size 0 where W is not factored.
     rest : ndarray, shape (B, d, e), or None
         The part outside; None where it is zero.
     outside : ndarray, shape (B,)
         Its norm.
     """
 
-    V: NDArray[np.float64]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
     rest: NDArray[np.float64] | None
     outside: NDArray[np.float64]
 
@@ -68,7 +72,8 @@ class CoreProblem:
 
     The parameter is V (B, r, k): V = W' for logits X W z, and the single row p' for logits X p,
     whose queries are all the number 1. Where it pays, tokens and queries stand in coordinates of
-    their spans: k = nT < d and r = n < e.
+    their spans: k = nT < d and r = n < e. Not so for W = K Q', where what of a random start lies
+    outside the spans is part of W and changes.
     """
 
     parameter: str
@@ -135,11 +140,11 @@ class CoreProblem:
 
         dimensions = (d, queries.shape[2])
         token_basis = query_basis = None
-        if _reduction_pays(n * T, d, passes):
+        if parameter != "KQ" and _reduction_pays(n * T, d, passes):
             flat = tokens.reshape(B, n * T, d).astype(np.float64, copy=False)
             coordinates, token_basis = in_own_span(flat)
             tokens = coordinates.reshape(B, n, T, -1)
-        if _reduction_pays(n, dimensions[1], passes):
+        if parameter != "KQ" and _reduction_pays(n, dimensions[1], passes):
             queries, query_basis = in_own_span(queries)
         return cls(
             parameter,
@@ -165,15 +170,15 @@ class CoreProblem:
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of W or p as the caller knows it."""
-        one = self.dimensions if self.parameter == "W" else self.dimensions[:1]
+        """Shape of W (also where it is K Q') or p as the caller knows it."""
+        one = self.dimensions[:1] if self.parameter == "p" else self.dimensions
         return (self.tokens.shape[0], *one) if self.batched else one
 
     def zero(self) -> Parameter:
         """W = 0 or p = 0, without forming it."""
         B = self.tokens.shape[0]
         V = np.zeros((B, self.queries.shape[2], self.tokens.shape[3]))
-        return Parameter(V, None, np.zeros(B))
+        return Parameter(V, _nothing(B), None, np.zeros(B))
 
     def as_parameter(self, name: str, value: ArrayLike | Factored) -> Parameter:
         """Check W or p as given by the caller, and split it.
@@ -183,7 +188,7 @@ class CoreProblem:
         if isinstance(value, Factored):
             return self._split_factored(name, value)
         shape = self.parameter_shape
-        text = "(d, d)" if self.parameter == "W" else "(d,)"
+        text = "(d,)" if self.parameter == "p" else "(d, d)"
         array = as_float_array(
             name, value, f"{text} or (B, {text[1:]}", ndim={len(shape), len(shape) - self.batched}
         )
@@ -198,9 +203,32 @@ class CoreProblem:
             inside = inside @ np.swapaxes(self.query_basis, 1, 2)
         V = np.ascontiguousarray(np.swapaxes(inside, 1, 2))
         if self.token_basis is None and self.query_basis is None:
-            return Parameter(V, None, np.zeros(B))
+            return Parameter(V, _nothing(B), None, np.zeros(B))
         rest = W - self._lift(V)
-        return Parameter(V, rest, matrix_norms(rest))
+        return Parameter(V, _nothing(B), rest, matrix_norms(rest))
+
+    def as_factors(self, name: str, K: ArrayLike, Q: ArrayLike) -> Parameter:
+        """Check the factors of W = K Q', K ([B,] d, m) and Q ([B,] d, m), with any m >= 1.
+
+        Factors given without the batch axis serve all problems.
+        """
+        B = self.tokens.shape[0]
+        factors = []
+        for letter, value, size in (("K", K, self.dimensions[0]), ("Q", Q, self.dimensions[1])):
+            array = as_float_array(
+                f"{name}[{letter!r}]", value, "(d, m) or (B, d, m)", ndim={2, 2 + self.batched}
+            )
+            shape = (*((B,) if array.ndim == 3 else ()), size, array.shape[-1])
+            require_shape(f"{name}[{letter!r}]", array, "(d, m)", shape)
+            factors.append(np.broadcast_to(array, (B, size, array.shape[-1])))
+        if factors[0].shape[2] != factors[1].shape[2]:
+            raise ValueError(
+                f"{name}: expected K and Q with one inner size m, got {factors[0].shape[2]} and "
+                f"{factors[1].shape[2]}"
+            )
+        first = np.array(np.swapaxes(factors[0], 1, 2), dtype=np.float64, order="C")
+        second = np.array(factors[1], dtype=np.float64, order="C")
+        return Parameter(first, second, None, np.zeros(B))
 
     def as_caller_parameter(
         self, V: NDArray[np.float64], rest: NDArray[np.float64] | None
@@ -209,12 +237,18 @@ class CoreProblem:
         W = self._lift(V) if rest is None else self._lift(V) + rest
         return np.ascontiguousarray(W).reshape(self.parameter_shape)
 
-    def factors(self, V: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(left, right) of W = left' right, shapes ([B,] r, d) and ([B,] r, e)."""
-        B, r, _ = V.shape
-        left = V if self.token_basis is None else V @ self.token_basis
-        identity = np.broadcast_to(np.eye(r), (B, r, r))
-        right = identity if self.query_basis is None else self.query_basis
+    def factors(self, trained: Parameter) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(left, right) of W = left' right, shapes ([B,] s, d) and ([B,] s, e)."""
+        if trained.second.size:
+            left, right = trained.first, np.swapaxes(trained.second, 1, 2)
+        else:
+            B, r, _ = trained.first.shape
+            left = trained.first
+            if self.token_basis is not None:
+                left = left @ self.token_basis
+            right = np.broadcast_to(np.eye(r), (B, r, r))
+            if self.query_basis is not None:
+                right = self.query_basis
         return (left, right) if self.batched else (left[0], right[0])
 
     def _lift(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -244,7 +278,12 @@ class CoreProblem:
         outside = np.hypot(
             _factored_norms(left_rest, right), _factored_norms(left_inside, right_rest)
         )
-        return Parameter(V, None, outside)
+        return Parameter(V, _nothing(B), None, outside)
+
+
+def _nothing(B: int) -> NDArray[np.float64]:
+    """The second factor of a matrix that has none."""
+    return np.empty((B, 0, 0))
 
 
 def matrix_norms(matrices: NDArray[np.float64]) -> NDArray[np.float64]:

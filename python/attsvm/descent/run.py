@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm.descent.problem import CoreProblem
+from attsvm.descent.problem import CoreProblem, Parameter
 
 __all__ = ["Run", "Trained"]
 
@@ -21,23 +21,24 @@ class Trained:
     ----------
     problem : CoreProblem
         Knows the coordinates.
-    V : ndarray, shape (B, r, k)
-        The parameter in them.
-    rest : ndarray, shape (B, d, e), or None
-        What of the start lies outside the spans of tokens and queries.
+    parameter : Parameter
+        In them.
     """
 
     problem: CoreProblem
-    V: NDArray[np.float64]
-    rest: NDArray[np.float64] | None
+    parameter: Parameter
 
     def dense(self) -> NDArray[np.float64]:
-        """W ([B,] d, d) or p ([B,] d)."""
-        return self.problem.as_caller_parameter(self.V, self.rest)
+        """W ([B,] d, d), also where it is K Q', or p ([B,] d)."""
+        if self.parameter.second.size:
+            left, right = self.problem.factors(self.parameter)
+            product: NDArray[np.float64] = np.swapaxes(left, -1, -2) @ right
+            return product
+        return self.problem.as_caller_parameter(self.parameter.first, self.parameter.rest)
 
     def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """(left, right) with W = left' right; None where the start left a part outside."""
-        return None if self.rest is not None else self.problem.factors(self.V)
+        return None if self.parameter.rest is not None else self.problem.factors(self.parameter)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,12 +51,15 @@ class Run:
     ----------
     parameter, rule, loss : str
         What was trained, and how.
-    lr : float
+    lr : dict of float
+        By block: ``"W"``, ``"p"``, or ``"K"`` and ``"Q"``.
     steps : int
     W : ndarray, shape ([B,] d, d), or None
-        Final W, where W was trained; formed when first asked for.
+        Final W, or K Q' where these were trained; formed when first asked for.
     p : ndarray, shape ([B,] d), or None
         Final p, where p was trained.
+    K, Q : ndarray, shape ([B,] d, m), or None
+        Final factors, where K and Q were trained.
     left, right : ndarray, shapes ([B,] s, d) and ([B,] s, e), or None
         Factors with W = left' right, s at most the number of inputs where that is below d, for a
         run whose W is too large to be formed (e = 1 for p). None if a start other than zero has a
@@ -78,7 +82,7 @@ class Run:
     parameter: str
     rule: str
     loss: str
-    lr: float
+    lr: dict[str, float]
     steps: int
     trained: Trained
     attention: NDArray[np.float64]
@@ -88,18 +92,34 @@ class Run:
 
     @cached_property
     def direction(self) -> NDArray[np.float64]:
-        """The trained parameter, `W` or `p`, whose direction the theory is about."""
+        """`W` or `p`, whose direction the theory is about."""
         return self.trained.dense()
 
     @property
     def W(self) -> NDArray[np.float64] | None:
-        """Final W ([B,] d, d), where W was trained."""
-        return self.direction if self.parameter == "W" else None
+        """Final W ([B,] d, d), where W or its factors were trained."""
+        return None if self.parameter == "p" else self.direction
 
     @property
     def p(self) -> NDArray[np.float64] | None:
         """Final p ([B,] d), where p was trained."""
         return self.direction if self.parameter == "p" else None
+
+    @property
+    def K(self) -> NDArray[np.float64] | None:
+        """Final K ([B,] d, m), where the factors of W = K Q' were trained."""
+        if self.parameter != "KQ" or self.left is None:
+            return None
+        K: NDArray[np.float64] = np.swapaxes(self.left, -1, -2)
+        return K
+
+    @property
+    def Q(self) -> NDArray[np.float64] | None:
+        """Final Q ([B,] d, m), where the factors of W = K Q' were trained."""
+        if self.parameter != "KQ" or self.right is None:
+            return None
+        Q: NDArray[np.float64] = np.swapaxes(self.right, -1, -2)
+        return Q
 
     @cached_property
     def _factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -117,7 +137,8 @@ class Run:
 
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.trained.problem.parameter_shape)
+        rates = " and ".join(f"{rate:g}" for rate in dict.fromkeys(self.lr.values()))
         return (
-            f"Run(parameter={self.parameter!r} {shape}, rule={self.rule!r}, lr={self.lr:g}, "
+            f"Run(parameter={self.parameter!r} {shape}, rule={self.rule!r}, lr={rates}, "
             f"loss={self.loss!r}, steps={self.steps}, {self.history['step'].size} recorded)"
         )

@@ -36,6 +36,7 @@ from attsvm.threads import thread_count
 __all__ = ["train"]
 
 RULES = ("gd", "ngd", "polyak")
+BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q")}
 
 _POLYAK_FACTOR = 2.0
 
@@ -56,25 +57,27 @@ def train(
     num_threads: int | None = None,
     progress: bool = False,
     rng: int | np.random.Generator | None = None,
+    inner: int | None = None,
 ) -> Run:
     """Train attention with a fixed linear head by gradient descent.
 
-    Minimises the mean of l(Y_i v'X_i' softmax(a_i)) with logits a_i = X_i W z_i or X_i p. The
-    gradient is computed without cancellation, and normalised steps keep their direction long after
-    every softmax has rounded to one token: no epsilon stands anywhere. Where the gradient is
-    exactly zero the iterate stays.
+    Minimises the mean of l(Y_i v'X_i' softmax(a_i)) with logits a_i = X_i W z_i, X_i K Q' z_i or
+    X_i p. The gradient is computed without cancellation, and normalised steps keep their direction
+    long after every softmax has rounded to one token: no epsilon stands anywhere. Where the
+    gradient is exactly zero the iterate stays.
 
     Parameters
     ----------
     data : AttentionData
         One problem, or a batch of B of them, each trained by itself.
-    parameter : {"W", "p"}
-        What is trained: logits X W z or X p.
+    parameter : {"W", "KQ", "p"}
+        What is trained: logits X W z, X K Q' z (both factors together), or X p.
     rule : {"ngd", "gd", "polyak"}
         The step is ``lr * gradient / |gradient|``, ``lr * gradient``, or
-        ``(loss - infimum) / (2 |gradient|**2) * gradient``, which takes no `lr`.
+        ``(loss - infimum) / (2 |gradient|**2) * gradient``, which takes no `lr`. K and Q are
+        normalised separately.
     lr : float or dict
-        Rate, positive; a dict is keyed by the parameter.
+        Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, or ``"K"`` and ``"Q"``.
     steps : int
         Number of updates.
     loss : {"logistic", "exponential", "correlation"}
@@ -83,7 +86,8 @@ def train(
         A linear head given by its token scores; by default the scores of ``data.value``.
     init : array_like, "uniform" or dict, optional
         Start, shape of the parameter with or without the batch axis; zero by default. "uniform"
-        draws every entry from U(-1/sqrt(d), 1/sqrt(d)).
+        draws every entry from U(-1/sqrt(d), 1/sqrt(d)), and is the default for K and Q, which
+        cannot leave zero. Of K and Q, both are given: ``{"K": ..., "Q": ...}``.
     record_every : int or increasing sequence of int, optional
         Steps between records (the last step is always recorded), or the steps to record. By
         default about a hundred records.
@@ -98,6 +102,8 @@ def train(
         Show progress when standard error is a terminal.
     rng : int or numpy.random.Generator, optional
         For ``init="uniform"``.
+    inner : int, optional
+        Number m of columns of K and Q when they are drawn; d by default.
 
     Returns
     -------
@@ -122,7 +128,7 @@ def train(
     as_choice("rule", rule, RULES)
     as_choice("loss", loss, LOSSES)
     steps = as_nonnegative_int("steps", steps)
-    rate = as_positive_float("lr", _of_block("lr", lr, parameter))
+    rates = _rates(lr, parameter)
     record = _recorded_steps(record_every, steps)
     generator = as_generator("rng", rng)
     threads = thread_count(num_threads)
@@ -130,7 +136,7 @@ def train(
     problem = CoreProblem.of(
         data, parameter, head, loss, dtype=dtype, threads=threads, passes=steps + 1
     )
-    start = _start(problem, _of_block("init", init, parameter), generator)
+    start = _start(problem, init, generator, inner)
     names, directions, beside = _references(problem, start, reference)
 
     with bar(steps, "steps", None if progress else False) as advance:
@@ -144,13 +150,15 @@ def train(
 
         result = _core.descend(
             **problem.core_arguments,
-            start=start.V,
+            first=start.first,
+            second=start.second,
             outside=start.outside,
             references=directions,
             references_outside=beside,
             loss=loss,
             rule=rule,
-            rate=rate,
+            rate=rates[BLOCKS[parameter][0]],
+            second_rate=rates[BLOCKS[parameter][-1]],
             polyak_factor=_POLYAK_FACTOR,
             steps=steps,
             record=record,
@@ -177,9 +185,11 @@ def train(
         parameter=parameter,
         rule=rule,
         loss=loss,
-        lr=rate,
+        lr=rates,
         steps=steps,
-        trained=Trained(problem, result["V"], start.rest),
+        trained=Trained(
+            problem, Parameter(result["first"], result["second"], start.rest, start.outside)
+        ),
         attention=unbatch(result["attention"]),
         log_attention=unbatch(result["log_attention"]),
         selected=unbatch(result["selected"]),
@@ -187,13 +197,19 @@ def train(
     )
 
 
-def _of_block(name: str, value: Any, parameter: str) -> Any:
-    """One value, or the one that a dict gives for `parameter`."""
-    if not isinstance(value, Mapping):
-        return value
-    if set(value) != {parameter}:
-        raise ValueError(f"{name}: expected the key {parameter!r}, got {sorted(map(str, value))}")
-    return value[parameter]
+def _by_block(name: str, value: Mapping[str, Any], parameter: str) -> Mapping[str, Any]:
+    """`value`, if it has the blocks of `parameter` as its keys."""
+    if set(value) != set(BLOCKS[parameter]):
+        wanted = " and ".join(repr(block) for block in BLOCKS[parameter])
+        raise ValueError(f"{name}: expected the key {wanted}, got {sorted(map(str, value))}")
+    return value
+
+
+def _rates(lr: float | Mapping[str, float], parameter: str) -> dict[str, float]:
+    if isinstance(lr, Mapping):
+        named = _by_block("lr", lr, parameter)
+        return {block: as_positive_float(f"lr[{block!r}]", named[block]) for block in named}
+    return dict.fromkeys(BLOCKS[parameter], as_positive_float("lr", lr))
 
 
 def _recorded_steps(record_every: int | Sequence[int] | None, steps: int) -> NDArray[np.int64]:
@@ -211,16 +227,42 @@ def _recorded_steps(record_every: int | Sequence[int] | None, steps: int) -> NDA
     return record
 
 
-def _start(problem: CoreProblem, init: Any, generator: np.random.Generator) -> Parameter:
-    if init is None:
-        return problem.zero()
+def _start(
+    problem: CoreProblem, init: Any, generator: np.random.Generator, inner: int | None
+) -> Parameter:
     if isinstance(init, str):
         as_choice("init", init, ("uniform",))
+    elif isinstance(init, Mapping):
+        init = _by_block("init", init, problem.parameter)
+    if problem.parameter == "KQ":
+        return _factored_start(problem, init, generator, inner)
+    if inner is not None:
+        raise ValueError(f"inner: expected None where K and Q are not trained, got {inner!r}")
+    if init is None:
+        return problem.zero()
+    if isinstance(init, Mapping):
+        init = init[problem.parameter]
+    if isinstance(init, str):
         reach = 1.0 / np.sqrt(problem.dimensions[0])
-        return problem.as_parameter(
-            "init", generator.uniform(-reach, reach, problem.parameter_shape)
-        )
+        init = generator.uniform(-reach, reach, problem.parameter_shape)
     return problem.as_parameter("init", init)
+
+
+def _factored_start(
+    problem: CoreProblem, init: Any, generator: np.random.Generator, inner: int | None
+) -> Parameter:
+    if isinstance(init, Mapping):
+        if inner is not None:
+            raise ValueError(f"inner: expected None where K and Q are given, got {inner!r}")
+        return problem.as_factors("init", init["K"], init["Q"])
+    if init is not None and not isinstance(init, str):
+        raise TypeError(f"init: expected a dict with 'K' and 'Q', got {type(init).__name__}")
+    d, e = problem.dimensions
+    m = d if inner is None else as_positive_int("inner", inner)
+    lead = problem.tokens.shape[:1] if problem.batched else ()
+    reach = 1.0 / np.sqrt(d)
+    K, Q = (generator.uniform(-reach, reach, (*lead, size, m)) for size in (d, e))
+    return problem.as_factors("init", K, Q)
 
 
 def _references(
@@ -233,7 +275,8 @@ def _references(
     Of a part outside, the core needs the components along and across that of the start, which the
     iterate keeps. A single reference has the empty name.
     """
-    B, r, k = start.V.shape
+    B = problem.tokens.shape[0]
+    r, k = problem.queries.shape[2], problem.tokens.shape[3]
     named: Mapping[str, ArrayLike | Factored] = {}
     if reference is not None:
         named = reference if isinstance(reference, Mapping) else {"": reference}
@@ -242,10 +285,10 @@ def _references(
     for j, (name, given) in enumerate(named.items()):
         argument = f"reference[{name!r}]" if name else "reference"
         split = problem.as_parameter(argument, given)
-        size = np.hypot(matrix_norms(split.V), split.outside)
+        size = np.hypot(matrix_norms(split.first), split.outside)
         if not size.all():
             raise ValueError(f"{argument}: expected a direction, got zero")
-        directions[:, j] = split.V / size[:, np.newaxis, np.newaxis]
+        directions[:, j] = split.first / size[:, np.newaxis, np.newaxis]
         along = np.zeros(B)
         across = split.outside
         if start.rest is not None and split.rest is not None:
@@ -258,8 +301,9 @@ def _references(
 
 
 def _require_finite(result: _core.DescentResult, record: NDArray[np.int64], rule: str) -> None:
-    ends = np.isfinite(result["V"]).all(axis=(1, 2)) & np.isfinite(result["attention"]).all(
-        axis=(1, 2)
+    ends = np.all(
+        [np.isfinite(result[part]).all(axis=(1, 2)) for part in ("first", "second", "attention")],
+        axis=0,
     )
     along = np.isfinite(result["loss"]) & np.isfinite(result["norm"])
     if ends.all() and along.all():

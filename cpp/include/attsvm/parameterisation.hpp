@@ -1,0 +1,162 @@
+// How parameters make query directions, and take gradients from them.
+//
+//     direct      q_i = V'z_i                  dV = Σ w_i z_i u_i'
+//     factored    q_i = K Q'z_i, W = K Q'      dK = G Q,  dQ = G'K  with  G = Σ w_i u_i z_i'
+//
+// V = W' for logits X W z; logits X p are the case of queries with one coordinate, z_i = 1. K is held as its transpose.
+#pragma once
+
+#include "attsvm/buffer.hpp"
+#include "attsvm/products.hpp"
+
+namespace attsvm {
+
+// A trained matrix and its gradient. A normalised step has its own length in every block.
+template <class Real>
+struct Block {
+    Real* value;
+    Index rows, columns;
+    Buffer<Real> gradient, row_square;
+    Real gradient_norm{0.0};
+
+    Block(Real* at, Index r, Index c) : value(at), rows(r), columns(c), gradient(r * c), row_square(r) {}
+    Index size() const { return rows * columns; }
+};
+
+// Frobenius norm of a matrix of as many rows as `row_square` has room for.
+template <class Real>
+Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& row_square) {
+    const Index rows = row_square.size();
+    team.for_ranges(rows, [&](Index j, Index last, int) {
+        for (; j < last; ++j) row_square[j] = sum_of_squares(M + j * columns, columns);
+    });
+    const Real square = sum<Real>(rows, [&](Index j) { return row_square[j]; });
+    const bool representable = !any<Real>(square < Real(1e-280)) && !any<Real>(square > Real(1e280));
+    return representable ? sqrt(square) : norm(M, rows * columns);
+}
+
+template <class Real>
+class Parameterisation {
+   public:
+    // Direct where `inner` is 0: then `first` is V (query_dimension, dimension) and there is no second block. Otherwise
+    // `first` is K' (inner, dimension) and `second` is Q (query_dimension, inner).
+    Parameterisation(Index samples, Index query_dimension, Index dimension, const Real* Z, Index inner, Real* first,
+                     Real* second)
+        : n_(samples),
+          e_(query_dimension),
+          d_(dimension),
+          m_(inner),
+          Z_(Z),
+          first_(first, inner == 0 ? query_dimension : inner, dimension),
+          second_(second, inner == 0 ? 0 : query_dimension, inner),
+          weighted_Z_(samples * query_dimension),
+          keys_(samples * inner),
+          weighted_keys_(samples * inner),
+          row_end_(samples),
+          column_begin_(query_dimension),
+          zero_(std::max(samples, query_dimension)),
+          all_samples_(query_dimension),
+          product_(inner == 0 ? 0 : query_dimension * dimension),
+          product_row_square_(inner == 0 ? 0 : query_dimension) {
+        find_extents();
+    }
+
+    bool factored() const { return m_ != 0; }
+    Index matrix_size() const { return e_ * d_; }
+
+    // The query directions (samples, dimension).
+    void queries(const Team& team, Real* Q) {
+        if (factored()) {
+            multiply(team, n_, e_, m_, Strided<Real>{Z_, e_, 1}, rows_of_Z(), second_.value, keys_.data());
+            multiply(team, n_, m_, d_, Strided<Real>{keys_.data(), m_, 1}, {}, first_.value, Q);
+        } else {
+            multiply(team, n_, e_, d_, Strided<Real>{Z_, e_, 1}, rows_of_Z(), first_.value, Q);
+        }
+    }
+
+    // The gradients of all blocks from those of the query directions, weighted by sample.
+    void differentiate(const Team& team, const Real* weight, const Real* U) {
+        for (Index i = 0; i < n_; ++i)
+            for (Index j = 0; j < e_; ++j) weighted_Z_[i * e_ + j] = weight[i] * Z_[i * e_ + j];
+        const Strided<Real> weighted_Z_transposed{weighted_Z_.data(), 1, e_};
+        if (factored()) {
+            for (Index i = 0; i < n_; ++i)
+                for (Index r = 0; r < m_; ++r) weighted_keys_[i * m_ + r] = weight[i] * keys_[i * m_ + r];
+            multiply(team, m_, n_, d_, Strided<Real>{weighted_keys_.data(), 1, m_}, {}, U, first_.gradient.data());
+            team.for_ranges(n_, [&](Index i, Index last, int) {
+                for (; i < last; ++i) rows_dot(first_.value, m_, d_, U + i * d_, &keys_[i * m_]);
+            });
+            multiply(team, e_, n_, m_, weighted_Z_transposed, columns_of_Z(), keys_.data(), second_.gradient.data());
+        } else {
+            multiply(team, e_, n_, d_, weighted_Z_transposed, columns_of_Z(), U, first_.gradient.data());
+        }
+        for_blocks([&](Block<Real>& block) {
+            block.gradient_norm = matrix_norm(team, block.gradient.data(), block.columns, block.row_square);
+        });
+    }
+
+    // Frobenius norm of all gradients together.
+    Real gradient_norm() const {
+        const Real norms[] = {first_.gradient_norm, second_.gradient_norm};
+        return factored() ? norm(norms, 2) : norms[0];
+    }
+
+    // Each block less its gradient times factor_for(index of the block, norm of its gradient). Where its gradient is
+    // zero a block is stationary: it stays.
+    template <class Factor>
+    void step(const Team& team, Factor factor_for) {
+        for_blocks([&](Block<Real>& block) {
+            const Index index = &block == &first_ ? 0 : 1;
+            const auto moves = block.gradient_norm != Real(0.0);
+            const Real factor =
+                select(moves, factor_for(index, select(moves, block.gradient_norm, Real(1.0))), Real(0.0));
+            team.for_ranges(block.rows, [&](Index j, Index last, int) {
+                for (Index k = j * block.columns; k < last * block.columns; ++k)
+                    block.value[k] -= factor * block.gradient[k];
+            });
+        });
+    }
+
+    // W' (query_dimension, dimension), and its norm.
+    const Real* matrix(const Team& team) {
+        if (!factored()) return first_.value;
+        multiply(team, e_, m_, d_, Strided<Real>{second_.value, m_, 1}, {}, first_.value, product_.data());
+        return product_.data();
+    }
+    Real matrix_norm_of(const Team& team, const Real* M) {
+        return matrix_norm(team, M, d_, factored() ? product_row_square_ : first_.row_square);
+    }
+
+    const Block<Real>& first() const { return first_; }
+    const Block<Real>& second() const { return second_; }
+
+   private:
+    template <class Action>
+    void for_blocks(Action action) {
+        action(first_);
+        if (factored()) action(second_);
+    }
+
+    // Coordinates in which queries are triangular are common (an LQ basis): products then skip the zeros.
+    Extents rows_of_Z() const { return {zero_.data(), row_end_.data()}; }
+    Extents columns_of_Z() const { return {column_begin_.data(), all_samples_.data()}; }
+    void find_extents() {
+        std::fill(column_begin_.data(), column_begin_.data() + e_, n_);
+        std::fill(all_samples_.data(), all_samples_.data() + e_, n_);
+        for (Index i = 0; i < n_; ++i)
+            for (Index j = 0; j < e_; ++j)
+                if (any<Real>(Z_[i * e_ + j] != Real(0.0))) {
+                    row_end_[i] = j + 1;
+                    column_begin_[j] = std::min(column_begin_[j], i);
+                }
+    }
+
+    Index n_, e_, d_, m_;
+    const Real* Z_;
+    Block<Real> first_, second_;
+    Buffer<Real> weighted_Z_, keys_, weighted_keys_;
+    Buffer<Index> row_end_, column_begin_, zero_, all_samples_;
+    Buffer<Real> product_, product_row_square_;
+};
+
+}  // namespace attsvm

@@ -1,15 +1,16 @@
 # make study   install into .venv and run the main job: a table and a figure in out/
 # make test    lint, C++ tests, Python tests
+# make bench   every row of the speed table next to its peers (installs them into .venv-bench)
 # The rest: make test-slow, sanitize, tidy, lint, format, clean.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
-SOURCES := python tests
+SOURCES := python tests bench
 CPP := $(shell find cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: study install test test-python test-cpp test-slow lint format sanitize tidy clean
+.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench tidy clean
 .DELETE_ON_ERROR:
 
 study: install
@@ -69,6 +70,16 @@ sanitize: $(VENV)/.tools
 	$(call run_cpp_tests,tsan)
 	$(BIN)/ctest --preset tsan
 
+# The peers live in an environment of their own. OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE would slow NumPy's products.
+$(VENV)-bench/.peers: $(CORE)
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)-bench/bin/python -m pip install --quiet --editable . --group bench
+	@touch $@
+
+bench: $(VENV)-bench/.peers
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(VENV)-bench/bin/python -m bench
+
 tidy: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet 'clang-tidy==23.1.4'
 	PATH="$(abspath $(BIN)):$$PATH" $(MAKE) tidy-run
@@ -78,4 +89,4 @@ tidy-run:
 	$(call run_cpp_tests,tidy)
 
 clean:
-	rm -rf build out $(VENV)
+	rm -rf build out $(VENV) $(VENV)-bench

@@ -19,6 +19,7 @@ void a_pack_runs_as_its_problems_do(Loss loss, Rule rule, Index query_dimension,
     const Index n = 6, T = 8, d = 10;
     const attsvm::StepRule step{rule, rule == Rule::gd ? 1.0 : 0.1};
     std::vector<OwnedProblem<double>> problems;
+    problems.reserve(8);
     for (unsigned seed = 0; seed < 8; ++seed)
         problems.push_back(attsvm_test::random_problem(seed, n, T, d, query_dimension, ragged));
     const Outcome<Octet> together = run_descent(attsvm_test::packed<Octet>(problems), loss, step, steps);
@@ -97,7 +98,7 @@ void a_monitor_stops_every_job() {
         Outcome<double> out{attsvm::Buffer<double>(16), {}, {}, {}, {}};
         attsvm::Descent<double, double> descent(problem.view(), Loss::logistic, {}, attsvm::Team(1),
                                                 {0, out.V.data(), nullptr, 0.0}, {});
-        descent.run({std::int64_t{1} << 60, {}}, progress, calling_thread, [](std::size_t, const auto&) {});
+        descent.run({std::int64_t{1'000'000'000'000'000}, {}}, progress, calling_thread, [](std::size_t, const auto&) {});
     });
     CHECK(monitor.asked == 2);
     CHECK(progress.stopped());

@@ -36,9 +36,8 @@ def test_published_problems_are_solved_to_certificate_and_agree_with_a_conic_sol
     assert solution.gap.max() < 1e-9
     assert solution.kkt.max() < 1e-9
     for b, problem in enumerate(data.problems()):
-        one = att_svm(problem, selected[b])
-        assert_agrees_with_conic_solver(problem, selected[b], one)
-        assert np.array_equal(solution.W[b], one.W)
+        assert_agrees_with_conic_solver(problem, selected[b], att_svm(problem, selected[b]))
+        assert np.array_equal(solution.W[b], att_svm(problem, selected[b], solver="native").W)
 
 
 def test_solution_of_the_published_trajectory_figure(toys):
@@ -96,7 +95,7 @@ def test_unit_query_in_one_dimension_gives_the_prompt_machine():
     assert not W[:, 1:].any()
 
 
-@pytest.mark.parametrize("solver", ["osqp", "active-set"])
+@pytest.mark.parametrize("solver", ["native", "osqp", "active-set"])
 @pytest.mark.parametrize("shape", [(1, 2, 1), (4, 5, 3), (6, 8, 10), (3, 12, 2), (10, 6, 12)])
 def test_both_solvers_agree_with_a_conic_solver(shape, solver):
     rng = np.random.default_rng(list(shape))
@@ -174,7 +173,7 @@ def test_w_is_formed_only_when_asked_for():
 
 def test_factors_multiply_to_w(local_convergence):
     data = local_convergence.problem(3)
-    for solver in ("osqp", "active-set"):
+    for solver in ("native", "osqp", "active-set"):
         solution = att_svm(data, attsvm.optimal_tokens(data), solver=solver)
         assert solution.left.shape == solution.right.shape == (data.n, data.d)
         assert np.array_equal(solution.left.T @ solution.right, solution.W)
@@ -193,7 +192,7 @@ def test_a_batch_stacks_its_problems_and_fills_infeasible_ones_with_nan():
     assert solution.W.shape == (4, 6, 6)
     assert solution.norm[2] == np.inf
     for b in (0, 1, 3):
-        one = att_svm(data.problem(b), selected[b])
+        one = att_svm(data.problem(b), selected[b], solver="native")
         assert one.feasible is True
         assert one.certificate is None
         for name in ("W", "norm", "margins", "dual", "support", "gap", "kkt", "left", "right"):

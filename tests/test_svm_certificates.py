@@ -39,7 +39,7 @@ def machines(draw_):
     tokens, queries = draw(rng, draw_(st.sampled_from(KINDS)), n, T, d)
     labels, selected = rng.choice([-1.0, 1.0], n), rng.integers(0, T, n)
     data = AttentionData(tokens, labels, queries=queries)
-    solver = draw_(st.sampled_from(["auto", "osqp", "active-set"]))
+    solver = draw_(st.sampled_from(["native", "osqp", "active-set"]))
     machine = draw_(st.sampled_from(["att", "prompt", "relaxed", "label"]))
     if machine == "label":
         rows = labels[:, np.newaxis] * tokens[np.arange(n), selected]
@@ -87,7 +87,7 @@ def opposite_differences(height, turn=0.6):
     return AttentionData(tokens[np.newaxis], [1]), rotation @ [0.0, 1.0]
 
 
-@pytest.mark.parametrize("solver", ["osqp", "active-set"])
+@pytest.mark.parametrize("solver", ["native", "osqp", "active-set"])
 @pytest.mark.parametrize("height", [1e-2, 1e-4, 1e-5, 1e-6, 1e-7])
 def test_ill_conditioned_problems_come_out_right(height, solver):
     data, direction = opposite_differences(height)

@@ -50,7 +50,7 @@ def assert_status_agrees_with_a_linear_program(d, solver, problems):
     assert min(counts.values()) >= problems // 4
 
 
-@pytest.mark.parametrize("solver", ["osqp", "active-set"])
+@pytest.mark.parametrize("solver", ["native", "osqp", "active-set"])
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 6])
 def test_status_agrees_with_a_linear_program(d, solver):
     assert_status_agrees_with_a_linear_program(d, solver, 40)
@@ -106,7 +106,7 @@ def test_unit_tokens_in_one_dimension_are_never_feasible():
     assert not att_svm(data, np.zeros((20, 4), dtype=int)).feasible.any()
 
 
-@pytest.mark.parametrize("solver", ["osqp", "active-set"])
+@pytest.mark.parametrize("solver", ["native", "osqp", "active-set"])
 def test_a_copy_of_the_selected_token_in_its_input_is_infeasible(solver):
     tokens = np.random.default_rng(0).standard_normal((2, 3, 8))
     tokens[1, 2] = tokens[1, 0]

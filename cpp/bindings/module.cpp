@@ -4,4 +4,5 @@ PYBIND11_MODULE(ATTSVM_MODULE_NAME, module) {
     module.doc() = "The core of attsvm, compiled for one instruction-set level.";
     bind_runtime(module);
     bind_descent(module);
+    bind_svm(module);
 }

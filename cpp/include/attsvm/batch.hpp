@@ -36,9 +36,6 @@ struct BatchResult {
     double* cosine_gap;                                              // (problems, references, recorded)
 };
 
-// Whether work that reads this many numbers is worth a second thread.
-inline bool worth_sharing(double numbers) { return numbers >= 30000.0; }
-
 // Many problems go to one thread each; few large ones have their samples shared out.
 struct ThreadPlan {
     int across, within;

@@ -27,7 +27,7 @@ struct Block {
 template <class Real>
 Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& row_square) {
     const Index rows = row_square.size();
-    team.for_ranges(rows, [&](Index j, Index last, int) {
+    team.for_work(rows * columns).for_ranges(rows, [&](Index j, Index last, int) {
         for (; j < last; ++j) row_square[j] = sum_of_squares(M + j * columns, columns);
     });
     const Real square = sum<Real>(rows, [&](Index j) { return row_square[j]; });
@@ -83,7 +83,7 @@ class Parameterisation {
             for (Index i = 0; i < n_; ++i)
                 for (Index r = 0; r < m_; ++r) weighted_keys_[i * m_ + r] = weight[i] * keys_[i * m_ + r];
             multiply(team, m_, n_, d_, Strided<Real>{weighted_keys_.data(), 1, m_}, {}, U, first_.gradient.data());
-            team.for_ranges(n_, [&](Index i, Index last, int) {
+            team.for_work(n_ * m_ * d_).for_ranges(n_, [&](Index i, Index last, int) {
                 for (; i < last; ++i) rows_dot(first_.value, m_, d_, U + i * d_, &keys_[i * m_]);
             });
             multiply(team, e_, n_, m_, weighted_Z_transposed, columns_of_Z(), keys_.data(), second_.gradient.data());
@@ -110,7 +110,7 @@ class Parameterisation {
             const auto moves = block.gradient_norm != Real(0.0);
             const Real factor =
                 select(moves, factor_for(index, select(moves, block.gradient_norm, Real(1.0))), Real(0.0));
-            team.for_ranges(block.rows, [&](Index j, Index last, int) {
+            team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
                 for (Index k = j * block.columns; k < last * block.columns; ++k)
                     block.value[k] -= factor * block.gradient[k];
             });

@@ -83,7 +83,8 @@ void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<
     constexpr Index band = is_pack<Real> ? 64 : 8 * column_lanes<Real>;
     const Index bands = (columns + band - 1) / band;
     const Index blocks = (rows + height - 1) / height;
-    team.for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
+    // A product uses every number it reads many times: it takes many times the work to be worth sharing.
+    team.for_work(rows * depth * columns / 16).for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
         for (; task < last_task; ++task) {
             const Index k = task / blocks * band;
             const Index r = task % blocks * height;

@@ -41,11 +41,17 @@ void on_threads(int threads, Work work) {
 #endif
 }
 
+// Whether work that reads this many numbers is worth a second thread.
+inline bool worth_sharing(double numbers) { return numbers >= 30000.0; }
+
 // Fixed tasks, shared out statically. What a task computes must not depend on the number of threads.
 class Team {
    public:
     explicit Team(int threads = 1) : threads_(std::max(threads, 1)) {}
     int threads() const { return threads_; }
+
+    // This team for work that is worth sharing, one thread for less.
+    Team for_work(Index numbers) const { return worth_sharing(static_cast<double>(numbers)) ? *this : Team(1); }
 
     // task(first, last, thread) for consecutive ranges that cover [0, count)
     template <class Task>

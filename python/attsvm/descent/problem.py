@@ -144,7 +144,7 @@ class CoreProblem:
             flat = tokens.reshape(B, n * T, d).astype(np.float64, copy=False)
             coordinates, token_basis = in_own_span(flat)
             tokens = coordinates.reshape(B, n, T, -1)
-        if parameter != "KQ" and _reduction_pays(n, dimensions[1], passes):
+        if parameter == "W" and n < dimensions[1]:  # cheap, and V would be (d, d) without
             queries, query_basis = in_own_span(queries)
         return cls(
             parameter,

@@ -23,12 +23,27 @@ from attsvm.svm.constraints import (
     label_constraints,
     prompt_constraints,
 )
-from attsvm.svm.frobenius import smallest_frobenius
-from attsvm.svm.solution import SVMSolution, solution_of, solution_of_batch
+from attsvm.svm.dual_native import (
+    Machines,
+    attention_machines,
+    label_machines,
+    prompt_machines,
+    solve_natively,
+)
+from attsvm.svm.frobenius import Infeasible, Optimal, smallest_frobenius
+from attsvm.svm.solution import SVMSolution, solution_of, solution_of_batch, without_batch_axis
+from attsvm.svm.solver_error import SolverError
 
 __all__ = ["att_svm", "label_svm", "prompt_svm"]
 
-_SOLVERS: tuple[Literal["auto", "osqp", "active-set"], ...] = ("auto", "osqp", "active-set")
+_SOLVERS: tuple[Literal["auto", "native", "osqp", "active-set"], ...] = (
+    "auto",
+    "native",
+    "osqp",
+    "active-set",
+)
+_MOST_WITH_GRAM = 200  # constraints of a single problem which "auto" leaves to the other solvers
+_MOST_TRIED_AGAIN = 2000
 
 
 def att_svm(
@@ -48,11 +63,13 @@ def att_svm(
         Tokens α, within the valid tokens of each input.
     norm : {"fro"}
         What is made small: the Frobenius norm.
-    solver : {"auto", "osqp", "active-set"}
-        "osqp": OSQP on the dual, its active set finished exactly; where that does not pass its
-        check, or OSQP sees no solution, the dual active set method. "active-set": that method
-        alone. "auto": "active-set" where W has at most half as many coordinates as there are
-        constraints, else "osqp".
+    solver : {"auto", "native", "osqp", "active-set"}
+        "native": ascent on the dual and the dual active set method in the C++ core, for any number
+        of constraints and all problems of a batch at once. "osqp": OSQP on the dual, its active set
+        finished exactly; where that does not pass its check, or OSQP sees no solution, the dual
+        active set method. "active-set": that method alone. "auto": "native" for batches and for
+        more than 200 constraints; otherwise "active-set" where W has at most half as many
+        coordinates as there are constraints, else "osqp".
 
     Returns
     -------
@@ -84,7 +101,13 @@ def att_svm(
     tokens = _checked(data, selected)
     if data.queries is None:
         raise ValueError("queries: needed for the attention SVM, got data without queries")
-    return _solved("W", data, solver, lambda one, b: attention_constraints(one, tokens[b]))
+    return _solved(
+        "W",
+        data,
+        solver,
+        lambda one, b: attention_constraints(one, tokens[b]),
+        lambda: attention_machines(data, tokens),
+    )
 
 
 def prompt_svm(
@@ -109,7 +132,7 @@ def prompt_svm(
         Tokens α, within the valid tokens of each input.
     required : array_like of bool, shape ([B,] n), optional
         Inputs with right-hand side 1; all of them when not given.
-    solver : {"auto", "osqp", "active-set"}
+    solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.
 
     Returns
@@ -145,7 +168,11 @@ def prompt_svm(
         margin_one = as_bool_array("required", required, text, ndim=tokens.ndim)
         require_shape("required", margin_one, text, tokens.shape)
     return _solved(
-        "p", data, solver, lambda one, b: prompt_constraints(one, tokens[b], margin_one[b])
+        "p",
+        data,
+        solver,
+        lambda one, b: prompt_constraints(one, tokens[b], margin_one[b]),
+        lambda: prompt_machines(data, tokens, margin_one),
     )
 
 
@@ -161,7 +188,7 @@ def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto")
         Queries and value are not used. float32 data is solved in float64.
     selected : array_like of int, shape ([B,] n)
         Tokens α, within the valid tokens of each input.
-    solver : {"auto", "osqp", "active-set"}
+    solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.
 
     Returns
@@ -190,7 +217,13 @@ def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto")
     array([0. , 0.5])
     """
     tokens = _checked(data, selected)
-    return _solved("v", data, solver, lambda one, b: label_constraints(one, tokens[b]))
+    return _solved(
+        "v",
+        data,
+        solver,
+        lambda one, b: label_constraints(one, tokens[b]),
+        lambda: label_machines(data, tokens),
+    )
 
 
 def _checked(data: AttentionData, selected: ArrayLike) -> IndexArray:
@@ -204,9 +237,30 @@ def _solved(
     data: AttentionData,
     solver: str,
     constraints_of: Callable[[AttentionData, int | tuple[()]], Constraints],
+    machines: Callable[[], Machines],
 ) -> SVMSolution:
-    """Solve each problem of `data`; `constraints_of` gets the problem and its index."""
+    """Solve each problem of `data`.
+
+    `constraints_of` gets a problem and its index; `machines` states all of them for the core.
+    """
     method = as_choice("solver", solver, _SOLVERS)
+    if method == "auto" and (
+        data.batch is not None or _constraints(variable, data) > _MOST_WITH_GRAM
+    ):
+        method = "native"
+    if method == "native":
+
+        def otherwise(b: int) -> tuple[Constraints, Optimal | Infeasible]:
+            single = data.batch is None
+            constraints = constraints_of(data, ()) if single else constraints_of(data.problem(b), b)
+            if constraints.m > _MOST_TRIED_AGAIN:
+                raise SolverError(
+                    f"no certified answer for {constraints.m} constraints; tried native"
+                )
+            return constraints, smallest_frobenius(constraints, "auto")
+
+        solution = solve_natively(variable, machines(), otherwise)
+        return without_batch_axis(solution) if data.batch is None else solution
     if data.batch is None:
         constraints = constraints_of(data, ())
         return solution_of(variable, constraints, smallest_frobenius(constraints, method))
@@ -215,3 +269,8 @@ def _solved(
         constraints = constraints_of(problem, b)
         answers.append((constraints, smallest_frobenius(constraints, method)))
     return solution_of_batch(variable, answers)
+
+
+def _constraints(variable: Literal["W", "p", "v"], data: AttentionData) -> int:
+    """Number of constraints of a single problem."""
+    return data.n if variable == "v" else int((data.lengths - 1).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,9 +13,18 @@ from attsvm.data.checks import BoolArray
 from attsvm.svm.constraints import Constraints, Float64Array
 from attsvm.svm.frobenius import Infeasible, Optimal
 
-__all__ = ["ACTIVE_TOLERANCE", "SVMSolution", "solution_of", "solution_of_batch"]
+__all__ = [
+    "ACTIVE_TOLERANCE",
+    "SVMSolution",
+    "fields_of",
+    "solution_of",
+    "solution_of_batch",
+    "without_batch_axis",
+]
 
 ACTIVE_TOLERANCE = 1e-6
+_OF_SOLUTIONS = ("left", "right", "margins", "dual", "support")
+_OF_PROOFS = ("certificate",)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +67,7 @@ class SVMSolution:
     certificate : ndarray or None
         Of an infeasible problem, Farkas multipliers λ >= 0 with b'λ = 1 and A*λ = 0, with which no
         W can go; 0 at the selected token and at padding. None if feasible, in a batch NaN.
-    solver : {"osqp", "active-set", "none"}
+    solver : {"native", "osqp", "active-set", "none"}
         What produced the answer; "none" where there was nothing to solve.
     left, right : ndarray or None, shapes ([B,] s, d) and ([B,] s, e)
         Factors with W = left' right: s = n and e = d for W, s = e = 1 for p and v. W itself, of
@@ -132,9 +141,8 @@ def solution_of(
     variable: Literal["W", "p", "v"], constraints: Constraints, answer: Optimal | Infeasible
 ) -> SVMSolution:
     """The solution of a single problem."""
-    values = _fields(constraints, answer)
-    absent = ("left", "right", "margins", "dual", "support")
-    for name in absent if isinstance(answer, Infeasible) else ("certificate",):
+    values = fields_of(constraints, answer)
+    for name in _OF_SOLUTIONS if isinstance(answer, Infeasible) else _OF_PROOFS:
         values[name] = None
     return SVMSolution(variable=variable, **values)
 
@@ -144,12 +152,25 @@ def solution_of_batch(
     answers: Sequence[tuple[Constraints, Optimal | Infeasible]],
 ) -> SVMSolution:
     """The solutions of a batch, stacked."""
-    problems = [_fields(constraints, answer) for constraints, answer in answers]
+    problems = [fields_of(constraints, answer) for constraints, answer in answers]
     stacked = {name: np.stack([one[name] for one in problems]) for name in problems[0]}
     return SVMSolution(variable=variable, **stacked)
 
 
-def _fields(constraints: Constraints, answer: Optimal | Infeasible) -> dict[str, Any]:
+def without_batch_axis(solution: SVMSolution) -> SVMSolution:
+    """The solution of the problem that is alone in its batch."""
+    values = {field.name: getattr(solution, field.name) for field in fields(solution)}
+    values = {name: value[0] for name, value in values.items() if name != "variable"}
+    for name in ("norm", "gap", "kkt"):
+        values[name] = float(values[name])
+    for name in ("status", "solver"):
+        values[name] = str(values[name])
+    for name in _OF_SOLUTIONS if values["status"] == "infeasible" else _OF_PROOFS:
+        values[name] = None
+    return SVMSolution(variable=solution.variable, **values)
+
+
+def fields_of(constraints: Constraints, answer: Optimal | Infeasible) -> dict[str, Any]:
     """Every field but `variable`, of one problem, with NaN for what it does not have."""
     none = np.full(constraints.shape, np.nan)
     if isinstance(answer, Infeasible):

@@ -1,0 +1,491 @@
+// The machines' answers meet the conditions of optimality, or prove that there is none, whichever method gives them.
+#include "attsvm/dual_svm.hpp"
+
+#include <random>
+#include <vector>
+
+#include "check.hpp"
+#include "random_problem.hpp"
+
+using attsvm::Buffer;
+using attsvm::Index;
+using attsvm::Machine;
+using attsvm::MachineStatus;
+using attsvm::Progress;
+using attsvm::Team;
+
+namespace {
+
+// Machines of one shape, and what solving them gives.
+struct OwnedMachines {
+    Index B, n, T, d, e;
+    Buffer<double> X, Z, rhs;
+    Buffer<std::int64_t> selected, length;
+    Buffer<bool> equality;
+    Buffer<double> dual, margins, left, right, norm, gap, kkt;
+    Buffer<std::int8_t> status;
+    Buffer<std::int64_t> rounds;
+
+    OwnedMachines(Index B_, Index n_, Index T_, Index d_, Index e_)
+        : B(B_),
+          n(n_),
+          T(T_),
+          d(d_),
+          e(e_),
+          X(B * n * T * d),
+          Z(B * n * e),
+          rhs(B * n * T),
+          selected(B * n),
+          length(B * n),
+          equality(B * n * T),
+          dual(B * n * T),
+          margins(B * n * T),
+          left(B * n * d),
+          right(B * n * e),
+          norm(B),
+          gap(B),
+          kkt(B),
+          status(B),
+          rounds(B) {
+        std::fill(rhs.data(), rhs.data() + rhs.size(), 1.0);
+        std::fill(length.data(), length.data() + length.size(), T);
+    }
+
+    template <class Token>
+    void solve(const Token* tokens, int threads, const double* start, attsvm::Monitor* monitor) {
+        Progress progress(monitor, static_cast<double>(B));
+        const attsvm::MachineBatch<Token> batch{
+            B, {n, T, d, e, tokens, Z.data(), selected.data(), length.data(), rhs.data(), equality.data()}};
+        attsvm::solve_machines(batch, start, {1e-9, 1e-9}, threads, progress,
+                               {dual.data(), margins.data(), left.data(), right.data(), norm.data(), gap.data(),
+                                kkt.data(), status.data(), rounds.data()});
+    }
+    void solve(int threads = 1) { solve(X.data(), threads, nullptr, nullptr); }
+
+    MachineStatus status_of(Index b) const { return static_cast<MachineStatus>(status[b]); }
+    bool has_constraint(Index b, Index i, Index t) const { return t < length[b * n + i] && t != selected[b * n + i]; }
+    std::vector<double> difference(Index b, Index i, Index t) const {
+        std::vector<double> row(static_cast<std::size_t>(d));
+        const double* const sample = X.data() + (b * n + i) * T * d;
+        const Index top = selected[b * n + i];
+        for (Index j = 0; j < d; ++j)
+            row[static_cast<std::size_t>(j)] =
+                (top < 0 ? 2.0 * sample[t * d + j] : sample[top * d + j]) - sample[t * d + j];
+        return row;
+    }
+    // left' right of one machine, (d × e)
+    std::vector<double> W(Index b) const {
+        std::vector<double> product(static_cast<std::size_t>(d * e));
+        for (Index i = 0; i < n; ++i)
+            for (Index j = 0; j < d; ++j)
+                for (Index c = 0; c < e; ++c)
+                    product[static_cast<std::size_t>(j * e + c)] +=
+                        left[(b * n + i) * d + j] * right[(b * n + i) * e + c];
+        return product;
+    }
+};
+
+void fill_random(OwnedMachines& machines, unsigned seed) {
+    std::mt19937_64 bits(seed);
+    attsvm_test::fill_normal(machines.X, bits);
+    attsvm_test::fill_normal(machines.Z, bits);
+    std::uniform_int_distribution<std::int64_t> token(0, machines.T - 1);
+    for (Index i = 0; i < machines.selected.size(); ++i) machines.selected[i] = token(bits);
+}
+
+// The token with the largest product with one direction is selected: for enough coordinates there is a solution.
+void select_along_a_direction(OwnedMachines& machines, unsigned seed) {
+    std::mt19937_64 bits(seed);
+    Buffer<double> direction(machines.d);
+    attsvm_test::fill_normal(direction, bits);
+    for (Index i = 0; i < machines.B * machines.n; ++i) {
+        Buffer<double> score(machines.T);
+        attsvm::rows_dot(machines.X.data() + i * machines.T * machines.d, machines.T, machines.d, direction.data(),
+                         score.data());
+        machines.selected[i] = std::max_element(score.data(), score.data() + machines.length[i]) - score.data();
+    }
+}
+
+double dot(const std::vector<double>& a, const std::vector<double>& b) {
+    double total = 0.0;
+    for (std::size_t k = 0; k < a.size(); ++k) total += a[k] * b[k];
+    return total;
+}
+
+// The optimality conditions, in the machine's own numbers and by plain loops.
+void check_optimal(const OwnedMachines& machines, Index b, double tolerance) {
+    const std::vector<double> W = machines.W(b);
+    std::vector<double> rest(W);
+    double gain = 0.0;
+    const double size = std::sqrt(dot(W, W));
+    CHECK(std::abs(machines.norm[b] - size) <= tolerance * size);
+    CHECK(machines.gap[b] <= 1e-9 && machines.kkt[b] <= 1e-9);
+    for (Index i = 0; i < machines.n; ++i) {
+        const double* const z = machines.Z.data() + (b * machines.n + i) * machines.e;
+        for (Index t = 0; t < machines.T; ++t) {
+            const Index at = (b * machines.n + i) * machines.T + t;
+            if (!machines.has_constraint(b, i, t)) {
+                CHECK(machines.dual[at] == 0.0);
+                CHECK(std::isinf(machines.margins[at]));
+                continue;
+            }
+            const std::vector<double> row = machines.difference(b, i, t);
+            double margin = 0.0;
+            for (Index j = 0; j < machines.d; ++j)
+                for (Index c = 0; c < machines.e; ++c) {
+                    const auto k = static_cast<std::size_t>(j * machines.e + c);
+                    margin += row[static_cast<std::size_t>(j)] * W[k] * z[c];
+                    rest[k] -= machines.dual[at] * row[static_cast<std::size_t>(j)] * z[c];
+                }
+            CHECK(std::abs(margin - machines.margins[at]) <= tolerance * (1.0 + size));
+            CHECK(margin >= machines.rhs[at] - tolerance * (1.0 + size));
+            if (machines.equality[at])
+                CHECK(std::abs(margin - machines.rhs[at]) <= tolerance * (1.0 + size));
+            else
+                CHECK(machines.dual[at] >= 0.0);
+            CHECK(std::abs(machines.dual[at] * (margin - machines.rhs[at])) <= tolerance * (1.0 + size * size));
+            gain += machines.dual[at] * machines.rhs[at];
+        }
+    }
+    CHECK(std::sqrt(dot(rest, rest)) <= tolerance * size);
+    CHECK(std::abs(gain - size * size) <= tolerance * size * size);
+}
+
+// λ >= 0 with b'λ = 1 and A*λ = 0
+void check_infeasible(const OwnedMachines& machines, Index b) {
+    std::vector<double> sum(static_cast<std::size_t>(machines.d * machines.e));
+    double gain = 0.0, weight = 0.0;
+    CHECK(std::isinf(machines.norm[b]));
+    for (Index i = 0; i < machines.n; ++i)
+        for (Index t = 0; t < machines.T; ++t) {
+            const Index at = (b * machines.n + i) * machines.T + t;
+            if (!machines.has_constraint(b, i, t)) continue;
+            CHECK(machines.equality[at] || machines.dual[at] >= 0.0);
+            const std::vector<double> row = machines.difference(b, i, t);
+            const double* const z = machines.Z.data() + (b * machines.n + i) * machines.e;
+            for (Index j = 0; j < machines.d; ++j)
+                for (Index c = 0; c < machines.e; ++c)
+                    sum[static_cast<std::size_t>(j * machines.e + c)] +=
+                        machines.dual[at] * row[static_cast<std::size_t>(j)] * z[c];
+            gain += machines.dual[at] * machines.rhs[at];
+            weight += std::abs(machines.dual[at]) * std::sqrt(dot(row, row)) * attsvm::norm(z, machines.e);
+        }
+    CHECK(std::abs(gain - 1.0) <= 1e-9);
+    CHECK(std::sqrt(dot(sum, sum)) <= 1e-9 * weight);
+}
+
+void one_constraint_has_a_closed_form() {
+    OwnedMachines machine(1, 1, 2, 3, 2);
+    const double X[] = {1.0, 2.0, 0.0, 0.0, 0.0, 2.0};
+    std::copy(X, X + 6, machine.X.data());
+    machine.Z[0] = 3.0, machine.Z[1] = 4.0;
+    machine.solve();
+    CHECK(machine.status_of(0) == MachineStatus::optimal);
+    const std::vector<double> W = machine.W(0);  // δ z' / (|δ|² |z|²) with δ = (1, 2, -2)
+    const double delta[] = {1.0, 2.0, -2.0};
+    for (std::size_t j = 0; j < 3; ++j)
+        for (std::size_t c = 0; c < 2; ++c)
+            CHECK(std::abs(W[j * 2 + c] - delta[j] * machine.Z[static_cast<Index>(c)] / 225.0) <= 1e-16);
+    CHECK(std::abs(machine.norm[0] - 1.0 / 15.0) <= 1e-16);
+    CHECK(std::abs(machine.dual[1] - 1.0 / 225.0) <= 1e-17);
+}
+
+void random_machines_are_solved_or_shown_infeasible() {
+    const Index shapes[][4] = {{1, 2, 1, 1},     {6, 8, 10, 10}, {8, 5, 3, 1},  {5, 6, 7, 12},
+                               {20, 10, 20, 20}, {9, 7, 2, 3},   {40, 6, 9, 9}, {30, 3, 8, 4}};
+    Index solved = 0, refused = 0;
+    unsigned seed = 0;
+    for (const auto& shape : shapes)
+        for (const bool along_a_direction : {true, false})
+            for (const bool special : {false, true}) {
+                OwnedMachines machines(5, shape[0], shape[1], shape[2], shape[3]);
+                fill_random(machines, ++seed);
+                if (special) {  // ragged, right-hand sides 0, a few equalities
+                    std::mt19937_64 bits(seed);
+                    std::uniform_int_distribution<std::int64_t> length(1, machines.T);
+                    for (Index i = 0; i < machines.length.size(); ++i) machines.length[i] = length(bits);
+                    for (Index k = 0; k < machines.rhs.size(); ++k) {
+                        machines.rhs[k] = bits() % 2 == 0 ? 0.0 : 1.0;
+                        machines.equality[k] = bits() % 16 == 0;
+                    }
+                    for (Index i = 0; i < machines.length.size(); ++i)
+                        machines.selected[i] = std::min(machines.selected[i], machines.length[i] - 1);
+                }
+                if (along_a_direction) select_along_a_direction(machines, seed);
+                machines.solve();
+                for (Index b = 0; b < machines.B; ++b) {
+                    CHECK(machines.status_of(b) != MachineStatus::unresolved);
+                    if (machines.status_of(b) == MachineStatus::optimal) ++solved, check_optimal(machines, b, 1e-10);
+                    if (machines.status_of(b) == MachineStatus::infeasible) ++refused, check_infeasible(machines, b);
+                }
+            }
+    CHECK(solved > 60);
+    CHECK(refused > 30);
+}
+
+// Copies of tokens and of whole samples give constraints that are linearly dependent and tie.
+void repeated_tokens_and_samples_do_no_harm() {
+    OwnedMachines machines(4, 10, 8, 12, 12);
+    fill_random(machines, 7);
+    const Index sample = machines.T * machines.d;
+    for (Index b = 0; b < machines.B; ++b) {
+        double* const X = machines.X.data() + b * machines.n * sample;
+        double* const Z = machines.Z.data() + b * machines.n * machines.e;
+        for (Index i = 0; i < machines.n; ++i)
+            std::copy(X + i * sample, X + i * sample + 2 * machines.d, X + i * sample + 4 * machines.d);
+        std::copy(X, X + sample, X + 9 * sample);
+        std::copy(Z, Z + machines.e, Z + 9 * machines.e);
+    }
+    // Tokens 4 and 5 are the same as 0 and 1, so that what is selected is one of the others.
+    for (Index i = 0; i < machines.selected.size(); ++i) machines.selected[i] = 7 - i % 10 % 2;
+    for (Index b = 0; b < machines.B; ++b) machines.selected[b * 10 + 9] = machines.selected[b * 10];
+    machines.solve();
+    for (Index b = 0; b < machines.B; ++b) {
+        CHECK(machines.status_of(b) == MachineStatus::optimal);
+        check_optimal(machines, b, 1e-11);
+    }
+    // The same sample with another selection contradicts itself.
+    for (Index b = 0; b < machines.B; ++b) machines.selected[b * 10 + 9] = machines.selected[b * 10] - 1;
+    machines.solve();
+    for (Index b = 0; b < machines.B; ++b) {
+        CHECK(machines.status_of(b) == MachineStatus::infeasible);
+        check_infeasible(machines, b);
+    }
+    // A copy of the selected token cannot be told from it.
+    machines.selected[0] = 0;
+    machines.solve();
+    CHECK(machines.status_of(0) == MachineStatus::infeasible);
+    CHECK(machines.dual[4] == 1.0);
+    CHECK(machines.gap[0] == 0.0);
+}
+
+// Without a selected token a sample's tokens are themselves the rows; one query for all makes a machine for a vector.
+void tokens_can_be_the_rows() {
+    OwnedMachines machines(6, 12, 1, 20, 1);
+    fill_random(machines, 11);
+    std::fill(machines.Z.data(), machines.Z.data() + machines.Z.size(), 1.0);
+    std::fill(machines.selected.data(), machines.selected.data() + machines.selected.size(), -1);
+    machines.solve();
+    for (Index b = 0; b < machines.B; ++b) {
+        CHECK(machines.status_of(b) == MachineStatus::optimal);
+        check_optimal(machines, b, 1e-12);
+    }
+}
+
+void nothing_to_solve_is_solved_by_zero() {
+    OwnedMachines machines(2, 3, 4, 5, 5);
+    fill_random(machines, 13);
+    for (Index k = 0; k < machines.rhs.size(); ++k) machines.rhs[k] = k % 2 == 0 ? 0.0 : -1.0;
+    machines.solve();
+    for (Index b = 0; b < machines.B; ++b) {
+        CHECK(machines.status_of(b) == MachineStatus::optimal);
+        CHECK(machines.norm[b] == 0.0 && machines.gap[b] == 0.0 && machines.rounds[b] == 0);
+    }
+    std::fill(machines.length.data(), machines.length.data() + machines.length.size(), 1);
+    std::fill(machines.selected.data(), machines.selected.data() + machines.selected.size(), 0);
+    machines.solve();
+    CHECK(machines.status_of(0) == MachineStatus::optimal && machines.norm[0] == 0.0);
+}
+
+// More coordinates than constraints, tokens and queries in several pieces of the factorisation.
+void long_tokens_are_solved_in_fewer_coordinates() {
+    OwnedMachines machines(2, 5, 4, 3000, 2500);
+    fill_random(machines, 17);
+    machines.solve();
+    for (Index b = 0; b < machines.B; ++b) {
+        CHECK(machines.status_of(b) == MachineStatus::optimal);
+        check_optimal(machines, b, 1e-11);
+    }
+}
+
+void numbers_of_any_size_are_solved(double token_size, double query_size) {
+    OwnedMachines machines(2, 6, 5, 8, 8);
+    fill_random(machines, 19);
+    machines.solve();
+    const double plain[] = {machines.norm[0], machines.norm[1]};
+    for (Index k = 0; k < machines.X.size(); ++k) machines.X[k] *= token_size;
+    for (Index k = 0; k < machines.Z.size(); ++k) machines.Z[k] *= query_size;
+    machines.solve();
+    for (Index b = 0; b < machines.B; ++b) {
+        CHECK(machines.status_of(b) == MachineStatus::optimal);
+        CHECK(std::abs(machines.norm[b] * token_size * query_size / plain[b] - 1.0) <= 1e-12);
+    }
+}
+
+void numbers_beyond_double_are_left_unresolved() {
+    OwnedMachines machines(1, 3, 3, 4, 4);
+    fill_random(machines, 23);
+    for (Index k = 0; k < machines.X.size(); ++k) machines.X[k] *= 1e300;
+    machines.solve();
+    CHECK(machines.status_of(0) == MachineStatus::unresolved);
+    CHECK(std::isnan(machines.norm[0]));
+}
+
+void single_precision_is_read_as_it_is() {
+    OwnedMachines machines(3, 6, 8, 10, 10);
+    fill_random(machines, 29);
+    Buffer<float> tokens(machines.X.size());
+    for (Index k = 0; k < tokens.size(); ++k) {
+        tokens[k] = static_cast<float>(machines.X[k]);
+        machines.X[k] = static_cast<double>(tokens[k]);
+    }
+    machines.solve();
+    const std::vector<double> expected = machines.W(0);
+    machines.solve(tokens.data(), 1, nullptr, nullptr);
+    CHECK(machines.W(0) == expected);
+}
+
+// Unit rows with the tokens of a random machine, for the methods on their own.
+struct Units {
+    OwnedMachines machine;
+    Machine<double> view;
+    attsvm::UnitConstraints constraints;
+
+    Units(unsigned seed, Index n, Index T, Index d)
+        : machine(1, n, T, d, d), view(filled(machine, seed)), constraints(Team(1), view) {}
+    static Machine<double> filled(OwnedMachines& m, unsigned seed) {
+        fill_random(m, seed);
+        select_along_a_direction(m, seed);
+        return {m.n,
+                m.T,
+                m.d,
+                m.e,
+                m.X.data(),
+                m.Z.data(),
+                m.selected.data(),
+                m.length.data(),
+                m.rhs.data(),
+                m.equality.data()};
+    }
+};
+
+void both_methods_agree(Index n, Index T, Index d) {
+    const Units units(31, n, T, d);
+    const attsvm::UnitProblem problem = units.constraints.problem();
+    Progress progress(nullptr, 1.0);
+    Buffer<double> by_ascent(problem.size()), by_active_set(problem.size());
+    attsvm::DualAscent(problem, Team(1), progress, true).run(by_ascent.data(), 1e4);
+    CHECK(attsvm::DualActiveSet(problem, Team(1), progress, true).run(by_active_set.data()));
+    double largest = 0.0;
+    for (Index r = 0; r < problem.size(); ++r) largest = std::max(largest, by_active_set[r]);
+    CHECK(largest > 0.0);
+    for (Index r = 0; r < problem.size(); ++r) CHECK(std::abs(by_ascent[r] - by_active_set[r]) <= 1e-10 * largest);
+}
+
+void both_methods_prove_infeasibility() {
+    Units units(37, 40, 10, 5);
+    const attsvm::UnitProblem problem = units.constraints.problem();
+    Progress progress(nullptr, 1.0);
+    Buffer<double> dual(problem.size());
+    attsvm::DualAscent(problem, Team(1), progress, true).run(dual.data(), 1e4);
+    CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-11);
+    CHECK(attsvm::DualActiveSet(problem, Team(1), progress, true).run(dual.data()));
+    CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-9);
+}
+
+void a_start_changes_the_way_and_not_the_answer() {
+    OwnedMachines machines(1, 30, 10, 20, 20);
+    fill_random(machines, 41);
+    select_along_a_direction(machines, 41);
+    machines.solve();
+    const double norm = machines.norm[0];
+    const std::int64_t rounds = machines.rounds[0];
+    Buffer<double> start(machines.dual.size());
+    for (Index k = 0; k < start.size(); ++k) start[k] = 7.0 * machines.dual[k];
+    machines.solve(machines.X.data(), 1, start.data(), nullptr);
+    CHECK(machines.rounds[0] < rounds);
+    CHECK(std::abs(machines.norm[0] / norm - 1.0) <= 1e-13);
+    for (Index k = 0; k < start.size(); ++k) start[k] = k % 3 == 0 ? -1.0 : 1.0;
+    machines.solve(machines.X.data(), 1, start.data(), nullptr);
+    CHECK(std::abs(machines.norm[0] / norm - 1.0) <= 1e-13);
+}
+
+void threads_change_no_bit() {
+    OwnedMachines machines(9, 12, 9, 11, 11);  // shared out machine by machine
+    fill_random(machines, 43);
+    select_along_a_direction(machines, 43);
+    machines.solve(1);
+    const Buffer<double> expected = std::move(machines.dual);
+    for (const int threads : {2, 3}) {
+        machines.dual = Buffer<double>(expected.size());
+        machines.solve(threads);
+        CHECK(std::equal(expected.data(), expected.data() + expected.size(), machines.dual.data()));
+    }
+
+    const Units units(47, 25, 30, 24);  // one machine shared out
+    const attsvm::UnitProblem problem = units.constraints.problem();
+    Progress progress(nullptr, 1.0);
+    Buffer<double> ascent(problem.size()), active_set(problem.size());
+    attsvm::DualAscent(problem, Team(1), progress, true).run(ascent.data(), 1e4);
+    attsvm::DualActiveSet(problem, Team(1), progress, true).run(active_set.data());
+    for (const int threads : {2, 3}) {
+        Buffer<double> again(problem.size());
+        attsvm::DualAscent(problem, Team(threads), progress, true).run(again.data(), 1e4);
+        CHECK(std::equal(again.data(), again.data() + again.size(), ascent.data()));
+        CHECK(attsvm::DualActiveSet(problem, Team(threads), progress, true).run(again.data()));
+        CHECK(std::equal(again.data(), again.data() + again.size(), active_set.data()));
+    }
+}
+
+void a_basis_gives_the_rows_back() {
+    std::mt19937_64 bits(53);
+    for (const Index count : {1, 7, 120})
+        for (const Index dimension : {120, 2600}) {
+            Buffer<double> rows(count * dimension);
+            attsvm_test::fill_normal(rows, bits);
+            if (count > 1) std::copy(rows.data(), rows.data() + dimension, rows.data() + dimension);  // dependent
+            const attsvm::RowBasis one(Team(1), rows.data(), count, dimension);
+            const attsvm::RowBasis many(Team(3), rows.data(), count, dimension);
+            const Buffer<double>&C = one.coordinates(), &same = many.coordinates();
+            CHECK(std::equal(C.data(), C.data() + C.size(), same.data()));
+            const Buffer<double> B = one.vectors(Team(1));
+            Buffer<double> product(count * dimension), gram(count * count);
+            attsvm::multiply(Team(1), count, count, dimension, attsvm::Strided<double>{C.data(), count, 1}, {},
+                             B.data(), product.data());
+            for (Index k = 0; k < rows.size(); ++k) CHECK(std::abs(product[k] - rows[k]) <= 1e-12);
+            for (Index r = 0; r < count; ++r) {
+                attsvm::rows_dot(B.data(), count, dimension, B.data() + r * dimension, gram.data() + r * count);
+                for (Index s = 0; s < count; ++s) {
+                    CHECK(std::abs(gram[r * count + s] - (r == s ? 1.0 : 0.0)) <= 1e-13);
+                    if (s > r) CHECK(C[r * count + s] == 0.0);
+                }
+            }
+        }
+}
+
+class StopAtOnce final : public attsvm::Monitor {
+   public:
+    bool carry_on(double) override { return false; }
+};
+
+void a_stopped_solver_claims_nothing() {
+    OwnedMachines machines(1, 150, 40, 30, 30);
+    fill_random(machines, 59);
+    StopAtOnce monitor;
+    machines.solve(machines.X.data(), 1, nullptr, &monitor);
+    CHECK(machines.status_of(0) == MachineStatus::unresolved);
+}
+
+}  // namespace
+
+int main() {
+    one_constraint_has_a_closed_form();
+    random_machines_are_solved_or_shown_infeasible();
+    repeated_tokens_and_samples_do_no_harm();
+    tokens_can_be_the_rows();
+    nothing_to_solve_is_solved_by_zero();
+    long_tokens_are_solved_in_fewer_coordinates();
+    for (const double size : {1e-100, 1e-30, 1e30, 1e100}) numbers_of_any_size_are_solved(size, 1.0);
+    numbers_of_any_size_are_solved(1e80, 1e60);
+    numbers_beyond_double_are_left_unresolved();
+    single_precision_is_read_as_it_is();
+    both_methods_agree(6, 8, 10);
+    both_methods_agree(20, 10, 20);
+    both_methods_agree(30, 12, 9);
+    both_methods_prove_infeasibility();
+    a_start_changes_the_way_and_not_the_answer();
+    threads_change_no_bit();
+    a_basis_gives_the_rows_back();
+    a_stopped_solver_claims_nothing();
+    return attsvm_test::report();
+}

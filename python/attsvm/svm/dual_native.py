@@ -170,5 +170,11 @@ def _machines(
     rhs: Float64Array,
 ) -> Machines:
     """Without equalities."""
-    arrays = (tokens, queries, selected, lengths, rhs, np.zeros(rhs.shape, dtype=np.bool_))
-    return Machines(*(np.ascontiguousarray(array) for array in arrays))
+    return Machines(
+        np.ascontiguousarray(tokens),
+        np.ascontiguousarray(queries),
+        np.ascontiguousarray(selected),
+        np.ascontiguousarray(lengths),
+        rhs,
+        np.zeros(rhs.shape, dtype=np.bool_),
+    )

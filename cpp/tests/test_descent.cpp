@@ -98,7 +98,8 @@ void a_monitor_stops_every_job() {
         Outcome<double> out{attsvm::Buffer<double>(16), {}, {}, {}, {}};
         attsvm::Descent<double, double> descent(problem.view(), Loss::logistic, {}, attsvm::Team(1),
                                                 {0, out.V.data(), nullptr, 0.0}, {});
-        descent.run({std::int64_t{1'000'000'000'000'000}, {}}, progress, calling_thread, [](std::size_t, const auto&) {});
+        descent.run({std::int64_t{1'000'000'000'000'000}, {}}, progress, calling_thread,
+                    [](std::size_t, const auto&) {});
     });
     CHECK(monitor.asked == 2);
     CHECK(progress.stopped());

@@ -317,9 +317,7 @@ void numbers_beyond_double_are_left_unresolved() {
     fill_random(machines, 23);
     for (Index k = 0; k < machines.X.size(); ++k) machines.X[k] *= 1e300;
     machines.solve();
-    // It may have been done before it was stopped; then what it says is certified.
-    const bool certified = machines.gap[0] <= 1e-9 && machines.kkt[0] <= 1e-9;
-    CHECK(machines.status_of(0) == MachineStatus::unresolved || certified);
+    CHECK(machines.status_of(0) == MachineStatus::unresolved);
     CHECK(std::isnan(machines.norm[0]));
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +30,11 @@ def local_convergence() -> AttentionData:
 def toys() -> dict:
     """The small published problems, as nested lists."""
     return json.loads((DATA / "toys.json").read_text())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard():
+    """A shell that runs the tests in the background has them ignore Ctrl-C, which some send."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -208,7 +208,7 @@ def prompt_constraints(
 def label_constraints(data: AttentionData, selected: IndexArray) -> Constraints:
     """Y_i v' x_i,selected >= 1 for every input."""
     sample = np.arange(data.n)
-    tokens = data.tokens[sample, selected].astype(np.float64)
+    tokens = data.own_tokens[sample, selected].astype(np.float64)
     return Constraints(
         data.labels.astype(np.float64)[:, np.newaxis] * tokens,
         np.zeros(data.n, dtype=np.int64),
@@ -232,9 +232,10 @@ def _token_differences(
     others = data.valid.copy()
     others[np.arange(data.n), selected] = False
     sample, token = np.nonzero(others)
-    chosen = data.tokens[sample, selected[sample]].astype(np.float64, copy=False)
+    tokens = data.own_tokens
+    chosen = tokens[sample, selected[sample]].astype(np.float64, copy=False)
     with np.errstate(over="ignore"):
-        return chosen - data.tokens[sample, token], (sample, token)
+        return chosen - tokens[sample, token], (sample, token)
 
 
 def _row_norms(rows: Float64Array) -> Float64Array:

@@ -158,7 +158,7 @@ def _with_batch_axis(
 ) -> tuple[FloatArray, IndexArray, IndexArray]:
     """Tokens (B, n, T, d), lengths and selected (B, n), with B = 1 for a single problem."""
     batch = data.batch or 1
-    tokens = data.tokens.reshape(batch, data.n, data.T, data.d)
+    tokens = data.own_tokens.reshape(batch, data.n, data.T, data.d)
     return tokens, data.lengths.reshape(batch, data.n), selected.reshape(batch, data.n)
 
 

@@ -43,10 +43,11 @@ def scores(data: AttentionData) -> npt.NDArray[np.float64]:
         raise ValueError("data: expected a value, which the token scores need; got None")
     lead = (data.batch or 1,)
     gamma = _core.token_scores(
-        tokens=data.tokens.reshape(*lead, data.n, data.T, data.d),
+        tokens=data.tokens.reshape(*lead, -1, data.T, data.d),
         labels=data.labels.reshape(*lead, data.n).astype(np.float64, copy=False),
         value=value.reshape(*lead, data.d).astype(np.float64, copy=False),
         lengths=data.lengths.reshape(*lead, data.n),
+        sequence=data.sequence_index,
         threads=thread_count(None),
     ).reshape(data.valid.shape)
     overflow = ~np.isfinite(gamma)

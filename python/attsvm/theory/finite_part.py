@@ -85,10 +85,10 @@ def finite_part(
         inside = every.restricted(every.equality)
         part, residual = _smallest(replace(inside, rhs=lead[inside.position]))
         if residual > largest:
-            of_problem = "" if data.batch is None else f" for problem {b}"
+            of_problem = "" if data.batch is None else f", for problem {b}"
             raise ValueError(
                 f"attention: expected ratios of weights that some W has, got equations with the "
-                f"residual {residual:.3g}, above {largest:g},{of_problem}"
+                f"residual {residual:.3g}, above {largest:g}{of_problem}"
             )
         parts.append(part)
     return parts[0] if data.batch is None else np.stack(parts)

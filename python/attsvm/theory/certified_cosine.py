@@ -92,6 +92,14 @@ def certified_cosine_gap(
     float, or ndarray of float64 of shape (B,) for a batch
         2 where there is no certificate, otherwise from 0 to 1. Its error is that of the margins
         m_it, the unit of rounding times |x_iα - x_it| |z_i| |W^mm|_F.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
+    >>> solution = attsvm.att_svm(data, [0])
+    >>> attsvm.theory.certified_cosine_gap(solution, data, [0], solution) < 1e-15
+    True
     """
     alpha = as_selected("selected", selected, as_data(data))
     given = matrices_on("W", W, data)

@@ -76,22 +76,22 @@ def finite_part(
     if data.queries is None:
         raise ValueError("queries: needed for the finite part, got data without queries")
     chosen = representatives(data, weights)
-    parts = []
-    for b, problem in enumerate(data.problems()):
-        one = () if data.batch is None else b
+    parts = np.zeros((data.batch or 1, data.d, data.d))
+    several = sets.sum(axis=-1).reshape(len(parts), -1).max(axis=-1) > 1
+    for b in np.flatnonzero(several):
+        problem, one = (data, ()) if data.batch is None else (data.problem(int(b)), b)
         every = general_constraints(problem, chosen[one], sets[one])
         logs = weights.log_attention[one]
         lead = logs[np.arange(data.n), chosen[one]][:, np.newaxis] - logs
         inside = every.restricted(every.equality)
-        part, residual = _smallest(replace(inside, rhs=lead[inside.position]))
+        parts[b], residual = _smallest(replace(inside, rhs=lead[inside.position]))
         if residual > largest:
             of_problem = "" if data.batch is None else f", for problem {b}"
             raise ValueError(
                 f"attention: expected ratios of weights that some W has, got equations with the "
                 f"residual {residual:.3g}, above {largest:g}{of_problem}"
             )
-        parts.append(part)
-    return parts[0] if data.batch is None else np.stack(parts)
+    return parts[0] if data.batch is None else parts
 
 
 def _smallest(equations: Constraints) -> tuple[npt.NDArray[np.float64], float]:

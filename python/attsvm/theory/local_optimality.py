@@ -124,6 +124,13 @@ def is_locally_optimal(
     Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, and
     Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
     definitions of support indices and of locally optimal directions.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[-1.0], [0.0], [1.0]]], [1], value=[1.0])
+    >>> [attsvm.is_locally_optimal(data, [t], attsvm.prompt_svm(data, [t])) for t in range(3)]
+    [False, False, True]
     """
     alpha = as_selected("selected", selected, as_data(data))[..., np.newaxis]
     gamma = scores(data)

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attsvm import AttentionData, cosine, decompose, finite_part, general_svm, selected_sets, train
+from attsvm import (
+    AttentionData,
+    SolverError,
+    cosine,
+    decompose,
+    finite_part,
+    general_svm,
+    selected_sets,
+    train,
+)
 from attsvm.datasets import unit_sphere
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -209,6 +218,7 @@ def test_where_every_token_is_selected_there_is_no_direction():
         (np.zeros((2, 2)), {}, ValueError, r"^W: expected a matrix other than zero, got zero$"),
         (np.ones((3, 2)), {}, ValueError, r"^W: expected shape \(d, d\) = \(2, 2\), got \(3, 2\)"),
         (np.ones(2), {}, ValueError, r"^W: expected shape \(d, d\), got \(2,\)"),
+        (np.full((2, 2), 1e308), {}, ValueError, r"^W: expected finite logits X W z, got inf at"),
         (np.ones((2, 2)), {"finite": [1.0]}, ValueError, r"^finite: expected shape \(d, d\)"),
         (np.ones((2, 2)), {"threshold": 2}, ValueError, r"^threshold: expected a number"),
         (np.ones((2, 2)), {"attention": [[1, 1, 1]]}, ValueError, r"^attention: expected weights"),
@@ -228,3 +238,9 @@ def test_a_run_of_a_prompt_or_data_without_queries_is_refused():
         decompose(np.eye(4), bare)
     with pytest.raises(ValueError, match=r"^queries: needed for the finite part"):
         finite_part(bare, np.full((2, 3), 1 / 3))
+
+
+def test_sizes_beyond_float64_are_refused():
+    tiny = AttentionData([[[1e-200], [2e-200]]], [1], queries=[[1e-200]])
+    with pytest.raises(SolverError, match=r"^finite_part: equations of sizes beyond what float64"):
+        finite_part(tiny, [[0.75, 0.25]])

@@ -98,3 +98,11 @@ def test_a_matrix_needs_queries_and_a_prompt_does_not():
     assert margins(np.ones(4), data, [0, 0]).shape == (2, 3)
     with pytest.raises(ValueError, match=r"^queries: needed for the logits X W z"):
         margins(np.eye(4), data, [0, 0])
+
+
+def test_margins_beyond_float64_are_refused():
+    data = AttentionData([[[1e200], [-1e200]]], [1], queries=[[1e200]])
+    message = r"^data: expected tokens and queries whose products with W are finite, got a margin"
+    with pytest.raises(ValueError, match=message + r" beyond float64 at \[0, 1\]$"):
+        margins([[1.0]], data, [0])
+    assert margins([[1e-200]], data, [0])[0, 1] == pytest.approx(2e200)

@@ -15,7 +15,7 @@ from attsvm.data.checks import (
     require_shape,
 )
 from attsvm.svm import SVMSolution
-from attsvm.theory.margins import leads, margins_along, token_differences
+from attsvm.theory.margins import leads, margins_of, token_differences
 from attsvm.theory.matrices import Float64Array, Matrices, MatrixLike, matrices_on, queries_of
 
 __all__ = ["certified_cosine", "certified_cosine_gap"]
@@ -104,18 +104,17 @@ def certified_cosine_gap(
     alpha = as_selected("selected", selected, as_data(data))
     given = matrices_on("W", W, data)
     weights = _multipliers(dual, data, leads(data, alpha))
-    queries, differences = queries_of(data, given), token_differences(data, alpha)
-
-    constrained = leads(data, alpha).reshape(weights.shape)
-    of_tokens = margins_along(given.of_queries(queries), differences)
+    unit, differences = given.unit(), token_differences(data, alpha)
+    of_tokens = margins_of(unit, data, alpha, differences)
+    constrained = leads(data, alpha).reshape(of_tokens.shape)
     smallest = np.where(constrained, of_tokens, np.inf).min(axis=(1, 2))
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
-    combined = Matrices(given.variable, sums, queries, given.exists, given.batched)
-    sizes = given.norms() * combined.norms()
+    combined = Matrices(given.variable, sums, queries_of(data, given), given.exists, given.batched)
+    sizes = combined.norms()
     certified = (smallest > 0) & (smallest < np.inf) & (sizes > 0)
     least = np.where(certified, smallest, 0.0)[:, np.newaxis, np.newaxis]
     slack = np.sum(weights * (of_tokens - least), axis=(1, 2))
-    gaps = given.cosine_gaps(combined) + slack / np.where(certified, sizes, 1.0)
+    gaps = unit.cosine_gaps(combined) + slack / np.where(certified, sizes, 1.0)
     gaps = np.where(certified, np.minimum(gaps, 1.0), 2.0)
     return gaps if given.batched else float(gaps[0])
 

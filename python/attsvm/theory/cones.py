@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import ArrayLike, BoolArray, as_float
+from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.checks import ArrayLike, BoolArray, as_float, as_selected
 from attsvm.svm import SVMSolution
-from attsvm.theory.margins import margins
+from attsvm.theory.margins import leads, margins_of, token_differences
 from attsvm.theory.matrices import MatrixLike, matrices_beside, matrices_of, matrices_on
 
 __all__ = ["in_cone", "in_separation_cone"]
@@ -105,10 +105,12 @@ def in_separation_cone(
     True
     """
     least = _as_nonnegative("epsilon", epsilon)
-    of_tokens = margins(W, data, selected)
+    alpha = as_selected("selected", selected, as_data(data))
     given = matrices_on("W", W, data)
-    smallest = of_tokens.reshape(len(given.left), -1).min(axis=1)  # NaN where infeasible
-    inside: BoolArray = smallest >= least * given.norms()
+    of_unit = margins_of(given.unit(), data, alpha, token_differences(data, alpha))
+    enough = (of_unit >= least) | ~leads(data, alpha).reshape(of_unit.shape)
+    apex = given.norms() == 0
+    inside: BoolArray = (enough.all(axis=(1, 2)) | apex) & given.exists
     return inside if given.batched else bool(inside[0])
 
 

@@ -14,7 +14,14 @@ from attsvm.data.attention_weights import (
     AttendedLike,
     AttentionWeights,
 )
-from attsvm.data.checks import ArrayLike, BoolArray, as_float_array, first_index, require_shape
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    as_float_array,
+    first_index,
+    position_text,
+    require_shape,
+)
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, general_svm
 from attsvm.theory.directions import cosine_gap
@@ -167,8 +174,15 @@ def decompose(
 def _attention(W: npt.NDArray[np.float64], data: AttentionData) -> AttentionWeights:
     """Softmax weights of the logits X W z."""
     assert data.queries is not None
-    directions = data.queries @ np.swapaxes(W, -1, -2)
-    logits = (data.tokens.astype(np.float64) @ directions[..., np.newaxis])[..., 0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        directions = data.queries @ np.swapaxes(W, -1, -2)
+        logits = (data.tokens.astype(np.float64) @ directions[..., np.newaxis])[..., 0]
+    beyond = data.valid & ~np.isfinite(logits)
+    if beyond.any():
+        raise ValueError(
+            f"W: expected finite logits X W z, got {logits[first_index(beyond)]} at "
+            f"{position_text(first_index(beyond))}"
+        )
     logs = log_softmax(np.where(data.valid, logits, -np.inf), axis=-1)
     return AttentionWeights(np.exp(logs), logs)
 

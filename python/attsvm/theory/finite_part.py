@@ -11,6 +11,7 @@ from scipy.linalg import lstsq
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.checks import as_positive_float
+from attsvm.svm import SolverError
 from attsvm.svm.constraints import Constraints, general_constraints
 from attsvm.svm.coordinates import row_coordinates
 from attsvm.svm.selected_sets import representatives, sets_of
@@ -54,6 +55,8 @@ def finite_part(
         `data` has no queries, `attention` does not hold softmax weights of its tokens, an input has
         no weight above `threshold`, or no W has these ratios. Weights that come from some W always
         have one; the message gives the residual.
+    SolverError
+        Tokens and queries are too large or too small for float64.
 
     References
     ----------
@@ -107,6 +110,8 @@ def _smallest(equations: Constraints) -> tuple[npt.NDArray[np.float64], float]:
         d, e = equations.differences.shape[1], equations.queries.shape[1]
         return np.zeros((d, e)), contradiction
     scaled = solvable.normalised()
+    if not scaled.within_float64():
+        raise SolverError("finite_part: equations of sizes beyond what float64 holds")
     coordinates = row_coordinates(scaled.unit)
     w = lstsq(coordinates.rows, scaled.unit.rhs)[0]
     factors = coordinates.factors(w)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import ArrayLike, BoolArray, IndexArray, as_selected
-from attsvm.theory.matrices import Float64Array, MatrixLike, matrices_on, queries_of
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    IndexArray,
+    as_selected,
+    first_index,
+    position_text,
+)
+from attsvm.theory.matrices import Float64Array, Matrices, MatrixLike, matrices_on, queries_of
 
-__all__ = ["leads", "margins", "margins_along", "token_differences"]
+__all__ = ["leads", "margins", "margins_of", "token_differences"]
 
 
 def margins(W: MatrixLike, data: AttentionData, selected: ArrayLike) -> Float64Array:
@@ -47,13 +54,11 @@ def margins(W: MatrixLike, data: AttentionData, selected: ArrayLike) -> Float64A
     """
     alpha = as_selected("selected", selected, as_data(data))
     matrices = matrices_on("W", W, data)
-    along: Float64Array = margins_along(
-        matrices.of_queries(queries_of(data, matrices)), token_differences(data, alpha)
-    )
-    along[~matrices.exists] = np.nan
-    along = along.reshape(data.valid.shape)
-    along[~leads(data, alpha)] = np.inf
-    return along
+    of_tokens = margins_of(matrices, data, alpha, token_differences(data, alpha))
+    of_tokens[~matrices.exists] = np.nan
+    of_tokens = of_tokens.reshape(data.valid.shape)
+    of_tokens[~leads(data, alpha)] = np.inf
+    return of_tokens
 
 
 def leads(data: AttentionData, selected: IndexArray) -> BoolArray:
@@ -67,9 +72,30 @@ def token_differences(data: AttentionData, selected: IndexArray) -> Float64Array
     shape = (data.batch or 1, data.n, data.T, data.d)
     tokens = data.tokens.reshape(shape).astype(np.float64, copy=False)
     alpha = selected.reshape(shape[0], data.n, 1, 1)
-    return np.take_along_axis(tokens, alpha, axis=2) - tokens
+    with np.errstate(over="ignore"):
+        return np.take_along_axis(tokens, alpha, axis=2) - tokens
 
 
-def margins_along(directions: Float64Array, differences: Float64Array) -> Float64Array:
-    """(x_iα - x_it)' q_i of the query directions q (B, n, d): shape (B, n, T)."""
-    return (differences @ directions[..., np.newaxis])[..., 0]
+def margins_of(
+    matrices: Matrices, data: AttentionData, selected: IndexArray, differences: Float64Array
+) -> Float64Array:
+    """(x_iα - x_it)' W z_i of every token, 0 at those without a constraint: shape (B, n, T).
+
+    Raises
+    ------
+    ValueError
+        That of a token with a constraint is beyond float64.
+    """
+    constrained = leads(data, selected).reshape(differences.shape[:3])
+    with np.errstate(over="ignore", invalid="ignore"):
+        directions = matrices.of_queries(queries_of(data, matrices))
+        of_tokens: Float64Array = (differences @ directions[..., np.newaxis])[..., 0]
+    beyond = constrained & ~np.isfinite(of_tokens)
+    if beyond.any():
+        where = first_index(beyond.reshape(data.valid.shape))
+        raise ValueError(
+            f"data: expected tokens and queries whose products with {matrices.variable} are "
+            f"finite, got a margin beyond float64 at {position_text(where)}"
+        )
+    of_tokens[~constrained] = 0.0
+    return of_tokens

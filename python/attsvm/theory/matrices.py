@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -75,6 +75,13 @@ class Matrices:
         unit = compact / np.where(largest > 0, largest, 1.0)[:, np.newaxis, np.newaxis]
         norms: Float64Array = largest * np.linalg.norm(unit, axis=(1, 2))
         return norms
+
+    def unit(self) -> Matrices:
+        """W / |W|_F; zero stays zero."""
+        largest = np.abs(self.left).max(axis=(1, 2), keepdims=True)
+        scaled = replace(self, left=self.left / np.where(largest > 0, largest, 1.0))
+        norms = scaled.norms()[:, np.newaxis, np.newaxis]
+        return replace(scaled, left=scaled.left / np.where(norms > 0, norms, 1.0))
 
     def cosine_gaps(self, other: Matrices) -> Float64Array:
         """1 - cosine with `other`, shape (B,), without cancellation; 1 where either is zero.

@@ -7,7 +7,7 @@ which the tokens come from. The prompt and the label machine are the case of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "UnitConstraints",
     "attention_constraints",
     "factored_norm",
+    "general_constraints",
     "label_constraints",
     "prompt_constraints",
 ]
@@ -186,6 +187,13 @@ def attention_constraints(data: AttentionData, selected: IndexArray) -> Constrai
         position,
         (data.n, data.T),
     )
+
+
+def general_constraints(data: AttentionData, chosen: IndexArray, sets: BoolArray) -> Constraints:
+    """(x_i,chosen - x_it)' W z_i = 0 for the other t of the selected set, >= 1 for all others."""
+    constraints = attention_constraints(data, chosen)
+    equality = sets[constraints.position]
+    return replace(constraints, rhs=np.where(equality, 0.0, 1.0), equality=equality)
 
 
 def prompt_constraints(

@@ -37,6 +37,13 @@ def scores(data: AttentionData) -> npt.NDArray[np.float64]:
     ----------
     Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
     definition of the token score.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 2.0]]], [-1], value=[1.0, 1.0])
+    >>> attsvm.scores(data)
+    array([[-1., -2.]])
     """
     value = as_data(data).value
     if value is None:
@@ -84,6 +91,13 @@ def optimal_tokens(data: AttentionData) -> IndexArray:
     ----------
     Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
     definition of globally optimal tokens.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 2.0]]], [-1], value=[1.0, 1.0])
+    >>> attsvm.optimal_tokens(data)
+    array([0])
     """
     best: IndexArray = np.argmax(scores(data), axis=-1).astype(np.int64, copy=False)
     return best

@@ -77,9 +77,9 @@ def test_scores_machines_and_labels_see_the_shared_tokens(batch):
     best = attsvm.optimal_tokens(data)
     for solve in (attsvm.att_svm, attsvm.prompt_svm, attsvm.label_svm):
         ours, theirs = solve(data, best), solve(copies, best)
-        assert np.all(np.asarray(ours.status) == np.asarray(theirs.status))
-        assert np.array_equal(ours.norm, theirs.norm, equal_nan=True)
-        assert np.array_equal(ours.margins, theirs.margins, equal_nan=True)
+        np.testing.assert_equal(ours.status, theirs.status)
+        np.testing.assert_equal(ours.norm, theirs.norm)
+        np.testing.assert_equal(ours.margins, theirs.margins)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -4,7 +4,13 @@ from importlib.metadata import version
 
 from attsvm import datasets, functional, heads
 from attsvm.data import AttentionData, load, save
-from attsvm.descent import Run, train
+from attsvm.descent import (
+    ConvergenceWarning,
+    RegularizationPath,
+    Run,
+    regularization_path,
+    train,
+)
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import (
     classify,
@@ -19,6 +25,8 @@ __version__ = version("attsvm")
 
 __all__ = [
     "AttentionData",
+    "ConvergenceWarning",
+    "RegularizationPath",
     "Run",
     "SVMSolution",
     "SolverError",
@@ -35,6 +43,7 @@ __all__ = [
     "load",
     "optimal_tokens",
     "prompt_svm",
+    "regularization_path",
     "save",
     "scores",
     "train",

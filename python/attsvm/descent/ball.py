@@ -20,8 +20,9 @@ _EPS = float(np.finfo(np.float64).eps)
 _FIRST_REACH = 0.5
 _LARGEST_REACH = 1.5
 _SMALLEST_REACH = 1e-15
-_STALLED = 5
+_STALLED = 50
 _SLACK = 0.3
+_DROWNING = 1e8
 _INNER = 1e-4
 """Each step reduces the residual this far at most: what is left beyond is rounding."""
 _RESOLVED = 1e-150
@@ -161,6 +162,7 @@ def minimise(
     *,
     tol: float,
     max_iter: int,
+    inside: bool = False,
 ) -> Minimum:
     """Local minimiser of an objective over |x_b| <= R_b for every block b of x.
 
@@ -169,7 +171,7 @@ def minimise(
     objective : callable
         (size,) -> Evaluated.
     start : ndarray, shape (size,)
-        Taken to the boundary along its direction; no block is zero.
+        Taken to the boundary along its direction, where no block is zero.
     sizes : sequence of int
         Coordinates of each block.
     radii : sequence of float
@@ -177,13 +179,19 @@ def minimise(
         Wanted residual.
     max_iter : int
         Trust-region steps.
+    inside : bool
+        Start where `start` is, in the interior of every ball, and reach no higher value.
 
     Returns
     -------
     Minimum
     """
     spheres = _Spheres(objective, sizes, radii)
-    u = spheres.normalised(np.concatenate([start, np.zeros(spheres.blocks)]))
+    u = np.concatenate([start, np.zeros(spheres.blocks)])
+    if inside:
+        u /= spheres.radii[spheres.block]
+        u[spheres.size :] = np.sqrt(1.0 - np.minimum(spheres.norm(u), 1.0) ** 2)
+    u = spheres.normalised(u)
     place, iterations = _descend(spheres.at(u), tol, max_iter)
     # Each block is let into its ball once: it comes to rest inside, or at a better boundary point.
     for _ in range(spheres.blocks):
@@ -221,47 +229,61 @@ def _descend(place: _Place, tol: float, max_iter: int) -> tuple[_Place, int]:
     for iteration in range(max_iter):
         if place.residual <= tol or stalled >= _STALLED or reach < _SMALLEST_REACH:
             return place, iteration
-        step, predicted = _trust_region_step(place, reach)
+        step, predicted = _trust_region_step(place, reach, tol)
         trial = spheres.at(spheres.normalised(place.u + step))
         gained = place.value - trial.value
         rounding = place.rounding
         if abs(gained) <= rounding and predicted <= rounding:
-            # Below the rounding of the value only the gradient can tell whether the step is good.
-            good = trial.residual < place.residual
+            # The values are equal but for rounding. Their slopes along the step are not.
+            gained = _gain_by_slopes(place, trial)
             stalled = 0 if trial.residual < 0.5 * place.residual else stalled + 1
-            reach = reach if good else 0.25 * reach
+            ratio = gained / predicted if predicted > 0 else 0.0
         else:
             ratio = (gained + rounding) / (predicted + rounding)
-            good = ratio > 0.1
-            length = float(spheres.norm(step).max())
-            if ratio < 0.25:
-                reach = 0.25 * min(reach, length)
-            elif ratio > 0.75 and length > 0.8 * reach:
-                reach = min(2.0 * reach, _LARGEST_REACH)
+            stalled = 0
+        length = float(spheres.norm(step).max())
+        if ratio < 0.25:
+            reach = 0.25 * min(reach, length)
+        elif ratio > 0.75 and length > 0.8 * reach:
+            reach = min(2.0 * reach, _LARGEST_REACH)
+        good = ratio > 0.1
         if good:
             place = trial
     return place, max_iter
 
 
-def _trust_region_step(place: _Place, reach: float) -> tuple[NDArray[np.float64], float]:
+def _gain_by_slopes(before: _Place, after: _Place) -> float:
+    """Decrease of the value between two points, by the trapezium rule."""
+    chord = after.u - before.u
+    slopes = [place.slope @ place.spheres.tangent(place.u, chord) for place in (before, after)]
+    return -0.5 * float(sum(slopes))
+
+
+def _trust_region_step(
+    place: _Place, reach: float, tol: float
+) -> tuple[NDArray[np.float64], float]:
     """Step of truncated conjugate gradients (Steihaug, Toint), and the decrease it predicts.
 
     No block moves further than `reach`. Blocks whose gradients differ by orders of magnitude are
     brought to one scale: their curvature is at least the multiplier, of the size of the gradient.
+    A block that has converged stays where its rounding would drown the others.
     """
     spheres = place.spheres
+    unresolved = place.residuals > tol
+    loud = place.size > _DROWNING * place.size[unresolved].max()
+    moving = (unresolved | ~loud)[spheres.block]
     largest = place.size.max()
     size = np.where(place.size > _RESOLVED * largest, place.size, largest)
     scale = (largest / size)[spheres.block]
     step, image = np.zeros_like(place.u), np.zeros_like(place.u)
-    rest = place.slope
+    rest = np.where(moving, place.slope, 0.0)
     direction = -scale * rest
     square = -float(rest @ direction)
     wanted = square * min(0.1, max(place.residual, _INNER)) ** 2
     for _ in range(2 * place.u.size + 10):
         if square <= wanted:
             break
-        bent = place.curvature(direction)
+        bent = np.where(moving, place.curvature(direction), 0.0)
         curvature = float(direction @ bent)
         border = _length_to_border(spheres, step, direction, reach)
         length = square / curvature if curvature * border > square else border

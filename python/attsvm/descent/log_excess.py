@@ -113,7 +113,7 @@ class LogExcess:
         own = (part * (bend + rate**2))[:, np.newaxis]
 
         def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
-            w = change[rows]
+            w = change[rows] - np.take_along_axis(change[rows], top, axis=1)
             along = np.sum(G * w, axis=1, keepdims=True)
             mean = np.sum(weight * w, axis=1, keepdims=True)
             change_of_G = (w - mean - along) * G - along * weight
@@ -188,6 +188,7 @@ class LogLoss:
         def hessian(
             w: NDArray[np.float64], omega: NDArray[np.float64]
         ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            w = w - np.take_along_axis(w, top, axis=1)
             along = np.sum(c * w, axis=1, keepdims=True)
             mean_w = np.sum(weight * w, axis=1, keepdims=True)
             mean_omega = np.sum(weight * omega, axis=1, keepdims=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ __all__ = ["ConvergenceWarning", "RegularizationPath", "regularization_path"]
 _BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q"), "v,p": ("v", "p")}
 _LARGEST_SCORE = 300.0
 _LOOSE = 1e-3
+_SMALL_GROWTH = 1.3
 _SAME_ATTENTION = 1e-6
 
 
@@ -463,6 +464,7 @@ class _Search:
         self._margins = problem.margins()
         self._wide: NDArray[np.float64] | None = None
         self._local: list[Minimum] = []
+        self._radii = np.empty(0)
         self.iterations: list[int] = []
 
     def at(
@@ -493,20 +495,48 @@ class _Search:
             self._wide, spent = found.point, spent + found.iterations
             starts.append(found.point)
         local = [self._minimise(problem.objective, x, radii, self._tol) for x in starts]
+        for before, now in zip(self._local, list(local), strict=False):
+            # The smaller ball lies in this one: what was found there bounds what is found here.
+            if before.interior.any() or now.at.value > before.at.value:
+                local.append(
+                    self._minimise(problem.objective, before.point, radii, self._tol, inside=True)
+                )
+        different = self._different(local)
+        if self._local and different[0].residual > self._tol:
+            local.append(self._in_small_steps(self._local[0], radii))
+            different = self._different(local)
         self.iterations.append(spent + sum(found.iterations for found in local))
-        self._local = self._different(local)
-        return self._local[0]
+        self._local, self._radii = different, radii
+        return different[0]
+
+    def _in_small_steps(self, found: Minimum, radii: NDArray[np.float64]) -> Minimum:
+        """The minimiser from that of the radius before, by radii that grow slowly."""
+        growth = radii / self._radii
+        count = int(np.ceil(np.log(growth.max()) / np.log(_SMALL_GROWTH)))
+        iterations = 0
+        for j in range(1, count + 1):
+            part = self._radii * growth ** (j / count)
+            found = self._minimise(self._problem.objective, found.point, part, self._tol)
+            iterations += found.iterations
+        return replace(found, iterations=iterations)
 
     def _minimise(
-        self, objective: Objective, x: NDArray[np.float64], radii: NDArray[np.float64], tol: float
+        self,
+        objective: Objective,
+        x: NDArray[np.float64],
+        radii: NDArray[np.float64],
+        tol: float,
+        *,
+        inside: bool = False,
     ) -> Minimum:
         return minimise(
             objective,
-            self._nonzero(x),
+            x if inside else self._nonzero(x),
             self._problem.sizes,
             radii.tolist(),
             tol=tol,
             max_iter=self._max_iter,
+            inside=inside,
         )
 
     def _smaller(self, radii: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -531,12 +561,13 @@ class _Search:
         kept: list[tuple[Minimum, NDArray[np.float64]]] = []
         for found in sorted(local, key=lambda found: (found.at.value, found.residual)):
             attention = np.exp(_log_softmax(self._problem.logits(found.point)))
+            slack = 1e-12 * (1.0 + abs(found.at.value))  # rounding
             for j, (other, seen) in enumerate(kept):
                 if (
                     found.at.value - other.at.value <= _SAME_ATTENTION
                     and np.abs(attention - seen).max() <= _SAME_ATTENTION
                 ):
-                    if found.residual < other.residual and found.at.value <= other.at.value + 1e-12:
+                    if found.residual < other.residual and found.at.value <= other.at.value + slack:
                         kept[j] = (found, attention)
                     break
             else:

@@ -1,5 +1,4 @@
-"""What gradient descent does: parameters, losses, step rules, the run and its record, regularisation
-paths."""
+"""What gradient descent does: parameters, losses, step rules, runs, regularisation paths."""
 
 from attsvm.descent.regularization_path import (
     ConvergenceWarning,

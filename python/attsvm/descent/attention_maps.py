@@ -93,9 +93,7 @@ class Sequences:
             def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
                 dK, dQ = self.factors(change, inner)
                 dG = self.pullback(slope.hessian(self.changes(dK @ Q.T + K @ dQ.T)))
-                return np.concatenate(
-                    [(dG @ Q + G @ dQ).ravel(), (dG.T @ K + G.T @ dK).ravel()]
-                )
+                return np.concatenate([(dG @ Q + G @ dQ).ravel(), (dG.T @ K + G.T @ dK).ravel()])
 
             gradient = np.concatenate([(G @ Q).ravel(), (G.T @ K).ravel()])
             return Evaluated(slope.value, gradient, hessian, self._largest(logits))

@@ -92,7 +92,8 @@ class _Spheres:
 
     def dot(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
         """Inner products by block."""
-        return np.bincount(self.block, a * b, minlength=self.blocks)
+        sums = np.bincount(self.block, a * b, minlength=self.blocks)
+        return np.asarray(sums, dtype=np.float64)
 
     def norm(self, a: NDArray[np.float64]) -> NDArray[np.float64]:
         """Norms by block, without underflow of squares."""
@@ -200,17 +201,17 @@ def minimise(
             break
         u = place.u.copy()
         u[spheres.size :][outward] = _SLACK
-        inside, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
+        within, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
         iterations += more
-        returned = inside.interior & (np.abs(inside.u[spheres.size :]) < 1e-6)
+        returned = within.interior & (np.abs(within.u[spheres.size :]) < 1e-6)
         if returned.any():
-            u = inside.u.copy()
+            u = within.u.copy()
             u[spheres.size :][returned] = 0.0
-            inside, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
+            within, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
             iterations += more
-        if inside.value >= place.value:
+        if within.value >= place.value:
             break
-        place = inside
+        place = within
     return Minimum(
         point=(spheres.scale * place.u)[: spheres.size],
         at=place.found,
@@ -227,7 +228,8 @@ def _descend(place: _Place, tol: float, max_iter: int) -> tuple[_Place, int]:
     reach = _FIRST_REACH
     stalled = 0
     for iteration in range(max_iter):
-        if place.residual <= tol or stalled >= _STALLED or reach < _SMALLEST_REACH:
+        lost = not place.size.any()  # the gradient has underflown
+        if place.residual <= tol or lost or stalled >= _STALLED or reach < _SMALLEST_REACH:
             return place, iteration
         step, predicted = _trust_region_step(place, reach, tol)
         trial = spheres.at(spheres.normalised(place.u + step))

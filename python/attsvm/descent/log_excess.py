@@ -71,9 +71,7 @@ class LogExcess:
         Tokens whose weight adds to the excess.
     """
 
-    def __init__(
-        self, scores: NDArray[np.float64], valid: NDArray[np.bool_], loss: str
-    ) -> None:
+    def __init__(self, scores: NDArray[np.float64], valid: NDArray[np.bool_], loss: str) -> None:
         offered = np.where(valid, scores, -np.inf)
         self.best = np.argmax(offered, axis=1)
         self._margin = offered.max(axis=1)
@@ -117,9 +115,9 @@ class LogExcess:
             along = np.sum(G * w, axis=1, keepdims=True)
             mean = np.sum(weight * w, axis=1, keepdims=True)
             change_of_G = (w - mean - along) * G - along * weight
-            result = np.zeros_like(change)
-            result[rows] = pull * change_of_G + own * along * G
-            return result - gradient * np.sum(pull * along)
+            result: NDArray[np.float64] = -np.sum(pull * along) * gradient
+            result[rows] += pull * change_of_G + own * along * G
+            return result
 
         return Slope(value - float(np.log(n)), gradient, hessian)
 
@@ -207,7 +205,7 @@ class LogLoss:
 def log_loss(
     loss: str, m: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """log l(m), l'/l and l''/l for the logistic or the exponential loss."""
+    """Log l(m), l'/l and l''/l for the logistic or the exponential loss."""
     if loss == "exponential":
         return -m, -np.ones_like(m), np.ones_like(m)
     # log(1 + e^-m) = e^-m (1 - e^-m / 2 + ...): beyond 37 the bracket is 1 in float64.
@@ -243,7 +241,7 @@ def _softmax(
 def _log_excess_of_shortfall(
     loss: str, b: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """log e of e = l(b - x) - l(b) with x = exp(y), and its two derivatives by y.
+    """Log e of e = l(b - x) - l(b) with x = exp(y), and its two derivatives by y.
 
     The first derivative is ρ = x e'/e, the second ρ (1 + x e''/e' - ρ).
     """

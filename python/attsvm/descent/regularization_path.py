@@ -238,7 +238,7 @@ def regularization_path(
     >>> path.cosines[""].round(6).tolist()
     [1.0, 1.0, 1.0]
     >>> path.log_excess[-1].round(3).item()
-    -501.945
+    -501.95
     """
     as_data(data)
     name = _parameter_name(parameter)
@@ -467,9 +467,7 @@ class _Search:
         self._radii = np.empty(0)
         self.iterations: list[int] = []
 
-    def at(
-        self, radii: NDArray[np.float64], given: NDArray[np.float64] | None
-    ) -> Minimum | None:
+    def at(self, radii: NDArray[np.float64], given: NDArray[np.float64] | None) -> Minimum | None:
         """The best minimiser found, None where every point is one."""
         problem = self._problem
         if problem.excess is not None and problem.excess.constant:

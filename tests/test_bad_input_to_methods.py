@@ -29,7 +29,7 @@ TRAIN = [
         "parameter",
         {"parameter": "V"},
         ValueError,
-        "parameter: expected one of 'p', 'W', 'KQ', got 'V'",
+        "parameter: expected one of 'p', 'W', 'KQ', 'Wp', got 'V'",
     ),
     ("parameter type", {"parameter": 3}, TypeError, "parameter: expected one of"),
     ("rule", {"rule": "adamw"}, ValueError, "rule: expected one of"),
@@ -71,7 +71,12 @@ TRAIN = [
     ("dtype", {"dtype": np.float16}, TypeError, "dtype: expected float64 or float32"),
     ("threads", {"num_threads": 0}, ValueError, "num_threads: expected a positive integer"),
     ("rng", {"rng": -1}, ValueError, "rng: expected None, a non-negative integer"),
-    ("head", {"head": "linear"}, TypeError, "head: expected None or LinearScores, got str"),
+    (
+        "head",
+        {"head": "linear"},
+        TypeError,
+        "head: expected None, LinearScores, ReLU or Penalised, got str",
+    ),
     ("head shape", {"head": LinearScores(np.ones((3, 5)))}, ValueError, "head: expected shape"),
 ]
 

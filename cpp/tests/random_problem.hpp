@@ -30,7 +30,9 @@ struct OwnedProblem {
           reference(e * d),
           length(n * attsvm::NumberTraits<Real>::lanes) {}
 
-    attsvm::Problem<Real, Real> view() const { return {n, T, d, e, X.data(), Z.data(), score.data(), length.data()}; }
+    attsvm::Problem<Real, Real> view() const {
+        return {n, T, d, e, X.data(), Z.data(), {attsvm::HeadKind::fixed, score.data()}, length.data()};
+    }
 };
 
 inline void fill_normal(Buffer<double>& values, std::mt19937_64& bits, double scale = 1.0) {

@@ -19,20 +19,23 @@ struct OwnedBatch {
     Buffer<std::int64_t> length;
 
     attsvm::Batch<double> view(Index from, Index count) const {
-        return {count,
-                n,
-                T,
-                d,
-                e,
-                inner,
-                1,
-                X.data() + from * n * T * d,
-                Z.data() + from * n * e,
-                score.data() + from * n * T,
-                length.data() + from * n,
-                outside.data() + from,
-                reference.data() + from * e * d,
-                reference_outside.data() + from * 2};
+        attsvm::Batch<double> batch{};
+        batch.problems = count;
+        batch.sequences = n;
+        batch.samples = n;
+        batch.tokens = T;
+        batch.dimension = d;
+        batch.query_dimension = e;
+        batch.inner = inner;
+        batch.references = 1;
+        batch.X = X.data() + from * n * T * d;
+        batch.Z = Z.data() + from * n * e;
+        batch.head = {attsvm::HeadKind::fixed, score.data() + from * n * T};
+        batch.length = length.data() + from * n;
+        batch.outside = outside.data() + from;
+        batch.reference = reference.data() + from * e * d;
+        batch.reference_outside = reference_outside.data() + from * 2;
+        return batch;
     }
 };
 
@@ -96,10 +99,20 @@ Results run(const OwnedBatch& batch, Index first, Index count, int threads) {
     double* const h = out.history.data();
     const Index each = count * recorded;
     attsvm::Progress progress(nullptr, 1.0);
-    attsvm::descend(
-        batch.view(first, count), Loss::logistic, attsvm::StepRule{}, attsvm::Schedule{150, record}, threads, progress,
-        attsvm::BatchResult{out.first.data(), out.second.data(), out.weight.data(), out.log_weight.data(),
-                            out.selected.data(), h, h + each, h + 2 * each, h + 3 * each, h + 4 * each, h + 5 * each});
+    attsvm::BatchResult result{};
+    result.first = out.first.data();
+    result.second = out.second.data();
+    result.weight = out.weight.data();
+    result.log_weight = out.log_weight.data();
+    result.selected = out.selected.data();
+    result.loss = h;
+    result.loss_gap = h + each;
+    result.norm = h + 2 * each;
+    result.log_grad_norm = h + 3 * each;
+    result.max_attention = h + 4 * each;
+    result.cosine_gap = h + 5 * each;
+    attsvm::descend(batch.view(first, count), Loss::logistic, attsvm::StepRule{}, attsvm::Schedule{150, record},
+                    threads, progress, result);
     return out;
 }
 

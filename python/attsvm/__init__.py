@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from attsvm import datasets, functional, heads
+from attsvm import datasets, functional, heads, theory
 from attsvm.data import AttentionData, load, save
 from attsvm.descent import (
     ConvergenceWarning,
@@ -11,14 +11,33 @@ from attsvm.descent import (
     regularization_path,
     train,
 )
-from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
+from attsvm.svm import (
+    SolverError,
+    SVMSolution,
+    att_svm,
+    general_svm,
+    label_svm,
+    prompt_svm,
+    selected_sets,
+)
 from attsvm.theory import (
+    certified_cosine,
     classify,
     cosine,
+    decompose,
     directional_distance,
+    effective_rank,
+    finite_part,
+    first_step_separates,
+    in_cone,
+    in_separation_cone,
     is_locally_optimal,
+    locally_optimal_choices,
     optimal_tokens,
+    rank,
     scores,
+    sparsity,
+    support_tokens,
 )
 
 __version__ = version("attsvm")
@@ -32,19 +51,36 @@ __all__ = [
     "SolverError",
     "__version__",
     "att_svm",
+    "certified_cosine",
     "classify",
     "cosine",
     "datasets",
+    "decompose",
     "directional_distance",
+    "effective_rank",
+    "finite_part",
+    "first_step_separates",
     "functional",
+    "general_svm",
     "heads",
+    "in_cone",
+    "in_separation_cone",
     "is_locally_optimal",
     "label_svm",
     "load",
+    "locally_optimal_choices",
     "optimal_tokens",
     "prompt_svm",
+<<<<<<< HEAD
     "regularization_path",
+=======
+    "rank",
+>>>>>>> main
     "save",
     "scores",
+    "selected_sets",
+    "sparsity",
+    "support_tokens",
+    "theory",
     "train",
 ]

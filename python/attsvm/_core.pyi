@@ -10,6 +10,7 @@ openmp: bool
 class DescentResult(TypedDict):
     first: NDArray[np.float64]
     second: NDArray[np.float64]
+    head: NDArray[np.float64]
     attention: NDArray[np.float64]
     log_attention: NDArray[np.float64]
     selected: NDArray[np.int64]
@@ -18,7 +19,12 @@ class DescentResult(TypedDict):
     norm: NDArray[np.float64]
     log_grad_norm: NDArray[np.float64]
     max_attention: NDArray[np.float64]
+    head_norm: NDArray[np.float64]
     cosine_gap: NDArray[np.float64]
+    head_cosine_gap: NDArray[np.float64]
+    margin: NDArray[np.float64]
+    certified_cosine: NDArray[np.float64]
+    top: NDArray[np.int64]
 
 class MachineResult(TypedDict):
     dual: NDArray[np.float64]
@@ -37,18 +43,29 @@ def descend(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],
     queries: NDArray[np.float64],
+    head_kind: str,
     scores: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    vector: NDArray[np.float64],
+    hidden: NDArray[np.float64],
+    penalty: float,
+    trains_head: bool,
     lengths: NDArray[np.int64],
+    sequence: NDArray[np.int64],
     first: NDArray[np.float64],
     second: NDArray[np.float64],
     outside: NDArray[np.float64],
     references: NDArray[np.float64],
     references_outside: NDArray[np.float64],
+    head_references: NDArray[np.float64],
+    certify: bool,
     loss: str,
     rule: str,
     rate: float,
     second_rate: float,
+    head_rate: float,
     polyak_factor: float,
+    ridge: float,
     steps: int,
     record: NDArray[np.int64],
     threads: int,
@@ -58,19 +75,27 @@ def loss_and_gradient(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],
     queries: NDArray[np.float64],
+    head_kind: str,
     scores: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    vector: NDArray[np.float64],
+    hidden: NDArray[np.float64],
+    penalty: float,
+    trains_head: bool,
     lengths: NDArray[np.int64],
+    sequence: NDArray[np.int64],
     first: NDArray[np.float64],
     second: NDArray[np.float64],
     loss: str,
     threads: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 def token_scores(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],
     labels: NDArray[np.float64],
     value: NDArray[np.float64],
     lengths: NDArray[np.int64],
+    sequence: NDArray[np.int64],
     threads: int,
 ) -> NDArray[np.float64]: ...
 def smallest_frobenius(

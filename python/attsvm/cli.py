@@ -400,7 +400,7 @@ def _train(arguments: argparse.Namespace) -> None:
         {
             **{name: getattr(result, name) for name in _RUN_SETTINGS},
             "lr": arguments.lr,
-            result.parameter: result.direction,
+            arguments.parameter: result.direction,
             "attention": result.attention,
             "log_attention": result.log_attention,
             "selected": result.selected,

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from attsvm.data.checks import ArrayLike, FloatArray, as_float_array
+import numpy as np
 
-__all__ = ["LinearScores"]
+from attsvm.data.checks import (
+    ArrayLike,
+    FloatArray,
+    as_float,
+    as_float_array,
+    require_shape,
+)
+
+__all__ = ["Head", "LinearScores", "Penalised", "ReLU"]
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -37,3 +46,82 @@ class LinearScores:
     def __init__(self, scores: ArrayLike) -> None:
         array = as_float_array("scores", scores, "(n, T) or (B, n, T)", ndim=(2, 3))
         object.__setattr__(self, "scores", array)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class ReLU:
+    """A network with one hidden layer: h(o) = w' max(V'o, 0) of the mixture o.
+
+    Its prediction for input i is h(o_i), its margin Y_i h(o_i). Where a hidden unit is exactly 0,
+    its slope is taken as 0.
+
+    Parameters
+    ----------
+    hidden : array_like, shape ([B,] d, m)
+        V, one column for each of the m hidden units.
+    weights : array_like, shape ([B,] m), optional
+        w, all 1 by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not a finite array of the right shape.
+
+    References
+    ----------
+    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: its
+    experiments with several selected tokens use w = 1.
+    """
+
+    hidden: FloatArray
+    weights: FloatArray
+
+    def __init__(self, hidden: ArrayLike, weights: ArrayLike | None = None) -> None:
+        V = as_float_array("hidden", hidden, "(d, m) or (B, d, m)", ndim=(2, 3))
+        *lead, _, m = V.shape
+        given = np.ones((*lead, m)) if weights is None else weights
+        text = "(B, m)" if lead else "(m,)"
+        w = as_float_array("weights", given, text, ndim=len(lead) + 1)
+        require_shape("weights", w, text, (*lead, m))
+        object.__setattr__(self, "hidden", V)
+        object.__setattr__(self, "weights", w)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Penalised:
+    """A linear head with a penalty on the mixture: h(o) = v'o - λ|o|².
+
+    Its margin for input i is Y_i h(o_i). With λ > 0 attention stays spread over several tokens
+    where their scores are near each other.
+
+    Parameters
+    ----------
+    value : array_like, shape ([B,] d)
+        v.
+    penalty : float
+        λ >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be.
+
+    References
+    ----------
+    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
+    """
+
+    value: FloatArray
+    penalty: float
+
+    def __init__(self, value: ArrayLike, penalty: float) -> None:
+        v = as_float_array("value", value, "(d,) or (B, d)", ndim=(1, 2))
+        strength = as_float("penalty", penalty)
+        if strength < 0:
+            raise ValueError(f"penalty: expected a number >= 0, got {penalty}")
+        object.__setattr__(self, "value", v)
+        object.__setattr__(self, "penalty", strength)
+
+
+Head: TypeAlias = "LinearScores | ReLU | Penalised"
+"""A head that stays as it is while attention is trained."""

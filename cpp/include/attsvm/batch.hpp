@@ -8,18 +8,30 @@ namespace attsvm {
 // Views of a batch in the caller's memory, problem after problem.
 template <class Token>
 struct Batch {
-    Index problems, samples, tokens, dimension, query_dimension, inner, references;
-    const Token* X;                   // (problems, samples, tokens, dimension)
+    Index problems, sequences, samples, tokens, dimension, query_dimension, inner, references;
+    const Token* X;                   // (problems, sequences, tokens, dimension)
     const double* Z;                  // (problems, samples, query_dimension)
-    const double* score;              // (problems, samples, tokens)
+    Head<double> head;                // of the first problem; those of the others stand behind
+    bool trains_head;                 // a linear one
     const std::int64_t* length;       // (problems, samples)
+    const std::int64_t* sequence;     // (samples), or null: see `Problem`
     const double* outside;            // (problems): norm of W outside the spans of tokens and queries
     const double* reference;          // (problems, references, query_dimension, dimension)
     const double* reference_outside;  // (problems, references, 2)
+    Index head_references;
+    const double* head_reference;  // (problems, head_references, dimension)
+    bool certify;
 
     Index matrix_size() const { return query_dimension * dimension; }
     Index first_size() const { return inner == 0 ? matrix_size() : inner * dimension; }
     Index second_size() const { return query_dimension * inner; }
+    Index score_size() const { return head.kind == HeadKind::fixed ? samples * tokens : 0; }
+    Index label_size() const { return head.kind == HeadKind::fixed ? 0 : samples; }
+    Index head_size() const {
+        return head.kind == HeadKind::fixed ? 0 : head.kind == HeadKind::relu ? head.units : dimension;
+    }
+    Index hidden_size() const { return head.units * dimension; }
+    const Token* tokens_of(Index problem) const { return X + problem * sequences * tokens * dimension; }
     double numbers_per_problem() const {
         return static_cast<double>(samples) * static_cast<double>(tokens) * static_cast<double>(dimension);
     }
@@ -30,10 +42,13 @@ struct BatchResult {
     // Parameters, the start, then the end: V (problems, query_dimension, dimension) and nothing, or where the batch has
     // an inner dimension K' (problems, inner, dimension) and Q (problems, query_dimension, inner).
     double *first, *second;
-    double *weight, *log_weight;                                     // (problems, samples, tokens)
-    std::int64_t* selected;                                          // (problems, samples)
-    double *loss, *loss_gap, *norm, *log_grad_norm, *max_attention;  // (problems, recorded)
-    double* cosine_gap;                                              // (problems, references, recorded)
+    double* head;                                                                // (problems, dimension), where trained
+    double *weight, *log_weight;                                                 // (problems, samples, tokens)
+    std::int64_t* selected;                                                      // (problems, samples)
+    double *loss, *loss_gap, *norm, *log_grad_norm, *max_attention, *head_norm;  // (problems, recorded)
+    double *cosine_gap, *head_cosine_gap;                                        // (problems, references, recorded)
+    double *margin, *certified_cosine;                                           // (problems, recorded), if certified
+    std::int64_t* top;                                                           // (problems, recorded, samples)
 };
 
 // Many problems go to one thread each; few large ones have their samples shared out.
@@ -73,6 +88,37 @@ struct Lanes {
     }
 };
 
+// The head and the lengths of the problems of `lanes`.
+template <class Real>
+struct LanesOfData {
+    template <class Token>
+    LanesOfData(const Batch<Token>& batch, Lanes<Real> lanes, const double* trained_head)
+        : Z(lanes.gather(batch.Z, batch.samples * batch.query_dimension)),
+          score(lanes.gather(batch.head.score, batch.score_size())),
+          label(lanes.gather(batch.head.label, batch.label_size())),
+          vector(lanes.gather(batch.trains_head ? trained_head : batch.head.vector, batch.head_size())),
+          hidden(lanes.gather(batch.head.hidden, batch.hidden_size())),
+          length(batch.samples * Lanes<Real>::width),
+          head{batch.head.kind,         score.data(), label.data(), vector.data(), hidden.data(), batch.head.units,
+               Real(batch.head.penalty)} {
+        for (Index k = 0; k < Lanes<Real>::width; ++k)
+            for (Index i = 0; i < batch.samples; ++i)
+                length[i * Lanes<Real>::width + k] = batch.length[lanes.problem(k) * batch.samples + i];
+    }
+    LanesOfData(const LanesOfData&) = delete;
+    LanesOfData& operator=(const LanesOfData&) = delete;
+
+    template <class Token, class Stored>
+    Problem<Token, Real> problem(const Batch<Stored>& batch, const Token* X) const {
+        return {batch.samples, batch.tokens, batch.dimension, batch.query_dimension, X,
+                Z.data(),      head,         length.data(),   batch.sequence};
+    }
+
+    Buffer<Real> Z, score, label, vector, hidden;
+    Buffer<std::int64_t> length;
+    Head<Real> head;
+};
+
 // Runs the problems of `lanes` and writes their results.
 template <class Real, class Token, class Stored>
 void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X, Loss loss, StepRule rule,
@@ -80,32 +126,44 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
                    const BatchResult& result) {
     const Index n = batch.samples, T = batch.tokens, size = batch.matrix_size();
     const auto recorded = static_cast<Index>(schedule.record.size());
-    const Buffer<Real> Z = lanes.gather(batch.Z, n * batch.query_dimension);
-    const Buffer<Real> score = lanes.gather(batch.score, n * T);
+    LanesOfData<Real> data(batch, lanes, result.head);
     const Buffer<Real> outside = lanes.gather(batch.outside, 1);
     const Buffer<Real> reference = lanes.gather(batch.reference, batch.references * size);
     const Buffer<Real> reference_outside = lanes.gather(batch.reference_outside, batch.references * 2);
+    const Buffer<Real> head_reference = lanes.gather(batch.head_reference, batch.head_references * batch.dimension);
     Buffer<Real> first = lanes.gather(result.first, batch.first_size());
     Buffer<Real> second = lanes.gather(result.second, batch.second_size());
-    Buffer<std::int64_t> length(n * Lanes<Real>::width);
-    for (Index k = 0; k < Lanes<Real>::width; ++k)
-        for (Index i = 0; i < n; ++i) length[i * Lanes<Real>::width + k] = batch.length[lanes.problem(k) * n + i];
 
     Descent<Token, Real> descent(
-        {n, T, batch.dimension, batch.query_dimension, X, Z.data(), score.data(), length.data()}, loss, rule,
-        Team(threads), {batch.inner, first.data(), second.data(), outside[0]},
-        {batch.references, reference.data(), reference_outside.data()});
+        data.problem(batch, X), loss, rule, Team(threads),
+        {batch.inner, first.data(), second.data(), outside[0], batch.trains_head ? data.vector.data() : nullptr},
+        {batch.references, reference.data(), reference_outside.data(), batch.head_references, head_reference.data(),
+         batch.certify});
     descent.run(schedule, progress, calling_thread, [&](std::size_t at, const Record<Real>& record) {
         for (int k = 0; k < lanes.kept(); ++k) {
-            const Index slot = lanes.problem(k) * recorded + static_cast<Index>(at);
+            const Index problem = lanes.problem(k);
+            const Index slot = problem * recorded + static_cast<Index>(at);
+            const auto put_each = [&](std::span<const Real> gaps, double* to) {
+                const auto count = static_cast<Index>(gaps.size());
+                for (Index r = 0; r < count; ++r)
+                    to[(problem * count + r) * recorded + static_cast<Index>(at)] =
+                        lane(gaps[static_cast<std::size_t>(r)], k);
+            };
             result.loss[slot] = lane(record.loss, k);
             result.loss_gap[slot] = lane(record.loss_gap, k);
             result.norm[slot] = lane(record.norm, k);
             result.log_grad_norm[slot] = lane(record.log_grad_norm, k);
             result.max_attention[slot] = lane(record.max_attention, k);
-            for (Index r = 0; r < batch.references; ++r)
-                result.cosine_gap[(lanes.problem(k) * batch.references + r) * recorded + static_cast<Index>(at)] =
-                    lane(record.cosine_gap[static_cast<std::size_t>(r)], k);
+            put_each(record.cosine_gap, result.cosine_gap);
+            if (batch.trains_head) result.head_norm[slot] = lane(record.head_norm, k);
+            put_each(record.head_cosine_gap, result.head_cosine_gap);
+            if (batch.certify) {
+                result.margin[slot] = lane(record.margin, k);
+                result.certified_cosine[slot] = lane(record.certified_cosine, k);
+                for (Index i = 0; i < n; ++i)
+                    result.top[slot * n + i] =
+                        static_cast<std::int64_t>(lane(record.top[static_cast<std::size_t>(i)], k));
+            }
         }
     });
     Buffer<Real> weight(n * T), log_weight(n * T), top(n);
@@ -115,6 +173,7 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
     lanes.scatter(top, result.selected);
     lanes.scatter(first, result.first);
     lanes.scatter(second, result.second);
+    if (batch.trains_head) lanes.scatter(data.vector, result.head);
 }
 
 // Whether a batch is run in packs: there are problems for the lanes, and a pack of them stays in a core's own cache.
@@ -133,40 +192,34 @@ void descend(const Batch<Token>& batch, Loss loss, StepRule rule, const Schedule
         const Index packs = (batch.problems + width - 1) / width;
         share_jobs(threads, packs, progress, [&](Index pack, bool calling_thread) {
             const Lanes<Real> lanes{pack * width, batch.problems};
-            const Buffer<Real> X = lanes.gather(batch.X, batch.samples * batch.tokens * batch.dimension);
+            const Buffer<Real> X = lanes.gather(batch.X, batch.sequences * batch.tokens * batch.dimension);
             descend_lanes(batch, lanes, X.data(), loss, rule, schedule, 1, progress, calling_thread, result);
         });
     } else {
         const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
         share_jobs(plan.across, batch.problems, progress, [&](Index b, bool calling_thread) {
-            const Token* X = batch.X + b * batch.samples * batch.tokens * batch.dimension;
-            descend_lanes(batch, Lanes<double>{b, batch.problems}, X, loss, rule, schedule, plan.within, progress,
-                          calling_thread, result);
+            descend_lanes(batch, Lanes<double>{b, batch.problems}, batch.tokens_of(b), loss, rule, schedule,
+                          plan.within, progress, calling_thread, result);
         });
     }
 }
 
 // Loss (problems) and its gradients, shaped as the parameters, at the parameters.
 template <class Token>
-void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first, const double* second, int threads,
-                       double* value, double* first_gradient, double* second_gradient) {
-    const Index n = batch.samples;
+void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first, const double* second,
+                       const double* head, int threads, double* value, double* first_gradient, double* second_gradient,
+                       double* head_gradient) {
     const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
     Progress progress(nullptr, 1.0);
     share_jobs(plan.across, batch.problems, progress, [&](Index b, bool) {
         const Lanes<double> lane{b, batch.problems};
+        LanesOfData<double> data(batch, lane, head);
         Buffer<double> at = lane.gather(first, batch.first_size()), beside = lane.gather(second, batch.second_size());
-        const Problem<Token, double> problem{n,
-                                             batch.tokens,
-                                             batch.dimension,
-                                             batch.query_dimension,
-                                             batch.X + b * n * batch.tokens * batch.dimension,
-                                             batch.Z + b * n * batch.query_dimension,
-                                             batch.score + b * n * batch.tokens,
-                                             batch.length + b * n};
-        Descent<Token, double> descent(problem, loss, StepRule{}, Team(plan.within),
-                                       {batch.inner, at.data(), beside.data(), 0.0}, {});
-        value[b] = descent.gradient(first_gradient + b * batch.first_size(), second_gradient + b * batch.second_size());
+        Descent<Token, double> descent(
+            data.problem(batch, batch.tokens_of(b)), loss, StepRule{}, Team(plan.within),
+            {batch.inner, at.data(), beside.data(), 0.0, batch.trains_head ? data.vector.data() : nullptr}, {});
+        value[b] = descent.gradient(first_gradient + b * batch.first_size(), second_gradient + b * batch.second_size(),
+                                    head_gradient + (batch.trains_head ? b * batch.dimension : 0));
     });
 }
 

@@ -18,6 +18,8 @@ struct StepRule {
     // gd: the step is rate times the gradient; ngd: the step of a block has this length. One rate for each block.
     double rate = 0.1, second_rate = 0.1;
     double polyak_factor = 2.0;  // polyak: the step is gap / (factor |gradient|²) times the gradient
+    double head_rate = 0.1;
+    double ridge = 0.0;  // λ of λ|block|² added to the loss for every block but the head
 };
 
 struct Schedule {
@@ -31,23 +33,28 @@ struct Parameters {
     Index inner;
     Real* first;
     Real* second;
-    Real outside;  // norm of W outside the spans of tokens and queries
+    Real outside;          // norm of W outside the spans of tokens and queries
+    Real* head = nullptr;  // v, where it is trained
 };
 
-// What is recorded of an iterate; `cosine_gap` is 1 - cosine with each reference.
+// What is recorded of an iterate; `cosine_gap` is 1 - cosine with each reference. If asked for, also the least a top
+// token stands above the others (`margin`), a lower bound on the cosine with the SVM of the top tokens, and these.
 template <class Real>
 struct Record {
-    Real loss, loss_gap, norm, log_grad_norm, max_attention;
-    std::span<const Real> cosine_gap;
+    Real loss, loss_gap, norm, log_grad_norm, max_attention, head_norm, margin, certified_cosine;
+    std::span<const Real> cosine_gap, head_cosine_gap, top;
 };
 
 // Directions to compare with: unit matrices whose part inside the spans has V's shape, and whose part outside has a
-// component along the outside part of W and one across it.
+// component along the outside part of W and one across it. Unit vectors to compare a trained head with.
 template <class Real>
 struct References {
     Index count = 0;
     const Real* inside = nullptr;   // (count, query_dimension, dimension)
     const Real* outside = nullptr;  // (count, 2): along, across
+    Index head_count = 0;
+    const Real* head = nullptr;  // (head_count, dimension)
+    bool certify = false;
 };
 
 template <class Token, class Real>
@@ -58,14 +65,20 @@ class Descent {
         : pass_(problem, loss, team.threads()),
           parameters_(problem.samples, problem.query_dimension, problem.dimension, problem.Z, parameters.inner,
                       parameters.first, parameters.second),
+          head_(parameters.head, parameters.head == nullptr ? 0 : 1, problem.dimension),
           rule_(rule),
           team_(team),
           outside_(parameters.outside),
           references_(references),
           Q_(problem.samples * problem.dimension),
           U_(problem.samples * problem.dimension),
+          mixture_(head_.size() == 0 ? 0 : problem.samples * problem.dimension),
           weight_(padded_to_columns<Real>(problem.samples)),
-          cosine_gap_(references.count) {}
+          head_weight_(head_.size() == 0 ? 0 : weight_.size()),
+          cosine_gap_(references.count),
+          head_cosine_gap_(references.head_count),
+          top_(references.certify ? problem.samples : 0),
+          certificate_(references.certify ? parameters_.matrix_size() : 0) {}
 
     // sink(k, record) for the k-th recorded step
     template <class Sink>
@@ -85,14 +98,14 @@ class Descent {
     }
 
     // The loss at the parameters, and its gradients in true size, shaped as the blocks.
-    Real gradient(Real* first, Real* second) {
+    Real gradient(Real* first, Real* second, Real* head) {
         differentiate();
-        const Real unit = exp(log_unit_);
-        const auto put = [&](const Block<Real>& block, Real* to) {
+        const auto put = [](const Block<Real>& block, Real unit, Real* to) {
             for (Index k = 0; k < block.size(); ++k) to[k] = block.gradient[k] * unit;
         };
-        put(parameters_.first(), first);
-        put(parameters_.second(), second);
+        put(parameters_.first(), exp(log_unit_), first);
+        put(parameters_.second(), exp(log_unit_), second);
+        put(head_, exp(head_log_unit_), head);
         return pass_.loss_mean();
     }
 
@@ -106,12 +119,39 @@ class Descent {
    private:
     const Problem<Token, Real>& problem() const { return pass_.problem(); }
 
-    // Gradients of all blocks, in units of exp(log_unit_).
+    bool trains_head() const { return head_.size() != 0; }
+
+    // Gradients of all blocks, in units of exp(log_unit_), and of the head in units of exp(head_log_unit_).
     void differentiate() {
         parameters_.queries(team_, Q_.data());
-        pass_.run(team_, Q_.data(), U_.data());
+        pass_.run(team_, Q_.data(), U_.data(), trains_head() ? mixture_.data() : nullptr);
         pass_.sample_weights(weight_.data(), log_unit_);
-        parameters_.differentiate(team_, weight_.data(), U_.data());
+        if (rule_.ridge == 0.0) {
+            parameters_.differentiate(team_, weight_.data(), U_.data());
+        } else {
+            const Real log_pull(std::log(2.0 * rule_.ridge)), from = log_unit_;
+            log_unit_ = larger(from, log_pull);
+            const typename Parameterisation<Real>::Ridge ridge{exp(from - log_unit_), exp(log_pull - log_unit_)};
+            parameters_.differentiate(team_, weight_.data(), U_.data(), &ridge);
+        }
+        if (trains_head()) {
+            const Index n = problem().samples, d = problem().dimension;
+            pass_.mixture_weights(head_weight_.data(), head_log_unit_);
+            multiply(team_, 1, n, d, Strided<Real>{head_weight_.data(), n, 1}, {}, mixture_.data(),
+                     head_.gradient.data());
+            head_.gradient_norm = norm(head_.gradient.data(), d);
+        }
+    }
+
+    // log of the norm of all gradients together
+    Real log_gradient_norm() const {
+        const Real blocks = log_unit_ + log(parameters_.gradient_norm());
+        if (!trains_head()) return blocks;
+        const Real head = head_log_unit_ + log(head_.gradient_norm);
+        const Real most = larger(blocks, head), least = larger(-blocks, -head);  // the lesser, with its sign turned
+        const auto moves = most > Real(-std::numeric_limits<double>::infinity());
+        const Real apart = select(moves, most, Real(0.0)) + least;
+        return most + Real(0.5) * log1p(exp(-(apart + apart)));
     }
 
     void take_step() {
@@ -119,17 +159,28 @@ class Descent {
             case Rule::gd: {
                 const Real unit = exp(log_unit_);
                 parameters_.step(team_, [&](Index block, Real) { return Real(rate(block)) * unit; });
+                if (trains_head()) head_.step(Real(rule_.head_rate) * exp(head_log_unit_));
                 break;
             }
             case Rule::ngd:
                 parameters_.step(team_, [&](Index block, Real norm) { return Real(rate(block)) / norm; });
+                if (trains_head()) {
+                    const auto moves = head_.gradient_norm != Real(0.0);
+                    head_.step(Real(rule_.head_rate) / select(moves, head_.gradient_norm, Real(1.0)));
+                }
                 break;
-            case Rule::polyak: {
-                const Real gap = pass_.loss_gap(log_unit_) / Real(rule_.polyak_factor);
-                const Real all = parameters_.gradient_norm();
-                parameters_.step(team_, [&](Index, Real) { return gap / all / all; });
+            case Rule::polyak:
+                if (trains_head()) {
+                    const Real log_all = log_gradient_norm();
+                    const Real log_gap = log(pass_.loss_mean() / Real(rule_.polyak_factor)) - log_all - log_all;
+                    parameters_.step(team_, [&](Index, Real) { return exp(log_gap + log_unit_); });
+                    head_.step(exp(log_gap + head_log_unit_));
+                } else {
+                    const Real gap = pass_.loss_gap(log_unit_) / Real(rule_.polyak_factor);
+                    const Real all = parameters_.gradient_norm();
+                    parameters_.step(team_, [&](Index, Real) { return gap / all / all; });
+                }
                 break;
-            }
         }
     }
     double rate(Index block) const { return block == 0 ? rule_.rate : rule_.second_rate; }
@@ -141,34 +192,87 @@ class Descent {
         const Real* const V = parameters_.matrix(team_);
         const Real parts[] = {parameters_.matrix_norm_of(team_, V), outside_};
         out.norm = any<Real>(outside_ != Real(0.0)) ? norm(parts, 2) : parts[0];
-        out.log_grad_norm = log_unit_ + log(parameters_.gradient_norm());
+        out.log_grad_norm = log_gradient_norm();
         out.max_attention = pass_.top_weight_mean();
         const auto points = out.norm != Real(0.0);
         const Real length = select(points, out.norm, Real(1.0));
         const Index size = parameters_.matrix_size();
         for (Index r = 0; r < references_.count; ++r) {
-            const Real* const inside = references_.inside + r * size;
             const Real along = outside_ / length - references_.outside[2 * r];
             const Real across = references_.outside[2 * r + 1];
-            const Real square = along * along + across * across + sum<Real>(size, [&](Index k) {
-                                    const Real apart = V[k] / length - inside[k];
-                                    return apart * apart;
-                                });
+            const Real square =
+                along * along + across * across + distance_square(V, references_.inside + r * size, length, size);
             // The zero iterate points nowhere: its cosine with any direction is taken as 0.
             cosine_gap_[r] = select(points, square * Real(0.5), Real(1.0));
         }
-        out.cosine_gap = std::span<const Real>(cosine_gap_.data(), static_cast<std::size_t>(cosine_gap_.size()));
+        out.cosine_gap = view(cosine_gap_);
+        observe_head(out);
+        if (references_.certify) certify(out, V);
         return out;
+    }
+
+    void observe_head(Record<Real>& out) {
+        out.head_norm = norm(head_.value, head_.size());
+        const auto points = out.head_norm != Real(0.0);
+        const Real length = select(points, out.head_norm, Real(1.0));
+        for (Index r = 0; r < references_.head_count; ++r) {
+            const Real square = distance_square(head_.value, references_.head + r * head_.size(), length, head_.size());
+            head_cosine_gap_[r] = select(points, square * Real(0.5), Real(1.0));
+        }
+        out.head_cosine_gap = view(head_cosine_gap_);
+    }
+
+    // W divided by its margin m is feasible for the SVM of the top tokens, whose solution W* is the feasible matrix
+    // nearest zero: <W/m - W*, W*> >= 0, that is |W*| <= |W|/m cos(W, W*). Any multipliers λ >= 0, here those of the
+    // step to come, give W_λ = Σ λ_it (x_top - x_it) z_i' with <W_λ, W*> >= Σλ. Together, with α the angle from W to
+    // W* and θ that to W_λ: cos α cos(α - θ) >= r = m Σλ / (|W| |W_λ|), so that α <= (θ + arccos(2r - cos θ)) / 2.
+    void certify(Record<Real>& out, const Real* V) {
+        const Index n = problem().samples, size = parameters_.matrix_size();
+        Real multipliers(0.0), margin(std::numeric_limits<double>::infinity());
+        for (Index i = 0; i < n; ++i) {
+            const Index at = i * problem().dimension;
+            const auto of_sample = pass_.separation(i, &Q_[at], weight_[i], &U_[at]);
+            margin = smaller(of_sample.margin, margin);
+            multipliers += of_sample.multipliers;
+            top_[i] = of_sample.top;
+        }
+        parameters_.outer(team_, U_.data(), certificate_.data());
+        const Real dual = norm(certificate_.data(), size);
+        const Real inner = sum<Real>(size, [&](Index k) { return V[k] * certificate_[k]; });
+        for (int k = 0; k < NumberTraits<Real>::lanes; ++k)
+            set_lane(out.certified_cosine, k,
+                     smallest_cosine(lane(inner, k), lane(margin, k), lane(multipliers, k), lane(out.norm, k),
+                                     lane(dual, k)));
+        out.margin = margin;
+        out.top = view(top_);
+    }
+    // -1, which is no bound, where W does not separate or no token moves.
+    static double smallest_cosine(double inner, double margin, double multipliers, double norm, double dual) {
+        if (!(margin > 0 && multipliers > 0 && norm > 0 && dual > 0)) return -1.0;
+        const auto angle = [](double cosine) { return std::acos(std::clamp(cosine, -1.0, 1.0)); };
+        const double cosine = inner / norm / dual, ratio = margin / norm * (multipliers / dual);
+        return std::cos(0.5 * (angle(cosine) + angle(2.0 * ratio - cosine)));
+    }
+
+    static Real distance_square(const Real* x, const Real* unit, Real length, Index size) {
+        return sum<Real>(size, [&](Index k) {
+            const Real apart = x[k] / length - unit[k];
+            return apart * apart;
+        });
+    }
+    static std::span<const Real> view(const Buffer<Real>& of) {
+        return {of.data(), static_cast<std::size_t>(of.size())};
     }
 
     Pass<Token, Real> pass_;
     Parameterisation<Real> parameters_;
+    Block<Real> head_;
     StepRule rule_;
     Team team_;
     Real outside_;
     References<Real> references_;
-    Buffer<Real> Q_, U_, weight_, cosine_gap_;
-    Real log_unit_{0.0};
+    Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, cosine_gap_, head_cosine_gap_, top_, certificate_;
+    Real log_unit_{0.0}, head_log_unit_{0.0};
 };
 
 }  // namespace attsvm

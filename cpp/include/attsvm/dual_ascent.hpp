@@ -99,12 +99,9 @@ class DualAscent {
             active_before.swap(active);
             active = active_guess(dual);
             const Index changed = difference(active, active_before);
-            const double accuracy = 20 * changed > std::ssize(active)    ? 0.1
-                                    : 100 * changed > std::ssize(active) ? 1e-3
-                                                                         : 0.0;
+            const double accuracy = wanted_accuracy(changed, std::ssize(active));
             settled = correct(dual, active, accuracy);
             if (settled) {
-                set(dual);
                 products_.margins(value_.data());
                 const double missing = largest_residual(dual);
                 if (missing <= UnitProblem::rounding(norm_)) return;
@@ -121,7 +118,13 @@ class DualAscent {
    private:
     static constexpr int sweeps = 3;
 
-    // W, its norm and the dual value
+    // Of the step on the active constraints, relative: it need not be exact while the guess of them changes much.
+    static double wanted_accuracy(Index changed, Index active) {
+        if (20 * changed > active) return 0.1;
+        return 100 * changed > active ? 1e-3 : 0.0;
+    }
+
+    // W of λ, its norm and the dual value
     void set(const double* dual) {
         products_.adjoint(dual);
         norm_ = products_.norm();
@@ -197,8 +200,8 @@ class DualAscent {
         return std::ssize(a) + std::ssize(b) - 2 * shared;
     }
 
-    // Moves the multipliers of the active constraints to where these hold with equality, those of others to zero;
-    // value_ holds A(W). True if none had to be kept from falling below zero.
+    // Moves the multipliers of the active constraints to where these hold with equality, those of others to zero, as
+    // far as the dual rises; value_ holds A(W). True if all of the way, with none kept from falling below zero.
     bool correct(double* dual, const std::vector<Index>& active, double accuracy) {
         const PartOfConstraints part(map_, active);
         const Index count = part.count();
@@ -206,7 +209,9 @@ class DualAscent {
         for (Index k = 0; k < count; ++k) residual[k] = problem_.rhs[part[k]] - value_[part[k]];
         solve(part.map(), residual, correction, accuracy, accuracy > 0 ? 10 : 1000);
         MarginProducts products(team_, part.map());
-        for (double step = 1.0; step > 1e-3; step *= 0.5) {
+        constexpr int most_halvings = 10;
+        for (int halvings = 0; halvings < most_halvings; ++halvings) {
+            const double step = std::ldexp(1.0, -halvings);
             bool clipped = false;
             double gained = 0.0;
             for (Index k = 0; k < count; ++k) {
@@ -214,13 +219,15 @@ class DualAscent {
                 if (!problem_.equality[part[k]] && moved[k] < 0) moved[k] = 0.0, clipped = true;
                 gained += problem_.rhs[part[k]] * moved[k];
             }
-            const bool whole = step == 1.0 && !clipped;
-            if (!whole) {
-                products.adjoint(moved.data());
-                const double size = products.norm();
-                if (!(gained - 0.5 * size * size > objective_)) continue;
-                std::swap(products.V(), products_.V());
-            }
+            products.adjoint(moved.data());
+            const double size = products.norm();
+            const double objective = gained - 0.5 * size * size;
+            const bool whole = halvings == 0 && !clipped;
+            const double rounding = whole ? 1e-10 * std::abs(objective) : 0.0;  // the last steps gain less
+            if (!(objective > objective_ - rounding)) continue;
+            std::swap(products.V(), products_.V());
+            norm_ = size;
+            objective_ = objective;
             std::fill(dual, dual + problem_.size(), 0.0);
             for (Index k = 0; k < count; ++k) dual[part[k]] = moved[k];
             return whole;

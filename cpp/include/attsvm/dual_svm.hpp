@@ -131,7 +131,8 @@ class MachineSolver {
         products.adjoint(dual_.data());
         if (is_optimal(rounds, products.V(), &products.P())) return true;
         if (method == nullptr) return false;
-        return basis_ ? is_optimal(rounds, lifted(method->w()), nullptr) : is_optimal(rounds, method->w(), nullptr);
+        return basis_ ? is_optimal(rounds, lifted(method->w(), *basis_), nullptr)
+                      : is_optimal(rounds, method->w(), nullptr);
     }
     bool is_optimal(Index rounds, const Buffer<double>& V, const Buffer<double>* P) {
         constexpr double finished = 1e-11;
@@ -148,10 +149,10 @@ class MachineSolver {
         return worst <= finished;
     }
     // V in the machine's own token coordinates
-    Buffer<double> lifted(const Buffer<double>& V) const {
+    Buffer<double> lifted(const Buffer<double>& V, const RowBasis& basis) const {
         const MarginMap& map = problem_.map;
         const Index fewer = problem_.size();
-        const Buffer<double> vectors = basis_->vectors(team_);
+        const Buffer<double> vectors = basis.vectors(team_);
         Buffer<double> all(map.coordinates());
         multiply(team_, map.query_dimension, fewer, map.dimension, Strided<double>{V.data(), fewer, 1}, Extents{},
                  vectors.data(), all.data());

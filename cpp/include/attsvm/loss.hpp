@@ -34,6 +34,20 @@ Real loss_slope(Loss loss, Real m) {
     return Real(-1.0) / (Real(1.0) + exp(m));
 }
 
+// log(-l'(m)), far beyond where l' underflows.
+template <class Real>
+Real log_loss_slope(Loss loss, Real m) {
+    switch (loss) {
+        case Loss::exponential:
+            return -m;
+        case Loss::correlation:
+            return Real(0.0) * m;
+        case Loss::logistic:
+            break;
+    }
+    return -(larger(m, Real(0.0)) + log1p(exp(-larger(m, -m))));
+}
+
 // [l(b - s x) - l(b)] / s, the excess for a shortfall s x >= 0 of the margin, as a multiple of the scale s <= 1;
 // without cancellation, and also where s has underflown to 0.
 template <class Real>

@@ -55,11 +55,10 @@ class UnitConstraints {
             query_norm_[i] = norm(z, e);
             for (Index t = 0; t < T; ++t) {
                 if (!machine.has_constraint(i, t)) continue;
-                if (query_norm_[i] > 0 && !Difference<Token>(machine, i, t).is_zero(d)) {
-                    place_.push_back(i * T + t);
-                } else if (contradicts(machine, i * T + t) && !contradiction_) {
-                    contradiction_ = i * T + t;
-                }
+                const Index at = i * T + t;
+                const bool zero = !(query_norm_[i] > 0) || Difference<Token>(machine, i, t).is_zero(d);
+                if (!zero) place_.push_back(at);
+                if (zero && !contradiction_ && contradicts(machine, at)) contradiction_ = at;
             }
             start_[i + 1] = size();
             if (query_norm_[i] > 0)

@@ -21,6 +21,10 @@ struct Block {
 
     Block(Real* at, Index r, Index c) : value(at), rows(r), columns(c), gradient(r * c), row_square(r) {}
     Index size() const { return rows * columns; }
+
+    void step(Real factor) {
+        for (Index k = 0; k < size(); ++k) value[k] -= factor * gradient[k];
+    }
 };
 
 // Frobenius norm of a matrix of as many rows as `row_square` has room for.
@@ -74,8 +78,12 @@ class Parameterisation {
         }
     }
 
-    // The gradients of all blocks from those of the query directions, weighted by sample.
-    void differentiate(const Team& team, const Real* weight, const Real* U) {
+    // The gradients of all blocks from those of the query directions, weighted by sample: the sum, taken `keep` times,
+    // and where there is a ridge, `pull` times the block itself.
+    struct Ridge {
+        Real keep, pull;
+    };
+    void differentiate(const Team& team, const Real* weight, const Real* U, const Ridge* ridge = nullptr) {
         for (Index i = 0; i < n_; ++i)
             for (Index j = 0; j < e_; ++j) weighted_Z_[i * e_ + j] = weight[i] * Z_[i * e_ + j];
         const Strided<Real> weighted_Z_transposed{weighted_Z_.data(), 1, e_};
@@ -91,6 +99,9 @@ class Parameterisation {
             multiply(team, e_, n_, d_, weighted_Z_transposed, columns_of_Z(), U, first_.gradient.data());
         }
         for_blocks([&](Block<Real>& block) {
+            if (ridge != nullptr)
+                for (Index k = 0; k < block.size(); ++k)
+                    block.gradient[k] = ridge->keep * block.gradient[k] + ridge->pull * block.value[k];
             block.gradient_norm = matrix_norm(team, block.gradient.data(), block.columns, block.row_square);
         });
     }
@@ -122,6 +133,10 @@ class Parameterisation {
         if (!factored()) return first_.value;
         multiply(team, e_, m_, d_, Strided<Real>{second_.value, m_, 1}, {}, first_.value, product_.data());
         return product_.data();
+    }
+    // Σ_i z_i u_i' (query_dimension, dimension)
+    void outer(const Team& team, const Real* U, Real* sum_of_products) const {
+        multiply(team, e_, n_, d_, Strided<Real>{Z_, 1, e_}, columns_of_Z(), U, sum_of_products);
     }
     Real matrix_norm_of(const Team& team, const Real* M) {
         return matrix_norm(team, M, d_, factored() ? product_row_square_ : first_.row_square);

@@ -3,22 +3,27 @@
 //     a_i = X_i q_i     s_i = softmax(a_i)     m_i = <s_i, g_i>     c_i = s_i ∘ (g_i - m_i)     u_i = X_i' c_i
 #pragma once
 
-#include "attsvm/buffer.hpp"
+#include "attsvm/head.hpp"
 #include "attsvm/loss.hpp"
-#include "attsvm/products.hpp"
 #include "attsvm/team.hpp"
 #include "attsvm/token_softmax.hpp"
 
 namespace attsvm {
 
-// One problem (or one pack of problems): a view of memory that others own. `Token` is how tokens are stored.
+// One problem (or one pack of problems): a view of memory that others own. `Token` is how tokens are stored. Several
+// samples may attend to the tokens of one sequence, each to as many of the first as its length says.
 template <class Token, class Real>
 struct Problem {
     Index samples, tokens, dimension, query_dimension;
-    const Token* X;              // (samples, tokens, dimension)
-    const Real* Z;               // (samples, query_dimension)
-    const Real* score;           // (samples, tokens): y_i v'x_it of a linear head
-    const std::int64_t* length;  // (samples, lanes): valid tokens of every sample
+    const Token* X;  // (sequences, tokens, dimension)
+    const Real* Z;   // (samples, query_dimension)
+    Head<Real> head;
+    const std::int64_t* length;              // (samples, lanes): valid tokens of every sample
+    const std::int64_t* sequence = nullptr;  // (samples): where its tokens are; sample i has sequence i if not given
+
+    const Token* tokens_of(Index i) const {
+        return X + (sequence == nullptr ? i : static_cast<Index>(sequence[i])) * tokens * dimension;
+    }
 };
 
 template <class Token, class Real>
@@ -33,41 +38,42 @@ class Pass {
           stride_(padded_to_columns<Real>(problem.tokens)),
           score_(problem.samples * stride_),
           scratch_(threads * 3 * stride_),
+          mixture_stride_(problem.head.nonlinear() ? 2 * problem.dimension + problem.head.units : 0),
+          mixture_(threads * mixture_stride_),
           outcome_(problem.samples),
           log_scale_(padded_to_columns<Real>(problem.samples)),
           margin_(padded_to_columns<Real>(problem.samples)) {
         constexpr int lanes = NumberTraits<Real>::lanes;
         for (Index i = 0; i < problem.samples; ++i)
-            std::copy_n(problem.score + i * problem.tokens, problem.tokens, score_.data() + i * stride_);
-        for (Index i = 0; i < problem.samples; ++i) {
             for (int k = 0; k < lanes; ++k) {
                 const Index length = static_cast<Index>(problem.length[i * lanes + k]);
                 set_lane(length_[i], k, static_cast<double>(length));
                 rows_[i] = std::max(rows_[i], length);
-                double best = lane(score(i)[0], k);
-                for (Index t = 1; t < length; ++t) best = std::max(best, lane(score(i)[t], k));
-                set_lane(best_[i], k, best);
             }
-        }
+        if (has_fixed_head()) take_scores();
     }
 
     const Problem<Token, Real>& problem() const { return problem_; }
     const TokenGradient<Real>& outcome(Index i) const { return outcome_[i]; }
     Loss loss() const { return loss_; }
+    bool has_fixed_head() const { return problem_.head.kind == HeadKind::fixed; }
 
-    // U (samples, dimension): row i is dm_i/dq_i in units of exp(outcome(i).log_scale).
-    void run(const Team& team, const Real* Q, Real* U) {
+    // U (samples, dimension): row i is dm_i/dq_i in units of exp(outcome(i).log_scale). Where asked for, also the
+    // mixtures o_i (samples, dimension).
+    void run(const Team& team, const Real* Q, Real* U, Real* mixtures = nullptr) {
         const Index d = problem_.dimension;
         team.for_ranges(problem_.samples, [&](Index i, Index last, int thread) {
-            Real* const logit = scratch_.data() + thread * 3 * stride_;
+            Real* const gradient = scratch_.data() + thread * 3 * stride_;
             for (; i < last; ++i) {
-                const Token* X = problem_.X + i * problem_.tokens * d;
+                const Token* X = problem_.tokens_of(i);
                 // While a sample is worked on, out of the cache, the next one is read from memory.
-                Ahead ahead(X + problem_.tokens * d, i + 1 < last ? rows_[i + 1] * d : 0);
-                rows_dot(X, rows_[i], d, Q + i * d, logit, ahead);
-                mask_logits(rows_[i], length_[i], logit);
-                outcome_[i] = token_gradient(rows_[i], score(i), logit, logit + stride_, logit + 2 * stride_);
-                rows_combine(X, rows_[i], d, logit, U + i * d, ahead);
+                Ahead ahead = i + 1 < last ? Ahead(problem_.tokens_of(i + 1), rows_[i + 1] * d) : Ahead();
+                outcome_[i] = differentiate(i, Q + i * d, thread, ahead);
+                rows_combine(X, rows_[i], d, gradient, U + i * d, ahead);
+                if (mixtures != nullptr) {
+                    rows_combine(X, rows_[i], d, gradient + stride_, mixtures + i * d, ahead);
+                    for (Index k = 0; k < d; ++k) mixtures[i * d + k] *= outcome_[i].top_weight;
+                }
             }
         });
     }
@@ -78,9 +84,9 @@ class Pass {
         const Index T = problem_.tokens;
         const Real nothing(-std::numeric_limits<double>::infinity());
         Real* const logit = scratch_.data();
-        rows_dot(problem_.X + i * T * d, rows_[i], d, q, logit);
+        rows_dot(problem_.tokens_of(i), rows_[i], d, q, logit);
         mask_logits(rows_[i], length_[i], logit);
-        const TopToken<Real> found(rows_[i], score(i), logit);
+        const TopToken<Real> found(rows_[i], score_.data() + i * stride_, logit);
         top = found.index;
         const Real remaining = sum<Real>(rows_[i], [&](Index t) {
             return select(top == Real(static_cast<double>(t)), Real(0.0), exp(logit[t] - found.logit));
@@ -96,18 +102,23 @@ class Pass {
     // any sample: l'(m_i) exp(outcome(i).log_scale - log_unit) / n. Where no sample moves, log_unit is -inf and they
     // are 0.
     void sample_weights(Real* weight, Real& log_unit) {
-        const Index n = problem_.samples;
-        const Real nothing(-std::numeric_limits<double>::infinity());
-        for (Index i = 0; i < n; ++i) {
-            log_scale_[i] = outcome_[i].log_scale;
+        const bool fixed = has_fixed_head();  // then margins are bounded, and slopes do not underflow
+        for (Index i = 0; i < problem_.samples; ++i) {
             margin_[i] = outcome_[i].margin;
+            log_scale_[i] = outcome_[i].log_scale;
+            if (!fixed) log_scale_[i] += log_loss_slope(loss_, margin_[i]);
         }
-        log_unit = nothing;
-        for (Index i = 0; i < n; ++i) log_unit = larger(log_scale_[i], log_unit);
-        const Column<Real> subtracted(select(log_unit > nothing, log_unit, Real(0.0))), share(Real(1.0) / count());
-        for (Index i = 0; i < n; i += column_lanes<Real>)
-            store_column(weight + i, loss_slope(loss_, load_column(&margin_[i])) *
-                                         exp(load_column(&log_scale_[i]) - subtracted) * share);
+        in_largest_unit(weight, log_unit);
+        for (Index i = 0; i < problem_.samples; i += column_lanes<Real>) {
+            const Column<Real> slope = fixed ? loss_slope(loss_, load_column(&margin_[i])) : Column<Real>(-1.0);
+            store_column(weight + i, slope * load_column(weight + i));
+        }
+    }
+    // Factors that take the mixtures to the gradient of the mean loss in v, of a linear head v'o: y_i l'(m_i) / n.
+    void mixture_weights(Real* weight, Real& log_unit) {
+        for (Index i = 0; i < problem_.samples; ++i) log_scale_[i] = log_loss_slope(loss_, outcome_[i].margin);
+        in_largest_unit(weight, log_unit);
+        for (Index i = 0; i < problem_.samples; ++i) weight[i] = -(problem_.head.label[i] * weight[i]);
     }
 
     // The loss, averaged over samples.
@@ -118,15 +129,114 @@ class Pass {
         return sum<Real>(problem_.samples, [&](Index i) { return outcome_[i].top_weight; }) / count();
     }
 
-    // Loss less its infimum (every sample attending to its best token alone), in units of exp(log_unit).
+    // Loss less its infimum, in units of exp(log_unit). With a fixed head the infimum is that of every sample attending
+    // to its best token alone, with a trained one it is 0, and with others it is not known: NaN.
     Real loss_gap(Real log_unit) const {
         const Real unit = exp(log_unit);
+        if (problem_.head.kind == HeadKind::linear) return loss_mean() / unit;
+        if (!has_fixed_head()) return Real(std::numeric_limits<double>::quiet_NaN());
         return sum<Real>(problem_.samples, [&](Index i) { return excess(i, log_unit, unit); }) / count();
     }
 
+    // For every sample, how far the logit of its top token stands above the others at least, and the difference of the
+    // tokens that the step now moves it along: the row Σ_t λ_t (x_top - x_t), λ_t = max(0, weight_i dm_i/da_t).
+    struct Separation {
+        Real margin, top, multipliers;
+    };
+    Separation separation(Index i, const Real* q, Real weight, Real* row) {
+        const Index rows = rows_[i], d = problem_.dimension;
+        const Real nothing(-std::numeric_limits<double>::infinity()), zero(0.0);
+        Real* const gradient = scratch_.data();
+        Ahead none;
+        differentiate(i, q, 0, none);
+        Real* const logit = gradient + 2 * stride_;
+        rows_dot(problem_.tokens_of(i), rows, d, q, logit);
+        mask_logits(rows, length_[i], logit);
+        const TopToken<Real> found(rows, score_.data() + i * stride_, logit);
+        Separation out{Real(0.0), found.index, zero};
+        Real second = nothing;
+        for (Index t = 0; t < rows; ++t) {
+            const auto is_top = found.index == Real(static_cast<double>(t));
+            second = larger(select(is_top, nothing, logit[t]), second);
+            gradient[t] = select(is_top, zero, -larger(weight * gradient[t], zero));
+            out.multipliers -= gradient[t];
+        }
+        for (Index t = 0; t < rows; ++t)
+            gradient[t] = select(found.index == Real(static_cast<double>(t)), out.multipliers, gradient[t]);
+        rows_combine(problem_.tokens_of(i), rows, d, gradient, row);
+        out.margin = found.logit - second;
+        return out;
+    }
+
    private:
-    const Real* score(Index i) const { return score_.data() + i * stride_; }
     Real count() const { return Real(static_cast<double>(problem_.samples)); }
+
+    void take_scores() {
+        constexpr int lanes = NumberTraits<Real>::lanes;
+        for (Index i = 0; i < problem_.samples; ++i) {
+            Real* const score = score_.data() + i * stride_;
+            std::copy_n(problem_.head.score + i * problem_.tokens, problem_.tokens, score);
+            for (int k = 0; k < lanes; ++k) {
+                double best = lane(score[0], k);
+                for (Index t = 1; t < static_cast<Index>(lane(length_[i], k)); ++t)
+                    best = std::max(best, lane(score[t], k));
+                set_lane(best_[i], k, best);
+            }
+        }
+    }
+
+    // Leaves dm/da (tokens) at the head of the thread's memory, then the weights in units of the top one.
+    TokenGradient<Real> differentiate(Index i, const Real* q, int thread, Ahead& ahead) {
+        Real* const logit = scratch_.data() + thread * 3 * stride_;
+        Real* const weight = logit + stride_;
+        rows_dot(problem_.tokens_of(i), rows_[i], problem_.dimension, q, logit, ahead);
+        mask_logits(rows_[i], length_[i], logit);
+        Real margin(0.0);
+        if (!has_fixed_head()) margin = find_scores(i, logit, weight, thread);
+        TokenGradient<Real> out =
+            token_gradient(rows_[i], score_.data() + i * stride_, logit, weight, weight + stride_);
+        if (problem_.head.nonlinear()) out.margin = margin;
+        return out;
+    }
+
+    // Token scores of a head that is not fixed, from the logits, and with a nonlinear one the margin.
+    Real find_scores(Index i, const Real* logit, Real* weight, int thread) {
+        const Token* const X = problem_.tokens_of(i);
+        const Index rows = rows_[i], d = problem_.dimension;
+        const Real label = problem_.head.label[i];
+        const Real* slope = problem_.head.vector;
+        Real margin(0.0);
+        if (problem_.head.nonlinear()) {
+            Real* const mixture = mixture_.data() + thread * mixture_stride_;
+            Real* const gradient = mixture + d;
+            Real top = logit[0], total(0.0);
+            for (Index t = 1; t < rows; ++t) top = larger(logit[t], top);
+            for (Index t = 0; t < rows; ++t) {
+                weight[t] = exp(logit[t] - top);
+                total += weight[t];
+            }
+            rows_combine(X, rows, d, weight, mixture);
+            const Real share = Real(1.0) / total;
+            for (Index k = 0; k < d; ++k) mixture[k] *= share;
+            margin = label * problem_.head(d, mixture, gradient, gradient + d);
+            slope = gradient;
+        }
+        Real* const score = score_.data() + i * stride_;
+        rows_dot(X, rows, d, slope, score);
+        for (Index t = 0; t < rows; ++t) score[t] *= label;
+        return margin;
+    }
+
+    // exp(log_scale_[i] - log_unit) / n, and log_unit, the largest of log_scale_.
+    void in_largest_unit(Real* weight, Real& log_unit) {
+        const Index n = problem_.samples;
+        const Real nothing(-std::numeric_limits<double>::infinity());
+        log_unit = nothing;
+        for (Index i = 0; i < n; ++i) log_unit = larger(log_scale_[i], log_unit);
+        const Column<Real> subtracted(select(log_unit > nothing, log_unit, Real(0.0))), share(Real(1.0) / count());
+        for (Index i = 0; i < n; i += column_lanes<Real>)
+            store_column(weight + i, exp(load_column(&log_scale_[i]) - subtracted) * share);
+    }
 
     Real excess(Index i, Real log_unit, Real unit) const {
         const TokenGradient<Real>& at = outcome_[i];
@@ -144,8 +254,11 @@ class Pass {
     Index stride_;
     Buffer<Real> score_;
     Buffer<Real> scratch_;
+    Index mixture_stride_;
+    Buffer<Real> mixture_;
     Buffer<TokenGradient<Real>> outcome_;
-    Buffer<Real> log_scale_, margin_;
+    Buffer<Real> log_scale_;
+    Buffer<Real> margin_;
 };
 
 }  // namespace attsvm

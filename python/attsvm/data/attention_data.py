@@ -46,8 +46,12 @@ class AttentionData:
     value : array_like, shape ([B,] d), optional
         The linear head v. One (d,) head given with a batch serves all of its problems.
     lengths : array_like of int, shape ([B,] n), optional
-        Number of valid tokens of each sequence, 1 to T; all T when not given. The tokens after them
+        Number of valid tokens of each input, 1 to T; all T when not given. The tokens after them
         are padding: never used, but finite like the others.
+    sequence : array_like of int, shape (n,), optional
+        Inputs that share tokens: input i has the tokens ``tokens[..., sequence[i], :, :]``, and the
+        first axis of `tokens` counts sequences, not inputs. The same in every problem of a batch.
+        `per_position` makes such data, with one input for every position of a sequence.
 
     Attributes
     ----------
@@ -55,8 +59,9 @@ class AttentionData:
         C-contiguous, read-only. Arrays which came C-contiguous and of the right type are views of
         the caller's memory, so a change made there is seen here.
     lengths : ndarray of int64, shape ([B,] n)
+    sequence : ndarray of int64, shape (n,), or None
     n, T, d : int
-        Number of sequences, tokens of each, dimension.
+        Number of inputs, tokens of each, dimension.
     batch : int or None
         B, or None for a single problem without a batch axis.
     dtype : numpy.dtype
@@ -70,7 +75,8 @@ class AttentionData:
         An argument cannot be read as an array of numbers: complex, bool, text, objects, float16.
     ValueError
         A shape that does not fit, an empty axis, NaN or inf, a label other than -1 and +1, a length
-        outside 1..T, or an array that would need a copy of more than 2**31 - 1 numbers.
+        outside 1..T, a sequence that is not there, or an array that would need a copy of more than
+        2**31 - 1 numbers.
 
     References
     ----------
@@ -88,6 +94,7 @@ class AttentionData:
     queries: FloatArray | None
     value: FloatArray | None
     lengths: IndexArray
+    sequence: IndexArray | None
 
     def __init__(
         self,
@@ -97,9 +104,20 @@ class AttentionData:
         queries: ArrayLike | None = None,
         value: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
+        sequence: ArrayLike | None = None,
     ) -> None:
         x = as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
         *lead, n, T, d = x.shape
+        place = None
+        if sequence is not None:
+            place = as_index_array("sequence", sequence, "(n,)", ndim=1)
+            wrong = (place < 0) | (place >= n)
+            if wrong.any():
+                where = first_index(wrong)
+                raise ValueError(
+                    f"sequence: expected 0..{n - 1}, got {place[where]} at {position_text(where)}"
+                )
+            n = place.size
         B = "B, " if lead else ""
 
         def fitting(name: str, array: ArrayLike, text: str, shape: tuple[int, ...]) -> FloatArray:
@@ -136,7 +154,86 @@ class AttentionData:
                 raise ValueError(
                     f"lengths: expected 1..{T} (T), got {counts[where]} at {position_text(where)}"
                 )
-        self.__setstate__({"tokens": x, "labels": y, "queries": z, "value": v, "lengths": counts})
+        self.__setstate__(
+            {
+                "tokens": x,
+                "labels": y,
+                "queries": z,
+                "value": v,
+                "lengths": counts,
+                "sequence": place,
+            }
+        )
+
+    @classmethod
+    def per_position(
+        cls,
+        tokens: ArrayLike,
+        labels: ArrayLike,
+        *,
+        value: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        causal: bool = True,
+    ) -> AttentionData:
+        """Sequences with an output at every position: its token is the query.
+
+        Position k of a sequence attends to its tokens up to k, or with ``causal=False`` to all of
+        them. The result has one input for every valid position, sequence after sequence.
+
+        Parameters
+        ----------
+        tokens : array_like, shape (n, T, d) or (B, n, T, d)
+        labels : array_like, shape ([B,] n) or ([B,] n, T)
+            Of every sequence, or of every position.
+        value : array_like, shape ([B,] d), optional
+        lengths : array_like of int, shape ([B,] n), optional
+            Valid tokens of each sequence, the same in every problem of a batch.
+        causal : bool
+
+        Returns
+        -------
+        AttentionData
+            With `sequence`; tokens are not copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `AttentionData`; or `lengths` differ between the problems of a batch.
+
+        References
+        ----------
+        Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
+        extension to sequence outputs and causal attention.
+
+        Examples
+        --------
+        >>> AttentionData.per_position([[[1.0, 0.0], [0.0, 1.0]]], [1]).lengths
+        array([1, 2])
+        """
+        x = as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
+        *lead, n, T, _ = x.shape
+        text = "(B, n) or (B, n, T)" if lead else "(n,) or (n, T)"
+        y = as_float_array("labels", labels, text, ndim={len(lead) + 1, len(lead) + 2})
+        if y.ndim == len(lead) + 1:
+            require_shape("labels", y, text, (*lead, n))
+            y = y[..., np.newaxis]
+        else:
+            require_shape("labels", y, text, (*lead, n, T))
+        sequences = cls(x, np.ones((*lead, n)), lengths=lengths)  # checks the lengths
+        counts = sequences.lengths.reshape(-1, n)
+        if (counts != counts[0]).any():
+            raise ValueError("lengths: expected the same ones in every problem of the batch")
+        sequence = np.repeat(np.arange(n), counts[0])
+        position = np.concatenate([np.arange(count) for count in counts[0]])
+        attended = position + 1 if causal else counts[0][sequence]
+        return cls(
+            x,
+            np.broadcast_to(y, (*lead, n, T))[..., sequence, position],
+            queries=x[..., sequence, position, :],
+            value=value,
+            lengths=np.broadcast_to(attended, (*lead, attended.size)),
+            sequence=sequence,
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Set the fields, read-only: unpickled arrays come writeable."""
@@ -147,6 +244,8 @@ class AttentionData:
         sizes = {"n": self.n, "T": self.T, "d": self.d, "dtype": self.dtype}
         if self.batch is not None:
             sizes = {"batch": self.batch, **sizes}
+        if self.sequence is not None:
+            sizes["sequences"] = self.tokens.shape[-3]
         parts = [f"{name}={size}" for name, size in sizes.items()]
         if int(self.lengths.min()) < self.T:
             parts.append(f"lengths {self.lengths.min()}..{self.lengths.max()}")
@@ -157,8 +256,8 @@ class AttentionData:
 
     @property
     def n(self) -> int:
-        """Number of sequences of one problem."""
-        return int(self.tokens.shape[-3])
+        """Number of inputs of one problem: its sequences, where these are not shared."""
+        return int(self.labels.shape[-1])
 
     @property
     def T(self) -> int:
@@ -181,6 +280,16 @@ class AttentionData:
         return self.tokens.dtype
 
     @property
+    def own_tokens(self) -> FloatArray:
+        """([B,] n, T, d) tokens of each input: `tokens`, or a copy where inputs share them."""
+        return self.tokens if self.sequence is None else self.tokens[..., self.sequence, :, :]
+
+    @property
+    def sequence_index(self) -> IndexArray:
+        """`sequence`, of size 0 where inputs do not share tokens."""
+        return np.empty(0, dtype=np.int64) if self.sequence is None else self.sequence
+
+    @property
     def valid(self) -> BoolArray:
         """([B,] n, T) bool: which tokens are not padding."""
         return np.arange(self.T) < self.lengths[..., np.newaxis]
@@ -201,7 +310,8 @@ class AttentionData:
             raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
         state = {field.name: getattr(self, field.name) for field in fields(self)}
         one = object.__new__(AttentionData)
-        one.__setstate__({k: None if a is None else a[b] for k, a in state.items()})
+        shared = {"sequence": state.pop("sequence")}
+        one.__setstate__({k: None if a is None else a[b] for k, a in state.items()} | shared)
         return one
 
     def problems(self) -> Iterator[AttentionData]:

@@ -24,9 +24,10 @@ _REQUIRED = {"tokens", "labels"}
 def load(path: str | os.PathLike[str]) -> AttentionData:
     """Read a problem, or a batch of them, from an ``.npz`` file.
 
-    The file holds the arrays ``tokens`` and ``labels``, and if wanted ``queries``, ``value`` and
-    ``lengths``, with the shapes and meaning of `AttentionData`. Any program may have written it
-    (``numpy.savez(path, tokens=..., labels=...)``); nothing in it is ever unpickled.
+    The file holds the arrays ``tokens`` and ``labels``, and if wanted ``queries``, ``value``,
+    ``lengths`` and ``sequence``, with the shapes and meaning of `AttentionData`. Any program may
+    have written it (``numpy.savez(path, tokens=..., labels=...)``); nothing in it is ever
+    unpickled.
 
     Parameters
     ----------

@@ -1,33 +1,29 @@
-"""Data as the core takes it: always a batch, query directions q = V'z, scores of a fixed head."""
+"""Data as the core takes it: always a batch, query directions q = V'z, and a head."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from attsvm import _core
 from attsvm.data import AttentionData
 from attsvm.data.checks import ArrayLike, as_float_array, as_float_dtype, require_shape
 from attsvm.data.span import in_own_span
-from attsvm.heads import LinearScores
+from attsvm.descent.blocks import Blocks
+from attsvm.descent.core_head import CoreHead
+from attsvm.heads import Head
 
 __all__ = [
     "LOSSES",
-    "PARAMETERS",
     "CoreProblem",
     "Factored",
     "Parameter",
     "matrix_norms",
 ]
 
-PARAMETERS = ("p", "W", "KQ")
 LOSSES = ("logistic", "exponential", "correlation")
-
-# exp(±2 · 300) is a float64 with room to spare, whatever the losses multiply it with.
-_LARGEST_SCORE = 300.0
 
 
 @runtime_checkable
@@ -68,95 +64,100 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class CoreProblem:
-    """Arrays of one call of the core: tokens (B, n, T, k), queries (B, n, r), scores (B, n, T).
+    """Arrays of one call of the core: tokens (B, s, T, k), queries (B, n, r), and a head.
 
     The parameter is V (B, r, k): V = W' for logits X W z, and the single row p' for logits X p,
-    whose queries are all the number 1. Where it pays, tokens and queries stand in coordinates of
-    their spans: k = nT < d and r = n < e. Not so for W = K Q', where what of a random start lies
-    outside the spans is part of W and changes.
+    whose queries are all the number 1. With a fixed p the logits X W p have queries |p|, and W
+    counts along p alone. Where it pays, tokens and queries stand in coordinates of their spans:
+    k = sT < d and r = n < e. Not so for W = K Q', where what of a random start lies outside the
+    spans is part of W and changes; with a ridge, which pulls at it; and for tokens where v is
+    trained, whose start need not lie in their span.
     """
 
-    parameter: str
+    blocks: Blocks
     batched: bool
     dimensions: tuple[int, int]
     tokens: NDArray[Any]
     queries: NDArray[np.float64]
-    scores: NDArray[np.float64]
+    head: CoreHead
     lengths: NDArray[np.int64]
-    token_basis: NDArray[np.float64] | None
-    query_basis: NDArray[np.float64] | None
+    sequence: NDArray[np.int64]
+    token_basis: NDArray[np.float64] | None = None
+    query_basis: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
         cls,
         data: AttentionData,
-        parameter: str,
-        head: LinearScores | None,
+        blocks: Blocks,
+        head: Head | None,
         loss: str,
         *,
+        prompt: ArrayLike | None = None,
+        value: Any = None,
+        ridge: float = 0.0,
         dtype: DTypeLike | None,
         threads: int,
         passes: int,
     ) -> CoreProblem:
-        """Check that `data` has what `parameter` and `head` need, and lay it out.
+        """Check that `data` has what `blocks` and `head` need, and lay it out.
 
-        `passes` is how often the tokens will be read: what a reduction must pay for.
+        `prompt` is the fixed p of "Wp", `value` the start of a trained v. `passes` is how often the
+        tokens will be read: what a reduction must pay for.
         """
         batched = data.batch is not None
         stored = data.dtype if dtype is None else as_float_dtype("dtype", dtype)
         tokens = np.ascontiguousarray(_batch(data.tokens, batched), dtype=stored)
-        B, n, T, d = tokens.shape
         lengths = np.ascontiguousarray(_batch(data.lengths, batched))
-        if parameter == "p":
-            queries = np.ones((B, n, 1))
-        elif data.queries is None:
-            raise ValueError("queries: needed to train W, got data without queries")
+        queries = _queries(data, blocks.attention, prompt)
+        if blocks.head:
+            if head is not None:
+                raise ValueError(
+                    f"head: expected None where v is trained, got {type(head).__name__}"
+                )
+            core_head = CoreHead.trained_from("init['v']", value, data)
         else:
-            queries = np.ascontiguousarray(_batch(data.queries, batched), dtype=np.float64)
-        if head is None:
-            if data.value is None:
-                raise ValueError("value: needed for the linear head, got data without a value")
-            source = "value"
-            scores = _core.token_scores(
-                tokens=tokens,
-                labels=np.ascontiguousarray(_batch(data.labels, batched), dtype=np.float64),
-                value=np.ascontiguousarray(_batch(data.value, batched), dtype=np.float64),
-                lengths=lengths,
-                threads=threads,
-            )
-        elif isinstance(head, LinearScores):
-            source = "head"
-            text = "(B, n, T)" if batched else "(n, T)"
-            require_shape("head", head.scores, text, (*data.lengths.shape, T))
-            scores = np.where(data.valid, head.scores, 0.0).reshape(B, n, T).astype(np.float64)
-        else:
-            raise TypeError(f"head: expected None or LinearScores, got {type(head).__name__}")
-        largest = float(np.abs(scores).max())
-        if loss != "correlation" and largest > _LARGEST_SCORE:
-            raise ValueError(
-                f"{source}: expected token scores up to {_LARGEST_SCORE:g} with the {loss} loss, "
-                f"got {largest:g}; scale the {source}"
-            )
-
-        dimensions = (d, queries.shape[2])
-        token_basis = query_basis = None
-        if parameter != "KQ" and _reduction_pays(n * T, d, passes):
-            flat = tokens.reshape(B, n * T, d).astype(np.float64, copy=False)
-            coordinates, token_basis = in_own_span(flat)
-            tokens = coordinates.reshape(B, n, T, -1)
-        if parameter == "W" and n < dimensions[1]:  # cheap, and V would be (d, d) without
-            queries, query_basis = in_own_span(queries)
-        return cls(
-            parameter,
+            core_head = CoreHead.fixed(data, head, tokens, lengths, loss, threads)
+        problem = cls(
+            blocks,
             batched,
-            dimensions,
+            (data.d, queries.shape[2]),
             tokens,
             queries,
-            scores,
+            core_head,
             lengths,
-            token_basis,
-            query_basis,
+            data.sequence_index,
         )
+        return problem if ridge else problem._reduced(passes)
+
+    def _reduced(self, passes: int) -> CoreProblem:
+        """With tokens and queries in coordinates of their spans, where that is exact and pays."""
+        if self.blocks.attention == "KQ":
+            return self
+        problem = self
+        B, s, T, d = self.tokens.shape
+        if not self.blocks.head and _reduction_pays(s * T, d, passes):
+            flat = self.tokens.reshape(B, s * T, d).astype(np.float64, copy=False)
+            coordinates, basis = in_own_span(flat)
+            problem = replace(
+                problem,
+                tokens=coordinates.reshape(B, s, T, -1),
+                head=self.head if basis is None else self.head.in_basis(basis),
+                token_basis=basis,
+            )
+        if self.blocks.attention == "Wp":
+            length = np.linalg.norm(self.queries[:, :1], axis=2, keepdims=True)
+            problem = replace(
+                problem,
+                queries=np.ascontiguousarray(
+                    np.broadcast_to(length, (B, self.queries.shape[1], 1))
+                ),
+                query_basis=self.queries[:, :1] / length,
+            )
+        elif self.blocks.attention == "W" and self.queries.shape[1] < self.queries.shape[2]:
+            queries, basis = in_own_span(self.queries)  # cheap, and V would be (d, d) without
+            problem = replace(problem, queries=queries, query_basis=basis)
+        return problem
 
     @property
     def core_arguments(self) -> dict[str, Any]:
@@ -164,14 +165,15 @@ class CoreProblem:
         return {
             "tokens": self.tokens,
             "queries": self.queries,
-            "scores": self.scores,
             "lengths": self.lengths,
+            "sequence": self.sequence,
+            **self.head.core_arguments,
         }
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of W (also where it is K Q') or p as the caller knows it."""
-        one = self.dimensions[:1] if self.parameter == "p" else self.dimensions
+        one = self.dimensions[:1] if self.blocks.attention == "p" else self.dimensions
         return (self.tokens.shape[0], *one) if self.batched else one
 
     def zero(self) -> Parameter:
@@ -188,7 +190,7 @@ class CoreProblem:
         if isinstance(value, Factored):
             return self._split_factored(name, value)
         shape = self.parameter_shape
-        text = "(d,)" if self.parameter == "p" else "(d, d)"
+        text = "(d,)" if self.blocks.attention == "p" else "(d, d)"
         array = as_float_array(
             name, value, f"{text} or (B, {text[1:]}", ndim={len(shape), len(shape) - self.batched}
         )
@@ -279,6 +281,29 @@ class CoreProblem:
             _factored_norms(left_rest, right), _factored_norms(left_inside, right_rest)
         )
         return Parameter(V, _nothing(B), None, outside)
+
+
+def _queries(data: AttentionData, attention: str, prompt: ArrayLike | None) -> NDArray[np.float64]:
+    """Queries (B, n, e): those of the data, the number 1 for logits X p, p for logits X W p."""
+    B = data.batch or 1
+    if attention == "Wp":
+        if prompt is None:
+            raise ValueError("prompt: needed to train W in the logits X W p, got None")
+        batched = data.batch is not None
+        text = "(d,) or (B, d)" if batched else "(d,)"
+        p = as_float_array("prompt", prompt, text, ndim={1, 1 + batched}, dtype=np.float64)
+        require_shape("prompt", p, text, (*((B,) if p.ndim == 2 else ()), data.d))
+        if not np.broadcast_to(p, (B, data.d)).any(axis=1).all():
+            raise ValueError("prompt: expected a direction, got zero")
+        each = np.broadcast_to(p, (B, data.d))[:, np.newaxis]
+        return np.ascontiguousarray(np.broadcast_to(each, (B, data.n, data.d)))
+    if prompt is not None:
+        raise ValueError("prompt: expected None where logits are not X W p")
+    if attention == "p":
+        return np.ones((B, data.n, 1))
+    if data.queries is None:
+        raise ValueError("queries: needed to train W, got data without queries")
+    return np.ascontiguousarray(_batch(data.queries, data.batch is not None), dtype=np.float64)
 
 
 def _nothing(B: int) -> NDArray[np.float64]:

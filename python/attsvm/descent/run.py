@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +50,12 @@ class Run:
 
     Attributes
     ----------
-    parameter, rule, loss : str
-        What was trained, and how.
+    parameter : str, or pair of str
+        What was trained, as `train` takes it.
+    rule, loss : str
+        How.
     lr : dict of float
-        By block: ``"W"``, ``"p"``, or ``"K"`` and ``"Q"``.
+        By block: ``"W"``, ``"p"``, ``"K"``, ``"Q"``, ``"v"``.
     steps : int
     W : ndarray, shape ([B,] d, d), or None
         Final W, or K Q' where these were trained; formed when first asked for.
@@ -60,6 +63,8 @@ class Run:
         Final p, where p was trained.
     K, Q : ndarray, shape ([B,] d, m), or None
         Final factors, where K and Q were trained.
+    v : ndarray, shape ([B,] d), or None
+        Final head, where it was trained.
     left, right : ndarray, shapes ([B,] s, d) and ([B,] s, e), or None
         Factors with W = left' right, s at most the number of inputs where that is below d, for a
         run whose W is too large to be formed (e = 1 for p). None if a start other than zero has a
@@ -72,23 +77,33 @@ class Run:
         Token with the largest final weight (the first of equals).
     history : dict of ndarray
         ``"step"`` (R,) are the recorded steps: step k is the iterate after k updates. The others
-        have shape ([B,] R): ``"loss"``; ``"loss_gap"``, loss less its infimum; ``"norm"``, of the
-        parameter; ``"grad_norm"`` and ``"log_grad_norm"``; ``"max_attention"``, the largest weight
-        of an input, averaged over inputs; for each reference ``"cosine"`` and ``"cosine_gap"``
-        (1 - cosine without cancellation), with ``":name"`` behind for named references. The zero
-        iterate points nowhere and has cosine 0.
+        have shape ([B,] R): ``"loss"``; ``"loss_gap"``, loss less its infimum, where this is known;
+        ``"norm"``, of the attention parameter; ``"norm:v"``, of a trained head; ``"grad_norm"`` and
+        ``"log_grad_norm"``; ``"max_attention"``, the largest weight of an input, averaged over
+        inputs; for each reference ``"cosine"`` and ``"cosine_gap"`` (1 - cosine without
+        cancellation), with ``":name"`` behind for named references. The zero iterate points nowhere
+        and has cosine 0. A certified run has ``"margin"``, the least that the logit of the top
+        token of an input stands above its others; ``"certified_cosine"``, a lower bound on the
+        cosine of the iterate with the SVM of the tokens on top at that step, -1 where there is
+        none; and ``"settled"``, whether those are the tokens selected at the end.
     """
 
-    parameter: str
+    parameter: str | tuple[str, str]
     rule: str
     loss: str
     lr: dict[str, float]
     steps: int
     trained: Trained
+    v: NDArray[np.float64] | None
     attention: NDArray[np.float64]
     log_attention: NDArray[np.float64]
     selected: NDArray[np.int64]
-    history: dict[str, NDArray[np.float64] | NDArray[np.int64]]
+    history: dict[str, NDArray[Any]]
+
+    @property
+    def attention_parameter(self) -> str:
+        """`parameter` without the head."""
+        return self.trained.problem.blocks.attention
 
     @cached_property
     def direction(self) -> NDArray[np.float64]:
@@ -98,17 +113,17 @@ class Run:
     @property
     def W(self) -> NDArray[np.float64] | None:
         """Final W ([B,] d, d), where W or its factors were trained."""
-        return None if self.parameter == "p" else self.direction
+        return None if self.attention_parameter == "p" else self.direction
 
     @property
     def p(self) -> NDArray[np.float64] | None:
         """Final p ([B,] d), where p was trained."""
-        return self.direction if self.parameter == "p" else None
+        return self.direction if self.attention_parameter == "p" else None
 
     @property
     def K(self) -> NDArray[np.float64] | None:
         """Final K ([B,] d, m), where the factors of W = K Q' were trained."""
-        if self.parameter != "KQ" or self.left is None:
+        if self.attention_parameter != "KQ" or self.left is None:
             return None
         K: NDArray[np.float64] = np.swapaxes(self.left, -1, -2)
         return K
@@ -116,7 +131,7 @@ class Run:
     @property
     def Q(self) -> NDArray[np.float64] | None:
         """Final Q ([B,] d, m), where the factors of W = K Q' were trained."""
-        if self.parameter != "KQ" or self.right is None:
+        if self.attention_parameter != "KQ" or self.right is None:
             return None
         Q: NDArray[np.float64] = np.swapaxes(self.right, -1, -2)
         return Q

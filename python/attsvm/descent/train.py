@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,29 +15,30 @@ from attsvm.data.attention_data import as_data
 from attsvm.data.checks import (
     ArrayLike,
     as_choice,
+    as_float,
+    as_float_array,
     as_generator,
     as_index_array,
     as_nonnegative_int,
-    as_positive_float,
     as_positive_int,
+    require_shape,
 )
+from attsvm.descent.blocks import Blocks, as_blocks
 from attsvm.descent.problem import (
     LOSSES,
-    PARAMETERS,
     CoreProblem,
     Factored,
     Parameter,
     matrix_norms,
 )
 from attsvm.descent.run import Run, Trained
-from attsvm.heads import LinearScores
+from attsvm.heads import Head
 from attsvm.progress import bar
 from attsvm.threads import thread_count
 
 __all__ = ["train"]
 
 RULES = ("gd", "ngd", "polyak")
-BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q")}
 
 _POLYAK_FACTOR = 2.0
 
@@ -44,12 +46,12 @@ _POLYAK_FACTOR = 2.0
 def train(
     data: AttentionData,
     *,
-    parameter: str = "W",
+    parameter: str | Sequence[str] = "W",
     rule: str = "ngd",
     lr: float | Mapping[str, float] = 0.1,
     steps: int = 1000,
     loss: str = "logistic",
-    head: LinearScores | None = None,
+    head: Head | None = None,
     init: ArrayLike | str | Mapping[str, ArrayLike | str] | None = None,
     record_every: int | Sequence[int] | None = None,
     reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None = None,
@@ -58,42 +60,52 @@ def train(
     progress: bool = False,
     rng: int | np.random.Generator | None = None,
     inner: int | None = None,
+    prompt: ArrayLike | None = None,
+    ridge: float = 0.0,
+    certify: bool = False,
 ) -> Run:
-    """Train attention with a fixed linear head by gradient descent.
+    """Train attention, and if wanted its linear head, by gradient descent.
 
-    Minimises the mean of l(Y_i v'X_i' softmax(a_i)) with logits a_i = X_i W z_i, X_i K Q' z_i or
-    X_i p. The gradient is computed without cancellation, and normalised steps keep their direction
-    long after every softmax has rounded to one token: no epsilon stands anywhere. Where the
-    gradient is exactly zero the iterate stays.
+    Minimises the mean of l(Y_i h(X_i' softmax(a_i))) with logits a_i = X_i W z_i, X_i K Q' z_i,
+    X_i W p or X_i p, and a head h(o) = v'o or one of `attsvm.heads`. The gradient is computed
+    without cancellation, and normalised steps keep their direction long after every softmax has
+    rounded to one token: no epsilon stands anywhere. Where the gradient is exactly zero the iterate
+    stays.
 
     Parameters
     ----------
     data : AttentionData
         One problem, or a batch of B of them, each trained by itself.
-    parameter : {"W", "KQ", "p"}
-        What is trained: logits X W z, X K Q' z (both factors together), or X p.
+    parameter : {"W", "KQ", "p", "Wp"}, or a pair of one of them and "v"
+        What is trained: logits X W z, X K Q' z (both factors together), X p, or X W p with p the
+        `prompt`; in a pair such as ``("v", "p")`` the head v'o is trained too, all blocks moving
+        at the same time.
     rule : {"ngd", "gd", "polyak"}
         The step is ``lr * gradient / |gradient|``, ``lr * gradient``, or
-        ``(loss - infimum) / (2 |gradient|**2) * gradient``, which takes no `lr`. K and Q are
-        normalised separately.
+        ``(loss - infimum) / (2 |gradient|**2) * gradient``, which takes no `lr`. Blocks are
+        normalised separately. The infimum is that of the data with a fixed linear head, and 0 where
+        v is trained; with other heads it is not known, and "polyak" is refused.
     lr : float or dict
-        Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, or ``"K"`` and ``"Q"``.
+        Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"`` and ``"Q"``, and
+        ``"v"`` where it is trained.
     steps : int
         Number of updates.
     loss : {"logistic", "exponential", "correlation"}
         l(m) = log(1 + e^-m), e^-m, or -m.
-    head : LinearScores, optional
-        A linear head given by its token scores; by default the scores of ``data.value``.
+    head : LinearScores, ReLU or Penalised, optional
+        A head that is not trained; by default the linear head ``data.value``.
     init : array_like, "uniform" or dict, optional
         Start, shape of the parameter with or without the batch axis; zero by default. "uniform"
         draws every entry from U(-1/sqrt(d), 1/sqrt(d)), and is the default for K and Q, which
-        cannot leave zero. Of K and Q, both are given: ``{"K": ..., "Q": ...}``.
+        cannot leave zero. Of K and Q, both are given: ``{"K": ..., "Q": ...}``. Where v is trained
+        a dict may give its start, by default ``data.value``, or zero.
     record_every : int or increasing sequence of int, optional
         Steps between records (the last step is always recorded), or the steps to record. By
         default about a hundred records.
     reference : array_like, SVMSolution, or dict of them, optional
         Directions whose cosine with the iterate is recorded, arrays with or without the batch axis.
-        A solution is used by its factors, without forming W.
+        A solution is used by its factors, without forming W. Where v is trained, the directions
+        named ``"v"`` or ``"v:..."`` are compared with v.
     dtype : float32 or float64, optional
         How tokens are stored; by default as in `data`. All arithmetic is in float64.
     num_threads : int, optional
@@ -104,6 +116,14 @@ def train(
         For ``init="uniform"``.
     inner : int, optional
         Number m of columns of K and Q when they are drawn; d by default.
+    prompt : array_like, shape ([B,] d), optional
+        The fixed p of the logits X W p.
+    ridge : float
+        λ of a term λ|block|² that the blocks other than v have in what is minimised. The recorded
+        losses are without it.
+    certify : bool
+        Record a lower bound on the cosine of W (or p) with the SVM of the tokens it selects, which
+        needs no SVM to be solved; see `Run.history`.
 
     Returns
     -------
@@ -120,24 +140,44 @@ def train(
 
     References
     ----------
-    Tarzanagh et al., "Max-Margin Token Selection in Attention Mechanism", 2023, section 2 (p);
-    "Transformers as Support Vector Machines", 2023, section 2 (W).
+    Tarzanagh et al., "Max-Margin Token Selection in Attention Mechanism", 2023, section 2 (p, v);
+    "Transformers as Support Vector Machines", 2023, section 2 (W, K and Q).
     """
     as_data(data)
-    as_choice("parameter", parameter, PARAMETERS)
+    blocks = as_blocks(parameter)
     as_choice("rule", rule, RULES)
     as_choice("loss", loss, LOSSES)
     steps = as_nonnegative_int("steps", steps)
-    rates = _rates(lr, parameter)
+    rates = blocks.rates(lr)
+    pull = as_float("ridge", ridge)
+    if pull < 0:
+        raise ValueError(f"ridge: expected a number >= 0, got {ridge}")
     record = _recorded_steps(record_every, steps)
     generator = as_generator("rng", rng)
     threads = thread_count(num_threads)
 
+    attention_init, value = _split_init(init, blocks)
     problem = CoreProblem.of(
-        data, parameter, head, loss, dtype=dtype, threads=threads, passes=steps + 1
+        data,
+        blocks,
+        head,
+        loss,
+        prompt=prompt,
+        value=value,
+        ridge=pull,
+        dtype=dtype,
+        threads=threads,
+        passes=steps + 1,
     )
-    start = _start(problem, init, generator, inner)
-    names, directions, beside = _references(problem, start, reference)
+    known_infimum = problem.head.linear and not (blocks.head and loss == "correlation")
+    if rule == "polyak" and (pull or not known_infimum):
+        raise ValueError(
+            "rule: expected 'gd' or 'ngd' where the infimum is not known, got 'polyak'"
+        )
+    start = _start(problem, attention_init, generator, inner)
+    of_attention, of_head = _split_references(reference, blocks)
+    names, directions, beside = _references(problem, start, of_attention)
+    head_directions = _head_references(problem, of_head)
 
     with bar(steps, "steps", None if progress else False) as advance:
         shown = 0
@@ -155,11 +195,15 @@ def train(
             outside=start.outside,
             references=directions,
             references_outside=beside,
+            head_references=head_directions,
+            certify=bool(certify),
             loss=loss,
             rule=rule,
-            rate=rates[BLOCKS[parameter][0]],
-            second_rate=rates[BLOCKS[parameter][-1]],
+            rate=rates[blocks.names[0]],
+            second_rate=rates[blocks.names[1]] if blocks.attention == "KQ" else 0.0,
+            head_rate=rates.get("v", 0.0),
             polyak_factor=_POLYAK_FACTOR,
+            ridge=pull,
             steps=steps,
             record=record,
             threads=threads,
@@ -172,17 +216,28 @@ def train(
 
     history: dict[str, NDArray[Any]] = {"step": record}
     history["loss"] = unbatch(result["loss"])
-    history["loss_gap"] = unbatch(result["loss_gap"])
+    if known_infimum:
+        history["loss_gap"] = unbatch(result["loss_gap"])
     history["norm"] = unbatch(result["norm"])
+    if blocks.head:
+        history["norm:v"] = unbatch(result["head_norm"])
     history["log_grad_norm"] = unbatch(result["log_grad_norm"])
     history["grad_norm"] = np.exp(history["log_grad_norm"])
     history["max_attention"] = unbatch(result["max_attention"])
-    for r, name in enumerate(names):
+    gaps = {name: result["cosine_gap"][:, r] for r, name in enumerate(names)}
+    gaps |= {name: result["head_cosine_gap"][:, r] for r, name in enumerate(of_head)}
+    for name, gap in gaps.items():
         behind = f":{name}" if name else ""
-        history[f"cosine_gap{behind}"] = unbatch(result["cosine_gap"][:, r])
+        history[f"cosine_gap{behind}"] = unbatch(gap)
         history[f"cosine{behind}"] = 1.0 - history[f"cosine_gap{behind}"]
+    if certify:
+        history["margin"] = unbatch(result["margin"])
+        history["certified_cosine"] = unbatch(result["certified_cosine"])
+        history["settled"] = unbatch(
+            (result["top"] == result["selected"][:, np.newaxis]).all(axis=2)
+        )
     return Run(
-        parameter=parameter,
+        parameter=blocks.parameter,
         rule=rule,
         loss=loss,
         lr=rates,
@@ -190,6 +245,7 @@ def train(
         trained=Trained(
             problem, Parameter(result["first"], result["second"], start.rest, start.outside)
         ),
+        v=unbatch(result["head"]) if blocks.head else None,
         attention=unbatch(result["attention"]),
         log_attention=unbatch(result["log_attention"]),
         selected=unbatch(result["selected"]),
@@ -197,19 +253,25 @@ def train(
     )
 
 
-def _by_block(name: str, value: Mapping[str, Any], parameter: str) -> Mapping[str, Any]:
-    """`value`, if it has the blocks of `parameter` as its keys."""
-    if set(value) != set(BLOCKS[parameter]):
-        wanted = " and ".join(repr(block) for block in BLOCKS[parameter])
-        raise ValueError(f"{name}: expected the key {wanted}, got {sorted(map(str, value))}")
-    return value
+def _split_init(init: Any, blocks: Blocks) -> tuple[Any, Any]:
+    """The start of the attention parameter, and that of v; both may be missing where v is."""
+    if not isinstance(init, Mapping):
+        return init, None
+    if not blocks.head or "v" not in init:
+        return init, None
+    others = {name: start for name, start in init.items() if name != "v"}
+    return others or None, init["v"]
 
 
-def _rates(lr: float | Mapping[str, float], parameter: str) -> dict[str, float]:
-    if isinstance(lr, Mapping):
-        named = _by_block("lr", lr, parameter)
-        return {block: as_positive_float(f"lr[{block!r}]", named[block]) for block in named}
-    return dict.fromkeys(BLOCKS[parameter], as_positive_float("lr", lr))
+def _split_references(
+    reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None, blocks: Blocks
+) -> tuple[Mapping[str, ArrayLike | Factored], Mapping[str, ArrayLike | Factored]]:
+    """Those to compare with the attention parameter, and with v. A single one has no name."""
+    if reference is None:
+        return {}, {}
+    named = reference if isinstance(reference, Mapping) else {"": reference}
+    of_head = {k: v for k, v in named.items() if blocks.head and (k == "v" or k.startswith("v:"))}
+    return {k: v for k, v in named.items() if k not in of_head}, of_head
 
 
 def _recorded_steps(record_every: int | Sequence[int] | None, steps: int) -> NDArray[np.int64]:
@@ -233,15 +295,15 @@ def _start(
     if isinstance(init, str):
         as_choice("init", init, ("uniform",))
     elif isinstance(init, Mapping):
-        init = _by_block("init", init, problem.parameter)
-    if problem.parameter == "KQ":
+        init = replace(problem.blocks, head=False).by_name("init", init)
+    if problem.blocks.attention == "KQ":
         return _factored_start(problem, init, generator, inner)
     if inner is not None:
         raise ValueError(f"inner: expected None where K and Q are not trained, got {inner!r}")
     if init is None:
         return problem.zero()
     if isinstance(init, Mapping):
-        init = init[problem.parameter]
+        (init,) = init.values()
     if isinstance(init, str):
         reach = 1.0 / np.sqrt(problem.dimensions[0])
         init = generator.uniform(-reach, reach, problem.parameter_shape)
@@ -268,18 +330,15 @@ def _factored_start(
 def _references(
     problem: CoreProblem,
     start: Parameter,
-    reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None,
+    named: Mapping[str, ArrayLike | Factored],
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
     """Names, unit directions (B, R, r, k), and their parts outside the spans (B, R, 2).
 
     Of a part outside, the core needs the components along and across that of the start, which the
-    iterate keeps. A single reference has the empty name.
+    iterate keeps.
     """
     B = problem.tokens.shape[0]
     r, k = problem.queries.shape[2], problem.tokens.shape[3]
-    named: Mapping[str, ArrayLike | Factored] = {}
-    if reference is not None:
-        named = reference if isinstance(reference, Mapping) else {"": reference}
     directions = np.empty((B, len(named), r, k))
     beside = np.zeros((B, len(named), 2))
     for j, (name, given) in enumerate(named.items()):
@@ -300,9 +359,33 @@ def _references(
     return [str(name) for name in named], directions, beside
 
 
+def _head_references(
+    problem: CoreProblem, named: Mapping[str, ArrayLike | Factored]
+) -> NDArray[np.float64]:
+    """Unit directions (B, R, d) to compare v with."""
+    B, d = problem.tokens.shape[0], problem.dimensions[0]
+    directions = np.empty((B, len(named), d if problem.blocks.head else 0))
+    for j, (name, given) in enumerate(named.items()):
+        argument = f"reference[{name!r}]"
+        if isinstance(given, Factored):
+            if given.left is None or given.right is None:
+                raise ValueError(f"{argument}: expected a feasible solution, got one without v")
+            given = (np.swapaxes(given.left, -1, -2) @ given.right)[..., 0]
+        array = as_float_array(
+            argument, given, "(d,) or (B, d)", ndim={1, 1 + problem.batched}, dtype=np.float64
+        )
+        require_shape(argument, array, "(d,)", (*((B,) if array.ndim == 2 else ()), d))
+        size = matrix_norms(np.broadcast_to(array, (B, d))[:, np.newaxis])
+        if not size.all():
+            raise ValueError(f"{argument}: expected a direction, got zero")
+        directions[:, j] = array / size[:, np.newaxis]
+    return directions
+
+
 def _require_finite(result: _core.DescentResult, record: NDArray[np.int64], rule: str) -> None:
     ends = np.all(
-        [np.isfinite(result[part]).all(axis=(1, 2)) for part in ("first", "second", "attention")],
+        [np.isfinite(result[part]).all(axis=(1, 2)) for part in ("first", "second", "attention")]
+        + [np.isfinite(result["head"]).all(axis=1)],
         axis=0,
     )
     along = np.isfinite(result["loss"]) & np.isfinite(result["norm"])

@@ -1,7 +1,16 @@
 """Where theory says descent goes: constraints, a solver, and a solution with its certificate."""
 
-from attsvm.svm.problems import att_svm, label_svm, prompt_svm
+from attsvm.svm.problems import att_svm, general_svm, label_svm, prompt_svm
+from attsvm.svm.selected_sets import selected_sets
 from attsvm.svm.solution import SVMSolution
 from attsvm.svm.solver_error import SolverError
 
-__all__ = ["SVMSolution", "SolverError", "att_svm", "label_svm", "prompt_svm"]
+__all__ = [
+    "SVMSolution",
+    "SolverError",
+    "att_svm",
+    "general_svm",
+    "label_svm",
+    "prompt_svm",
+    "selected_sets",
+]

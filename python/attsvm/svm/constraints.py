@@ -7,7 +7,7 @@ which the tokens come from. The prompt and the label machine are the case of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "UnitConstraints",
     "attention_constraints",
     "factored_norm",
+    "general_constraints",
     "label_constraints",
     "prompt_constraints",
 ]
@@ -188,6 +189,13 @@ def attention_constraints(data: AttentionData, selected: IndexArray) -> Constrai
     )
 
 
+def general_constraints(data: AttentionData, chosen: IndexArray, sets: BoolArray) -> Constraints:
+    """(x_i,chosen - x_it)' W z_i = 0 for the other t of the selected set, >= 1 for all others."""
+    constraints = attention_constraints(data, chosen)
+    equality = sets[constraints.position]
+    return replace(constraints, rhs=np.where(equality, 0.0, 1.0), equality=equality)
+
+
 def prompt_constraints(
     data: AttentionData, selected: IndexArray, required: BoolArray
 ) -> Constraints:
@@ -208,7 +216,7 @@ def prompt_constraints(
 def label_constraints(data: AttentionData, selected: IndexArray) -> Constraints:
     """Y_i v' x_i,selected >= 1 for every input."""
     sample = np.arange(data.n)
-    tokens = data.tokens[sample, selected].astype(np.float64)
+    tokens = data.own_tokens[sample, selected].astype(np.float64)
     return Constraints(
         data.labels.astype(np.float64)[:, np.newaxis] * tokens,
         np.zeros(data.n, dtype=np.int64),
@@ -232,9 +240,10 @@ def _token_differences(
     others = data.valid.copy()
     others[np.arange(data.n), selected] = False
     sample, token = np.nonzero(others)
-    chosen = data.tokens[sample, selected[sample]].astype(np.float64, copy=False)
+    tokens = data.own_tokens
+    chosen = tokens[sample, selected[sample]].astype(np.float64, copy=False)
     with np.errstate(over="ignore"):
-        return chosen - data.tokens[sample, token], (sample, token)
+        return chosen - tokens[sample, token], (sample, token)
 
 
 def _row_norms(rows: Float64Array) -> Float64Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,14 @@ from attsvm.svm.frobenius import Infeasible, Optimal
 from attsvm.svm.solution import ACTIVE_TOLERANCE, SVMSolution, fields_of
 from attsvm.threads import thread_count
 
-__all__ = ["Machines", "attention_machines", "label_machines", "prompt_machines", "solve_natively"]
+__all__ = [
+    "Machines",
+    "attention_machines",
+    "general_machines",
+    "label_machines",
+    "prompt_machines",
+    "solve_natively",
+]
 
 _OPTIMAL, _INFEASIBLE, _UNRESOLVED = 0, 1, 2
 
@@ -67,6 +74,14 @@ def attention_machines(data: AttentionData, selected: IndexArray) -> Machines:
     tokens, lengths, selected = _with_batch_axis(data, selected)
     queries = data.queries.reshape(*selected.shape, -1).astype(np.float64, copy=False)
     return _machines(tokens, queries, selected, lengths, np.ones(tokens.shape[:3]))
+
+
+def general_machines(data: AttentionData, chosen: IndexArray, sets: BoolArray) -> Machines:
+    """(x_i,chosen - x_it)' W z_i = 0 for the other t of the selected set, >= 1 for all others."""
+    machines = attention_machines(data, chosen)
+    in_set = sets.reshape(machines.rhs.shape)
+    equality = in_set & machines.constrained
+    return replace(machines, rhs=np.where(in_set, 0.0, 1.0), equality=equality)
 
 
 def prompt_machines(data: AttentionData, selected: IndexArray, required: BoolArray) -> Machines:
@@ -158,7 +173,7 @@ def _with_batch_axis(
 ) -> tuple[FloatArray, IndexArray, IndexArray]:
     """Tokens (B, n, T, d), lengths and selected (B, n), with B = 1 for a single problem."""
     batch = data.batch or 1
-    tokens = data.tokens.reshape(batch, data.n, data.T, data.d)
+    tokens = data.own_tokens.reshape(batch, data.n, data.T, data.d)
     return tokens, data.lengths.reshape(batch, data.n), selected.reshape(batch, data.n)
 
 

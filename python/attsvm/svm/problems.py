@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 
 from attsvm.data import AttentionData
+from attsvm.data.attention_data import as_data
+from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.checks import (
     ArrayLike,
     BoolArray,
@@ -20,21 +22,24 @@ from attsvm.data.checks import (
 from attsvm.svm.constraints import (
     Constraints,
     attention_constraints,
+    general_constraints,
     label_constraints,
     prompt_constraints,
 )
 from attsvm.svm.dual_native import (
     Machines,
     attention_machines,
+    general_machines,
     label_machines,
     prompt_machines,
     solve_natively,
 )
 from attsvm.svm.frobenius import Infeasible, Optimal, smallest_frobenius
+from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.svm.solution import SVMSolution, solution_of, solution_of_batch, without_batch_axis
 from attsvm.svm.solver_error import SolverError
 
-__all__ = ["att_svm", "label_svm", "prompt_svm"]
+__all__ = ["att_svm", "general_svm", "label_svm", "prompt_svm"]
 
 _SOLVERS: tuple[Literal["auto", "native", "osqp", "active-set"], ...] = (
     "auto",
@@ -223,6 +228,81 @@ def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto")
         solver,
         lambda one, b: label_constraints(one, tokens[b]),
         lambda: label_machines(data, tokens),
+    )
+
+
+def general_svm(
+    data: AttentionData,
+    attention: AttendedLike,
+    *,
+    threshold: float = 1e-3,
+    norm: str = "fro",
+    solver: str = "auto",
+) -> SVMSolution:
+    """Gen-SVM: the smallest W that selects a set of tokens in every input.
+
+    min |W|_F subject to (x_it - x_iτ)' W z_i = 0 for t, τ in the selected set O_i = {t : s_it >
+    threshold}, and >= 1 for t in O_i and every valid τ outside it. Where descent keeps several
+    tokens, W grows in this direction, and `finite_part` settles the ratios of their weights (P2).
+
+    Parameters
+    ----------
+    data : AttentionData
+        With queries. float32 data is solved in float64.
+    attention : array_like of shape ([B,] n, T), or Run
+        Softmax weights s. Only the selected sets matter, see `selected_sets`.
+    threshold : float
+        At least 0 and below 1.
+    norm : {"fro"}
+        What is made small: the Frobenius norm.
+    solver : {"auto", "native", "osqp", "active-set"}
+        As in `att_svm`.
+
+    Returns
+    -------
+    SVMSolution
+        With `W`, shape ([B,] d, d). The equalities let one token of each set stand for all of it:
+        the one of largest weight, α_i. Its constraint with token t is at [i, t]: `margins` are
+        (x_iα - x_it)' W z_i, 0 in the set and at least 1 outside it; a token of the set has a
+        multiplier `dual` of any sign and counts as `support`. As in `att_svm` there is nothing at
+        α_i itself and at padding. Where nothing is outside the sets, W = 0.
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, or `attention` is not numbers.
+    ValueError
+        `data` has no queries, `attention` does not hold softmax weights of its tokens, an input has
+        no weight above `threshold`, or `norm` or `solver` is not known.
+    SolverError
+        Neither a solution nor infeasibility could be certified.
+
+    References
+    ----------
+    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
+    SVM of several selected tokens.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> tokens = [[[1.0, 1.0], [1.0, -1.0], [0.0, 0.0]]]
+    >>> data = attsvm.AttentionData(tokens, [1], queries=[[1.0, 0.0]])
+    >>> attsvm.general_svm(data, [[0.7, 0.3, 0.0]]).W
+    array([[1., 0.],
+           [0., 0.]])
+    """
+    as_choice("norm", norm, ("fro",))
+    weights = as_attention_weights("attention", attention, as_data(data))
+    sets = sets_of(weights, threshold)
+    if data.queries is None:
+        raise ValueError("queries: needed for the attention SVM, got data without queries")
+    chosen = representatives(data, weights)
+    return _solved(
+        "W",
+        data,
+        solver,
+        lambda one, b: general_constraints(one, chosen[b], sets[b]),
+        lambda: general_machines(data, chosen, sets),
     )
 
 

@@ -1,16 +1,41 @@
 """How training and the support vector machine compare."""
 
+from attsvm.theory.certified_cosine import certified_cosine, certified_cosine_gap
+from attsvm.theory.choices import Choices, every_choice, locally_optimal_choices
 from attsvm.theory.classification import classify
+from attsvm.theory.cones import in_cone, in_separation_cone
+from attsvm.theory.decomposition import Decomposition, decompose
 from attsvm.theory.directions import cosine, cosine_gap, directional_distance
-from attsvm.theory.local_optimality import is_locally_optimal
+from attsvm.theory.finite_part import finite_part
+from attsvm.theory.first_step import first_step_separates
+from attsvm.theory.local_optimality import is_locally_optimal, support_tokens
+from attsvm.theory.margins import margins
+from attsvm.theory.ranks import effective_rank, rank
+from attsvm.theory.sparsity import sparsity
 from attsvm.theory.token_scores import optimal_tokens, scores
 
 __all__ = [
+    "Choices",
+    "Decomposition",
+    "certified_cosine",
+    "certified_cosine_gap",
     "classify",
     "cosine",
     "cosine_gap",
+    "decompose",
     "directional_distance",
+    "effective_rank",
+    "every_choice",
+    "finite_part",
+    "first_step_separates",
+    "in_cone",
+    "in_separation_cone",
     "is_locally_optimal",
+    "locally_optimal_choices",
+    "margins",
     "optimal_tokens",
+    "rank",
     "scores",
+    "sparsity",
+    "support_tokens",
 ]

@@ -64,6 +64,13 @@ def classify(
     ----------
     Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
     percentages of global and local convergence.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[-1.0], [0.0], [1.0]]], [1], value=[1.0])
+    >>> attsvm.classify(data, attsvm.train(data, parameter="p", steps=100))
+    'global'
     """
     machine = _MACHINES[as_choice("run.parameter", run.parameter, _MACHINES)]
     selected = as_selected("run.selected", run.selected, as_data(data))

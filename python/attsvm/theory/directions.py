@@ -52,6 +52,12 @@ def cosine(
     ValueError
         Shapes differ, NaN or inf, an axis that is not there, or a zero vector, which has no
         direction.
+
+    Examples
+    --------
+    >>> from attsvm import cosine
+    >>> cosine([1.0, 0.0], [-3.0, 0.0])
+    -1.0
     """
     near, far = _half_squared_distances(A, B, axis)
     return _result(np.where(near <= far, 1 - near, far - 1), axis)
@@ -70,6 +76,12 @@ def cosine_gap(
     to about 1e-32.
 
     Parameters, results and errors are those of `cosine`.
+
+    Examples
+    --------
+    >>> from attsvm.theory import cosine_gap
+    >>> cosine_gap([1.0, 0.0], [1.0, 2.0**-40]) == 2.0**-81
+    True
     """
     near, far = _half_squared_distances(A, B, axis)
     return _result(np.where(near <= far, near, 2 - far), axis)
@@ -87,6 +99,12 @@ def directional_distance(
     """Distance |A/|A| - B/|B|| of two directions, from 0 to 2.
 
     Parameters, results and errors are those of `cosine`.
+
+    Examples
+    --------
+    >>> from attsvm import directional_distance
+    >>> directional_distance([1.0, 0.0], [-3.0, 0.0])
+    2.0
     """
     near, _ = _half_squared_distances(A, B, axis)
     return _result(np.sqrt(2 * near), axis)

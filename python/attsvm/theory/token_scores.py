@@ -37,16 +37,24 @@ def scores(data: AttentionData) -> npt.NDArray[np.float64]:
     ----------
     Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
     definition of the token score.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 2.0]]], [-1], value=[1.0, 1.0])
+    >>> attsvm.scores(data)
+    array([[-1., -2.]])
     """
     value = as_data(data).value
     if value is None:
         raise ValueError("data: expected a value, which the token scores need; got None")
     lead = (data.batch or 1,)
     gamma = _core.token_scores(
-        tokens=data.tokens.reshape(*lead, data.n, data.T, data.d),
+        tokens=data.tokens.reshape(*lead, -1, data.T, data.d),
         labels=data.labels.reshape(*lead, data.n).astype(np.float64, copy=False),
         value=value.reshape(*lead, data.d).astype(np.float64, copy=False),
         lengths=data.lengths.reshape(*lead, data.n),
+        sequence=data.sequence_index,
         threads=thread_count(None),
     ).reshape(data.valid.shape)
     overflow = ~np.isfinite(gamma)
@@ -83,6 +91,13 @@ def optimal_tokens(data: AttentionData) -> IndexArray:
     ----------
     Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
     definition of globally optimal tokens.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 2.0]]], [-1], value=[1.0, 1.0])
+    >>> attsvm.optimal_tokens(data)
+    array([0])
     """
     best: IndexArray = np.argmax(scores(data), axis=-1).astype(np.int64, copy=False)
     return best

@@ -1,0 +1,98 @@
+"""Softmax weights as a caller gives them: an array, or what has them, as a run of descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.checks import (
+    ArrayLike,
+    FloatArray,
+    as_float_array,
+    first_index,
+    position_text,
+    require_shape,
+)
+
+__all__ = ["AttendedLike", "Attends", "AttentionWeights", "as_attention_weights"]
+
+_OFF_ONE = 1e-4  # what sums of many float32 weights leave
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """What has softmax weights and their logarithms, as a `Run` has."""
+
+    @property
+    def attention(self) -> FloatArray:
+        """([B,] n, T)."""
+
+    @property
+    def log_attention(self) -> FloatArray:
+        """([B,] n, T), exact also where the weights underflow."""
+
+
+AttendedLike: TypeAlias = "ArrayLike | Attends"
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionWeights:
+    """Softmax weights s_it and their logarithms, both ([B,] n, T) float64; 0 and -inf at padding.
+
+    Attributes
+    ----------
+    attention, log_attention : ndarray
+    """
+
+    attention: npt.NDArray[np.float64]
+    log_attention: npt.NDArray[np.float64]
+
+
+def as_attention_weights(
+    name: str, value: AttendedLike, data: AttentionData | None = None
+) -> AttentionWeights:
+    """Check softmax weights, of the inputs of `data` where it is given; its padding is not read.
+
+    Raises
+    ------
+    TypeError
+        Not numbers.
+    ValueError
+        A shape that does not fit, NaN, a negative weight, or weights of an input whose sum is off 1
+        by more than 1e-4.
+    """
+    weights = value.attention if isinstance(value, Attends) else value
+    text = "(n, T) or (B, n, T)"
+    if data is not None:
+        text = "(n, T)" if data.batch is None else "(B, n, T)"
+    ndim = (2, 3) if data is None else data.tokens.ndim - 1
+    attention = as_float_array(name, weights, text, ndim=ndim, dtype=np.float64)
+    if data is not None:
+        require_shape(name, attention, text, data.valid.shape)
+        attention = np.where(data.valid, attention, 0.0)
+    negative = attention < 0
+    if negative.any():
+        where = first_index(negative)
+        raise ValueError(
+            f"{name}: expected weights of 0 or more, got {attention[where]:g} at "
+            f"{position_text(where)}"
+        )
+    total = attention.sum(axis=-1)
+    off = np.abs(total - 1) > _OFF_ONE
+    if off.any():
+        where = first_index(off)
+        raise ValueError(
+            f"{name}: expected weights that sum to 1, got the sum {total[where]:.6g} at "
+            f"{position_text(where)}"
+        )
+    if isinstance(value, Attends):
+        logs = np.asarray(value.log_attention, dtype=np.float64)
+        require_shape(f"{name}.log_attention", logs, text, attention.shape)
+    else:
+        with np.errstate(divide="ignore"):
+            logs = np.log(attention)
+    return AttentionWeights(attention, np.where(attention > 0, logs, -np.inf))

@@ -1,0 +1,69 @@
+"""The set of tokens that attention selects, where it does not settle on a single one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.attention_weights import AttendedLike, AttentionWeights, as_attention_weights
+from attsvm.data.checks import BoolArray, IndexArray, as_float, first_index, position_text
+
+__all__ = ["representatives", "selected_sets", "sets_of"]
+
+
+def selected_sets(attention: AttendedLike, *, threshold: float = 1e-3) -> BoolArray:
+    """Selected sets O_i = {t : s_it > threshold} of softmax weights s.
+
+    Parameters
+    ----------
+    attention : array_like of shape ([B,] n, T), or Run
+        Softmax weights, 0 at padding.
+    threshold : float
+        At least 0 and below 1.
+
+    Returns
+    -------
+    ndarray of bool, shape ([B,] n, T)
+        At least one token of every input is True.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `attention` does not hold softmax weights, `threshold` is not in [0, 1), or an input has no
+        weight above it.
+
+    References
+    ----------
+    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
+    experiments with several selected tokens.
+
+    Examples
+    --------
+    >>> from attsvm import selected_sets
+    >>> selected_sets([[0.6, 0.4, 0.0]])
+    array([[ True,  True, False]])
+    """
+    return sets_of(as_attention_weights("attention", attention), threshold)
+
+
+def sets_of(weights: AttentionWeights, threshold: float) -> BoolArray:
+    """`selected_sets` of checked weights."""
+    least = as_float("threshold", threshold)
+    if not 0 <= least < 1:
+        raise ValueError(f"threshold: expected a number of 0 or more and below 1, got {threshold}")
+    sets: BoolArray = weights.attention > least
+    empty = np.asarray(~sets.any(axis=-1))
+    if empty.any():
+        where = first_index(empty)
+        raise ValueError(
+            f"threshold: expected a weight above it in every input, got {least:g} and the largest "
+            f"weight {weights.attention[where].max():.3g} at {position_text(where)}"
+        )
+    return sets
+
+
+def representatives(data: AttentionData, weights: AttentionWeights) -> IndexArray:
+    """The token of largest weight of every input, first of equals: ([B,] n)."""
+    logs = np.where(data.valid, weights.log_attention, -np.inf)
+    largest: IndexArray = np.argmax(logs, axis=-1).astype(np.int64, copy=False)
+    return largest

@@ -1,0 +1,191 @@
+"""A trained W as a finite part beside a direction that it grows in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+
+from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.attention_weights import (
+    AttendedLike,
+    AttentionWeights,
+)
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    as_float_array,
+    first_index,
+    position_text,
+    require_shape,
+)
+from attsvm.descent import Run
+from attsvm.svm import SVMSolution, general_svm
+from attsvm.theory.directions import cosine_gap
+from attsvm.theory.finite_part import finite_part
+
+__all__ = ["Decomposition", "decompose"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Decomposition:
+    """A matrix beside W^fin + R W^mm, which predicts where it goes.
+
+    What an infeasible SVM does not have is None, and in a batch NaN.
+
+    Attributes
+    ----------
+    finite : ndarray, shape ([B,] d, d)
+        W^fin.
+    direction : ndarray, shape ([B,] d, d), or None
+        W^mm, not normalised; 0 where every token is selected.
+    radius : float or ndarray of shape (B,), or None
+        R of least squares, <W^mm, W - W^fin> / |W^mm|²; 0 where W^mm is 0.
+    W : ndarray, shape ([B,] d, d), or None
+        W^fin + R W^mm.
+    cosine_gap : float or ndarray of shape (B,), or None
+        1 - cosine of the matrix with it, without cancellation; 1 where it is 0.
+    """
+
+    finite: npt.NDArray[np.float64]
+    direction: npt.NDArray[np.float64] | None
+    radius: Any
+    W: npt.NDArray[np.float64] | None
+    cosine_gap: Any
+
+    @property
+    def cosine(self) -> Any:
+        """Cosine of the matrix with W^fin + R W^mm."""
+        return None if self.cosine_gap is None else 1.0 - self.cosine_gap
+
+    def __repr__(self) -> str:
+        if self.cosine_gap is None:
+            return "Decomposition(infeasible)"
+        if isinstance(self.radius, float):
+            return f"Decomposition(radius={self.radius:.6g}, cosine_gap={self.cosine_gap:.1e})"
+        return f"Decomposition(of {len(self.radius)})"
+
+
+def decompose(
+    W: ArrayLike | Run,
+    data: AttentionData,
+    solution: SVMSolution | None = None,
+    *,
+    attention: AttendedLike | None = None,
+    finite: ArrayLike | None = None,
+    threshold: float = 1e-3,
+) -> Decomposition:
+    """Fit W^fin + R W^mm to a trained W: what descent with several selected tokens comes to.
+
+    Parameters
+    ----------
+    W : array_like of shape ([B,] d, d), or Run
+        Trained W, not zero; of a run W or K Q'.
+    data : AttentionData
+        With queries: what was trained on.
+    solution : SVMSolution, optional
+        W^mm, by default `general_svm` of the attention.
+    attention : array_like of shape ([B,] n, T), or Run, optional
+        Softmax weights that the selected sets and W^fin are taken from, by default those of W.
+    finite : array_like of shape ([B,] d, d), optional
+        W^fin, by default `finite_part` of the attention.
+    threshold : float
+        Tokens with a larger weight are selected.
+
+    Returns
+    -------
+    Decomposition
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be; the message names it.
+    SolverError
+        The SVM could be neither solved nor shown infeasible.
+
+    References
+    ----------
+    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
+    SVM equivalence with several selected tokens.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attsvm
+    >>> tokens = [[[1.0, 1.0], [1.0, -1.0], [0.0, 0.0]]]
+    >>> data = attsvm.AttentionData(tokens, [1], queries=[[1.0, 0.0]])
+    >>> parts = attsvm.decompose([[20.0, 0.0], [1.0, 0.0]], data)
+    >>> np.round(parts.finite, 12)
+    array([[0., 0.],
+           [1., 0.]])
+    >>> round(parts.radius, 12)
+    20.0
+    """
+    lead = () if as_data(data).batch is None else (data.batch,)
+    text = "(B, d, d)" if lead else "(d, d)"
+    shape = (*data.tokens.shape[:-3], data.d, data.d)
+
+    def of_data(name: str, value: Any) -> npt.NDArray[np.float64]:
+        array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)
+        require_shape(name, array, text, shape)
+        return array
+
+    if data.queries is None:
+        raise ValueError("queries: needed for the logits X W z, got data without queries")
+    if isinstance(W, Run) and W.W is None:
+        raise ValueError("W: expected a run of W or of K and Q, got one of p")
+    matrix = of_data("W", W.W if isinstance(W, Run) else W)
+    zero = np.asarray(~matrix.any(axis=(-2, -1)))
+    if zero.any():
+        raise ValueError(f"W: expected a matrix other than zero{_at(zero)}")
+    if attention is None:
+        attention = W if isinstance(W, Run) else _attention(matrix, data)
+    W_fin = (
+        finite_part(data, attention, threshold=threshold)
+        if finite is None
+        else of_data("finite", finite)
+    )
+    if solution is None:
+        solution = general_svm(data, attention, threshold=threshold)
+    if solution.feasible is False:
+        return Decomposition(W_fin, None, None, None, None)
+    if solution.W is None:
+        raise ValueError(f"solution: expected one with W, got one with {solution.variable}")
+    W_mm = solution.W
+    require_shape("solution.W", W_mm, text, shape)
+
+    axes = (-2, -1)
+    feasible = np.asarray(solution.feasible)
+    size = np.square(W_mm).sum(axis=axes)
+    radius = np.sum(W_mm * (matrix - W_fin), axis=axes) / np.where(size == 0, 1.0, size)
+    fitted = W_fin + radius[..., np.newaxis, np.newaxis] * W_mm
+    pointing = fitted.any(axis=axes) & feasible
+    some = np.where(pointing[..., np.newaxis, np.newaxis], fitted, 1.0)
+    gap = np.where(pointing, cosine_gap(matrix, some, axis=axes), 1.0)
+    gap = np.where(feasible, gap, np.nan)
+    if data.batch is None:
+        return Decomposition(W_fin, W_mm, float(radius), fitted, float(gap))
+    return Decomposition(W_fin, W_mm, radius, fitted, gap)
+
+
+def _attention(W: npt.NDArray[np.float64], data: AttentionData) -> AttentionWeights:
+    """Softmax weights of the logits X W z."""
+    assert data.queries is not None
+    with np.errstate(over="ignore", invalid="ignore"):
+        directions = data.queries @ np.swapaxes(W, -1, -2)
+        logits = (data.tokens.astype(np.float64) @ directions[..., np.newaxis])[..., 0]
+    beyond = data.valid & ~np.isfinite(logits)
+    if beyond.any():
+        raise ValueError(
+            f"W: expected finite logits X W z, got {logits[first_index(beyond)]} at "
+            f"{position_text(first_index(beyond))}"
+        )
+    logs = log_softmax(np.where(data.valid, logits, -np.inf), axis=-1)
+    return AttentionWeights(np.exp(logs), logs)
+
+
+def _at(wrong: BoolArray) -> str:
+    return f", got zero for problem {first_index(wrong)[0]}" if wrong.ndim else ", got zero"

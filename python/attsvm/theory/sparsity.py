@@ -1,0 +1,46 @@
+"""How many tokens attention spreads over."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.attention_weights import AttendedLike, as_attention_weights
+
+__all__ = ["sparsity"]
+
+
+def sparsity(attention: AttendedLike) -> npt.NDArray[np.float64]:
+    """Soft number of tokens attended to, |s|_1 / |s|_2² of the softmax weights s of an input.
+
+    It is k when k tokens share the weight equally: 1 for a single token, T for all of them.
+
+    Parameters
+    ----------
+    attention : array_like of shape ([B,] n, T), or Run
+        Softmax weights, 0 at padding.
+
+    Returns
+    -------
+    ndarray of float64, shape ([B,] n)
+        From 1 to T.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `attention` does not hold softmax weights.
+
+    References
+    ----------
+    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, the
+    sparsity of attention maps along training.
+
+    Examples
+    --------
+    >>> from attsvm import sparsity
+    >>> sparsity([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    array([2., 1.])
+    """
+    s = as_attention_weights("attention", attention).attention
+    soft_count: npt.NDArray[np.float64] = s.sum(axis=-1) / np.square(s).sum(axis=-1)
+    return soft_count.clip(1.0, s.shape[-1])  # beyond it by the rounding of the weights only

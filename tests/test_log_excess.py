@@ -9,7 +9,9 @@ import pytest
 from scipy.special import expit
 
 from attsvm.descent.attention_maps import Sequences
-from attsvm.descent.log_excess import LogExcess, LogLoss, MarginLoss
+from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss
+from attsvm.descent.smooth_heads import smooth_head
+from attsvm.heads import Penalised, ReLU
 
 LOSSES = ("logistic", "exponential", "correlation")
 
@@ -126,6 +128,55 @@ def test_log_loss_of_value_and_prompt(problem, loss, value_norm, norm):
         h = mpmath.mpf(10) ** -150
         rise, fall = (value_and_gradient(exact + s * h * slope)[1] for s in (1, -1))
         assert_near(at.hessian(change), (rise - fall) / (2 * h), 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["relu", "penalised"])
+@pytest.mark.parametrize("norm", [1.0, 40.0, 400.0])
+def test_log_loss_with_a_head_that_is_not_linear(problem, kind, norm):
+    tokens, labels, value, queries, lengths = problem
+    valid = np.arange(tokens.shape[1]) < lengths[:, np.newaxis]
+    rng = np.random.default_rng(6)
+    V, w = rng.standard_normal((10, 4)), rng.standard_normal(4)
+    head = ReLU(V, w) if kind == "relu" else Penalised(value, 0.7)
+    sequences = Sequences(tokens, queries, valid)
+    loss = LogLossOfMixture(tokens, labels, smooth_head(head, 10), "logistic")
+    W, change = rng.standard_normal((2, 10, 10))
+    W *= norm / np.linalg.norm(W)
+    at = sequences.of_matrix(loss)(W.ravel())
+    plain = plain_attention.Problem.of(tokens, labels, value, queries, lengths)
+    function, derivative = plain_attention.LOSSES["logistic"]
+
+    def prediction(o):
+        """h(o) and its gradient."""
+        if kind == "relu":
+            active = np.array([unit > 0 for unit in o @ plain_attention.exact(V)])
+            slope = plain_attention.exact(V[:, active]) @ plain_attention.exact(w[active])
+            return slope @ o, slope
+        penalty = mpmath.mpf(0.7)
+        return plain.value @ o - penalty * (o @ o), plain.value - 2 * penalty * o
+
+    def value_and_gradient(W):
+        total, gradient = 0, 0 * W
+        for i, s in enumerate(plain_attention.attention(plain, W)):
+            X = plain.tokens[i, : lengths[i]]
+            h, slope = prediction(s @ X)
+            margin = plain.labels[i] * h
+            total = total + function(margin)
+            g = plain.labels[i] * (X @ slope)
+            u = (derivative(margin) * s * (g - s @ g)) @ X
+            gradient = gradient + np.outer(u, plain.queries[i])
+        return mpmath.log(total / 3), gradient / total
+
+    with mpmath.workdps(500):
+        exact, slope = plain_attention.exact(W), plain_attention.exact(change)
+        value, gradient = value_and_gradient(exact)
+        assert at.value == pytest.approx(float(value), abs=1e-13)
+        assert_near(at.gradient.reshape(10, 10), gradient, 1e-11)
+        h = mpmath.mpf(10) ** -150
+        rise, fall = (value_and_gradient(exact + s * h * slope)[1] for s in (1, -1))
+        beside = plain_attention.norm(gradient) * abs((gradient * slope).sum())
+        got = at.hessian(change.ravel()).reshape(10, 10)
+        assert_near(got, (rise - fall) / (2 * h), 1e-10, beside)
 
 
 def test_inputs_with_nothing_to_choose_take_no_part():

@@ -13,7 +13,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 import attsvm
 from attsvm import AttentionData, ConvergenceWarning, regularization_path
-from attsvm.heads import LinearScores
+from attsvm.heads import LinearScores, Penalised, ReLU
 
 
 def trajectory(toys, name):
@@ -393,6 +393,14 @@ def test_constant_loss_has_nothing_to_gain():
         assert path.cosine(np.ones((2, 2) if parameter != "p" else 2)).tolist() == [0.0, 0.0]
 
 
+def test_equal_tokens_have_nothing_to_gain_with_any_head():
+    data = AttentionData(np.ones((2, 3, 2)), [1.0, -1.0])
+    path = regularization_path(data, [1.0], parameter="p", head=Penalised([1.0, 2.0], 0.5))
+    margin = 3.0 - 0.5 * 2.0
+    assert path.loss_value[0] == pytest.approx(np.log1p(np.exp([-margin, margin])).mean())
+    assert path.converged.all()
+
+
 def test_results_repeat_and_starts_are_taken(local_convergence):
     data = local_convergence.problem(3)
     first, second = (regularization_path(data, [3.0, 9.0]) for _ in range(2))
@@ -406,6 +414,77 @@ def test_results_repeat_and_starts_are_taken(local_convergence):
     )
     assert again.log_excess[0] <= path.log_excess[1] + 1e-12
     assert "2 radii from 3 to 9, 2 converged" in repr(path)
+
+
+def test_inputs_that_share_tokens_are_as_if_they_had_their_own():
+    rng = np.random.default_rng(3)
+    tokens = rng.standard_normal((2, 4, 3))
+    labels = rng.choice([-1.0, 1.0], (2, 4))
+    shared = AttentionData.per_position(tokens, labels, value=rng.standard_normal(3))
+    own = AttentionData(
+        tokens[shared.sequence],
+        shared.labels,
+        queries=shared.queries,
+        value=shared.value,
+        lengths=shared.lengths,
+    )
+    for parameter in ("W", "p"):
+        paths = [
+            regularization_path(data, [3.0, 20.0], parameter=parameter) for data in (shared, own)
+        ]
+        assert paths[0].log_excess == pytest.approx(paths[1].log_excess, rel=1e-12)
+        assert paths[0].attention.shape == (2, 8, 4)
+
+
+def sparsemax(scores):
+    """Projection on the simplex."""
+    ordered = np.sort(scores)[::-1]
+    tops = (np.cumsum(ordered) - 1) / np.arange(1, len(scores) + 1)
+    return np.maximum(scores - tops[np.flatnonzero(ordered > tops)[-1]], 0.0)
+
+
+@pytest.mark.parametrize("penalty", [0.05, 0.3, 1.0])
+def test_penalised_head_attends_as_sparsemax(penalty):
+    """One input of orthonormal tokens: v'o - λ|o|² is largest at the projection of v / 2λ."""
+    scores = np.array([0.7, 0.4, -0.1, 0.3, -0.5])
+    data = AttentionData(np.eye(5)[np.newaxis], [1.0])
+    path = regularization_path(data, [5, 40, 400], parameter="p", head=Penalised(scores, penalty))
+    assert path.residual.max() < 1e-8
+    assert path.converged.all()
+    assert (np.diff(path.log_excess) <= 1e-12).all()
+    assert path.attention[-1, 0] == pytest.approx(sparsemax(scores / (2 * penalty)), abs=1e-6)
+
+
+@pytest.mark.parametrize("parameter", ["p", "W", "KQ"])
+def test_relu_head_of_active_units_is_a_linear_head(local_convergence, parameter):
+    """Units that are active on every token add up to a linear head and a constant."""
+    data = local_convergence.problem(0)
+    wide = np.concatenate([data.tokens, np.full((*data.tokens.shape[:2], 1), 1.0)], axis=2)
+    queries = np.concatenate([data.queries, np.zeros((data.n, 1))], axis=1)
+    lifted = np.append(data.value, 0.0)
+    hidden = np.stack([lifted, 0 * lifted], axis=1)
+    hidden[-1] = 3.0  # far above any v'x, and taken away again by the second unit
+    linear = AttentionData(wide, data.labels, queries=queries, value=lifted)
+    radii = [3.0, 12.0]
+    expected = regularization_path(linear, radii, parameter=parameter)
+    got = regularization_path(linear, radii, parameter=parameter, head=ReLU(hidden, [1.0, -1.0]))
+    assert got.residual.max() < 1e-8
+    assert got.loss_value == pytest.approx(expected.loss_value, rel=1e-12)
+    assert np.exp(got.log_excess) == pytest.approx(expected.loss_value, rel=1e-12)
+    assert got.attention == pytest.approx(expected.attention, abs=1e-7)
+
+
+def test_relu_head_selects_the_best_token_and_its_machine():
+    """Mixing hurts where every token has a unit of its own and one weighs most."""
+    data = AttentionData([[[1.0, 0.2, 0.0], [0.0, 1.0, 0.3], [0.1, 0.0, 1.0]]], [1.0])
+    head = ReLU(np.eye(3), [2.0, 1.0, 0.5])
+    machine = attsvm.prompt_svm(data, np.array([0]))
+    path = regularization_path(data, [5, 20, 80], parameter="p", head=head, reference=machine.p)
+    assert path.residual.max() < 1e-8
+    assert (path.selected == 0).all()
+    gaps = 1 - path.cosines[""]
+    assert (gaps[1:] < gaps[:-1]).all()
+    assert gaps[-1] < 1e-3
 
 
 ONE = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
@@ -441,7 +520,16 @@ BAD = [
     ("pair", {"parameter": ("v", "W")}, ValueError, "parameter: expected ('v', 'p') for a tuple"),
     ("loss", {"loss": "hinge"}, ValueError, "loss: expected one of"),
     ("joint loss", {**JOINT, "loss": "correlation"}, ValueError, "loss: expected 'logistic' or"),
-    ("head", {"head": "linear"}, TypeError, "head: expected None or LinearScores, got str"),
+    ("head", {"head": "linear"}, TypeError, "head: expected None, LinearScores"),
+    ("relu shape", {"head": ReLU(np.ones((4, 2)))}, ValueError, "head: expected shape (d, m)"),
+    ("value shape", {"head": Penalised(np.ones(4), 1.0)}, ValueError, "head: expected shape (d,)"),
+    (
+        "relu loss",
+        {"head": ReLU(np.ones((5, 2))), "loss": "correlation"},
+        ValueError,
+        "loss: expected 'logistic' or 'exponential' with a ReLU head",
+    ),
+    ("loud relu", {"head": ReLU(np.full((5, 2), 1e3))}, ValueError, "head: expected token scores"),
     ("head shape", {"head": LinearScores(np.ones((3, 5)))}, ValueError, "head: expected shape"),
     (
         "joint head",

@@ -71,11 +71,8 @@ __all__ = [
     "locally_optimal_choices",
     "optimal_tokens",
     "prompt_svm",
-<<<<<<< HEAD
-    "regularization_path",
-=======
     "rank",
->>>>>>> main
+    "regularization_path",
     "save",
     "scores",
     "selected_sets",

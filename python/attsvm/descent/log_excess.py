@@ -12,12 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
-__all__ = ["LogExcess", "LogLoss", "MarginLoss", "ScoreSlope", "Slope", "log_loss"]
+__all__ = [
+    "LogExcess",
+    "LogLoss",
+    "LogLossOfMixture",
+    "MarginLoss",
+    "ScoreSlope",
+    "Slope",
+    "SmoothHead",
+]
 
 _SMALL = 1e-8
 """Below it the second-order Taylor polynomial of a function near 1 is exact to float64."""
@@ -43,6 +52,21 @@ class ScoreSlope:
         [NDArray[np.float64], NDArray[np.float64]],
         tuple[NDArray[np.float64], NDArray[np.float64]],
     ]
+
+
+class SmoothHead(Protocol):
+    """A head h, of mixtures (n, d)."""
+
+    def value(self, mixture: NDArray[np.float64]) -> NDArray[np.float64]:
+        """h(o), shape (n,)."""
+
+    def gradient(self, mixture: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shape (n, d)."""
+
+    def curvature(
+        self, mixture: NDArray[np.float64], change: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Hessian at each mixture times a vector of each, (n, d) -> (n, d)."""
 
 
 class LogExcess:
@@ -177,7 +201,7 @@ class LogLoss:
         margin = (np.take_along_axis(scores, top, axis=1) + mean_relative)[:, 0]
         c = weight * (relative - mean_relative)  # dm/da
 
-        log_value, rate, second = log_loss(self._loss, margin)
+        log_value, rate, second = _log_loss(self._loss, margin)
         value = float(logsumexp(log_value))
         part = np.exp(log_value - value)
         pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
@@ -202,7 +226,68 @@ class LogLoss:
         return ScoreSlope(value - float(np.log(len(logits))), by_logits, by_scores, hessian)
 
 
-def log_loss(
+class LogLossOfMixture:
+    """log[(1/n) Σ_i l(Y_i h(o_i))] with o_i = Σ_t s_it x_it and a head h with two derivatives.
+
+    Parameters
+    ----------
+    tokens : ndarray, shape (n, T, d)
+    labels : ndarray, shape (n,)
+    head : SmoothHead
+    loss : {"logistic", "exponential"}
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.float64],
+        labels: NDArray[np.float64],
+        head: SmoothHead,
+        loss: str,
+    ) -> None:
+        self._tokens, self._labels = tokens, labels
+        self._head, self._loss = head, loss
+
+    def __call__(self, logits: NDArray[np.float64]) -> Slope:
+        """Value, gradient and curvature at `logits`."""
+        _, weight, top = _softmax(logits)
+        first = np.take_along_axis(self._tokens, top[:, :, np.newaxis], axis=1)
+        apart = self._tokens - first  # from the heaviest token, beside which nothing cancels
+
+        def mixed(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            result: NDArray[np.float64] = (weights[:, np.newaxis] @ apart)[:, 0]
+            return result
+
+        def along_tokens(directions: NDArray[np.float64]) -> NDArray[np.float64]:
+            result: NDArray[np.float64] = (apart @ directions[:, :, np.newaxis])[:, :, 0]
+            return result
+
+        mixture = first[:, 0] + mixed(weight)
+        signs = self._labels[:, np.newaxis]
+        relative = along_tokens(signs * self._head.gradient(mixture))
+        c = weight * (relative - np.sum(weight * relative, axis=1, keepdims=True))  # dm/da
+
+        log_value, rate, second = _log_loss(self._loss, self._labels * self._head.value(mixture))
+        value = float(logsumexp(log_value))
+        part = np.exp(log_value - value)
+        pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
+        gradient = pull * c
+
+        def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            w = change - np.take_along_axis(change, top, axis=1)
+            mean = np.sum(weight * w, axis=1, keepdims=True)
+            along = np.sum(c * w, axis=1, keepdims=True)  # change of m
+            moved = mixed(weight * (w - mean))
+            omega = along_tokens(signs * self._head.curvature(mixture, moved))
+            mean_omega = np.sum(weight * omega, axis=1, keepdims=True)
+            change_of_c = (w - mean) * c + weight * (omega - mean_omega - along)
+            total = np.sum(pull * along)
+            result: NDArray[np.float64] = pull * change_of_c + own * along * c - gradient * total
+            return result
+
+        return Slope(value - float(np.log(len(logits))), gradient, hessian)
+
+
+def _log_loss(
     loss: str, m: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Log l(m), l'/l and l''/l for the logistic or the exponential loss."""

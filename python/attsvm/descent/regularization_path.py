@@ -25,9 +25,10 @@ from attsvm.data.checks import (
 from attsvm.data.span import in_own_span
 from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.ball import Minimum, Objective, minimise
-from attsvm.descent.log_excess import LogExcess, LogLoss, MarginLoss
+from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss, Slope
 from attsvm.descent.problem import LOSSES, Factored
-from attsvm.heads import LinearScores
+from attsvm.descent.smooth_heads import smooth_head
+from attsvm.heads import Head, LinearScores, Penalised, ReLU
 from attsvm.progress import bar
 
 __all__ = ["ConvergenceWarning", "RegularizationPath", "regularization_path"]
@@ -61,10 +62,11 @@ class RegularizationPath:
         What the radius bounds: |p|, |W|_F, (|K|_F² + |Q|_F²) / 2, or |v| and |p|.
     loss_value : ndarray, shape (N,)
     log_excess : ndarray, shape (N,)
-        log(loss - infimum), the infimum that with every input on its best token; for v and p the
-        log of the loss, whose infimum is 0. -inf where attention makes no difference.
+        F = log(loss - infimum), the infimum that with every input on its best token. For v and p,
+        and for a head that is not linear, the log of the loss. -inf where attention makes no
+        difference.
     residual : ndarray, shape (N,)
-        Of the log-excess F as a function of the parameter x: |∇F + μ x| / |∇F| where the bound is
+        Of F as a function of the parameter x: |∇F + μ x| / |∇F| where the bound is
         reached, R |∇F| where it is not; for v and p the larger of the two blocks.
     multiplier : ndarray, of the shape of `radii`
         μ: the rate at which F falls with |x|²/2, negative if the ball has better points inside.
@@ -150,7 +152,7 @@ def regularization_path(
     *,
     parameter: str | Sequence[str] = "W",
     loss: str = "logistic",
-    head: LinearScores | None = None,
+    head: Head | None = None,
     inner: int | None = None,
     init: ArrayLike | Mapping[str, ArrayLike] | None = None,
     starts: int = 8,
@@ -168,15 +170,17 @@ def regularization_path(
 
     What is minimised is the logarithm of the excess of the loss over its infimum, which is exact
     where the loss itself has long rounded to its infimum, by Riemannian trust-region steps with
-    exact second derivatives. All points are found within the spans of tokens and queries, where
-    the minimisers lie.
+    exact second derivatives. For v and p, and for heads that are not linear, it is the logarithm of
+    the loss; where its values have become equal but for rounding, their slopes decide. All points
+    are found within the spans of tokens and queries, where the minimisers lie.
 
     The problem is not convex. At the first radius the method starts from a path of small radii
     along the negative gradient at zero, from `init`, and from random directions; at every radius
     from the minimisers found at the radius before and (not for v and p) from that of a convex
     problem with the same max-margin direction, log Σ exp(-margin of the best token). The best
     point found is returned. Promised is its residual; on the papers' toys it is the global
-    minimiser, in general it may not be.
+    minimiser, in general it may not be. A minimiser on a kink of a ReLU head has no residual of 0
+    and is reported as not converged.
 
     Parameters
     ----------
@@ -187,10 +191,9 @@ def regularization_path(
         ``{"v": r, "p": R}`` with arrays of shape (N,) or numbers; neither may fall along the path.
     parameter : {"W", "KQ", "p"} or ("v", "p")
     loss : {"logistic", "exponential", "correlation"}
-        For v and p not the correlation loss, which has no infimum there.
-    head : LinearScores, optional
-        A linear head given by its token scores; by default the scores of ``data.value``. None for v
-        and p.
+        The correlation loss, which is negative, only with a linear head that stays fixed.
+    head : LinearScores, ReLU or Penalised, optional
+        By default the linear head ``data.value``. None for v and p.
     inner : int, optional
         Number m of columns of K and Q; d by default. Columns beyond the spans of tokens and queries
         are zero.
@@ -296,7 +299,10 @@ class _Problem:
     inner: int
     columns: int
     objective: Objective
-    excess: LogExcess | None
+    of_logits: Callable[[NDArray[np.float64]], Slope] | None
+    ranking: LogExcess | None
+    infimum: float
+    constant: bool
     sizes: tuple[int, ...]
 
     @classmethod
@@ -305,7 +311,7 @@ class _Problem:
         data: AttentionData,
         parameter: str,
         loss: str,
-        head: LinearScores | None,
+        head: Head | None,
         inner: int | None,
     ) -> _Problem:
         """Check that `data` has what `parameter` and `head` need, and lay it out."""
@@ -313,32 +319,47 @@ class _Problem:
             raise ValueError("queries: needed for W, got data without queries")
         if parameter != "KQ" and inner is not None:
             raise ValueError(f"inner: expected None where K and Q are not varied, got {inner!r}")
-        n, T, d = data.n, data.T, data.d
+        d = data.d
         m = d if inner is None else as_positive_int("inner", inner)
-        tokens, token_basis = in_own_span(data.tokens.reshape(1, n * T, d).astype(np.float64))
-        queries, query_basis = np.ones((1, n, 1)), None
+        order = slice(None) if data.sequence is None else data.sequence
+        given = data.tokens.astype(np.float64)
+        tokens, token_basis = in_own_span(given.reshape(1, -1, d))
+        queries, query_basis = np.ones((1, data.n, 1)), None
         if data.queries is not None and parameter in ("W", "KQ"):
             queries, query_basis = in_own_span(data.queries[np.newaxis].astype(np.float64))
-        sequences = Sequences(tokens.reshape(n, T, -1), queries[0], data.valid)
+        tokens = tokens.reshape(*given.shape[:2], -1)[order]
+        sequences = Sequences(tokens, queries[0], data.valid)
         k, r = sequences.shape
         # W has rank min(k, r) at most: that many columns reach any of them at its nuclear norm.
         inner_size = min(m, k, r)
-        excess = None
+        labels = data.labels.astype(np.float64)
+        of_logits: Callable[[NDArray[np.float64]], Slope] | None = None
+        ranking, infimum, constant = None, 0.0, False
         if parameter == "v,p":
             if head is not None:
-                raise ValueError("head: expected None where v is varied, got a head")
-            if loss == "correlation":
-                raise ValueError("loss: expected 'logistic' or 'exponential' for v and p")
-            labels = data.labels.astype(np.float64)
+                raise ValueError(f"head: expected None where v is varied, got {_kind(head)}")
+            _require_positive(loss, "for v and p")
             objective = sequences.of_value_and_prompt(LogLoss(loss), labels)
             sizes: tuple[int, ...] = (k, k)
         else:
-            excess = LogExcess(_scores(data, head, loss), data.valid, loss)
+            if isinstance(head, ReLU | Penalised):
+                _require_positive(loss, f"with a {_kind(head)} head")
+                smooth = smooth_head(head, d)
+                of_logits = LogLossOfMixture(given[order], labels, smooth, loss)
+                flat = smooth.value(given.reshape(-1, d)).reshape(given.shape[:2])
+                alone = labels[:, np.newaxis] * flat[order]
+                _require_moderate("head", alone[data.valid], loss)
+                ranking = LogExcess(alone, data.valid, loss)
+                same = (given[order] == given[order][:, :1]).all(axis=2) | ~data.valid
+                infimum, constant = (ranking.infimum, True) if same.all() else (0.0, False)
+            else:
+                ranking = LogExcess(_scores(data, given[order], head, loss), data.valid, loss)
+                of_logits, infimum, constant = ranking, ranking.infimum, ranking.constant
             if parameter == "KQ":
-                objective = sequences.of_factors(excess, inner_size)
+                objective = sequences.of_factors(of_logits, inner_size)
                 sizes = ((k + r) * inner_size,)
             else:
-                objective = sequences.of_matrix(excess)
+                objective = sequences.of_matrix(of_logits)
                 sizes = (k * r,)
         return cls(
             parameter,
@@ -349,7 +370,10 @@ class _Problem:
             inner_size,
             m,
             objective,
-            excess,
+            of_logits,
+            ranking,
+            infimum,
+            constant,
             sizes,
         )
 
@@ -427,8 +451,8 @@ class _Problem:
             # At zero only v has a gradient, and p gets one as soon as v has moved.
             v = -self.objective(np.zeros(2 * k)).gradient[:k]
             return np.concatenate([v, -self.objective(np.append(v, np.zeros(k))).gradient[k:]])
-        assert self.excess is not None
-        at_zero = self.excess(self.sequences.logits(np.zeros((k, r))))
+        assert self.of_logits is not None
+        at_zero = self.of_logits(self.sequences.logits(np.zeros((k, r))))
         return self.of_direction(-self.sequences.pullback(at_zero.gradient))
 
     def of_direction(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -439,9 +463,9 @@ class _Problem:
 
     def margins(self) -> Objective | None:
         """The convex problem with the max-margin direction of the best tokens; None without one."""
-        if self.excess is None:
+        if self.ranking is None or self.ranking.constant:
             return None
-        slope = MarginLoss(self.excess.best, self.excess.moved)
+        slope = MarginLoss(self.ranking.best, self.ranking.moved)
         if self.parameter == "KQ":
             return self.sequences.of_factors(slope, self.inner)
         return self.sequences.of_matrix(slope)
@@ -470,7 +494,7 @@ class _Search:
     def at(self, radii: NDArray[np.float64], given: NDArray[np.float64] | None) -> Minimum | None:
         """The best minimiser found, None where every point is one."""
         problem = self._problem
-        if problem.excess is not None and problem.excess.constant:
+        if problem.constant:
             self.iterations.append(0)
             return None
         spent = 0
@@ -583,7 +607,6 @@ def _path(
     tol: float,
 ) -> RegularizationPath:
     size, blocks = sum(problem.sizes), len(problem.sizes)
-    infimum = 0.0 if problem.excess is None else problem.excess.infimum
     points = [np.zeros(size) if one is None else one.point for one in found]
     lifted = [problem.lifted(x) for x in points]
     log_attention = np.stack([_log_softmax(problem.logits(x)) for x in points])
@@ -609,7 +632,7 @@ def _path(
             for block in ("W", "p", "K", "Q", "v")
         },
         norm=norm if blocks > 1 else norm[:, 0],
-        loss_value=infimum + np.exp(log_excess),
+        loss_value=problem.infimum + np.exp(log_excess),
         log_excess=log_excess,
         residual=residual,
         multiplier=multiplier,
@@ -666,26 +689,45 @@ def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
     return np.array(bounds)
 
 
-def _scores(data: AttentionData, head: Any, loss: str) -> NDArray[np.float64]:
+def _scores(
+    data: AttentionData, tokens: NDArray[np.float64], head: Any, loss: str
+) -> NDArray[np.float64]:
+    """Token scores of a linear head, labels included."""
     if head is None:
         if data.value is None:
             raise ValueError("value: needed for the linear head, got data without a value")
         source = "value"
         value = data.value.astype(np.float64)
-        scores = data.labels.astype(np.float64)[:, np.newaxis] * (data.tokens @ value)
+        scores = data.labels.astype(np.float64)[:, np.newaxis] * (tokens @ value)
     elif isinstance(head, LinearScores):
         source = "head"
         require_shape("head", head.scores, "(n, T)", (data.n, data.T))
         scores = head.scores.astype(np.float64)
     else:
-        raise TypeError(f"head: expected None or LinearScores, got {type(head).__name__}")
-    largest = float(np.abs(scores[data.valid]).max())
+        raise TypeError(
+            f"head: expected None, LinearScores, ReLU or Penalised, got {type(head).__name__}"
+        )
+    _require_moderate(source, scores[data.valid], loss)
+    return scores
+
+
+def _require_moderate(source: str, scores: NDArray[np.float64], loss: str) -> None:
+    largest = float(np.abs(scores).max())
     if loss != "correlation" and largest > _LARGEST_SCORE:
         raise ValueError(
             f"{source}: expected token scores up to {_LARGEST_SCORE:g} with the {loss} loss, "
             f"got {largest:g}; scale the {source}"
         )
-    return scores
+
+
+def _require_positive(loss: str, where: str) -> None:
+    """The logarithm of the loss is what is minimised there."""
+    if loss == "correlation":
+        raise ValueError(f"loss: expected 'logistic' or 'exponential' {where}, got {loss!r}")
+
+
+def _kind(head: object) -> str:
+    return type(head).__name__
 
 
 def _reference_name(key: object) -> str:

@@ -8,6 +8,7 @@ from attsvm.descent import (
     ConvergenceWarning,
     RegularizationPath,
     Run,
+    StepRule,
     regularization_path,
     train,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Run",
     "SVMSolution",
     "SolverError",
+    "StepRule",
     "__version__",
     "att_svm",
     "certified_cosine",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 
@@ -42,6 +42,8 @@ _SOLVERS: tuple[Literal["auto", "native", "osqp", "active-set"], ...] = (
     "osqp",
     "active-set",
 )
+_NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
+_NUCLEAR_SOLVERS: tuple[Literal["auto", "native"], ...] = ("auto", "native")
 _MOST_WITH_GRAM = 200  # constraints of a single problem which "auto" leaves to the other solvers
 _MOST_TRIED_AGAIN = 2000
 
@@ -97,10 +99,15 @@ def att_svm(
     array([[ 0.5,  0. ],
            [-0.5,  0. ]])
     """
-    as_choice("norm", norm, ("fro",))
+    as_choice("norm", norm, _NORMS)
+    if norm == "nuc":
+        as_choice("solver", solver, _NUCLEAR_SOLVERS)
     tokens = _checked(data, selected)
     if data.queries is None:
         raise ValueError("queries: needed for the attention SVM, got data without queries")
+    if norm == "nuc":
+        solution = solve_natively("W", attention_machines(data, tokens), _gave_up, "nuc")
+        return without_batch_axis(solution) if data.batch is None else solution
     return _solved(
         "W",
         data,
@@ -269,6 +276,10 @@ def _solved(
         constraints = constraints_of(problem, b)
         answers.append((constraints, smallest_frobenius(constraints, method)))
     return solution_of_batch(variable, answers)
+
+
+def _gave_up(b: int) -> NoReturn:
+    raise SolverError(f"no certified answer for the nuclear-norm problem {b}; tried native")
 
 
 def _constraints(variable: Literal["W", "p", "v"], data: AttentionData) -> int:

@@ -11,6 +11,7 @@ from attsvm.theory import (
     cosine,
     directional_distance,
     is_locally_optimal,
+    nuclear_suboptimality,
     optimal_tokens,
     scores,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "is_locally_optimal",
     "label_svm",
     "load",
+    "nuclear_suboptimality",
     "optimal_tokens",
     "prompt_svm",
     "save",

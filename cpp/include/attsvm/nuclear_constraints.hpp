@@ -16,8 +16,8 @@ using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMaj
 
 // A_r(W) = D_r' W l_i >= b_r, or = b_r, for a W of shape (k, l).
 //
-// Symmetric matrices of order k + l hold a block of each kind: [(k, k), (k, l); (l, k), (l, l)]. With u_r = (D_r, 0) and
-// v_r = (0, l_i), A_r(W) is u_r' X v_r for any such X with W in its corner, and A*(λ) is the corner of Σ λ_r K_r,
+// Symmetric matrices of order k + l hold a block of each kind: [(k, k), (k, l); (l, k), (l, l)]. With u_r = (D_r, 0)
+// and v_r = (0, l_i), A_r(W) is u_r' X v_r for any such X with W in its corner, and A*(λ) is the corner of Σ λ_r K_r,
 // K_r = u_r v_r' + v_r u_r'.
 class Constraints {
    public:
@@ -84,10 +84,8 @@ class Constraints {
             column.noalias() = panel * D.middleRows(start, width).transpose();
             for (Index i = j; i < n; ++i)
                 column.middleRows(map().start[i] - start, map().rows(i)).noalias() +=
-                    uXv.col(j).segment(map().start[i], map().rows(i)) *
-                        uYv.col(i).segment(start, width).transpose() +
-                    uYv.col(j).segment(map().start[i], map().rows(i)) *
-                        uXv.col(i).segment(start, width).transpose();
+                    uXv.col(j).segment(map().start[i], map().rows(i)) * uYv.col(i).segment(start, width).transpose() +
+                    uYv.col(j).segment(map().start[i], map().rows(i)) * uXv.col(i).segment(start, width).transpose();
         });
         return coupled;
     }
@@ -138,15 +136,18 @@ inline double spectral_norm(const Matrix& G) {
     return std::sqrt(std::max(squares.eigenvalues().maxCoeff(), 0.0));
 }
 
-// |G|_*, from the singular values of a triangular factor.
+// |G|_*: with R the triangular factor of G, the eigenvalues of [0 R; R' 0] are the singular values of G and their
+// negatives.
 inline double nuclear_norm(const Matrix& G) {
-    const Matrix tall = G.rows() < G.cols() ? Matrix(G.transpose()) : G;
-    const Eigen::HouseholderQR<Matrix> factors(tall);
-    const Matrix triangle = factors.matrixQR().topRows(tall.cols()).triangularView<Eigen::Upper>();
-    return Eigen::BDCSVD<Matrix>(triangle).singularValues().sum();
+    const Eigen::HouseholderQR<Matrix> factors(G.rows() < G.cols() ? Matrix(G.transpose()) : G);
+    const Index size = std::min(G.rows(), G.cols());
+    Matrix both = Matrix::Zero(2 * size, 2 * size);
+    both.bottomLeftCorner(size, size) = factors.matrixQR().topRows(size).triangularView<Eigen::Upper>();
+    return 0.5 * Eigen::SelfAdjointEigenSolver<Matrix>(both, Eigen::EigenvaluesOnly).eigenvalues().lpNorm<1>();
 }
 
-// What W has to be multiplied by to meet its inequalities; infinite if nothing does, 1 if equalities fix its size.
+// What W has to be multiplied by for its smallest value to be the one asked for; infinite if nothing does, 1 if
+// equalities fix its size.
 inline double scaling_to_feasible(const Constraints& constraints, const Vector& values) {
     constexpr double infinity = std::numeric_limits<double>::infinity();
     double smallest = infinity;
@@ -161,18 +162,18 @@ inline double scaling_to_feasible(const Constraints& constraints, const Vector& 
     return fixed || smallest == infinity ? 1.0 : smallest > 0.0 ? 1.0 / smallest : infinity;
 }
 
-// Relative duality gap of a W with these values and norm, scaled to be feasible, and a λ with |A*(λ)|_op <= 1. What the
-// scaling does not mend raises the primal value by |λ_r| times the miss.
-inline double duality_gap(const Constraints& constraints, const Vector& values, double norm, const Vector& dual,
-                          double scaling) {
-    double primal = scaling * norm;
+// Relative duality gap of a W with these values and norm and a λ with |A*(λ)|_op <= 1. A missed constraint raises the
+// primal value by |λ_r| times the miss.
+inline double duality_gap(const Constraints& constraints, const Vector& values, double norm, const Vector& dual) {
+    double primal = norm;
     for (Index r = 0; r < constraints.count(); ++r)
-        primal += std::abs(dual[r]) * constraints.problem().violation(r, scaling * values[r]);
+        primal += std::abs(dual[r]) * constraints.problem().violation(r, values[r]);
     const double gap = std::abs(primal - constraints.rhs().dot(dual)) / primal;
     return std::isfinite(gap) ? gap : std::numeric_limits<double>::infinity();
 }
 
-// W and multipliers, and how far they are from proving each other optimal: their gap, or what W misses.
+// W, scaled to be feasible, and multipliers; and how far they are from proving each other optimal: their gap, or what W
+// misses.
 struct Candidate {
     Matrix W;
     Vector dual;
@@ -181,9 +182,12 @@ struct Candidate {
     Candidate() = default;
     Candidate(const Constraints& constraints, Matrix W_, double norm, Vector dual_)
         : W(std::move(W_)), dual(std::move(dual_)) {
-        const Vector values = constraints.values(W);
+        Vector values = constraints.values(W);
         const double scaling = scaling_to_feasible(constraints, values);
-        distance = duality_gap(constraints, values, norm, dual, scaling);
+        if (!std::isfinite(scaling)) return;
+        W *= scaling;
+        values *= scaling;
+        distance = duality_gap(constraints, values, scaling * norm, dual);
         for (Index r = 0; r < constraints.count(); ++r)
             distance = std::max(distance, constraints.problem().violation(r, values[r]));
     }

@@ -10,17 +10,20 @@
 // of eigenvalues", SIAM Journal on Optimization 2, 1992.)
 #pragma once
 
+#include <optional>
+
 #include "attsvm/nuclear_constraints.hpp"
 
 namespace attsvm::nuclear {
 
 class Face {
-    auto face() const { return vectors_.leftCols(rank_); }
+    auto face() const { return vectors_.rightCols(rank_); }
 
    public:
-    // The face of the `active` constraints and the `rank`, from a point near the solution: λ and X with W in its corner.
+    // The face of the `active` constraints and the `rank`, from a point near the solution: λ and X with W in its
+    // corner.
     Face(const Constraints& all, std::vector<Index> active, Index rank, const Vector& dual, const Matrix& X)
-        : all_(all), dual_(dual(active)), rank_(rank), chosen_(all, std::move(active)), part_(chosen_.constraints()) {
+        : all_(&all), dual_(dual(active)), rank_(rank), chosen_(all, std::move(active)), part_(chosen_.constraints()) {
         decompose();
         C_ = 0.5 * face().transpose() * X * face();
     }
@@ -48,31 +51,55 @@ class Face {
     // W and λ as they stand, with λ put back into its bounds; nothing where C is not positive definite.
     Candidate candidate() const {
         if (!(Eigen::SelfAdjointEigenSolver<Matrix>(C_, Eigen::EigenvaluesOnly).eigenvalues()[0] > 0.0)) return {};
-        Vector dual = Vector::Zero(all_.count());
+        Vector dual = Vector::Zero(all_->count());
         for (Index k = 0; k < chosen_.count(); ++k)
             dual[chosen_[k]] = part_.is_equality(k) ? dual_[k] : std::max(dual_[k], 0.0);
-        dual /= std::max(spectral_norm(all_.adjoint(dual)), 1.0);
-        return {all_, 2.0 * face().topRows(all_.left()) * C_ * face().bottomRows(all_.right()).transpose(),
+        dual /= std::max(spectral_norm(all_->adjoint(dual)), 1.0);
+        return {*all_, 2.0 * face().topRows(all_->left()) * C_ * face().bottomRows(all_->right()).transpose(),
                 C_.trace(), std::move(dual)};
+    }
+
+    // The face that this one's solution points to: without the constraints that it would have pull the wrong way, and
+    // with those that it misses. Nothing if it is the same.
+    std::optional<Face> revised() const {
+        constexpr double missed = 1e-10;
+        const Matrix X = 2.0 * face() * C_ * face().transpose();
+        const Vector values = all_->values(X.topRightCorner(all_->left(), all_->right()));
+        Vector dual = Vector::Zero(all_->count());
+        std::vector<bool> was_active(static_cast<std::size_t>(all_->count()));
+        for (Index k = 0; k < chosen_.count(); ++k) {
+            dual[chosen_[k]] = dual_[k];
+            was_active[static_cast<std::size_t>(chosen_[k])] = true;
+        }
+        std::vector<Index> active;
+        bool changed = false;
+        for (Index r = 0; r < all_->count(); ++r) {
+            const bool was = was_active[static_cast<std::size_t>(r)];
+            const bool is = all_->is_equality(r) || (was ? dual[r] > 0.0 : values[r] < all_->rhs()[r] - missed);
+            if (is) active.push_back(r);
+            changed |= is != was;
+        }
+        if (!changed || active.empty()) return {};
+        return Face(*all_, std::move(active), rank_, dual, X);
     }
 
    private:
     static constexpr double rounding = 1e-14, proximal = 1e-12;
 
-    // Eigenvalues of [0 G; G' 0] and their vectors, the largest first.
+    // Eigenvalues of [0 G; G' 0] and their vectors, the largest last.
     void decompose() {
         const Eigen::SelfAdjointEigenSolver<Matrix> solver(part_.symmetric_adjoint(dual_));
-        value_ = solver.eigenvalues().reverse();
-        vectors_ = solver.eigenvectors().rowwise().reverse();
+        value_ = solver.eigenvalues();
+        vectors_ = solver.eigenvectors();
     }
 
     // Largest amount by which the equations were missed before the step; not finite where they have no solution.
     double step() {
         const Index rest = part_.order() - rank_, pairs = rank_ * (rank_ + 1) / 2;
-        const auto others = vectors_.rightCols(rest);
-        const Vector inverse = (1.0 - value_.tail(rest).array()).inverse();
-        Matrix M = part_.coupling(2.0 * face() * C_ * face().transpose(),
-                                  others * inverse.asDiagonal() * others.transpose());
+        const auto others = vectors_.leftCols(rest);
+        const Vector inverse = (1.0 - value_.head(rest).array()).inverse();
+        Matrix M =
+            part_.coupling(2.0 * face() * C_ * face().transpose(), others * inverse.asDiagonal() * others.transpose());
 
         // The entries of a symmetric matrix in a column, those off the diagonal times √2.
         const double root_two = std::sqrt(2.0);
@@ -91,7 +118,7 @@ class Face {
         each_pair([&](Index p, Index q, Index at, double weight) {
             B.col(at) = weight * (of_difference.col(p).cwiseProduct(of_own_query.col(q)) +
                                   of_difference.col(q).cwiseProduct(of_own_query.col(p)));
-            missing[at] = p == q ? 1.0 - value_[p] : 0.0;
+            missing[at] = p == q ? 1.0 - value_[rest + p] : 0.0;
             middle[at] = weight * C_(p, q);
         });
 
@@ -121,12 +148,12 @@ class Face {
         return std::max(short_of.lpNorm<Eigen::Infinity>(), missing.lpNorm<Eigen::Infinity>());
     }
 
-    const Constraints& all_;
+    const Constraints* all_;
     Vector dual_;  // of the active constraints
     Index rank_;
     ChosenConstraints chosen_;
     Constraints part_;  // the active constraints
-    Vector value_;      // eigenvalues of [0 G; G' 0], falling
+    Vector value_;      // eigenvalues of [0 G; G' 0], rising
     Matrix vectors_;    // and their vectors
     Matrix C_;
 };

@@ -5,9 +5,9 @@
 //
 // The smallest W with A(W) >= b is W / γ and its multipliers are λ / t; where there is none, γ and t go to 0 and λ to
 // Farkas multipliers. Both programs have interior points whatever the constraints, and the method starts from them. Its
-// directions are those of Helmberg, Rendl, Vanderbei, Wolkowicz, "An interior-point method for semidefinite programming",
-// SIAM Journal on Optimization 6, 1996, with Mehrotra's predictor and corrector. The A_r are of rank one, which makes the
-// equations of a step as cheap as the Gram matrix of a Frobenius machine.
+// directions are those of Helmberg, Rendl, Vanderbei, Wolkowicz, "An interior-point method for semidefinite
+// programming", SIAM Journal on Optimization 6, 1996, with Mehrotra's predictor and corrector. The A_r are of rank one,
+// which makes the equations of a step as cheap as the Gram matrix of a Frobenius machine.
 #pragma once
 
 #include "attsvm/nuclear_face.hpp"
@@ -41,8 +41,8 @@ class InteriorPoint {
         const double degree = static_cast<double>(constraints_.order()) + inequality_.sum();
         const double mu = (0.5 * X_.cwiseProduct(S_).sum() + slack_.dot(dual_)) / degree;
         Matrix M = constraints_.coupling(0.5 * X_, S_inverse_);
-        M.diagonal() += divided_by_dual(slack_) + proximal * M.diagonal();
-        const Eigen::LLT<Eigen::Ref<Matrix>> equations(M);
+        M.diagonal() += divided_by_dual(slack_);
+        const Eigen::LLT<Matrix> equations = factorised(M);
         if (equations.info() != Eigen::Success) return false;
         const Vector centre = constraints_.values(corner(S_inverse_));
         const Matrix XS = symmetric_part(X_ * S_inverse_);
@@ -63,9 +63,8 @@ class InteriorPoint {
                 rhs += constraints_.values(corner(bend));
             }
             const Vector fixed = equations.solve(rhs + aim);
-            const Eigen::Vector2d missing(
-                1.0 - constraints_.rhs().dot(dual_ + fixed),
-                1.0 - target * S_inverse_.trace() + 0.5 * bend.trace() - of_trace.dot(fixed));
+            const Eigen::Vector2d missing(1.0 - constraints_.rhs().dot(dual_ + fixed),
+                                          1.0 - target * S_inverse_.trace() + 0.5 * bend.trace() - of_trace.dot(fixed));
             const Eigen::Vector2d both = border.fullPivLu().solve(missing);
             Direction to;
             to.bound = both[0];
@@ -108,16 +107,16 @@ class InteriorPoint {
         const double most = dual_.cwiseAbs().maxCoeff();
         for (Index r = 0; r < constraints_.count(); ++r)
             if (inequality_[r] == 0.0 || dual_[r] > slack_[r] * most) active.push_back(r);
-        const Vector of_X = Eigen::SelfAdjointEigenSolver<Matrix>(X_, Eigen::EigenvaluesOnly).eigenvalues().reverse();
+        const Vector of_X = Eigen::SelfAdjointEigenSolver<Matrix>(X_, Eigen::EigenvaluesOnly).eigenvalues();
         const Vector of_S = Eigen::SelfAdjointEigenSolver<Matrix>(S_, Eigen::EigenvaluesOnly).eigenvalues();
-        const Index largest_rank = std::min(constraints_.left(), constraints_.right());
+        const Index largest_rank = std::min(constraints_.left(), constraints_.right()), last = of_X.size() - 1;
         Index rank = 1;
-        while (rank < largest_rank && of_X[rank] * bound_ > of_S[rank] * of_X[0]) ++rank;
+        while (rank < largest_rank && of_X[last - rank] * bound_ > of_S[rank] * of_X[last]) ++rank;
         return {constraints_, std::move(active), rank, dual_ / bound_, X_ / margin_};
     }
 
    private:
-    static constexpr double shortest_step = 1e-4, proximal = 1e-15;
+    static constexpr double shortest_step = 1e-4;
 
     struct Direction {
         Vector dual, slack;
@@ -133,6 +132,19 @@ class InteriorPoint {
         Vector quotient(x.size());
         for (Index r = 0; r < x.size(); ++r) quotient[r] = inequality_[r] != 0.0 ? x[r] / dual_[r] : 0.0;
         return quotient;
+    }
+
+    // Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
+    static Eigen::LLT<Matrix> factorised(const Matrix& M) {
+        constexpr double least = 1e-15, most = 1e-9, growth = 100.0;
+        Eigen::LLT<Matrix> factor;
+        for (double share = least; share < most; share *= growth) {
+            Matrix larger = M;
+            larger.diagonal() *= 1.0 + share;
+            factor.compute(larger);
+            if (factor.info() == Eigen::Success) break;
+        }
+        return factor;
     }
 
     bool factorise_dual() {

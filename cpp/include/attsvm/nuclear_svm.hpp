@@ -9,11 +9,11 @@ namespace attsvm {
 
 enum class NuclearMethod { automatic, thresholding, interior_point };
 
-// The certificate of a W (dimension × query_dimension) with multipliers λ, all in units of the unit problem; A(W) is left
-// in `values`.
+// The certificate of a W (dimension × query_dimension) with multipliers λ, all in units of the unit problem; A(W) is
+// left in `values`.
 //
-// Gap: (f - g) / f with g = b'λ / |A*λ|_op and f = |s W|_*, where s scales W so that every inequality with a positive
-// right-hand side holds; misses of the others raise f as in the Frobenius machine.
+// Gap: (f - g) / f with g = b'λ / |A*λ|_op and f = |W|_*, raised by |λ_r| / |A*λ|_op times the miss where a constraint
+// is missed.
 //
 // KKT residual: the largest of the violations, of max(-λ_r, 0) / max |λ|, |λ_r (A_r(W) - b_r)| / b'λ, |A*λ|_op - 1, and
 // (|W|_* - <A*λ, W>) / |W|_*.
@@ -25,9 +25,8 @@ inline OptimalityCertificate certify_nuclear(const Team& team, const UnitConstra
     values = unit.values(W);
     const double norm = nuclear::nuclear_norm(W);
     const double spectral = nuclear::spectral_norm(unit.adjoint(dual));
-    const double scaling = nuclear::scaling_to_feasible(unit, values);
     const double gain = unit.rhs().dot(dual);
-    if (!std::isfinite(norm + spectral + gain + scaling) || !(norm > 0 && spectral > 0 && gain > 0))
+    if (!std::isfinite(norm + spectral + gain) || !(norm > 0 && spectral > 0 && gain > 0))
         return {infinity, infinity, 0.0, norm};
 
     const double largest_dual = dual.cwiseAbs().maxCoeff();
@@ -39,7 +38,7 @@ inline OptimalityCertificate certify_nuclear(const Team& team, const UnitConstra
                         std::abs(dual[r] * (values[r] - unit.rhs()[r])) / gain,
                         unit.is_equality(r) ? 0.0 : -dual[r] / largest_dual});
     }
-    return {nuclear::duality_gap(unit, values, norm, dual / spectral, scaling), kkt,
+    return {nuclear::duality_gap(unit, values, norm, dual / spectral), kkt,
             64.0 * std::numeric_limits<double>::epsilon() * (largest_row * norm), norm};
 }
 
@@ -72,32 +71,32 @@ class NuclearSolver {
         }
         const nuclear::Constraints unit(problem, team_);
         write_unresolved();
-        const bool interior_point_first =
-            method_ == NuclearMethod::interior_point ||
-            (method_ == NuclearMethod::automatic && unit.count() <= few_constraints);
+        const bool interior_point_first = method_ == NuclearMethod::interior_point ||
+                                          (method_ == NuclearMethod::automatic && unit.count() <= few_constraints);
         if (interior_point_first ? by_interior_point(unit) : by_thresholding(unit)) return;
         if (progress_.stopped()) return;
         if (!is_certified()) {
             if (decide_feasibility() == MachineStatus::infeasible) return;
             write_unresolved();
         }
-        if (method_ != NuclearMethod::automatic) return;
-        if (interior_point_first)
-            by_thresholding(unit);
-        else if (unit.count() <= most_for_interior_point)
-            by_interior_point(unit);
+        if (both_methods(unit)) interior_point_first ? by_thresholding(unit) : by_interior_point(unit);
     }
 
    private:
-    static constexpr Index few_constraints = 64, most_for_interior_point = 6000;
+    static constexpr Index few_constraints = 64, most_for_interior_point = 2500;
     static constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+    bool both_methods(const nuclear::Constraints& unit) const {
+        return method_ == NuclearMethod::automatic && unit.count() <= most_for_interior_point;
+    }
 
     // Both methods say whether their answer is certified to the last digits; one that is certified, but less well, is
     // kept in case nothing better comes.
 
     // Steps of the first-order method, and the face that they point to once it no longer changes.
     bool by_thresholding(const nuclear::Constraints& unit) {
-        constexpr int most_steps = 20000, between_looks = 20;
+        constexpr int between_looks = 20;
+        const int most_steps = both_methods(unit) ? 2000 : 20000;
         constexpr double good = 1e-10, near_enough = 0.3, hopeless = 1e6;
         nuclear::Thresholding iteration(unit);
         const double work_of_step = iteration.work_of_step();
@@ -127,7 +126,7 @@ class NuclearSolver {
     }
 
     bool by_interior_point(const nuclear::Constraints& unit) {
-        constexpr int most_steps = 100;
+        constexpr int most_steps = 100, most_faces = 6;
         constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-10;
         nuclear::InteriorPoint point(unit);
         nuclear::Candidate best;
@@ -137,8 +136,12 @@ class NuclearSolver {
             if (!point.step() || point.bound() < hopeless) break;
             if (point.bound() - point.margin() > near_enough * point.bound()) continue;
             keep_better(best, point.candidate());
-            nuclear::Face face = point.face();
-            if (face.newton()) keep_better(best, face.candidate());
+            std::optional<nuclear::Face> face = point.face();
+            for (int k = 0; k < most_faces && face && face->newton(); ++k) {
+                keep_better(best, face->candidate());
+                if (best.distance <= good) break;
+                face = face->revised();
+            }
         }
         return is_optimal(best, steps);
     }
@@ -164,7 +167,8 @@ class NuclearSolver {
         if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
         worst_ = worst;
         write(W, values, best.dual);
-        finish(MachineStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt, steps);
+        finish(MachineStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
+               steps);
         return worst <= finished;
     }
     // W in the machine's own token coordinates

@@ -67,7 +67,8 @@ def nuclear_suboptimality(
     >>> import attsvm
     >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
     >>> solution = attsvm.att_svm(data, [0], norm="nuc")
-    >>> attsvm.nuclear_suboptimality([[1.0, 0.0], [0.0, 0.0]], data, [0], solution).round(6)
+    >>> W = [[1.0, 0.0], [0.0, 0.0]]
+    >>> round(attsvm.nuclear_suboptimality(W, data, [0], solution), 6)
     0.292893
     """
     alpha = as_selected("selected", selected, as_data(data))

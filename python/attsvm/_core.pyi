@@ -116,3 +116,17 @@ def smallest_frobenius(
     threads: int,
     report: Callable[[float], object] | None,
 ) -> MachineResult: ...
+def smallest_nuclear(
+    *,
+    tokens: NDArray[np.float64] | NDArray[np.float32],
+    queries: NDArray[np.float64],
+    selected: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    rhs: NDArray[np.float64],
+    equality: NDArray[np.bool_],
+    method: str,
+    optimality: float,
+    infeasibility: float,
+    threads: int,
+    report: Callable[[float], object] | None,
+) -> MachineResult: ...

@@ -179,8 +179,9 @@ def regularization_path(
     from the minimisers found at the radius before and (not for v and p) from that of a convex
     problem with the same max-margin direction, log Σ exp(-margin of the best token). The best
     point found is returned. Promised is its residual; on the papers' toys it is the global
-    minimiser, in general it may not be. A minimiser on a kink of a ReLU head has no residual of 0
-    and is reported as not converged.
+    minimiser, in general it may not be. Reported as not converged are, besides what
+    took too many steps, minimisers on a kink of a ReLU head, and those at radii where the loss has
+    come within rounding of an infimum that is reached by a mixture of tokens.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from attsvm import datasets, functional, heads, theory
-from attsvm.data import AttentionData, load, save
+from attsvm.data import AttentionData, NextTokenData, load, save
 from attsvm.descent import (
     ConvergenceWarning,
     RegularizationPath,
@@ -16,6 +16,7 @@ from attsvm.svm import (
     SVMSolution,
     att_svm,
     general_svm,
+    graph_svm,
     label_svm,
     prompt_svm,
     selected_sets,
@@ -45,6 +46,7 @@ __version__ = version("attsvm")
 __all__ = [
     "AttentionData",
     "ConvergenceWarning",
+    "NextTokenData",
     "RegularizationPath",
     "Run",
     "SVMSolution",
@@ -62,6 +64,7 @@ __all__ = [
     "first_step_separates",
     "functional",
     "general_svm",
+    "graph_svm",
     "heads",
     "in_cone",
     "in_separation_cone",

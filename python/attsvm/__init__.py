@@ -39,6 +39,7 @@ from attsvm.theory import (
     scores,
     sparsity,
     support_tokens,
+    token_priority_graphs,
 )
 
 __version__ = version("attsvm")
@@ -82,5 +83,6 @@ __all__ = [
     "sparsity",
     "support_tokens",
     "theory",
+    "token_priority_graphs",
     "train",
 ]

@@ -199,8 +199,7 @@ class NextTokenData:
     @property
     def dtype(self) -> np.dtype[np.float64] | np.dtype[np.float32]:
         """float64 or float32, of the embeddings."""
-        dtype: np.dtype[np.float64] | np.dtype[np.float32] = self.embeddings.dtype
-        return dtype
+        return self.embeddings.dtype
 
     @property
     def valid(self) -> BoolArray:
@@ -214,7 +213,8 @@ class NextTokenData:
         The attention that a context gives to its label is their mean under the softmax weights, so
         that ``heads.LinearScores(data.label_scores)`` is a head C with C E' = I.
         """
-        return (self.valid & (self.contexts == self.labels[..., np.newaxis])).astype(np.float64)
+        is_label = self.contexts == self.labels[..., np.newaxis]
+        return np.asarray(self.valid & is_label, dtype=np.float64)
 
     @cached_property
     def realizable(self) -> BoolArray:

@@ -176,7 +176,7 @@ def _smallest_piece(
         (m,),
     )
     if m == N - 1:  # a tree: if all of it is active, its Gram matrix says so
-        all_active: Float64Array = np.linalg.solve(constraints.gram(), constraints.rhs)
+        all_active = np.asarray(np.linalg.solve(constraints.gram(), constraints.rhs), np.float64)
         if all_active.min() >= 0:
             return constraints.token_sums(all_active)[0] / np.sqrt(weights), all_active
     if m <= _MOST_WITH_GRAM:

@@ -1,8 +1,9 @@
-# The instruction-set levels the core is compiled for, and the flags of each.
+# The instruction-set levels the core is compiled for (fewer of them make a developer's build quicker), and the flags
+# of each.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(ATTSVM_ISA_LEVELS baseline avx2 avx512)
+  set(ATTSVM_ISA_LEVELS baseline avx2 avx512 CACHE STRING "Instruction-set levels to compile for")
 else()
-  set(ATTSVM_ISA_LEVELS generic)
+  set(ATTSVM_ISA_LEVELS generic CACHE STRING "Instruction-set levels to compile for")
 endif()
 
 if(NOT ATTSVM_TEST_ISA_LEVELS)

@@ -40,6 +40,9 @@ LOSSES = {
     "logistic": (lambda x: mpmath.log(1 + mpmath.exp(-x)), lambda x: -1 / (1 + mpmath.exp(x))),
     "exponential": (lambda x: mpmath.exp(-x), lambda x: -mpmath.exp(-x)),
     "correlation": (lambda x: -x, lambda x: mpmath.mpf(-1)),
+    "log": (lambda x: -mpmath.log(x), lambda x: -1 / x),
+    "cross_entropy": (lambda x: -x, lambda x: mpmath.mpf(-1)),
+    "squared": (lambda x: mpmath.expm1(x) ** 2, lambda x: 2 * mpmath.expm1(x) * mpmath.exp(x)),
 }
 """Each loss l(x) with its derivative l'(x), at the label times the prediction."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from plain_attention import LOSSES, MpArray, exact
 
 from attsvm import AttentionData
-from attsvm.heads import LinearScores, Penalised, ReLU
+from attsvm.heads import LinearScores, Penalised, ReLU, Softmax
 
 DIGITS = 90
 _STEP = mpmath.mpf(10) ** -30
@@ -30,6 +30,9 @@ def prediction(head: object, value: MpArray | None, i: int, o: MpArray, s: MpArr
     if isinstance(head, ReLU):
         hidden = exact(head.hidden).T @ o
         return sum(w * max(h, 0) for w, h in zip(exact(head.weights), hidden, strict=True))
+    if isinstance(head, Softmax):
+        weights = np.array([mpmath.exp(a) for a in exact(head.classes) @ o])
+        return mpmath.log(weights[head.targets[i]] / weights.sum())
     if isinstance(head, Penalised):
         return exact(head.value) @ o - mpmath.mpf(head.penalty) * (o @ o)
     return value @ o
@@ -59,7 +62,7 @@ def loss(
         weights = np.array([mpmath.exp(a) for a in logits])
         s = weights / weights.sum()
         h = prediction(head, value, i, s @ X, s)
-        label = 1 if isinstance(head, LinearScores) else int(data.labels[i])
+        label = 1 if isinstance(head, LinearScores | Softmax) else int(data.labels[i])
         total += LOSSES[name][0](label * h)
     return total / data.n
 

@@ -14,6 +14,7 @@ from attsvm.theory.local_optimality import is_locally_optimal, support_tokens
 from attsvm.theory.margins import margins
 from attsvm.theory.priority_graphs import TokenPriorityGraph, token_priority_graphs
 from attsvm.theory.ranks import effective_rank, rank
+from attsvm.theory.solution_set import nuclear_suboptimality
 from attsvm.theory.sparsity import sparsity
 from attsvm.theory.token_scores import optimal_tokens, scores
 
@@ -40,6 +41,7 @@ __all__ = [
     "is_locally_optimal",
     "locally_optimal_choices",
     "margins",
+    "nuclear_suboptimality",
     "optimal_loss",
     "optimal_tokens",
     "rank",

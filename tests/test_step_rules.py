@@ -1,0 +1,240 @@
+"""Step rules: each against its formula written out, on every parameter; mini-batches; settings."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import attsvm
+from attsvm import AttentionData, StepRule, train
+from attsvm.functional import loss_and_grad
+from attsvm.heads import LinearScores, ReLU
+
+
+def random_problem(seed=0, n=5, T=4, d=3, batch=()):
+    rng = np.random.default_rng(seed)
+    return AttentionData(
+        rng.standard_normal((*batch, n, T, d)),
+        rng.choice([-1.0, 1.0], (*batch, n)),
+        queries=rng.standard_normal((*batch, n, d)),
+        value=rng.standard_normal((*batch, d)),
+    )
+
+
+def starts(parameter, seed=1):
+    rng = np.random.default_rng(seed)
+    shapes = {"p": {"p": (3,)}, "W": {"W": (3, 3)}, "KQ": {"K": (3, 2), "Q": (3, 2)}}
+    blocks = shapes[parameter[1] if isinstance(parameter, tuple) else parameter]
+    if isinstance(parameter, tuple):
+        blocks = {**blocks, "v": (3,)}
+    return {name: rng.standard_normal(shape) for name, shape in blocks.items()}
+
+
+def written_out(data, at, rule, rates, steps, loss="logistic", head=None):
+    """The update of every block, from its definition; full batches."""
+    at = dict(at)
+    velocity = {name: np.zeros_like(value) for name, value in at.items()}
+    square = {name: np.zeros_like(value) for name, value in at.items()}
+    beta, second = rule.betas
+    for k in range(1, steps + 1):
+        value, slopes = loss_and_grad(data, at, loss=loss, head=head)
+        whole = np.sqrt(sum(np.sum(slope**2) for slope in slopes.values()))
+        for name, slope in slopes.items():
+            decay = rule.decay[name] if not isinstance(rule.decay, float) else rule.decay
+            rate = rates[name] * k**-decay
+            if rule.kind == "ngd":
+                slope = slope / np.linalg.norm(slope)
+            if rule.kind == "polyak":
+                rate = k**-decay
+                infimum = 0.0
+                if "v" not in at:
+                    infimum = np.mean(np.log1p(np.exp(-attsvm.scores(data).max(axis=1))))
+                step = (value - infimum) / (rule.factor * whole**2)
+                slope = min(step, rule.largest_step or np.inf) * slope
+            if rule.kind == "adam":
+                velocity[name] = beta * velocity[name] + (1 - beta) * slope
+                square[name] = second * square[name] + (1 - second) * slope**2
+                mean, scale = velocity[name] / (1 - beta**k), square[name] / (1 - second**k)
+                at[name] = at[name] - rate * mean / (np.sqrt(scale) + rule.epsilon)
+                continue
+            velocity[name] = rule.momentum * velocity[name] + slope
+            ahead = rule.momentum * velocity[name] + slope
+            at[name] = at[name] - rate * (ahead if rule.nesterov else velocity[name])
+    return at
+
+
+def final(run):
+    blocks = {"p": run.p} if run.attention_parameter == "p" else {"W": run.W}
+    if run.attention_parameter == "KQ":
+        blocks = {"K": run.K, "Q": run.Q}
+    return blocks if run.v is None else {**blocks, "v": run.v}
+
+
+RULES = [
+    StepRule("gd"),
+    StepRule("gd", momentum=0.9),
+    StepRule("gd", momentum=0.7, nesterov=True, decay=0.5),
+    StepRule("ngd"),
+    StepRule("ngd", momentum=0.5),
+    StepRule("ngd", decay=0.75),
+    StepRule("polyak"),
+    StepRule("polyak", factor=5.0, largest_step=0.3),
+    StepRule("polyak", factor=3.0, momentum=0.3, nesterov=True),
+    StepRule("adam"),
+    StepRule("adam", betas=(0.5, 0.9), epsilon=1e-3, decay=0.25),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("parameter", ["p", "W", "KQ", ("v", "W")], ids=str)
+def test_every_rule_is_its_formula(rule, parameter):
+    data = random_problem()
+    init = starts(parameter)
+    rates = dict.fromkeys(init, 0.05) | ({"v": 0.02} if "v" in init else {})
+    run = train(data, parameter=parameter, rule=rule, lr=rates, steps=12, init=init)
+    expected = written_out(data, init, rule, rates, 12)
+    for name, got in final(run).items():
+        np.testing.assert_allclose(got, expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_rates_decay_by_block():
+    data = random_problem()
+    init = starts(("v", "p"))
+    rule = StepRule("ngd", decay={"p": 1.0, "v": 2 / 3})
+    rates = {"p": 3.0, "v": 0.3}
+    run = train(data, parameter=("v", "p"), rule=rule, lr=rates, steps=20, init=init)
+    expected = written_out(data, init, rule, rates, 20)
+    np.testing.assert_allclose(run.p, expected["p"], rtol=1e-9)
+    np.testing.assert_allclose(run.v, expected["v"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_a_batch_is_trained_as_its_problems_are(rule):
+    B = 19
+    data = random_problem(2, batch=(B,))
+    init = np.random.default_rng(3).standard_normal((B, 3, 3))
+    steps = 3 if rule.kind == "polyak" and rule.largest_step is None else 30  # later they overflow
+    together = train(data, rule=rule, lr=0.02, steps=steps, init=init)
+    for b in (0, 7, 18):
+        alone = train(data.problem(b), rule=rule, lr=0.02, steps=steps, init=init[b])
+        np.testing.assert_allclose(together.W[b], alone.W, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["gd", "ngd", "polyak", "adam"])
+def test_a_mini_batch_of_everything_is_the_full_batch(kind):
+    data = random_problem(4)
+    steps = 4 if kind == "polyak" else 50
+    settings = {"steps": steps, "lr": 0.01, "record_every": 2}
+    full = train(data, rule=kind, **settings)
+    batches = train(data, rule=StepRule(kind, batch_size=5), **settings)
+    np.testing.assert_allclose(batches.W, full.W, rtol=1e-9, atol=1e-12)
+    for key in ("loss", "norm", "log_grad_norm"):
+        np.testing.assert_allclose(batches.history[key], full.history[key], rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["gd", "ngd", "polyak"])
+def test_mini_batches_visit_every_input_once_before_any_twice(kind):
+    """Steps on one input at a time: the order is found again from the steps themselves."""
+    data = random_problem(5, n=6)
+    settings = {"kind": kind, "factor": 100.0}  # Polyak steps are long where the data conflict
+    rule = StepRule(**settings, batch_size=1)
+    W, order = np.zeros((3, 3)), []
+    for step in range(1, 19):
+        after = train(data, rule=rule, lr=0.1, steps=step, rng=11).W
+        candidates = []
+        for i in range(data.n):
+            one = AttentionData(
+                data.tokens[[i]], data.labels[[i]], queries=data.queries[[i]], value=data.value
+            )
+            candidates.append(train(one, rule=StepRule(**settings), lr=0.1, steps=1, init=W).W)
+        apart = [np.abs(after - candidate).max() for candidate in candidates]
+        order.append(int(np.argmin(apart)))
+        assert min(apart) < 1e-12 * max(1.0, np.abs(after).max())
+        W = after
+    for epoch in (order[:6], order[6:12], order[12:]):
+        assert sorted(epoch) == list(range(6))
+    assert order[:6] != order[6:12] or order[6:12] != order[12:]
+
+
+def test_mini_batches_depend_on_the_seed_alone():
+    data = random_problem(6, n=300, T=20, d=30)
+    data = AttentionData(
+        np.repeat(data.tokens, 1, axis=0), data.labels, queries=data.queries, value=data.value
+    )
+    rule = StepRule("ngd", batch_size=64)
+    one = train(data, rule=rule, steps=30, rng=1, num_threads=1)
+    for threads in (2, 3):
+        many = train(data, rule=rule, steps=30, rng=1, num_threads=threads)
+        assert np.array_equal(one.W, many.W)
+    assert not np.array_equal(one.W, train(data, rule=rule, steps=30, rng=2).W)
+    # Records are of the whole data, wherever they are made.
+    often = train(data, rule=rule, steps=30, rng=1, record_every=1)
+    assert np.array_equal(one.W, often.W)
+    assert often.history["loss"][-1] == one.history["loss"][-1]
+
+
+def test_mini_batches_of_shared_tokens_and_other_heads():
+    rng = np.random.default_rng(7)
+    tokens, labels = rng.standard_normal((3, 5, 4)), rng.choice([-1.0, 1.0], 3)
+    data = AttentionData.per_position(tokens, labels, value=rng.standard_normal(4))
+    copies = AttentionData(
+        data.own_tokens, data.labels, queries=data.queries, value=data.value, lengths=data.lengths
+    )
+    head = ReLU(rng.standard_normal((4, 3)))
+    scores = LinearScores(rng.standard_normal(data.valid.shape))
+    for settings in ({}, {"head": head}, {"head": scores}, {"parameter": ("v", "KQ")}):
+        rule = StepRule("ngd", batch_size=4, momentum=0.5)
+        shared = train(data, rule=rule, steps=25, rng=8, **settings)
+        apart = train(copies, rule=rule, steps=25, rng=8, **settings)
+        assert np.array_equal(shared.W, apart.W)
+
+
+def test_momentum_and_adam_still_reach_the_machine(local_convergence):
+    """Normalised steps with momentum go where normalised steps go."""
+    data = local_convergence
+    run = train(data, rule=StepRule("ngd", momentum=0.9), lr=0.02, steps=4000)
+    solution = attsvm.att_svm(data, run.selected)
+    assert np.median(attsvm.cosine(run.W, solution.W, axis=(1, 2))) > 0.998
+
+
+def test_a_rule_is_pickled_with_its_run():
+    rule = StepRule("ngd", decay={"W": 0.5}, momentum=0.2)
+    run = train(random_problem(), rule=rule, steps=5)
+    again = pickle.loads(pickle.dumps(run))
+    assert again.rule == "ngd"
+    assert dict(again.step_rule.decay) == {"W": 0.5}
+    assert again.step_rule.momentum == 0.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"kind": "sgd"}, ValueError, "kind: expected one of"),
+        ({"momentum": 1.0}, ValueError, r"momentum: expected a number in \[0, 1\)"),
+        ({"momentum": -0.1}, ValueError, r"momentum: expected a number in \[0, 1\)"),
+        ({"nesterov": True}, ValueError, "nesterov: expected False without momentum"),
+        ({"kind": "adam", "momentum": 0.9}, ValueError, "momentum: expected no value for"),
+        ({"kind": "gd", "largest_step": 1.0}, ValueError, "largest_step: expected no value for"),
+        ({"kind": "polyak", "largest_step": 0.0}, ValueError, "largest_step: expected a positive"),
+        ({"factor": 0.0}, ValueError, "factor: expected a positive number"),
+        ({"betas": (0.9,)}, ValueError, "betas: expected two numbers"),
+        ({"betas": (0.9, 1.0)}, ValueError, r"betas: expected a number in \[0, 1\)"),
+        ({"decay": "fast"}, TypeError, "decay: expected a finite number"),
+        ({"decay": {"W": np.nan}}, ValueError, r"decay\['W'\]: expected a finite number"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected a positive integer"),
+        ({"epsilon": 0.0}, ValueError, "epsilon: expected a positive number"),
+    ],
+)
+def test_rules_refuse_what_they_cannot_use(settings, error, message):
+    with pytest.raises(error, match=message):
+        StepRule(**settings)
+
+
+def test_training_refuses_rules_that_do_not_fit():
+    data = random_problem()
+    with pytest.raises(ValueError, match=r"batch_size: expected at most 5 \(n\), got 6"):
+        train(data, rule=StepRule(batch_size=6), steps=1)
+    with pytest.raises(ValueError, match="decay: expected the key 'W'"):
+        train(data, rule=StepRule(decay={"p": 1.0}), steps=1)

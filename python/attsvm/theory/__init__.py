@@ -1,5 +1,6 @@
 """How training and the support vector machine compare."""
 
+from attsvm.theory.automaton import Prediction, predict_next
 from attsvm.theory.certified_cosine import certified_cosine, certified_cosine_gap
 from attsvm.theory.choices import Choices, every_choice, locally_optimal_choices
 from attsvm.theory.classification import classify
@@ -22,6 +23,7 @@ __all__ = [
     "Choices",
     "CyclicSubspace",
     "Decomposition",
+    "Prediction",
     "TokenPriorityGraph",
     "certified_cosine",
     "certified_cosine_gap",
@@ -44,6 +46,7 @@ __all__ = [
     "nuclear_suboptimality",
     "optimal_loss",
     "optimal_tokens",
+    "predict_next",
     "rank",
     "scores",
     "sparsity",

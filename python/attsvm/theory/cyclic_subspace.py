@@ -145,9 +145,11 @@ class CyclicSubspace:
         E, nodes = self.embeddings, self.nodes
         token, last = self.graphs.token[nodes], self.graphs.graph[nodes]
         if self.data.d == self.data.K and np.array_equal(E, np.eye(self.data.K)):
-            return np.asarray(W[token, last], dtype=np.float64)
-        table: NDArray[np.float64] = E @ W @ E.T
-        return np.asarray(table[token, last], dtype=np.float64)
+            table = W
+        else:
+            table = E @ W @ E.T
+        values: NDArray[np.float64] = table[token, last]
+        return values
 
     @cached_property
     def _coordinates(self) -> _Coordinates:

@@ -342,6 +342,8 @@ def _padded(contexts: Any) -> tuple[Any, Any]:
     counts = np.array([len(one) for one in contexts], dtype=np.int64)
     if counts.size == 0 or counts.min() == counts.max():
         return contexts, None
+    if counts.min() == 0:
+        raise ValueError(f"contexts[{counts.argmin()}]: expected at least one token, got none")
     rows = [as_index_array(f"contexts[{i}]", one, "(T,)", ndim=1) for i, one in enumerate(contexts)]
     padded = np.zeros((counts.size, counts.max()), dtype=np.int64)
     padded[np.arange(counts.max()) < counts[:, np.newaxis]] = np.concatenate(rows)

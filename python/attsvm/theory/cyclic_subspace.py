@@ -128,9 +128,12 @@ class CyclicSubspace:
             token, last = self.graphs.token[nodes], self.graphs.graph[nodes]
             table[token, last] = values - mean[self.component]
             if self.data.d == K and np.array_equal(self.embeddings, np.eye(K)):
-                return table
-            return self.embeddings.T @ table @ self.embeddings
-        return self._coordinates.lifted(self._coordinates.with_differences(values)[np.newaxis])[0]
+                return np.asarray(table, dtype=np.float64)
+            W: NDArray[np.float64] = self.embeddings.T @ table @ self.embeddings
+            return W
+        coordinates = self._coordinates.with_differences(values)
+        lifted: NDArray[np.float64] = self._coordinates.lifted(coordinates[np.newaxis])[0]
+        return lifted
 
     @cached_property
     def features(self) -> NDArray[np.float64]:

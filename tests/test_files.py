@@ -118,7 +118,7 @@ def test_a_link_is_followed_and_permissions_are_the_usual_ones(tmp_path: Path):
 
 
 def test_save_says_what_is_wrong(tmp_path: Path):
-    with pytest.raises(TypeError, match=r"^data: expected AttentionData, got dict$"):
+    with pytest.raises(TypeError, match=r"^data: expected .* NextTokenData, got dict$"):
         save(tmp_path / "x", {"tokens": [1]})
     with pytest.raises(FileNotFoundError, match=r"expected an existing directory, got .*/nowhere$"):
         save(tmp_path / "nowhere" / "x", small())

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from attsvm import datasets, functional, heads, theory
-from attsvm.data import AttentionData, load, save
+from attsvm.data import AttentionData, NextTokenData, load, save
 from attsvm.descent import (
     ConvergenceWarning,
     RegularizationPath,
@@ -17,6 +17,7 @@ from attsvm.svm import (
     SVMSolution,
     att_svm,
     general_svm,
+    graph_svm,
     label_svm,
     prompt_svm,
     selected_sets,
@@ -36,10 +37,12 @@ from attsvm.theory import (
     locally_optimal_choices,
     nuclear_suboptimality,
     optimal_tokens,
+    predict_next,
     rank,
     scores,
     sparsity,
     support_tokens,
+    token_priority_graphs,
 )
 
 __version__ = version("attsvm")
@@ -47,6 +50,7 @@ __version__ = version("attsvm")
 __all__ = [
     "AttentionData",
     "ConvergenceWarning",
+    "NextTokenData",
     "RegularizationPath",
     "Run",
     "SVMSolution",
@@ -65,6 +69,7 @@ __all__ = [
     "first_step_separates",
     "functional",
     "general_svm",
+    "graph_svm",
     "heads",
     "in_cone",
     "in_separation_cone",
@@ -74,6 +79,7 @@ __all__ = [
     "locally_optimal_choices",
     "nuclear_suboptimality",
     "optimal_tokens",
+    "predict_next",
     "prompt_svm",
     "rank",
     "regularization_path",
@@ -83,5 +89,6 @@ __all__ = [
     "sparsity",
     "support_tokens",
     "theory",
+    "token_priority_graphs",
     "train",
 ]

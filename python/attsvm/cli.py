@@ -495,6 +495,8 @@ def _info(arguments: argparse.Namespace) -> None:
 
 def _problem(arguments: argparse.Namespace) -> AttentionData:
     data = load(arguments.file)
+    if not isinstance(data, AttentionData):
+        raise ValueError(f"{arguments.file}: expected tokens and labels, got next-token data")
     if data.batch is None:
         if arguments.index is not None:
             raise ValueError(f"--index: {arguments.file} holds a single problem")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attsvm.studies.table import Row, Table
+from attsvm.theory.priority_graphs import TokenPriorityGraph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["overparam", "png"]
+__all__ = ["overparam", "png", "token_priority_graph"]
 
 _BARS = (
     ("global_percent", "Global", "#c8352b"),
@@ -25,6 +26,8 @@ _BARS = (
 )
 """Measure, name and colour: the hues of the published figure, in different lightness."""
 
+_TOKENS_OF_BOX = 12
+_BOXES_OF_LINE = 8
 _INK = "#333333"
 _STYLE: dict[Any, Any] = {
     "font.size": 8.5,
@@ -99,6 +102,108 @@ def overparam(table: Table, caption: str = "") -> Figure:
         figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
         if caption:
             figure.supxlabel(textwrap.fill(caption, round(17 * width)), fontsize=7)
+    return figure
+
+
+def token_priority_graph(
+    graph: TokenPriorityGraph, vocabulary: Sequence[str] | None = None, *, most: int = 60
+) -> Figure:
+    """The token-priority graph of one last token: components as boxes, priorities as arrows.
+
+    Priorities go down. Arrows that follow from others are left out; so are tokens without an edge.
+
+    Parameters
+    ----------
+    graph : TokenPriorityGraph
+        One of `attsvm.token_priority_graphs`.
+    vocabulary : sequence of str, optional
+        Names of the ids, such as ``data.vocabulary``; by default the ids themselves.
+    most : int
+        Components drawn, those of highest priority.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    _require_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    def name(token: int) -> str:
+        word = str(token) if vocabulary is None else str(vocabulary[token])
+        word = repr(word)[1:-1] if word.strip() else f"'{repr(word)[1:-1]}'"
+        return word.replace("$", r"\$")
+
+    drawn = graph.components[:most]
+    level = np.zeros(len(graph.components), dtype=np.int64)
+    level[graph.component] = graph.level
+    rows: dict[int, list[int]] = {}
+    for c in range(len(drawn)):
+        row = rows.setdefault(int(level[c]), [])
+        row.append(c)
+    texts = []
+    for tokens in drawn:
+        shown = ", ".join(name(int(token)) for token in tokens[:_TOKENS_OF_BOX])
+        left_out = len(tokens) - _TOKENS_OF_BOX
+        texts.append(shown if left_out <= 0 else f"{shown}, … {left_out} more")
+    texts = [textwrap.fill(one, 24) for one in texts]
+    lines = [
+        (row[k : k + _BOXES_OF_LINE])
+        for _, row in sorted(rows.items())
+        for k in range(0, len(row), _BOXES_OF_LINE)
+    ]
+    places = {
+        c: ((k + 0.5) / len(line), -float(at))
+        for at, line in enumerate(lines)
+        for k, c in enumerate(line)
+    }
+    with rc_context(_STYLE):
+        width = max(3.2, 1.5 * max((len(line) for line in lines), default=1))
+        figure = Figure(figsize=(width, 1.0 + 0.95 * max(len(lines), 1)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0.5 - max(len(lines), 1), 0.5)
+        boxes = {}
+        for c, (x, y) in places.items():
+            several = len(drawn[c]) > 1
+            boxes[c] = axes.text(
+                x,
+                y,
+                texts[c],
+                ha="center",
+                va="center",
+                zorder=2,
+                bbox={
+                    "boxstyle": "round,pad=0.35",
+                    "facecolor": "#f3d9a4" if several else "white",
+                    "edgecolor": _INK,
+                    "linewidth": 0.7,
+                },
+            )
+        for above, below in graph.condensation.tolist():
+            if above in boxes and below in boxes:
+                axes.annotate(
+                    "",
+                    places[below],
+                    places[above],
+                    zorder=1,
+                    arrowprops={
+                        "arrowstyle": "-|>",
+                        "color": _INK,
+                        "linewidth": 0.6,
+                        "shrinkA": 14,
+                        "shrinkB": 14,
+                    },
+                )
+        left_out = len(graph.components) - len(drawn)
+        more = f"; {left_out} components of lower priority are not drawn" if left_out else ""
+        axes.set_title(f"last token {name(graph.last)}{more}", loc="left")
     return figure
 
 

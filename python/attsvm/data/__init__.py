@@ -2,5 +2,6 @@
 
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.files import load, save
+from attsvm.data.next_token_data import NextTokenData
 
-__all__ = ["AttentionData", "load", "save"]
+__all__ = ["AttentionData", "NextTokenData", "load", "save"]

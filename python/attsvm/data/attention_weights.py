@@ -17,6 +17,7 @@ from attsvm.data.checks import (
     position_text,
     require_shape,
 )
+from attsvm.data.next_token_data import NextTokenData
 
 __all__ = ["AttendedLike", "Attends", "AttentionWeights", "as_attention_weights"]
 
@@ -53,7 +54,7 @@ class AttentionWeights:
 
 
 def as_attention_weights(
-    name: str, value: AttendedLike, data: AttentionData | None = None
+    name: str, value: AttendedLike, data: AttentionData | NextTokenData | None = None
 ) -> AttentionWeights:
     """Check softmax weights, of the inputs of `data` where it is given; its padding is not read.
 
@@ -69,7 +70,7 @@ def as_attention_weights(
     text = "(n, T) or (B, n, T)"
     if data is not None:
         text = "(n, T)" if data.batch is None else "(B, n, T)"
-    ndim = (2, 3) if data is None else data.tokens.ndim - 1
+    ndim = (2, 3) if data is None else data.valid.ndim
     attention = as_float_array(name, weights, text, ndim=ndim, dtype=np.float64)
     if data is not None:
         require_shape(name, attention, text, data.valid.shape)

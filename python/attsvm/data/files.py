@@ -12,22 +12,27 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.whole_file import whole_file
 
 __all__ = ["load", "save"]
 
-_FIELDS = tuple(field.name for field in fields(AttentionData))
-_REQUIRED = {"tokens", "labels"}
+_KINDS: tuple[tuple[type[AttentionData] | type[NextTokenData], set[str]], ...] = (
+    (AttentionData, {"tokens", "labels"}),
+    (NextTokenData, {"embeddings", "contexts", "labels"}),
+)
+"""What a file may hold, and the fields it must have then."""
 
 
-def load(path: str | os.PathLike[str]) -> AttentionData:
+def load(path: str | os.PathLike[str]) -> AttentionData | NextTokenData:
     """Read a problem, or a batch of them, from an ``.npz`` file.
 
     The file holds the arrays ``tokens`` and ``labels``, and if wanted ``queries``, ``value``,
-    ``lengths`` and ``sequence``, with the shapes and meaning of `AttentionData`. Any program may
-    have written it (``numpy.savez(path, tokens=..., labels=...)``); nothing in it is ever
-    unpickled.
+    ``lengths`` and ``sequence``, with the shapes and meaning of `AttentionData`; or the arrays
+    ``embeddings``, ``contexts`` and ``labels``, and if wanted ``lengths``, ``last`` and
+    ``vocabulary``, of `NextTokenData`. Any program may have written it
+    (``numpy.savez(path, tokens=..., labels=...)``); nothing in it is ever unpickled.
 
     Parameters
     ----------
@@ -35,7 +40,7 @@ def load(path: str | os.PathLike[str]) -> AttentionData:
 
     Returns
     -------
-    AttentionData
+    AttentionData or NextTokenData
 
     Raises
     ------
@@ -43,19 +48,20 @@ def load(path: str | os.PathLike[str]) -> AttentionData:
         The file is missing or cannot be opened.
     TypeError, ValueError
         The file is not an ``.npz`` or is damaged, a field is missing, unknown or holds objects, or
-        the arrays do not make a problem (the checks of `AttentionData`).
+        the arrays do not make a problem (the checks of `AttentionData` and `NextTokenData`).
     """
     with Path(path).open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError(f"{path}: expected an .npz file of NumPy arrays, got another format")
         try:
-            return AttentionData(**_read_fields(file))
+            kind, arrays = _read_fields(file)
+            return kind(**arrays)
         except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{path}: {error}") from error
+            raised = TypeError if isinstance(error, TypeError) else ValueError
+            raise raised(f"{path}: {error}") from error
 
 
-def save(path: str | os.PathLike[str], data: AttentionData) -> None:
+def save(path: str | os.PathLike[str], data: AttentionData | NextTokenData) -> None:
     """Write `data` to exactly `path` as an ``.npz`` file that `load` reads back bit for bit.
 
     The file is written beside `path` under a hidden name and then renamed, so that after a crash
@@ -65,29 +71,34 @@ def save(path: str | os.PathLike[str], data: AttentionData) -> None:
     ----------
     path : str or path-like
         Replaced if it exists.
-    data : AttentionData
+    data : AttentionData or NextTokenData
 
     Raises
     ------
     TypeError
-        `data` is not an `AttentionData`.
+        `data` is neither.
     OSError
         The directory is missing, `path` is a directory, or the file cannot be written.
     """
-    as_data(data)
-    arrays = {name: getattr(data, name) for name in _FIELDS}
+    if not isinstance(data, AttentionData | NextTokenData):
+        raise TypeError(f"data: expected AttentionData or NextTokenData, got {type(data).__name__}")
+    arrays = {field.name: getattr(data, field.name) for field in fields(data)}
     with whole_file(path) as file:
         np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
 
 
-def _read_fields(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an open ``.npz`` file by name, each read to its end, where zip checks them."""
+def _read_fields(
+    file: BinaryIO,
+) -> tuple[type[AttentionData] | type[NextTokenData], dict[str, npt.NDArray[Any]]]:
+    """What an open ``.npz`` file holds: its arrays, each read to its end, where zip checks them."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = {member.removesuffix(".npy"): member for member in archive.namelist()}
-            unknown, missing = members.keys() - _FIELDS, _REQUIRED - members.keys()
+            kind, required = _KINDS["contexts" in members or "embeddings" in members]
+            known = [field.name for field in fields(kind)]
+            unknown, missing = members.keys() - known, required - members.keys()
             if unknown:
-                raise ValueError(f"expected the fields {', '.join(_FIELDS)}, got {min(unknown)!r}")
+                raise ValueError(f"expected the fields {', '.join(known)}, got {min(unknown)!r}")
             if missing:
                 raise ValueError(f"expected the field {max(missing)}, got {sorted(members)}")
             arrays = {}
@@ -96,6 +107,6 @@ def _read_fields(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
                     arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
                     if stream.read(1):
                         raise ValueError(f"{name}: expected the end of the array, got more bytes")
-            return arrays
+            return kind, arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise ValueError(f"expected an .npz file, got a damaged one: {error}") from error

@@ -1,6 +1,8 @@
-"""Problems to study: random ones, and the real digits."""
+"""Problems to study: random ones, the real digits, and text."""
 
 from attsvm.datasets.handwritten_digits import digits
+from attsvm.datasets.next_tokens import next_token
 from attsvm.datasets.sphere import unit_sphere
+from attsvm.datasets.texts import text
 
-__all__ = ["digits", "unit_sphere"]
+__all__ = ["digits", "next_token", "text", "unit_sphere"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.checks import FloatArray, as_float_dtype, as_generator, as_positive_int
 
-__all__ = ["draw_problems", "unit_rows"]
+__all__ = ["draw_arrays", "draw_problems", "unit_rows"]
 
 
 def draw_problems(
@@ -35,17 +36,27 @@ def draw_problems(
     dtype : numpy.float64 or numpy.float32
         What the float64 draws are rounded to.
     """
+    return AttentionData(**draw_arrays(draw, batch=batch, rng=rng, dtype=dtype))
+
+
+def draw_arrays(
+    draw: Callable[[np.random.Generator], dict[str, npt.NDArray[Any]]],
+    *,
+    batch: int | None,
+    rng: int | np.random.Generator | None,
+    dtype: npt.DTypeLike,
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of one problem or of a batch, as `draw_problems` draws them; ids stay integers."""
     real = as_float_dtype("dtype", dtype)
     count = 1 if batch is None else as_positive_int("batch", batch)
     problems = [draw(child) for child in as_generator("rng", rng).spawn(count)]
-    if batch is None:
-        arrays = {name: array.astype(real, copy=False) for name, array in problems[0].items()}
-    else:
-        arrays = {
-            name: np.stack([problem[name] for problem in problems], dtype=real, casting="same_kind")
-            for name in problems[0]
-        }
-    return AttentionData(**arrays)
+    arrays = {name: np.stack([problem[name] for problem in problems]) for name in problems[0]}
+    return {
+        name: (array[0] if batch is None else array).astype(
+            real if array.dtype.kind == "f" else array.dtype, copy=False
+        )
+        for name, array in arrays.items()
+    }
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
-from attsvm.data import AttentionData
+from attsvm.data import AttentionData, NextTokenData
 from attsvm.data.attention_data import as_data
 from attsvm.data.checks import (
     ArrayLike,
@@ -24,6 +24,7 @@ from attsvm.data.checks import (
     require_shape,
 )
 from attsvm.descent.blocks import Blocks, as_blocks
+from attsvm.descent.next_tokens import next_token_problem
 from attsvm.descent.problem import (
     CORE_LOSSES,
     LOSSES,
@@ -42,13 +43,13 @@ __all__ = ["train"]
 
 
 def train(
-    data: AttentionData,
+    data: AttentionData | NextTokenData,
     *,
     parameter: str | Sequence[str] = "W",
     rule: str | StepRule = "ngd",
     lr: float | Mapping[str, float] = 0.1,
     steps: int = 1000,
-    loss: str = "logistic",
+    loss: str | None = None,
     head: Head | None = None,
     init: ArrayLike | str | Mapping[str, ArrayLike | str] | None = None,
     record_every: int | Sequence[int] | None = None,
@@ -72,8 +73,9 @@ def train(
 
     Parameters
     ----------
-    data : AttentionData
-        One problem, or a batch of B of them, each trained by itself.
+    data : AttentionData or NextTokenData
+        One problem, or a batch of B of them, each trained by itself. Of next-token data the keys
+        are the embeddings of the context and the query is that of its last token.
     parameter : {"W", "KQ", "p", "Wp"}, or a pair of one of them and "v"
         What is trained: logits X W z, X K Q' z (both factors together), X p, or X W p with p the
         `prompt`; in a pair such as ``("v", "p")`` the head v'o is trained too, all blocks moving
@@ -93,9 +95,12 @@ def train(
         l(m) = log(1 + e^-m), e^-m, or -m of the margin m. "log" is -log(m), for a fixed linear head
         whose token scores are not negative: m is then the attention on the right tokens where
         these score 1 and the others 0. The last two are for a `Softmax` head: -log of the
-        probability of the right class, and (1 - that probability)².
+        probability of the right class, and (1 - that probability)². By default "logistic", and
+        "log" for next-token data.
     head : LinearScores, ReLU, Penalised or Softmax, optional
-        A head that is not trained; by default the linear head ``data.value``.
+        A head that is not trained; by default the linear head ``data.value``. For next-token data
+        by default the tied head ``Softmax(embeddings, labels)`` with the last two losses, and the
+        attention on the label with the others.
     init : array_like, "uniform" or dict, optional
         Start, shape of the parameter with or without the batch axis; zero by default. "uniform"
         draws every entry from U(-1/sqrt(d), 1/sqrt(d)), and is the default for K and Q, which
@@ -145,10 +150,14 @@ def train(
     Tarzanagh et al., "Max-Margin Token Selection in Attention Mechanism", 2023, section 2 (p, v);
     "Transformers as Support Vector Machines", 2023, section 2 (W, K and Q).
     """
-    as_data(data)
     blocks = as_blocks(parameter)
     step_rule = as_step_rule(rule)
+    if loss is None:
+        loss = "log" if isinstance(data, NextTokenData) else "logistic"
     as_choice("loss", loss, LOSSES)
+    if isinstance(data, NextTokenData):
+        data, head = next_token_problem(data, loss, head)
+    as_data(data)
     steps = as_nonnegative_int("steps", steps)
     rates = blocks.rates(lr)
     pull = as_float("ridge", ridge)

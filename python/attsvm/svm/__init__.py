@@ -1,5 +1,6 @@
 """Where theory says descent goes: constraints, a solver, and a solution with its certificate."""
 
+from attsvm.svm.graph_svm import graph_svm
 from attsvm.svm.problems import att_svm, general_svm, label_svm, prompt_svm
 from attsvm.svm.selected_sets import selected_sets
 from attsvm.svm.solution import SVMSolution
@@ -10,6 +11,7 @@ __all__ = [
     "SolverError",
     "att_svm",
     "general_svm",
+    "graph_svm",
     "label_svm",
     "prompt_svm",
     "selected_sets",

@@ -22,8 +22,9 @@ from attsvm.data.checks import (
     position_text,
     require_shape,
 )
+from attsvm.data.next_token_data import NextTokenData
 from attsvm.descent import Run
-from attsvm.svm import SVMSolution, general_svm
+from attsvm.svm import SVMSolution, general_svm, graph_svm
 from attsvm.theory.directions import cosine_gap
 from attsvm.theory.finite_part import finite_part
 
@@ -71,7 +72,7 @@ class Decomposition:
 
 def decompose(
     W: ArrayLike | Run,
-    data: AttentionData,
+    data: AttentionData | NextTokenData,
     solution: SVMSolution | None = None,
     *,
     attention: AttendedLike | None = None,
@@ -80,20 +81,23 @@ def decompose(
 ) -> Decomposition:
     """Fit W^fin + R W^mm to a trained W: what descent with several selected tokens comes to.
 
+    Next-token prediction comes to it with the Graph-SVM and the finite part of its components.
+
     Parameters
     ----------
     W : array_like of shape ([B,] d, d), or Run
         Trained W, not zero; of a run W or K Q'.
-    data : AttentionData
-        With queries: what was trained on.
+    data : AttentionData or NextTokenData
+        What was trained on; with queries.
     solution : SVMSolution, optional
-        W^mm, by default `general_svm` of the attention.
+        W^mm, by default `general_svm` of the attention, or `graph_svm`.
     attention : array_like of shape ([B,] n, T), or Run, optional
-        Softmax weights that the selected sets and W^fin are taken from, by default those of W.
+        Softmax weights that the selected sets and W^fin are taken from, by default those of W. Not
+        for next-token data.
     finite : array_like of shape ([B,] d, d), optional
-        W^fin, by default `finite_part` of the attention.
+        W^fin, by default `finite_part` of the attention, or of next-token data.
     threshold : float
-        Tokens with a larger weight are selected.
+        Tokens with a larger weight are selected. Not for next-token data.
 
     Returns
     -------
@@ -110,6 +114,8 @@ def decompose(
     ----------
     P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
     SVM equivalence with several selected tokens.
+    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
+    2024, the global convergence theorem.
 
     Examples
     --------
@@ -124,32 +130,39 @@ def decompose(
     >>> round(parts.radius, 12)
     20.0
     """
-    lead = () if as_data(data).batch is None else (data.batch,)
+    if not isinstance(data, NextTokenData):
+        as_data(data)
+    lead = () if data.batch is None else (data.batch,)
     text = "(B, d, d)" if lead else "(d, d)"
-    shape = (*data.tokens.shape[:-3], data.d, data.d)
+    shape = (*lead, data.d, data.d)
 
     def of_data(name: str, value: Any) -> npt.NDArray[np.float64]:
         array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)
         require_shape(name, array, text, shape)
         return array
 
-    if data.queries is None:
+    if not isinstance(data, NextTokenData) and data.queries is None:
         raise ValueError("queries: needed for the logits X W z, got data without queries")
+    if isinstance(data, NextTokenData) and attention is not None:
+        raise TypeError("attention: expected None for next-token data, whose labels say it")
     if isinstance(W, Run) and W.W is None:
         raise ValueError("W: expected a run of W or of K and Q, got one of p")
     matrix = of_data("W", W.W if isinstance(W, Run) else W)
     zero = np.asarray(~matrix.any(axis=(-2, -1)))
     if zero.any():
         raise ValueError(f"W: expected a matrix other than zero{_at(zero)}")
-    if attention is None:
-        attention = W if isinstance(W, Run) else _attention(matrix, data)
-    W_fin = (
-        finite_part(data, attention, threshold=threshold)
-        if finite is None
-        else of_data("finite", finite)
-    )
-    if solution is None:
-        solution = general_svm(data, attention, threshold=threshold)
+    if isinstance(data, NextTokenData):
+        W_fin = finite_part(data) if finite is None else of_data("finite", finite)
+        solution = graph_svm(data) if solution is None else solution
+    else:
+        if attention is None:
+            attention = W if isinstance(W, Run) else _attention(matrix, data)
+        if finite is None:
+            W_fin = finite_part(data, attention, threshold=threshold)
+        else:
+            W_fin = of_data("finite", finite)
+        if solution is None:
+            solution = general_svm(data, attention, threshold=threshold)
     if solution.feasible is False:
         return Decomposition(W_fin, None, None, None, None)
     if solution.W is None:

@@ -1,0 +1,369 @@
+"""Next-token prediction: contexts of token ids, and the id that comes after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    FloatArray,
+    IndexArray,
+    as_bool_array,
+    as_float_array,
+    as_index_array,
+    as_int,
+    first_index,
+    position_text,
+    read_only,
+    require_shape,
+)
+
+__all__ = ["NextTokenData", "as_next_token_data"]
+
+_ROUNDING = 1e-12
+_LARGEST_LOOK_UP = 2**31 - 1
+_OF_CONTEXTS = ("contexts", "labels", "lengths", "last")
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class NextTokenData:
+    """Contexts over a vocabulary of K tokens, each with the token that follows.
+
+    Context i is a sequence X_i of tokens x_it, given by their ids, with a label y_i, the id of the
+    next token. The last token is the query: attention weighs the context by
+    softmax(X_i W e_k), k the last id, e_j the embedding of id j. Ids may be repeated in a context.
+    Contexts, labels and lengths may carry one leading axis of length B: B independent problems.
+
+    Parameters
+    ----------
+    embeddings : array_like, shape (K, d) or (B, K, d)
+        e_j. float64 or float32 (integers become float64). One (K, d) table given with a batch
+        serves all of its problems.
+    contexts : array_like of int, shape (n, T) or (B, n, T), or sequence of sequences of int
+        Ids in 0..K-1. Sequences of different length make one problem; they are kept padded.
+    labels : array_like of int, shape ([B,] n)
+        y_i in 0..K-1.
+    lengths : array_like of int, shape ([B,] n), optional
+        Number of valid tokens of each context, 1 to T; all T when not given. The ids after them are
+        padding: never used, but in 0..K-1 like the others.
+    last : array_like of int, shape ([B,] n), optional
+        Query ids, where these are not the last valid tokens: contexts that lost theirs, see
+        `attsvm.theory.cyclic_subset`.
+    vocabulary : sequence of K str, optional
+        What the ids stand for.
+
+    Attributes
+    ----------
+    embeddings : ndarray, shape (K, d) or (B, K, d)
+    contexts : ndarray of int64, shape ([B,] n, T)
+    labels, lengths, last : ndarray of int64, shape ([B,] n)
+        All are C-contiguous and read-only.
+    vocabulary : ndarray of str, shape (K,), or None
+    K, d, n, T : int
+        Size of the vocabulary, dimension, number of contexts, tokens of each with padding.
+    batch : int or None
+        B, or None for a single problem without a batch axis.
+    dtype : numpy.dtype
+        Of the embeddings.
+    valid : ndarray of bool, shape ([B,] n, T)
+        False at padding.
+    realizable : ndarray of bool, shape ([B,] n)
+        Whether the label is in the context. The theory is about these contexts.
+
+    Raises
+    ------
+    TypeError
+        Embeddings that are not real numbers, or ids that are not integers.
+    ValueError
+        A shape that does not fit, an empty axis, NaN or inf, an id outside 0..K-1, or a length
+        outside 1..T.
+
+    References
+    ----------
+    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
+    2024, the problem setup.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> NextTokenData(np.eye(3), [[0, 1, 2], [1, 2]], [0, 2])
+    NextTokenData(K=3, d=3, n=2, T=3, dtype=float64, lengths 2..3)
+    """
+
+    embeddings: FloatArray
+    contexts: IndexArray
+    labels: IndexArray
+    lengths: IndexArray
+    last: IndexArray
+    vocabulary: npt.NDArray[np.str_] | None
+
+    def __init__(
+        self,
+        embeddings: ArrayLike,
+        contexts: ArrayLike,
+        labels: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        last: ArrayLike | None = None,
+        vocabulary: Sequence[str] | npt.NDArray[np.str_] | None = None,
+    ) -> None:
+        e = as_float_array("embeddings", embeddings, "(K, d) or (B, K, d)", ndim=(2, 3))
+        if lengths is None:
+            contexts, lengths = _padded(contexts)
+        x = as_index_array("contexts", contexts, "(n, T) or (B, n, T)", ndim=(2, 3))
+        *lead, n, T = x.shape
+        if e.ndim == 3:
+            require_shape("embeddings", e, "(B, K, d)", (*(lead or ("B",)), *e.shape[1:]))
+        K = e.shape[-2]
+        text = "(B, n)" if lead else "(n,)"
+
+        def of_contexts(name: str, array: ArrayLike, low: int, high: int) -> IndexArray:
+            result = as_index_array(name, array, text, ndim=x.ndim - 1)
+            require_shape(name, result, text, (*lead, n))
+            _require_range(name, result, low, high)
+            return result
+
+        _require_range("contexts", x, 0, K - 1)
+        y = of_contexts("labels", labels, 0, K - 1)
+        if lengths is None:
+            counts = np.full((*lead, n), T, dtype=np.int64)
+        else:
+            counts = of_contexts("lengths", lengths, 1, T)
+        if last is None:
+            queries = np.take_along_axis(x, counts[..., np.newaxis] - 1, axis=-1)[..., 0]
+        else:
+            queries = of_contexts("last", last, 0, K - 1)
+        names = None if vocabulary is None else _as_vocabulary(vocabulary, K)
+        self.__setstate__(
+            {
+                "embeddings": e,
+                "contexts": x,
+                "labels": y,
+                "lengths": counts,
+                "last": queries,
+                "vocabulary": names,
+            }
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set the fields, read-only: unpickled arrays come writeable."""
+        for field in fields(self):
+            array = state[field.name]
+            object.__setattr__(self, field.name, None if array is None else read_only(array))
+
+    def __repr__(self) -> str:
+        sizes = {"K": self.K, "d": self.d, "n": self.n, "T": self.T, "dtype": self.dtype}
+        if self.batch is not None:
+            sizes = {"batch": self.batch, **sizes}
+        parts = [f"{name}={size}" for name, size in sizes.items()]
+        if int(self.lengths.min()) < self.T:
+            parts.append(f"lengths {self.lengths.min()}..{self.lengths.max()}")
+        missing = int(np.sum(~self.realizable))
+        if missing:
+            parts.append(f"{missing} of {self.labels.size} labels not in their context")
+        return f"NextTokenData({', '.join(parts)})"
+
+    @property
+    def K(self) -> int:
+        """Size of the vocabulary."""
+        return int(self.embeddings.shape[-2])
+
+    @property
+    def d(self) -> int:
+        """Dimension of an embedding."""
+        return int(self.embeddings.shape[-1])
+
+    @property
+    def n(self) -> int:
+        """Number of contexts of one problem."""
+        return int(self.contexts.shape[-2])
+
+    @property
+    def T(self) -> int:
+        """Number of tokens of a context, padding included."""
+        return int(self.contexts.shape[-1])
+
+    @property
+    def batch(self) -> int | None:
+        """Number of problems B, or None for one problem without a batch axis."""
+        return self.contexts.shape[0] if self.contexts.ndim == 3 else None
+
+    @property
+    def dtype(self) -> np.dtype[np.float64] | np.dtype[np.float32]:
+        """float64 or float32, of the embeddings."""
+        return self.embeddings.dtype
+
+    @property
+    def valid(self) -> BoolArray:
+        """([B,] n, T) bool: which tokens are not padding."""
+        return np.arange(self.T) < self.lengths[..., np.newaxis]
+
+    @property
+    def label_scores(self) -> FloatArray:
+        """1 where a token is the label and 0 elsewhere, ([B,] n, T) float64.
+
+        The attention that a context gives to its label is their mean under the softmax weights, so
+        that ``heads.LinearScores(data.label_scores)`` is a head C with C E' = I.
+        """
+        is_label = self.contexts == self.labels[..., np.newaxis]
+        return np.asarray(self.valid & is_label, dtype=np.float64)
+
+    @cached_property
+    def realizable(self) -> BoolArray:
+        """([B,] n) bool: whether the label is in the context."""
+        return read_only(np.any(self.label_scores, axis=-1))
+
+    @cached_property
+    def orthonormal(self) -> bool:
+        """Whether the embeddings of every problem are orthonormal, to 1e-12."""
+        if self.d < self.K:
+            return False
+        tables = self.embeddings.reshape(-1, self.K, self.d).astype(np.float64, copy=False)
+        return all(np.abs(e @ e.T - np.eye(self.K)).max() <= _ROUNDING for e in tables)
+
+    def as_attention(self) -> AttentionData:
+        """The problem with its tokens looked up: keys e_{x_it}, queries e_k, labels +1.
+
+        With the head ``LinearScores(data.label_scores)`` and the loss -log m it is this problem.
+
+        Returns
+        -------
+        AttentionData
+            Without a value.
+
+        Raises
+        ------
+        ValueError
+            It would hold more than 2**31 - 1 numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> NextTokenData(np.eye(3), [[0, 1]], [0]).as_attention().tokens[0]
+        array([[1., 0., 0.],
+               [0., 1., 0.]])
+        """
+        if self.contexts.size * self.d > _LARGEST_LOOK_UP:
+            raise ValueError(
+                f"contexts: expected at most 2**31 - 1 numbers when every token is looked up, got "
+                f"{self.contexts.shape} tokens of dimension {self.d}"
+            )
+        return AttentionData(
+            self.look_up(self.contexts),
+            np.ones(self.labels.shape, dtype=self.dtype),
+            queries=self.look_up(self.last),
+            lengths=self.lengths,
+        )
+
+    def look_up(self, ids: IndexArray) -> FloatArray:
+        """Embeddings of ids of shape ([B,] ...)."""
+        if self.embeddings.ndim == 2:
+            return np.asarray(self.embeddings[ids])
+        problem = np.arange(len(ids)).reshape(-1, *([1] * (ids.ndim - 1)))
+        return np.asarray(self.embeddings[problem, ids])
+
+    def problem(self, b: int) -> NextTokenData:
+        """Problem `b` of the batch, as views; negative `b` counts from the end.
+
+        Raises
+        ------
+        TypeError
+            `b` is not an integer.
+        IndexError
+            There is no batch axis, or `b` is outside it.
+        """
+        if self.batch is None:
+            raise IndexError("b: expected data with a batch axis, got one problem")
+        if not -self.batch <= as_int("b", b) < self.batch:
+            raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
+        table = self.embeddings if self.embeddings.ndim == 2 else self.embeddings[b]
+        return self._with(table, b)
+
+    def problems(self) -> Iterator[NextTokenData]:
+        """Each problem of the batch in turn; the data itself when it has no batch axis."""
+        if self.batch is None:
+            yield self
+        else:
+            for b in range(self.batch):
+                yield self.problem(b)
+
+    def subset(self, which: ArrayLike) -> NextTokenData:
+        """Some contexts of a single problem.
+
+        Parameters
+        ----------
+        which : array_like of bool, shape (n,)
+            True for at least one context.
+
+        Raises
+        ------
+        TypeError
+            `which` does not hold bools.
+        ValueError
+            There is a batch axis, `which` has another shape, or it is False throughout.
+        """
+        if self.batch is not None:
+            raise ValueError("which: expected one problem, got data with a batch axis")
+        chosen = as_bool_array("which", which, "(n,)", ndim=1)
+        require_shape("which", chosen, "(n,)", (self.n,))
+        if not chosen.any():
+            raise ValueError("which: expected at least one context, got none")
+        return self._with(self.embeddings, chosen)
+
+    def _with(self, embeddings: FloatArray, index: int | BoolArray) -> NextTokenData:
+        """What `index` takes from the arrays of the contexts, with these embeddings."""
+        arrays = {name: getattr(self, name)[index] for name in _OF_CONTEXTS}
+        data = object.__new__(NextTokenData)
+        data.__setstate__({**arrays, "embeddings": embeddings, "vocabulary": self.vocabulary})
+        return data
+
+
+def as_next_token_data(data: object) -> NextTokenData:
+    """`data` if it is a `NextTokenData`, else `TypeError`."""
+    if not isinstance(data, NextTokenData):
+        raise TypeError(f"data: expected NextTokenData, got {type(data).__name__}")
+    return data
+
+
+def _padded(contexts: Any) -> tuple[Any, Any]:
+    """Contexts of different length as an array padded with id 0, and their lengths."""
+    if not isinstance(contexts, list | tuple) or not all(
+        isinstance(one, list | tuple | np.ndarray) and np.ndim(one) == 1 for one in contexts
+    ):
+        return contexts, None
+    counts = np.array([len(one) for one in contexts], dtype=np.int64)
+    if counts.size == 0 or counts.min() == counts.max():
+        return contexts, None
+    if counts.min() == 0:
+        raise ValueError(f"contexts[{counts.argmin()}]: expected at least one token, got none")
+    rows = [as_index_array(f"contexts[{i}]", one, "(T,)", ndim=1) for i, one in enumerate(contexts)]
+    padded = np.zeros((counts.size, counts.max()), dtype=np.int64)
+    padded[np.arange(counts.max()) < counts[:, np.newaxis]] = np.concatenate(rows)
+    return padded, counts
+
+
+def _as_vocabulary(
+    vocabulary: Sequence[str] | npt.NDArray[np.str_], K: int
+) -> npt.NDArray[np.str_]:
+    names = np.asarray(vocabulary)
+    if names.dtype.kind != "U":
+        raise TypeError(f"vocabulary: expected K strings, got an array of dtype {names.dtype}")
+    require_shape("vocabulary", names, "(K,)", (K,))
+    return names
+
+
+def _require_range(name: str, array: IndexArray, low: int, high: int) -> None:
+    wrong = (array < low) | (array > high)
+    if wrong.any():
+        where = first_index(wrong)
+        raise ValueError(
+            f"{name}: expected {low}..{high}, got {array[where]} at {position_text(where)}"
+        )

@@ -1,0 +1,136 @@
+"""Text as next-token data: windows over its characters or words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.checks import (
+    FloatArray,
+    as_choice,
+    as_float_dtype,
+    as_generator,
+    as_positive_int,
+)
+from attsvm.data.next_token_data import NextTokenData
+from attsvm.datasets.next_tokens import EMBEDDINGS, draw_embeddings
+
+__all__ = ["text"]
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+def text(
+    source: str | os.PathLike[str],
+    *,
+    unit: Literal["character", "word"] = "character",
+    context: int = 16,
+    vocabulary: int | None = None,
+    most: int | None = None,
+    realizable: bool = True,
+    embedding: Literal["random", "orthonormal", "equicorrelated"] = "orthonormal",
+    d: int | None = None,
+    rng: int | np.random.Generator | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> NextTokenData:
+    """Next-token data from text: every `context` tokens in a row, with the one after them.
+
+    Parameters
+    ----------
+    source : str or path-like
+        The text itself, or the path (a `pathlib.Path`) of a UTF-8 file.
+    unit : {"character", "word"}
+        What a token is. Words are taken in lower case, punctuation marks are words of their own,
+        and white space is left out.
+    context : int
+        Tokens of a context.
+    vocabulary : int, optional
+        How many of the most frequent tokens are kept; the others are left out of the text before
+        it is cut into contexts. By default all of them.
+    most : int, optional
+        Number of contexts at most, from the beginning of the text; by default all.
+    realizable : bool
+        Whether to leave out contexts without their label, which the theory says nothing about.
+    embedding : {"orthonormal", "random", "equicorrelated"}
+        "orthonormal" are unit vectors along the axes where d = K; the others are drawn as in
+        `next_token`.
+    d : int, optional
+        Dimension of the embeddings; the size K of the vocabulary by default.
+    rng : int or numpy.random.Generator, optional
+        Seed or generator for embeddings that are drawn.
+    dtype : numpy.float64 or numpy.float32
+        Of the embeddings.
+
+    Returns
+    -------
+    NextTokenData
+        With `vocabulary`, the most frequent token first. Ids count from there.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be opened.
+    TypeError, ValueError
+        An argument is not what it must be, the file is not UTF-8, or the text has no context of
+        the kind asked for.
+
+    References
+    ----------
+    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
+    2024: contexts with a label that they contain.
+
+    Examples
+    --------
+    >>> data = text("to be or not to be", unit="word", context=4)
+    >>> data.vocabulary[data.contexts], data.vocabulary[data.labels]
+    (array([['to', 'be', 'or', 'not'],
+           ['be', 'or', 'not', 'to']], dtype='<U3'), array(['to', 'be'], dtype='<U3'))
+    """
+    kind = as_choice("unit", unit, ("character", "word"))
+    table = as_choice("embedding", embedding, EMBEDDINGS)
+    T = as_positive_int("context", context)
+    largest = None if vocabulary is None else as_positive_int("vocabulary", vocabulary)
+    count = None if most is None else as_positive_int("most", most)
+    real = as_float_dtype("dtype", dtype)
+    generator = as_generator("rng", rng)
+    written = source if isinstance(source, str) else _read(source)
+    tokens = list(written) if kind == "character" else _WORD.findall(written.lower())
+    frequent = sorted(Counter(tokens).items(), key=lambda item: (-item[1], item[0]))[:largest]
+    ids = {token: j for j, (token, _) in enumerate(frequent)}
+    sequence = np.array([ids[token] for token in tokens if token in ids], dtype=np.int64)
+    if sequence.size <= T:
+        raise ValueError(
+            f"source: expected text of more than {T} {kind}s (context) of the vocabulary, got "
+            f"{sequence.size}"
+        )
+    windows = np.lib.stride_tricks.sliding_window_view(sequence, T + 1)
+    if realizable:
+        windows = windows[(windows[:, :-1] == windows[:, -1:]).any(axis=1)]
+        if len(windows) == 0:
+            raise ValueError("source: expected text with a label in its context, got none")
+    windows = windows[:count]
+    K = len(ids)
+    size = K if d is None else as_positive_int("d", d)
+    if table != "random" and size < K:
+        raise ValueError(f"d: expected at least K = {K} for {table} embeddings, got {size}")
+    embeddings: FloatArray
+    if table == "orthonormal" and size == K:
+        embeddings = np.eye(K, dtype=real)
+    else:
+        embeddings = draw_embeddings(generator, K, size, table).astype(real, copy=False)
+    return NextTokenData(
+        embeddings, windows[:, :-1], windows[:, -1], vocabulary=[token for token, _ in frequent]
+    )
+
+
+def _read(path: os.PathLike[str]) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text, got {error}") from error

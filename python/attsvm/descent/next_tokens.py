@@ -1,0 +1,34 @@
+"""Next-token data as attention is trained on it: tokens looked up, and the head of the loss."""
+
+from __future__ import annotations
+
+from attsvm.data import AttentionData, NextTokenData
+from attsvm.heads import Head, LinearScores, Softmax
+
+__all__ = ["next_token_problem"]
+
+
+def next_token_problem(
+    data: NextTokenData, loss: str, head: Head | None
+) -> tuple[AttentionData, Head]:
+    """Looked-up tokens, and where no head is given the one that belongs to the loss.
+
+    Cross-entropy and squared loss take the tied head C = E, the others a head with C E' = I, under
+    which the margin is the attention on the label.
+
+    Raises
+    ------
+    ValueError
+        A label is not in its context, where -log of its attention is infinite.
+    """
+    if loss == "log" and head is None and not data.realizable.all():
+        missing = int((~data.realizable).sum())
+        raise ValueError(
+            f"data: expected every label in its context with the log loss, got {missing} that are "
+            "not; data.subset(data.realizable) leaves them out"
+        )
+    if head is None and loss in ("cross_entropy", "squared"):
+        head = Softmax(data.embeddings, data.labels)
+    elif head is None:
+        head = LinearScores(data.label_scores)
+    return data.as_attention(), head

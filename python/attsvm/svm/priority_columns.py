@@ -1,0 +1,214 @@
+"""The Graph-SVM of orthonormal embeddings: every column W e_k is a problem of its own.
+
+In coordinates w_j = e_j' W e_k the constraints are w_i = w_j inside components and w_i - w_j >= 1
+along edges from one to another. A component C of c tokens has one value u, which counts c u² in
+|W|². What remains is min ½ Σ c u² with differences of at least 1 along the edges of acyclic graphs,
+which fall into connected pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse
+from scipy.sparse.csgraph import connected_components
+
+from attsvm.data.checks import BoolArray, IndexArray
+from attsvm.data.token_priorities import TokenPriorities
+from attsvm.svm.certificate import OPTIMALITY_TOLERANCE
+from attsvm.svm.constraints import Constraints, Float64Array
+from attsvm.svm.dual_native import Machines, solve_natively
+from attsvm.svm.frobenius import Infeasible, Optimal, smallest_frobenius
+from attsvm.svm.solver_error import SolverError
+
+__all__ = ["certified_columns", "smallest_columns"]
+
+_MOST_WITH_GRAM = 200
+
+
+def smallest_columns(
+    graphs: TokenPriorities, edges: IndexArray, equality: BoolArray
+) -> tuple[Float64Array, Float64Array]:
+    """Value w of every node, and multiplier of every edge of `edges`.
+
+    Parameters
+    ----------
+    graphs : TokenPriorities
+    edges : ndarray of int, shape (m,)
+        The transitive reduction and the spanning trees.
+    equality : ndarray of bool, shape (m,)
+        Which are of the trees.
+    """
+    strict = edges[~equality]
+    above = graphs.component[graphs.source[strict]]
+    below = graphs.component[graphs.target[strict]]
+    u, multipliers = _smallest_differences(above, below, graphs.sizes.astype(np.float64))
+    values = u[graphs.component]
+    dual = np.zeros(edges.size)
+    dual[~equality] = multipliers
+    # Inside a component the multipliers carry what the values lack, from the leaves to the root.
+    lacking = values - _sums(graphs, strict, multipliers)
+    tree, far = graphs.tree
+    near = np.where(graphs.source[tree] == far, graphs.target[tree], graphs.source[tree])
+    needed = lacking.tolist()
+    for v, parent in zip(far[::-1].tolist(), near[::-1].tolist(), strict=True):
+        needed[parent] += needed[v]
+    carried = np.asarray(needed)[far] if far.size else np.empty(0)
+    signed = np.where(graphs.source[tree] == far, carried, -carried)
+    dual[np.searchsorted(edges, tree)] = signed
+    return values, dual
+
+
+def certified_columns(
+    graphs: TokenPriorities,
+    problem: IndexArray,
+    B: int,
+    values: Float64Array,
+    edges: IndexArray,
+    equality: BoolArray,
+    dual: Float64Array,
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Norm of W, relative duality gap and optimality residual of each of B problems: (B,).
+
+    They are what `attsvm.svm.certificate` says, for the constraints of `edges` on the nodes.
+
+    Raises
+    ------
+    SolverError
+        They are not small enough.
+    """
+
+    def total(of_nodes: Float64Array) -> Float64Array:
+        return _added(problem, of_nodes, B)
+
+    def largest(of_edges: Float64Array) -> Float64Array:
+        result = np.zeros(B)
+        np.maximum.at(result, where, of_edges)
+        return result
+
+    where = problem[graphs.source[edges]]
+    margins = values[graphs.source[edges]] - values[graphs.target[edges]]
+    strict = ~equality
+    gain = _added(where[strict], dual[strict], B)
+    some = gain > 0
+    unit = np.where(some, gain, 1.0)
+    smallest = np.full(B, np.inf)
+    np.minimum.at(smallest, where[strict], margins[strict])
+    if np.any(some & ~(smallest > 0)):
+        raise SolverError("no certified answer for the Graph-SVM: margins of 0 or less")
+    scaling = np.where(some, 1.0 / np.where(some, smallest, 1.0), 1.0)
+    square = total(values**2)
+    sums = _sums(graphs, edges, dual)
+    lost = np.abs(dual * margins)
+    penalty = scaling * _added(where[equality], lost[equality], B)
+    primal = scaling**2 * square / 2 + penalty
+    gap = np.abs(primal - (gain - total(sums**2) / 2)) / np.where(some, primal, 1.0)
+    missed = np.where(equality, np.abs(margins), np.maximum(1 - margins, 0.0))
+    negative = np.where(equality, 0.0, np.maximum(-dual, 0.0))
+    most = largest(np.abs(dual))
+    kkt = np.max(
+        [
+            largest(missed),
+            largest(negative) / np.where(most > 0, most, 1.0),
+            largest(np.abs(dual * (margins - strict))) / unit,
+            np.sqrt(total((values - sums) ** 2) / np.where(square > 0, square, 1.0)),
+        ],
+        axis=0,
+    )
+    worst = float(np.maximum(gap, kkt).max(initial=0.0))
+    if worst > OPTIMALITY_TOLERANCE:
+        raise SolverError(f"no certified answer for the Graph-SVM: residual {worst:.1e}")
+    return np.sqrt(square), gap, kkt
+
+
+def _sums(graphs: TokenPriorities, edges: IndexArray, dual: Float64Array) -> Float64Array:
+    """What multipliers of edges add up to at every node: the adjoint of the differences."""
+    M = graphs.graph.size
+    return _added(graphs.source[edges], dual, M) - _added(graphs.target[edges], dual, M)
+
+
+def _added(where: IndexArray, values: Float64Array, size: int) -> Float64Array:
+    """Sums of values by their place, of 0..size-1."""
+    return np.bincount(where, weights=values, minlength=size).astype(np.float64)
+
+
+def _smallest_differences(
+    above: IndexArray, below: IndexArray, weights: Float64Array
+) -> tuple[Float64Array, Float64Array]:
+    """Min ½ Σ c u² with u_above - u_below >= 1: u of every vertex, and the multipliers."""
+    u, dual = np.zeros(weights.size), np.zeros(above.size)
+    links = scipy.sparse.csr_array(
+        (np.ones(above.size), (above, below)), shape=(weights.size, weights.size)
+    )
+    piece = connected_components(links, directed=True, connection="weak")[1][above]
+    order = np.argsort(piece, kind="stable")
+    starts = np.flatnonzero(np.diff(piece[order], prepend=-1))
+    known: dict[Hashable, tuple[Float64Array, Float64Array]] = {}
+    for edges in np.split(order, starts[1:]) if order.size else ():
+        ends = np.stack([above[edges], below[edges]])
+        vertices, local = np.unique(ends, return_inverse=True)
+        local = local.reshape(ends.shape)
+        key = (local.tobytes(), weights[vertices].tobytes())
+        if key not in known:
+            known[key] = _smallest_piece(local[0], local[1], weights[vertices])
+        u[vertices], dual[edges] = known[key]
+    return u, dual
+
+
+def _smallest_piece(
+    above: IndexArray, below: IndexArray, weights: Float64Array
+) -> tuple[Float64Array, Float64Array]:
+    """The same of one connected piece: in v = √c u it is the smallest vector with margins 1."""
+    m, N = above.size, weights.size
+    each = np.arange(m)
+    differences = np.zeros((m, N))
+    differences[each, above] = 1 / np.sqrt(weights[above])
+    differences[each, below] = -1 / np.sqrt(weights[below])
+    constraints = Constraints(
+        differences,
+        np.zeros(m, dtype=np.int64),
+        np.ones((1, 1)),
+        np.ones(m),
+        np.zeros(m, dtype=np.bool_),
+        (each,),
+        (m,),
+    )
+    if m == N - 1:  # a tree: if all of it is active, its Gram matrix says so
+        all_active = np.asarray(np.linalg.solve(constraints.gram(), constraints.rhs), np.float64)
+        if all_active.min() >= 0:
+            return constraints.token_sums(all_active)[0] / np.sqrt(weights), all_active
+    if m <= _MOST_WITH_GRAM:
+        answer = smallest_frobenius(constraints, "auto")
+        if isinstance(answer, Infeasible):
+            raise SolverError("no certified answer for the Graph-SVM: margins came out infeasible")
+        w, dual = answer.left.T @ answer.right[:, 0], answer.dual
+    else:
+        w, dual = _natively(constraints)
+    return w / np.sqrt(weights), dual
+
+
+def _natively(constraints: Constraints) -> tuple[Float64Array, Float64Array]:
+    """Solution and multipliers, by the core."""
+    m = constraints.m
+
+    def otherwise(b: int) -> tuple[Constraints, Optimal | Infeasible]:
+        alone = replace(
+            constraints, position=(np.arange(m), np.zeros(m, dtype=np.intp)), shape=(m, 1)
+        )
+        return alone, smallest_frobenius(alone, "active-set")
+
+    ones = np.ones((1, m), dtype=np.int64)
+    machines = Machines(
+        constraints.differences[np.newaxis, :, np.newaxis],
+        np.ones((1, m, 1)),
+        -ones,
+        ones,
+        np.ones((1, m, 1)),
+        np.zeros((1, m, 1), dtype=np.bool_),
+    )
+    found = solve_natively("p", machines, otherwise)
+    if found.p is None or found.dual is None or not np.all(found.feasible):
+        raise SolverError("no certified answer for the Graph-SVM: margins came out infeasible")
+    return found.p[0], found.dual[0, :, 0]

@@ -1,0 +1,205 @@
+"""Next-token attention as an automaton: hard retrieval by priority, then soft composition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from attsvm.data.checks import (
+    ArrayLike,
+    BoolArray,
+    IndexArray,
+    as_float_array,
+    first_index,
+    position_text,
+    require_shape,
+)
+from attsvm.data.next_token_data import NextTokenData, as_next_token_data
+from attsvm.data.token_priorities import label_preferences, token_priorities
+from attsvm.descent import Run
+from attsvm.svm import SVMSolution, graph_svm
+from attsvm.svm.selected_ids import id_weights
+
+__all__ = ["Prediction", "predict_next"]
+
+_TIED = 1e-6  # of margins, which are 0 or at least 1 between tokens of one way
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """What the automaton predicts, beside the attention layer.
+
+    Attributes
+    ----------
+    ids : ndarray of int, shape (n,)
+        The id of largest probability, first of equals.
+    attention : ndarray, shape (n, T)
+        Weights of the automaton: 0 at tokens that are not retrieved, and at padding.
+    layer_ids, layer_attention : ndarray, shapes (n,) and (n, T)
+        Those of the layer softmax(X W e_k).
+    determined : ndarray of bool, shape (n,)
+        Whether the graphs alone say what is retrieved: one component of the context has priority
+        over all others in it.
+    contexts : ndarray of int, shape (n, T)
+    K : int
+    """
+
+    ids: IndexArray
+    attention: NDArray[np.float64]
+    layer_ids: IndexArray
+    layer_attention: NDArray[np.float64]
+    determined: BoolArray
+    contexts: IndexArray
+    K: int
+
+    def __repr__(self) -> str:
+        return (
+            f"Prediction({self.ids.size} contexts, agreement={self.agreement:.4g}, "
+            f"distance={self.distance:.3g}, {int(self.determined.sum())} determined)"
+        )
+
+    @property
+    def probabilities(self) -> scipy.sparse.csr_array:
+        """Distribution of the automaton over ids: (n, K), sparse."""
+        row, token = np.nonzero(self.attention)
+        return scipy.sparse.csr_array(
+            (self.attention[row, token], (row, self.contexts[row, token])),
+            shape=(self.ids.size, self.K),
+        )
+
+    @property
+    def agreement(self) -> float:
+        """Share of the contexts for which automaton and layer predict the same id."""
+        return float(np.mean(self.ids == self.layer_ids))
+
+    @property
+    def distance(self) -> float:
+        """Mean total variation distance of their attention, from 0 to 1."""
+        difference = np.abs(self.attention - self.layer_attention)
+        return float(difference.sum(axis=1).mean() / 2)
+
+
+def predict_next(
+    data: NextTokenData,
+    W: ArrayLike | Run,
+    *,
+    training: NextTokenData | None = None,
+    solution: SVMSolution | None = None,
+) -> Prediction:
+    """Predict by the self-attention automaton, and compare with the layer of W.
+
+    Of the components in a context the one of highest priority, given the last token, is retrieved,
+    and its tokens are composed by the softmax of their logits X W e_k, which W^fin settles. Where
+    no component has priority over all others, those of largest logit under the Graph-SVM are
+    retrieved, as the layer does in the limit; a token that is new to the last one has logit 0
+    there if embeddings are orthonormal.
+
+    Parameters
+    ----------
+    data : NextTokenData
+        Contexts to predict from; a single problem. Its labels are not used.
+    W : array_like of shape (d, d), or Run
+        Trained W, or `finite_part`.
+    training : NextTokenData, optional
+        What the priorities are from, with the same embeddings; `data` by default.
+    solution : SVMSolution, optional
+        Graph-SVM of `training`; solved when not given.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be, or the Graph-SVM is infeasible.
+    SolverError
+        The Graph-SVM could be neither solved nor shown infeasible.
+
+    References
+    ----------
+    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
+    2024, the self-attention automaton.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attsvm
+    >>> data = attsvm.NextTokenData(np.eye(4), [[1, 2, 3, 0], [1, 2, 0, 3]], [1, 2])
+    >>> run = attsvm.train(data, lr=0.5, steps=400)
+    >>> attsvm.predict_next(data, run).ids
+    array([1, 2])
+    """
+    source = data if training is None else training
+    for name, one in (("data", data), ("training", source)):
+        if as_next_token_data(one).batch is not None:
+            raise ValueError(f"{name}: expected one problem, got data with a batch axis")
+    require_shape("training.embeddings", source.embeddings, "(K, d)", data.embeddings.shape)
+    if isinstance(W, Run):
+        if W.W is None:
+            raise ValueError("W: expected a run of W or of K and Q, got one of p")
+        W = W.W
+    matrix = as_float_array("W", W, "(d, d)", ndim=2, dtype=np.float64)
+    require_shape("W", matrix, "(d, d)", (data.d, data.d))
+    direction = (graph_svm(source) if solution is None else solution).W
+    if direction is None:
+        raise ValueError("solution: expected a feasible Graph-SVM, got none")
+    require_shape("solution.W", direction, "(d, d)", matrix.shape)
+
+    logits = _logits(data, matrix, "W")
+    priority = _logits(data, direction, "solution.W")
+    retrieved = priority >= priority.max(axis=1, keepdims=True) - _TIED
+    attention = np.exp(log_softmax(np.where(retrieved, logits, -np.inf), axis=1))
+    layer = np.exp(log_softmax(logits, axis=1))
+    return Prediction(
+        ids=_largest(data, attention),
+        attention=attention,
+        layer_ids=_largest(data, layer),
+        layer_attention=layer,
+        determined=_determined(data, source),
+        contexts=data.contexts,
+        K=data.K,
+    )
+
+
+def _logits(data: NextTokenData, W: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """e_{x_it}' W e_k, -inf at padding: (n, T)."""
+    E: Any = data.embeddings.astype(np.float64, copy=False)
+    lasts, which = np.unique(data.last, return_inverse=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns = E @ (W @ E[lasts].T)  # (K, last tokens)
+    logits: NDArray[np.float64] = columns[data.contexts, which[:, np.newaxis]]
+    beyond = data.valid & ~np.isfinite(logits)
+    if beyond.any():
+        where = first_index(beyond)
+        raise ValueError(
+            f"{name}: expected finite logits X W e_k, got {logits[where]} at {position_text(where)}"
+        )
+    return np.where(data.valid, logits, -np.inf)
+
+
+def _largest(data: NextTokenData, attention: NDArray[np.float64]) -> IndexArray:
+    """The id with the largest sum of weights in every context."""
+    weights = id_weights(data, attention)
+    best = weights.argmax(axis=1)
+    ids: IndexArray = data.contexts[np.arange(data.n), best]
+    return ids
+
+
+def _determined(data: NextTokenData, training: NextTokenData) -> BoolArray:
+    """Whether a component of the context has priority over all others, in the graphs."""
+    graphs = token_priorities(training, label_preferences(training))
+    last = np.broadcast_to(data.last[:, np.newaxis], data.contexts.shape)
+    node = graphs.node(last, data.contexts)
+    known = (node >= 0) | ~data.valid
+    component = np.where(data.valid & (node >= 0), graphs.component[node], -1)
+    determined = np.zeros(data.n, dtype=np.bool_)
+    for i in np.flatnonzero(known.all(axis=1)).tolist():
+        first, *others = sorted(set(component[i].tolist()) - {-1})
+        determined[i] = graphs.reaches_all(first, others)
+    return determined

@@ -1,0 +1,197 @@
+"""How next-token attention composes inside components: the minimiser of the loss on S_fin."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from attsvm.data.checks import BoolArray, IndexArray
+from attsvm.data.next_token_data import NextTokenData
+from attsvm.svm import SolverError
+from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
+
+__all__ = ["composition", "next_token_finite_part", "optimal_loss"]
+
+Float64Array = NDArray[np.float64]
+
+_MOST_STEPS = 200
+_FINISHED = 1e-13
+_ROUNDING = 1e-15  # of the decrement, where steps no longer shrink
+_SHRINKS = 1e-4
+
+
+def next_token_finite_part(data: NextTokenData) -> Float64Array:
+    """W^fin of a single problem, (d, d)."""
+    space = cyclic_subspace(data)
+    if space.nodes.size == 0:
+        return np.zeros((data.d, data.d))
+    return space.lift(composition(space))
+
+
+def optimal_loss(data: NextTokenData) -> float | Float64Array:
+    """Infimum of the next-token loss, mean of -log Σ_{t: x_it = y_i} softmax(X_i W e_k)_t.
+
+    It is the loss of W^fin on the cyclic sub-dataset, as other contexts lose nothing in the limit.
+
+    Parameters
+    ----------
+    data : NextTokenData
+        Every label in its context.
+
+    Returns
+    -------
+    float, or ndarray of shape (B,) for a batch
+
+    Raises
+    ------
+    TypeError
+        `data` is not `NextTokenData`.
+    ValueError
+        A label is not in its context, where the loss is infinite.
+    SolverError
+        Newton's method did not end.
+
+    References
+    ----------
+    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
+    2024, the global convergence theorem.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attsvm
+    >>> data = attsvm.NextTokenData(np.eye(3), [[1, 2, 0], [1, 2, 0]], [1, 2])
+    >>> bool(np.isclose(attsvm.theory.optimal_loss(data), np.log(2)))
+    True
+    """
+    if not isinstance(data, NextTokenData):
+        raise TypeError(f"data: expected NextTokenData, got {type(data).__name__}")
+    missing = int(np.sum(~data.realizable))
+    if missing:
+        raise ValueError(f"data: expected every label in its context, got {missing} that are not")
+    losses = np.array([_loss(problem) for problem in data.problems()])
+    return float(losses[0]) if data.batch is None else losses
+
+
+def _loss(data: NextTokenData) -> float:
+    space = cyclic_subspace(data)
+    kept, inside = inside_components(data, space.graphs)
+    if not kept.any():
+        return 0.0
+    logits = _logits(space, inside, composition(space))[kept]
+    of_label = np.where(data.label_scores[kept] > 0, logits, -np.inf)
+    return float(np.sum(logsumexp(logits, axis=1) - logsumexp(of_label, axis=1)) / data.n)
+
+
+def composition(space: CyclicSubspace) -> Float64Array:
+    """Logits e_j' W^fin e_k of the nodes of S_fin, up to a constant of each component.
+
+    Where embeddings are linearly independent the differences inside components are free, and every
+    component is a problem of its own; else W has coordinates in S_fin. The loss is strictly convex
+    either way, and goes to infinity with the differences, as every edge is on a cycle.
+
+    Raises
+    ------
+    SolverError
+        Newton's method did not end.
+    """
+    data, graphs = space.data, space.graphs
+    kept, inside = inside_components(data, graphs)
+    place = _places(space, inside)[kept]
+    label = place[np.arange(len(place)), np.argmax(data.label_scores[kept] > 0, axis=1)]
+    if not space.free:
+        return space.features @ _newton(place, label, space.nodes.size, space.features)
+    values = np.zeros(space.nodes.size)
+    of_component = space.component[label]
+    order = np.argsort(of_component, kind="stable")
+    for contexts in np.split(order, np.flatnonzero(np.diff(of_component[order])) + 1):
+        nodes = np.flatnonzero(space.component == of_component[contexts[0]])
+        rows = place[contexts]
+        local = np.where(rows >= 0, np.searchsorted(nodes, rows), -1)
+        # The values of one component count from their mean.
+        values[nodes] = _newton(local, np.searchsorted(nodes, label[contexts]), nodes.size, None)
+    return values
+
+
+def _places(space: CyclicSubspace, inside: BoolArray) -> IndexArray:
+    """Place among the nodes of S_fin of the tokens inside components, -1 for the others: (n, T)."""
+    data = space.data
+    last = np.broadcast_to(data.last[:, np.newaxis], data.contexts.shape)
+    places = np.full(data.contexts.shape, -1, dtype=np.int64)
+    nodes = space.graphs.node(last[inside], data.contexts[inside])
+    places[inside] = np.searchsorted(space.nodes, nodes)
+    return places
+
+
+def _logits(space: CyclicSubspace, inside: BoolArray, values: Float64Array) -> Float64Array:
+    places = _places(space, inside)
+    return np.where(places >= 0, values[places], -np.inf)
+
+
+def _newton(
+    place: IndexArray, label: IndexArray, size: int, features: Float64Array | None
+) -> Float64Array:
+    """Argmin Σ_i log Σ_t exp(θ_{place it}) - θ_{label i}, by damped Newton steps from zero.
+
+    Parameters
+    ----------
+    place : ndarray of int, shape (m, T)
+        Coordinates of θ in 0..size-1, -1 where there is none.
+    label : ndarray of int, shape (m,)
+    size : int
+    features : ndarray, shape (size, r), or None
+        θ = features α with the result α. Without them the result is θ, of mean zero.
+    """
+    there = place >= 0
+    at = np.where(there, place, 0)
+    row = np.broadcast_to(np.arange(len(place))[:, np.newaxis], place.shape)[there]
+    wanted = np.bincount(label, minlength=size)
+
+    def logits(x: Float64Array) -> Float64Array:
+        theta = x if features is None else features @ x
+        return np.where(there, theta[at], -np.inf)
+
+    def loss(x: Float64Array) -> float:
+        a = logits(x)
+        own = x[label] if features is None else (features @ x)[label]
+        return float(np.sum(logsumexp(a, axis=1) - own))
+
+    x = np.zeros(size if features is None else features.shape[1])
+    value, before = loss(x), np.inf
+    for _ in range(_MOST_STEPS):
+        a = logits(x)
+        weights = np.exp(a - logsumexp(a, axis=1, keepdims=True))
+        expected = np.bincount(at[there], weights=weights[there], minlength=size)
+        matrix = scipy.sparse.csr_array(
+            (weights[there], (row, at[there])), shape=(len(place), size)
+        )
+        gradient = expected - wanted
+        hessian = np.diag(expected) - (matrix.T @ matrix).toarray()
+        if features is None:
+            hessian += expected.mean() / size  # along the constants, where nothing changes
+        else:
+            gradient = features.T @ gradient
+            hessian = features.T @ hessian @ features
+        step = -np.linalg.solve(hessian, gradient)
+        decrement = -float(gradient @ step)
+        length = float(np.abs(step).max())
+        if length <= _FINISHED * max(1.0, float(np.abs(x).max())) or (
+            decrement <= _ROUNDING * max(1.0, value) and length >= before / 2
+        ):
+            return x + step if features is not None else _centred(x + step)
+        before = length
+        share = 1.0
+        while True:
+            tried = loss(x + share * step)
+            # Where the change is below the rounding of the loss, the whole step is right.
+            if tried <= value - _SHRINKS * share * decrement or decrement <= 1e-10 * max(1, value):
+                break
+            share /= 2
+        x, value = x + share * step, tried
+    raise SolverError(f"finite_part: Newton's method left a step of {length:.1e}")
+
+
+def _centred(values: Float64Array) -> Float64Array:
+    return np.asarray(values - values.mean())

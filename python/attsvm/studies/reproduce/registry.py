@@ -1,0 +1,27 @@
+"""The figures that can be reproduced, in the order of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attsvm.studies.figures import single_input
+from attsvm.studies.reproduce.figure import Figure
+
+__all__ = ["FIGURES", "named"]
+
+FIGURES: tuple[Figure, ...] = (single_input.FIGURE,)
+
+
+def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:
+    """The figure of this name.
+
+    Raises
+    ------
+    ValueError
+        There is none; the message lists the names.
+    """
+    for figure in figures:
+        if figure.name == name:
+            return figure
+    known = ", ".join(figure.name for figure in figures)
+    raise ValueError(f"NAME: expected one of {known}, got {name!r}")

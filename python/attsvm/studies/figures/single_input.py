@@ -114,8 +114,8 @@ def compute(settings: Settings) -> Outcome:
         found.append(Check(f"global: x at y = 10 of the {side} path", expected_x, x, 0.1))
     notes = (
         "The published code adds 1e-9 to the norm of the gradient, and its runs of the global case "
-        "end short: |p| is 17.3 to 18.2 and the cosines .9917 to .9943. Exact normalised steps reach "
-        "the norms and cosines above.",
+        "end short: |p| is 17.3 to 18.2 and the cosines .9917 to .9943. Exact normalised steps go "
+        "on to the norms and cosines above.",
     )
     return Outcome(data, tuple(found), notes)
 
@@ -153,7 +153,7 @@ FIGURE = Figure(
     name="single-input",
     title="One input of three tokens, p trained from six starts",
     source="P1, figure 1 (a), (b)",
-    size=(7.2, 4.0),
+    size=(7.2, 4.5),
     compute=compute,
     draw=draw,
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attsvm.studies.figures import single_input
+from attsvm.studies.figures import multiple_inputs, single_input
 from attsvm.studies.reproduce.figure import Figure
 
 __all__ = ["FIGURES", "named"]
 
-FIGURES: tuple[Figure, ...] = (single_input.FIGURE,)
+FIGURES: tuple[Figure, ...] = (single_input.FIGURE, multiple_inputs.FIGURE)
 
 
 def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attsvm.studies.figures import multiple_inputs, single_input
+from attsvm.studies.figures import joint_training, loss_comparison, multiple_inputs, single_input
 from attsvm.studies.reproduce.figure import Figure
 
 __all__ = ["FIGURES", "named"]
 
-FIGURES: tuple[Figure, ...] = (single_input.FIGURE, multiple_inputs.FIGURE)
+FIGURES: tuple[Figure, ...] = (
+    single_input.FIGURE,
+    multiple_inputs.FIGURE,
+    joint_training.FIGURE,
+    loss_comparison.FIGURE,
+)
 
 
 def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:

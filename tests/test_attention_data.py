@@ -264,3 +264,22 @@ def test_more_than_2_to_the_31_numbers_are_read_to_the_last():
     tokens[-1, -1, -1] = np.nan
     with pytest.raises(ValueError, match=rf"got nan at \[1, {2**15 - 1}, {2**15}\]"):
         AttentionData(tokens, [1, -1])
+
+
+def test_a_subset_of_a_batch_holds_those_problems():
+    rng = np.random.default_rng(3)
+    data = AttentionData(rng.standard_normal((4, 2, 3, 5)), np.ones((4, 2)), lengths=[[1, 3]] * 4)
+    some = data.subset([False, True, False, True])
+    assert some.batch == 2
+    assert np.array_equal(some.tokens, data.tokens[[1, 3]])
+    assert some.value is None
+    for which, message in (
+        ([True] * 3, r"which: expected shape \(B,\)"),
+        ([False] * 4, "which: expected at least one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.subset(which)
+    with pytest.raises(TypeError, match="which: expected bool"):
+        data.subset([0, 1, 0, 1])
+    with pytest.raises(ValueError, match="which: expected data with a batch axis"):
+        data.problem(0).subset([True])

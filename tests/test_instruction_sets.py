@@ -34,6 +34,31 @@ RUN = """
             results[f"{name}-{parameter}"] = run.direction
             results[f"{name}-{parameter}-log"] = run.log_attention
             results[f"{name}-{parameter}-gap"] = run.history["loss_gap"]
+    rng = np.random.default_rng(5)
+    data = sphere(5, 7, 9, batch=13, rng=6)
+    heads = {
+        "relu": attsvm.heads.ReLU(rng.standard_normal((13, 9, 6))),
+        "penalised": attsvm.heads.Penalised(rng.standard_normal((13, 9)), 0.3),
+    }
+    for name, head in heads.items():
+        run = attsvm.train(data, head=head, steps=100)
+        results[f"{name}-W"] = run.W
+    for attention in ("p", "W"):
+        run = attsvm.train(data, parameter=("v", attention), steps=100, certify=True, ridge=1e-6)
+        results[f"joint-{attention}"] = run.direction
+        results[f"joint-{attention}-v"] = run.v
+        results[f"joint-{attention}-certified"] = run.history["certified_cosine"]
+    data = attsvm.AttentionData.per_position(data.tokens, data.labels, value=data.value)
+    results["causal"] = attsvm.train(data, steps=100).W
+    for name, data in {
+        "batch": sphere(4, 5, 8, batch=20, rng=7),
+        "infeasible": sphere(9, 5, 3, batch=20, rng=8),
+        "large": sphere(40, 12, 30, rng=9),
+    }.items():
+        solution = attsvm.att_svm(data, attsvm.optimal_tokens(data), solver="native")
+        results[f"svm-{name}-feasible"] = np.asarray(solution.feasible, dtype=float)
+        results[f"svm-{name}-norm"] = np.nan_to_num(solution.norm)
+        results[f"svm-{name}-W"] = np.nan_to_num(solution.W)
     np.savez(sys.argv[2], **results)
 """
 

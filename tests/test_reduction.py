@@ -9,6 +9,7 @@ import pytest
 
 import attsvm
 from attsvm.data.span import in_own_span
+from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import CoreProblem
 
 
@@ -132,7 +133,9 @@ def test_reduction_is_made_only_where_it_pays():
     data = wide(5, 4, 30, 10)
 
     def laid_out(passes):
-        return CoreProblem.of(data, "W", None, "logistic", dtype=None, threads=1, passes=passes)
+        return CoreProblem.of(
+            data, Blocks("W"), None, "logistic", dtype=None, threads=1, passes=passes
+        )
 
     assert laid_out(1).token_basis is None
     assert laid_out(10_000).token_basis is not None

@@ -4,7 +4,13 @@ from importlib.metadata import version
 
 from attsvm import datasets, functional, heads, theory
 from attsvm.data import AttentionData, load, save
-from attsvm.descent import Run, train
+from attsvm.descent import (
+    ConvergenceWarning,
+    RegularizationPath,
+    Run,
+    regularization_path,
+    train,
+)
 from attsvm.svm import (
     SolverError,
     SVMSolution,
@@ -38,6 +44,8 @@ __version__ = version("attsvm")
 
 __all__ = [
     "AttentionData",
+    "ConvergenceWarning",
+    "RegularizationPath",
     "Run",
     "SVMSolution",
     "SolverError",
@@ -64,6 +72,7 @@ __all__ = [
     "optimal_tokens",
     "prompt_svm",
     "rank",
+    "regularization_path",
     "save",
     "scores",
     "selected_sets",

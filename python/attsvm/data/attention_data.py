@@ -13,6 +13,7 @@ from attsvm.data.checks import (
     BoolArray,
     FloatArray,
     IndexArray,
+    as_bool_array,
     as_float_array,
     as_index_array,
     as_int,
@@ -308,11 +309,37 @@ class AttentionData:
             raise IndexError("b: expected data with a batch axis, got one problem")
         if not -self.batch <= as_int("b", b) < self.batch:
             raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
+        return self._at(b)
+
+    def subset(self, which: ArrayLike) -> AttentionData:
+        """Some problems of the batch, as a batch.
+
+        Parameters
+        ----------
+        which : array_like of bool, shape (B,)
+            True for at least one problem.
+
+        Raises
+        ------
+        TypeError
+            `which` does not hold bools.
+        ValueError
+            There is no batch axis, `which` has another shape, or it is False throughout.
+        """
+        if self.batch is None:
+            raise ValueError("which: expected data with a batch axis, got one problem")
+        chosen = as_bool_array("which", which, "(B,)", ndim=1)
+        require_shape("which", chosen, "(B,)", (self.batch,))
+        if not chosen.any():
+            raise ValueError("which: expected at least one problem, got none")
+        return self._at(chosen)
+
+    def _at(self, index: int | BoolArray) -> AttentionData:
         state = {field.name: getattr(self, field.name) for field in fields(self)}
-        one = object.__new__(AttentionData)
         shared = {"sequence": state.pop("sequence")}
-        one.__setstate__({k: None if a is None else a[b] for k, a in state.items()} | shared)
-        return one
+        some = object.__new__(AttentionData)
+        some.__setstate__({k: None if a is None else a[index] for k, a in state.items()} | shared)
+        return some
 
     def problems(self) -> Iterator[AttentionData]:
         """Each problem of the batch in turn; the data itself when it has no batch axis."""

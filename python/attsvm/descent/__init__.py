@@ -1,6 +1,11 @@
-"""What gradient descent does: parameters, losses, step rules, the run and its record."""
+"""What gradient descent does: parameters, losses, step rules, runs, regularisation paths."""
 
+from attsvm.descent.regularization_path import (
+    ConvergenceWarning,
+    RegularizationPath,
+    regularization_path,
+)
 from attsvm.descent.run import Run
 from attsvm.descent.train import train
 
-__all__ = ["Run", "train"]
+__all__ = ["ConvergenceWarning", "RegularizationPath", "Run", "regularization_path", "train"]

@@ -319,12 +319,11 @@ class Overparam:
         other = (selected != optimal).any(axis=1)
         if not other.any():
             return svm_optimal
-        arrays: dict[str, Any] = {f.name: getattr(data, f.name)[other] for f in fields(data)}
-        svm_other = self._solve(AttentionData(**arrays), selected[other])
+        svm_other = self._solve(data.subset(other), selected[other])
         source = np.arange(len(other))
         source[other] = len(other) + np.arange(other.sum())
         names = [f.name for f in fields(svm_optimal) if f.name != "variable"]
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.concatenate([getattr(svm_optimal, name), getattr(svm_other, name)])[source]
             for name in names
         }

@@ -26,14 +26,16 @@ def certified_cosine(
 ) -> float | Float64Array:
     """Lower bound of cosine(W, W^mm) from the margins of W and any multipliers λ >= 0.
 
-    With m the smallest margin of W, W / m meets the constraints of the SVM of the selected tokens;
-    with W_λ = Σ λ_it (x_iα - x_it) z_i', D = Σ λ_it / |W_λ|_F is at most |W^mm|_F. So where m > 0,
-    the SVM is feasible and
+    Let W_λ = Σ λ_it (x_iα - x_it) z_i', θ its angle with W, and D = Σ λ_it / |W_λ|_F. The solution
+    has <W_λ, W^mm> >= Σ λ_it, so |W^mm|_F >= D. With m > 0 the smallest margin of W, W / m is
+    feasible, and as W^mm is the feasible matrix nearest zero, |W^mm|_F <= |W|_F / m cos α with α
+    the angle of W and W^mm. Together, cos α cos(α - θ) >= r = m D / |W|_F, which gives
 
-        cosine(W, W^mm) >= m D / |W|_F.
+        α <= (θ + arccos(2 r - cos θ)) / 2.
 
-    Without solving the SVM, this says how near W is to its direction. The multipliers of the SVM
-    itself give the largest bound, that of D = |W^mm|_F.
+    Where W_λ itself separates the selected tokens, the same holds for it in place of W, and adding
+    θ bounds α once more; the smaller bound counts. Without solving the SVM, this says how near W is
+    to its direction. With the multipliers of the SVM itself, the bound is the cosine.
 
     Parameters
     ----------
@@ -48,8 +50,8 @@ def certified_cosine(
     Returns
     -------
     float, or ndarray of float64 of shape (B,) for a batch
-        -1, the bound that always holds, where there is no certificate: m <= 0, λ = 0, an infeasible
-        SVM, or no constraints at all. Otherwise from 0 to 1, correct to the rounding of the
+        -1, the bound that always holds, where there is no certificate: neither W nor W_λ separates,
+        λ = 0, an infeasible SVM, or no constraints at all. Otherwise correct to the rounding of the
         margins, for which see `certified_cosine_gap`.
 
     Raises
@@ -76,22 +78,21 @@ def certified_cosine(
 def certified_cosine_gap(
     W: MatrixLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution
 ) -> float | Float64Array:
-    """Upper bound 1 - m D / |W|_F of 1 - cosine(W, W^mm), without the cancellation.
+    """Upper bound of 1 - cosine(W, W^mm), that of `certified_cosine` without the cancellation.
 
-    It is computed as a sum of terms that are not negative,
+    All is computed from terms that are not negative: 1 - cos θ, and with the margins m_it of W
 
-        (1 - cosine(W, W_λ)) + Σ λ_it (m_it - m) / (|W|_F |W_λ|_F)
+        1 - (2 r - cos θ) = 1 - cos θ + 2 Σ λ_it (m_it - m) / (|W|_F |W_λ|_F),
 
-    with the margins m_it of W and the smallest of them, m: the first is small where W is made of
-    the constraints that λ marks, the second where these are the ones of smallest margin.
+    whose sum is small where the constraints that λ marks are those of smallest margin.
 
     Parameters, errors and references are those of `certified_cosine`.
 
     Returns
     -------
     float, or ndarray of float64 of shape (B,) for a batch
-        2 where there is no certificate, otherwise from 0 to 1. Its error is that of the margins
-        m_it, the unit of rounding times |x_iα - x_it| |z_i| |W^mm|_F.
+        From 0 to 2, and 2 where there is no certificate. The sum is known up to the rounding of the
+        margins m_it, the angle thus to about 1e-8.
 
     Examples
     --------
@@ -104,19 +105,38 @@ def certified_cosine_gap(
     alpha = as_selected("selected", selected, as_data(data))
     given = matrices_on("W", W, data)
     weights = _multipliers(dual, data, leads(data, alpha))
-    unit, differences = given.unit(), token_differences(data, alpha)
-    of_tokens = margins_of(unit, data, alpha, differences)
-    constrained = leads(data, alpha).reshape(of_tokens.shape)
-    smallest = np.where(constrained, of_tokens, np.inf).min(axis=(1, 2))
+    differences = token_differences(data, alpha)
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
     combined = Matrices(given.variable, sums, queries_of(data, given), given.exists, given.batched)
-    sizes = combined.norms()
-    certified = (smallest > 0) & (smallest < np.inf) & (sizes > 0)
-    least = np.where(certified, smallest, 0.0)[:, np.newaxis, np.newaxis]
-    slack = np.sum(weights * (of_tokens - least), axis=(1, 2))
-    gaps = unit.cosine_gaps(combined) + slack / np.where(certified, sizes, 1.0)
-    gaps = np.where(certified, np.minimum(gaps, 1.0), 2.0)
+    sizes = combined.norms()[:, np.newaxis, np.newaxis]
+    shares = weights / np.where(sizes > 0, sizes, 1.0)
+    unit, combined = given.unit(), combined.unit()
+    apart = unit.cosine_gaps(combined)
+    constrained = leads(data, alpha).reshape(weights.shape)
+    slack, separates = _slack(margins_of(unit, data, alpha, differences), shares, constrained)
+    own_slack, own = _slack(margins_of(combined, data, alpha, differences), shares, constrained)
+    of_unit = np.where(separates, (_angle(apart) + _angle(apart + 2 * slack)) / 2, np.pi)
+    of_combined = np.where(own, _angle(apart) + _angle(2 * own_slack) / 2, np.pi)
+    angle = np.minimum(np.minimum(of_unit, of_combined), np.pi)
+    exists = sizes[:, 0, 0] > 0
+    gaps = np.where(exists & unit.left.any(axis=(1, 2)), 2 * np.sin(angle / 2) ** 2, 2.0)
     return gaps if given.batched else float(gaps[0])
+
+
+def _slack(
+    of_tokens: Float64Array, shares: Float64Array, constrained: BoolArray
+) -> tuple[Float64Array, BoolArray]:
+    """Σ λ_it (m_it - m), shape (B,), with m the smallest margin, and whether m > 0."""
+    smallest = np.where(constrained, of_tokens, np.inf).min(axis=(1, 2))
+    separates: BoolArray = (smallest > 0) & (smallest < np.inf)
+    least = np.where(separates, smallest, 0.0)[:, np.newaxis, np.newaxis]
+    return np.sum(shares * (of_tokens - least), axis=(1, 2)), separates
+
+
+def _angle(gap: Float64Array) -> Float64Array:
+    """The angle whose cosine is 1 - gap, without cancellation where it is small."""
+    angle: Float64Array = 2.0 * np.arcsin(np.sqrt(np.clip(gap, 0.0, 2.0) / 2))
+    return angle
 
 
 def _multipliers(

@@ -70,7 +70,7 @@ def leads(data: AttentionData, selected: IndexArray) -> BoolArray:
 def token_differences(data: AttentionData, selected: IndexArray) -> Float64Array:
     """x_iα - x_it of every token, (B, n, T, d)."""
     shape = (data.batch or 1, data.n, data.T, data.d)
-    tokens = data.tokens.reshape(shape).astype(np.float64, copy=False)
+    tokens = data.own_tokens.reshape(shape).astype(np.float64, copy=False)
     alpha = selected.reshape(shape[0], data.n, 1, 1)
     with np.errstate(over="ignore"):
         return np.take_along_axis(tokens, alpha, axis=2) - tokens

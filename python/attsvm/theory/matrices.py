@@ -184,7 +184,7 @@ def _dense(variable: Literal["W", "p"], array: Float64Array, batched: bool) -> M
 
 def _of_run(run: Run) -> Matrices:
     batched = run.selected.ndim == 2
-    variable: Literal["W", "p"] = "p" if run.parameter == "p" else "W"
+    variable: Literal["W", "p"] = "p" if run.attention_parameter == "p" else "W"
     if run.left is None or run.right is None:
         direction = run.direction
         W = direction[..., np.newaxis] if variable == "p" else direction

@@ -1,0 +1,350 @@
+"""Logarithms of what is left of a loss, as functions of the attention logits, to second order.
+
+At norm R the loss is about exp(-R margin) above its infimum: far below the rounding of the loss
+itself. Its logarithm is about -R margin, and that, its gradient and its curvature are of ordinary
+size. They are computed here without subtracting numbers near each other: softmax weights relative
+to the heaviest token that moves anything, token scores relative to the best token's.
+
+Every objective takes logits (n, T), -inf at padding, and gives a `Slope`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logsumexp
+
+__all__ = [
+    "LogExcess",
+    "LogLoss",
+    "LogLossOfMixture",
+    "MarginLoss",
+    "ScoreSlope",
+    "Slope",
+    "SmoothHead",
+]
+
+_SMALL = 1e-8
+"""Below it the second-order Taylor polynomial of a function near 1 is exact to float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """Value, gradient (n, T) and Hessian-vector product (n, T) -> (n, T) in the logits."""
+
+    value: float
+    gradient: NDArray[np.float64]
+    hessian: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreSlope:
+    """The same in the logits and the token scores together."""
+
+    value: float
+    by_logits: NDArray[np.float64]
+    by_scores: NDArray[np.float64]
+    hessian: Callable[
+        [NDArray[np.float64], NDArray[np.float64]],
+        tuple[NDArray[np.float64], NDArray[np.float64]],
+    ]
+
+
+class SmoothHead(Protocol):
+    """A head h, of mixtures (n, d)."""
+
+    def value(self, mixture: NDArray[np.float64]) -> NDArray[np.float64]:
+        """h(o), shape (n,)."""
+
+    def gradient(self, mixture: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shape (n, d)."""
+
+    def curvature(
+        self, mixture: NDArray[np.float64], change: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Hessian at each mixture times a vector of each, (n, d) -> (n, d)."""
+
+
+class LogExcess:
+    """log[(1/n) Σ_i l(Σ_t s_it γ_it) - inf], the infimum being every input on its best token.
+
+    Input i falls short of its best margin b_i by x_i = Σ_t s_it D_it, with D_it = b_i - γ_it >= 0,
+    and log x_i is a difference of two log-sum-exps. Inputs whose tokens all have one score have
+    no excess and take no part.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n, T)
+        γ, labels included.
+    valid : ndarray of bool, shape (n, T)
+    loss : {"logistic", "exponential", "correlation"}
+
+    Attributes
+    ----------
+    infimum : float
+        Of the mean loss.
+    constant : bool
+        Whether no input has anything to gain, and the log-excess is -inf everywhere.
+    best : ndarray of int64, shape (n,)
+        The (first) best token of each input.
+    moved : ndarray of bool, shape (n, T)
+        Tokens whose weight adds to the excess.
+    """
+
+    def __init__(self, scores: NDArray[np.float64], valid: NDArray[np.bool_], loss: str) -> None:
+        offered = np.where(valid, scores, -np.inf)
+        self.best = np.argmax(offered, axis=1)
+        self._margin = offered.max(axis=1)
+        self._short = np.where(valid, self._margin[:, np.newaxis] - scores, 0.0)
+        self._loss = loss
+        self.moved = self._short > 0
+        self._moves = self.moved.any(axis=1)
+        with np.errstate(divide="ignore"):
+            self._log_short = np.log(self._short)
+        self.constant = not self._moves.any()
+        self.infimum = float(np.mean(_loss_value(loss, self._margin)))
+
+    def __call__(self, logits: NDArray[np.float64]) -> Slope:
+        """Value, gradient and curvature at `logits`; the problem is not `constant`."""
+        n = len(logits)
+        short, rows = self._short[self._moves], self._moves
+        log_weight, weight, top = _softmax(logits[rows])
+        y = logsumexp(log_weight + self._log_short[rows], axis=1)
+        x = np.exp(y)
+        with np.errstate(under="ignore"):
+            share = np.exp(log_weight + self._log_short[rows] - y[:, np.newaxis])
+        # d log x / da = s (D/x - 1) as it stands where D = 0 or x is small beside D, which is
+        # where the best token is the heaviest; with D and x relative to the heaviest token's D
+        # otherwise, where x is not small but s (D - x) of that token is.
+        wrong = np.take_along_axis(short, top, axis=1) > 0
+        relative = short - np.take_along_axis(short, top, axis=1)
+        deviation = relative - np.sum(weight * relative, axis=1, keepdims=True)
+        safe = np.where(wrong, x[:, np.newaxis], 1.0)
+        G = np.where(wrong, weight * deviation / safe, share - weight)
+
+        log_excess, rate, bend = _log_excess_of_shortfall(self._loss, self._margin[rows], y, x)
+        value = float(logsumexp(log_excess))
+        part = np.exp(log_excess - value)
+        pull = (part * rate)[:, np.newaxis]
+        gradient = np.zeros_like(logits)
+        gradient[rows] = pull * G
+        own = (part * (bend + rate**2))[:, np.newaxis]
+
+        def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            w = change[rows] - np.take_along_axis(change[rows], top, axis=1)
+            along = np.sum(G * w, axis=1, keepdims=True)
+            mean = np.sum(weight * w, axis=1, keepdims=True)
+            change_of_G = (w - mean - along) * G - along * weight
+            result: NDArray[np.float64] = -np.sum(pull * along) * gradient
+            result[rows] += pull * change_of_G + own * along * G
+            return result
+
+        return Slope(value - float(np.log(n)), gradient, hessian)
+
+
+class MarginLoss:
+    """log Σ_i Σ_t exp(-(a_i,best - a_it)) over the tokens t other than the best.
+
+    Convex in the logits: where the best tokens can be told apart it has one minimiser on a ball,
+    near which the minimiser of the loss on a large ball lies.
+
+    Parameters
+    ----------
+    best : ndarray of int64, shape (n,)
+    others : ndarray of bool, shape (n, T)
+        Tokens t that count, the best one of each input not among them.
+    """
+
+    def __init__(self, best: NDArray[np.int64], others: NDArray[np.bool_]) -> None:
+        self._best = best[:, np.newaxis]
+        self._others = others
+
+    def __call__(self, logits: NDArray[np.float64]) -> Slope:
+        """Value, gradient and curvature at `logits`."""
+        others, best = self._others, self._best
+        below = np.where(others, logits, -np.inf) - np.take_along_axis(logits, best, axis=1)
+        value = float(logsumexp(below))
+        share = np.exp(below - value)
+
+        def with_best(moved: NDArray[np.float64]) -> NDArray[np.float64]:
+            result = moved.copy()
+            np.put_along_axis(result, best, -moved.sum(axis=1, keepdims=True), axis=1)
+            return result
+
+        def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            relative = change - np.take_along_axis(change, best, axis=1)
+            return with_best(share * (relative - np.sum(share * relative)))
+
+        return Slope(value, with_best(share), hessian)
+
+
+class LogLoss:
+    """log[(1/n) Σ_i l(Σ_t s_it γ_it)], the scores γ being variables like the logits.
+
+    Parameters
+    ----------
+    loss : {"logistic", "exponential"}
+    """
+
+    def __init__(self, loss: str) -> None:
+        self._loss = loss
+
+    def __call__(self, logits: NDArray[np.float64], scores: NDArray[np.float64]) -> ScoreSlope:
+        """Value, gradients and curvature at `logits` and `scores`, both (n, T)."""
+        _, weight, top = _softmax(logits)
+        relative = scores - np.take_along_axis(scores, top, axis=1)
+        mean_relative = np.sum(weight * relative, axis=1, keepdims=True)
+        margin = (np.take_along_axis(scores, top, axis=1) + mean_relative)[:, 0]
+        c = weight * (relative - mean_relative)  # dm/da
+
+        log_value, rate, second = _log_loss(self._loss, margin)
+        value = float(logsumexp(log_value))
+        part = np.exp(log_value - value)
+        pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
+        by_logits, by_scores = pull * c, pull * weight
+
+        def hessian(
+            w: NDArray[np.float64], omega: NDArray[np.float64]
+        ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            w = w - np.take_along_axis(w, top, axis=1)
+            along = np.sum(c * w, axis=1, keepdims=True)
+            mean_w = np.sum(weight * w, axis=1, keepdims=True)
+            mean_omega = np.sum(weight * omega, axis=1, keepdims=True)
+            step = along + mean_omega  # change of m
+            total = np.sum(pull * step)
+            change_of_c = (w - mean_w) * c + weight * (omega - mean_omega - along)
+            change_of_weight = weight * (w - mean_w)
+            return (
+                pull * change_of_c + own * step * c - by_logits * total,
+                pull * change_of_weight + own * step * weight - by_scores * total,
+            )
+
+        return ScoreSlope(value - float(np.log(len(logits))), by_logits, by_scores, hessian)
+
+
+class LogLossOfMixture:
+    """log[(1/n) Σ_i l(Y_i h(o_i))] with o_i = Σ_t s_it x_it and a head h with two derivatives.
+
+    Parameters
+    ----------
+    tokens : ndarray, shape (n, T, d)
+    labels : ndarray, shape (n,)
+    head : SmoothHead
+    loss : {"logistic", "exponential"}
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.float64],
+        labels: NDArray[np.float64],
+        head: SmoothHead,
+        loss: str,
+    ) -> None:
+        self._tokens, self._labels = tokens, labels
+        self._head, self._loss = head, loss
+
+    def __call__(self, logits: NDArray[np.float64]) -> Slope:
+        """Value, gradient and curvature at `logits`."""
+        _, weight, top = _softmax(logits)
+        first = np.take_along_axis(self._tokens, top[:, :, np.newaxis], axis=1)
+        apart = self._tokens - first  # from the heaviest token, beside which nothing cancels
+
+        def mixed(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            result: NDArray[np.float64] = (weights[:, np.newaxis] @ apart)[:, 0]
+            return result
+
+        def along_tokens(directions: NDArray[np.float64]) -> NDArray[np.float64]:
+            result: NDArray[np.float64] = (apart @ directions[:, :, np.newaxis])[:, :, 0]
+            return result
+
+        mixture = first[:, 0] + mixed(weight)
+        signs = self._labels[:, np.newaxis]
+        relative = along_tokens(signs * self._head.gradient(mixture))
+        c = weight * (relative - np.sum(weight * relative, axis=1, keepdims=True))  # dm/da
+
+        log_value, rate, second = _log_loss(self._loss, self._labels * self._head.value(mixture))
+        value = float(logsumexp(log_value))
+        part = np.exp(log_value - value)
+        pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
+        gradient = pull * c
+
+        def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            w = change - np.take_along_axis(change, top, axis=1)
+            mean = np.sum(weight * w, axis=1, keepdims=True)
+            along = np.sum(c * w, axis=1, keepdims=True)  # change of m
+            moved = mixed(weight * (w - mean))
+            omega = along_tokens(signs * self._head.curvature(mixture, moved))
+            mean_omega = np.sum(weight * omega, axis=1, keepdims=True)
+            change_of_c = (w - mean) * c + weight * (omega - mean_omega - along)
+            total = np.sum(pull * along)
+            result: NDArray[np.float64] = pull * change_of_c + own * along * c - gradient * total
+            return result
+
+        return Slope(value - float(np.log(len(logits))), gradient, hessian)
+
+
+def _log_loss(
+    loss: str, m: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Log l(m), l'/l and l''/l for the logistic or the exponential loss."""
+    if loss == "exponential":
+        return -m, -np.ones_like(m), np.ones_like(m)
+    # log(1 + e^-m) = e^-m (1 - e^-m / 2 + ...): beyond 37 the bracket is 1 in float64.
+    far = m > 37.0
+    near = np.where(far, 0.0, m)
+    softplus = np.logaddexp(0.0, -near)
+    value = np.where(far, -m, np.log(softplus))
+    first = np.where(far, -1.0, -expit(-near) / softplus)
+    second = np.where(far, 1.0, expit(near) * expit(-near) / softplus)
+    return value, first, second
+
+
+def _loss_value(loss: str, m: NDArray[np.float64]) -> NDArray[np.float64]:
+    if loss == "correlation":
+        return -m
+    return np.exp(-m) if loss == "exponential" else np.logaddexp(0.0, -m)
+
+
+def _softmax(
+    logits: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Log-weights, weights, and the index (n, 1) of the heaviest token."""
+    top = np.argmax(logits, axis=1)[:, np.newaxis]
+    below = logits - np.take_along_axis(logits, top, axis=1)
+    with np.errstate(under="ignore"):
+        weight = np.exp(below)
+        total = weight.sum(axis=1, keepdims=True)
+        # The heaviest token counts 1 in the total: log1p keeps what the others add.
+        rest = np.where(np.arange(logits.shape[1]) == top, 0.0, weight).sum(axis=1, keepdims=True)
+        return below - np.log1p(rest), weight / total, top
+
+
+def _log_excess_of_shortfall(
+    loss: str, b: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Log e of e = l(b - x) - l(b) with x = exp(y), and its two derivatives by y.
+
+    The first derivative is ρ = x e'/e, the second ρ (1 + x e''/e' - ρ).
+    """
+    if loss == "correlation":
+        return y, np.ones_like(y), np.zeros_like(y)
+    small = x < _SMALL
+    large = np.where(small, 1.0, x)
+    if loss == "exponential":  # e = e^-b (e^x - 1)
+        log_slope, curve = -b, np.ones_like(b)
+        value = log_slope + np.log(np.expm1(large))
+        rate = -large / np.expm1(-large)
+        ratio = np.ones_like(b)
+    else:  # e = log[1 + q (e^x - 1)], q = 1 / (1 + e^b)
+        log_slope, curve = -np.logaddexp(0.0, b), expit(b)
+        excess = np.log1p(np.expm1(large) * expit(-b))
+        value = np.log(excess)
+        rate = large * expit(large - b) / excess
+        ratio = expit(b - large)
+    value = np.where(small, y + log_slope + 0.5 * curve * x, value)
+    bend = np.where(small, 0.5 * curve * x, rate * (1.0 + large * ratio - rate))
+    return value, np.where(small, 1.0 + 0.5 * curve * x, rate), bend

@@ -48,7 +48,7 @@ class Outcome:
         What a reader has to know, a sentence or two each: where we differ from the papers and why.
     """
 
-    data: Mapping[str, Any]
+    data: Mapping[Any, Any]
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
 

@@ -443,16 +443,32 @@ def sparsemax(scores):
     return np.maximum(scores - tops[np.flatnonzero(ordered > tops)[-1]], 0.0)
 
 
-@pytest.mark.parametrize("penalty", [0.05, 0.3, 1.0])
-def test_penalised_head_attends_as_sparsemax(penalty):
-    """One input of orthonormal tokens: v'o - λ|o|² is largest at the projection of v / 2λ."""
+@pytest.mark.parametrize(("penalty", "tokens"), [(0.05, 1), (0.3, 3), (1.0, 4)])
+def test_penalised_head_attends_as_sparsemax(penalty, tokens):
+    """One input of orthonormal tokens: v'o - λ|o|² is largest at the projection of v / 2λ.
+
+    Where that is one token the path is followed down to slopes of 1e-158. Where it is a mixture,
+    the loss is within rounding of its infimum at R = 40, and the path says so.
+    """
     scores = np.array([0.7, 0.4, -0.1, 0.3, -0.5])
+    expected = sparsemax(scores / (2 * penalty))
+    assert np.count_nonzero(expected) == tokens
     data = AttentionData(np.eye(5)[np.newaxis], [1.0])
-    path = regularization_path(data, [5, 40, 400], parameter="p", head=Penalised(scores, penalty))
+    head = Penalised(scores, penalty)
+    path = regularization_path(data, [3, 6, 12], parameter="p", head=head)
     assert path.residual.max() < 1e-8
     assert path.converged.all()
     assert (np.diff(path.log_excess) <= 1e-12).all()
-    assert path.attention[-1, 0] == pytest.approx(sparsemax(scores / (2 * penalty)), abs=1e-6)
+    radii = [10, 20, 40, 80, 160, 320]
+    if tokens == 1:
+        path = regularization_path(data, radii, parameter="p", head=head)
+        assert path.residual.max() < 1e-8
+        assert path.multiplier[-1] < 1e-150
+    else:
+        with pytest.warns(ConvergenceWarning):
+            path = regularization_path(data, radii, parameter="p", head=head)
+        assert not path.converged[-1]
+    assert path.attention[-1, 0] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("parameter", ["p", "W", "KQ"])

@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <array>
 #include <optional>
 
 #include "arrays.hpp"
@@ -17,6 +18,8 @@ attsvm::Loss loss_named(const std::string& name) {
     if (name == "logistic") return attsvm::Loss::logistic;
     if (name == "exponential") return attsvm::Loss::exponential;
     if (name == "correlation") return attsvm::Loss::correlation;
+    if (name == "log") return attsvm::Loss::log;
+    if (name == "squared") return attsvm::Loss::squared;
     throw std::invalid_argument("loss: unknown name '" + name + "'");
 }
 
@@ -32,11 +35,20 @@ attsvm::HeadKind head_named(const std::string& name) {
     if (name == "linear") return attsvm::HeadKind::linear;
     if (name == "relu") return attsvm::HeadKind::relu;
     if (name == "penalised") return attsvm::HeadKind::penalised;
+    if (name == "softmax") return attsvm::HeadKind::softmax;
     throw std::invalid_argument("head: unknown name '" + name + "'");
 }
 
+attsvm::Movement movement_named(const std::string& name) {
+    if (name == "plain") return attsvm::Movement::plain;
+    if (name == "heavy_ball") return attsvm::Movement::heavy_ball;
+    if (name == "nesterov") return attsvm::Movement::nesterov;
+    if (name == "adam") return attsvm::Movement::adam;
+    throw std::invalid_argument("movement: unknown name '" + name + "'");
+}
+
 // What a head is made of: token scores (B, n, T) of a fixed one; of others labels (B, n) and v (B, d), or with hidden
-// units (B, m, d) their weights (B, m).
+// units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels.
 struct HeadArrays {
     std::string kind;
     const Array<double>&scores, &labels, &vector, &hidden;
@@ -50,9 +62,10 @@ struct HeadArrays {
             return {which, scores.data()};
         }
         expect_shape("labels", labels, {B, n});
-        const Index units = which == attsvm::HeadKind::relu && hidden.ndim() == 3 ? hidden.shape(1) : 0;
-        if (which == attsvm::HeadKind::relu) expect_shape("hidden", hidden, {B, units, d});
-        expect_shape("vector", vector, {B, which == attsvm::HeadKind::relu ? units : d});
+        const bool relu = which == attsvm::HeadKind::relu, softmax = which == attsvm::HeadKind::softmax;
+        const Index units = (relu || softmax) && hidden.ndim() == 3 ? hidden.shape(1) : 0;
+        if (relu || softmax) expect_shape("hidden", hidden, {B, units, d});
+        expect_shape("vector", vector, {B, relu ? units : softmax ? 0 : d});
         if (trained && which != attsvm::HeadKind::linear) throw std::invalid_argument("head: only v can be trained");
         return {which, nullptr, labels.data(), vector.data(), hidden.data(), units, penalty};
     }
@@ -117,9 +130,11 @@ py::dict descend(const Array<Token>& tokens, const Array<double>& queries, const
                  const Array<std::int64_t>& sequence, const Array<double>& start_first,
                  const Array<double>& start_second, const Array<double>& outside, const Array<double>& references,
                  const Array<double>& references_outside, const Array<double>& head_references, bool certify,
-                 const std::string& loss_name, const std::string& rule_name, double rate, double second_rate,
-                 double head_rate, double polyak_factor, double ridge, std::int64_t steps,
-                 const Array<std::int64_t>& record, int threads, std::optional<py::function> report) {
+                 const std::string& loss_name, const std::string& rule_name, const std::array<double, 3>& rates,
+                 const std::array<double, 3>& decays, double polyak_factor, double largest_step, double ridge,
+                 const std::string& movement, const std::array<double, 3>& inertia, Index batch_size,
+                 std::uint64_t seed, std::int64_t steps, const Array<std::int64_t>& record, int threads,
+                 std::optional<py::function> report) {
     attsvm::Batch<Token> batch = batch_view(
         tokens, queries, {head_kind, scores, labels, start_vector, hidden, penalty, trains_head}, lengths, sequence);
     const Index B = batch.problems, n = batch.samples, T = batch.tokens, d = batch.dimension, e = batch.query_dimension;
@@ -138,7 +153,17 @@ py::dict descend(const Array<Token>& tokens, const Array<double>& queries, const
     expect_shape("references_outside", references_outside, {B, batch.references, 2});
     expect_shape("head_references", head_references, {B, batch.head_references, trains_head ? d : 0});
     const attsvm::Loss loss = loss_named(loss_name);
-    const attsvm::StepRule rule{rule_named(rule_name), rate, second_rate, polyak_factor, head_rate, ridge};
+    if (batch_size < 0 || batch_size > n) throw std::invalid_argument("batch_size: must lie in 0..n");
+    const attsvm::StepRule rule{rule_named(rule_name),
+                                {rates[0], decays[0]},
+                                {rates[1], decays[1]},
+                                {rates[2], decays[2]},
+                                polyak_factor,
+                                largest_step,
+                                ridge,
+                                {movement_named(movement), inertia[0], inertia[1], inertia[2]},
+                                batch_size,
+                                seed};
 
     const Index recorded = record.size(), head_recorded = trains_head ? recorded : 0;
     const Index certified = certify ? recorded : 0;
@@ -256,8 +281,8 @@ void bind_for_storage(py::module_& module) {
                "hidden"_a.noconvert(), "penalty"_a, "trains_head"_a, "lengths"_a.noconvert(), "sequence"_a.noconvert(),
                "first"_a.noconvert(), "second"_a.noconvert(), "outside"_a.noconvert(), "references"_a.noconvert(),
                "references_outside"_a.noconvert(), "head_references"_a.noconvert(), "certify"_a, "loss"_a, "rule"_a,
-               "rate"_a, "second_rate"_a, "head_rate"_a, "polyak_factor"_a, "ridge"_a, "steps"_a,
-               "record"_a.noconvert(), "threads"_a, "report"_a);
+               "rates"_a, "decays"_a, "polyak_factor"_a, "largest_step"_a, "ridge"_a, "movement"_a, "inertia"_a,
+               "batch_size"_a, "seed"_a, "steps"_a, "record"_a.noconvert(), "threads"_a, "report"_a);
     module.def("loss_and_gradient", &loss_and_gradient<Token>, py::kw_only(), "tokens"_a.noconvert(),
                "queries"_a.noconvert(), "head_kind"_a, "scores"_a.noconvert(), "labels"_a.noconvert(),
                "vector"_a.noconvert(), "hidden"_a.noconvert(), "penalty"_a, "trains_head"_a, "lengths"_a.noconvert(),

@@ -5,4 +5,5 @@ PYBIND11_MODULE(ATTSVM_MODULE_NAME, module) {
     bind_runtime(module);
     bind_descent(module);
     bind_svm(module);
+    bind_nuclear_svm(module);
 }

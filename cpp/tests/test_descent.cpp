@@ -17,7 +17,7 @@ bool close(double a, double b, double tolerance) {
 
 void a_pack_runs_as_its_problems_do(Loss loss, Rule rule, Index query_dimension, bool ragged, std::int64_t steps) {
     const Index n = 6, T = 8, d = 10;
-    const attsvm::StepRule step{rule, rule == Rule::gd ? 1.0 : 0.1};
+    const attsvm::StepRule step{rule, {rule == Rule::ngd ? 0.1 : 1.0}};
     std::vector<OwnedProblem<double>> problems;
     problems.reserve(8);
     for (unsigned seed = 0; seed < 8; ++seed)

@@ -12,7 +12,7 @@ from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data
 from attsvm.data.checks import ArrayLike, as_choice
 from attsvm.descent.blocks import Blocks
-from attsvm.descent.problem import LOSSES, CoreProblem
+from attsvm.descent.problem import CORE_LOSSES, LOSSES, CoreProblem
 from attsvm.heads import Head
 from attsvm.threads import thread_count
 
@@ -41,8 +41,8 @@ def loss_and_grad(
         ([B,] d, m) of W = K Q'; ``{"p": p}`` with p of shape ([B,] d); or ``{"W": W, "p": p}``, for
         the logits X W p. With ``"v": v`` of shape ([B,] d) in it, v is the head, and a parameter
         like the others.
-    loss : {"logistic", "exponential", "correlation"}
-    head : LinearScores, ReLU or Penalised, optional
+    loss : {"logistic", "exponential", "correlation", "log", "cross_entropy", "squared"}
+    head : LinearScores, ReLU, Penalised or Softmax, optional
         The head where v is no parameter; by default the linear head ``data.value``.
     num_threads : int, optional
 
@@ -89,7 +89,11 @@ def loss_and_grad(
     else:
         at = problem.as_parameter(f"parameters[{names[0]!r}]", parameters[names[0]])
     losses, first, second, value = _core.loss_and_gradient(
-        **problem.core_arguments, first=at.first, second=at.second, loss=loss, threads=threads
+        **problem.core_arguments,
+        first=at.first,
+        second=at.second,
+        loss=CORE_LOSSES[loss],
+        threads=threads,
     )
     gradients: dict[str, NDArray[np.float64]] = {}
     if blocks.attention == "KQ":

@@ -10,12 +10,16 @@ import numpy as np
 from attsvm.data.checks import (
     ArrayLike,
     FloatArray,
+    IndexArray,
     as_float,
     as_float_array,
+    as_index_array,
+    first_index,
+    position_text,
     require_shape,
 )
 
-__all__ = ["Head", "LinearScores", "Penalised", "ReLU"]
+__all__ = ["Head", "LinearScores", "Penalised", "ReLU", "Softmax"]
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -123,5 +127,46 @@ class Penalised:
         object.__setattr__(self, "penalty", strength)
 
 
-Head: TypeAlias = "LinearScores | ReLU | Penalised"
+@dataclass(frozen=True, eq=False, init=False)
+class Softmax:
+    """Classes by their logits C o: the margin is the log-probability of the right class.
+
+    With the cross-entropy loss this is the language model's head. Labels of the data are not used.
+
+    Parameters
+    ----------
+    classes : array_like, shape ([B,] K, d)
+        C, one row for each class.
+    targets : array_like of int, shape ([B,] n)
+        The right class of each input, 0 to K - 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be.
+
+    References
+    ----------
+    Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention", 2024:
+    the losses of its section on local convergence, where C is the embedding itself.
+    """
+
+    classes: FloatArray
+    targets: IndexArray
+
+    def __init__(self, classes: ArrayLike, targets: ArrayLike) -> None:
+        C = as_float_array("classes", classes, "(K, d) or (B, K, d)", ndim=(2, 3))
+        right = as_index_array("targets", targets, "(n,) or (B, n)", ndim=(1, 2))
+        K = C.shape[-2]
+        wrong = (right < 0) | (right >= K)
+        if wrong.any():
+            where = first_index(wrong)
+            raise ValueError(
+                f"targets: expected 0..{K - 1}, got {right[where]} at {position_text(where)}"
+            )
+        object.__setattr__(self, "classes", C)
+        object.__setattr__(self, "targets", right)
+
+
+Head: TypeAlias = "LinearScores | ReLU | Penalised | Softmax"
 """A head that stays as it is while attention is trained."""

@@ -72,3 +72,30 @@ def feasible(rows: Array, rhs: Array) -> bool:
     answer = linprog(np.zeros(width), A_ub=-scaled, b_ub=-rhs, bounds=(None, None), method="highs")
     assert answer.status in (0, 2), answer.message
     return bool(answer.status == 0)
+
+
+def smallest_nuclear_norm(rows: Array, d: int) -> float:
+    """Smallest |W|_* with rows vec(W) >= 1, W of shape (d, d), as a semidefinite program.
+
+    min ½ tr X, X = [X1 W; W' X2] positive semidefinite, by Clarabel; it takes the upper triangle of
+    X column by column, entries off the diagonal times √2.
+    """
+    order = 2 * d
+    column, row = np.tril_indices(order)
+    place = {(int(i), int(j)): k for k, (i, j) in enumerate(zip(row, column, strict=True))}
+    of_W = [place[i, d + j] for i in range(d) for j in range(d)]
+    entries = scipy.sparse.lil_matrix((len(rows), len(place)))
+    entries[:, of_W] = rows / np.sqrt(2)
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
+    solution = clarabel.DefaultSolver(
+        scipy.sparse.csc_matrix((len(place), len(place))),
+        np.where(row == column, 0.5, 0.0),
+        scipy.sparse.vstack([-entries, -scipy.sparse.identity(len(place))], format="csc"),
+        np.concatenate([-np.ones(len(rows)), np.zeros(len(place))]),
+        [clarabel.NonnegativeConeT(len(rows)), clarabel.PSDTriangleConeT(order)],
+        settings,
+    ).solve()
+    assert str(solution.status) == "Solved", solution.status
+    return float(solution.obj_val)

@@ -28,7 +28,8 @@ struct Batch {
     Index score_size() const { return head.kind == HeadKind::fixed ? samples * tokens : 0; }
     Index label_size() const { return head.kind == HeadKind::fixed ? 0 : samples; }
     Index head_size() const {
-        return head.kind == HeadKind::fixed ? 0 : head.kind == HeadKind::relu ? head.units : dimension;
+        if (head.kind == HeadKind::fixed || head.kind == HeadKind::softmax) return 0;
+        return head.kind == HeadKind::relu ? head.units : dimension;
     }
     Index hidden_size() const { return head.units * dimension; }
     const Token* tokens_of(Index problem) const { return X + problem * sequences * tokens * dimension; }

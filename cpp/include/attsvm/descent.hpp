@@ -4,22 +4,37 @@
 // no logit and never changes; only norms and cosines know of it, by its size.
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <span>
 
 #include "attsvm/parameterisation.hpp"
 #include "attsvm/pass.hpp"
+#include "attsvm/shuffle.hpp"
 
 namespace attsvm {
 
 enum class Rule { gd, ngd, polyak };
 
+// Of the k-th step, from 1: its rate is that of the block divided by k^decay.
+struct BlockRate {
+    double rate = 0.1, decay = 0.0;
+    double at(std::int64_t step) const {
+        return decay == 0.0 ? rate : rate * std::pow(static_cast<double>(step), -decay);
+    }
+};
+
 struct StepRule {
     Rule kind = Rule::ngd;
-    // gd: the step is rate times the gradient; ngd: the step of a block has this length. One rate for each block.
-    double rate = 0.1, second_rate = 0.1;
-    double polyak_factor = 2.0;  // polyak: the step is gap / (factor |gradient|²) times the gradient
-    double head_rate = 0.1;
+    // gd: the step is rate times the gradient; ngd: the step of a block has this length; polyak: gap / (factor
+    // |gradient|²), and `largest_step` at most, times rate times the gradient.
+    BlockRate first{}, second{}, head{};
+    double polyak_factor = 2.0;
+    double largest_step = std::numeric_limits<double>::infinity();
     double ridge = 0.0;  // λ of λ|block|² added to the loss for every block but the head
+    Inertia inertia{};
+    Index batch = 0;  // samples of a step, drawn without return until all have been drawn; 0: all samples in every step
+    std::uint64_t seed = 0;  // of the draws
 };
 
 struct Schedule {
@@ -70,6 +85,7 @@ class Descent {
           team_(team),
           outside_(parameters.outside),
           references_(references),
+          order_(rule.batch == 0 ? 0 : problem.samples, rule.batch, rule.seed),
           Q_(problem.samples * problem.dimension),
           U_(problem.samples * problem.dimension),
           mixture_(head_.size() == 0 ? 0 : problem.samples * problem.dimension),
@@ -88,10 +104,18 @@ class Descent {
         const std::int64_t stride = std::max<std::int64_t>(1, 50000 / work);
         std::size_t recorded = 0;
         for (std::int64_t step = 0;; ++step) {
-            differentiate();
-            if (recorded < schedule.record.size() && schedule.record[recorded] == step) sink(recorded++, observe());
+            const bool records = recorded < schedule.record.size() && schedule.record[recorded] == step;
+            if (records || rule_.batch == 0 || step == schedule.steps) {
+                choose({});
+                differentiate();
+            }
+            if (records) sink(recorded++, observe());
             if (step == schedule.steps) return;
-            take_step();
+            if (rule_.batch != 0) {
+                choose(order_.next());
+                differentiate();
+            }
+            take_step(step + 1);
             if ((step + 1) % stride == 0 && !progress.advance(static_cast<double>(stride * lanes), calling_thread))
                 return;
         }
@@ -121,6 +145,11 @@ class Descent {
 
     bool trains_head() const { return head_.size() != 0; }
 
+    void choose(std::span<const Index> samples) {
+        pass_.choose(samples);
+        parameters_.choose(samples);
+    }
+
     // Gradients of all blocks, in units of exp(log_unit_), and of the head in units of exp(head_log_unit_).
     void differentiate() {
         parameters_.queries(team_, Q_.data());
@@ -135,7 +164,7 @@ class Descent {
             parameters_.differentiate(team_, weight_.data(), U_.data(), &ridge);
         }
         if (trains_head()) {
-            const Index n = problem().samples, d = problem().dimension;
+            const Index n = pass_.rows(), d = problem().dimension;
             pass_.mixture_weights(head_weight_.data(), head_log_unit_);
             multiply(team_, 1, n, d, Strided<Real>{head_weight_.data(), n, 1}, {}, mixture_.data(),
                      head_.gradient.data());
@@ -154,36 +183,40 @@ class Descent {
         return most + Real(0.5) * log1p(exp(-(apart + apart)));
     }
 
-    void take_step() {
+    void take_step(std::int64_t count) {
+        Real scale(1.0), head_scale(1.0);  // of the gradients in their units
+        const auto capped = [&](Real step, Real log_unit) {
+            return std::isinf(rule_.largest_step) ? step : smaller(step, Real(rule_.largest_step) * exp(log_unit));
+        };
         switch (rule_.kind) {
-            case Rule::gd: {
-                const Real unit = exp(log_unit_);
-                parameters_.step(team_, [&](Index block, Real) { return Real(rate(block)) * unit; });
-                if (trains_head()) head_.step(Real(rule_.head_rate) * exp(head_log_unit_));
+            case Rule::gd:
+                scale = exp(log_unit_);
+                if (trains_head()) head_scale = exp(head_log_unit_);
                 break;
-            }
             case Rule::ngd:
-                parameters_.step(team_, [&](Index block, Real norm) { return Real(rate(block)) / norm; });
-                if (trains_head()) {
-                    const auto moves = head_.gradient_norm != Real(0.0);
-                    head_.step(Real(rule_.head_rate) / select(moves, head_.gradient_norm, Real(1.0)));
-                }
+                if (trains_head())
+                    head_scale = Real(1.0) / select(head_.gradient_norm != Real(0.0), head_.gradient_norm, Real(1.0));
                 break;
-            case Rule::polyak:
+            case Rule::polyak: {
+                const Real factor(rule_.polyak_factor);
                 if (trains_head()) {
                     const Real log_all = log_gradient_norm();
-                    const Real log_gap = log(pass_.loss_mean() / Real(rule_.polyak_factor)) - log_all - log_all;
-                    parameters_.step(team_, [&](Index, Real) { return exp(log_gap + log_unit_); });
-                    head_.step(exp(log_gap + head_log_unit_));
+                    const Real step = log(pass_.loss_mean() / factor) - log_all - log_all;
+                    scale = capped(exp(step + log_unit_), log_unit_);
+                    head_scale = capped(exp(step + head_log_unit_), head_log_unit_);
                 } else {
-                    const Real gap = pass_.loss_gap(log_unit_) / Real(rule_.polyak_factor);
                     const Real all = parameters_.gradient_norm();
-                    parameters_.step(team_, [&](Index, Real) { return gap / all / all; });
+                    scale = capped(pass_.loss_gap(log_unit_) / factor / all / all, log_unit_);
                 }
                 break;
+            }
         }
+        const bool normalised = rule_.kind == Rule::ngd;
+        parameters_.step(
+            team_, [&](Real norm) { return normalised ? Real(1.0) / norm : scale; },
+            [&](Index block) { return (block == 0 ? rule_.first : rule_.second).at(count); }, rule_.inertia, count);
+        if (trains_head()) head_.step(team_, head_scale, rule_.head.at(count), rule_.inertia, count);
     }
-    double rate(Index block) const { return block == 0 ? rule_.rate : rule_.second_rate; }
 
     Record<Real> observe() {
         Record<Real> out;
@@ -271,6 +304,7 @@ class Descent {
     Team team_;
     Real outside_;
     References<Real> references_;
+    Shuffle order_;
     Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, cosine_gap_, head_cosine_gap_, top_, certificate_;
     Real log_unit_{0.0}, head_log_unit_{0.0};
 };

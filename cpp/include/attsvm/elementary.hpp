@@ -83,7 +83,7 @@ Real scaled_expm1(Real x, Real s) {
     return select(s * s * x * x > Real(1e-16), direct, x * (Real(1.0) + small * Real(0.5)));
 }
 
-// log1p(s x) / s for 0 <= s <= 1, also where s has underflown to 0.
+// log1p(s x) / s for 0 <= s <= 1 and s x > -1, also where s has underflown to 0.
 template <class Real>
 Real scaled_log1p(Real x, Real s) {
     const Real small = s * x;
@@ -91,10 +91,8 @@ Real scaled_log1p(Real x, Real s) {
     return select(s * s * x * x > Real(1e-16), direct, x * (Real(1.0) - small * Real(0.5)));
 }
 
-// --- arrays
-// ----------------------------------------------------------------------------------------------------------- Each has
-// one text for an array of packs and one for an array of doubles, which lays its SIMD along the array. The order of
-// every sum depends on the length alone.
+// Arrays. Each function has one text for an array of packs and one for an array of doubles, which lays its SIMD along
+// the array. The order of every sum depends on the length alone.
 
 // Σ_t f(t)
 template <class Real, class Term>

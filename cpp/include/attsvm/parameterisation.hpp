@@ -6,10 +6,25 @@
 // V = W' for logits X W z; logits X p are the case of queries with one coordinate, z_i = 1. K is held as its transpose.
 #pragma once
 
+#include <cstdint>
+#include <span>
+
 #include "attsvm/buffer.hpp"
 #include "attsvm/products.hpp"
 
 namespace attsvm {
+
+// What a step makes of the gradient besides its rate: nothing, or with velocity b <- β b + g
+//
+//     heavy ball   b        Nesterov   g + β b
+//
+// or Adam's quotient of the running means m of g and s of g ∘ g, with their bias taken out: m / (√s + ε).
+enum class Movement { plain, heavy_ball, nesterov, adam };
+
+struct Inertia {
+    Movement kind = Movement::plain;
+    double momentum = 0.0, second_momentum = 0.0, epsilon = 0.0;
+};
 
 // A trained matrix and its gradient. A normalised step has its own length in every block.
 template <class Real>
@@ -22,9 +37,53 @@ struct Block {
     Block(Real* at, Index r, Index c) : value(at), rows(r), columns(c), gradient(r * c), row_square(r) {}
     Index size() const { return rows * columns; }
 
-    void step(Real factor) {
-        for (Index k = 0; k < size(); ++k) value[k] -= factor * gradient[k];
+    // The `count`-th step, from 1: against the gradient taken `scale` times. Where the gradient is zero a block without
+    // inertia is stationary: it stays.
+    void step(const Team& team, Real scale, double rate, const Inertia& inertia, std::int64_t count) {
+        const auto moves = gradient_norm != Real(0.0);
+        scale = select(moves, scale, Real(0.0));
+        if (inertia.kind != Movement::plain && velocity.size() == 0) {
+            velocity = Buffer<Real>(size());
+            if (inertia.kind == Movement::adam) square = Buffer<Real>(size());
+        }
+        const Real factor = Real(rate) * scale, beta(inertia.momentum);
+        const Real second(inertia.second_momentum), epsilon(inertia.epsilon), one(1.0);
+        const auto steps = static_cast<double>(count);
+        const Real mean_rate(rate / -std::expm1(steps * std::log(inertia.momentum)));
+        const Real square_share(1.0 / -std::expm1(steps * std::log(inertia.second_momentum)));
+        team.for_work(size()).for_ranges(rows, [&](Index j, Index last, int) {
+            const Index end = last * columns;
+            Index k = j * columns;
+            switch (inertia.kind) {
+                case Movement::plain:
+                    for (; k < end; ++k) value[k] -= factor * gradient[k];
+                    break;
+                case Movement::heavy_ball:
+                    for (; k < end; ++k) {
+                        velocity[k] = beta * velocity[k] + scale * gradient[k];
+                        value[k] -= Real(rate) * velocity[k];
+                    }
+                    break;
+                case Movement::nesterov:
+                    for (; k < end; ++k) {
+                        const Real slope = scale * gradient[k];
+                        velocity[k] = beta * velocity[k] + slope;
+                        value[k] -= Real(rate) * (slope + beta * velocity[k]);
+                    }
+                    break;
+                case Movement::adam:
+                    for (; k < end; ++k) {
+                        const Real slope = scale * gradient[k];
+                        velocity[k] = beta * velocity[k] + (one - beta) * slope;
+                        square[k] = second * square[k] + (one - second) * slope * slope;
+                        value[k] -= mean_rate * velocity[k] / (sqrt(square[k] * square_share) + epsilon);
+                    }
+                    break;
+            }
+        });
     }
+
+    Buffer<Real> velocity, square;  // b or m, and s; empty until they are needed
 };
 
 // Frobenius norm of a matrix of as many rows as `row_square` has room for.
@@ -46,10 +105,12 @@ class Parameterisation {
     // `first` is K' (inner, dimension) and `second` is Q (query_dimension, inner).
     Parameterisation(Index samples, Index query_dimension, Index dimension, const Real* Z, Index inner, Real* first,
                      Real* second)
-        : n_(samples),
+        : samples_(samples),
+          n_(samples),
           e_(query_dimension),
           d_(dimension),
           m_(inner),
+          all_Z_(Z),
           Z_(Z),
           first_(first, inner == 0 ? query_dimension : inner, dimension),
           second_(second, inner == 0 ? 0 : query_dimension, inner),
@@ -63,6 +124,20 @@ class Parameterisation {
           product_(inner == 0 ? 0 : query_dimension * dimension),
           product_row_square_(inner == 0 ? 0 : query_dimension) {
         find_extents();
+    }
+
+    // Works on these samples alone from now on, on all of them where none are named.
+    void choose(std::span<const Index> samples) {
+        if (samples.empty()) {
+            n_ = samples_;
+            Z_ = all_Z_;
+            return;
+        }
+        if (chosen_Z_.size() == 0) chosen_Z_ = Buffer<Real>(samples_ * e_);
+        n_ = static_cast<Index>(samples.size());
+        for (Index row = 0; row < n_; ++row)
+            std::copy_n(all_Z_ + samples[static_cast<std::size_t>(row)] * e_, e_, chosen_Z_.data() + row * e_);
+        Z_ = chosen_Z_.data();
     }
 
     bool factored() const { return m_ != 0; }
@@ -112,19 +187,13 @@ class Parameterisation {
         return factored() ? norm(norms, 2) : norms[0];
     }
 
-    // Each block less its gradient times factor_for(index of the block, norm of its gradient). Where its gradient is
-    // zero a block is stationary: it stays.
-    template <class Factor>
-    void step(const Team& team, Factor factor_for) {
+    // A step of every block against its gradient times scale_of(norm of its gradient), with rate_of(index of the
+    // block).
+    template <class Scale, class Rate>
+    void step(const Team& team, Scale scale_of, Rate rate_of, const Inertia& inertia, std::int64_t count) {
         for_blocks([&](Block<Real>& block) {
-            const Index index = &block == &first_ ? 0 : 1;
-            const auto moves = block.gradient_norm != Real(0.0);
-            const Real factor =
-                select(moves, factor_for(index, select(moves, block.gradient_norm, Real(1.0))), Real(0.0));
-            team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
-                for (Index k = j * block.columns; k < last * block.columns; ++k)
-                    block.value[k] -= factor * block.gradient[k];
-            });
+            const Real norm = select(block.gradient_norm != Real(0.0), block.gradient_norm, Real(1.0));
+            block.step(team, scale_of(norm), rate_of(&block == &first_ ? 0 : 1), inertia, count);
         });
     }
 
@@ -153,8 +222,10 @@ class Parameterisation {
     }
 
     // Coordinates in which queries are triangular are common (an LQ basis): products then skip the zeros.
-    Extents rows_of_Z() const { return {zero_.data(), row_end_.data()}; }
-    Extents columns_of_Z() const { return {column_begin_.data(), all_samples_.data()}; }
+    Extents rows_of_Z() const { return Z_ == all_Z_ ? Extents{zero_.data(), row_end_.data()} : Extents{}; }
+    Extents columns_of_Z() const {
+        return Z_ == all_Z_ ? Extents{column_begin_.data(), all_samples_.data()} : Extents{};
+    }
     void find_extents() {
         std::fill(column_begin_.data(), column_begin_.data() + e_, n_);
         std::fill(all_samples_.data(), all_samples_.data() + e_, n_);
@@ -166,8 +237,9 @@ class Parameterisation {
                 }
     }
 
-    Index n_, e_, d_, m_;
-    const Real* Z_;
+    Index samples_, n_, e_, d_, m_;
+    const Real *all_Z_, *Z_;
+    Buffer<Real> chosen_Z_;
     Block<Real> first_, second_;
     Buffer<Real> weighted_Z_, keys_, weighted_keys_;
     Buffer<Index> row_end_, column_begin_, zero_, all_samples_;

@@ -3,6 +3,8 @@
 //     a_i = X_i q_i     s_i = softmax(a_i)     m_i = <s_i, g_i>     c_i = s_i ∘ (g_i - m_i)     u_i = X_i' c_i
 #pragma once
 
+#include <span>
+
 #include "attsvm/head.hpp"
 #include "attsvm/loss.hpp"
 #include "attsvm/team.hpp"
@@ -53,26 +55,31 @@ class Pass {
         if (has_fixed_head()) take_scores();
     }
 
+    // Works on these samples alone from now on, which stay in the caller's memory; on all of them where none are named.
+    void choose(std::span<const Index> samples) { chosen_ = samples; }
+    Index rows() const { return chosen_.empty() ? problem_.samples : static_cast<Index>(chosen_.size()); }
+
     const Problem<Token, Real>& problem() const { return problem_; }
-    const TokenGradient<Real>& outcome(Index i) const { return outcome_[i]; }
     Loss loss() const { return loss_; }
     bool has_fixed_head() const { return problem_.head.kind == HeadKind::fixed; }
 
-    // U (samples, dimension): row i is dm_i/dq_i in units of exp(outcome(i).log_scale). Where asked for, also the
-    // mixtures o_i (samples, dimension).
+    // U (rows, dimension): a row is dm_i/dq_i of its sample, in units of exp(log_scale) of the sample's outcome. Where
+    // asked for, also the mixtures o_i (rows, dimension).
     void run(const Team& team, const Real* Q, Real* U, Real* mixtures = nullptr) {
         const Index d = problem_.dimension;
-        team.for_ranges(problem_.samples, [&](Index i, Index last, int thread) {
+        team.for_ranges(rows(), [&](Index row, Index last, int thread) {
             Real* const gradient = scratch_.data() + thread * 3 * stride_;
-            for (; i < last; ++i) {
+            for (; row < last; ++row) {
+                const Index i = sample(row);
                 const Token* X = problem_.tokens_of(i);
                 // While a sample is worked on, out of the cache, the next one is read from memory.
-                Ahead ahead = i + 1 < last ? Ahead(problem_.tokens_of(i + 1), rows_[i + 1] * d) : Ahead();
-                outcome_[i] = differentiate(i, Q + i * d, thread, ahead);
-                rows_combine(X, rows_[i], d, gradient, U + i * d, ahead);
+                const Index next = row + 1 < last ? sample(row + 1) : i;
+                Ahead ahead(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
+                outcome_[row] = differentiate(i, Q + row * d, thread, ahead);
+                rows_combine(X, rows_[i], d, gradient, U + row * d, ahead);
                 if (mixtures != nullptr) {
-                    rows_combine(X, rows_[i], d, gradient + stride_, mixtures + i * d, ahead);
-                    for (Index k = 0; k < d; ++k) mixtures[i * d + k] *= outcome_[i].top_weight;
+                    rows_combine(X, rows_[i], d, gradient + stride_, mixtures + row * d, ahead);
+                    for (Index k = 0; k < d; ++k) mixtures[row * d + k] *= outcome_[row].top_weight;
                 }
             }
         });
@@ -102,31 +109,31 @@ class Pass {
     // any sample: l'(m_i) exp(outcome(i).log_scale - log_unit) / n. Where no sample moves, log_unit is -inf and they
     // are 0.
     void sample_weights(Real* weight, Real& log_unit) {
-        const bool fixed = has_fixed_head();  // then margins are bounded, and slopes do not underflow
-        for (Index i = 0; i < problem_.samples; ++i) {
-            margin_[i] = outcome_[i].margin;
-            log_scale_[i] = outcome_[i].log_scale;
-            if (!fixed) log_scale_[i] += log_loss_slope(loss_, margin_[i]);
+        const bool bounded = has_fixed_head() && loss_ != Loss::log;  // margins and slopes then do not underflow
+        for (Index row = 0; row < rows(); ++row) {
+            margin_[row] = outcome_[row].margin;
+            log_scale_[row] = outcome_[row].log_scale;
+            if (!bounded) log_scale_[row] += log_slope(outcome_[row]);
         }
         in_largest_unit(weight, log_unit);
-        for (Index i = 0; i < problem_.samples; i += column_lanes<Real>) {
-            const Column<Real> slope = fixed ? loss_slope(loss_, load_column(&margin_[i])) : Column<Real>(-1.0);
-            store_column(weight + i, slope * load_column(weight + i));
+        for (Index row = 0; row < rows(); row += column_lanes<Real>) {
+            const Column<Real> slope = bounded ? loss_slope(loss_, load_column(&margin_[row])) : Column<Real>(-1.0);
+            store_column(weight + row, slope * load_column(weight + row));
         }
     }
     // Factors that take the mixtures to the gradient of the mean loss in v, of a linear head v'o: y_i l'(m_i) / n.
     void mixture_weights(Real* weight, Real& log_unit) {
-        for (Index i = 0; i < problem_.samples; ++i) log_scale_[i] = log_loss_slope(loss_, outcome_[i].margin);
+        for (Index row = 0; row < rows(); ++row) log_scale_[row] = log_slope(outcome_[row]);
         in_largest_unit(weight, log_unit);
-        for (Index i = 0; i < problem_.samples; ++i) weight[i] = -(problem_.head.label[i] * weight[i]);
+        for (Index row = 0; row < rows(); ++row) weight[row] = -(problem_.head.label[sample(row)] * weight[row]);
     }
 
     // The loss, averaged over samples.
     Real loss_mean() const {
-        return sum<Real>(problem_.samples, [&](Index i) { return loss_value(loss_, outcome_[i].margin); }) / count();
+        return sum<Real>(rows(), [&](Index row) { return loss_at(outcome_[row]); }) / count();
     }
     Real top_weight_mean() const {
-        return sum<Real>(problem_.samples, [&](Index i) { return outcome_[i].top_weight; }) / count();
+        return sum<Real>(rows(), [&](Index row) { return outcome_[row].top_weight; }) / count();
     }
 
     // Loss less its infimum, in units of exp(log_unit). With a fixed head the infimum is that of every sample attending
@@ -135,7 +142,7 @@ class Pass {
         const Real unit = exp(log_unit);
         if (problem_.head.kind == HeadKind::linear) return loss_mean() / unit;
         if (!has_fixed_head()) return Real(std::numeric_limits<double>::quiet_NaN());
-        return sum<Real>(problem_.samples, [&](Index i) { return excess(i, log_unit, unit); }) / count();
+        return sum<Real>(rows(), [&](Index row) { return excess(row, log_unit, unit); }) / count();
     }
 
     // For every sample, how far the logit of its top token stands above the others at least, and the difference of the
@@ -169,7 +176,23 @@ class Pass {
     }
 
    private:
-    Real count() const { return Real(static_cast<double>(problem_.samples)); }
+    Index sample(Index row) const { return chosen_.empty() ? row : chosen_[static_cast<std::size_t>(row)]; }
+    Real count() const { return Real(static_cast<double>(rows())); }
+
+    // log m of a fixed head whose scores are not negative, also where m has underflown or 1 - m is below rounding.
+    static Real log_margin(const TokenGradient<Real>& at) {
+        const auto top_is_right = at.top_score > Real(0.0);
+        const Real top = select(top_is_right, at.top_score, Real(1.0));
+        const Real shift = select(at.mean_shift > Real(0.0), at.mean_shift, Real(1.0));
+        return select(top_is_right, log(top) + log1p(exp(at.log_scale) * at.mean_shift / top),
+                      at.log_scale + log(shift));
+    }
+    Real loss_at(const TokenGradient<Real>& at) const {
+        return loss_ == Loss::log ? -log_margin(at) : loss_value(loss_, at.margin);
+    }
+    Real log_slope(const TokenGradient<Real>& at) const {
+        return loss_ == Loss::log ? -log_margin(at) : log_loss_slope(loss_, at.margin);
+    }
 
     void take_scores() {
         constexpr int lanes = NumberTraits<Real>::lanes;
@@ -218,36 +241,41 @@ class Pass {
             rows_combine(X, rows, d, weight, mixture);
             const Real share = Real(1.0) / total;
             for (Index k = 0; k < d; ++k) mixture[k] *= share;
-            margin = label * problem_.head(d, mixture, gradient, gradient + d);
+            margin = problem_.head.margin(label, d, mixture, gradient, gradient + d);
             slope = gradient;
         }
         Real* const score = score_.data() + i * stride_;
         rows_dot(X, rows, d, slope, score);
-        for (Index t = 0; t < rows; ++t) score[t] *= label;
+        if (!problem_.head.nonlinear())
+            for (Index t = 0; t < rows; ++t) score[t] *= label;
         return margin;
     }
 
-    // exp(log_scale_[i] - log_unit) / n, and log_unit, the largest of log_scale_.
+    // exp(log_scale_ - log_unit) / n of every row, and log_unit, the largest of log_scale_.
     void in_largest_unit(Real* weight, Real& log_unit) {
-        const Index n = problem_.samples;
         const Real nothing(-std::numeric_limits<double>::infinity());
         log_unit = nothing;
-        for (Index i = 0; i < n; ++i) log_unit = larger(log_scale_[i], log_unit);
+        for (Index row = 0; row < rows(); ++row) log_unit = larger(log_scale_[row], log_unit);
         const Column<Real> subtracted(select(log_unit > nothing, log_unit, Real(0.0))), share(Real(1.0) / count());
-        for (Index i = 0; i < n; i += column_lanes<Real>)
-            store_column(weight + i, exp(load_column(&log_scale_[i]) - subtracted) * share);
+        for (Index row = 0; row < rows(); row += column_lanes<Real>)
+            store_column(weight + row, exp(load_column(&log_scale_[row]) - subtracted) * share);
     }
 
-    Real excess(Index i, Real log_unit, Real unit) const {
-        const TokenGradient<Real>& at = outcome_[i];
-        const Real missed = best_[i] - at.top_score;
+    Real excess(Index row, Real log_unit, Real unit) const {
+        const TokenGradient<Real>& at = outcome_[row];
+        const Real best = best_[sample(row)];
+        const Real missed = best - at.top_score;
         const Real shortfall = select(missed > Real(0.0), (missed - exp(at.log_scale) * at.mean_shift) * exp(-log_unit),
                                       -at.mean_shift * exp(at.log_scale - log_unit));
-        return scaled_excess(loss_, best_[i], shortfall, unit);
+        const Real near = scaled_excess(loss_, best, shortfall, unit);
+        if (loss_ != Loss::log) return near;
+        // Where the top token is wrong the margin may be anything above 0; its logarithm is known.
+        return select(missed > Real(0.0), (log(best) - log_margin(at)) / unit, near);
     }
 
     Problem<Token, Real> problem_;
     Loss loss_;
+    std::span<const Index> chosen_;
     Buffer<Real> length_;
     Buffer<Real> best_;
     Buffer<Index> rows_;

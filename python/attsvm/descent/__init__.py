@@ -6,6 +6,14 @@ from attsvm.descent.regularization_path import (
     regularization_path,
 )
 from attsvm.descent.run import Run
+from attsvm.descent.step_rule import StepRule
 from attsvm.descent.train import train
 
-__all__ = ["ConvergenceWarning", "RegularizationPath", "Run", "regularization_path", "train"]
+__all__ = [
+    "ConvergenceWarning",
+    "RegularizationPath",
+    "Run",
+    "StepRule",
+    "regularization_path",
+    "train",
+]

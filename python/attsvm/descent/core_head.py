@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from attsvm import _core
 from attsvm.data import AttentionData
 from attsvm.data.checks import as_float_array, require_shape
-from attsvm.heads import Head, LinearScores, Penalised, ReLU
+from attsvm.heads import Head, LinearScores, Penalised, ReLU, Softmax
 
-__all__ = ["CoreHead"]
+__all__ = ["CoreHead", "require_loss_of_head"]
+
+_OF_SOFTMAX = ("cross_entropy", "squared")
 
 # exp(±2 · 300) is a float64 with room to spare, whatever the losses multiply it with.
 _LARGEST_SCORE = 300.0
@@ -25,14 +27,15 @@ class CoreHead:
 
     Attributes
     ----------
-    kind : {"fixed", "linear", "relu", "penalised"}
+    kind : {"fixed", "linear", "relu", "penalised", "softmax"}
     scores : ndarray, shape (B, n, T)
         Token scores of a fixed linear head, labels included.
     labels : ndarray, shape (B, n)
+        ±1, or with a softmax head the right classes.
     vector : ndarray, shape (B, k)
         v, or the weights of the hidden units.
     hidden : ndarray, shape (B, m, d)
-        Hidden units.
+        Hidden units, or classes.
     penalty : float
     trained : bool
         Whether v, the start in `vector`, is trained.
@@ -63,6 +66,13 @@ class CoreHead:
             )
             weights = _of_every_problem("head", head.weights, "(m,)", head.weights.shape[-1:], data)
             return cls._of_kind("relu", data, weights, np.swapaxes(hidden, 1, 2))
+        if isinstance(head, Softmax):
+            K = head.classes.shape[-2]
+            hidden = _of_every_problem("head", head.classes, "(K, d)", (K, data.d), data)
+            require_shape("head", head.targets, "([B,] n)", data.labels.shape)
+            nothing = np.empty((hidden.shape[0], 0))
+            made = cls._of_kind("softmax", data, nothing, hidden)
+            return replace(made, labels=_batched(head.targets, data))
         if isinstance(head, Penalised):
             value = _of_every_problem("head", head.value, "(d,)", (data.d,), data)
             return cls._of_kind("penalised", data, value, penalty=head.penalty)
@@ -85,10 +95,13 @@ class CoreHead:
             scores = _batched(np.where(data.valid, head.scores, 0.0), data)
         else:
             raise TypeError(
-                f"head: expected None, LinearScores, ReLU or Penalised, got {type(head).__name__}"
+                "head: expected None, LinearScores, ReLU, Penalised or Softmax, got "
+                f"{type(head).__name__}"
             )
+        if loss == "log":
+            _require_right_tokens(source, scores)
         largest = float(np.abs(scores).max())
-        if loss != "correlation" and largest > _LARGEST_SCORE:
+        if loss in ("logistic", "exponential") and largest > _LARGEST_SCORE:
             raise ValueError(
                 f"{source}: expected token scores up to {_LARGEST_SCORE:g} with the {loss} loss, "
                 f"got {largest:g}; scale the {source}"
@@ -134,7 +147,7 @@ class CoreHead:
 
     def in_basis(self, basis: NDArray[np.float64]) -> CoreHead:
         """The head of tokens that stand in coordinates of the orthonormal rows of `basis`."""
-        if self.kind == "relu":
+        if self.kind in ("relu", "softmax"):
             return replace(self, hidden=self.hidden @ np.swapaxes(basis, 1, 2))
         if self.kind == "penalised":
             return replace(self, vector=(basis @ self.vector[..., np.newaxis])[..., 0])
@@ -152,6 +165,31 @@ class CoreHead:
             "penalty": self.penalty,
             "trains_head": self.trained,
         }
+
+
+def require_loss_of_head(loss: str, head: Head | None, *, trained: bool) -> None:
+    """Raise `ValueError` where the loss is not one of the margins that the head makes."""
+    softmax = isinstance(head, Softmax)
+    if softmax != (loss in _OF_SOFTMAX):
+        wanted = "'cross_entropy' or 'squared' with" if softmax else "another one without"
+        raise ValueError(f"loss: expected {wanted} a Softmax head, got {loss!r}")
+    if loss == "log" and (trained or not (head is None or isinstance(head, LinearScores))):
+        raise ValueError(
+            "loss: expected another one where the head is not fixed and linear, got 'log'"
+        )
+
+
+def _require_right_tokens(source: str, scores: NDArray[np.float64]) -> None:
+    """-log of the margin exists for scores >= 0 with one above 0 in every input."""
+    if (scores < 0).any():
+        raise ValueError(f"{source}: expected token scores of 0 or more with the log loss")
+    without = ~(scores > 0).any(axis=2)
+    if without.any():
+        b, i = (int(at) for at in np.argwhere(without)[0])
+        raise ValueError(
+            f"{source}: expected a token of positive score in every input with the log loss, got "
+            f"none in input {i} of problem {b}"
+        )
 
 
 def _batched(array: NDArray[Any], data: AttentionData) -> NDArray[np.float64]:

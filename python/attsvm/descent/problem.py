@@ -12,10 +12,11 @@ from attsvm.data import AttentionData
 from attsvm.data.checks import ArrayLike, as_float_array, as_float_dtype, require_shape
 from attsvm.data.span import in_own_span
 from attsvm.descent.blocks import Blocks
-from attsvm.descent.core_head import CoreHead
+from attsvm.descent.core_head import CoreHead, require_loss_of_head
 from attsvm.heads import Head
 
 __all__ = [
+    "CORE_LOSSES",
     "LOSSES",
     "CoreProblem",
     "Factored",
@@ -23,7 +24,15 @@ __all__ = [
     "matrix_norms",
 ]
 
-LOSSES = ("logistic", "exponential", "correlation")
+CORE_LOSSES = {
+    "logistic": "logistic",
+    "exponential": "exponential",
+    "correlation": "correlation",
+    "log": "log",
+    "cross_entropy": "correlation",  # of a margin that is the log-probability of the right class
+    "squared": "squared",
+}
+LOSSES = tuple(CORE_LOSSES)
 
 
 @runtime_checkable
@@ -110,6 +119,7 @@ class CoreProblem:
         tokens = np.ascontiguousarray(_batch(data.tokens, batched), dtype=stored)
         lengths = np.ascontiguousarray(_batch(data.lengths, batched))
         queries = _queries(data, blocks.attention, prompt)
+        require_loss_of_head(loss, head, trained=blocks.head)
         if blocks.head:
             if head is not None:
                 raise ValueError(

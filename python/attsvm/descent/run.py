@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm.descent.problem import CoreProblem, Parameter
+from attsvm.descent.step_rule import StepRule
 
 __all__ = ["Run", "Trained"]
 
@@ -54,6 +55,8 @@ class Run:
         What was trained, as `train` takes it.
     rule, loss : str
         How.
+    step_rule : StepRule
+        The rule with its settings.
     lr : dict of float
         By block: ``"W"``, ``"p"``, ``"K"``, ``"Q"``, ``"v"``.
     steps : int
@@ -90,6 +93,7 @@ class Run:
 
     parameter: str | tuple[str, str]
     rule: str
+    step_rule: StepRule
     loss: str
     lr: dict[str, float]
     steps: int

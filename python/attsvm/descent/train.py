@@ -25,6 +25,7 @@ from attsvm.data.checks import (
 )
 from attsvm.descent.blocks import Blocks, as_blocks
 from attsvm.descent.problem import (
+    CORE_LOSSES,
     LOSSES,
     CoreProblem,
     Factored,
@@ -32,22 +33,19 @@ from attsvm.descent.problem import (
     matrix_norms,
 )
 from attsvm.descent.run import Run, Trained
+from attsvm.descent.step_rule import StepRule, as_step_rule
 from attsvm.heads import Head
 from attsvm.progress import bar
 from attsvm.threads import thread_count
 
 __all__ = ["train"]
 
-RULES = ("gd", "ngd", "polyak")
-
-_POLYAK_FACTOR = 2.0
-
 
 def train(
     data: AttentionData,
     *,
     parameter: str | Sequence[str] = "W",
-    rule: str = "ngd",
+    rule: str | StepRule = "ngd",
     lr: float | Mapping[str, float] = 0.1,
     steps: int = 1000,
     loss: str = "logistic",
@@ -80,19 +78,23 @@ def train(
         What is trained: logits X W z, X K Q' z (both factors together), X p, or X W p with p the
         `prompt`; in a pair such as ``("v", "p")`` the head v'o is trained too, all blocks moving
         at the same time.
-    rule : {"ngd", "gd", "polyak"}
+    rule : {"ngd", "gd", "polyak", "adam"} or StepRule
         The step is ``lr * gradient / |gradient|``, ``lr * gradient``, or
         ``(loss - infimum) / (2 |gradient|**2) * gradient``, which takes no `lr`. Blocks are
         normalised separately. The infimum is that of the data with a fixed linear head, and 0 where
-        v is trained; with other heads it is not known, and "polyak" is refused.
+        v is trained; with other heads it is not known, and "polyak" is refused. `StepRule` has the
+        settings: decaying rates, momentum, mini-batches and more.
     lr : float or dict
         Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"`` and ``"Q"``, and
         ``"v"`` where it is trained.
     steps : int
         Number of updates.
-    loss : {"logistic", "exponential", "correlation"}
-        l(m) = log(1 + e^-m), e^-m, or -m.
-    head : LinearScores, ReLU or Penalised, optional
+    loss : {"logistic", "exponential", "correlation", "log", "cross_entropy", "squared"}
+        l(m) = log(1 + e^-m), e^-m, or -m of the margin m. "log" is -log(m), for a fixed linear head
+        whose token scores are not negative: m is then the attention on the right tokens where
+        these score 1 and the others 0. The last two are for a `Softmax` head: -log of the
+        probability of the right class, and (1 - that probability)².
+    head : LinearScores, ReLU, Penalised or Softmax, optional
         A head that is not trained; by default the linear head ``data.value``.
     init : array_like, "uniform" or dict, optional
         Start, shape of the parameter with or without the batch axis; zero by default. "uniform"
@@ -113,7 +115,7 @@ def train(
     progress : bool
         Show progress when standard error is a terminal.
     rng : int or numpy.random.Generator, optional
-        For ``init="uniform"``.
+        For ``init="uniform"``, and the order of mini-batches.
     inner : int, optional
         Number m of columns of K and Q when they are drawn; d by default.
     prompt : array_like, shape ([B,] d), optional
@@ -145,7 +147,7 @@ def train(
     """
     as_data(data)
     blocks = as_blocks(parameter)
-    as_choice("rule", rule, RULES)
+    step_rule = as_step_rule(rule)
     as_choice("loss", loss, LOSSES)
     steps = as_nonnegative_int("steps", steps)
     rates = blocks.rates(lr)
@@ -169,8 +171,9 @@ def train(
         threads=threads,
         passes=steps + 1,
     )
+    settings = step_rule.core_arguments(blocks, rates, data.n, generator)
     known_infimum = problem.head.linear and not (blocks.head and loss == "correlation")
-    if rule == "polyak" and (pull or not known_infimum):
+    if step_rule.kind == "polyak" and (pull or not known_infimum):
         raise ValueError(
             "rule: expected 'gd' or 'ngd' where the infimum is not known, got 'polyak'"
         )
@@ -197,19 +200,15 @@ def train(
             references_outside=beside,
             head_references=head_directions,
             certify=bool(certify),
-            loss=loss,
-            rule=rule,
-            rate=rates[blocks.names[0]],
-            second_rate=rates[blocks.names[1]] if blocks.attention == "KQ" else 0.0,
-            head_rate=rates.get("v", 0.0),
-            polyak_factor=_POLYAK_FACTOR,
+            loss=CORE_LOSSES[loss],
+            **settings,
             ridge=pull,
             steps=steps,
             record=record,
             threads=threads,
             report=report,
         )
-    _require_finite(result, record, rule)
+    _require_finite(result, record, step_rule.kind)
 
     def unbatch(array: NDArray[Any]) -> NDArray[Any]:
         return array if problem.batched else array[0]
@@ -238,7 +237,8 @@ def train(
         )
     return Run(
         parameter=blocks.parameter,
-        rule=rule,
+        rule=step_rule.kind,
+        step_rule=step_rule,
         loss=loss,
         lr=rates,
         steps=steps,

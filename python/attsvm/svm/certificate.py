@@ -11,6 +11,7 @@ from attsvm.svm.constraints import Constraints, Float64Array, UnitConstraints, f
 __all__ = [
     "FARKAS_TOLERANCE",
     "LARGEST_ROUNDING",
+    "NUCLEAR_OPTIMALITY_TOLERANCE",
     "OPTIMALITY_TOLERANCE",
     "OptimalityCertificate",
     "certify_optimality",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 OPTIMALITY_TOLERANCE = 1e-9
+NUCLEAR_OPTIMALITY_TOLERANCE = 1e-8
 LARGEST_ROUNDING = 1e-6
 FARKAS_TOLERANCE = 1e-9
 _EPS = float(np.finfo(np.float64).eps)

@@ -11,7 +11,11 @@ import numpy as np
 from attsvm import _core
 from attsvm.data import AttentionData
 from attsvm.data.checks import BoolArray, FloatArray, IndexArray
-from attsvm.svm.certificate import FARKAS_TOLERANCE, OPTIMALITY_TOLERANCE
+from attsvm.svm.certificate import (
+    FARKAS_TOLERANCE,
+    NUCLEAR_OPTIMALITY_TOLERANCE,
+    OPTIMALITY_TOLERANCE,
+)
 from attsvm.svm.constraints import Constraints, Float64Array
 from attsvm.svm.frobenius import Infeasible, Optimal
 from attsvm.svm.solution import ACTIVE_TOLERANCE, SVMSolution, fields_of
@@ -105,6 +109,7 @@ def solve_natively(
     variable: Literal["W", "p", "v"],
     machines: Machines,
     otherwise: Callable[[int], tuple[Constraints, Optimal | Infeasible]],
+    norm: Literal["fro", "nuc"] = "fro",
 ) -> SVMSolution:
     """Solve all of the machines; the solution has their batch axis.
 
@@ -115,27 +120,38 @@ def solve_natively(
     otherwise : callable
         Solves the machine of one index. It is asked for those that the core has certified neither
         a solution nor infeasibility for.
+    norm : {"fro", "nuc"}
+        What is made small: the Frobenius or the nuclear norm.
 
     Notes
     -----
-    Block coordinate ascent on the dual guesses the active constraints, conjugate gradients finish
-    on them; small machines, and those where that does not end, are solved by the dual active set
-    method. Neither forms the Gram matrix. The core checks each answer by the certificates that
-    `attsvm.svm.certificate` describes, against the same tolerances.
+    Frobenius norm: block coordinate ascent on the dual guesses the active constraints, conjugate
+    gradients finish on them; small machines, and those where that does not end, are solved by the
+    dual active set method. Neither forms the Gram matrix. The core checks each answer by the
+    certificates that `attsvm.svm.certificate` describes, against the same tolerances.
+
+    Nuclear norm: an interior-point method, or primal-dual steps with singular-value thresholding
+    where there are many constraints, finished by Newton's method on the face of the solution.
+    Machines that these do not solve are given to the Frobenius methods for a proof of
+    infeasibility, which does not depend on the norm.
     """
-    answer = _core.smallest_frobenius(
-        tokens=machines.tokens,
-        queries=machines.queries,
-        selected=machines.selected,
-        lengths=machines.lengths,
-        rhs=machines.rhs,
-        equality=machines.equality,
-        start=None,
-        optimality=OPTIMALITY_TOLERANCE,
-        infeasibility=FARKAS_TOLERANCE,
-        threads=thread_count(None),
-        report=None,
-    )
+    problem: dict[str, Any] = {
+        "tokens": machines.tokens,
+        "queries": machines.queries,
+        "selected": machines.selected,
+        "lengths": machines.lengths,
+        "rhs": machines.rhs,
+        "equality": machines.equality,
+        "infeasibility": FARKAS_TOLERANCE,
+        "threads": thread_count(None),
+        "report": None,
+    }
+    if norm == "fro":
+        answer = _core.smallest_frobenius(start=None, optimality=OPTIMALITY_TOLERANCE, **problem)
+    else:
+        answer = _core.smallest_nuclear(
+            method="auto", optimality=NUCLEAR_OPTIMALITY_TOLERANCE, **problem
+        )
     status, dual, margins = answer["status"], answer["dual"], answer["margins"]
     left, right = answer["left"], answer["right"]
     optimal = (status == _OPTIMAL)[:, np.newaxis, np.newaxis]

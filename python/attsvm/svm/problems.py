@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 
@@ -47,6 +47,8 @@ _SOLVERS: tuple[Literal["auto", "native", "osqp", "active-set"], ...] = (
     "osqp",
     "active-set",
 )
+_NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
+_NUCLEAR_SOLVERS: tuple[Literal["auto", "native"], ...] = ("auto", "native")
 _MOST_WITH_GRAM = 200  # constraints of a single problem which "auto" leaves to the other solvers
 _MOST_TRIED_AGAIN = 2000
 
@@ -56,9 +58,9 @@ def att_svm(
 ) -> SVMSolution:
     """Att-SVM: the smallest W whose attention separates the selected tokens from all others.
 
-    min |W|_F subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and
-    every other valid token t. Gradient descent on W goes in this direction when it comes to select
-    the tokens α (P2).
+    min |W| subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and
+    every other valid token t. When gradient descent comes to select the tokens α, it goes in this
+    direction: on W with the Frobenius norm, on (K, Q) with W = K Q' with the nuclear norm (P2).
 
     Parameters
     ----------
@@ -66,20 +68,35 @@ def att_svm(
         With queries. float32 data is solved in float64.
     selected : array_like of int, shape ([B,] n)
         Tokens α, within the valid tokens of each input.
-    norm : {"fro"}
-        What is made small: the Frobenius norm.
+    norm : {"fro", "nuc"}
+        What is made small: the Frobenius norm, or the nuclear norm, the sum of the singular values.
     solver : {"auto", "native", "osqp", "active-set"}
         "native": ascent on the dual and the dual active set method in the C++ core, for any number
         of constraints and all problems of a batch at once. "osqp": OSQP on the dual, its active set
         finished exactly; where that does not pass its check, or OSQP sees no solution, the dual
         active set method. "active-set": that method alone. "auto": "native" for batches and for
         more than 200 constraints; otherwise "active-set" where W has at most half as many
-        coordinates as there are constraints, else "osqp".
+        coordinates as there are constraints, else "osqp". With the nuclear norm, "native" and
+        "auto" only.
 
     Returns
     -------
     SVMSolution
         With `W`, shape ([B,] d, d).
+
+    Notes
+    -----
+    Nuclear norm: the problem is solved in coordinates of the spans of the token differences and of
+    the queries, between which every solution lies. The dual is max Σ λ_it subject to
+    |Σ λ_it (x_iα - x_it) z_i'|_op <= 1 and λ >= 0. An interior-point method, or many first-order
+    steps with singular-value thresholding, find the rank of W and the active constraints, and
+    Newton's method solves the smooth equations that are left. Where the solution is not unique, one
+    is returned; `nuclear_suboptimality` measures the distance of a direction to all of them.
+
+    P2 has the constraint rank W <= m for keys and queries of m < d columns. It changes nothing when
+    m is at least the rank of the solution found here, which is never above min(n, d) and much
+    smaller as a rule. For a smaller m the problem is not convex, and this W is a lower bound of its
+    norm only.
 
     Raises
     ------
@@ -102,10 +119,15 @@ def att_svm(
     array([[ 0.5,  0. ],
            [-0.5,  0. ]])
     """
-    as_choice("norm", norm, ("fro",))
+    as_choice("norm", norm, _NORMS)
+    if norm == "nuc":
+        as_choice("solver", solver, _NUCLEAR_SOLVERS)
     tokens = _checked(data, selected)
     if data.queries is None:
         raise ValueError("queries: needed for the attention SVM, got data without queries")
+    if norm == "nuc":
+        solution = solve_natively("W", attention_machines(data, tokens), _not_solved, "nuc")
+        return without_batch_axis(solution) if data.batch is None else solution
     return _solved(
         "W",
         data,
@@ -349,6 +371,10 @@ def _solved(
         constraints = constraints_of(problem, b)
         answers.append((constraints, smallest_frobenius(constraints, method)))
     return solution_of_batch(variable, answers)
+
+
+def _not_solved(b: int) -> NoReturn:
+    raise SolverError(f"no certified answer for nuclear-norm problem {b}; tried native")
 
 
 def _constraints(variable: Literal["W", "p", "v"], data: AttentionData) -> int:

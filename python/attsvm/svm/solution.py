@@ -46,13 +46,14 @@ class SVMSolution:
     status : {"optimal", "infeasible"}
         Either is said only with a certificate that was checked, see `gap` and `kkt`.
     norm : float
-        |W|_F, |p| or |v|; inf if infeasible. A unit direction has the margin 1 / norm at most.
+        |W|_F, |p| or |v|, or |W|_* of the nuclear-norm machine; inf if infeasible. A direction of
+        norm 1 has the margin 1 / norm at most.
     margins : ndarray or None
         (x_iα - x_it)' W z_i with the selected token α, or the same with p for W z_i; inf at the
         selected token and at padding. Label machine: Y_i v' x_iα.
     dual : ndarray or None
         Multiplier λ_it >= 0 of each constraint, W = Σ λ_it (x_iα - x_it) z_i'; 0 at the selected
-        token and at padding.
+        token and at padding. Nuclear norm: this sum G has |G|_op = 1 and <G, W> = |W|_*.
     support : ndarray of bool, or None
         Whether the constraint is active, its margin at most 1e-6 above its right-hand side; False
         at the selected token and at padding. W is made of those with ``dual > 0``; an active
@@ -62,8 +63,9 @@ class SVMSolution:
         infeasible, the residual of the certificate.
     kkt : float
         Largest residual of the optimality conditions: violation of a constraint, complementarity
-        λ_it (margin - b_it) / b'λ (b: the right-hand sides), stationarity |W - A*λ| / |W|. If
-        infeasible, the residual of the certificate.
+        λ_it (margin - b_it) / b'λ (b: the right-hand sides), stationarity |W - A*λ| / |W|; of the
+        nuclear norm, |G|_op - 1 and (|W|_* - <G, W>) / |W|_*. If infeasible, the residual of the
+        certificate.
     certificate : ndarray or None
         Of an infeasible problem, Farkas multipliers λ >= 0 with b'λ = 1 and A*λ = 0, with which no
         W can go; 0 at the selected token and at padding. None if feasible, in a batch NaN.
@@ -76,7 +78,8 @@ class SVMSolution:
     Notes
     -----
     `gap` and `kkt` are below 1e-9, or below the rounding of the margins of a float64 W where that
-    is larger: about 1e-14 |W|_F times the largest |(x_iα - x_it) z_i'|_F, at most 1e-6. The
+    is larger: about 1e-14 |W|_F times the largest |(x_iα - x_it) z_i'|_F, at most 1e-6. For the
+    nuclear norm they are below 1e-8 in place of 1e-9, and 1e-12 as a rule. The
     residual of a certificate is |Σ λ_it (x_iα - x_it) z_i'|_F over Σ λ_it |(x_iα - x_it) z_i'|_F,
     where the second sum leaves out the constraints with right-hand side 0. It is below 1e-9 too,
     and 1e-15 as a rule: a problem that only a W a billion times as large as a single constraint

@@ -11,6 +11,7 @@ from attsvm.theory.first_step import first_step_separates
 from attsvm.theory.local_optimality import is_locally_optimal, support_tokens
 from attsvm.theory.margins import margins
 from attsvm.theory.ranks import effective_rank, rank
+from attsvm.theory.solution_set import nuclear_suboptimality
 from attsvm.theory.sparsity import sparsity
 from attsvm.theory.token_scores import optimal_tokens, scores
 
@@ -33,6 +34,7 @@ __all__ = [
     "is_locally_optimal",
     "locally_optimal_choices",
     "margins",
+    "nuclear_suboptimality",
     "optimal_tokens",
     "rank",
     "scores",

@@ -1,0 +1,46 @@
+#include <pybind11/stl.h>
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "attsvm/nuclear_svm.hpp"
+#include "bind.hpp"
+#include "machines.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+namespace {
+
+template <class Token>
+py::dict smallest_nuclear(const Array<Token>& tokens, const Array<double>& queries, const Array<std::int64_t>& selected,
+                          const Array<std::int64_t>& lengths, const Array<double>& rhs, const Array<bool>& equality,
+                          const std::string& method, double optimality, double infeasibility, int threads,
+                          std::optional<py::function> report) {
+    using Method = attsvm::NuclearMethod;
+    const std::map<std::string, Method> methods{{"auto", Method::automatic},
+                                                {"thresholding", Method::thresholding},
+                                                {"interior-point", Method::interior_point}};
+    const auto found = methods.find(method);
+    if (found == methods.end()) throw std::invalid_argument("method: no such method: " + method);
+    return solved(tokens, queries, selected, lengths, rhs, equality, std::move(report),
+                  [&](const auto& batch, attsvm::Progress& progress, const attsvm::MachineAnswer& answer) {
+                      attsvm::solve_nuclear_machines(batch, found->second, {optimality, infeasibility}, threads,
+                                                     progress, answer);
+                  });
+}
+
+template <class Token>
+void bind_for_storage(py::module_& module) {
+    module.def("smallest_nuclear", &smallest_nuclear<Token>, py::kw_only(), "tokens"_a.noconvert(),
+               "queries"_a.noconvert(), "selected"_a.noconvert(), "lengths"_a.noconvert(), "rhs"_a.noconvert(),
+               "equality"_a.noconvert(), "method"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
+}
+
+}  // namespace
+
+void bind_nuclear_svm(py::module_& module) {
+    bind_for_storage<double>(module);
+    bind_for_storage<float>(module);
+}

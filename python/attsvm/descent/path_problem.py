@@ -1,0 +1,258 @@
+"""What is minimised along a regularisation path, in coordinates of the spans of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm.data import AttentionData
+from attsvm.data.checks import as_float_array, as_positive_int, require_shape
+from attsvm.data.span import in_own_span
+from attsvm.descent.attention_maps import Sequences
+from attsvm.descent.ball import Objective
+from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss, Slope
+from attsvm.descent.smooth_heads import smooth_head
+from attsvm.heads import Head, LinearScores, Penalised, ReLU
+
+__all__ = ["BLOCKS", "PathProblem"]
+
+BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q"), "v,p": ("v", "p")}
+_LARGEST_SCORE = 300.0
+
+
+@dataclass(frozen=True, eq=False)
+class PathProblem:
+    """The problem in coordinates of the spans of its tokens and queries, as flat blocks."""
+
+    parameter: str
+    sequences: Sequences
+    token_basis: NDArray[np.float64] | None
+    query_basis: NDArray[np.float64] | None
+    dimension: int
+    inner: int
+    columns: int
+    objective: Objective
+    of_logits: Callable[[NDArray[np.float64]], Slope] | None
+    ranking: LogExcess | None
+    infimum: float
+    constant: bool
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        data: AttentionData,
+        parameter: str,
+        loss: str,
+        head: Head | None,
+        inner: int | None,
+    ) -> PathProblem:
+        """Check that `data` has what `parameter` and `head` need, and lay it out."""
+        if parameter in ("W", "KQ") and data.queries is None:
+            raise ValueError("queries: needed for W, got data without queries")
+        if parameter != "KQ" and inner is not None:
+            raise ValueError(f"inner: expected None where K and Q are not varied, got {inner!r}")
+        d = data.d
+        m = d if inner is None else as_positive_int("inner", inner)
+        order = slice(None) if data.sequence is None else data.sequence
+        given = data.tokens.astype(np.float64)
+        tokens, token_basis = in_own_span(given.reshape(1, -1, d))
+        queries, query_basis = np.ones((1, data.n, 1)), None
+        if data.queries is not None and parameter in ("W", "KQ"):
+            queries, query_basis = in_own_span(data.queries[np.newaxis].astype(np.float64))
+        tokens = tokens.reshape(*given.shape[:2], -1)[order]
+        sequences = Sequences(tokens, queries[0], data.valid)
+        k, r = sequences.shape
+        # W has rank min(k, r) at most: that many columns reach any of them at its nuclear norm.
+        inner_size = min(m, k, r)
+        labels = data.labels.astype(np.float64)
+        of_logits: Callable[[NDArray[np.float64]], Slope] | None = None
+        ranking, infimum, constant = None, 0.0, False
+        if parameter == "v,p":
+            if head is not None:
+                raise ValueError(f"head: expected None where v is varied, got {_kind(head)}")
+            _require_positive(loss, "for v and p")
+            objective = sequences.of_value_and_prompt(LogLoss(loss), labels)
+            sizes: tuple[int, ...] = (k, k)
+        else:
+            if isinstance(head, ReLU | Penalised):
+                _require_positive(loss, f"with a {_kind(head)} head")
+                smooth = smooth_head(head, d)
+                of_logits = LogLossOfMixture(given[order], labels, smooth, loss)
+                flat = smooth.value(given.reshape(-1, d)).reshape(given.shape[:2])
+                alone = labels[:, np.newaxis] * flat[order]
+                _require_moderate("head", alone[data.valid], loss)
+                ranking = LogExcess(alone, data.valid, loss)
+                same = (given[order] == given[order][:, :1]).all(axis=2) | ~data.valid
+                infimum, constant = (ranking.infimum, True) if same.all() else (0.0, False)
+            else:
+                ranking = LogExcess(_scores(data, given[order], head, loss), data.valid, loss)
+                of_logits, infimum, constant = ranking, ranking.infimum, ranking.constant
+            if parameter == "KQ":
+                objective = sequences.of_factors(of_logits, inner_size)
+                sizes = ((k + r) * inner_size,)
+            else:
+                objective = sequences.of_matrix(of_logits)
+                sizes = (k * r,)
+        return cls(
+            parameter,
+            sequences,
+            None if token_basis is None else token_basis[0],
+            None if query_basis is None else query_basis[0],
+            d,
+            inner_size,
+            m,
+            objective,
+            of_logits,
+            ranking,
+            infimum,
+            constant,
+            sizes,
+        )
+
+    def ball(self, radius: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Radii of the blocks, from what bounds the point in the caller's terms."""
+        return np.sqrt(2.0 * radius) if self.parameter == "KQ" else radius
+
+    def start(self, name: str, value: Any) -> NDArray[np.float64]:
+        """Check a start as given by the caller, and take its coordinates."""
+        blocks = BLOCKS[self.parameter]
+        if not isinstance(value, Mapping):
+            if len(blocks) > 1:
+                keys = " and ".join(map(repr, blocks))
+                raise TypeError(f"{name}: expected a dict with {keys}, got {type(value).__name__}")
+            value, names = {blocks[0]: value}, [name]
+        else:
+            if set(value) != set(blocks):
+                wanted = " and ".join(map(repr, blocks))
+                raise ValueError(
+                    f"{name}: expected the key {wanted}, got {sorted(map(str, value))}"
+                )
+            names = [f"{name}[{block!r}]" for block in blocks]
+        d, columns = self.dimension, self.columns
+        text, shape = {
+            "W": ("(d, d)", (d, d)),
+            "KQ": ("(d, m)", (d, columns)),
+        }.get(self.parameter, ("(d,)", (d,)))
+        parts = []
+        for block, label in zip(blocks, names, strict=True):
+            array = as_float_array(label, value[block], text, ndim=len(shape), dtype=np.float64)
+            require_shape(label, array, text, shape)
+            basis = self.query_basis if block == "Q" else self.token_basis
+            inside = array if basis is None else basis @ array
+            if block == "W" and self.query_basis is not None:
+                inside = inside @ self.query_basis.T
+            parts.append(inside)
+        if self.parameter == "KQ" and self.inner < columns:
+            # The largest part of K Q' that the fewer columns hold.
+            parts = list(_balanced(parts[0] @ parts[1].T, self.inner))
+        return np.concatenate([part.ravel() for part in parts])
+
+    def lifted(self, x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The blocks in the caller's coordinates."""
+
+        def lift(basis: NDArray[np.float64] | None, part: NDArray[np.float64]) -> Any:
+            return part if basis is None else basis.T @ part
+
+        k, r = self.sequences.shape
+        if self.parameter == "KQ":
+            K, Q = self.sequences.factors(x, self.inner)
+            empty = ((0, 0), (0, self.columns - self.inner))
+            K, Q = lift(self.token_basis, K), lift(self.query_basis, Q)
+            return {"K": np.pad(K, empty), "Q": np.pad(Q, empty), "W": K @ Q.T}
+        if self.parameter == "W":
+            W = lift(self.token_basis, x.reshape(k, r))
+            return {"W": W if self.query_basis is None else W @ self.query_basis}
+        if self.parameter == "p":
+            return {"p": lift(self.token_basis, x)}
+        return {"v": lift(self.token_basis, x[:k]), "p": lift(self.token_basis, x[k:])}
+
+    def logits(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Attention logits (n, T) at x."""
+        k, r = self.sequences.shape
+        if self.parameter == "KQ":
+            K, Q = self.sequences.factors(x, self.inner)
+            return self.sequences.logits(K @ Q.T)
+        if self.parameter == "v,p":
+            return self.sequences.logits(x[k:, np.newaxis])
+        return self.sequences.logits(x.reshape(k, r))
+
+    def downhill(self) -> NDArray[np.float64]:
+        """A start along the negative gradient at zero, or what is next to it where that is 0."""
+        k, r = self.sequences.shape
+        if self.parameter == "v,p":
+            # At zero only v has a gradient, and p gets one as soon as v has moved.
+            v = -self.objective(np.zeros(2 * k)).gradient[:k]
+            return np.concatenate([v, -self.objective(np.append(v, np.zeros(k))).gradient[k:]])
+        assert self.of_logits is not None
+        at_zero = self.of_logits(self.sequences.logits(np.zeros((k, r))))
+        return self.of_direction(-self.sequences.pullback(at_zero.gradient))
+
+    def of_direction(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The flat parameter whose matrix is W, or next to it where the columns are too few."""
+        if self.parameter != "KQ":
+            return W.ravel()
+        return np.concatenate([part.ravel() for part in _balanced(W, self.inner)])
+
+    def margins(self) -> Objective | None:
+        """The convex problem with the max-margin direction of the best tokens; None without one."""
+        if self.ranking is None or self.ranking.constant:
+            return None
+        slope = MarginLoss(self.ranking.best, self.ranking.moved)
+        if self.parameter == "KQ":
+            return self.sequences.of_factors(slope, self.inner)
+        return self.sequences.of_matrix(slope)
+
+
+def _scores(
+    data: AttentionData, tokens: NDArray[np.float64], head: Any, loss: str
+) -> NDArray[np.float64]:
+    """Token scores of a linear head, labels included."""
+    if head is None:
+        if data.value is None:
+            raise ValueError("value: needed for the linear head, got data without a value")
+        source = "value"
+        value = data.value.astype(np.float64)
+        scores = data.labels.astype(np.float64)[:, np.newaxis] * (tokens @ value)
+    elif isinstance(head, LinearScores):
+        source = "head"
+        require_shape("head", head.scores, "(n, T)", (data.n, data.T))
+        scores = head.scores.astype(np.float64)
+    else:
+        raise TypeError(
+            f"head: expected None, LinearScores, ReLU or Penalised, got {type(head).__name__}"
+        )
+    _require_moderate(source, scores[data.valid], loss)
+    return scores
+
+
+def _require_moderate(source: str, scores: NDArray[np.float64], loss: str) -> None:
+    largest = float(np.abs(scores).max())
+    if loss != "correlation" and largest > _LARGEST_SCORE:
+        raise ValueError(
+            f"{source}: expected token scores up to {_LARGEST_SCORE:g} with the {loss} loss, "
+            f"got {largest:g}; scale the {source}"
+        )
+
+
+def _require_positive(loss: str, where: str) -> None:
+    """The logarithm of the loss is what is minimised there."""
+    if loss == "correlation":
+        raise ValueError(f"loss: expected 'logistic' or 'exponential' {where}, got {loss!r}")
+
+
+def _kind(head: object) -> str:
+    return type(head).__name__
+
+
+def _balanced(
+    W: NDArray[np.float64], inner: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """K and Q of equal norms with K Q' = W, or its best approximation of rank `inner`."""
+    left, values, right = np.linalg.svd(W, full_matrices=False)
+    root = np.sqrt(values[:inner])
+    return left[:, :inner] * root, right[:inner].T * root

@@ -1,0 +1,146 @@
+"""How a step is made of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from attsvm.data.checks import as_choice, as_float, as_positive_float, as_positive_int
+from attsvm.descent.blocks import Blocks
+
+__all__ = ["RULES", "StepRule", "as_step_rule"]
+
+RULES = ("gd", "ngd", "polyak", "adam")
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """A rule of descent with its settings, for `train`; a plain name takes the defaults.
+
+    Attributes
+    ----------
+    kind : {"ngd", "gd", "polyak", "adam"}
+        The step k of a block is the rate η_k times: the gradient over its norm (ngd), the gradient
+        (gd), the gradient times gap / (factor |gradient|²) with the gap of the loss to its infimum
+        and the norm of all blocks (polyak, η = 1), or Adam's quotient.
+    decay : float or dict by block
+        η_k = η / k^decay, k = 1, 2, ...
+    factor : float
+        Of polyak, positive.
+    largest_step : float, optional
+        Of polyak: what multiplies the gradient is at most this.
+    momentum : float
+        β of [0, 1): with b_k = β b_(k-1) + (the step above, without its rate) the step is η_k b_k.
+    nesterov : bool
+        The step is η_k times (the step above, without its rate) + β b_k.
+    betas : pair of float
+        Of adam: weights of the running means of the gradient and of its square.
+    epsilon : float
+        Of adam: added to the root of the second, part of its definition.
+    batch_size : int, optional
+        Inputs of a mini-batch. All inputs are visited in a random order, batch after batch, then
+        again in another; in a batch of problems the order is the same for all. By default every
+        step sees every input.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A setting is not what it must be, or does not belong to the kind.
+
+    References
+    ----------
+    Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
+    2025, section 3 (normalised and Polyak steps). Loizou, Vaswani, Laradji, Lacoste-Julien,
+    "Stochastic Polyak Step-size for SGD", 2021 (`factor`, `largest_step`). Kingma, Ba, "Adam",
+    2015.
+    """
+
+    kind: str = "ngd"
+    decay: float | Mapping[str, float] = 0.0
+    factor: float = 2.0
+    largest_step: float | None = None
+    momentum: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        as_choice("kind", self.kind, RULES)
+        if isinstance(self.decay, Mapping):
+            exponents = {k: as_float(f"decay[{k!r}]", x) for k, x in self.decay.items()}
+            object.__setattr__(self, "decay", MappingProxyType(exponents))
+        else:
+            as_float("decay", self.decay)
+        as_positive_float("factor", self.factor)
+        as_positive_float("epsilon", self.epsilon)
+        if self.largest_step is not None:
+            as_positive_float("largest_step", self.largest_step)
+            self._require_kind("largest_step", self.largest_step, ("polyak",))
+        if len(self.betas) != 2:
+            raise ValueError(f"betas: expected two numbers, got {self.betas!r}")
+        for name, share in (("momentum", self.momentum), *(("betas", b) for b in self.betas)):
+            if not 0 <= as_float(name, share) < 1:
+                raise ValueError(f"{name}: expected a number in [0, 1), got {share}")
+        if self.momentum:
+            self._require_kind("momentum", self.momentum, ("ngd", "gd", "polyak"))
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: expected False without momentum, got True")
+        if self.batch_size is not None:
+            as_positive_int("batch_size", self.batch_size)
+
+    def _require_kind(self, name: str, value: Any, kinds: tuple[str, ...]) -> None:
+        if self.kind not in kinds:
+            raise ValueError(f"{name}: expected no value for kind={self.kind!r}, got {value}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by value: a read-only view of a dict cannot be."""
+        values = [getattr(self, name) for name in self.__dataclass_fields__]
+        values[1] = dict(self.decay) if isinstance(self.decay, Mapping) else self.decay
+        return StepRule, tuple(values)
+
+    def core_arguments(
+        self, blocks: Blocks, rates: Mapping[str, float], n: int, generator: np.random.Generator
+    ) -> dict[str, Any]:
+        """The settings under the names that the core gives them."""
+        decay = self.decay
+        if isinstance(decay, Mapping):
+            decay = blocks.by_name("decay", decay)
+        else:
+            decay = dict.fromkeys(blocks.names, decay)
+        if self.batch_size is not None and self.batch_size > n:
+            raise ValueError(f"batch_size: expected at most {n} (n), got {self.batch_size}")
+        places = {name: at for at, name in enumerate(name for name in blocks.names if name != "v")}
+        places["v"] = 2
+        of_block, decays = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+        for name in blocks.names:
+            of_block[places[name]] = 1.0 if self.kind == "polyak" else rates[name]
+            decays[places[name]] = float(decay[name])
+        movement, inertia = "plain", (0.0, 0.0, 0.0)
+        if self.kind == "adam":
+            movement, inertia = "adam", (*self.betas, self.epsilon)
+        elif self.momentum:
+            movement = "nesterov" if self.nesterov else "heavy_ball"
+            inertia = (self.momentum, 0.0, 0.0)
+        return {
+            "rule": "gd" if self.kind == "adam" else self.kind,
+            "rates": tuple(of_block),
+            "decays": tuple(decays),
+            "polyak_factor": self.factor,
+            "largest_step": np.inf if self.largest_step is None else self.largest_step,
+            "movement": movement,
+            "inertia": inertia,
+            "batch_size": self.batch_size or 0,
+            "seed": int(generator.integers(2**63)) if self.batch_size else 0,
+        }
+
+
+def as_step_rule(rule: str | StepRule) -> StepRule:
+    """Read a rule, or the name of one."""
+    if isinstance(rule, StepRule):
+        return rule
+    return StepRule(as_choice("rule", rule, RULES))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attsvm.studies.figures import joint_training, loss_comparison, multiple_inputs, single_input
+from attsvm.studies.figures import (
+    joint_training,
+    loss_comparison,
+    multiple_inputs,
+    regularization_paths,
+    single_input,
+    trajectories,
+)
 from attsvm.studies.reproduce.figure import Figure
 
 __all__ = ["FIGURES", "named"]
@@ -14,6 +21,8 @@ FIGURES: tuple[Figure, ...] = (
     multiple_inputs.FIGURE,
     joint_training.FIGURE,
     loss_comparison.FIGURE,
+    trajectories.FIGURE,
+    regularization_paths.FIGURE,
 )
 
 

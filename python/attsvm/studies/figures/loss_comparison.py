@@ -99,9 +99,9 @@ def compute(settings: Settings) -> Outcome:
         found.append(Check(name, LATE_COSINES[loss], late[-1], 1e-6, source="mpmath"))
     notes = (
         "The legend of the published figure lists e^-x, but its code runs the first two losses.",
-        "At C = 100 the published norms are short (p = (10.52, -10.52) at step 199, logistic), for "
-        "the code adds a small number to the norm of the gradient; it ends at step 999 with the "
-        "cosines .9965, .7071, .7071. Exact steps of 0.1 reach the limits above.",
+        "A run that adds a small number to the norm of the gradient, as the published code does, "
+        "ends short at C = 100: at p = (10.52, -10.52) after 199 steps, logistic, and after 999 "
+        "with the cosines .9965, .7071, .7071. Exact steps of 0.1 reach the numbers above.",
     )
     return Outcome(data, tuple(found), notes)
 

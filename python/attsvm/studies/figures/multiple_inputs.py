@@ -146,9 +146,9 @@ def compute(settings: Settings) -> Outcome:
     )
     data = {"svm": svm, "paths": paths["ngd"], "softmax": best, "norm": norm}
     notes = (
-        "Published are |p| = 4.97, 9.93, 19.75 of normalised descent at steps 50, 100, 199, and "
-        "the cosine .99994 at 999. The late ones are off, for the code adds a small number to the "
-        "norm of the gradient: exact steps give |p| = 19.791 and the cosine .99978.",
+        "Published are |p| = 4.97, 9.93, 19.75 of normalised descent at steps 50, 100, 199. The "
+        "last is short, for the code adds a small number to the norm of the gradient: exact steps "
+        "give 19.791. At step 999 they have the cosine .99978, where such a run has .99994.",
         "The growth of |p| is between steps 199 and 999; the theory says |p_mm| = 0.8618 in the "
         "limit, and 2 % are allowed for it.",
     )

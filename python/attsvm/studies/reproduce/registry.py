@@ -6,8 +6,13 @@ from collections.abc import Sequence
 
 from attsvm.studies.figures import (
     joint_training,
+    lambda_head,
+    local_convergence,
     loss_comparison,
+    multi_token,
     multiple_inputs,
+    over_parameterisation,
+    rank,
     regularization_paths,
     single_input,
     trajectories,
@@ -22,6 +27,11 @@ FIGURES: tuple[Figure, ...] = (
     joint_training.FIGURE,
     loss_comparison.FIGURE,
     trajectories.FIGURE,
+    local_convergence.FIGURE,
+    rank.FIGURE,
+    over_parameterisation.FIGURE,
+    multi_token.FIGURE,
+    lambda_head.FIGURE,
     regularization_paths.FIGURE,
 )
 

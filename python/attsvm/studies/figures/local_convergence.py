@@ -5,8 +5,8 @@ rule from a NumPy seed, so that means are compared, not runs.
 
 The published code adds 2.2e-16 (|K|² + |Q|²) to the loss of (K, Q). It matters: after 200 steps
 that term balances the gradient of the loss, K Q' grows no more, and its direction settles on the
-SVM of the nuclear norm. Without it K Q' grows like the square of the step and is still on its way: on the
-50 published problems at hand the mean cosine is 0.979 at step 1000 and 0.984 at step 2000.
+SVM of the nuclear norm. Without it K Q' grows like the square of the step and is still on its way:
+on the 50 published problems at hand the mean cosine is 0.979 at step 1000 and 0.984 at step 2000.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ def compute(settings: Settings) -> Outcome:
     for side, expected_x, x in (("rightmost", -2.7, max(leaves)), ("leftmost", -3.0, min(leaves))):
         found.append(Check(f"global: x at y = 10 of the {side} path", expected_x, x, 0.1))
     notes = (
-        "A run that adds 1e-9 to the norm of the gradient, as the published code does, ends short in "
-        "the global case: |p| is 17.3 to 18.2 and the cosines .9917 to .9943. Exact normalised "
+        "A run that adds 1e-9 to the norm of the gradient, as the published code does, ends short "
+        "in the global case: |p| is 17.3 to 18.2 and the cosines .9917 to .9943. Exact normalised "
         "steps go on to the norms and cosines above.",
     )
     return Outcome(data, tuple(found), notes)

@@ -123,10 +123,10 @@ def compute(settings: Settings) -> Outcome:
         "K starts at 0.1 times normal numbers of NumPy (seed 0) and Q at zero; the published start "
         "is unseeded. vis2 is drawn anew by the published rule (torch, seed 3): the seed is not "
         "known, but its cosine between the two machines is the published one.",
-        "The published code adds 2.2e-16 (|K|^2 + |Q|^2) to the loss and 2.2e-16 to the norm of the "
-        "gradient; such a run of (K, Q) stops at |W| = 301.5 with the cosine .9999. Here nothing is "
-        "added (but the first, for the check of that norm): W goes on growing, and its cosine is "
-        "still rising at the end.",
+        "The published code adds 2.2e-16 (|K|^2 + |Q|^2) to the loss and 2.2e-16 to the norm of "
+        "the gradient; such a run of (K, Q) stops at |W| = 301.5 with the cosine .9999. Here "
+        "nothing is added (but the first, for the check of that norm): W goes on growing, and its "
+        "cosine is still rising at the end.",
     )
     return Outcome(data, tuple(found), notes)
 

@@ -42,7 +42,7 @@ RATES, STEPS = (0.1, 0.01, 0.001), 20_000
 """Normalised steps of one length would circle the limit; they are made of three, one after the
 other."""
 _SELECTED = 1e-3
-_SEED = 6
+_SEED = 0
 
 
 def sparsemax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,12 +107,12 @@ def compute(settings: Settings) -> Outcome:
                   kind="at most", source="closed form"),
         ]  # fmt: skip
         # Two means of 20 draws: three standard errors of their difference.
-        tolerance = 3 * np.sqrt(2 / DRAWS) * counts[k].std(ddof=1)
+        tolerance = 3 * np.sqrt(2 / DRAWS) * limit_counts[k].std(ddof=1)
         found.append(
             Check(
-                f"λ={penalty:g}: mean number of selected tokens",
-                published[0],
-                counts[k].mean(),
+                f"λ={penalty:g}: mean number of tokens of sparsemax",
+                published[1],
+                limit_counts[k].mean(),
                 tolerance,
                 source="recomputed, 20 draws",
             )
@@ -122,7 +122,7 @@ def compute(settings: Settings) -> Outcome:
     notes = (
         "The penalties and sizes of the published figure are not known; these are those of an "
         "independent computation. Its draws were others: the numbers of tokens are compared within "
-        "three standard errors.",
+        "three standard errors, for sparsemax, whose tokens descent is to select.",
         f"Steps of length {', '.join(f'{lr:g}' for lr in RATES)}, {STEPS} of each: with one length "
         "attention circles its limit.",
     )
@@ -144,7 +144,7 @@ def draw(canvas: Canvas, outcome: Outcome) -> None:
                  label="sparsemax")  # fmt: skip
     counted.plot(
         penalties,
-        [published for published, _ in SELECTED_TOKENS.values()],
+        [expected for _, expected in SELECTED_TOKENS.values()],
         "o",
         color="none",
         markeredgecolor=INK,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attsvm.studies.reproduce.figure import Figure as PublishedFigure
+from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.table import Row, Table
 from attsvm.theory.priority_graphs import TokenPriorityGraph
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["overparam", "png", "token_priority_graph"]
+__all__ = ["overparam", "png", "published", "require_matplotlib", "token_priority_graph"]
 
 _BARS = (
     ("global_percent", "Global", "#c8352b"),
@@ -63,7 +65,7 @@ def overparam(table: Table, caption: str = "") -> Figure:
     ImportError
         matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -105,6 +107,36 @@ def overparam(table: Table, caption: str = "") -> Figure:
     return figure
 
 
+def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
+    """A published figure, drawn from what was computed anew.
+
+    Parameters
+    ----------
+    figure : attsvm.studies.reproduce.figure.Figure
+    outcome : Outcome
+        From ``figure.compute``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        canvas = Figure(figsize=figure.size, layout=layout)
+        figure.draw(canvas, outcome)
+    return canvas
+
+
 def token_priority_graph(
     graph: TokenPriorityGraph, vocabulary: Sequence[str] | None = None, *, most: int = 60
 ) -> Figure:
@@ -130,7 +162,7 @@ def token_priority_graph(
     ImportError
         matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -267,8 +299,62 @@ def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:
     return value, value - low, high - value
 
 
-def _require_matplotlib() -> None:
+def require_matplotlib() -> None:
+    """Raise ImportError, naming the extra that brings it, if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError('attsvm.plots needs matplotlib: pip install "attsvm[plot]"') from error
+
+
+def _draw_bars(axes: Axes, rows: Sequence[Row]) -> None:
+    at = np.arange(len(rows))
+    width = 0.84 / len(_BARS)
+    for k, (measure, label, colour) in enumerate(_BARS):
+        value, below, above = _with_errors(rows, measure)
+        axes.bar(
+            at + (k - (len(_BARS) - 1) / 2) * width,
+            value,
+            0.94 * width,
+            color=colour,
+            label=label,
+            yerr=(below, above),
+            error_kw={"elinewidth": 0.7, "ecolor": _INK},
+        )
+    axes.set_ylim(0, 102)
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", linewidth=0.4, color="#dddddd")
+    axes.set_axisbelow(True)
+
+
+def _draw_cosines(axes: Axes, rows: Sequence[Row]) -> None:
+    value, below, above = _with_errors(rows, "cosine_mean")
+    axes.errorbar(
+        np.arange(len(rows)),
+        value,
+        (below, above),
+        fmt="o",
+        markersize=3,
+        color=_INK,
+        elinewidth=0.7,
+        capsize=1.5,
+    )
+    axes.grid(axis="y", linewidth=0.4, color="#dddddd")
+    axes.set_axisbelow(True)
+
+
+def _columns(panels: Collection[tuple[int, int]]) -> int:
+    """Panels of one line: the grid of n by T where it is one that fits, else three."""
+    numbers_n, numbers_T = ({panel[k] for panel in panels} for k in (0, 1))
+    if len(numbers_n) > 1 and 1 < len(numbers_T) <= 4:
+        return len(numbers_T)
+    return min(len(panels), 3)
+
+
+def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:
+    """Values, and how far their intervals reach below and above; NaN where there is none."""
+    estimates = [row.estimates[measure] for row in rows]
+    value, low, high = (
+        np.array([getattr(e, part) for e in estimates]) for part in ("value", "low", "high")
+    )
+    return value, value - low, high - value

@@ -144,31 +144,38 @@ def _newton(
     features : ndarray, shape (size, r), or None
         θ = features α with the result α. Without them the result is θ, of mean zero.
     """
+    rows, often = np.unique(
+        np.column_stack([label, np.sort(place, axis=1)]), axis=0, return_counts=True
+    )
+    own, place = rows[:, :1], rows[:, 1:]
     there = place >= 0
     at = np.where(there, place, 0)
-    row = np.broadcast_to(np.arange(len(place))[:, np.newaxis], place.shape)[there]
-    wanted = np.bincount(label, minlength=size)
+    other = there & (place != own)
+    row = np.broadcast_to(np.arange(len(place))[:, np.newaxis], place.shape)
 
     def logits(x: Float64Array) -> Float64Array:
         theta = x if features is None else features @ x
-        return np.where(there, theta[at], -np.inf)
+        return np.where(there, theta[at] - theta[own], -np.inf)
 
     def loss(x: Float64Array) -> float:
-        a = logits(x)
-        own = x[label] if features is None else (features @ x)[label]
-        return float(np.sum(logsumexp(a, axis=1) - own))
+        return float(often @ logsumexp(logits(x), axis=1))
 
     x = np.zeros(size if features is None else features.shape[1])
     value, before = loss(x), np.inf
     for _ in range(_MOST_STEPS):
         a = logits(x)
         weights = np.exp(a - logsumexp(a, axis=1, keepdims=True))
-        expected = np.bincount(at[there], weights=weights[there], minlength=size)
+        counted = often[:, np.newaxis] * weights
+        expected = np.bincount(at[there], weights=counted[there], minlength=size)
         matrix = scipy.sparse.csr_array(
-            (weights[there], (row, at[there])), shape=(len(place), size)
+            ((np.sqrt(often)[:, np.newaxis] * weights)[there], (row[there], at[there])),
+            shape=(len(place), size),
         )
-        gradient = expected - wanted
         hessian = np.diag(expected) - (matrix.T @ matrix).toarray()
+        # What the label lacks is what the others have: no difference of numbers near each other.
+        lacking = np.where(other, counted, 0.0)
+        lack = np.bincount(own[:, 0], weights=lacking.sum(axis=1), minlength=size)
+        gradient = np.bincount(at[other], weights=counted[other], minlength=size) - lack
         if features is None:
             hessian += expected.mean() / size  # along the constants, where nothing changes
         else:

@@ -75,7 +75,7 @@ TRAIN = [
         "head",
         {"head": "linear"},
         TypeError,
-        "head: expected None, LinearScores, ReLU or Penalised, got str",
+        "head: expected None, LinearScores, ReLU, Penalised or Softmax, got str",
     ),
     ("head shape", {"head": LinearScores(np.ones((3, 5)))}, ValueError, "head: expected shape"),
 ]

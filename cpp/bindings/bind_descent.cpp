@@ -7,6 +7,7 @@
 #include "attsvm/batch.hpp"
 #include "bind.hpp"
 #include "monitor.hpp"
+#include "step_rule.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -23,13 +24,6 @@ attsvm::Loss loss_named(const std::string& name) {
     throw std::invalid_argument("loss: unknown name '" + name + "'");
 }
 
-attsvm::Rule rule_named(const std::string& name) {
-    if (name == "gd") return attsvm::Rule::gd;
-    if (name == "ngd") return attsvm::Rule::ngd;
-    if (name == "polyak") return attsvm::Rule::polyak;
-    throw std::invalid_argument("rule: unknown name '" + name + "'");
-}
-
 attsvm::HeadKind head_named(const std::string& name) {
     if (name == "fixed") return attsvm::HeadKind::fixed;
     if (name == "linear") return attsvm::HeadKind::linear;
@@ -37,14 +31,6 @@ attsvm::HeadKind head_named(const std::string& name) {
     if (name == "penalised") return attsvm::HeadKind::penalised;
     if (name == "softmax") return attsvm::HeadKind::softmax;
     throw std::invalid_argument("head: unknown name '" + name + "'");
-}
-
-attsvm::Movement movement_named(const std::string& name) {
-    if (name == "plain") return attsvm::Movement::plain;
-    if (name == "heavy_ball") return attsvm::Movement::heavy_ball;
-    if (name == "nesterov") return attsvm::Movement::nesterov;
-    if (name == "adam") return attsvm::Movement::adam;
-    throw std::invalid_argument("movement: unknown name '" + name + "'");
 }
 
 // What a head is made of: token scores (B, n, T) of a fixed one; of others labels (B, n) and v (B, d), or with hidden
@@ -154,16 +140,9 @@ py::dict descend(const Array<Token>& tokens, const Array<double>& queries, const
     expect_shape("head_references", head_references, {B, batch.head_references, trains_head ? d : 0});
     const attsvm::Loss loss = loss_named(loss_name);
     if (batch_size < 0 || batch_size > n) throw std::invalid_argument("batch_size: must lie in 0..n");
-    const attsvm::StepRule rule{rule_named(rule_name),
-                                {rates[0], decays[0]},
-                                {rates[1], decays[1]},
-                                {rates[2], decays[2]},
-                                polyak_factor,
-                                largest_step,
-                                ridge,
-                                {movement_named(movement), inertia[0], inertia[1], inertia[2]},
-                                batch_size,
-                                seed};
+    const StepRuleArguments arguments{rule_name, rates,    decays,  polyak_factor, largest_step,
+                                      ridge,     movement, inertia, batch_size,    seed};
+    const attsvm::StepRule rule = arguments.rule();
 
     const Index recorded = record.size(), head_recorded = trains_head ? recorded : 0;
     const Index certified = certify ? recorded : 0;

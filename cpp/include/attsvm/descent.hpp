@@ -130,7 +130,7 @@ class Descent {
         put(parameters_.first(), exp(log_unit_), first);
         put(parameters_.second(), exp(log_unit_), second);
         put(head_, exp(head_log_unit_), head);
-        return pass_.loss_mean();
+        return pass_.outcomes().loss_mean();
     }
 
     // Attention at the last iterate, weights and their logarithms (samples, tokens), and the index of the top token.
@@ -154,7 +154,7 @@ class Descent {
     void differentiate() {
         parameters_.queries(team_, Q_.data());
         pass_.run(team_, Q_.data(), U_.data(), trains_head() ? mixture_.data() : nullptr);
-        pass_.sample_weights(weight_.data(), log_unit_);
+        pass_.outcomes().weights(weight_.data(), log_unit_);
         if (rule_.ridge == 0.0) {
             parameters_.differentiate(team_, weight_.data(), U_.data());
         } else {
@@ -165,7 +165,7 @@ class Descent {
         }
         if (trains_head()) {
             const Index n = pass_.rows(), d = problem().dimension;
-            pass_.mixture_weights(head_weight_.data(), head_log_unit_);
+            pass_.outcomes().mixture_weights(problem().head.label, head_weight_.data(), head_log_unit_);
             multiply(team_, 1, n, d, Strided<Real>{head_weight_.data(), n, 1}, {}, mixture_.data(),
                      head_.gradient.data());
             head_.gradient_norm = norm(head_.gradient.data(), d);
@@ -201,12 +201,12 @@ class Descent {
                 const Real factor(rule_.polyak_factor);
                 if (trains_head()) {
                     const Real log_all = log_gradient_norm();
-                    const Real step = log(pass_.loss_mean() / factor) - log_all - log_all;
+                    const Real step = log(pass_.outcomes().loss_mean() / factor) - log_all - log_all;
                     scale = capped(exp(step + log_unit_), log_unit_);
                     head_scale = capped(exp(step + head_log_unit_), head_log_unit_);
                 } else {
                     const Real all = parameters_.gradient_norm();
-                    scale = capped(pass_.loss_gap(log_unit_) / factor / all / all, log_unit_);
+                    scale = capped(pass_.outcomes().loss_gap(log_unit_) / factor / all / all, log_unit_);
                 }
                 break;
             }
@@ -220,13 +220,13 @@ class Descent {
 
     Record<Real> observe() {
         Record<Real> out;
-        out.loss = pass_.loss_mean();
-        out.loss_gap = pass_.loss_gap(Real(0.0));
+        out.loss = pass_.outcomes().loss_mean();
+        out.loss_gap = pass_.outcomes().loss_gap(Real(0.0));
         const Real* const V = parameters_.matrix(team_);
         const Real parts[] = {parameters_.matrix_norm_of(team_, V), outside_};
         out.norm = any<Real>(outside_ != Real(0.0)) ? norm(parts, 2) : parts[0];
         out.log_grad_norm = log_gradient_norm();
-        out.max_attention = pass_.top_weight_mean();
+        out.max_attention = pass_.outcomes().top_weight_mean();
         const auto points = out.norm != Real(0.0);
         const Real length = select(points, out.norm, Real(1.0));
         const Index size = parameters_.matrix_size();

@@ -3,12 +3,9 @@
 //     a_i = X_i q_i     s_i = softmax(a_i)     m_i = <s_i, g_i>     c_i = s_i ∘ (g_i - m_i)     u_i = X_i' c_i
 #pragma once
 
-#include <span>
-
 #include "attsvm/head.hpp"
-#include "attsvm/loss.hpp"
+#include "attsvm/outcomes.hpp"
 #include "attsvm/team.hpp"
-#include "attsvm/token_softmax.hpp"
 
 namespace attsvm {
 
@@ -33,18 +30,14 @@ class Pass {
    public:
     Pass(const Problem<Token, Real>& problem, Loss loss, int threads)
         : problem_(problem),
-          loss_(loss),
           length_(problem.samples),
-          best_(problem.samples),
           rows_(problem.samples),
           stride_(padded_to_columns<Real>(problem.tokens)),
           score_(problem.samples * stride_),
           scratch_(threads * 3 * stride_),
           mixture_stride_(problem.head.nonlinear() ? 2 * problem.dimension + problem.head.units : 0),
           mixture_(threads * mixture_stride_),
-          outcome_(problem.samples),
-          log_scale_(padded_to_columns<Real>(problem.samples)),
-          margin_(padded_to_columns<Real>(problem.samples)) {
+          outcomes_(problem.samples, loss, infimum_with(problem.head)) {
         constexpr int lanes = NumberTraits<Real>::lanes;
         for (Index i = 0; i < problem.samples; ++i)
             for (int k = 0; k < lanes; ++k) {
@@ -56,11 +49,12 @@ class Pass {
     }
 
     // Works on these samples alone from now on, which stay in the caller's memory; on all of them where none are named.
-    void choose(std::span<const Index> samples) { chosen_ = samples; }
-    Index rows() const { return chosen_.empty() ? problem_.samples : static_cast<Index>(chosen_.size()); }
+    void choose(std::span<const Index> samples) { outcomes_.choose(samples); }
+    Index rows() const { return outcomes_.rows(); }
 
     const Problem<Token, Real>& problem() const { return problem_; }
-    Loss loss() const { return loss_; }
+    // Those of the last run.
+    Outcomes<Real>& outcomes() { return outcomes_; }
     bool has_fixed_head() const { return problem_.head.kind == HeadKind::fixed; }
 
     // U (rows, dimension): a row is dm_i/dq_i of its sample, in units of exp(log_scale) of the sample's outcome. Where
@@ -70,16 +64,16 @@ class Pass {
         team.for_ranges(rows(), [&](Index row, Index last, int thread) {
             Real* const gradient = scratch_.data() + thread * 3 * stride_;
             for (; row < last; ++row) {
-                const Index i = sample(row);
+                const Index i = outcomes_.sample(row);
                 const Token* X = problem_.tokens_of(i);
                 // While a sample is worked on, out of the cache, the next one is read from memory.
-                const Index next = row + 1 < last ? sample(row + 1) : i;
+                const Index next = row + 1 < last ? outcomes_.sample(row + 1) : i;
                 Ahead ahead(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
-                outcome_[row] = differentiate(i, Q + row * d, thread, ahead);
+                outcomes_[row] = differentiate(i, Q + row * d, thread, ahead);
                 rows_combine(X, rows_[i], d, gradient, U + row * d, ahead);
                 if (mixtures != nullptr) {
                     rows_combine(X, rows_[i], d, gradient + stride_, mixtures + row * d, ahead);
-                    for (Index k = 0; k < d; ++k) mixtures[row * d + k] *= outcome_[row].top_weight;
+                    for (Index k = 0; k < d; ++k) mixtures[row * d + k] *= outcomes_[row].top_weight;
                 }
             }
         });
@@ -89,60 +83,10 @@ class Pass {
     void attention(Index i, const Real* q, Real* weight, Real* log_weight, Real& top) {
         const Index d = problem_.dimension;
         const Index T = problem_.tokens;
-        const Real nothing(-std::numeric_limits<double>::infinity());
         Real* const logit = scratch_.data();
         rows_dot(problem_.tokens_of(i), rows_[i], d, q, logit);
         mask_logits(rows_[i], length_[i], logit);
-        const TopToken<Real> found(rows_[i], score_.data() + i * stride_, logit);
-        top = found.index;
-        const Real remaining = sum<Real>(rows_[i], [&](Index t) {
-            return select(top == Real(static_cast<double>(t)), Real(0.0), exp(logit[t] - found.logit));
-        });
-        const Real log_sum = log1p(remaining);
-        for (Index t = 0; t < T; ++t) {
-            log_weight[t] = t < rows_[i] ? (logit[t] - found.logit) - log_sum : nothing;
-            weight[t] = exp(log_weight[t]);
-        }
-    }
-
-    // Factors that take the rows of U to the gradient of the mean loss in units of exp(log_unit), the largest unit of
-    // any sample: l'(m_i) exp(outcome(i).log_scale - log_unit) / n. Where no sample moves, log_unit is -inf and they
-    // are 0.
-    void sample_weights(Real* weight, Real& log_unit) {
-        const bool bounded = has_fixed_head() && loss_ != Loss::log;  // margins and slopes then do not underflow
-        for (Index row = 0; row < rows(); ++row) {
-            margin_[row] = outcome_[row].margin;
-            log_scale_[row] = outcome_[row].log_scale;
-            if (!bounded) log_scale_[row] += log_slope(outcome_[row]);
-        }
-        in_largest_unit(weight, log_unit);
-        for (Index row = 0; row < rows(); row += column_lanes<Real>) {
-            const Column<Real> slope = bounded ? loss_slope(loss_, load_column(&margin_[row])) : Column<Real>(-1.0);
-            store_column(weight + row, slope * load_column(weight + row));
-        }
-    }
-    // Factors that take the mixtures to the gradient of the mean loss in v, of a linear head v'o: y_i l'(m_i) / n.
-    void mixture_weights(Real* weight, Real& log_unit) {
-        for (Index row = 0; row < rows(); ++row) log_scale_[row] = log_slope(outcome_[row]);
-        in_largest_unit(weight, log_unit);
-        for (Index row = 0; row < rows(); ++row) weight[row] = -(problem_.head.label[sample(row)] * weight[row]);
-    }
-
-    // The loss, averaged over samples.
-    Real loss_mean() const {
-        return sum<Real>(rows(), [&](Index row) { return loss_at(outcome_[row]); }) / count();
-    }
-    Real top_weight_mean() const {
-        return sum<Real>(rows(), [&](Index row) { return outcome_[row].top_weight; }) / count();
-    }
-
-    // Loss less its infimum, in units of exp(log_unit). With a fixed head the infimum is that of every sample attending
-    // to its best token alone, with a trained one it is 0, and with others it is not known: NaN.
-    Real loss_gap(Real log_unit) const {
-        const Real unit = exp(log_unit);
-        if (problem_.head.kind == HeadKind::linear) return loss_mean() / unit;
-        if (!has_fixed_head()) return Real(std::numeric_limits<double>::quiet_NaN());
-        return sum<Real>(rows(), [&](Index row) { return excess(row, log_unit, unit); }) / count();
+        top = attention_weights(rows_[i], T, score_.data() + i * stride_, logit, weight, log_weight);
     }
 
     // For every sample, how far the logit of its top token stands above the others at least, and the difference of the
@@ -176,22 +120,9 @@ class Pass {
     }
 
    private:
-    Index sample(Index row) const { return chosen_.empty() ? row : chosen_[static_cast<std::size_t>(row)]; }
-    Real count() const { return Real(static_cast<double>(rows())); }
-
-    // log m of a fixed head whose scores are not negative, also where m has underflown or 1 - m is below rounding.
-    static Real log_margin(const TokenGradient<Real>& at) {
-        const auto top_is_right = at.top_score > Real(0.0);
-        const Real top = select(top_is_right, at.top_score, Real(1.0));
-        const Real shift = select(at.mean_shift > Real(0.0), at.mean_shift, Real(1.0));
-        return select(top_is_right, log(top) + log1p(exp(at.log_scale) * at.mean_shift / top),
-                      at.log_scale + log(shift));
-    }
-    Real loss_at(const TokenGradient<Real>& at) const {
-        return loss_ == Loss::log ? -log_margin(at) : loss_value(loss_, at.margin);
-    }
-    Real log_slope(const TokenGradient<Real>& at) const {
-        return loss_ == Loss::log ? -log_margin(at) : log_loss_slope(loss_, at.margin);
+    static Infimum infimum_with(const Head<Real>& head) {
+        if (head.kind == HeadKind::fixed) return Infimum::of_best_tokens;
+        return head.kind == HeadKind::linear ? Infimum::zero : Infimum::unknown;
     }
 
     void take_scores() {
@@ -203,7 +134,7 @@ class Pass {
                 double best = lane(score[0], k);
                 for (Index t = 1; t < static_cast<Index>(lane(length_[i], k)); ++t)
                     best = std::max(best, lane(score[t], k));
-                set_lane(best_[i], k, best);
+                set_lane(outcomes_.best(i), k, best);
             }
         }
     }
@@ -251,42 +182,15 @@ class Pass {
         return margin;
     }
 
-    // exp(log_scale_ - log_unit) / n of every row, and log_unit, the largest of log_scale_.
-    void in_largest_unit(Real* weight, Real& log_unit) {
-        const Real nothing(-std::numeric_limits<double>::infinity());
-        log_unit = nothing;
-        for (Index row = 0; row < rows(); ++row) log_unit = larger(log_scale_[row], log_unit);
-        const Column<Real> subtracted(select(log_unit > nothing, log_unit, Real(0.0))), share(Real(1.0) / count());
-        for (Index row = 0; row < rows(); row += column_lanes<Real>)
-            store_column(weight + row, exp(load_column(&log_scale_[row]) - subtracted) * share);
-    }
-
-    Real excess(Index row, Real log_unit, Real unit) const {
-        const TokenGradient<Real>& at = outcome_[row];
-        const Real best = best_[sample(row)];
-        const Real missed = best - at.top_score;
-        const Real shortfall = select(missed > Real(0.0), (missed - exp(at.log_scale) * at.mean_shift) * exp(-log_unit),
-                                      -at.mean_shift * exp(at.log_scale - log_unit));
-        const Real near = scaled_excess(loss_, best, shortfall, unit);
-        if (loss_ != Loss::log) return near;
-        // Where the top token is wrong the margin may be anything above 0; its logarithm is known.
-        return select(missed > Real(0.0), (log(best) - log_margin(at)) / unit, near);
-    }
-
     Problem<Token, Real> problem_;
-    Loss loss_;
-    std::span<const Index> chosen_;
     Buffer<Real> length_;
-    Buffer<Real> best_;
     Buffer<Index> rows_;
     Index stride_;
     Buffer<Real> score_;
     Buffer<Real> scratch_;
     Index mixture_stride_;
     Buffer<Real> mixture_;
-    Buffer<TokenGradient<Real>> outcome_;
-    Buffer<Real> log_scale_;
-    Buffer<Real> margin_;
+    Outcomes<Real> outcomes_;
 };
 
 }  // namespace attsvm

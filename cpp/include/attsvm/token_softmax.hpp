@@ -132,4 +132,20 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
     return out;
 }
 
+// Softmax of masked logits, weights and their logarithms (tokens, of which `rows` may exist); the index of the top
+// token.
+template <class Real>
+Real attention_weights(Index rows, Index tokens, const Real* score, const Real* logit, Real* weight, Real* log_weight) {
+    const TopToken<Real> found(rows, score, logit);
+    const Real remaining = sum<Real>(rows, [&](Index t) {
+        return select(found.index == Real(static_cast<double>(t)), Real(0.0), exp(logit[t] - found.logit));
+    });
+    const Real log_sum = log1p(remaining);
+    for (Index t = 0; t < tokens; ++t) {
+        log_weight[t] = t < rows ? (logit[t] - found.logit) - log_sum : Real(-std::numeric_limits<double>::infinity());
+        weight[t] = exp(log_weight[t]);
+    }
+    return found.index;
+}
+
 }  // namespace attsvm

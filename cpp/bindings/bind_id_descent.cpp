@@ -1,0 +1,100 @@
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "arrays.hpp"
+#include "attsvm/id_descent.hpp"
+#include "bind.hpp"
+#include "monitor.hpp"
+#include "step_rule.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+using attsvm::Index;
+
+namespace {
+
+py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_t>& is_right,
+                        const Array<std::int64_t>& lengths, Index pairs, const Array<double>& row_gram,
+                        const Array<double>& column_gram, const Array<double>& references,
+                        const Array<double>& reference_norms, const StepRuleArguments& rule, std::int64_t steps,
+                        const Array<std::int64_t>& record, int threads, std::optional<py::function> report) {
+    if (pair.ndim() != 2) throw std::invalid_argument("pair: need two axes");
+    const Index n = pair.shape(0), T = pair.shape(1), rows = row_gram.ndim() == 2 ? row_gram.shape(0) : 0;
+    const Index columns = column_gram.ndim() == 2 ? column_gram.shape(0) : 0;
+    expect_shape("is_right", is_right, {n, T});
+    expect_shape("lengths", lengths, {n});
+    for (const std::int64_t valid : view(lengths))
+        if (valid < 1 || valid > T) throw std::invalid_argument("lengths: must lie in 1..T");
+    for (const std::int64_t at : view(pair))
+        if (at < 0 || at >= pairs) throw std::invalid_argument("pair: must lie in the table");
+    attsvm::IdProblem problem{n, T, pairs, pair.data(), is_right.data(), lengths.data()};
+    if (rows != 0) {
+        expect_shape("row_gram", row_gram, {rows, rows});
+        expect_shape("column_gram", column_gram, {columns, columns});
+        if (rows * columns != pairs) throw std::invalid_argument("pairs: must be those of the Gram matrices");
+        problem.rows = rows;
+        problem.columns = columns;
+        problem.row_gram = row_gram.data();
+        problem.column_gram = column_gram.data();
+    }
+    const Index compared = references.ndim() == 2 ? references.shape(0) : 0;
+    expect_shape("references", references, {compared, pairs});
+    expect_shape("reference_norms", reference_norms, {compared});
+
+    const Index recorded = record.size();
+    auto coefficients = make_array<double>({pairs});
+    std::fill_n(coefficients.mutable_data(), pairs, 0.0);
+    auto weight = make_array<double>({n, T});
+    auto log_weight = make_array<double>({n, T});
+    auto selected = make_array<std::int64_t>({n});
+    auto history = make_array<double>({5, recorded});
+    auto cosine_gap = make_array<double>({compared, recorded});
+    double* const A = coefficients.mutable_data();
+    double* const weights = weight.mutable_data();
+    double* const log_weights = log_weight.mutable_data();
+    std::int64_t* const tops = selected.mutable_data();
+    double* const at = history.mutable_data();
+    double* const gaps = cosine_gap.mutable_data();
+    const attsvm::Schedule schedule{steps, view(record)};
+
+    PythonMonitor monitor(std::move(report));
+    {
+        const py::gil_scoped_release no_gil;
+        attsvm::Progress progress(&monitor, static_cast<double>(steps));
+        const attsvm::Team team(attsvm::worth_sharing(static_cast<double>(pair.size())) ? threads : 1);
+        attsvm::IdDescent descent(problem, rule.rule(), team, A, {compared, references.data(), reference_norms.data()});
+        descent.run(schedule, progress, [&](std::size_t slot, const attsvm::Record<double>& seen) {
+            const auto k = static_cast<Index>(slot);
+            Index quantity = 0;
+            for (const double value : {seen.loss, seen.loss_gap, seen.norm, seen.log_grad_norm, seen.max_attention})
+                at[quantity++ * recorded + k] = value;
+            for (Index r = 0; r < compared; ++r) gaps[r * recorded + k] = seen.cosine_gap[static_cast<std::size_t>(r)];
+        });
+        descent.attention(weights, log_weights, tops);
+    }
+    monitor.rethrow();
+    return py::dict("coefficients"_a = coefficients, "attention"_a = weight, "log_attention"_a = log_weight,
+                    "selected"_a = selected, "history"_a = history, "cosine_gap"_a = cosine_gap);
+}
+
+}  // namespace
+
+void bind_id_descent(py::module_& module) {
+    module.def(
+        "descend_by_ids",
+        [](const Array<std::int64_t>& pair, const Array<std::uint8_t>& is_right, const Array<std::int64_t>& lengths,
+           Index pairs, const Array<double>& row_gram, const Array<double>& column_gram,
+           const Array<double>& references, const Array<double>& reference_norms, const std::string& rule,
+           const std::array<double, 3>& rates, const std::array<double, 3>& decays, double polyak_factor,
+           double largest_step, const std::string& movement, const std::array<double, 3>& inertia, std::int64_t steps,
+           const Array<std::int64_t>& record, int threads, std::optional<py::function> report) {
+            return descend_by_ids(pair, is_right, lengths, pairs, row_gram, column_gram, references, reference_norms,
+                                  {rule, rates, decays, polyak_factor, largest_step, 0.0, movement, inertia, 0, 0},
+                                  steps, record, threads, std::move(report));
+        },
+        py::kw_only(), "pair"_a.noconvert(), "is_right"_a.noconvert(), "lengths"_a.noconvert(), "pairs"_a,
+        "row_gram"_a.noconvert(), "column_gram"_a.noconvert(), "references"_a.noconvert(),
+        "reference_norms"_a.noconvert(), "rule"_a, "rates"_a, "decays"_a, "polyak_factor"_a, "largest_step"_a,
+        "movement"_a, "inertia"_a, "steps"_a, "record"_a.noconvert(), "threads"_a, "report"_a);
+}

@@ -325,7 +325,7 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--step", "5"], "unrecognized arguments: --step"),
         (["study", "overparam", "--out", "{file}"], "expected a directory"),
         (["study", "overparam", "--out", "{file}/below"], "Not a directory"),
-        (["train"], "required: FILE.npz"),
+        (["train"], "one of the arguments FILE.npz --text is required"),
         (["train", "{no file}"], "No such file or directory"),
         (["train", "{directory}"], "Is a directory"),
         (["train", "{text}"], "expected an .npz file"),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attsvm.studies.table import Row, Table
 from attsvm.theory.priority_graphs import TokenPriorityGraph
@@ -106,7 +107,10 @@ def overparam(table: Table, caption: str = "") -> Figure:
 
 
 def token_priority_graph(
-    graph: TokenPriorityGraph, vocabulary: Sequence[str] | None = None, *, most: int = 60
+    graph: TokenPriorityGraph,
+    vocabulary: Sequence[str] | NDArray[np.str_] | None = None,
+    *,
+    most: int = 60,
 ) -> Figure:
     """The token-priority graph of one last token: components as boxes, priorities as arrows.
 

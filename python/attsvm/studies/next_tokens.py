@@ -16,11 +16,10 @@ from attsvm.theory import (
     TokenPriorityGraph,
     cosine,
     cyclic_subspace,
-    finite_part,
-    optimal_loss,
     predict_next,
     token_priority_graphs,
 )
+from attsvm.theory.composition import composition, loss_of_composition
 
 __all__ = ["NextTokenStudy", "study_next_tokens"]
 
@@ -101,13 +100,15 @@ def study_next_tokens(
     solution = graph_svm(seen)
     if solution.W is None:
         raise ValueError("data: expected embeddings with a feasible Graph-SVM, got infeasible")
-    finite = finite_part(seen)
+    space = cyclic_subspace(seen)
+    composed = composition(space)
+    finite = space.lift(composed)
     points = solution if solution.norm > 0 else None
     run = train(seen, reference=points, **training)
     W = run.W
     if W is None:
         raise ValueError("parameter: expected W or K and Q, got p")
-    inside = cyclic_subspace(seen).project(W)
+    inside = space.project(W)
     cosines = {}
     for name, matrix in (("W", W), ("outside", W - inside)):
         if solution.norm > 0 and matrix.any():
@@ -122,7 +123,7 @@ def study_next_tokens(
         solution=solution,
         finite=finite,
         run=run,
-        loss_gap=float(run.history["loss"][-1]) - float(optimal_loss(seen)),
+        loss_gap=float(run.history["loss"][-1]) - loss_of_composition(space, composed),
         finite_distance=float(np.linalg.norm(inside - finite)),
         cosines=cosines,
         predictions=predictions,

@@ -12,7 +12,7 @@ from attsvm.data.next_token_data import NextTokenData
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
 
-__all__ = ["composition", "next_token_finite_part", "optimal_loss"]
+__all__ = ["composition", "loss_of_composition", "next_token_finite_part", "optimal_loss"]
 
 Float64Array = NDArray[np.float64]
 
@@ -25,8 +25,6 @@ _SHRINKS = 1e-4
 def next_token_finite_part(data: NextTokenData) -> Float64Array:
     """W^fin of a single problem, (d, d)."""
     space = cyclic_subspace(data)
-    if space.nodes.size == 0:
-        return np.zeros((data.d, data.d))
     return space.lift(composition(space))
 
 
@@ -77,10 +75,16 @@ def optimal_loss(data: NextTokenData) -> float | Float64Array:
 
 def _loss(data: NextTokenData) -> float:
     space = cyclic_subspace(data)
+    return loss_of_composition(space, composition(space))
+
+
+def loss_of_composition(space: CyclicSubspace, values: Float64Array) -> float:
+    """Loss of the cyclic sub-dataset, over all contexts, at these logits of the nodes of S_fin."""
+    data = space.data
     kept, inside = inside_components(data, space.graphs)
     if not kept.any():
         return 0.0
-    logits = _logits(space, inside, composition(space))[kept]
+    logits = _logits(space, inside, values)[kept]
     of_label = np.where(data.label_scores[kept] > 0, logits, -np.inf)
     return float(np.sum(logsumexp(logits, axis=1) - logsumexp(of_label, axis=1)) / data.n)
 
@@ -99,6 +103,8 @@ def composition(space: CyclicSubspace) -> Float64Array:
     """
     data, graphs = space.data, space.graphs
     kept, inside = inside_components(data, graphs)
+    if not kept.any():
+        return np.zeros(0)
     place = _places(space, inside)[kept]
     label = place[np.arange(len(place)), np.argmax(data.label_scores[kept] > 0, axis=1)]
     if not space.free:

@@ -119,6 +119,8 @@ class CyclicSubspace:
         values : ndarray, shape (number of `nodes`,)
             Logits e_j' W e_k up to a constant of each component. They are those of some W.
         """
+        if self.nodes.size == 0:
+            return np.zeros((self.data.d, self.data.d))
         if self.data.orthonormal:
             K = self.data.K
             sizes = np.bincount(self.component)

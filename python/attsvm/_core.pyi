@@ -26,6 +26,14 @@ class DescentResult(TypedDict):
     certified_cosine: NDArray[np.float64]
     top: NDArray[np.int64]
 
+class IdDescentResult(TypedDict):
+    coefficients: NDArray[np.float64]
+    attention: NDArray[np.float64]
+    log_attention: NDArray[np.float64]
+    selected: NDArray[np.int64]
+    history: NDArray[np.float64]
+    cosine_gap: NDArray[np.float64]
+
 class MachineResult(TypedDict):
     dual: NDArray[np.float64]
     margins: NDArray[np.float64]
@@ -75,6 +83,28 @@ def descend(
     threads: int,
     report: Callable[[float], object] | None,
 ) -> DescentResult: ...
+def descend_by_ids(
+    *,
+    pair: NDArray[np.int64],
+    is_right: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+    pairs: int,
+    row_gram: NDArray[np.float64],
+    column_gram: NDArray[np.float64],
+    references: NDArray[np.float64],
+    reference_norms: NDArray[np.float64],
+    rule: str,
+    rates: tuple[float, float, float],
+    decays: tuple[float, float, float],
+    polyak_factor: float,
+    largest_step: float,
+    movement: str,
+    inertia: tuple[float, float, float],
+    steps: int,
+    record: NDArray[np.int64],
+    threads: int,
+    report: Callable[[float], object] | None,
+) -> IdDescentResult: ...
 def loss_and_gradient(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],

@@ -5,7 +5,17 @@ from __future__ import annotations
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.heads import Head, LinearScores, Softmax
 
-__all__ = ["next_token_problem"]
+__all__ = ["next_token_problem", "require_realizable"]
+
+
+def require_realizable(data: NextTokenData) -> None:
+    """Raise `ValueError` if a label is not in its context: -log of its attention is infinite."""
+    if not data.realizable.all():
+        missing = int((~data.realizable).sum())
+        raise ValueError(
+            f"data: expected every label in its context with the log loss, got {missing} that are "
+            "not; data.subset(data.realizable) leaves them out"
+        )
 
 
 def next_token_problem(
@@ -21,12 +31,8 @@ def next_token_problem(
     ValueError
         A label is not in its context, where -log of its attention is infinite.
     """
-    if loss == "log" and head is None and not data.realizable.all():
-        missing = int((~data.realizable).sum())
-        raise ValueError(
-            f"data: expected every label in its context with the log loss, got {missing} that are "
-            "not; data.subset(data.realizable) leaves them out"
-        )
+    if loss == "log" and head is None:
+        require_realizable(data)
     if head is None and loss in ("cross_entropy", "squared"):
         head = Softmax(data.embeddings, data.labels)
     elif head is None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm.descent.blocks import Blocks
+from attsvm.descent.by_ids import TrainedByIds
 from attsvm.descent.problem import CoreProblem, Parameter
 from attsvm.descent.step_rule import StepRule
 
@@ -29,6 +31,16 @@ class Trained:
 
     problem: CoreProblem
     parameter: Parameter
+
+    @property
+    def blocks(self) -> Blocks:
+        """What was trained."""
+        return self.problem.blocks
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of W or p as the caller knows it."""
+        return self.problem.parameter_shape
 
     def dense(self) -> NDArray[np.float64]:
         """W ([B,] d, d), also where it is K Q', or p ([B,] d)."""
@@ -97,7 +109,7 @@ class Run:
     loss: str
     lr: dict[str, float]
     steps: int
-    trained: Trained
+    trained: Trained | TrainedByIds
     v: NDArray[np.float64] | None
     attention: NDArray[np.float64]
     log_attention: NDArray[np.float64]
@@ -107,7 +119,7 @@ class Run:
     @property
     def attention_parameter(self) -> str:
         """`parameter` without the head."""
-        return self.trained.problem.blocks.attention
+        return self.trained.blocks.attention
 
     @cached_property
     def direction(self) -> NDArray[np.float64]:
@@ -155,7 +167,7 @@ class Run:
         return None if self._factors is None else self._factors[1]
 
     def __repr__(self) -> str:
-        shape = "x".join(str(size) for size in self.trained.problem.parameter_shape)
+        shape = "x".join(str(size) for size in self.trained.parameter_shape)
         rates = " and ".join(f"{rate:g}" for rate in dict.fromkeys(self.lr.values()))
         return (
             f"Run(parameter={self.parameter!r} {shape}, rule={self.rule!r}, lr={rates}, "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,8 @@ from attsvm.data.checks import (
     require_shape,
 )
 from attsvm.descent.blocks import Blocks, as_blocks
-from attsvm.descent.next_tokens import next_token_problem
+from attsvm.descent.by_ids import descend_by_ids, is_trained_by_ids
+from attsvm.descent.next_tokens import next_token_problem, require_realizable
 from attsvm.descent.problem import (
     CORE_LOSSES,
     LOSSES,
@@ -155,9 +157,8 @@ def train(
     if loss is None:
         loss = "log" if isinstance(data, NextTokenData) else "logistic"
     as_choice("loss", loss, LOSSES)
-    if isinstance(data, NextTokenData):
-        data, head = next_token_problem(data, loss, head)
-    as_data(data)
+    if not isinstance(data, NextTokenData):
+        as_data(data)
     steps = as_nonnegative_int("steps", steps)
     rates = blocks.rates(lr)
     pull = as_float("ridge", ridge)
@@ -166,6 +167,15 @@ def train(
     record = _recorded_steps(record_every, steps)
     generator = as_generator("rng", rng)
     threads = thread_count(num_threads)
+    if isinstance(data, NextTokenData):
+        given = (head, init, dtype, inner, prompt, step_rule.batch_size)
+        plain = all(x is None for x in given) and not (pull or certify or step_rule.kind == "adam")
+        if is_trained_by_ids(data, blocks, loss, plain):
+            require_realizable(data)
+            return _train_by_ids(
+                data, step_rule, rates, steps, record, reference, threads, progress, generator
+            )
+        data, head = next_token_problem(data, loss, head)
 
     attention_init, value = _split_init(init, blocks)
     problem = CoreProblem.of(
@@ -191,15 +201,7 @@ def train(
     names, directions, beside = _references(problem, start, of_attention)
     head_directions = _head_references(problem, of_head)
 
-    with bar(steps, "steps", None if progress else False) as advance:
-        shown = 0
-
-        def report(share: float) -> None:
-            nonlocal shown
-            done = int(share * steps)
-            advance(done - shown)
-            shown = done
-
+    with _progress(steps, progress) as report:
         result = _core.descend(
             **problem.core_arguments,
             first=start.first,
@@ -232,12 +234,9 @@ def train(
     history["log_grad_norm"] = unbatch(result["log_grad_norm"])
     history["grad_norm"] = np.exp(history["log_grad_norm"])
     history["max_attention"] = unbatch(result["max_attention"])
-    gaps = {name: result["cosine_gap"][:, r] for r, name in enumerate(names)}
-    gaps |= {name: result["head_cosine_gap"][:, r] for r, name in enumerate(of_head)}
-    for name, gap in gaps.items():
-        behind = f":{name}" if name else ""
-        history[f"cosine_gap{behind}"] = unbatch(gap)
-        history[f"cosine{behind}"] = 1.0 - history[f"cosine_gap{behind}"]
+    gaps = {name: unbatch(result["cosine_gap"][:, r]) for r, name in enumerate(names)}
+    gaps |= {name: unbatch(result["head_cosine_gap"][:, r]) for r, name in enumerate(of_head)}
+    history |= _cosines(gaps)
     if certify:
         history["margin"] = unbatch(result["margin"])
         history["certified_cosine"] = unbatch(result["certified_cosine"])
@@ -260,6 +259,77 @@ def train(
         selected=unbatch(result["selected"]),
         history=history,
     )
+
+
+def _train_by_ids(
+    data: NextTokenData,
+    step_rule: StepRule,
+    rates: dict[str, float],
+    steps: int,
+    record: NDArray[np.int64],
+    reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None,
+    threads: int,
+    progress: bool,
+    generator: np.random.Generator,
+) -> Run:
+    """`train` where no embedding has to be read."""
+    blocks = Blocks("W")
+    named, _ = _split_references(reference, blocks)
+    with _progress(steps, progress) as report:
+        result, trained = descend_by_ids(
+            data,
+            step_rule.core_arguments(blocks, rates, data.n, generator),
+            steps=steps,
+            record=record,
+            references=named,
+            threads=threads,
+            report=report,
+        )
+    _require_finite(result, record, step_rule.kind)
+    history: dict[str, NDArray[Any]] = {"step": record}
+    for name in ("loss", "loss_gap", "norm", "log_grad_norm", "max_attention"):
+        history[name] = result[name][0]
+    history["grad_norm"] = np.exp(history["log_grad_norm"])
+    history |= _cosines({name: result["cosine_gap"][0, r] for r, name in enumerate(named)})
+    return Run(
+        parameter=blocks.parameter,
+        rule=step_rule.kind,
+        step_rule=step_rule,
+        loss="log",
+        lr=rates,
+        steps=steps,
+        trained=trained,
+        v=None,
+        attention=result["attention"][0],
+        log_attention=result["log_attention"][0],
+        selected=result["selected"][0],
+        history=history,
+    )
+
+
+@contextmanager
+def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None]]:
+    """A bar, as a function of the share of the steps that is done."""
+    with bar(steps, "steps", None if shown else False) as advance:
+        before = 0
+
+        def report(share: float) -> None:
+            nonlocal before
+            done = int(share * steps)
+            advance(done - before)
+            before = done
+
+        yield report
+
+
+def _cosines(gaps: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Entries of the history for the directions of these names."""
+    history = {}
+    for name, gap in gaps.items():
+        behind = f":{name}" if name else ""
+        history[f"cosine_gap{behind}"] = gap
+        history[f"cosine{behind}"] = 1.0 - gap
+    return history
 
 
 def _split_init(init: Any, blocks: Blocks) -> tuple[Any, Any]:
@@ -391,11 +461,10 @@ def _head_references(
     return directions
 
 
-def _require_finite(result: _core.DescentResult, record: NDArray[np.int64], rule: str) -> None:
+def _require_finite(result: Mapping[str, Any], record: NDArray[np.int64], rule: str) -> None:
+    parts = [result[part] for part in ("first", "second", "attention", "head") if part in result]
     ends = np.all(
-        [np.isfinite(result[part]).all(axis=(1, 2)) for part in ("first", "second", "attention")]
-        + [np.isfinite(result["head"]).all(axis=1)],
-        axis=0,
+        [np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in parts], axis=0
     )
     along = np.isfinite(result["loss"]) & np.isfinite(result["norm"])
     if ends.all() and along.all():

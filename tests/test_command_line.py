@@ -226,6 +226,37 @@ class TestTrain:
         assert main(["train", str(path), "--steps", "5"]) == 0
         assert "infeasible" in facts(capsys.readouterr().out)["SVM"]
 
+    def test_text_is_trained_on_and_compared_with_theory(self, tmp_path, capsys):
+        path = tmp_path / "text"
+        path.write_text("the cat sat on the mat and the dog sat on the cat. " * 6)
+        words = ["--unit", "word", "--context", "7", "--rule", "gd", "--lr", "1", "--steps", "5000"]
+        out = tmp_path / "result.npz"
+        assert main(["train", "--text", str(path), "--out", str(out), "--quiet", *words]) == 0
+        data = attsvm.datasets.text(path, unit="word", context=7)
+        seen = data.subset(np.arange(data.n) < round(0.9 * data.n))
+        run = attsvm.train(seen, rule="gd", lr=1.0, steps=5000)
+        with np.load(out, allow_pickle=False) as file:
+            assert file["W"] == pytest.approx(run.W, abs=1e-10)
+            assert file["svm"] == pytest.approx(attsvm.graph_svm(seen).W, abs=1e-12)
+            assert np.array_equal(file["finite_part"], attsvm.finite_part(seen))
+            assert file["vocabulary"].tolist() == data.vocabulary.tolist()
+        shown = facts(capsys.readouterr().out)
+        assert (
+            shown["text"] == f"{path}: 8 different words, {data.n} contexts of 7 with their label"
+        )
+        cosine = attsvm.cosine(run.W, attsvm.graph_svm(seen).W)
+        assert float(shown["cosine with Graph-SVM"]) == pytest.approx(cosine, abs=1e-6)
+        assert shown["automaton, held out"].startswith("same next token as the layer in 100.00 %")
+
+    def test_graphs_of_a_text_are_drawn(self, tmp_path):
+        pytest.importorskip("matplotlib")
+        path = tmp_path / "text"
+        path.write_text("abcabcaabbcc" * 3)
+        words = ["--context", "4", "--steps", "5", "--held-out", "0"]
+        assert main(["train", "--text", str(path), "--graphs", str(tmp_path / "g"), *words]) == 0
+        names = {one.name for one in (tmp_path / "g").iterdir()}
+        assert names == {"last-0.png", "last-1.png", "last-2.png"}
+
     def test_problem_of_a_batch_is_chosen_by_its_index(self, tmp_path, capsys):
         path = tmp_path / "batch.npz"
         batch = attsvm.datasets.unit_sphere(3, 4, 6, batch=5, rng=0)
@@ -325,7 +356,7 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--step", "5"], "unrecognized arguments: --step"),
         (["study", "overparam", "--out", "{file}"], "expected a directory"),
         (["study", "overparam", "--out", "{file}/below"], "Not a directory"),
-        (["train"], "required: FILE.npz"),
+        (["train"], "one of the arguments FILE.npz --text is required"),
         (["train", "{no file}"], "No such file or directory"),
         (["train", "{directory}"], "Is a directory"),
         (["train", "{text}"], "expected an .npz file"),
@@ -338,6 +369,13 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
         (["train", "{no queries}"], "queries"),
         (["train", "{no value}"], "value"),
+        (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
+        (["train", "--text", "{no file}"], "No such file or directory"),
+        (["train", "--text", "{file}"], "expected UTF-8 text"),
+        (["train", "--text", "{text}", "--parameter", "p"], "--parameter: expected W for text"),
+        (["train", "--text", "{text}", "--loss", "logistic"], "--loss: expected log for text"),
+        (["train", "--text", "{text}", "--index", "0"], "--index: expected none for text"),
+        (["train", "--text", "{text}"], "source: expected text of more than 16 characters"),
         (["svm", "{file}", "--selected", "1,0"], "selected: expected shape"),
         (["svm", "{file}", "--selected", "1,0,9"], "selected: expected token indices"),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),

@@ -180,9 +180,9 @@ def test_acyclic_data_has_no_finite_part():
 def test_the_cyclic_subspace_is_the_span_of_its_definition(seed, embedding):
     data = next_token(8, 4, 6, 9, embedding=embedding, rng=seed)
     space, generators = cyclic_subspace(data), spanning(data)
-    rows = generators.reshape(len(generators), -1)
+    rows = generators.reshape(len(generators), 81)
     assert space.dimension == len(rows)
-    basis = space.basis.reshape(space.dimension, -1)
+    basis = space.basis.reshape(space.dimension, 81)
     np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-13)
     W = np.random.default_rng(0).standard_normal((2, 9, 9))
     parts = space.project(W)
@@ -229,7 +229,10 @@ def test_decompose_finds_what_a_matrix_was_made_of(seed, radius):
 
 
 def test_a_trained_layer_is_its_finite_part_and_a_multiple_of_the_svm():
-    """P4's theorem: plain descent, whose distance to W^fin in S_fin falls like 1 / steps."""
+    """P4's theorem: plain descent, whose distance to W^fin in S_fin falls like 1 / steps.
+
+    Like every descent of exponential tails, it has a loss gap of |W^mm|² / steps.
+    """
     data = next_token(6, 4, 6, 8, kind="cyclic", batch=15, rng=0)
     finite, solution = finite_part(data), graph_svm(data)
     distances = {}
@@ -239,10 +242,9 @@ def test_a_trained_layer_is_its_finite_part_and_a_multiple_of_the_svm():
         parts = np.stack([s.project(W) for s, W in zip(spaces, run.W, strict=True)])
         distances[steps] = np.linalg.norm(parts - finite, axis=(1, 2)).mean()
         gap = run.history["loss"][:, -1] - optimal_loss(data)
-        assert (gap > 0).all()
-        assert gap.max() < 20 / steps
-    assert distances[1000] == pytest.approx(0.017, rel=0.6)
-    assert distances[100_000] < 1e-3
+        assert gap * steps == pytest.approx(solution.norm**2, rel=0.05)
+    assert distances[1000] < 0.02
+    assert distances[100_000] == pytest.approx(distances[1000] / 100, rel=0.2)
     parts = decompose(run, data, solution, finite=finite)
     assert parts.cosine.mean() > cosine(run.W, solution.W, axis=(-2, -1)).mean() > 0.98
 

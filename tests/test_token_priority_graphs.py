@@ -131,16 +131,21 @@ def test_a_batch_and_other_data_are_refused():
 
 
 def test_the_figure_has_a_box_for_each_component_and_an_arrow_for_each_priority():
-    data = NextTokenData(np.eye(5), [[1, 2, 0], [1, 2, 0], [3, 1, 0], [3, 4, 0]], [1, 2, 3, 3])
+    data = NextTokenData(np.eye(5), [[1, 2, 0], [1, 2, 0], [3, 1, 0], [1, 4, 0]], [1, 2, 3, 1])
     graph = token_priority_graphs(data)[0]
-    figure = plots.token_priority_graph(graph, ["the", "a$", "cat", "dog", " "])
+    names = ["the", "a$", "cat", "dog", " "]
+    figure = plots.token_priority_graph(graph, names)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    boxes = [text for text in texts if text]
-    assert boxes == ["dog", r"a\$, cat", "' '", "the"]
-    assert texts.count("") == len(graph.condensation) == 3
+    assert [text for text in texts if text] == ["dog", r"a\$, cat", "the, ' '"]
+    assert texts.count("") == 2  # "the" and " " stand alike below the component, in one box
+    assert len(graph.condensation) == 3
     assert figure.axes[0].get_title("left") == "last token the"
-    assert plots.png(figure) == plots.png(
-        plots.token_priority_graph(graph, ["the", "a$", "cat", "dog", " "])
-    )
+    assert plots.png(figure) == plots.png(plots.token_priority_graph(graph, names))
     few = plots.token_priority_graph(graph, most=1)
     assert "3 components of lower priority are not drawn" in few.axes[0].get_title("left")
+
+
+def test_the_figure_of_a_graph_without_edges_is_drawn():
+    data = NextTokenData(np.eye(2), [[1, 1]], [1])
+    figure = plots.token_priority_graph(token_priority_graphs(data)[1])
+    assert plots.png(figure).startswith(b"\x89PNG")

@@ -18,9 +18,11 @@ import numpy as np
 from attsvm import plots
 from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file
+from attsvm.datasets import text
 from attsvm.descent import Run, train
 from attsvm.studies import overparam
 from attsvm.studies.environment import DEPENDENCIES, environment, version
+from attsvm.studies.next_tokens import NextTokenStudy, study_next_tokens
 from attsvm.studies.overparam import Overparam
 from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
@@ -47,6 +49,7 @@ _SOLUTION = (
     *("certificate", "gap", "kkt", "solver"),
 )
 """What is written of an SVMSolution, where it is there."""
+_DRAWN_GRAPHS = 12
 _QUICK_CONSTRAINTS = 1000
 """Constraints n(T-1) up to which an SVM is solved in about a second, unasked."""
 
@@ -221,9 +224,12 @@ def _add_train(commands: Any) -> None:
         "train",
         help="train attention on one problem",
         description="Train attention on the problem in an .npz file (arrays tokens and labels; "
-        "queries, value, lengths), and write what came out.",
+        "queries, value, lengths), or on the next tokens of a text, and write what came out.",
     )
-    _add_problem(parser)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("file", type=Path, nargs="?", metavar="FILE.npz", help="the problem")
+    source.add_argument("--text", type=Path, metavar="FILE", help="a UTF-8 text")
+    _add_index(parser)
     parser.add_argument(
         "--parameter",
         choices=("W", "p"),
@@ -240,15 +246,41 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--steps", type=int, default=1000, help="steps (default: %(default)s)")
     parser.add_argument(
         "--loss",
-        choices=("logistic", "exponential", "correlation"),
-        default="logistic",
-        help="(default: %(default)s)",
+        choices=("logistic", "exponential", "correlation", "log"),
+        help="(default: logistic; of text always log)",
     )
     parser.add_argument(
         "--record-every", type=int, metavar="K", help="record the run every K steps"
     )
     parser.add_argument(
         "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-run.npz beside FILE)"
+    )
+    text = parser.add_argument_group("text")
+    text.add_argument(
+        "--unit",
+        choices=("character", "word"),
+        default="character",
+        help="what a token is (default: %(default)s)",
+    )
+    text.add_argument(
+        "--context", type=int, default=16, help="tokens of a context (default: %(default)s)"
+    )
+    text.add_argument(
+        "--vocabulary", type=int, metavar="K", help="most frequent tokens kept (default: all)"
+    )
+    text.add_argument("--most", type=int, metavar="N", help="contexts at most (default: all)")
+    text.add_argument(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of the contexts, the last ones, to predict only (default: %(default)s)",
+    )
+    text.add_argument(
+        "--graphs",
+        type=Path,
+        metavar="DIR",
+        help=f"draw the graphs of the {_DRAWN_GRAPHS} most frequent last tokens there",
     )
     _add_running(parser)
     parser.set_defaults(command=_train)
@@ -307,6 +339,10 @@ def _add_reproduce(commands: Any) -> None:
 
 def _add_problem(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
+    _add_index(parser)
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", type=int, metavar="B", help="which problem, if the file holds a batch"
     )
@@ -409,6 +445,13 @@ def _report(study: Overparam, table: Table, expectations: list[str]) -> str:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    if arguments.text is not None:
+        _train_on_text(arguments)
+    else:
+        _train_on_problem(arguments)
+
+
+def _train_on_problem(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
     out = _output(arguments, "run")
     result = train(
@@ -422,18 +465,7 @@ def _train(arguments: argparse.Namespace) -> None:
         num_threads=arguments.threads,
         progress=not arguments.quiet,
     )
-    _write_arrays(
-        out,
-        {
-            **{name: getattr(result, name) for name in _RUN_SETTINGS},
-            "lr": arguments.lr,
-            arguments.parameter: result.direction,
-            "attention": result.attention,
-            "log_attention": result.log_attention,
-            "selected": result.selected,
-            **{f"history_{key}": array for key, array in result.history.items()},
-        },
-    )
+    _write_arrays(out, {"lr": arguments.lr, **_of_run(result)})
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
         "training": f"{result.parameter} from zero, {result.steps} steps of {result.rule}, "
@@ -446,6 +478,94 @@ def _train(arguments: argparse.Namespace) -> None:
         "written": str(out),
     }
     _print_facts(facts)
+
+
+def _of_run(result: Run) -> dict[str, Any]:
+    """What is written of a run."""
+    return {
+        **{name: getattr(result, name) for name in _RUN_SETTINGS},
+        str(result.parameter): result.direction,
+        "attention": result.attention,
+        "log_attention": result.log_attention,
+        "selected": result.selected,
+        **{f"history_{key}": array for key, array in result.history.items()},
+    }
+
+
+def _train_on_text(arguments: argparse.Namespace) -> None:
+    if arguments.parameter != "W":
+        raise ValueError("--parameter: expected W for text, got p")
+    if arguments.loss not in (None, "log"):
+        raise ValueError(f"--loss: expected log for text, got {arguments.loss}")
+    if arguments.index is not None:
+        raise ValueError("--index: expected none for text, which is a single problem")
+    out = _output(arguments, "run")
+    data = text(
+        arguments.text,
+        unit=arguments.unit,
+        context=arguments.context,
+        vocabulary=arguments.vocabulary,
+        most=arguments.most,
+    )
+    study = study_next_tokens(
+        data,
+        held_out=arguments.held_out,
+        rule=arguments.rule,
+        lr=arguments.lr,
+        steps=arguments.steps,
+        record_every=arguments.record_every,
+        num_threads=arguments.threads,
+        progress=not arguments.quiet,
+    )
+    result, solution = study.run, study.solution
+    _write_arrays(
+        out,
+        {
+            "lr": arguments.lr,
+            **_of_run(result),
+            "vocabulary": data.vocabulary,
+            "svm": solution.W,
+            "finite_part": study.finite,
+        },
+    )
+    components = [len(one) for graph in study.graphs.values() for one in graph.components]
+    facts = {
+        "text": f"{arguments.text}: {data.K} different {arguments.unit}s, {data.n} contexts of "
+        f"{data.T} with their label",
+        "graphs": f"{len(study.graphs)} last tokens, "
+        f"{sum(len(graph.edges) for graph in study.graphs.values())} priorities, "
+        f"{len(components)} components, the largest of {max(components, default=0)}",
+        "Graph-SVM": f"norm {solution.norm:.9g}, duality gap {solution.gap:.1e} (relative), KKT "
+        f"residual {solution.kkt:.1e}",
+        "training": f"W from zero, {result.steps} steps of {result.rule}, lr {arguments.lr:g}, "
+        f"{study.training.n} contexts",
+        "loss": f"{result.history['loss'][-1]:.6g}, {study.loss_gap:.3e} above its infimum",
+        "norm of W": f"{result.history['norm'][-1]:.6g}",
+    }
+    names = {"W": "cosine with Graph-SVM", "outside": "without its finite part"}
+    facts |= {names[name]: f"{found:.6f}" for name, found in study.cosines.items()}
+    facts["finite part"] = (
+        f"norm {np.linalg.norm(study.finite):.6g}, that of W {study.finite_distance:.3g} away"
+    )
+    for name, prediction in study.predictions.items():
+        facts[f"automaton, {name}"] = (
+            f"same next token as the layer in {100 * prediction.agreement:.2f} % of "
+            f"{prediction.ids.size} contexts, attention {prediction.distance:.3g} apart"
+        )
+    _print_facts({**facts, "written": str(out)})
+    if arguments.graphs is not None:
+        _draw_graphs(study, arguments.graphs)
+
+
+def _draw_graphs(study: NextTokenStudy, directory: Path) -> None:
+    """One figure for each of the most frequent last tokens."""
+    directory.mkdir(parents=True, exist_ok=True)
+    frequency = np.bincount(study.training.last, minlength=study.training.K)
+    frequent = np.argsort(-frequency, kind="stable")[:_DRAWN_GRAPHS]
+    for k in (int(k) for k in frequent if int(k) in study.graphs):
+        figure = plots.token_priority_graph(study.graphs[k], study.training.vocabulary)
+        with whole_file(directory / f"last-{k}.png") as file:
+            file.write(plots.png(figure))
 
 
 def _comparison(data: AttentionData, result: Run) -> dict[str, str]:
@@ -574,7 +694,7 @@ def _problem(arguments: argparse.Namespace) -> AttentionData:
 
 
 def _output(arguments: argparse.Namespace, kind: str) -> Path:
-    file: Path = arguments.file
+    file: Path = arguments.file or arguments.text
     out: Path = arguments.out or file.with_name(f"{file.stem}-{kind}.npz")
     if out.exists() and out.samefile(file):
         raise ValueError(f"--out: {out} is the problem itself")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
@@ -28,7 +29,7 @@ _BARS = (
 )
 """Measure, name and colour: the hues of the published figure, in different lightness."""
 
-_TOKENS_OF_BOX = 12
+_TOKENS_OF_BOX = 24
 _BOXES_OF_LINE = 8
 _INK = "#333333"
 _STYLE: dict[Any, Any] = {
@@ -138,11 +139,16 @@ def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
 
 
 def token_priority_graph(
-    graph: TokenPriorityGraph, vocabulary: Sequence[str] | None = None, *, most: int = 60
+    graph: TokenPriorityGraph,
+    vocabulary: Sequence[str] | NDArray[np.str_] | None = None,
+    *,
+    most: int = 40,
 ) -> Figure:
     """The token-priority graph of one last token: components as boxes, priorities as arrows.
 
     Priorities go down. Arrows that follow from others are left out; so are tokens without an edge.
+    A coloured box is a component of several tokens. A dashed box holds single tokens with the same
+    priorities, each a component by itself.
 
     Parameters
     ----------
@@ -151,7 +157,7 @@ def token_priority_graph(
     vocabulary : sequence of str, optional
         Names of the ids, such as ``data.vocabulary``; by default the ids themselves.
     most : int
-        Components drawn, those of highest priority.
+        Boxes drawn, those of highest priority.
 
     Returns
     -------
@@ -166,77 +172,111 @@ def token_priority_graph(
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    def name(token: int) -> str:
-        word = str(token) if vocabulary is None else str(vocabulary[token])
-        word = repr(word)[1:-1] if word.strip() else f"'{repr(word)[1:-1]}'"
-        return word.replace("$", r"\$")
-
-    drawn = graph.components[:most]
-    level = np.zeros(len(graph.components), dtype=np.int64)
-    level[graph.component] = graph.level
-    rows: dict[int, list[int]] = {}
-    for c in range(len(drawn)):
-        row = rows.setdefault(int(level[c]), [])
-        row.append(c)
-    texts = []
-    for tokens in drawn:
-        shown = ", ".join(name(int(token)) for token in tokens[:_TOKENS_OF_BOX])
-        left_out = len(tokens) - _TOKENS_OF_BOX
-        texts.append(shown if left_out <= 0 else f"{shown}, … {left_out} more")
-    texts = [textwrap.fill(one, 24) for one in texts]
-    lines = [
-        (row[k : k + _BOXES_OF_LINE])
-        for _, row in sorted(rows.items())
-        for k in range(0, len(row), _BOXES_OF_LINE)
-    ]
+    groups = _alike(graph)
+    drawn = groups[:most]
+    lines = _lines(graph, drawn)
     places = {
-        c: ((k + 0.5) / len(line), -float(at))
+        box: ((k + 0.5) / len(line), -float(at))
         for at, line in enumerate(lines)
-        for k, c in enumerate(line)
+        for k, box in enumerate(line)
     }
+    box_of = {c: box for box, group in enumerate(drawn) for c in group}
+    height = max(len(lines), 1)
+    width = max(3.2, 1.6 * max((len(line) for line in lines), default=1))
     with rc_context(_STYLE):
-        width = max(3.2, 1.5 * max((len(line) for line in lines), default=1))
-        figure = Figure(figsize=(width, 1.0 + 0.95 * max(len(lines), 1)), layout="constrained")
+        figure = Figure(figsize=(width, 0.8 + 0.95 * height), layout="constrained")
         axes = figure.add_subplot()
         axes.set_axis_off()
         axes.set_xlim(0, 1)
-        axes.set_ylim(0.5 - max(len(lines), 1), 0.5)
-        boxes = {}
-        for c, (x, y) in places.items():
-            several = len(drawn[c]) > 1
-            boxes[c] = axes.text(
+        axes.set_ylim(0.5 - height, 0.5)
+        patches = {}
+        for box, (x, y) in places.items():
+            group = drawn[box]
+            tokens = np.concatenate([graph.components[c] for c in group])
+            cyclic = len(tokens) > len(group)
+            text = axes.text(
                 x,
                 y,
-                texts[c],
+                _box_text(tokens, vocabulary),
                 ha="center",
                 va="center",
                 zorder=2,
                 bbox={
                     "boxstyle": "round,pad=0.35",
-                    "facecolor": "#f3d9a4" if several else "white",
+                    "facecolor": "#f3d9a4" if cyclic else "white",
                     "edgecolor": _INK,
                     "linewidth": 0.7,
+                    "linestyle": "--" if len(group) > 1 else "-",
                 },
             )
-        for above, below in graph.condensation.tolist():
-            if above in boxes and below in boxes:
-                axes.annotate(
-                    "",
-                    places[below],
-                    places[above],
-                    zorder=1,
-                    arrowprops={
-                        "arrowstyle": "-|>",
-                        "color": _INK,
-                        "linewidth": 0.6,
-                        "shrinkA": 14,
-                        "shrinkB": 14,
-                    },
-                )
-        left_out = len(graph.components) - len(drawn)
+            patches[box] = text.get_bbox_patch()
+        arrows = {
+            (box_of[above], box_of[below])
+            for above, below in graph.condensation.tolist()
+            if above in box_of and below in box_of
+        }
+        for above, below in sorted(arrows):
+            axes.annotate(
+                "",
+                places[below],
+                places[above],
+                zorder=1,
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": _INK,
+                    "linewidth": 0.6,
+                    "patchA": patches[above],
+                    "patchB": patches[below],
+                    "shrinkA": 2,
+                    "shrinkB": 2,
+                },
+            )
+        left_out = sum(len(group) for group in groups[most:])
         more = f"; {left_out} components of lower priority are not drawn" if left_out else ""
-        axes.set_title(f"last token {name(graph.last)}{more}", loc="left")
+        axes.set_title(f"last token {_token_name(graph.last, vocabulary)}{more}", loc="left")
     return figure
+
+
+def _alike(graph: TokenPriorityGraph) -> list[list[int]]:
+    """Components, with single tokens that have the same arrows to and from them taken together."""
+    above: dict[int, set[int]] = {}
+    below: dict[int, set[int]] = {}
+    for upper, lower in graph.condensation.tolist():
+        above.setdefault(lower, set()).add(upper)
+        below.setdefault(upper, set()).add(lower)
+    groups: dict[Any, list[int]] = {}
+    for c, tokens in enumerate(graph.components):
+        arrows = (frozenset(above.get(c, ())), frozenset(below.get(c, ())))
+        groups.setdefault(arrows if len(tokens) == 1 else c, []).append(c)
+    return list(groups.values())
+
+
+def _lines(graph: TokenPriorityGraph, groups: list[list[int]]) -> list[list[int]]:
+    """Groups by the levels of their components, the levels in lines of at most eight."""
+    level = np.zeros(len(graph.components), dtype=np.int64)
+    level[graph.component] = graph.level
+    levels: dict[int, list[int]] = {}
+    for box, group in enumerate(groups):
+        levels.setdefault(int(level[group[0]]), []).append(box)
+    return [
+        boxes[k : k + _BOXES_OF_LINE]
+        for _, boxes in sorted(levels.items())
+        for k in range(0, len(boxes), _BOXES_OF_LINE)
+    ]
+
+
+def _box_text(
+    tokens: NDArray[np.int64], vocabulary: Sequence[str] | NDArray[np.str_] | None
+) -> str:
+    shown = ", ".join(_token_name(int(token), vocabulary) for token in tokens[:_TOKENS_OF_BOX])
+    left_out = len(tokens) - _TOKENS_OF_BOX
+    return textwrap.fill(shown if left_out <= 0 else f"{shown}, … {left_out} more", 28)
+
+
+def _token_name(token: int, vocabulary: Sequence[str] | NDArray[np.str_] | None) -> str:
+    word = str(token) if vocabulary is None else str(vocabulary[token])
+    printed = repr(word)[1:-1] if word.strip() else repr(word)
+    return printed.replace("$", r"\$")
 
 
 def png(figure: Figure) -> bytes:

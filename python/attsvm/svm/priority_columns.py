@@ -25,8 +25,6 @@ from attsvm.svm.solver_error import SolverError
 
 __all__ = ["certified_columns", "smallest_columns"]
 
-_MOST_WITH_GRAM = 200
-
 
 def smallest_columns(
     graphs: TokenPriorities, edges: IndexArray, equality: BoolArray
@@ -179,13 +177,7 @@ def _smallest_piece(
         all_active = np.asarray(np.linalg.solve(constraints.gram(), constraints.rhs), np.float64)
         if all_active.min() >= 0:
             return constraints.token_sums(all_active)[0] / np.sqrt(weights), all_active
-    if m <= _MOST_WITH_GRAM:
-        answer = smallest_frobenius(constraints, "auto")
-        if isinstance(answer, Infeasible):
-            raise SolverError("no certified answer for the Graph-SVM: margins came out infeasible")
-        w, dual = answer.left.T @ answer.right[:, 0], answer.dual
-    else:
-        w, dual = _natively(constraints)
+    w, dual = _natively(constraints)
     return w / np.sqrt(weights), dual
 
 

@@ -12,7 +12,7 @@ from attsvm.data.next_token_data import NextTokenData
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
 
-__all__ = ["composition", "next_token_finite_part", "optimal_loss"]
+__all__ = ["composition", "loss_of_composition", "next_token_finite_part", "optimal_loss"]
 
 Float64Array = NDArray[np.float64]
 
@@ -25,8 +25,6 @@ _SHRINKS = 1e-4
 def next_token_finite_part(data: NextTokenData) -> Float64Array:
     """W^fin of a single problem, (d, d)."""
     space = cyclic_subspace(data)
-    if space.nodes.size == 0:
-        return np.zeros((data.d, data.d))
     return space.lift(composition(space))
 
 
@@ -77,10 +75,16 @@ def optimal_loss(data: NextTokenData) -> float | Float64Array:
 
 def _loss(data: NextTokenData) -> float:
     space = cyclic_subspace(data)
+    return loss_of_composition(space, composition(space))
+
+
+def loss_of_composition(space: CyclicSubspace, values: Float64Array) -> float:
+    """Loss of the cyclic sub-dataset, over all contexts, at these logits of the nodes of S_fin."""
+    data = space.data
     kept, inside = inside_components(data, space.graphs)
     if not kept.any():
         return 0.0
-    logits = _logits(space, inside, composition(space))[kept]
+    logits = _logits(space, inside, values)[kept]
     of_label = np.where(data.label_scores[kept] > 0, logits, -np.inf)
     return float(np.sum(logsumexp(logits, axis=1) - logsumexp(of_label, axis=1)) / data.n)
 
@@ -99,6 +103,8 @@ def composition(space: CyclicSubspace) -> Float64Array:
     """
     data, graphs = space.data, space.graphs
     kept, inside = inside_components(data, graphs)
+    if not kept.any():
+        return np.zeros(0)
     place = _places(space, inside)[kept]
     label = place[np.arange(len(place)), np.argmax(data.label_scores[kept] > 0, axis=1)]
     if not space.free:
@@ -144,31 +150,38 @@ def _newton(
     features : ndarray, shape (size, r), or None
         θ = features α with the result α. Without them the result is θ, of mean zero.
     """
+    rows, often = np.unique(
+        np.column_stack([label, np.sort(place, axis=1)]), axis=0, return_counts=True
+    )
+    own, place = rows[:, :1], rows[:, 1:]
     there = place >= 0
     at = np.where(there, place, 0)
-    row = np.broadcast_to(np.arange(len(place))[:, np.newaxis], place.shape)[there]
-    wanted = np.bincount(label, minlength=size)
+    other = there & (place != own)
+    row = np.broadcast_to(np.arange(len(place))[:, np.newaxis], place.shape)
 
     def logits(x: Float64Array) -> Float64Array:
         theta = x if features is None else features @ x
-        return np.where(there, theta[at], -np.inf)
+        return np.where(there, theta[at] - theta[own], -np.inf)
 
     def loss(x: Float64Array) -> float:
-        a = logits(x)
-        own = x[label] if features is None else (features @ x)[label]
-        return float(np.sum(logsumexp(a, axis=1) - own))
+        return float(often @ logsumexp(logits(x), axis=1))
 
     x = np.zeros(size if features is None else features.shape[1])
     value, before = loss(x), np.inf
     for _ in range(_MOST_STEPS):
         a = logits(x)
         weights = np.exp(a - logsumexp(a, axis=1, keepdims=True))
-        expected = np.bincount(at[there], weights=weights[there], minlength=size)
+        counted = often[:, np.newaxis] * weights
+        expected = np.bincount(at[there], weights=counted[there], minlength=size)
         matrix = scipy.sparse.csr_array(
-            (weights[there], (row, at[there])), shape=(len(place), size)
+            ((np.sqrt(often)[:, np.newaxis] * weights)[there], (row[there], at[there])),
+            shape=(len(place), size),
         )
-        gradient = expected - wanted
         hessian = np.diag(expected) - (matrix.T @ matrix).toarray()
+        # What the label lacks is what the others have: no difference of numbers near each other.
+        lacking = np.where(other, counted, 0.0)
+        lack = np.bincount(own[:, 0], weights=lacking.sum(axis=1), minlength=size)
+        gradient = np.bincount(at[other], weights=counted[other], minlength=size) - lack
         if features is None:
             hessian += expected.mean() / size  # along the constants, where nothing changes
         else:

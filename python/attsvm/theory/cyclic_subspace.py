@@ -119,6 +119,8 @@ class CyclicSubspace:
         values : ndarray, shape (number of `nodes`,)
             Logits e_j' W e_k up to a constant of each component. They are those of some W.
         """
+        if self.nodes.size == 0:
+            return np.zeros((self.data.d, self.data.d))
         if self.data.orthonormal:
             K = self.data.K
             sizes = np.bincount(self.component)
@@ -201,7 +203,7 @@ class _Coordinates:
         differences = E[graphs.token[source]] - E[graphs.token[target]]
         queries = E[graphs.graph[source]]
         generators = (differences[:, :, np.newaxis] * queries[:, np.newaxis, :]).reshape(
-            tree.size, -1
+            tree.size, size * size
         )
         basis, triangle, pivots = scipy.linalg.qr(generators.T, mode="economic", pivoting=True)
         diagonal = np.abs(np.diagonal(triangle))
@@ -222,8 +224,8 @@ class _Coordinates:
     def of(self, stack: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coordinates (s, r) of the parts in S_fin of matrices (s, d, d)."""
         inside = stack if self.span is None else self.span @ stack @ self.span.T
-        rows = inside.reshape(len(stack), -1)
-        coordinates: NDArray[np.float64] = rows @ self.basis.reshape(len(self.basis), -1).T
+        flat = self.basis.reshape(len(self.basis), inside[0].size)
+        coordinates: NDArray[np.float64] = inside.reshape(len(stack), inside[0].size) @ flat.T
         return coordinates
 
     def with_differences(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

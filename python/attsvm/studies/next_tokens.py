@@ -1,0 +1,130 @@
+"""Next-token data from end to end: graphs, Graph-SVM, training, finite part and automaton."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attsvm.data.checks import as_float
+from attsvm.data.next_token_data import NextTokenData, as_next_token_data
+from attsvm.descent import Run, train
+from attsvm.svm import SVMSolution, graph_svm
+from attsvm.theory import (
+    Prediction,
+    TokenPriorityGraph,
+    cosine,
+    cyclic_subspace,
+    predict_next,
+    token_priority_graphs,
+)
+from attsvm.theory.composition import composition, loss_of_composition
+
+__all__ = ["NextTokenStudy", "study_next_tokens"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NextTokenStudy:
+    """What theory says of next-token data, and what training made of it.
+
+    Attributes
+    ----------
+    training, held_out : NextTokenData
+        `held_out` is None where nothing was held out.
+    graphs : dict of TokenPriorityGraph
+        Of the training contexts, by last token.
+    solution : SVMSolution
+        Their Graph-SVM.
+    finite : ndarray, shape (d, d)
+        W^fin.
+    run : Run
+    loss_gap : float
+        Loss of the last iterate less its infimum.
+    finite_distance : float
+        |Π(W) - W^fin|, Π the projection on the cyclic subspace.
+    cosines : dict of float
+        Of W with the Graph-SVM, ``"W"``; of its part outside the cyclic subspace with it,
+        ``"outside"``. Without those where a direction is zero.
+    predictions : dict of Prediction
+        ``"training"`` and ``"held out"``: the automaton beside the trained layer.
+    """
+
+    training: NextTokenData
+    held_out: NextTokenData | None
+    graphs: dict[int, TokenPriorityGraph]
+    solution: SVMSolution
+    finite: np.ndarray[Any, np.dtype[np.float64]]
+    run: Run
+    loss_gap: float
+    finite_distance: float
+    cosines: dict[str, float]
+    predictions: dict[str, Prediction]
+
+
+def study_next_tokens(
+    data: NextTokenData, *, held_out: float = 0.1, **training: Any
+) -> NextTokenStudy:
+    """Train on the first contexts, compare with theory, and predict the rest.
+
+    Parameters
+    ----------
+    data : NextTokenData
+        A single problem, every label in its context.
+    held_out : float
+        Share of the contexts, the last ones, that training does not see; at least 0, below 1.
+    **training
+        Options of `train`.
+
+    Returns
+    -------
+    NextTokenStudy
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be.
+    SolverError
+        The Graph-SVM or the finite part was not found.
+    """
+    share = as_float("held_out", held_out)
+    if not 0 <= share < 1:
+        raise ValueError(f"held_out: expected a share of 0 or more and below 1, got {held_out}")
+    if as_next_token_data(data).batch is not None:
+        raise ValueError("data: expected one problem, got data with a batch axis")
+    kept = max(1, round(data.n * (1 - share)))
+    early = np.arange(data.n) < kept
+    seen = data.subset(early)
+    rest = None if kept == data.n else data.subset(~early)
+
+    solution = graph_svm(seen)
+    if solution.W is None:
+        raise ValueError("data: expected embeddings with a feasible Graph-SVM, got infeasible")
+    space = cyclic_subspace(seen)
+    composed = composition(space)
+    finite = space.lift(composed)
+    points = solution if solution.norm > 0 else None
+    run = train(seen, reference=points, **training)
+    W = run.W
+    if W is None:
+        raise ValueError("parameter: expected W or K and Q, got p")
+    inside = space.project(W)
+    cosines = {}
+    for name, matrix in (("W", W), ("outside", W - inside)):
+        if solution.norm > 0 and matrix.any():
+            cosines[name] = cosine(matrix, solution.W)
+    predictions = {"training": predict_next(seen, W, solution=solution)}
+    if rest is not None:
+        predictions["held out"] = predict_next(rest, W, training=seen, solution=solution)
+    return NextTokenStudy(
+        training=seen,
+        held_out=rest,
+        graphs=token_priority_graphs(seen),
+        solution=solution,
+        finite=finite,
+        run=run,
+        loss_gap=float(run.history["loss"][-1]) - loss_of_composition(space, composed),
+        finite_distance=float(np.linalg.norm(inside - finite)),
+        cosines=cosines,
+        predictions=predictions,
+    )

@@ -61,8 +61,10 @@ class Entry:
     title : str
     problems : int
         Problems in the task; times are for one of them.
-    most_steps, fewest_steps : int
-        Longest and shortest run of descent that is timed.
+    most_steps : int
+        Longest run of descent.
+    steps : (int, int), optional
+        Steps of the short and of the long run; chosen by their times where not given.
     memory : int, optional
         Bytes of address space that the process may take.
     """
@@ -75,7 +77,7 @@ class Entry:
     title: str = ""
     problems: int = 1
     most_steps: int = 20_000
-    fewest_steps: int = 1
+    steps: tuple[int, int] | None = None
     memory: int | None = None
 
     @property
@@ -230,11 +232,13 @@ def _calibrate(team: Team, one: Timed, pace: Pace) -> float:
     def quickest(steps: int, tries: int) -> float:
         return min(float(_ask(team, one, pace, "time", steps)) for _ in range(tries))
 
-    base = one.entry.fewest_steps
-    least = quickest(base, 3)
+    if one.entry.steps is not None:
+        one.steps = one.entry.steps
+        return sum(quickest(steps, 1) for steps in one.steps)
+    least = quickest(1, 3)
     target = max(pace.run, 0.5 * least)  # what varies in a long set-up must not drown the steps
     more = 1
-    while (longer := quickest(base + more, 2) - least) < 0.1 * target:
+    while (longer := quickest(1 + more, 2) - least) < 0.1 * target:
         if 8 * more > one.entry.most_steps:
             break
         more *= 8
@@ -242,7 +246,7 @@ def _calibrate(team: Team, one: Timed, pace: Pace) -> float:
     fewest = 5 if step < pace.run else 2
     long = max(fewest, min(one.entry.most_steps, round(target / step)))
     short = max(1, long // 10)
-    one.steps = (base - 1 + short, base - 1 + long)
+    one.steps = (short, long)
     return 2 * least + (short + long) * step
 
 

@@ -48,9 +48,12 @@ struct Block {
         }
         const Real factor = Real(rate) * scale, beta(inertia.momentum);
         const Real second(inertia.second_momentum), epsilon(inertia.epsilon), one(1.0);
-        const auto steps = static_cast<double>(count);
-        const Real mean_rate(rate / -std::expm1(steps * std::log(inertia.momentum)));
-        const Real square_share(1.0 / -std::expm1(steps * std::log(inertia.second_momentum)));
+        Real mean_rate(rate), square_share(1.0);  // with the bias of Adam's means taken out
+        if (inertia.kind == Movement::adam) {
+            const auto left = [&](double share) { return 1.0 - std::pow(share, static_cast<double>(count)); };
+            mean_rate = Real(rate / left(inertia.momentum));
+            square_share = Real(1.0 / left(inertia.second_momentum));
+        }
         team.for_work(size()).for_ranges(rows, [&](Index j, Index last, int) {
             const Index end = last * columns;
             Index k = j * columns;

@@ -49,7 +49,7 @@ _SOLVERS: tuple[Literal["auto", "native", "osqp", "active-set"], ...] = (
 )
 _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _NUCLEAR_SOLVERS: tuple[Literal["auto", "native"], ...] = ("auto", "native")
-_MOST_WITH_GRAM = 200  # constraints of a single problem which "auto" leaves to the other solvers
+_MOST_WITH_GRAM = 50  # constraints of a single problem which "auto" leaves to the other solvers
 _MOST_TRIED_AGAIN = 2000
 
 
@@ -75,7 +75,7 @@ def att_svm(
         of constraints and all problems of a batch at once. "osqp": OSQP on the dual, its active set
         finished exactly; where that does not pass its check, or OSQP sees no solution, the dual
         active set method. "active-set": that method alone. "auto": "native" for batches and for
-        more than 200 constraints; otherwise "active-set" where W has at most half as many
+        more than 50 constraints; otherwise "active-set" where W has at most half as many
         coordinates as there are constraints, else "osqp". With the nuclear norm, "native" and
         "auto" only.
 

@@ -25,11 +25,14 @@ from attsvm.data.checks import (
 from attsvm.descent.ball import Minimum
 from attsvm.descent.path_problem import PathProblem
 from attsvm.descent.path_search import PathSearch, log_softmax
-from attsvm.descent.problem import LOSSES, Factored
+from attsvm.descent.problem import Factored
 from attsvm.heads import Head
 from attsvm.progress import bar
 
 __all__ = ["ConvergenceWarning", "RegularizationPath", "regularization_path"]
+
+
+_LOSSES = ("logistic", "exponential", "correlation")
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -238,7 +241,7 @@ def regularization_path(
     """
     as_data(data)
     name = _parameter_name(parameter)
-    as_choice("loss", loss, LOSSES)
+    as_choice("loss", loss, _LOSSES)
     starts = as_nonnegative_int("starts", starts)
     tol = as_positive_float("tol", tol)
     max_iter = as_positive_int("max_iter", max_iter)

@@ -13,11 +13,11 @@ using namespace pybind11::literals;
 
 namespace {
 
-template <class Token>
-py::dict smallest_nuclear(const Array<Token>& tokens, const Array<double>& queries, const Array<std::int64_t>& selected,
-                          const Array<std::int64_t>& lengths, const Array<double>& rhs, const Array<bool>& equality,
-                          const std::string& method, double optimality, double infeasibility, int threads,
-                          std::optional<py::function> report) {
+// Tokens in double precision alone: the machine is small once it stands in coordinates of its spans.
+py::dict smallest_nuclear(const Array<double>& tokens, const Array<double>& queries,
+                          const Array<std::int64_t>& selected, const Array<std::int64_t>& lengths,
+                          const Array<double>& rhs, const Array<bool>& equality, const std::string& method,
+                          double optimality, double infeasibility, int threads, std::optional<py::function> report) {
     using Method = attsvm::NuclearMethod;
     const std::map<std::string, Method> methods{{"auto", Method::automatic},
                                                 {"thresholding", Method::thresholding},
@@ -31,16 +31,10 @@ py::dict smallest_nuclear(const Array<Token>& tokens, const Array<double>& queri
                   });
 }
 
-template <class Token>
-void bind_for_storage(py::module_& module) {
-    module.def("smallest_nuclear", &smallest_nuclear<Token>, py::kw_only(), "tokens"_a.noconvert(),
-               "queries"_a.noconvert(), "selected"_a.noconvert(), "lengths"_a.noconvert(), "rhs"_a.noconvert(),
-               "equality"_a.noconvert(), "method"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
-}
-
 }  // namespace
 
 void bind_nuclear_svm(py::module_& module) {
-    bind_for_storage<double>(module);
-    bind_for_storage<float>(module);
+    module.def("smallest_nuclear", &smallest_nuclear, py::kw_only(), "tokens"_a.noconvert(), "queries"_a.noconvert(),
+               "selected"_a.noconvert(), "lengths"_a.noconvert(), "rhs"_a.noconvert(), "equality"_a.noconvert(),
+               "method"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
 }

@@ -148,7 +148,7 @@ def smallest_frobenius(
 ) -> MachineResult: ...
 def smallest_nuclear(
     *,
-    tokens: NDArray[np.float64] | NDArray[np.float32],
+    tokens: NDArray[np.float64],
     queries: NDArray[np.float64],
     selected: NDArray[np.int64],
     lengths: NDArray[np.int64],

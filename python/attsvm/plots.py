@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm.studies.reproduce.figure import Figure as PublishedFigure
+from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.table import Row, Table
 from attsvm.theory.priority_graphs import TokenPriorityGraph
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["overparam", "png", "token_priority_graph"]
+__all__ = ["overparam", "png", "published", "require_matplotlib", "token_priority_graph"]
 
 _BARS = (
     ("global_percent", "Global", "#c8352b"),
@@ -64,7 +66,7 @@ def overparam(table: Table, caption: str = "") -> Figure:
     ImportError
         matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -106,6 +108,36 @@ def overparam(table: Table, caption: str = "") -> Figure:
     return figure
 
 
+def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
+    """A published figure, drawn from what was computed anew.
+
+    Parameters
+    ----------
+    figure : attsvm.studies.reproduce.figure.Figure
+    outcome : Outcome
+        From ``figure.compute``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        canvas = Figure(figsize=figure.size, layout=layout)
+        figure.draw(canvas, outcome)
+    return canvas
+
+
 def token_priority_graph(
     graph: TokenPriorityGraph,
     vocabulary: Sequence[str] | NDArray[np.str_] | None = None,
@@ -136,7 +168,7 @@ def token_priority_graph(
     ImportError
         matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -307,7 +339,8 @@ def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:
     return value, value - low, high - value
 
 
-def _require_matplotlib() -> None:
+def require_matplotlib() -> None:
+    """Raise ImportError, naming the extra that brings it, if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

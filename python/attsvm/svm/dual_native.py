@@ -149,6 +149,7 @@ def solve_natively(
     if norm == "fro":
         answer = _core.smallest_frobenius(start=None, optimality=OPTIMALITY_TOLERANCE, **problem)
     else:
+        problem["tokens"] = machines.tokens.astype(np.float64, copy=False)
         answer = _core.smallest_nuclear(
             method="auto", optimality=NUCLEAR_OPTIMALITY_TOLERANCE, **problem
         )

@@ -210,3 +210,53 @@ def test_margin_loss_is_the_log_sum_of_exponentials_of_margins():
     h = 1e-6
     rise, fall = (loss(logits + s * h * change).gradient for s in (1, -1))
     assert slope.hessian(change) == pytest.approx((rise - fall) / (2 * h), abs=1e-8)
+
+
+def exact_log_of_log_loss(logits, scores, valid):
+    """log of the mean of log(best) - log(margin), by mpmath; logits are those of valid tokens."""
+    total = mpmath.mpf(0)
+    for a, gamma, real in zip(logits, scores, valid, strict=True):
+        weights = [mpmath.exp(x) for x, kept in zip(a, real, strict=True) if kept]
+        right = [mpmath.mpf(float(g)) for g, kept in zip(gamma, real, strict=True) if kept]
+        margin = mpmath.fdot(weights, right) / mpmath.fsum(weights)
+        total -= mpmath.log(margin / max(right))
+    return mpmath.log(total / len(scores))
+
+
+@pytest.mark.parametrize("size", [0.1, 3.0, 30.0, 400.0])
+@pytest.mark.parametrize("zeros", [True, False])
+def test_the_log_loss_and_two_derivatives_at_any_size(size, zeros):
+    """Also where the attention on right tokens is e^-400, and where it is 1 - e^-400."""
+    rng = np.random.default_rng(5)
+    n, T = 4, 5
+    valid = np.arange(T) < np.array([5, 4, 5, 2])[:, np.newaxis]
+    scores = rng.integers(0, 2, (n, T)).astype(float) if zeros else rng.uniform(0.1, 3, (n, T))
+    scores[:, 0] = 1.0
+    excess = LogExcess(scores, valid, "log")
+    best = np.where(valid, scores, 0).max(axis=1)
+    assert excess.infimum == pytest.approx(-np.log(best).mean(), abs=1e-15)
+    for logits in (size * rng.standard_normal((n, T)), size * scores):
+        change = rng.standard_normal((n, T))
+        at = excess(np.where(valid, logits, -np.inf))
+        with mpmath.workdps(600):
+            x = plain_attention.exact(logits)
+            h = mpmath.mpf(10) ** -150
+            value = exact_log_of_log_loss(x, scores, valid)
+            assert abs(at.value - value) <= 1e-13 * max(1.0, abs(float(value)), size)
+
+            def slope(x, h=h):
+                found = np.zeros((n, T), dtype=object)
+                for i, t in zip(*np.nonzero(valid), strict=True):
+                    step = np.zeros((n, T), dtype=object)
+                    step[i, t] = h
+                    ends = [exact_log_of_log_loss(x + s * step, scores, valid) for s in (1, -1)]
+                    found[i, t] = (ends[0] - ends[1]) / (2 * h)
+                return found
+
+            gradient = slope(x)
+            assert_near(at.gradient, gradient, 1e-11)
+            k = mpmath.mpf(10) ** -60
+            moved = plain_attention.exact(change)
+            curve = (slope(x + k * moved) - slope(x - k * moved)) / (2 * k)
+            beside = plain_attention.norm(gradient) * abs((gradient * moved).sum())
+            assert_near(at.hessian(change), curve, 1e-10, beside)

@@ -590,3 +590,10 @@ def test_cosine_with_a_block_the_path_does_not_have():
     path = regularization_path(ONE, [1.0])
     with pytest.raises(ValueError, match="block: expected one of 'W', got 'p'"):
         path.cosine(np.ones(5), "p")
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
+def test_losses_without_a_path_are_refused(loss):
+    data = AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]], value=[1.0, 0.0])
+    with pytest.raises(ValueError, match=r"^loss: expected one of 'logistic', 'exponential', "):
+        regularization_path(data, [1.0], loss=loss)

@@ -13,7 +13,7 @@ from attsvm.data import AttentionData
 from attsvm.data.checks import as_float_array, require_shape
 from attsvm.heads import Head, LinearScores, Penalised, ReLU, Softmax
 
-__all__ = ["CoreHead", "require_loss_of_head"]
+__all__ = ["CoreHead", "require_loss_of_head", "require_right_tokens"]
 
 _OF_SOFTMAX = ("cross_entropy", "squared")
 
@@ -99,7 +99,7 @@ class CoreHead:
                 f"{type(head).__name__}"
             )
         if loss == "log":
-            _require_right_tokens(source, scores)
+            require_right_tokens(source, scores)
         largest = float(np.abs(scores).max())
         if loss in ("logistic", "exponential") and largest > _LARGEST_SCORE:
             raise ValueError(
@@ -179,7 +179,7 @@ def require_loss_of_head(loss: str, head: Head | None, *, trained: bool) -> None
         )
 
 
-def _require_right_tokens(source: str, scores: NDArray[np.float64]) -> None:
+def require_right_tokens(source: str, scores: NDArray[np.float64]) -> None:
     """-log of the margin exists for scores >= 0 with one above 0 in every input."""
     if (scores < 0).any():
         raise ValueError(f"{source}: expected token scores of 0 or more with the log loss")

@@ -28,6 +28,7 @@ __all__ = [
     "SmoothHead",
 ]
 
+_LARGEST_EXPONENT = 300.0  # beyond it the margin, not what it falls short by, is what counts
 _SMALL = 1e-8
 """Below it the second-order Taylor polynomial of a function near 1 is exact to float64."""
 
@@ -74,14 +75,16 @@ class LogExcess:
 
     Input i falls short of its best margin b_i by x_i = Σ_t s_it D_it, with D_it = b_i - γ_it >= 0,
     and log x_i is a difference of two log-sum-exps. Inputs whose tokens all have one score have
-    no excess and take no part.
+    no excess and take no part. The log loss is that of scores over the best one of their input, but
+    for a constant; where an input's margin is small beside its best, log x_i is replaced by the log
+    of the margin, a difference of log-sum-exps as well.
 
     Parameters
     ----------
     scores : ndarray, shape (n, T)
-        γ, labels included.
+        γ, labels included; for "log" at least 0, and above 0 for one token of every input.
     valid : ndarray of bool, shape (n, T)
-    loss : {"logistic", "exponential", "correlation"}
+    loss : {"logistic", "exponential", "correlation", "log"}
 
     Attributes
     ----------
@@ -99,14 +102,18 @@ class LogExcess:
         offered = np.where(valid, scores, -np.inf)
         self.best = np.argmax(offered, axis=1)
         self._margin = offered.max(axis=1)
+        self.infimum = float(np.mean(_loss_value(loss, self._margin)))
+        if loss == "log":
+            scores = scores / self._margin[:, np.newaxis]
+            self._margin = np.ones_like(self._margin)
         self._short = np.where(valid, self._margin[:, np.newaxis] - scores, 0.0)
         self._loss = loss
         self.moved = self._short > 0
         self._moves = self.moved.any(axis=1)
         with np.errstate(divide="ignore"):
             self._log_short = np.log(self._short)
+            self._log_scores = np.log(np.where(valid & (scores > 0), scores, 0.0))
         self.constant = not self._moves.any()
-        self.infimum = float(np.mean(_loss_value(loss, self._margin)))
 
     def __call__(self, logits: NDArray[np.float64]) -> Slope:
         """Value, gradient and curvature at `logits`; the problem is not `constant`."""
@@ -126,7 +133,20 @@ class LogExcess:
         safe = np.where(wrong, x[:, np.newaxis], 1.0)
         G = np.where(wrong, weight * deviation / safe, share - weight)
 
-        log_excess, rate, bend = _log_excess_of_shortfall(self._loss, self._margin[rows], y, x)
+        if self._loss == "log":
+            log_scores = log_weight + self._log_scores[rows]
+            L = logsumexp(log_scores, axis=1)  # log of the margin: the excess is -L
+            log_excess, rate, bend = _log_excess_of_log_loss(y, x, L)
+            # Where the heaviest token scores 0 the margin may be tiny: L itself, not y, counts.
+            none = np.isneginf(np.take_along_axis(self._log_scores[rows], top, axis=1))[:, 0]
+            by_L = none & (x > 0.5)
+            slope = 1 / np.where(by_L, L, -1.0)
+            rate, bend = np.where(by_L, slope, rate), np.where(by_L, -(slope**2), bend)
+            with np.errstate(under="ignore"):
+                right = np.exp(log_scores - L[:, np.newaxis])
+            G = np.where(by_L[:, np.newaxis], right - weight, G)
+        else:
+            log_excess, rate, bend = _log_excess_of_shortfall(self._loss, self._margin[rows], y, x)
         value = float(logsumexp(log_excess))
         part = np.exp(log_excess - value)
         pull = (part * rate)[:, np.newaxis]
@@ -306,6 +326,8 @@ def _log_loss(
 def _loss_value(loss: str, m: NDArray[np.float64]) -> NDArray[np.float64]:
     if loss == "correlation":
         return -m
+    if loss == "log":
+        return -np.log(m)
     return np.exp(-m) if loss == "exponential" else np.logaddexp(0.0, -m)
 
 
@@ -348,3 +370,17 @@ def _log_excess_of_shortfall(
     value = np.where(small, y + log_slope + 0.5 * curve * x, value)
     bend = np.where(small, 0.5 * curve * x, rate * (1.0 + large * ratio - rate))
     return value, np.where(small, 1.0 + 0.5 * curve * x, rate), bend
+
+
+def _log_excess_of_log_loss(
+    y: NDArray[np.float64], x: NDArray[np.float64], L: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The same of e = -log(1 - x) = -L, with the best margin 1."""
+    small = x < _SMALL
+    near = np.where(small | (x > 0.5), 0.5, x)
+    excess = np.where(x > 0.5, -L, -np.log1p(-near))
+    odds = x * np.exp(np.minimum(-L, _LARGEST_EXPONENT))
+    rate = odds / excess
+    value = np.where(small, y + 0.5 * x, np.log(excess))
+    bend = np.where(small, 0.5 * x, rate * (1.0 + odds - rate))
+    return value, np.where(small, 1.0 + 0.5 * x, rate), bend

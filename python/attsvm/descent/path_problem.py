@@ -14,6 +14,7 @@ from attsvm.data.checks import as_float_array, as_positive_int, require_shape
 from attsvm.data.span import in_own_span
 from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.ball import Objective
+from attsvm.descent.core_head import require_right_tokens
 from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss, Slope
 from attsvm.descent.smooth_heads import smooth_head
 from attsvm.heads import Head, LinearScores, Penalised, ReLU
@@ -226,13 +227,16 @@ def _scores(
         raise TypeError(
             f"head: expected None, LinearScores, ReLU or Penalised, got {type(head).__name__}"
         )
+    if loss == "log":
+        scores = np.where(data.valid, scores, 0.0)
+        require_right_tokens(source, scores[np.newaxis])
     _require_moderate(source, scores[data.valid], loss)
     return scores
 
 
 def _require_moderate(source: str, scores: NDArray[np.float64], loss: str) -> None:
     largest = float(np.abs(scores).max())
-    if loss != "correlation" and largest > _LARGEST_SCORE:
+    if loss in ("logistic", "exponential") and largest > _LARGEST_SCORE:
         raise ValueError(
             f"{source}: expected token scores up to {_LARGEST_SCORE:g} with the {loss} loss, "
             f"got {largest:g}; scale the {source}"
@@ -241,7 +245,7 @@ def _require_moderate(source: str, scores: NDArray[np.float64], loss: str) -> No
 
 def _require_positive(loss: str, where: str) -> None:
     """The logarithm of the loss is what is minimised there."""
-    if loss == "correlation":
+    if loss not in ("logistic", "exponential"):
         raise ValueError(f"loss: expected 'logistic' or 'exponential' {where}, got {loss!r}")
 
 

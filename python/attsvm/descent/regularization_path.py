@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm.data import AttentionData
+from attsvm.data import AttentionData, NextTokenData
 from attsvm.data.attention_data import as_data
 from attsvm.data.checks import (
     ArrayLike,
@@ -23,13 +23,17 @@ from attsvm.data.checks import (
     require_shape,
 )
 from attsvm.descent.ball import Minimum
+from attsvm.descent.next_tokens import next_token_problem
 from attsvm.descent.path_problem import PathProblem
 from attsvm.descent.path_search import PathSearch, log_softmax
-from attsvm.descent.problem import LOSSES, Factored
+from attsvm.descent.problem import Factored
 from attsvm.heads import Head
 from attsvm.progress import bar
 
 __all__ = ["ConvergenceWarning", "RegularizationPath", "regularization_path"]
+
+
+_LOSSES = ("logistic", "exponential", "correlation", "log")
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -139,11 +143,11 @@ class RegularizationPath:
 
 
 def regularization_path(
-    data: AttentionData,
+    data: AttentionData | NextTokenData,
     radii: ArrayLike | Mapping[str, ArrayLike],
     *,
     parameter: str | Sequence[str] = "W",
-    loss: str = "logistic",
+    loss: str | None = None,
     head: Head | None = None,
     inner: int | None = None,
     init: ArrayLike | Mapping[str, ArrayLike] | None = None,
@@ -177,16 +181,19 @@ def regularization_path(
 
     Parameters
     ----------
-    data : AttentionData
+    data : AttentionData or NextTokenData
         One problem, without a batch axis.
     radii : array_like, shape (N,), or a dict
         Positive and increasing. For v and p pairs (r, R) of shape (N, 2), or
         ``{"v": r, "p": R}`` with arrays of shape (N,) or numbers; neither may fall along the path.
     parameter : {"W", "KQ", "p"} or ("v", "p")
-    loss : {"logistic", "exponential", "correlation"}
-        The correlation loss, which is negative, only with a linear head that stays fixed.
+    loss : {"logistic", "exponential", "correlation", "log"}
+        The last two only with a linear head that stays fixed: the correlation loss is negative, the
+        log loss needs token scores of 0 or more. By default "logistic", and "log" for next-token
+        data.
     head : LinearScores, ReLU or Penalised, optional
-        By default the linear head ``data.value``. None for v and p.
+        By default the linear head ``data.value``, and the attention on the label for next-token
+        data. None for v and p.
     inner : int, optional
         Number m of columns of K and Q; d by default. Columns beyond the spans of tokens and queries
         are zero.
@@ -236,9 +243,13 @@ def regularization_path(
     >>> path.log_excess[-1].round(3).item()
     -501.95
     """
-    as_data(data)
     name = _parameter_name(parameter)
-    as_choice("loss", loss, LOSSES)
+    if loss is None:
+        loss = "log" if isinstance(data, NextTokenData) else "logistic"
+    as_choice("loss", loss, _LOSSES)
+    if isinstance(data, NextTokenData):
+        data, head = next_token_problem(data, loss, head)
+    as_data(data)
     starts = as_nonnegative_int("starts", starts)
     tol = as_positive_float("tol", tol)
     max_iter = as_positive_int("max_iter", max_iter)

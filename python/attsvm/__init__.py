@@ -9,6 +9,7 @@ from attsvm.descent import (
     RegularizationPath,
     Run,
     StepRule,
+    log_schedule,
     regularization_path,
     train,
 )
@@ -22,6 +23,7 @@ from attsvm.svm import (
     selected_sets,
 )
 from attsvm.theory import (
+    Rate,
     certified_cosine,
     classify,
     cosine,
@@ -30,6 +32,7 @@ from attsvm.theory import (
     effective_rank,
     finite_part,
     first_step_separates,
+    fit_rate,
     in_cone,
     in_separation_cone,
     is_locally_optimal,
@@ -47,6 +50,7 @@ __version__ = version("attsvm")
 __all__ = [
     "AttentionData",
     "ConvergenceWarning",
+    "Rate",
     "RegularizationPath",
     "Run",
     "SVMSolution",
@@ -63,6 +67,7 @@ __all__ = [
     "effective_rank",
     "finite_part",
     "first_step_separates",
+    "fit_rate",
     "functional",
     "general_svm",
     "heads",
@@ -72,6 +77,7 @@ __all__ = [
     "label_svm",
     "load",
     "locally_optimal_choices",
+    "log_schedule",
     "nuclear_suboptimality",
     "optimal_tokens",
     "prompt_svm",

@@ -11,6 +11,7 @@ from attsvm.theory.first_step import first_step_separates
 from attsvm.theory.local_optimality import is_locally_optimal, support_tokens
 from attsvm.theory.margins import margins
 from attsvm.theory.ranks import effective_rank, rank
+from attsvm.theory.rates import Rate, fit_rate
 from attsvm.theory.solution_set import nuclear_suboptimality
 from attsvm.theory.sparsity import sparsity
 from attsvm.theory.token_scores import optimal_tokens, scores
@@ -18,6 +19,7 @@ from attsvm.theory.token_scores import optimal_tokens, scores
 __all__ = [
     "Choices",
     "Decomposition",
+    "Rate",
     "certified_cosine",
     "certified_cosine_gap",
     "classify",
@@ -29,6 +31,7 @@ __all__ = [
     "every_choice",
     "finite_part",
     "first_step_separates",
+    "fit_rate",
     "in_cone",
     "in_separation_cone",
     "is_locally_optimal",

@@ -1,4 +1,4 @@
-"""The command line: ``attsvm study | train | svm | info``."""
+"""The command line: ``attsvm study | train | svm | reproduce | info``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from attsvm.descent import Run, train
 from attsvm.studies import overparam
 from attsvm.studies.environment import DEPENDENCIES, environment, version
 from attsvm.studies.overparam import Overparam
+from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm.studies.reproduce.registry import FIGURES, named
+from attsvm.studies.reproduce.runner import Render, reproduce
 from attsvm.studies.runner import run
 from attsvm.studies.store import Store
 from attsvm.studies.table import Table
@@ -59,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 done; 1 no answer, for it could not be certified or overflowed; 2 wrong usage
-        or input; 130 stopped by Ctrl-C.
+        Exit status: 0 done; 1 no answer, for it could not be certified or overflowed, or not the
+        published numbers; 2 wrong usage or input; 130 stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
     try:
-        arguments.command(arguments)
+        status: int | None = arguments.command(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("attsvm: stopped", file=sys.stderr)
@@ -82,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"attsvm: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, _FAILURES) else 2
-    return 0
+    return status or 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(commands)
     _add_train(commands)
     _add_svm(commands)
+    _add_reproduce(commands)
     info = commands.add_parser(
         "info", help="versions, instruction set, threads", description="Say what runs here."
     )
@@ -276,6 +280,29 @@ def _add_svm(commands: Any) -> None:
         "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-PROBLEM-svm.npz beside FILE)"
     )
     parser.set_defaults(command=_svm)
+
+
+def _add_reproduce(commands: Any) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="compute a published figure anew and compare its numbers",
+        description="Compute a figure of the papers anew, draw it, and compare its numbers with "
+        "what was published or is known. The exit status is 1 if one is outside its tolerance.",
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="the figure, as --list names it")
+    which.add_argument("--all", action="store_true", help="every figure, one after the other")
+    which.add_argument("--list", action="store_true", help="say which figures there are")
+    parser.add_argument("--quick", action="store_true", help="fewer runs")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=Path("out/reproduce"),
+        help="receives NAME.json and NAME.png (default: %(default)s)",
+    )
+    _add_running(parser)
+    parser.set_defaults(command=_reproduce)
 
 
 def _add_problem(parser: argparse.ArgumentParser) -> None:
@@ -475,6 +502,41 @@ def _constraints(data: AttentionData, solution: SVMSolution) -> int:
 def _write_arrays(out: Path, arrays: dict[str, Any]) -> None:
     with whole_file(out) as file:
         np.savez(file, **arrays)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        _print_facts({figure.name: f"{figure.title} ({figure.source})" for figure in FIGURES})
+        return 0
+    figures = FIGURES if arguments.all else (named(arguments.name),)
+    settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
+    render = _render()
+    failed = []
+    for figure in figures:
+        result = reproduce(figure, arguments.out, settings, render)
+        if arguments.traceback and result.error is not None:
+            raise result.error
+        print(result.text)
+        print(f"Written: {', '.join(map(str, result.written))}", end="\n\n", flush=True)
+        if not result.passed:
+            failed.append(figure.name)
+    if failed:
+        print(f"attsvm: not as expected: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _render() -> Render | None:
+    """Draws a figure as a PNG file; None, said once, where there is no matplotlib."""
+    try:
+        plots.require_matplotlib()
+    except ImportError as error:
+        print(f"attsvm: no figure is drawn: {error}", file=sys.stderr)
+        return None
+
+    def render(figure: Figure, outcome: Outcome) -> bytes:
+        return plots.png(plots.published(figure, outcome))
+
+    return render
 
 
 def _info(arguments: argparse.Namespace) -> None:

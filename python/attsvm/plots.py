@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attsvm.studies.reproduce.figure import Figure as PublishedFigure
+from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.table import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["overparam", "png"]
+__all__ = ["overparam", "png", "published", "require_matplotlib"]
 
 _BARS = (
     ("global_percent", "Global", "#c8352b"),
@@ -60,7 +62,7 @@ def overparam(table: Table, caption: str = "") -> Figure:
     ImportError
         matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -102,11 +104,49 @@ def overparam(table: Table, caption: str = "") -> Figure:
     return figure
 
 
+def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
+    """A published figure, drawn from what was computed anew.
+
+    Parameters
+    ----------
+    figure : attsvm.studies.reproduce.figure.Figure
+    outcome : Outcome
+        From ``figure.compute``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        canvas = Figure(figsize=figure.size, layout=layout)
+        figure.draw(canvas, outcome)
+    return canvas
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file of 200 dots per inch; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200)
     return buffer.getvalue()
+
+
+def require_matplotlib() -> None:
+    """Raise ImportError, naming the extra that brings it, if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError('attsvm.plots needs matplotlib: pip install "attsvm[plot]"') from error
 
 
 def _draw_bars(axes: Axes, rows: Sequence[Row]) -> None:
@@ -160,10 +200,3 @@ def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:
         np.array([getattr(e, part) for e in estimates]) for part in ("value", "low", "high")
     )
     return value, value - low, high - value
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError('attsvm.plots needs matplotlib: pip install "attsvm[plot]"') from error

@@ -1,0 +1,1 @@
+"""The published figures, a file each: configuration, published numbers, computation and drawing."""

@@ -1,0 +1,1 @@
+"""Published figures computed anew: what each expects, what came out, and whether they agree."""

@@ -1,0 +1,18 @@
+"""Colours of the figures, named after what they stand for in the papers."""
+
+from __future__ import annotations
+
+__all__ = ["BLUE", "CYCLE", "GREEN", "GREY", "INK", "ORANGE", "PURPLE", "RED", "TEAL"]
+
+INK = "#333333"
+GREY = "#9a9a9a"
+BLUE = "#2f6db5"
+"""Frobenius norm, W; the local solution in the trajectories of P1."""
+RED = "#c8352b"
+"""Nuclear norm, (K, Q); the global solution in the trajectories of P1."""
+GREEN = "#4f9d45"
+ORANGE = "#e08a1e"
+PURPLE = "#7b52a1"
+TEAL = "#35a79c"
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, TEAL)
+"""For series without a meaning of their own, such as starts."""

@@ -1,0 +1,32 @@
+"""The figures that can be reproduced, in the order of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attsvm.studies.figures import joint_training, loss_comparison, multiple_inputs, single_input
+from attsvm.studies.reproduce.figure import Figure
+
+__all__ = ["FIGURES", "named"]
+
+FIGURES: tuple[Figure, ...] = (
+    single_input.FIGURE,
+    multiple_inputs.FIGURE,
+    joint_training.FIGURE,
+    loss_comparison.FIGURE,
+)
+
+
+def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:
+    """The figure of this name.
+
+    Raises
+    ------
+    ValueError
+        There is none; the message lists the names.
+    """
+    for figure in figures:
+        if figure.name == name:
+            return figure
+    known = ", ".join(figure.name for figure in figures)
+    raise ValueError(f"NAME: expected one of {known}, got {name!r}")

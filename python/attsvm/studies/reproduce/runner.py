@@ -1,0 +1,153 @@
+"""Computes figures, draws them, and keeps the numbers and the drawing of each."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from attsvm.data.whole_file import whole_file
+from attsvm.studies.environment import environment, version
+from attsvm.studies.reproduce.check import Check, table
+from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+
+__all__ = ["Render", "Reproduction", "reproduce"]
+
+Render: TypeAlias = Callable[[Figure, Outcome], bytes]
+"""Makes a PNG file of a figure."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A figure, computed.
+
+    Attributes
+    ----------
+    figure : Figure
+    settings : Settings
+    checks : tuple of Check
+    notes : tuple of str
+    seconds : float
+        Time of the computation, without the drawing.
+    error : Exception or None
+        What stopped the computation or the drawing.
+    written : tuple of Path
+        JSON file and, where the figure was drawn, PNG file.
+    """
+
+    figure: Figure
+    settings: Settings
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+    seconds: float
+    error: Exception | None
+    written: tuple[Path, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are numbers, all where they should be, and nothing went wrong."""
+        return self.error is None and bool(self.checks) and all(c.passed for c in self.checks)
+
+    @property
+    def text(self) -> str:
+        """Report for the reader: heading, table, notes, verdict."""
+        good = sum(check.passed for check in self.checks)
+        lines = [f"{self.figure.name}: {self.figure.title} ({self.figure.source})"]
+        if self.settings.quick:
+            lines.append(f"Quick: {self.figure.quick or 'nothing is left out of this figure'}.")
+        if self.checks:
+            lines += [table(self.checks)]
+        lines += [f"Note: {note}" for note in self.notes]
+        if self.error is not None:
+            lines.append(f"FAILED: {type(self.error).__name__}: {self.error}")
+        lines.append(f"{good} of {len(self.checks)} as expected, {self.seconds:.2g} s")
+        return "\n".join(lines)
+
+
+def reproduce(
+    figure: Figure,
+    directory: str | os.PathLike[str],
+    settings: Settings,
+    render: Render | None = None,
+) -> Reproduction:
+    """Compute a figure, compare its numbers, draw it, and write both.
+
+    Parameters
+    ----------
+    figure : Figure
+    directory : str or path-like
+        Receives ``<name>.json`` and ``<name>.png``; made if it does not exist. A file is replaced
+        once the new one is whole.
+    settings : Settings
+    render : callable, optional
+        Draws; without it no PNG is written.
+
+    Returns
+    -------
+    Reproduction
+        Also where the computation or the drawing raised an exception, which it then holds.
+
+    Raises
+    ------
+    OSError
+        The directory cannot be made or written.
+    """
+    out = Path(directory)
+    out.mkdir(parents=True, exist_ok=True)
+    outcome, png, error = Outcome({}, ()), None, None
+    started = time.perf_counter()
+    try:
+        outcome = figure.compute(settings)
+        seconds = time.perf_counter() - started
+        png = None if render is None else render(figure, outcome)
+    except Exception as raised:  # one figure that cannot be computed is no reason to lose others
+        error = raised
+        if not outcome.checks:
+            seconds = time.perf_counter() - started
+    written = [out / f"{figure.name}.json"]
+    if png is not None:
+        written.append(out / f"{figure.name}.png")
+        with whole_file(written[1]) as file:
+            file.write(png)
+    result = Reproduction(
+        figure, settings, outcome.checks, outcome.notes, seconds, error, tuple(written)
+    )
+    with whole_file(written[0]) as file:
+        file.write(json.dumps(_as_json(result), indent=2, allow_nan=False).encode() + b"\n")
+    return result
+
+
+def _as_json(result: Reproduction) -> dict[str, Any]:
+    figure = result.figure
+    return {
+        "figure": figure.name,
+        "title": figure.title,
+        "source": figure.source,
+        "passed": result.passed,
+        "error": None if result.error is None else repr(result.error),
+        "settings": {"quick": result.settings.quick, "num_threads": result.settings.num_threads},
+        "less_in_quick": figure.quick,
+        "seconds": result.seconds,
+        "checks": [
+            {
+                "name": check.name,
+                "expected": check.expected,
+                # JSON has no NaN and no infinity.
+                "obtained": check.obtained if math.isfinite(check.obtained) else None,
+                "tolerance": check.tolerance,
+                "kind": check.kind,
+                "passed": check.passed,
+                "source": check.source,
+            }
+            for check in result.checks
+        ],
+        "notes": list(result.notes),
+        "drawing": result.written[1].name if len(result.written) > 1 else None,
+        "attsvm": version("attsvm"),
+        "environment": environment(),
+    }

@@ -107,8 +107,10 @@ def fit_rate(
     if not 0 < as_float("level", level) < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level}")
     if window is not None:
-        first, last = window
-        inside = (as_float("window", first) <= x) & (x <= as_float("window", last))
+        if np.shape(window) != (2,):
+            raise TypeError(f"window: expected a pair of numbers, got {window!r}")
+        first, last = (as_float("window", end) for end in window)
+        inside = (first <= x) & (x <= last)
         x, y = x[inside], y[inside]
     _require_positive("values", y)
     if kind == "power":

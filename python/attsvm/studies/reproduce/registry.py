@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attsvm.studies.figures import joint_training, loss_comparison, multiple_inputs, single_input
+from attsvm.studies.figures import (
+    digits_rules,
+    joint_rates,
+    joint_training,
+    loss_comparison,
+    multiple_inputs,
+    single_input,
+    step_rules,
+)
 from attsvm.studies.reproduce.figure import Figure
 
 __all__ = ["FIGURES", "named"]
@@ -14,6 +22,9 @@ FIGURES: tuple[Figure, ...] = (
     multiple_inputs.FIGURE,
     joint_training.FIGURE,
     loss_comparison.FIGURE,
+    step_rules.FIGURE,
+    joint_rates.FIGURE,
+    digits_rules.FIGURE,
 )
 
 

@@ -7,17 +7,26 @@ import json
 import subprocess
 import sys
 
+import mpmath
 import numpy as np
+import plain_loss
 import pytest
+from plain_attention import exact
 
 import attsvm
 from attsvm import cli
-from attsvm.studies.figures import multiple_inputs, trajectories
+from attsvm.studies.figures import (
+    joint_training,
+    loss_comparison,
+    multiple_inputs,
+    single_input,
+    trajectories,
+)
 from attsvm.studies.reproduce.check import Check, checks, table
 from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm.studies.reproduce.iterates import axes_of, path_of
 from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import reproduce
-from attsvm.studies.reproduce.trajectories import axes_of, path_of
 
 GOOD = Check("one", 1.0, 1.0005, 1e-3)
 BAD = Check("two", 1.0, 1.002, 1e-3)
@@ -204,6 +213,7 @@ class TestCommand:
         shown = capsys.readouterr()
         assert "1 of 2 as expected" in shown.out
         assert "SolverError: not certified" in shown.out
+        assert "1 of 3 figures as expected" in shown.out
         assert shown.err == "attsvm: not as expected: first, second\n"
         assert json.loads((tmp_path / "third.json").read_text())["passed"] is True
 
@@ -262,7 +272,7 @@ def test_names_are_unique_and_found():
     assert all(named(figure.name) is figure for figure in FIGURES)
 
 
-SLOW = {"regularization-paths"}
+SLOW = {"multi-token", "regularization-paths"}
 
 
 @pytest.mark.parametrize(
@@ -302,3 +312,82 @@ def test_the_published_data_are_those_of_the_tests(toys):
         data = trajectories.problem(name)
         for part, key in (("tokens", "X"), ("queries", "Z"), ("value", "v")):
             assert np.array_equal(getattr(data, part), np.array(toys[name][key]))
+
+
+def many_digits(keys, scores, start, steps, slope, digits):
+    """Final p of normalised steps of 0.1 on p, by the textbook formula in many digits."""
+    with mpmath.workdps(digits):
+        keys, scores = exact(np.asarray(keys)), exact(np.asarray(scores))
+        p = exact(np.asarray(start))
+        exp = np.frompyfunc(mpmath.exp, 1, 1)
+        for _ in range(steps):
+            weights = exp(keys @ p)
+            weights = weights / weights.sum(axis=1, keepdims=True)
+            margins = (weights * scores).sum(axis=1)
+            slopes = np.array([slope(margin) for margin in margins])[:, np.newaxis]
+            of_logits = slopes * weights * (scores - margins[:, np.newaxis])
+            gradient = (of_logits[:, :, np.newaxis] * keys).sum(axis=(0, 1))
+            p = p - gradient / mpmath.sqrt((gradient**2).sum()) / 10
+        return p.astype(np.float64)
+
+
+SLOPES = {
+    "correlation": lambda margin: mpmath.mpf(-1),
+    "logistic": lambda margin: -1 / (1 + mpmath.exp(margin)),
+    "exponential": lambda margin: -mpmath.exp(-margin),
+}
+
+
+class TestExpectedNumbers:
+    """What the figures state as computed in many digits is what comes out in many digits."""
+
+    @pytest.mark.parametrize("case", ["global", "local"])
+    def test_single_input(self, case):
+        scores = [[1.0, 0.9, single_input.THIRD_SCORE[case]]]
+        machines = {0: [-10 / 101, 100 / 101], 1: [1.0, 0.0]}
+        for k, c in enumerate(single_input.STARTS):
+            steps = single_input.STEPS
+            p = many_digits([single_input.KEYS], scores, [0.0, c], steps, SLOPES["logistic"], 60)
+            machine = machines[single_input.SELECTED[case][k]]
+            stated = single_input.COSINES[case][k]
+            assert attsvm.cosine(p, machine) == pytest.approx(stated, abs=1e-8)
+            if case == "global":
+                assert np.linalg.norm(p) == pytest.approx(single_input.NORMS[k], abs=1e-6)
+
+    @pytest.mark.parametrize("step", [50, 100, 199, pytest.param(999, marks=pytest.mark.slow)])
+    def test_multiple_inputs(self, step):
+        batch, head, _ = multiple_inputs.problem()
+        inputs, scores = batch.problem(0), head.scores[0]
+        p = many_digits(inputs.tokens, scores, [0.0, 0.0], step, SLOPES["logistic"], step // 2 + 60)
+        machine = attsvm.prompt_svm(inputs, [0, 0, 0]).p
+        if step in multiple_inputs.COSINES:
+            stated = multiple_inputs.COSINES[step]
+            assert attsvm.cosine(p, machine) == pytest.approx(stated, abs=1e-7)
+        if step in multiple_inputs.NORM_NGD:
+            assert np.linalg.norm(p) == pytest.approx(multiple_inputs.NORM_NGD[step], abs=1e-5)
+
+    def test_joint_training(self):
+        data, start = joint_training.problem(joint_training.LOOSE), joint_training.START
+        with mpmath.workdps(120):
+            begin = {name: exact(np.array(value)) for name, value in start.items()}
+            steps = joint_training.STEPS
+            end = plain_loss.normalised_descent(data, begin, 0.1, steps, ("p", "v"))
+            p = plain_loss.rounded(end["p"])
+        assert p == pytest.approx(joint_training.LOOSE_END, abs=1e-5)
+
+    @pytest.mark.parametrize("loss", loss_comparison.LOSSES)
+    def test_losses_at_the_largest_score(self, loss):
+        batch, head = loss_comparison.problem()
+        inputs, scores = batch.problem(-1), head.scores[-1]
+        p = many_digits(inputs.tokens, scores, [0.0, 0.0], 999, SLOPES[loss], 200)
+        stated = loss_comparison.LATE_COSINES[loss]
+        assert attsvm.cosine(p, [1.0, 0.0]) == pytest.approx(stated, abs=1e-7)
+
+    @pytest.mark.parametrize("loss", loss_comparison.LOSSES)
+    def test_limits_of_the_offsets(self, loss):
+        """1/2 ln(C |l'(C)| / |l'(1)|)."""
+        for C, stated in zip(
+            loss_comparison.HIGH_SCORES, loss_comparison.LIMIT_OFFSETS[loss], strict=False
+        ):
+            limit = mpmath.log(C * SLOPES[loss](mpmath.mpf(C)) / SLOPES[loss](mpmath.mpf(1))) / 2
+            assert float(limit) == pytest.approx(stated, abs=5.1e-4)

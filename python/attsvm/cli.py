@@ -520,6 +520,8 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         print(f"Written: {', '.join(map(str, result.written))}", end="\n\n", flush=True)
         if not result.passed:
             failed.append(figure.name)
+    if len(figures) > 1:
+        print(f"{len(figures) - len(failed)} of {len(figures)} figures as expected")
     if failed:
         print(f"attsvm: not as expected: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

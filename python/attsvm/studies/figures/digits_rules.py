@@ -123,7 +123,7 @@ def accuracy(data: AttentionData, run: Run) -> NDArray[np.float64]:
 def compute(settings: Settings) -> Outcome:
     """Find the rate of every rule, and train with it."""
     fit, held_out = halves(QUICK_PROBLEMS if settings.quick else PROBLEMS)
-    marks = log_schedule(STEPS, per_decade=6)
+    marks = log_schedule(STEPS, per_decade=10)
     results: dict[str, dict[str, Any]] = {}
     enabled = None if settings.progress else False
     with bar(len(CURVES), "rules", enabled=enabled) as advance:
@@ -221,13 +221,13 @@ def draw(canvas: Canvas, outcome: Outcome) -> None:
     loss.set_ylim(1e-10, 3)
     loss.set_title("(a) training loss", loc="left")
     test.set_title("(b) test accuracy (%)", loc="left")
-    test.set_ylim(40, 101)
+    test.set_ylim(65, 100)
     for axes in (loss, test):
         axes.set_xscale("log")
         axes.set_xlabel("step")
     choice.set_xscale("log")
     choice.set_yscale("log")
-    choice.set_ylim(0.01, 10)
+    choice.set_ylim(0.004, 1)
     choice.set_xlabel("rate η, or c")
     choice.set_title("(c) mean training loss by rate", loc="left")
     handles, labels = loss.get_legend_handles_labels()

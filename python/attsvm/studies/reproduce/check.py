@@ -30,7 +30,10 @@ class Check:
     kind : {"within", "at least", "at most", "equal"}
         How the two are compared.
     source : str
-        Where the expected number is from, in few words: "published", "closed form", "mpmath".
+        Where the expected number is from, in few words: "published" (in the text, the figures or
+        the code of the authors), "recomputed" (an independent float64 program with the published
+        settings), "closed form", "mpmath" (many digits), "theory" (what a theorem says of the
+        limit).
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ __all__ = ["Render", "Reproduction", "reproduce"]
 
 Render: TypeAlias = Callable[[Figure, Outcome], bytes]
 """Makes a PNG file of a figure."""
+
+_WIDTH = 100
+"""Characters of a line of notes."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ class Reproduction:
         if self.settings.quick:
             lines.append(f"Quick: {self.figure.quick or 'nothing is left out of this figure'}.")
         if self.checks:
-            lines += [table(self.checks)]
-        lines += [f"Note: {note}" for note in self.notes]
+            lines.append(table(self.checks))
+        lines += [textwrap.fill(f"Note: {note}", _WIDTH) for note in self.notes]
         if self.error is not None:
             lines.append(f"FAILED: {type(self.error).__name__}: {self.error}")
         lines.append(f"{good} of {len(self.checks)} as expected, {self.seconds:.2g} s")

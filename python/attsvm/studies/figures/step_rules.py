@@ -369,6 +369,7 @@ def draw(canvas: Canvas, outcome: Outcome) -> None:
     loss.set_ylim(1e-30, 3)
     norm.set_yscale("log")
     apart.set_yscale("log")
+    apart.set_ylim(2e-4, 1)
     attention.set_ylim(0, 1.03)
     canvas.legend(
         *loss.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False

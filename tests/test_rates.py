@@ -96,7 +96,7 @@ def test_a_constant_is_explained_entirely():
 
 
 def test_the_distance_of_normalised_descent_falls_faster_than_the_root():
-    """On one input with one competitor W goes straight; on nearly orthogonal data, about 1/t."""
+    """Paper 3 proves the power -1/2."""
     data = attsvm.datasets.near_orthogonal(4, 4, 40, rng=0)
     solution = attsvm.att_svm(data, attsvm.optimal_tokens(data))
     run = train(data, steps=3000, record_every=log_schedule(3000), reference=solution)

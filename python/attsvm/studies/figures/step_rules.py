@@ -240,7 +240,7 @@ def direction_checks(loss: str, histories: dict[str, dict[str, NDArray[Any]]]) -
         steps = list(history["step"])
         for step, expected in rule.published.items():
             if kind == "gd" and loss == "logistic" and step < 10_000:
-                continue  # of the exponential loss: the logistic one is as flat as half of it at 0
+                continue  # known for the exponential loss; the logistic one is half as steep at 0
             got = distance(history)[:, steps.index(step)].mean()
             text = f"P3-2: distance, {rule.text}, step {step}, {loss}"
             found.append(Check(text, expected, got, 0.15 * expected, source="recomputed"))

@@ -146,13 +146,16 @@ def compute(settings: Settings) -> Outcome:
         f"{CURVES[name].text} {100 * r['accuracy'][:, -1].mean():.1f} %"
         for name, r in results.items()
     )
+    reached = ", ".join(f"{CURVES[name].text} {_times(r)[1]:g}" for name, r in results.items())
     notes = (
         f"Digits {CLASSES[0]} and {CLASSES[1]} of 8x8 pixels in place of MNIST: {TRAINED_ON} images"
         f" to train on, {IMAGES - TRAINED_ON} to test with, {len(fit.labels)} draws; mini-batches "
-        f"of {BATCH_SIZE}; W and v from zero. Only the order of the rules is compared.",
+        f"of {BATCH_SIZE}; W and v from zero. Only the order in training loss is compared.",
         "Each rule has the rate of its grid with the smallest training loss averaged over the run: "
         f"{rates} (of Polyak steps, c).",
-        f"Faster is not better in the end: test accuracy after {STEPS} steps is {ends}.",
+        f"Test accuracy does not order the rules: its mean passes {100 * ACCURACY_GOAL:g} % after "
+        f"so few steps ({reached}) that another way to choose the rates changes the order, and after "
+        f"{STEPS} steps it is {ends}.",
     )
     return Outcome(results, tuple(_checks(results)), notes)
 
@@ -181,14 +184,12 @@ def _checks(results: dict[str, dict[str, Any]]) -> list[Check]:
                            kind="equal", source="protocol"))  # fmt: skip
     for name in ("ngd", "polyak"):
         result, text = results[name], CURVES[name].text
-        to_loss, to_accuracy = np.divide(_times(result), _times(sgd))
+        to_loss = _times(result)[0] / _times(sgd)[0]
         lower = (result["loss"][:, -1] < sgd["loss"][:, -1]).mean()
         mean = result["means"].min() / sgd["means"].min()
         found += [
             Check(f"P3-8: steps to loss {LOSS_GOAL:g} over those of SGD, {text}", 1, to_loss,
                   kind="at most"),
-            Check(f"P3-8: steps to test accuracy {ACCURACY_GOAL:g} over those of SGD, {text}", 1,
-                  to_accuracy, kind="at most"),
             Check(f"P3-8: mean training loss over that of SGD, {text}", 1, mean, kind="at most"),
             Check(f"P3-8: share of draws with lower final training loss than SGD, {text}", 1,
                   lower, kind="equal"),

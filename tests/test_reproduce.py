@@ -272,7 +272,7 @@ def test_names_are_unique_and_found():
     assert all(named(figure.name) is figure for figure in FIGURES)
 
 
-SLOW = {"multi-token", "regularization-paths"}
+SLOW = {"multi-token", "p3-digits", "p3-joint", "p3-rules", "regularization-paths"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from attsvm.descent import (
     RegularizationPath,
     Run,
     StepRule,
+    log_schedule,
     regularization_path,
     train,
 )
@@ -23,6 +24,7 @@ from attsvm.svm import (
     selected_sets,
 )
 from attsvm.theory import (
+    Rate,
     certified_cosine,
     classify,
     cosine,
@@ -31,6 +33,7 @@ from attsvm.theory import (
     effective_rank,
     finite_part,
     first_step_separates,
+    fit_rate,
     in_cone,
     in_separation_cone,
     is_locally_optimal,
@@ -51,6 +54,7 @@ __all__ = [
     "AttentionData",
     "ConvergenceWarning",
     "NextTokenData",
+    "Rate",
     "RegularizationPath",
     "Run",
     "SVMSolution",
@@ -67,6 +71,7 @@ __all__ = [
     "effective_rank",
     "finite_part",
     "first_step_separates",
+    "fit_rate",
     "functional",
     "general_svm",
     "graph_svm",
@@ -77,6 +82,7 @@ __all__ = [
     "label_svm",
     "load",
     "locally_optimal_choices",
+    "log_schedule",
     "nuclear_suboptimality",
     "optimal_tokens",
     "predict_next",

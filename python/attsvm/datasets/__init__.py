@@ -2,7 +2,15 @@
 
 from attsvm.datasets.handwritten_digits import digits
 from attsvm.datasets.next_tokens import next_token
+from attsvm.datasets.signal_tokens import gaussian_classes, near_orthogonal
 from attsvm.datasets.sphere import unit_sphere
 from attsvm.datasets.texts import text
 
-__all__ = ["digits", "next_token", "text", "unit_sphere"]
+__all__ = [
+    "digits",
+    "gaussian_classes",
+    "near_orthogonal",
+    "next_token",
+    "text",
+    "unit_sphere",
+]

@@ -1,5 +1,6 @@
 """What gradient descent does: parameters, losses, step rules, runs, regularisation paths."""
 
+from attsvm.descent.log_schedule import log_schedule
 from attsvm.descent.regularization_path import (
     ConvergenceWarning,
     RegularizationPath,
@@ -14,6 +15,7 @@ __all__ = [
     "RegularizationPath",
     "Run",
     "StepRule",
+    "log_schedule",
     "regularization_path",
     "train",
 ]

@@ -54,7 +54,7 @@ def train(
     loss: str | None = None,
     head: Head | None = None,
     init: ArrayLike | str | Mapping[str, ArrayLike | str] | None = None,
-    record_every: int | Sequence[int] | None = None,
+    record_every: int | Sequence[int] | NDArray[np.int64] | None = None,
     reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None = None,
     dtype: DTypeLike | None = None,
     num_threads: int | None = None,
@@ -109,8 +109,8 @@ def train(
         cannot leave zero. Of K and Q, both are given: ``{"K": ..., "Q": ...}``. Where v is trained
         a dict may give its start, by default ``data.value``, or zero.
     record_every : int or increasing sequence of int, optional
-        Steps between records (the last step is always recorded), or the steps to record. By
-        default about a hundred records.
+        Steps between records (the last step is always recorded), or the steps to record, such as
+        those of `log_schedule`. By default about a hundred records.
     reference : array_like, SVMSolution, or dict of them, optional
         Directions whose cosine with the iterate is recorded, arrays with or without the batch axis.
         A solution is used by its factors, without forming W. Where v is trained, the directions
@@ -353,7 +353,9 @@ def _split_references(
     return {k: v for k, v in named.items() if k not in of_head}, of_head
 
 
-def _recorded_steps(record_every: int | Sequence[int] | None, steps: int) -> NDArray[np.int64]:
+def _recorded_steps(
+    record_every: int | Sequence[int] | NDArray[np.int64] | None, steps: int
+) -> NDArray[np.int64]:
     if record_every is None:
         record_every = max(1, steps // 100)
     if np.ndim(record_every) == 0:

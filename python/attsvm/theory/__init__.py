@@ -15,6 +15,7 @@ from attsvm.theory.local_optimality import is_locally_optimal, support_tokens
 from attsvm.theory.margins import margins
 from attsvm.theory.priority_graphs import TokenPriorityGraph, token_priority_graphs
 from attsvm.theory.ranks import effective_rank, rank
+from attsvm.theory.rates import Rate, fit_rate
 from attsvm.theory.solution_set import nuclear_suboptimality
 from attsvm.theory.sparsity import sparsity
 from attsvm.theory.token_scores import optimal_tokens, scores
@@ -24,6 +25,7 @@ __all__ = [
     "CyclicSubspace",
     "Decomposition",
     "Prediction",
+    "Rate",
     "TokenPriorityGraph",
     "certified_cosine",
     "certified_cosine_gap",
@@ -38,6 +40,7 @@ __all__ = [
     "every_choice",
     "finite_part",
     "first_step_separates",
+    "fit_rate",
     "in_cone",
     "in_separation_cone",
     "is_locally_optimal",

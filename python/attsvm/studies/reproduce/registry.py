@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attsvm.studies.figures import (
+    digits_rules,
+    joint_rates,
     joint_training,
     lambda_head,
     local_convergence,
@@ -15,6 +17,7 @@ from attsvm.studies.figures import (
     rank,
     regularization_paths,
     single_input,
+    step_rules,
     trajectories,
 )
 from attsvm.studies.reproduce.figure import Figure
@@ -33,6 +36,9 @@ FIGURES: tuple[Figure, ...] = (
     multi_token.FIGURE,
     lambda_head.FIGURE,
     regularization_paths.FIGURE,
+    step_rules.FIGURE,
+    joint_rates.FIGURE,
+    digits_rules.FIGURE,
 )
 
 

@@ -1,0 +1,201 @@
+"""Sequences that show the signal of their class in one token, and noise in the others."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data.attention_data import AttentionData
+from attsvm.data.checks import FloatArray, as_choice, as_float, as_positive_int
+from attsvm.datasets.drawing import draw_problems
+
+__all__ = ["gaussian_classes", "near_orthogonal"]
+
+Signals: TypeAlias = Literal["orthogonal", "antipodal"]
+
+_SPAN = {"orthogonal": 2, "antipodal": 1}  # dimension of the span of the two signals
+
+
+def near_orthogonal(
+    n: int,
+    T: int,
+    d: int,
+    *,
+    signals: Signals = "orthogonal",
+    noise: float = 0.0,
+    label_noise: float = 0.0,
+    batch: int | None = None,
+    rng: int | np.random.Generator | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> AttentionData:
+    """Sequences whose signal token scores 1 and whose other tokens score 0, all nearly orthogonal.
+
+    Labels alternate, beginning with +1. One token of sequence i, at a place drawn uniformly, is the
+    signal μ_{Y_i} of its class, a unit vector; the others are N(0, I/d) without their part in the
+    span of the signals. The value v scores the signal token Y_i v'x = 1 and the others 0, exactly.
+    The query is the first token of the sequence, which may be the signal token.
+
+    Descent commutes with rotations, so the signals are unit vectors of the first coordinates.
+
+    Parameters
+    ----------
+    n, T, d : int
+        Sequences, tokens of each, dimension: at least 3, or 2 for antipodal signals.
+    signals : {"orthogonal", "antipodal"}
+        μ_- is orthogonal to μ_+, or -μ_+.
+    noise : float
+        The signal token is μ_{Y_i} + `noise` · N(0, I/d), the latter off the span of the signals
+        too: scores stay as they are, and tokens are farther from orthogonal the larger it is.
+    label_noise : float
+        Share of the labels that are flipped: round(label_noise · n) of them, at places drawn
+        uniformly. Tokens stay. In a flipped sequence the signal token scores -1 and the others 0:
+        they are all best together, so that no token is the only one, and the SVM of
+        `attsvm.optimal_tokens` is that of the first of them.
+    batch : int, optional
+        Number B of independent problems; by default one problem without a batch axis.
+    rng : int or numpy.random.Generator, optional
+        Seed or generator. Each problem is drawn from a child of its own (``rng.spawn``), so problem
+        b is the same whatever the size of the batch, and the problem without a batch axis is
+        problem 0. Tokens do not depend on `label_noise`. A generator gives new problems at each
+        call.
+    dtype : numpy.float64 or numpy.float32
+        The draws are made in float64 and rounded to it.
+
+    Returns
+    -------
+    AttentionData
+        tokens ([B,] n, T, d), labels ([B,] n), queries ([B,] n, d), value ([B,] d).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A size that is not a positive integer, a `d` too small for the signals and something beside
+        them, unknown `signals`, a negative `noise`, a `label_noise` outside [0, 1], a `dtype` other
+        than float64 and float32, or an `rng` that is neither a seed nor a generator.
+
+    References
+    ----------
+    Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
+    2025, the synthetic experiments with a fixed head.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.datasets.near_orthogonal(10, 10, 512, rng=0)
+    >>> solution = attsvm.att_svm(data, attsvm.optimal_tokens(data))
+    >>> run = attsvm.train(data, steps=2000, reference=solution)
+    >>> bool(run.history["cosine"][-1] > 0.999)
+    True
+    """
+    draw = _Draw(n, T, d, signals, noise, label_noise)
+
+    def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
+        tokens, labels = draw.sequences(rng, off_span=True)
+        value = np.zeros(d)
+        value[: draw.span] = (1.0, -1.0)[: draw.span]
+        return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0], "value": value}
+
+    return draw_problems(problem, batch=batch, rng=rng, dtype=dtype)
+
+
+def gaussian_classes(
+    n: int,
+    T: int,
+    d: int,
+    *,
+    signals: Signals = "antipodal",
+    noise: float = 0.0,
+    label_noise: float = 0.0,
+    batch: int | None = None,
+    rng: int | np.random.Generator | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> AttentionData:
+    """Sequences to learn attention and head from together: signal token and Gaussian noise.
+
+    As `near_orthogonal`, with two differences: the other tokens are N(0, I/d) as they are drawn,
+    with a part along the signals, and there is no value, for the head is to be learned. What it
+    learns is the SVM of the signal tokens, `attsvm.label_svm`.
+
+    Parameters
+    ----------
+    n, T, d : int
+        Sequences, tokens of each, dimension: at least 3, or 2 for antipodal signals.
+    signals : {"antipodal", "orthogonal"}
+        μ_- is -μ_+, or orthogonal to it.
+    noise : float
+        The signal token is μ_{Y_i} + `noise` · N(0, I/d).
+    label_noise, batch, rng, dtype
+        As of `near_orthogonal`.
+
+    Returns
+    -------
+    AttentionData
+        tokens ([B,] n, T, d), labels ([B,] n), queries ([B,] n, d), and no value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `near_orthogonal`.
+
+    References
+    ----------
+    Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
+    2025, joint training on Gaussian data.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.datasets.gaussian_classes(10, 10, 128, rng=0)
+    >>> run = attsvm.train(data, parameter=("v", "W"), steps=500)
+    >>> signal = data.tokens[0, run.selected[0]] * data.labels[0]
+    >>> bool(attsvm.cosine(run.v, signal) > 0.99)
+    True
+    """
+    draw = _Draw(n, T, d, signals, noise, label_noise)
+
+    def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
+        tokens, labels = draw.sequences(rng, off_span=False)
+        return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0]}
+
+    return draw_problems(problem, batch=batch, rng=rng, dtype=dtype)
+
+
+class _Draw:
+    """The checked settings both share, and the sequences of one problem."""
+
+    def __init__(
+        self, n: int, T: int, d: int, signals: Signals, noise: float, label_noise: float
+    ) -> None:
+        self.n, self.T = as_positive_int("n", n), as_positive_int("T", T)
+        self.span = _SPAN[as_choice("signals", signals, tuple(_SPAN))]
+        self.d = as_positive_int("d", d)
+        if self.d <= self.span:
+            raise ValueError(f"d: expected more than {self.span} for {signals} signals, got {d}")
+        self.noise = as_float("noise", noise)
+        if self.noise < 0:
+            raise ValueError(f"noise: expected a number >= 0, got {noise}")
+        share = as_float("label_noise", label_noise)
+        if not 0 <= share <= 1:
+            raise ValueError(f"label_noise: expected a share in [0, 1], got {label_noise}")
+        self.flips = round(share * self.n)
+
+    def sequences(
+        self, rng: np.random.Generator, *, off_span: bool
+    ) -> tuple[FloatArray, FloatArray]:
+        """Tokens (n, T, d) and labels (n,)."""
+        token_rng, label_rng = rng.spawn(2)
+        each = np.arange(self.n)
+        labels = np.where(each % 2 == 0, 1.0, -1.0)
+        tokens = token_rng.standard_normal((self.n, self.T, self.d)) / np.sqrt(self.d)
+        if off_span:
+            tokens[..., : self.span] = 0.0
+        best = token_rng.integers(self.T, size=self.n)
+        tokens[each, best] *= self.noise
+        if self.span == 1:
+            tokens[each, best, 0] += labels
+        else:
+            tokens[each, best, np.where(labels > 0, 0, 1)] += 1.0
+        labels[label_rng.permutation(self.n)[: self.flips]] *= -1.0
+        return tokens, labels

@@ -1,0 +1,151 @@
+"""Rates: at which power of the step, or how fast exponentially, something grows or falls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from attsvm.data.checks import ArrayLike, as_choice, as_float, as_float_array, require_shape
+
+__all__ = ["Rate", "fit_rate"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A law value = prefactor · step^exponent, or prefactor · e^(exponent · step).
+
+    Attributes
+    ----------
+    kind : {"power", "exponential"}
+        Which of the two.
+    exponent : float
+        Negative for what falls.
+    low, high : float
+        Ends of its confidence interval; see `fit_rate` for what it assumes.
+    log_prefactor : float
+        Logarithm of the prefactor.
+    r_squared : float
+        Share of the variance of log(value) that the law explains, in [0, 1]; 1 where there is none.
+    size : int
+        Number of points fitted.
+    """
+
+    kind: str
+    exponent: float
+    low: float
+    high: float
+    log_prefactor: float
+    r_squared: float
+    size: int
+
+    def at(self, steps: ArrayLike) -> npt.NDArray[np.float64]:
+        """Value of the law, same shape as `steps`; positive steps where it is a power."""
+        s = np.asarray(steps, dtype=np.float64)
+        x = np.log(s) if self.kind == "power" else s
+        value: npt.NDArray[np.float64] = np.exp(self.log_prefactor + self.exponent * x)
+        return value
+
+
+def fit_rate(
+    steps: ArrayLike,
+    values: ArrayLike,
+    *,
+    kind: Literal["power", "exponential"] = "power",
+    window: tuple[float, float] | None = None,
+    level: float = 0.95,
+) -> Rate:
+    """Fit a rate by least squares: log(values) on log(steps), or on steps if exponential.
+
+    The interval is Student's. It holds the true exponent with probability `level` if log(values)
+    scatter about a line independently, normally, with one variance. Values along one run of descent
+    do not: they bend smoothly, and neighbours err alike. There the interval tells how well a single
+    exponent describes the window, and is too short for anything else; what another problem would
+    give is told by fitting several runs. The more records lie in the window the shorter it gets,
+    so record evenly in what is fitted against: on `attsvm.log_schedule` for a power.
+
+    Parameters
+    ----------
+    steps : array_like, shape (R,)
+        Positive for a power. They need not be integers: a law in t^(1/3) is exponential in it.
+    values : array_like, shape (R,)
+        Positive, such as distances, gaps or norms.
+    kind : {"power", "exponential"}
+        The law.
+    window : pair of float, optional
+        First and last step to fit, both included; by default all.
+    level : float
+        Confidence level, between 0 and 1.
+
+    Returns
+    -------
+    Rate
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not numbers, lengths that differ, NaN or inf; in the window: fewer than three steps, steps
+        that do not differ, values or (for a power) steps that are not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attsvm import fit_rate
+    >>> steps = np.array([10, 100, 1000, 10_000])
+    >>> rate = fit_rate(steps, 3 / np.sqrt(steps))
+    >>> print(f"{rate.exponent:.3f}, prefactor {np.exp(rate.log_prefactor):.3f}")
+    -0.500, prefactor 3.000
+    """
+    as_choice("kind", kind, ("power", "exponential"))
+    x = as_float_array("steps", steps, "(R,)", ndim={1}, dtype=np.float64)
+    y = as_float_array("values", values, "(R,)", ndim={1}, dtype=np.float64)
+    require_shape("values", y, "of steps", x.shape)
+    if not 0 < as_float("level", level) < 1:
+        raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    if window is not None:
+        if np.shape(window) != (2,):
+            raise TypeError(f"window: expected a pair of numbers, got {window!r}")
+        first, last = (as_float("window", end) for end in window)
+        inside = (first <= x) & (x <= last)
+        x, y = x[inside], y[inside]
+    _require_positive("values", y)
+    if kind == "power":
+        _require_positive("steps", x)
+        x = np.log(x)
+    if np.unique(x).size < 3:
+        where = "" if window is None else f" in the window {window}"
+        raise ValueError(f"steps: expected at least three{where}, got {np.unique(x).size}")
+    return _line(kind, x, np.log(y), level)
+
+
+def _require_positive(name: str, array: npt.NDArray[np.float64]) -> None:
+    if np.any(array <= 0):
+        raise ValueError(f"{name}: expected positive numbers, got {array.min():g}")
+
+
+def _line(kind: str, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], level: float) -> Rate:
+    """Least squares of y on x, with the interval of the slope."""
+    dx, dy = x - x.mean(), y - y.mean()
+    unit = float(np.abs(dx).max())  # keeps the squares of steps in the range of float64
+    dx = dx / unit
+    spread = float(dx @ dx)
+    slope = float(dx @ dy) / spread
+    residual = dy - slope * dx
+    unexplained, whole = float(residual @ residual), float(dy @ dy)
+    freedom = x.size - 2
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(
+        unexplained / freedom / spread
+    )
+    return Rate(
+        kind=kind,
+        exponent=slope / unit,
+        low=(slope - half) / unit,
+        high=(slope + half) / unit,
+        log_prefactor=float(y.mean() - slope * (x.mean() / unit)),
+        r_squared=max(0.0, 1.0 - unexplained / whole) if whole else 1.0,
+        size=x.size,
+    )

@@ -273,3 +273,31 @@ def test_ctrl_c_ends_the_machines(shape, batch):
     with pytest.raises(KeyboardInterrupt):
         att_svm(data, selected)
     timer.join()
+
+
+@pytest.mark.parametrize("batch", [None, 20])
+def test_a_start_changes_the_way_and_not_the_answer(batch):
+    """Of descent's own attention, of the dual itself, of nonsense."""
+    data = attsvm.datasets.unit_sphere(12, 9, 14, batch=batch, rng=0)
+    run = attsvm.train(data, steps=1000)
+    plain = attsvm.att_svm(data, run.selected, solver="native")
+    rng = np.random.default_rng(1)
+    for start in (run.attention, 5 * plain.dual, rng.random(data.valid.shape), 0 * plain.dual):
+        solution = attsvm.att_svm(data, run.selected, start=start)
+        np.testing.assert_allclose(solution.norm, plain.norm, rtol=1e-12)
+        np.testing.assert_allclose(solution.W, plain.W, atol=1e-9 * np.max(plain.norm))
+        assert np.max(solution.gap) < 1e-9
+
+
+def test_starts_that_are_no_multipliers_are_refused():
+    data = attsvm.datasets.unit_sphere(3, 4, 6, rng=0)
+    good = np.ones((3, 4))
+    for settings, message in (
+        ({"start": -good}, "start: expected multipliers of 0 or more"),
+        ({"start": good[:2]}, r"start: expected shape \(n, T\)"),
+        ({"start": good * np.nan}, "start: expected finite"),
+        ({"start": good, "norm": "nuc"}, "start: expected None but for the native solver"),
+        ({"start": good, "solver": "osqp"}, "start: expected None but for the native solver"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attsvm.att_svm(data, [0, 0, 0], **settings)

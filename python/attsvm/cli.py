@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -588,7 +588,12 @@ def _comparison(data: AttentionData, result: Run) -> dict[str, str]:
 def _svm(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
     out = _output(arguments, f"{arguments.problem}-svm")
-    solve = {"att": att_svm, "prompt": prompt_svm, "label": label_svm}[arguments.problem]
+    machines: dict[str, Callable[..., SVMSolution]] = {
+        "att": att_svm,
+        "prompt": prompt_svm,
+        "label": label_svm,
+    }
+    solve = machines[arguments.problem]
     if arguments.selected == "optimal":
         selected = optimal_tokens(data)
     else:

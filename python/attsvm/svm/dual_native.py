@@ -53,6 +53,8 @@ class Machines:
         b_it.
     equality : ndarray of bool, shape (B, n, T)
         Where equality is asked for.
+    start : ndarray, shape (B, n, T), or None
+        A guess of the multipliers, of any scale, for the Frobenius norm.
     """
 
     tokens: FloatArray
@@ -61,6 +63,7 @@ class Machines:
     lengths: IndexArray
     rhs: Float64Array
     equality: BoolArray
+    start: Float64Array | None = None
 
     @property
     def constrained(self) -> BoolArray:
@@ -147,7 +150,9 @@ def solve_natively(
         "report": None,
     }
     if norm == "fro":
-        answer = _core.smallest_frobenius(start=None, optimality=OPTIMALITY_TOLERANCE, **problem)
+        answer = _core.smallest_frobenius(
+            start=machines.start, optimality=OPTIMALITY_TOLERANCE, **problem
+        )
     else:
         problem["tokens"] = machines.tokens.astype(np.float64, copy=False)
         answer = _core.smallest_nuclear(

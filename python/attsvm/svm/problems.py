@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data
@@ -16,6 +18,7 @@ from attsvm.data.checks import (
     IndexArray,
     as_bool_array,
     as_choice,
+    as_float_array,
     as_selected,
     require_shape,
 )
@@ -54,7 +57,12 @@ _MOST_TRIED_AGAIN = 2000
 
 
 def att_svm(
-    data: AttentionData, selected: ArrayLike, *, norm: str = "fro", solver: str = "auto"
+    data: AttentionData,
+    selected: ArrayLike,
+    *,
+    norm: str = "fro",
+    solver: str = "auto",
+    start: ArrayLike | None = None,
 ) -> SVMSolution:
     """Att-SVM: the smallest W whose attention separates the selected tokens from all others.
 
@@ -78,6 +86,10 @@ def att_svm(
         more than 50 constraints; otherwise "active-set" where W has at most half as many
         coordinates as there are constraints, else "osqp". With the nuclear norm, "native" and
         "auto" only.
+    start : array_like, shape ([B,] n, T), optional
+        A guess of the multipliers, 0 or more and of any scale, for "native" and the Frobenius
+        norm; such as `Run.attention`, whose weights of the tokens that are not selected are large
+        where multipliers are. It may shorten the way and does not change the answer.
 
     Returns
     -------
@@ -125,6 +137,20 @@ def att_svm(
     tokens = _checked(data, selected)
     if data.queries is None:
         raise ValueError("queries: needed for the attention SVM, got data without queries")
+    if start is not None:
+        machines = replace(attention_machines(data, tokens), start=_start(data, start))
+        if norm != "fro" or solver not in ("auto", "native"):
+            raise ValueError(
+                "start: expected None but for the native solver and the Frobenius norm, got "
+                f"norm={norm!r}, solver={solver!r}"
+            )
+        return _solved(
+            "W",
+            data,
+            "native",
+            lambda one, b: attention_constraints(one, tokens[b]),
+            lambda: machines,
+        )
     if norm == "nuc":
         solution = solve_natively("W", attention_machines(data, tokens), _not_solved, "nuc")
         return without_batch_axis(solution) if data.batch is None else solution
@@ -326,6 +352,18 @@ def general_svm(
         lambda one, b: general_constraints(one, chosen[b], sets[b]),
         lambda: general_machines(data, chosen, sets),
     )
+
+
+def _start(data: AttentionData, start: ArrayLike) -> npt.NDArray[np.float64]:
+    """The guess of the multipliers with a batch axis, its largest entry 1 in every problem."""
+    text = "(n, T)" if data.batch is None else "(B, n, T)"
+    guess = as_float_array("start", start, text, ndim=data.valid.ndim, dtype=np.float64)
+    require_shape("start", guess, text, data.valid.shape)
+    if (guess < 0).any():
+        raise ValueError(f"start: expected multipliers of 0 or more, got {guess.min():g}")
+    of_problems = guess.reshape(data.batch or 1, data.n, data.T)
+    largest = of_problems.max(axis=(1, 2), keepdims=True)
+    return np.ascontiguousarray(of_problems / np.where(largest > 0, largest, 1.0))
 
 
 def _checked(data: AttentionData, selected: ArrayLike) -> IndexArray:

@@ -154,8 +154,8 @@ def compute(settings: Settings) -> Outcome:
         "Each rule has the rate of its grid with the smallest training loss averaged over the run: "
         f"{rates} (of Polyak steps, c).",
         f"Test accuracy does not order the rules: its mean passes {100 * ACCURACY_GOAL:g} % after "
-        f"so few steps ({reached}) that another way to choose the rates changes the order; after "
-        f"{STEPS} steps it is {ends}.",
+        f"so few steps ({reached}) that another way to choose the rates changes the order, and "
+        f"after {STEPS} steps it is {ends}.",
     )
     return Outcome(results, tuple(_checks(results)), notes)
 

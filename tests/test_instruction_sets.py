@@ -59,6 +59,11 @@ RUN = """
         results[f"svm-{name}-feasible"] = np.asarray(solution.feasible, dtype=float)
         results[f"svm-{name}-norm"] = np.nan_to_num(solution.norm)
         results[f"svm-{name}-W"] = np.nan_to_num(solution.W)
+    data = sphere(4, 5, 8, batch=6, rng=7)
+    solution = attsvm.att_svm(data, attsvm.optimal_tokens(data), norm="nuc")
+    results["svm-nuclear-norm"] = solution.norm
+    data = attsvm.datasets.next_token(400, 9, 20, 24, rng=3)
+    results["ids"] = attsvm.train(data, steps=50).W
     np.savez(sys.argv[2], **results)
 """
 

@@ -11,7 +11,10 @@ from attsvm.studies.figures import (
     loss_comparison,
     multi_token,
     multiple_inputs,
+    next_token_global,
+    next_token_local,
     over_parameterisation,
+    priority_components,
     rank,
     regularization_paths,
     single_input,
@@ -33,6 +36,9 @@ FIGURES: tuple[Figure, ...] = (
     multi_token.FIGURE,
     lambda_head.FIGURE,
     regularization_paths.FIGURE,
+    next_token_global.FIGURE,
+    next_token_local.FIGURE,
+    priority_components.FIGURE,
 )
 
 

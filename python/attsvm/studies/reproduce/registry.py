@@ -13,7 +13,10 @@ from attsvm.studies.figures import (
     loss_comparison,
     multi_token,
     multiple_inputs,
+    next_token_global,
+    next_token_local,
     over_parameterisation,
+    priority_components,
     rank,
     regularization_paths,
     single_input,
@@ -39,6 +42,9 @@ FIGURES: tuple[Figure, ...] = (
     step_rules.FIGURE,
     joint_rates.FIGURE,
     digits_rules.FIGURE,
+    next_token_global.FIGURE,
+    next_token_local.FIGURE,
+    priority_components.FIGURE,
 )
 
 

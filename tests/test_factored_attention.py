@@ -96,3 +96,20 @@ def test_zero_factors_are_stationary():
     run = attsvm.train(data, parameter="KQ", init={"K": zero, "Q": zero}, steps=5)
     np.testing.assert_array_equal(run.W, 0.0)
     assert np.all(run.history["log_grad_norm"] == -np.inf)
+
+
+def test_a_balanced_start_has_one_matrix_for_both_factors():
+    data = attsvm.datasets.unit_sphere(4, 5, 6, batch=3, rng=0)
+    start = attsvm.train(data, parameter="KQ", init="balanced", inner=2, steps=0, rng=1)
+    assert start.K.shape == (3, 6, 2)
+    assert np.array_equal(start.K, start.Q)
+    assert np.abs(start.K).max() <= 1 / np.sqrt(6)
+    # Small plain steps stay nearly balanced, as gradient flow stays exactly.
+    run = attsvm.train(
+        data, parameter="KQ", rule="gd", init="balanced", inner=2, lr=1e-3, steps=2000, rng=1
+    )
+    gram = [np.swapaxes(factor, 1, 2) @ factor for factor in (run.K, run.Q)]
+    assert np.abs(gram[0] - gram[1]).max() < 1e-3
+    assert np.abs(run.K - run.Q).max() > 1e-2
+    with pytest.raises(ValueError, match="init: expected one of 'uniform', got 'balanced'"):
+        attsvm.train(data, parameter="W", init="balanced", steps=1)

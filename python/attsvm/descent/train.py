@@ -103,10 +103,11 @@ def train(
         A head that is not trained; by default the linear head ``data.value``. For next-token data
         by default the tied head ``Softmax(embeddings, labels)`` with the last two losses, and the
         attention on the label with the others.
-    init : array_like, "uniform" or dict, optional
+    init : array_like, "uniform", "balanced" or dict, optional
         Start, shape of the parameter with or without the batch axis; zero by default. "uniform"
         draws every entry from U(-1/sqrt(d), 1/sqrt(d)), and is the default for K and Q, which
-        cannot leave zero. Of K and Q, both are given: ``{"K": ..., "Q": ...}``. Where v is trained
+        cannot leave zero; "balanced" draws one matrix for both of them, so that K'K = Q'Q, which
+        gradient flow preserves. Or both are given: ``{"K": ..., "Q": ...}``. Where v is trained
         a dict may give its start, by default ``data.value``, or zero.
     record_every : int or increasing sequence of int, optional
         Steps between records (the last step is always recorded), or the steps to record, such as
@@ -374,7 +375,8 @@ def _start(
     problem: CoreProblem, init: Any, generator: np.random.Generator, inner: int | None
 ) -> Parameter:
     if isinstance(init, str):
-        as_choice("init", init, ("uniform",))
+        balanced = ("balanced",) if problem.blocks.attention == "KQ" else ()
+        as_choice("init", init, ("uniform", *balanced))
     elif isinstance(init, Mapping):
         init = replace(problem.blocks, head=False).by_name("init", init)
     if problem.blocks.attention == "KQ":
@@ -405,6 +407,8 @@ def _factored_start(
     lead = problem.tokens.shape[:1] if problem.batched else ()
     reach = 1.0 / np.sqrt(d)
     K, Q = (generator.uniform(-reach, reach, (*lead, size, m)) for size in (d, e))
+    if init == "balanced":
+        Q = K
     return problem.as_factors("init", K, Q)
 
 

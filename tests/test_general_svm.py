@@ -188,7 +188,7 @@ GOOD = [[0.7, 0.3, 0.0]]
         (GOOD, {"threshold": -0.1}, ValueError, r"^threshold: expected a number of 0 or more and"),
         (GOOD, {"threshold": 0.8}, ValueError, r"^threshold: expected a weight above it in every"),
         (GOOD, {"threshold": "low"}, TypeError, r"^threshold: expected a finite number, got 'low'"),
-        (GOOD, {"norm": "nuc"}, ValueError, r"^norm: expected one of 'fro', got 'nuc'$"),
+        (GOOD, {"norm": "l1"}, ValueError, r"^norm: expected one of 'fro', 'nuc', got 'l1'$"),
         (GOOD, {"solver": "x"}, ValueError, r"^solver: expected one of"),
     ],
 )
@@ -205,3 +205,24 @@ def test_data_that_has_no_queries_is_refused():
     lopsided = SimpleNamespace(attention=np.array(GOOD), log_attention=np.zeros((1, 2)))
     with pytest.raises(ValueError, match=r"^attention\.log_attention: expected shape \(n, T\)"):
         general_svm(toy(), lopsided)
+
+
+def test_the_nuclear_norm_is_certified_by_weak_duality():
+    """Feasible W and multipliers of operator norm 1 with one value: both are optimal."""
+    data = unit_sphere(4, 5, 7, batch=20, rng=1)
+    attention = np.zeros((20, 4, 5))
+    attention[..., :2] = 0.5
+    solution = general_svm(data, attention, norm="nuc")
+    logits = np.einsum("bntd,bde,bne->bnt", data.tokens, solution.W, data.queries)
+    assert np.abs(logits[..., 0] - logits[..., 1]).max() < 1e-9
+    assert (logits[..., :1] - logits[..., 2:]).min() > 1 - 1e-9
+    nuclear = np.linalg.svd(solution.W, compute_uv=False).sum(axis=1)
+    np.testing.assert_allclose(nuclear, solution.norm, rtol=1e-9)
+    dual = solution.dual
+    assert dual[..., 2:].min() >= 0
+    rows = data.tokens[:, :, :1] - data.tokens
+    adjoint = np.einsum("bnt,bntd,bne->bde", dual, rows, data.queries)
+    assert np.linalg.norm(adjoint, 2, axis=(1, 2)).max() < 1 + 1e-9
+    np.testing.assert_allclose(dual[..., 2:].sum(axis=(1, 2)), nuclear, rtol=1e-8)
+    frobenius = general_svm(data, attention)
+    assert (nuclear <= np.linalg.svd(frobenius.W, compute_uv=False).sum(axis=1) + 1e-9).all()

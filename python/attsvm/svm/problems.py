@@ -301,8 +301,8 @@ def general_svm(
         Softmax weights s. Only the selected sets matter, see `selected_sets`.
     threshold : float
         At least 0 and below 1.
-    norm : {"fro"}
-        What is made small: the Frobenius norm.
+    norm : {"fro", "nuc"}
+        What is made small: the Frobenius norm, or the nuclear norm, where training of K and Q goes.
     solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.
 
@@ -339,12 +339,17 @@ def general_svm(
     array([[1., 0.],
            [0., 0.]])
     """
-    as_choice("norm", norm, ("fro",))
+    as_choice("norm", norm, _NORMS)
+    if norm == "nuc":
+        as_choice("solver", solver, _NUCLEAR_SOLVERS)
     weights = as_attention_weights("attention", attention, as_data(data))
     sets = sets_of(weights, threshold)
     if data.queries is None:
         raise ValueError("queries: needed for the attention SVM, got data without queries")
     chosen = representatives(data, weights)
+    if norm == "nuc":
+        solution = solve_natively("W", general_machines(data, chosen, sets), _not_solved, "nuc")
+        return without_batch_axis(solution) if data.batch is None else solution
     return _solved(
         "W",
         data,

@@ -7,6 +7,7 @@ import numpy as np
 import plain_loss
 import pytest
 from plain_attention import exact
+from random_problems import random_problem
 
 import attsvm
 from attsvm import AttentionData
@@ -14,18 +15,6 @@ from attsvm.functional import loss_and_grad
 from attsvm.heads import LinearScores, Penalised, ReLU
 
 LOSSES = ("logistic", "exponential", "correlation")
-
-
-def random_problem(seed, n=3, T=4, d=3, batch=()):
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, T + 1, (*batch, n))
-    lengths[..., 0] = T
-    return AttentionData(
-        rng.standard_normal((*batch, n, T, d)),
-        rng.choice([-1.0, 1.0], (*batch, n)),
-        queries=rng.standard_normal((*batch, n, d)),
-        lengths=lengths,
-    )
 
 
 def random_head(kind, seed, d=3, batch=()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,18 +15,18 @@ from attsvm.data.checks import (
     as_bool_array,
     as_float_array,
     as_index_array,
-    as_int,
     first_index,
     position_text,
     read_only,
     require_shape,
 )
+from attsvm.data.in_batches import InBatches
 
 __all__ = ["AttentionData", "as_data"]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class AttentionData:
+class AttentionData(InBatches):
     """Sequences of tokens with labels, queries and a value head: what attention is trained on.
 
     Input i is a sequence X_i of T tokens x_it in R^d with a label Y_i, and a query z_i. Attention
@@ -290,27 +289,6 @@ class AttentionData:
         """`sequence`, of size 0 where inputs do not share tokens."""
         return np.empty(0, dtype=np.int64) if self.sequence is None else self.sequence
 
-    @property
-    def valid(self) -> BoolArray:
-        """([B,] n, T) bool: which tokens are not padding."""
-        return np.arange(self.T) < self.lengths[..., np.newaxis]
-
-    def problem(self, b: int) -> AttentionData:
-        """Problem `b` of the batch, as views; negative `b` counts from the end.
-
-        Raises
-        ------
-        TypeError
-            `b` is not an integer.
-        IndexError
-            There is no batch axis, or `b` is outside it.
-        """
-        if self.batch is None:
-            raise IndexError("b: expected data with a batch axis, got one problem")
-        if not -self.batch <= as_int("b", b) < self.batch:
-            raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
-        return self._at(b)
-
     def subset(self, which: ArrayLike) -> AttentionData:
         """Some problems of the batch, as a batch.
 
@@ -341,13 +319,8 @@ class AttentionData:
         some.__setstate__({k: None if a is None else a[index] for k, a in state.items()} | shared)
         return some
 
-    def problems(self) -> Iterator[AttentionData]:
-        """Each problem of the batch in turn; the data itself when it has no batch axis."""
-        if self.batch is None:
-            yield self
-        else:
-            for b in range(self.batch):
-                yield self.problem(b)
+    def _of_problem(self, b: int) -> AttentionData:
+        return self._at(b)
 
 
 def as_data(data: object) -> AttentionData:

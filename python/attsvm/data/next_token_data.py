@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,12 @@ from attsvm.data.checks import (
     as_bool_array,
     as_float_array,
     as_index_array,
-    as_int,
     first_index,
     position_text,
     read_only,
     require_shape,
 )
+from attsvm.data.in_batches import InBatches
 
 __all__ = ["NextTokenData", "as_next_token_data"]
 
@@ -34,7 +34,7 @@ _OF_CONTEXTS = ("contexts", "labels", "lengths", "last")
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class NextTokenData:
+class NextTokenData(InBatches):
     """Contexts over a vocabulary of K tokens, each with the token that follows.
 
     Context i is a sequence X_i of tokens x_it, given by their ids, with a label y_i, the id of the
@@ -202,11 +202,6 @@ class NextTokenData:
         return self.embeddings.dtype
 
     @property
-    def valid(self) -> BoolArray:
-        """([B,] n, T) bool: which tokens are not padding."""
-        return np.arange(self.T) < self.lengths[..., np.newaxis]
-
-    @property
     def label_scores(self) -> FloatArray:
         """1 where a token is the label and 0 elsewhere, ([B,] n, T) float64.
 
@@ -270,30 +265,9 @@ class NextTokenData:
         problem = np.arange(len(ids)).reshape(-1, *([1] * (ids.ndim - 1)))
         return np.asarray(self.embeddings[problem, ids])
 
-    def problem(self, b: int) -> NextTokenData:
-        """Problem `b` of the batch, as views; negative `b` counts from the end.
-
-        Raises
-        ------
-        TypeError
-            `b` is not an integer.
-        IndexError
-            There is no batch axis, or `b` is outside it.
-        """
-        if self.batch is None:
-            raise IndexError("b: expected data with a batch axis, got one problem")
-        if not -self.batch <= as_int("b", b) < self.batch:
-            raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
+    def _of_problem(self, b: int) -> NextTokenData:
         table = self.embeddings if self.embeddings.ndim == 2 else self.embeddings[b]
         return self._with(table, b)
-
-    def problems(self) -> Iterator[NextTokenData]:
-        """Each problem of the batch in turn; the data itself when it has no batch axis."""
-        if self.batch is None:
-            yield self
-        else:
-            for b in range(self.batch):
-                yield self.problem(b)
 
     def subset(self, which: ArrayLike) -> NextTokenData:
         """Some contexts of a single problem.

@@ -1,0 +1,64 @@
+"""What every kind of data has of its batch axis and of its padding."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+
+from attsvm.data.checks import BoolArray, IndexArray, as_int
+
+__all__ = ["InBatches"]
+
+_Data = TypeVar("_Data", bound="InBatches")
+
+
+class InBatches(ABC):
+    """Data of one problem, or of a batch of B independent ones of one shape."""
+
+    lengths: IndexArray
+
+    @property
+    @abstractmethod
+    def batch(self) -> int | None:
+        """Number of problems B, or None for one problem without a batch axis."""
+
+    @property
+    @abstractmethod
+    def T(self) -> int:
+        """Number of tokens of a sequence, padding included."""
+
+    @property
+    def valid(self) -> BoolArray:
+        """([B,] n, T) bool: which tokens are not padding."""
+        return np.arange(self.T) < self.lengths[..., np.newaxis]
+
+    @abstractmethod
+    def _of_problem(self: _Data, b: int) -> _Data:
+        """Problem `b` of the batch, as views."""
+
+    def problem(self: _Data, b: int) -> _Data:
+        """Problem `b` of the batch, as views; negative `b` counts from the end.
+
+        Raises
+        ------
+        TypeError
+            `b` is not an integer.
+        IndexError
+            There is no batch axis, or `b` is outside it.
+        """
+        if self.batch is None:
+            raise IndexError("b: expected data with a batch axis, got one problem")
+        if not -self.batch <= as_int("b", b) < self.batch:
+            raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
+        return self._of_problem(b)
+
+    def problems(self: _Data) -> Iterator[_Data]:
+        """Each problem of the batch in turn; the data itself when it has no batch axis."""
+        if self.batch is None:
+            yield self
+        else:
+            for b in range(self.batch):
+                yield self.problem(b)

@@ -1,9 +1,11 @@
 # make study   install into .venv and run the main job: a table and a figure in out/
 # make test    lint, C++ tests, Python tests
 # make bench   every row of the speed table next to its peers (installs them into .venv-bench)
+#                make test NEIGHBOURS=   leaves out the tests beside torch (several GB to install)
 # The rest: make test-slow, sanitize, tidy, lint, format, clean.
 
 PYTHON ?= python3
+NEIGHBOURS ?= neighbours
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
@@ -31,7 +33,7 @@ $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.attsvm pyproject.toml
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet $(addprefix --group ,dev $(NEIGHBOURS))
 	@touch $@
 
 test: lint test-cpp test-python

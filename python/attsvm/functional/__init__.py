@@ -1,4 +1,4 @@
-"""Functions that a NumPy user would otherwise write by hand, and drop-ins for SciPy's and torch's."""
+"""What a NumPy user would otherwise write by hand, and drop-ins for SciPy's and torch's."""
 
 from attsvm.functional.dot_product_attention import scaled_dot_product_attention
 from attsvm.functional.loss_and_grad import loss_and_grad

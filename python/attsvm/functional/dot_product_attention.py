@@ -125,7 +125,8 @@ def _for_each_head(query: NDArray[Any], name: str, array: NDArray[Any]) -> NDArr
     heads, own = query.shape[-3], array.shape[-3]
     if own == 0 or heads % own:
         raise ValueError(f"{name}: expected a number of heads that divides {heads}, got {own}")
-    return np.repeat(array, heads // own, axis=-3)
+    repeated: NDArray[Any] = np.repeat(array, heads // own, axis=-3)
+    return repeated
 
 
 def _masked(logits: NDArray[Any], attn_mask: ArrayLike) -> NDArray[Any]:
@@ -143,13 +144,14 @@ def _masked(logits: NDArray[Any], attn_mask: ArrayLike) -> NDArray[Any]:
         )
     if mask.dtype.kind == "b":
         return np.where(mask, logits, logits.dtype.type(-np.inf))
-    return logits + mask.astype(logits.dtype, copy=False)
+    masked: NDArray[Any] = np.add(logits, mask.astype(logits.dtype, copy=False))
+    return masked
 
 
 def _weights(logits: NDArray[Any]) -> NDArray[Any]:
     """Softmax over the last axis; 0 throughout where every logit is -inf."""
     largest = np.max(logits, axis=-1, keepdims=True, initial=-np.inf)
-    weights = np.exp(logits - np.where(largest == -np.inf, 0, largest))
+    weights: NDArray[Any] = np.exp(logits - np.where(largest == -np.inf, 0, largest))
     total = weights.sum(axis=-1, keepdims=True)
     weights /= np.where(total == 0, 1, total)
     return weights

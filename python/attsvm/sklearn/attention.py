@@ -12,16 +12,19 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
 from attsvm.data import AttentionData
-from attsvm.data.checks import IndexArray, as_choice, as_float, as_float_array, as_selected
+from attsvm.data.checks import (
+    FloatArray,
+    IndexArray,
+    as_choice,
+    as_float,
+    as_float_array,
+    as_selected,
+)
 from attsvm.descent import train
 from attsvm.sklearn.hard_margin import two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
-from attsvm.sklearn.not_separable import (
-    as_penalty,
-    fallback_penalty,
-    solver_of_slack,
-    warn_not_separable,
-)
+from attsvm.sklearn.not_separable import warn_not_separable
+from attsvm.sklearn.slack import as_penalty, fallback_penalty, solver_of_slack
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import optimal_tokens
@@ -32,7 +35,6 @@ _PARAMETERS: tuple[Literal["W", "p"], ...] = ("W", "p")
 _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")
 _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
-_MOST_ROUNDS = 100
 
 
 class AttentionSVM(ClassifierMixin, BaseEstimator):
@@ -178,7 +180,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         as_choice("selection", self.selection, _SELECTIONS)
         C = as_penalty(self.C)
         self._temperature()
-        if norm == "nuc" and (parameter == "p" or C < np.inf):
+        if norm == "nuc" and (parameter == "p" or not np.isinf(C)):
             raise ValueError("norm: expected 'fro' for p and for a finite C, got 'nuc'")
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
         self.classes_, sign = two_classes(y)
@@ -190,61 +192,13 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             lengths=lengths,
         )  # fmt: skip
         self.n_features_in_ = data.d
-        self.run_ = None
-        head = None
-        if selected is not None:
-            self.selected_ = as_selected("selected", selected, data)
-        elif self.selection == "trained":
-            trained = parameter if value is not None else ("v", parameter)
-            self.run_ = train(data, parameter=trained, **dict(self.train_options or {}))
-            self.selected_ = self.run_.selected
-        elif value is not None:
-            self.selected_ = optimal_tokens(data)
-        else:
-            self.selected_, head = _in_turns(data, C)
-        chosen = data.tokens[np.arange(data.n), self.selected_]
-        if value is not None:
-            self.value_ = value
-            lead = float((sign * (chosen @ value)).min())
-            size = float(np.linalg.norm(value))
-            self.label_margin_ = lead / size if size > 0 else 0.0
-        else:
-            if head is None:
-                head = separation(chosen, sign, C, intercept=False)
-            if head.certificate is not None:
-                warn_not_separable("the labels of the selected tokens", head.C)
-            self.value_ = head.w
-            size = float(np.linalg.norm(head.w))
-            self.label_margin_ = 1.0 / size if size > 0 else np.inf
-
-        self.separable_, self.certificate_ = None, None
-        solution = None
-        if C == np.inf:
-            solution = self._solve(data, parameter, norm)
-            self.separable_ = bool(solution.feasible)
-            if not self.separable_:
-                self.certificate_ = solution.certificate
-                if norm == "nuc":
-                    raise ValueError(
-                        "norm: expected 'fro' where no hard margin exists (the selected tokens "
-                        "cannot be separated from the others), got 'nuc'"
-                    )
-                C = fallback_penalty(constraint_rows(data, self.selected_, parameter))
-                warn_not_separable("the selected tokens", C)
-                solution = None
-        if solution is None:
-            widened = with_slack(data, self.selected_, C, parameter)
-            solver = solver_of_slack(int((data.lengths - 1).sum()))
-            solution = self._solve(widened, parameter, norm, solver)
-        self.C_ = C
-        self.coef_ = without_slack(solution, data.d)
-        of_norm: Literal["fro", "nuc"] | None = "nuc" if norm == "nuc" else None
-        size = float(np.linalg.norm(self.coef_, ord=of_norm))
-        self.margin_ = 1.0 / size if size > 0 else np.inf
-        assert solution.dual is not None
-        self.support_ = np.argwhere(solution.dual > 0)
-        self.dual_coef_ = solution.dual[solution.dual > 0]
-        self.gap_, self.kkt_ = solution.gap, solution.kkt
+        head = self._select(data, selected, C)
+        self._set_head(data, head)
+        if head is not None and head.certificate is not None:
+            warn_not_separable("the labels of the selected tokens", head.C)
+        self._set_tokens(data, C)
+        if self.certificate_ is not None:
+            warn_not_separable("the selected tokens", self.C_)
         return self
 
     def attention(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[np.float64]:
@@ -268,7 +222,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def decision_function(
         self, X: Any, *, queries: Any = None, lengths: Any = None
     ) -> NDArray[np.float64]:
-        """v'o of each sequence, o the mixture of its tokens by their weights.
+        """V'o of each sequence, o the mixture of its tokens by their weights.
 
         Parameters
         ----------
@@ -374,19 +328,77 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         logits = np.where(data.valid, logits, -np.inf)
         temperature = self._temperature()
         if temperature == 0:
-            return np.eye(data.T)[logits.argmax(axis=1)]
+            one_hot: NDArray[np.float64] = np.eye(data.T)[logits.argmax(axis=1)]
+            return one_hot
         below = logits - logits.max(axis=1, keepdims=True)
         with np.errstate(over="ignore"):
             weights = np.exp(below / temperature)
         normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return normalised
 
-    def _solve(
-        self, data: AttentionData, parameter: str, norm: str, solver: str = "auto"
-    ) -> SVMSolution:
-        if parameter == "p":
+    def _select(self, data: AttentionData, selected: Any, C: float) -> Separation | None:
+        """Set `selected_`; the head of those tokens, where none is given."""
+        self.run_ = None
+        if selected is not None:
+            self.selected_ = as_selected("selected", selected, data)
+        elif self.selection == "trained":
+            attention = self.parameter
+            trained = attention if data.value is not None else ("v", attention)
+            self.run_ = train(data, parameter=trained, **dict(self.train_options or {}))
+            self.selected_ = self.run_.selected
+        elif data.value is not None:
+            self.selected_ = optimal_tokens(data)
+        else:
+            self.selected_, head = _in_turns(data, C)
+            return head
+        if data.value is not None:
+            return None
+        return separation(_chosen(data, self.selected_), data.labels, C, intercept=False)
+
+    def _set_head(self, data: AttentionData, head: Separation | None) -> None:
+        if head is not None:
+            self.value_ = head.w
+            size = float(np.linalg.norm(head.w))
+            self.label_margin_ = 1.0 / size if size > 0 else np.inf
+            return
+        assert data.value is not None
+        self.value_ = data.value.astype(np.float64, copy=False)
+        lead = float((data.labels * (_chosen(data, self.selected_) @ data.value)).min())
+        size = float(np.linalg.norm(data.value))
+        self.label_margin_ = lead / size if size > 0 else 0.0
+
+    def _set_tokens(self, data: AttentionData, C: float) -> None:
+        self.separable_, self.certificate_ = None, None
+        solution = None
+        if np.isinf(C):
+            solution = self._solve(data, "auto")
+            self.separable_ = bool(solution.feasible)
+        if solution is not None and not solution.feasible:
+            if self.norm == "nuc":
+                raise ValueError(
+                    "norm: expected 'fro' where no hard margin exists (the selected tokens "
+                    "cannot be separated from the others), got 'nuc'"
+                )
+            self.certificate_ = solution.certificate
+            C = fallback_penalty(constraint_rows(data, self.selected_, self.parameter))
+            solution = None
+        if solution is None:
+            widened = with_slack(data, self.selected_, C, self.parameter)
+            solution = self._solve(widened, solver_of_slack(int((data.lengths - 1).sum())))
+        self.C_ = C
+        self.coef_ = without_slack(solution, data.d)
+        kind: Literal["nuc"] | None = "nuc" if self.norm == "nuc" else None
+        size = float(np.linalg.norm(self.coef_, ord=kind))
+        self.margin_ = 1.0 / size if size > 0 else np.inf
+        assert solution.dual is not None
+        self.support_ = np.argwhere(solution.dual > 0)
+        self.dual_coef_ = solution.dual[solution.dual > 0]
+        self.gap_, self.kkt_ = solution.gap, solution.kkt
+
+    def _solve(self, data: AttentionData, solver: str) -> SVMSolution:
+        if self.parameter == "p":
             return prompt_svm(data, self.selected_, solver=solver)
-        return att_svm(data, self.selected_, norm=norm, solver=solver)
+        return att_svm(data, self.selected_, norm=self.norm, solver=solver)
 
 
 def _tokens(X: NDArray[Any]) -> NDArray[Any]:
@@ -395,17 +407,22 @@ def _tokens(X: NDArray[Any]) -> NDArray[Any]:
     return X
 
 
+def _chosen(data: AttentionData, tokens: IndexArray) -> FloatArray:
+    """x_iα, shape (n, d)."""
+    chosen: FloatArray = data.tokens[np.arange(data.n), tokens]
+    return chosen
+
+
 def _in_turns(data: AttentionData, C: float) -> tuple[IndexArray, Separation]:
     """Tokens and the head of them, each the best for the other."""
     mean = np.einsum("nt,ntd->nd", data.valid / data.lengths[:, np.newaxis], data.tokens)
     head = separation(mean, data.labels, C, intercept=False)
-    before: set[bytes] = set()
-    for _ in range(_MOST_ROUNDS):
+    heads: dict[bytes, Separation] = {}
+    while True:
         scored = AttentionData(data.tokens, data.labels, value=head.w, lengths=data.lengths)
         tokens = optimal_tokens(scored)
-        chosen = data.tokens[np.arange(data.n), tokens]
-        if tokens.tobytes() in before:
-            break
-        before.add(tokens.tobytes())
-        head = separation(chosen, data.labels, C, intercept=False)
-    return tokens, head
+        found = tokens.tobytes()
+        if found in heads:
+            return tokens, heads[found]
+        head = separation(_chosen(data, tokens), data.labels, C, intercept=False)
+        heads[found] = head

@@ -11,7 +11,8 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from attsvm.sklearn.largest_margin import separation
-from attsvm.sklearn.not_separable import as_penalty, warn_not_separable
+from attsvm.sklearn.not_separable import warn_not_separable
+from attsvm.sklearn.slack import as_penalty
 
 __all__ = ["HardMarginSVC", "two_classes"]
 
@@ -79,9 +80,9 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
     Examples
     --------
     >>> from attsvm.sklearn import HardMarginSVC
-    >>> model = HardMarginSVC().fit([[0.0, 0.0], [1.0, 3.0], [4.0, 0.0]], ["a", "a", "b"])
-    >>> model.coef_.round(12), model.intercept_.round(12), model.support_
-    (array([[ 0.6, -0.2]]), array([-1.4]), array([1, 2]))
+    >>> model = HardMarginSVC().fit([[0.0, 0.0], [1.0, 1.0], [3.0, 1.0]], ["a", "a", "b"])
+    >>> model.coef_, model.intercept_, model.support_
+    (array([[1., 0.]]), array([-2.]), array([1, 2]))
     """
 
     def __init__(self, *, C: float = np.inf, fit_intercept: bool = True) -> None:
@@ -113,7 +114,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64)
         self.classes_, sign = two_classes(y)
         found = separation(np.ascontiguousarray(X), sign, C, intercept=bool(self.fit_intercept))
-        self.separable_ = None if C < np.inf else found.certificate is None
+        self.separable_ = found.certificate is None if np.isinf(C) else None
         self.certificate_ = found.certificate
         if found.certificate is not None:
             warn_not_separable("the classes", found.C)
@@ -129,7 +130,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """w'x + b of each sample.
+        """W'x + b of each sample.
 
         Parameters
         ----------
@@ -177,4 +178,4 @@ def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
     classes, place = np.unique(y, return_inverse=True)
     if classes.size < 2:
         raise ValueError(f"y: expected two classes, got one class: {classes.tolist()}")
-    return classes, 2.0 * place - 1.0
+    return classes, np.where(place == 1, 1.0, -1.0)

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm.data import AttentionData
-from attsvm.sklearn.not_separable import fallback_penalty, solver_of_slack
+from attsvm.data.checks import FloatArray
+from attsvm.sklearn.slack import fallback_penalty, solver_of_slack
 from attsvm.svm import SolverError, label_svm, prompt_svm
 from attsvm.svm.certificate import OptimalityCertificate
 
@@ -92,10 +93,11 @@ class Separation:
     certificate: _Array | None
 
 
-def separation(X: _Array, y: _Array, C: float, *, intercept: bool) -> Separation:
+def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: bool) -> Separation:
     """The hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`."""
+    X, y = np.asarray(samples, dtype=np.float64), np.asarray(signs, dtype=np.float64)
     certificate = None
-    if C == np.inf:
+    if np.isinf(C):
         answer = largest_margin(X, y, intercept=intercept)
         if isinstance(answer, Hyperplane):
             return Separation(answer.w, answer, np.zeros(y.size), C, None)
@@ -165,16 +167,16 @@ def _with_intercept(X: _Array, y: _Array, solver: str) -> Hyperplane | NotSepara
     raise SolverError(f"no certified answer for {y.size} samples with an intercept")
 
 
-def _on_the_margin(
-    X: _Array, y: _Array, k: int, solver: str
-) -> tuple[_Array, _Array] | None:
-    """w and the multipliers of all samples where y_k (w'x_k + b) = 1; None if that cannot be."""
+def _on_the_margin(X: _Array, y: _Array, k: int, solver: str) -> tuple[_Array, _Array] | None:
+    """W and the multipliers of all samples where y_k (w'x_k + b) = 1; None if that cannot be."""
     others = np.arange(y.size) != k
     own_class = y[others] == y[k]
     tokens = np.zeros((y.size - 1, 2, X.shape[1]))
     tokens[:, 0] = np.where(own_class, y[k], -y[k] / 2)[:, np.newaxis] * (X[others] - X[k])
     data = AttentionData(tokens, np.ones(len(tokens)))
-    solution = prompt_svm(data, np.zeros(data.n, dtype=np.int64), required=~own_class, solver=solver)
+    solution = prompt_svm(
+        data, np.zeros(data.n, dtype=np.int64), required=~own_class, solver=solver
+    )
     if solution.p is None or solution.dual is None:
         return None
     dual = np.zeros(y.size)

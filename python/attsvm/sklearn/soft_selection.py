@@ -20,7 +20,9 @@ from attsvm.svm import SVMSolution
 __all__ = ["constraint_rows", "with_slack", "without_slack"]
 
 
-def with_slack(data: AttentionData, selected: IndexArray, C: float, parameter: str) -> AttentionData:
+def with_slack(
+    data: AttentionData, selected: IndexArray, C: float, parameter: str
+) -> AttentionData:
     """Data (n, T, d + nT) whose hard margin is the soft margin of `data`.
 
     Raises

@@ -48,7 +48,8 @@ def scaled_dot_product_attention(
     Returns
     -------
     ndarray, shape (..., L, E')
-        0 for a query that sees no key.
+        0 for a query that sees no key. As in torch a mask is -inf added to the logits, which a
+        logit of NaN or +inf turns to NaN.
 
     Raises
     ------
@@ -92,13 +93,15 @@ def scaled_dot_product_attention(
     own_type = q.dtype
     work = np.promote_types(own_type, np.float32)
     q, k, v = (array.astype(work, copy=False) for array in (q, k, v))
-    logits = (q @ np.swapaxes(k, -1, -2)) * work.type(factor)
-    if is_causal:
-        logits = np.where(np.tri(*logits.shape[-2:], dtype=np.bool_), logits, work.type(-np.inf))
-    elif attn_mask is not None:
-        logits = _masked(logits, attn_mask)
-    mixed: NDArray[Any] = _weights(logits) @ v
-    return mixed.astype(own_type, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):  # torch says nothing either
+        logits = (q @ np.swapaxes(k, -1, -2)) * work.type(factor)
+        if is_causal:
+            causal = np.tri(*logits.shape[-2:], dtype=np.bool_)
+            logits = np.where(causal, logits, work.type(-np.inf))
+        elif attn_mask is not None:
+            logits = _masked(logits, attn_mask)
+        mixed: NDArray[Any] = _weights(logits) @ v
+        return mixed.astype(own_type, copy=False)
 
 
 def _of_one_type(**arrays: ArrayLike) -> list[NDArray[Any]]:
@@ -143,7 +146,7 @@ def _masked(logits: NDArray[Any], attn_mask: ArrayLike) -> NDArray[Any]:
             f"got {mask.shape}"
         )
     if mask.dtype.kind == "b":
-        return np.where(mask, logits, logits.dtype.type(-np.inf))
+        mask = np.where(mask, 0.0, -np.inf)
     masked: NDArray[Any] = np.add(logits, mask.astype(logits.dtype, copy=False))
     return masked
 

@@ -63,7 +63,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         Which token is the query z_i of its sequence where no queries are given.
     C : float
         inf: hard margins. A finite C allows violations ξ and adds ½ C Σ ξ² to the square of the
-        norm of W or p halved, (nT)² numbers, and in the same way to that of the label SVM.
+        norm of W or p halved, and in the same way to that of the label SVM. This is the hard margin
+        of tokens with a coordinate more for every constraint, n²T² numbers.
     temperature : float
         Of the softmax in predictions; 0 is the limit of training, the token of the highest logit.
     train_options : dict, optional

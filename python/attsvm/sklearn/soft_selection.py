@@ -1,7 +1,7 @@
 """Soft margins of the token machines: hard margins of tokens with more coordinates.
 
-Token t of input i gets a coordinate of its own, -1 / (√C |z_i|). It adds (W_it' z_i) / (√C |z_i|)
-to the margin of t, W_it the row of W that belongs to it, and of all rows with the same effect ξ_it
+Every token t but the selected gets a coordinate of its own, -1 / (√C |z_i|). With W_it the row of
+W that belongs to it, this adds W_it' z_i / (√C |z_i|) to the margin of t. Of all rows that add ξ_it
 the smallest is √C ξ_it z_i' / |z_i|: then |W|² is that of the first d rows, and C Σ ξ_it². For p,
 put 1 for |z_i|.
 """
@@ -23,7 +23,7 @@ __all__ = ["constraint_rows", "with_slack", "without_slack"]
 def with_slack(
     data: AttentionData, selected: IndexArray, C: float, parameter: str
 ) -> AttentionData:
-    """Data (n, T, d + nT) whose hard margin is the soft margin of `data`.
+    """Data (n, T, d + m) whose hard margin is the soft margin of the m constraints of `data`.
 
     Raises
     ------
@@ -31,6 +31,8 @@ def with_slack(
         A query is zero, and no margin is there to soften.
     """
     n, T, d = data.tokens.shape
+    sample, token = np.nonzero(_others(data, selected))
+    width = d + sample.size
     size = np.ones(n)
     queries = None
     if parameter == "W":
@@ -39,12 +41,11 @@ def with_slack(
         if not size.all():
             where = int(np.argmin(size))
             raise ValueError(f"queries: expected no zero vector, got one at [{where}]")
-        queries = np.zeros((n, d + n * T))
+        queries = np.zeros((n, width))
         queries[:, :d] = data.queries
-    tokens = np.zeros((n, T, d + n * T))
+    tokens = np.zeros((n, T, width))
     tokens[..., :d] = data.tokens
-    sample, token = np.nonzero(_others(data, selected))
-    tokens[sample, token, d + sample * T + token] = -1.0 / (np.sqrt(C) * size[sample])
+    tokens[sample, token, np.arange(d, width)] = -1.0 / (np.sqrt(C) * size[sample])
     return AttentionData(tokens, data.labels, queries=queries, lengths=data.lengths)
 
 

@@ -48,8 +48,7 @@ def scaled_dot_product_attention(
     Returns
     -------
     ndarray, shape (..., L, E')
-        0 for a query that sees no key. As in torch a mask is -inf added to the logits, which a
-        logit of NaN or +inf turns to NaN.
+        0 for a query that sees no key.
 
     Raises
     ------
@@ -59,6 +58,12 @@ def scaled_dot_product_attention(
     ValueError
         Shapes that do not go together, a mask beside ``is_causal=True``, a `dropout_p` other than
         0.
+
+    Notes
+    -----
+    Where torch's kernels differ, this is its math kernel, which torch documents: a mask, the causal
+    one too, is -inf added to the logits, NaN where these are NaN or +inf, and what is NaN goes on
+    as NaN (its fused CPU kernel makes 0 of it).
 
     Examples
     --------
@@ -96,9 +101,8 @@ def scaled_dot_product_attention(
     with np.errstate(invalid="ignore", over="ignore"):  # torch says nothing either
         logits = (q @ np.swapaxes(k, -1, -2)) * work.type(factor)
         if is_causal:
-            causal = np.tri(*logits.shape[-2:], dtype=np.bool_)
-            logits = np.where(causal, logits, work.type(-np.inf))
-        elif attn_mask is not None:
+            attn_mask = np.tri(*logits.shape[-2:], dtype=np.bool_)
+        if attn_mask is not None:
             logits = _masked(logits, attn_mask)
         mixed: NDArray[Any] = _weights(logits) @ v
         return mixed.astype(own_type, copy=False)

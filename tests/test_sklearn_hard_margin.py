@@ -17,7 +17,7 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from attsvm.sklearn import HardMarginSVC, NotSeparableWarning
 
@@ -25,7 +25,14 @@ quiet = pytest.mark.filterwarnings("ignore::attsvm.sklearn.NotSeparableWarning")
 
 
 @quiet
-@parametrize_with_checks([HardMarginSVC(), HardMarginSVC(C=1.0), HardMarginSVC(C=1e3)])
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [
+        pytest.param(*case, id=f"C={C}-{case[1].func.__name__}")
+        for C in (np.inf, 1.0, 1e3)
+        for case in estimator_checks_generator(HardMarginSVC(C=C))
+    ],
+)
 def test_scikit_learn_checks_pass(estimator, check):
     check(estimator)
 

@@ -10,12 +10,14 @@ import numpy as np
 from attsvm.data import AttentionData
 from attsvm.descent import StepRule, train
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
-from attsvm.studies.problems import draw, start_of_factors
+from attsvm.studies.problems import draw, filled, start_of_factors
 from attsvm.studies.study import Cell, Study
 
 __all__ = ["batch_size", "measure", "measure_cell"]
 
 _MOST_PROBLEMS = 256
+_FEWEST_PROBLEMS = 8
+"""Small problems of fewer would be trained one by one, which rounds otherwise than together."""
 _MOST_NUMBERS = 2**22
 
 
@@ -93,7 +95,7 @@ def measure(
         part: Record = {}
         for name in names:
             part |= MEASUREMENTS[name].measure(measured)
-        parts.append(part)
+        parts.append({name: array[: len(some)] for name, array in part.items()})
         if done is not None:
             done(len(some))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -107,8 +109,11 @@ def _train(
     num_threads: int | None,
 ) -> Measured:
     data = draw(settings, problems) if given is None else given
+    data = filled(data, min(_FEWEST_PROBLEMS, batch_size(settings)))
     parameter = settings["parameter"]
     blocks = tuple(parameter.split("+"))
+    some = range(problems.start, problems.start + (data.batch or 1))
+    start = start_of_factors(settings, some, data.d) if parameter == "KQ" else None
     run = train(
         data,
         parameter=blocks if len(blocks) > 1 else parameter,
@@ -116,7 +121,7 @@ def _train(
         lr=settings["lr"],
         steps=settings["steps"],
         loss=settings["loss"],
-        init=start_of_factors(settings, problems, data.d) if parameter == "KQ" else None,
+        init=start,
         record_every=record,
         num_threads=num_threads,
     )

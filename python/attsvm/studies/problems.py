@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
 
-__all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "start_of_factors"]
+__all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "filled", "start_of_factors"]
 
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}
@@ -115,6 +115,26 @@ def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
     )
     kind = KINDS[settings["data"]]
     return kind.generate(settings, len(problems), np.random.default_rng(sequence))
+
+
+def filled(data: AttentionData, count: int) -> AttentionData:
+    """A batch of at least `count` problems: these, the last one repeated."""
+    more = count - (data.batch or 1)
+    if more <= 0:
+        return data
+    return _each_array(data, lambda array: np.concatenate([array, np.repeat(array[-1:], more, 0)]))
+
+
+def _each_array(
+    data: AttentionData, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> AttentionData:
+    """The data with another batch axis: `sequence` has none and is kept."""
+    arrays: dict[str, Any] = {field.name: getattr(data, field.name) for field in fields(data)}
+    changed: dict[str, Any] = {
+        name: array if name == "sequence" or array is None else change(array)
+        for name, array in arrays.items()
+    }
+    return AttentionData(**changed)
 
 
 def start_of_factors(

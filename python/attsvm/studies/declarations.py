@@ -39,13 +39,13 @@ def declared(source: str | os.PathLike[str]) -> Path:
     )
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says.
+def read_toml(text: str) -> dict[str, Any]:
+    """What TOML says.
 
     Raises
     ------
     ValueError
-        It is not TOML, or not text.
+        It is not TOML.
     ImportError
         Python is 3.10 and tomli is not installed.
     """
@@ -59,9 +59,9 @@ def read_toml(path: Path) -> dict[str, Any]:
                 'studies in TOML files need tomli on Python 3.10: pip install "attsvm[study]"'
             ) from error
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected TOML: {error}") from error
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"expected TOML: {error}") from error
 
 
 def write_toml(settings: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from attsvm.data.checks import as_positive_int
 from attsvm.progress import bar
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.store import Store
@@ -79,6 +80,8 @@ def run(
         raise ValueError("workers: expected none where a scheduler is given")
     if num_threads is not None:
         thread_count(num_threads)
+    if workers is not None:
+        as_positive_int("workers", workers)
     store = Store(directory, study, overwrite=overwrite)
     if scheduler is not None or workers is not None:
         from attsvm.studies.cluster import run_on_cluster

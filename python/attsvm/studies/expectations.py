@@ -125,7 +125,7 @@ _OF_REFERENCE = MappingProxyType(
 
 def _differences_from_reference(study: Study, table: Table) -> list[tuple[str, float, int]]:
     """Heading, points and d of the largest difference of each measure, where it compares."""
-    if any(getattr(study, name) != value for name, value in _OF_REFERENCE.items()):
+    if any(study.settings.get(name) != value for name, value in _OF_REFERENCE.items()):
         return []
     sizes = {"n": study.n, "T": study.T, "d": study.d}
     rows = [(row, {**sizes, **row.axes}) for row in table.rows]

@@ -244,4 +244,4 @@ KINDS: Mapping[str, DataKind] = MappingProxyType(
 
 def _several(value: Any) -> str:
     """One value, or those of an axis, in words."""
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

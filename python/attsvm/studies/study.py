@@ -220,19 +220,18 @@ class Study:
         object.__setattr__(self, name, value)
 
     def _check_data(self) -> None:
-        options = {} if self.file else KINDS[self.data].options
+        options = self.options
         for name in {option for kind in KINDS.values() for option in kind.options}:
             if name not in options and getattr(self, name) is not None:
                 raise ValueError(
                     f"{name}: expected none for data {self.data!r}, got {getattr(self, name)!r}"
                 )
-        defaults: Mapping[str, Any] = self.file.sizes if self.file else options
-        for name, default in defaults.items():
+        for name, size in (self.file.sizes if self.file else {}).items():
             given = getattr(self, name)
             if given is None:
-                self._set(name, default)
-            elif name in _SIZES and given != default:
-                raise ValueError(f"{name}: expected none or the {default} of the file, got {given}")
+                self._set(name, size)
+            elif name in _SIZES and given != size:
+                raise ValueError(f"{name}: expected none or the {size} of the file, got {given}")
         for name in (*_SIZES, "problems"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: expected a number, got none")
@@ -286,6 +285,13 @@ class Study:
         return None if self.data in KINDS else FileOfProblems.read(self.data)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Settings that its kind of data has, with their defaults where they are not given."""
+        defaults = {} if self.file else KINDS[self.data].options
+        given = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if x is None else x for name, x in given.items()}
+
+    @property
     def has_value(self) -> bool:
         """Whether its problems have a value v, and with it scores and optimal tokens."""
         if self.file is not None:
@@ -308,7 +314,7 @@ class Study:
     def cells(self) -> tuple[Cell, ...]:
         """The grid, the last axis running fastest."""
         axes = self.axes
-        fixed = {name: getattr(self, name) for name in ("data", *_AXES, "classes", "steps")}
+        fixed = {name: getattr(self, name) for name in ("data", *_AXES, "steps")} | self.options
         return tuple(
             Cell(index, chosen := dict(zip(axes, values, strict=True)), {**fixed, **chosen})
             for index, values in zip(
@@ -333,8 +339,8 @@ class Study:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every field that has a value; axes and pairs as lists."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Every field that has a value, by default too; axes and pairs as lists."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)} | self.options
         if self.file is not None:
             values |= dict.fromkeys(_SIZES) | {"data": str(self.file.path)}
         return {
@@ -370,7 +376,10 @@ class Study:
             It is not TOML, or does not declare a study; the message names file and field.
         """
         path = declared(source)
-        given = read_toml(path)
+        try:
+            given = read_toml(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         known = [field.name for field in fields(cls)]
         for name in (*given, *(overrides or {})):
             if name not in known:

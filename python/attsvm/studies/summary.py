@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attsvm.studies.measurements import OUTCOMES, Record
@@ -108,10 +108,7 @@ def tabulate(study: Study, results: xr.Dataset) -> Table:
 
 def describe(study: Study) -> str:
     """The settings of a study in a line or two, for the reader of its table or figure."""
-    settings: Mapping[str, Any] = {
-        **{name: getattr(study, name) for name in study.settings},
-        "classes": study.classes,
-    }
+    settings = study.settings
     if study.file is None:
         data = KINDS[study.data].describe(settings)
         problems = f"{study.problems} problems of each size"
@@ -120,10 +117,10 @@ def describe(study: Study) -> str:
     parameter, rule, rate, loss = (_words(settings[k]) for k in ("parameter", "rule", "lr", "loss"))
     steps = _RULES.get(rule, f"steps of {rule}")
     length = "" if rule == "polyak" else f" of {rate}"
-    start = f"from {_words(study.init)} starts" if "KQ" in parameter else "from zero"
+    start = f"from {_words(settings['init'])} starts" if "KQ" in parameter else "from zero"
     return (
         f"{data}; {parameter} trained {start} by {study.steps} {steps}{length}, {loss} loss; "
-        f"{problems}, seed {_words(study.seed)}"
+        f"{problems}, seed {_words(settings['seed'])}"
     )
 
 
@@ -165,5 +162,5 @@ def report(
 
 def _words(value: Any) -> str:
     """One value, or those of an axis."""
-    values = value if isinstance(value, tuple) else (value,)
+    values = value if isinstance(value, list) else [value]
     return "/".join(each if isinstance(each, str) else f"{each:g}" for each in values)

@@ -238,8 +238,8 @@ class TestRecord:
         study = replace(
             SMALL, data="gaussian_classes", d=60, parameter="v+W", steps=500, measure=measures
         )
-        record = measure_cell(study, study.cells[0], range(4))
-        batch = draw(study.cells[0].settings, range(4))
+        record = measure_cell(study, study.cells[0], range(8))
+        batch = draw(study.cells[0].settings, range(8))
         run = train(batch, parameter=("v", "W"), steps=500)
         assert np.array_equal(record["selected"], run.selected)
         assert np.array_equal(record["history_norm"][:, -1], run.history["norm"][:, -1])

@@ -19,7 +19,7 @@ from attsvm.studies.compute import batch_size, measure
 from attsvm.studies.layout import Part, made_with
 from attsvm.studies.measurements import Record
 from attsvm.studies.store import Store
-from attsvm.studies.study import Study
+from attsvm.studies.study import Cell, Study
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,25 +40,21 @@ class _Batch:
     ----------
     part : int
         Index of the part of the results that they belong to.
-    name : str
-        Of their cell.
-    settings : mapping
-        Of their cell.
+    cell : Cell
     problems : range
     given : AttentionData or None
         The problems themselves, where they are read from a file.
     """
 
     part: int
-    name: str
-    settings: Mapping[str, Any]
+    cell: Cell
     problems: range
     given: AttentionData | None
 
     @property
     def work(self) -> float:
         """Multiplications of training, roughly: what tasks are sized by until one has ended."""
-        s = self.settings
+        s = self.cell.settings
         return len(self.problems) * float(s["steps"] * (s["n"] * s["T"] * s["d"] + 100))
 
 
@@ -98,11 +94,12 @@ def run_on_cluster(
 
     Raises
     ------
-    RuntimeError
-        A worker has other versions or another instruction set, or failed; the message names the
-        worker or the cell.
+    ValueError
+        A worker has other versions or another instruction set.
+    FloatingPointError, SolverError, ValueError
+        A problem has no answer, as in `measure`.
     OSError
-        The scheduler is not reached.
+        The scheduler is not reached, or several workers died of one task.
     ImportError
         distributed is not installed.
     """
@@ -120,7 +117,7 @@ def run_on_cluster(
                     if assembly.add(batch.problems, record):
                         store.write(assembly.part, assembly.whole())
                         del assemblies[batch.part]
-                    advance(len(batch.problems), batch.name)
+                    advance(len(batch.problems), batch.cell.name)
 
 
 def _computed(
@@ -180,7 +177,7 @@ def _batches(study: Study, missing: Sequence[Part]) -> Iterator[_Batch]:
         for first in range(part.problems.start, part.problems.stop, step):
             problems = range(first, min(first + step, part.problems.stop))
             given = None if study.file is None else study.file.take(problems)
-            yield _Batch(number, part.cell.name, part.cell.settings, problems, given)
+            yield _Batch(number, part.cell, problems, given)
 
 
 def _measure(
@@ -195,7 +192,7 @@ def _measure(
     started = time.perf_counter()
     records = [
         measure(
-            batch.settings,
+            batch.cell,
             names,
             record,
             batch.problems,
@@ -208,11 +205,14 @@ def _measure(
 
 
 def _result(future: Any, task: Sequence[_Batch]) -> tuple[float, list[Record]]:
+    """What a task gave; its own errors name their cell."""
+    from distributed.scheduler import KilledWorker
+
     try:
         seconds, records = future.result()
-    except Exception as error:
-        cells = ", ".join(dict.fromkeys(f"{batch.name}" for batch in task))
-        raise RuntimeError(f"a worker failed at {cells}: {error}") from error
+    except KilledWorker as error:
+        cells = ", ".join(dict.fromkeys(batch.cell.name for batch in task))
+        raise ChildProcessError(f"several workers died at {cells}: {error}") from error
     return seconds, records
 
 
@@ -229,9 +229,9 @@ def _require_same_workers(client: Client, study: Study, here: Mapping[str, Any])
     try:
         of_workers = client.run(_made_here, here)
     except ImportError as error:
-        raise RuntimeError(f"workers: expected attsvm on every worker, got {error}") from error
+        raise ValueError(f"workers: expected attsvm on every worker, got {error}") from error
     if not of_workers:
-        raise RuntimeError("workers: expected one or more on the cluster, got none")
+        raise ValueError("workers: expected one or more on the cluster, got none")
     for worker, there in of_workers.items():
         _require_same(f"worker {worker}", there, here)
 
@@ -243,7 +243,10 @@ def _require_same(worker: str, there: Mapping[str, Any], here: Mapping[str, Any]
         if there[name] != here[name]
     ]
     if different:
-        raise RuntimeError(f"{worker} would not give the same results: {'; '.join(different)}")
+        raise ValueError(
+            f"workers: expected the versions and instruction set of this process, but of {worker} "
+            f"{'; '.join(different)}"
+        )
 
 
 @contextmanager
@@ -261,19 +264,18 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
         with distributed.Client(scheduler, set_as_default=False) as client:
             yield client
         return
-    cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1)
-    client = distributed.Client(cluster, set_as_default=False)
-    try:
-        yield client
-    except BaseException:
-        # A worker in the midst of a long task would not hear that it is over.
-        for process in list(_processes(cluster)):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        raise
-    finally:
-        client.close(timeout=1)
-        cluster.close(timeout=1)
+    with (
+        distributed.LocalCluster(n_workers=workers, threads_per_worker=1) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        try:
+            yield client
+        except BaseException:
+            # A worker in the midst of a long task would not hear that it is over.
+            for process in list(_processes(cluster)):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            raise
 
 
 def _processes(cluster: Any) -> Iterator[int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +112,8 @@ def run_on_cluster(
     with _client(scheduler, workers) as client:
         here = made_with(study)
         _require_same_workers(client, study, here)
+        if sys.stderr.isatty() if progress is None else progress:
+            print(f"Dask's dashboard: {client.dashboard_link}", file=sys.stderr)
         with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
             assemblies: dict[int, _Assembly] = {}
             for batches, records in _computed(client, study, missing, here, num_threads or 1):
@@ -264,18 +269,47 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
         with distributed.Client(scheduler, set_as_default=False) as client:
             yield client
         return
-    with (
-        distributed.LocalCluster(n_workers=workers, threads_per_worker=1) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        try:
-            yield client
-        except BaseException:
-            # A worker in the midst of a long task would not hear that it is over.
-            for process in list(_processes(cluster)):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            raise
+    with _ctrl_c_later():
+        cluster = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0"
+        )
+        client = distributed.Client(cluster, set_as_default=False)
+    log = logging.getLogger("distributed")
+    level = log.level
+    try:
+        yield client
+    except BaseException:
+        # A worker in the midst of a long task would not hear that it is over.
+        log.setLevel(logging.CRITICAL)
+        for process in list(_processes(cluster)):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        raise
+    finally:
+        client.close()
+        cluster.close()
+        log.setLevel(level)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back: a cluster that is half started cannot be closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def remember(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _processes(cluster: Any) -> Iterator[int]:

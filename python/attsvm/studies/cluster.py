@@ -27,7 +27,7 @@ from attsvm.studies.study import Cell, Study
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["run_on_cluster"]
+__all__ = ["require_distributed", "run_on_cluster"]
 
 _SECONDS_OF_TASK = 1.0
 """What a task should take: scheduling one costs a few milliseconds."""
@@ -103,8 +103,6 @@ def run_on_cluster(
         A problem has no answer, as in `measure`.
     OSError
         The scheduler is not reached, or several workers died of one task.
-    ImportError
-        distributed is not installed.
     """
     missing = store.missing()
     if not missing:
@@ -254,14 +252,20 @@ def _require_same(worker: str, there: Mapping[str, Any], here: Mapping[str, Any]
         )
 
 
-@contextmanager
-def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Client]:
+def require_distributed() -> None:
+    """Raise ImportError, naming the extra that brings it, if distributed is not installed."""
     try:
-        import distributed
+        import distributed  # noqa: F401
     except ImportError as error:
         raise ImportError(
             'a study on a cluster needs distributed: pip install "attsvm[dask]"'
         ) from error
+
+
+@contextmanager
+def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Client]:
+    import distributed
+
     if isinstance(scheduler, distributed.Client):
         yield scheduler
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import pty
 import re
@@ -15,13 +14,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray
 
 import attsvm
 from attsvm.cli import main
+from attsvm.studies import OUTCOMES, Study
 from attsvm.svm import att_svm, label_svm, prompt_svm
 
-STUDY = ["study", "overparam", "--n", "3", "--T", "4", "--d", "3,6", "--problems", "12"]
-QUICK_STUDY = [*STUDY, "--steps", "200"]
+
+def changed(**fields: object) -> list[str]:
+    """Options that change fields of a study."""
+    return [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
+
+
+STUDY = ["study", "overparam", *changed(n=3, T=4, d="3,6", problems=12)]
+QUICK_STUDY = [*STUDY, *changed(steps=200)]
 
 
 @pytest.fixture
@@ -42,9 +49,7 @@ def facts(text: str) -> dict[str, str]:
 
 
 class TestStudy:
-    def test_study_prints_its_table_and_writes_table_runs_figure_and_settings(
-        self, tmp_path, capsys
-    ):
+    def test_study_prints_its_table_and_writes_table_figure_and_results(self, tmp_path, capsys):
         pytest.importorskip("matplotlib")
         out = tmp_path / "out"
         assert main([*QUICK_STUDY, "--out", str(out)]) == 0
@@ -55,38 +60,13 @@ class TestStudy:
         assert heading in shown.out
         assert "In brackets 95 % intervals" in shown.out
         assert "d >= max(T-1, n) makes the SVM feasible" in shown.out
-        assert {path.name for path in out.iterdir()} == {
-            "table.csv",
-            "figure.png",
-            "settings.json",
-            "runs",
-        }
+        assert {path.name for path in out.iterdir()} == {"table.csv", "figure.png", "results.zarr"}
         rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
         assert [row["d"] for row in rows] == ["3", "6"]
         assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
-        with np.load(out / "runs" / "n3-T4-d6.npz", allow_pickle=False) as file:
-            share = 100 * np.mean(file["outcome"] == "global")
-        assert float(rows[1]["global_percent"]) == pytest.approx(share)
-
-    def test_settings_say_what_the_results_were_made_with(self, tmp_path):
-        assert main([*QUICK_STUDY, "--quiet", "--out", str(tmp_path)]) == 0
-        settings = json.loads((tmp_path / "settings.json").read_text())
-        assert settings["study"] == {
-            "study": "overparam",
-            "data": "sphere",
-            "attention": "cross",
-            "parameter": "W",
-            "rule": "ngd",
-            "loss": "logistic",
-            "lr": 0.1,
-            "steps": 200,
-            "problems": 12,
-            "seed": 0,
-            "attsvm": attsvm.__version__,
-            "isa": settings["made_with"]["isa"],
-        }
-        assert settings["grid"] == {"n": [3], "T": [4], "d": [3, 6]}
-        assert {"platform", "python", "numpy", "scipy", "osqp"} <= set(settings["made_with"])
+        outcome = xarray.open_zarr(out / "results.zarr").outcome.sel(n=3, T=4, d=6)
+        share = 100 * np.mean(outcome == OUTCOMES.index("global"))
+        assert float(rows[1]["global_percent"]) == pytest.approx(float(share))
 
     def test_study_runs_from_where_one_stands_to_out(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -96,51 +76,82 @@ class TestStudy:
     def test_study_of_the_digits_has_a_directory_of_its_own(self, tmp_path, monkeypatch, capsys):
         pytest.importorskip("sklearn")
         monkeypatch.chdir(tmp_path)
-        words = ["--d", "4,8", "--problems", "6", "--steps", "50", "--classes", "0,1"]
-        assert main(["study", "overparam", "--data", "digits", *words]) == 0
+        words = changed(d="4,8", problems=6, steps=50, classes="0,1")
+        assert main(["study", "overparam-digits", *words]) == 0
         assert "digits 0 and 1" in capsys.readouterr().out
-        runs = tmp_path / "out" / "overparam-digits" / "runs"
-        assert {path.name for path in runs.iterdir()} == {"n5-T9-d4.npz", "n5-T9-d8.npz"}
+        results = xarray.open_zarr(tmp_path / "out" / "overparam-digits" / "results.zarr")
+        assert dict(results.outcome.sizes) == {"n": 1, "T": 1, "d": 2, "problem": 6}
 
     def test_study_of_the_prompt(self, tmp_path, capsys):
-        assert main([*QUICK_STUDY, "--parameter", "p", "--out", str(tmp_path)]) == 0
+        assert main([*QUICK_STUDY, *changed(parameter="p"), "--out", str(tmp_path)]) == 0
         assert "p trained from zero by 200 normalised steps" in capsys.readouterr().out
 
+    def test_study_of_ones_own_file_and_problems(self, problem, tmp_path, capsys):
+        (tmp_path / "mine.toml").write_text(
+            'title = "Rates"\ndata = "problem.npz"\nlr = [0.1, 0.5]\nsteps = 50\n'
+            'measure = ["selected", "outcome", "cosine"]\n'
+        )
+        out = tmp_path / "out"
+        assert main(["study", str(tmp_path / "mine.toml"), "--out", str(out)]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("Rates\nproblem.npz; W trained from zero by 50 normalised steps of")
+        results = xarray.open_zarr(out / "results.zarr")
+        for lr in (0.1, 0.5):
+            run = attsvm.train(attsvm.load(problem), steps=50, lr=lr)
+            assert np.array_equal(results.selected.sel(lr=lr)[0], run.selected)
+
+    def test_studies_are_listed_and_printed(self, tmp_path, capsys):
+        assert main(["study", "--list"]) == 0
+        listed = facts(capsys.readouterr().out)
+        assert set(listed) == {"overparam", "overparam-digits"}
+        for name in listed:
+            assert main(["study", name, "--print"]) == 0
+            printed = capsys.readouterr().out
+            copy = tmp_path / f"{name}.toml"
+            copy.write_text(printed)
+            assert Study.load(copy).settings == Study.load(name).settings
+        assert main([*QUICK_STUDY, "--print"]) == 0
+        copy.write_text(capsys.readouterr().out)
+        assert Study.load(copy).d == (3, 6)
+
     def test_finished_study_is_shown_again_without_being_run(self, tmp_path, capsys):
+        def stamps() -> dict[Path, int]:
+            files = (tmp_path / "results.zarr").rglob("*")
+            return {path: path.stat().st_mtime_ns for path in files}
+
         words = [*QUICK_STUDY, "--out", str(tmp_path)]
         assert main(words) == 0
-        first = capsys.readouterr().out
-        stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()}
+        first, before = capsys.readouterr().out, stamps()
         assert main(words) == 0
         assert capsys.readouterr().out == first
-        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()} == stamps
+        assert stamps() == before
 
     def test_other_settings_need_another_directory_or_overwrite(self, tmp_path, capsys):
         words = [*QUICK_STUDY, "--out", str(tmp_path)]
         assert main(words) == 0
         capsys.readouterr()
-        assert main([*words, "--seed", "3"]) == 2
+        assert main([*words, *changed(seed=3)]) == 2
         shown = capsys.readouterr()
         assert shown.out == ""
         assert "seed is 0 there and 3 here" in shown.err
         assert "--overwrite" in shown.err
-        assert main([*words, "--seed", "3", "--overwrite"]) == 0
-        assert json.loads((tmp_path / "settings.json").read_text())["study"]["seed"] == 3
+        assert main([*words, *changed(seed=3), "--overwrite"]) == 0
+        assert xarray.open_zarr(tmp_path / "results.zarr").attrs["seed"] == 3
 
     def test_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(self, tmp_path):
         out = tmp_path / "my out"
-        words = [*STUDY, "--steps", "20000000", "--out", out, "--overwrite"]
+        words = [*STUDY, *changed(steps=20000000), "--out", out, "--overwrite"]
         with subprocess.Popen(
             command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
-            while process.poll() is None and not (out / "runs").exists():
+            while process.poll() is None and not (out / "results.zarr").exists():
                 time.sleep(0.01)
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
             shown, errors = process.communicate(timeout=60)
         assert process.returncode == 130
         assert shown == ""
-        again = f"attsvm {' '.join(STUDY)} --steps 20000000 --out '{out}'"
+        again = f"attsvm {' '.join(STUDY)} --set steps=20000000 --out '{out}'"
         assert errors == (f"attsvm: stopped\nFinished cells are kept. To go on: {again}\n")
 
     def test_progress_is_shown_on_a_terminal_and_silenced_by_quiet(self, tmp_path):
@@ -328,9 +339,7 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"attsvm {attsvm.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["study"], ["study", "overparam"], ["train"], ["svm"], ["info"]], ids=" ".join
-)
+@pytest.mark.parametrize("words", [[], ["study"], ["train"], ["svm"], ["info"]], ids=" ".join)
 def test_every_command_explains_itself(words, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([*words, "--help"])
@@ -344,15 +353,20 @@ def test_every_command_explains_itself(words, capsys):
     [
         ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["study"], "required: STUDY"),
-        (["study", "overparam", "--d", "3,x"], "--d: expected integers separated by commas"),
-        (["study", "overparam", "--d", ""], "--d: expected integers separated by commas"),
-        (["study", "overparam", "--d", "3,-1"], "d: expected a positive integer"),
-        (["study", "overparam", "--steps", "-5"], "steps: expected a positive integer"),
-        (["study", "overparam", "--lr", "nan"], "lr: expected"),
-        (["study", "overparam", "--seed", "-1"], "seed: expected a non-negative integer"),
+        (["study"], "one of the arguments STUDY --list is required"),
+        (["study", "overparm"], "expected a TOML file or one of overparam, overparam-digits"),
+        (["study", "{text}"], "expected TOML"),
+        (["study", "overparam", "--set", "d"], "--set: expected FIELD=VALUE, got 'd'"),
+        (["study", "overparam", "--set", "d=3,x"], "d: expected a positive integer, got 'x'"),
+        (["study", "overparam", "--set", "d=3,-1"], "d: expected a positive integer, got -1"),
+        (["study", "overparam", "--set", "steps=-5"], "steps: expected a positive integer"),
+        (["study", "overparam", "--set", "lr=nan"], "lr: expected"),
+        (["study", "overparam", "--set", "seed=-1"], "seed: expected a non-negative integer"),
+        (["study", "overparam", "--set", "data=words"], "data: expected one of 'sphere', "),
+        (["study", "overparam", "--set", "step=5"], "did you mean 'steps'"),
         (["study", "overparam", "--threads", "0"], "num_threads: expected a positive integer"),
-        (["study", "overparam", "--data", "words"], "--data: invalid choice: 'words'"),
+        (["study", "overparam", "--workers", "0"], "workers: expected a positive integer"),
+        (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),
         (["study", "overparam", "--step", "5"], "unrecognized arguments: --step"),
         (["study", "overparam", "--out", "{file}"], "expected a directory"),
         (["study", "overparam", "--out", "{file}/below"], "Not a directory"),

@@ -13,7 +13,8 @@ import pytest
 import attsvm
 from attsvm import AttentionData, datasets
 from attsvm.functional import loss_and_grad
-from attsvm.studies.overparam import Overparam
+from attsvm.studies import OUTCOMES, Study
+from attsvm.studies.compute import measure_cell
 from attsvm.theory import every_choice
 
 GLOBAL_PERCENT = {
@@ -31,18 +32,12 @@ two such means over 300 problems: their spread is that of a few runs that have y
 @cache
 def outcomes(n, T, d, *, problems=300, attention="cross"):
     """Record of the overparam study: what became of each problem of one size."""
-    study = Overparam(
-        n=(n,),
-        T=(T,),
-        d=(d,),
-        problems=problems,
-        steps=2000 if d >= 30 else 3000,
-        attention=attention,
-    )
-    record = study.measure(study.cells[0], range(problems))
+    changes = {"n": n, "T": T, "d": d, "problems": problems, "attention": attention}
+    study = Study.load("overparam", {**changes, "steps": 2000 if d >= 30 else 3000})
+    record = measure_cell(study, study.cells[0], range(problems))
     return record | {
-        "global": record["outcome"] == "global",
-        "local": record["outcome"] != "neither",
+        "global": record["outcome"] == OUTCOMES.index("global"),
+        "local": record["outcome"] != OUTCOMES.index("neither"),
     }
 
 

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 from attsvm import plots
 from attsvm.studies.intervals import Estimate
-from attsvm.studies.overparam import MEASURES
+from attsvm.studies.summary import MEASURES
 from attsvm.studies.table import Row, Table
 
 SHARES = {
@@ -39,8 +39,8 @@ def table(*cells: tuple[int, int, int], cosine: float = 0.99) -> Table:
     return Table(MEASURES, rows)
 
 
-def test_overparam_figure_has_a_bar_for_each_measure_and_dimension():
-    figure = plots.overparam(table((5, 4, 2), (5, 4, 10)))
+def test_study_figure_has_a_bar_for_each_measure_and_dimension():
+    figure = plots.study(table((5, 4, 2), (5, 4, 10)))
     bars, cosines = figure.axes
     series = [s for s in bars.containers if isinstance(s, BarContainer)]
     heights = [[bar.get_height() for bar in s] for s in series]
@@ -55,15 +55,15 @@ def test_overparam_figure_has_a_bar_for_each_measure_and_dimension():
     ]
 
 
-def test_overparam_figure_draws_the_intervals():
-    figure = plots.overparam(table((5, 4, 2)))
+def test_study_figure_draws_the_intervals():
+    figure = plots.study(table((5, 4, 2)))
     segments = figure.axes[0].collections[0].get_segments()
     assert np.allclose(sorted(segments[0][:, 1]), [55.0, 65.0])
 
 
-def test_overparam_figure_has_a_panel_for_each_n_and_T():
+def test_study_figure_has_a_panel_for_each_n_and_T():
     cells = [(n, T, d) for n in (5, 10) for T in (4, 6) for d in (3, 9)]
-    figure = plots.overparam(table(*cells), "the settings")
+    figure = plots.study(table(*cells), "the settings")
     assert [axes.get_title("left") for axes in figure.axes[::2]] == [
         "n = 5, T = 4",
         "n = 5, T = 6",
@@ -73,19 +73,19 @@ def test_overparam_figure_has_a_panel_for_each_n_and_T():
     assert figure.get_supxlabel() == "the settings"
 
 
-def test_overparam_figure_shows_every_cosine_on_one_scale():
-    far, near = (table((5, T, 2), cosine=c).rows[0] for T, c in ((4, 0.5), (6, 0.98)))
-    figure = plots.overparam(Table(MEASURES, (far, near)))
+def test_study_figure_shows_every_cosine_on_one_scale():
+    far, near = (table((5, T, 2), (5, T, 3), cosine=c).rows for T, c in ((4, 0.5), (6, 0.98)))
+    figure = plots.study(Table(MEASURES, far + near))
     assert [axes.get_ylim() for axes in figure.axes[1::2]] == [pytest.approx((0.439, 1.051))] * 2
 
 
-def test_overparam_figure_is_drawn_where_a_mean_does_not_exist():
+def test_study_figure_is_drawn_where_a_mean_does_not_exist():
     nothing = table((5, 4, 1), cosine=float("nan"))
-    assert plots.png(plots.overparam(nothing)).startswith(b"\x89PNG")
+    assert plots.png(plots.study(nothing)).startswith(b"\x89PNG")
 
 
 def test_same_table_gives_the_same_png():
-    first, second = (plots.png(plots.overparam(table((5, 4, 2)), "text")) for _ in range(2))
+    first, second = (plots.png(plots.study(table((5, 4, 2)), "text")) for _ in range(2))
     assert first == second
     image = imread(io.BytesIO(first))
     assert image.shape[0] > 500
@@ -95,7 +95,7 @@ def test_same_table_gives_the_same_png():
 def test_plots_touch_no_global_state_of_matplotlib():
     program = (
         "import sys; from test_plots import plots, table;"
-        "plots.png(plots.overparam(table((5, 4, 2))));"
+        "plots.png(plots.study(table((5, 4, 2))));"
         "assert 'matplotlib.pyplot' not in sys.modules;"
         "from matplotlib import rcParams, rcParamsDefault;"
         "assert rcParams['font.size'] == rcParamsDefault['font.size']"

@@ -19,7 +19,7 @@ def test_figures_name_the_extra_that_brings_matplotlib():
 from attsvm import plots
 from attsvm.studies.table import Table
 try:
-    plots.overparam(Table((), ()))
+    plots.study(Table((), ()))
 except ImportError as error:
     print(error)
 """)
@@ -27,14 +27,24 @@ except ImportError as error:
 
 
 def test_study_does_everything_but_its_figure_without_matplotlib(tmp_path):
-    words = ["study", "overparam", "--d", "3", "--problems", "5", "--steps", "20", "--out"]
+    words = [
+        "study",
+        "overparam",
+        "--set",
+        "d=3",
+        "--set",
+        "problems=5",
+        "--set",
+        "steps=20",
+        "--out",
+    ]
     done = run(f"from attsvm.cli import main; sys.exit(main({[*words, str(tmp_path)]!r}))")
     assert "mean cosine" in done.stdout
     assert done.stderr == (
         "attsvm: figure.png is not drawn: "
         'attsvm.plots needs matplotlib: pip install "attsvm[plot]"\n'
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "settings.json", "table.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"results.zarr", "table.csv"}
 
 
 def test_importing_attsvm_does_not_import_matplotlib():

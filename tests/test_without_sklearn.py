@@ -29,7 +29,7 @@ def test_everything_but_the_digits_works_without_sklearn():
 def test_study_of_the_digits_names_the_extra_that_brings_sklearn():
     program = (
         'import sys; sys.modules["sklearn"] = None; from attsvm.cli import main;'
-        'sys.exit(main(["study", "overparam", "--data", "digits", "--out", "never-made"]))'
+        'sys.exit(main(["study", "overparam-digits", "--out", "never-made"]))'
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2

@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,25 +16,31 @@ import numpy as np
 
 from attsvm import plots
 from attsvm.data import AttentionData, load
-from attsvm.data.whole_file import whole_file
+from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
-from attsvm.studies import overparam
+from attsvm.studies import Study, run
+from attsvm.studies.declarations import built_in, declared
 from attsvm.studies.environment import DEPENDENCIES, environment, version
+from attsvm.studies.expectations import expectations
 from attsvm.studies.next_tokens import NextTokenStudy, study_next_tokens
-from attsvm.studies.overparam import Overparam
 from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import Render, reproduce
-from attsvm.studies.runner import run
-from attsvm.studies.store import Store
-from attsvm.studies.table import Table
+from attsvm.studies.store import FIGURE, RESULTS, TABLE
+from attsvm.studies.summary import describe, report, tabulate
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
 
 __all__ = ["main"]
 
-_EXTRAS = {"scikit-learn": "digits", "matplotlib": "plot"}
+_EXTRAS = {
+    "scikit-learn": "digits",
+    "matplotlib": "plot",
+    "xarray": "study",
+    "zarr": "study",
+    "distributed": "dask",
+}
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
 _OUTCOMES = {
@@ -127,96 +132,46 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_study(commands: Any) -> None:
-    study = commands.add_parser(
+    parser = commands.add_parser(
         "study",
         help="ask a question of many problems",
-        description="Ask a question of many problems, keep every answer, and draw a figure.",
+        description="Ask a question of many problems, keep every answer, and draw a figure. A "
+        "study is a TOML file; some come with attsvm. Run again, it goes on where it stopped.",
     )
-    studies = study.add_subparsers(title="studies", required=True, metavar="STUDY")
-    parser = studies.add_parser(
-        "overparam",
-        help="which tokens attention selects as the dimension d grows",
-        description="Train attention on many problems of each size, solve the support vector "
-        "machines of the selected and of the optimal tokens, and tell how often training went to "
-        "the global optimum, to a local one, or elsewhere. Run again, it goes on where it stopped.",
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "study", nargs="?", metavar="STUDY", help="FILE.toml, or the name of a study (see --list)"
     )
-    grid = parser.add_argument_group("problems")
-    grid.add_argument(
-        "--n",
-        type=_sizes,
-        metavar="LIST",
-        default=Overparam.n,
-        help="numbers of inputs, such as 5,10 (default: 5)",
+    what.add_argument("--list", action="store_true", help="say which studies come with attsvm")
+    parser.add_argument(
+        "--print", action="store_true", help="print the study as TOML, to copy and change"
     )
-    grid.add_argument(
-        "--T",
-        type=_sizes,
-        metavar="LIST",
-        help="numbers of tokens of an input (default: 5; digits: 9, others are 4 and 25)",
-    )
-    grid.add_argument(
-        "--d",
-        type=_sizes,
-        metavar="LIST",
-        default=Overparam.d,
-        help=f"dimensions (default: {','.join(map(str, Overparam.d))})",
-    )
-    grid.add_argument(
-        "--problems",
-        type=int,
-        default=Overparam.problems,
-        help="problems of each size (default: %(default)s)",
-    )
-    grid.add_argument(
-        "--data",
-        choices=("sphere", "digits"),
-        default=Overparam.data,
-        help="random tokens on the unit sphere, or patches of handwritten digits "
-        "(default: %(default)s)",
-    )
-    grid.add_argument(
-        "--classes",
-        type=_sizes,
-        metavar="A,B",
-        default=Overparam.classes,
-        help="the two digits (default: 3,8)",
-    )
-    grid.add_argument(
-        "--attention",
-        choices=("cross", "self"),
-        default=Overparam.attention,
-        help="queries of random data: drawn, or the first tokens (default: %(default)s)",
-    )
-    grid.add_argument(
-        "--seed", type=int, default=Overparam.seed, help="seed of all draws (default: %(default)s)"
-    )
-    training = parser.add_argument_group("training")
-    training.add_argument(
-        "--parameter",
-        choices=("W", "p"),
-        default=Overparam.parameter,
-        help="what is trained: logits X W z or X p (default: %(default)s)",
-    )
-    training.add_argument(
-        "--steps", type=int, default=Overparam.steps, help="steps (default: %(default)s)"
-    )
-    training.add_argument(
-        "--lr", type=float, default=Overparam.lr, help="length of a step (default: %(default)s)"
+    parser.add_argument(
+        "--set",
+        type=_override,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the study, such as problems=50 or d=2,5,10",
     )
     output = parser.add_argument_group("running")
     output.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="directory of the results (default: out/overparam, or out/overparam-digits)",
+        "--out", type=Path, metavar="DIR", help="directory of the results (default: out/NAME)"
     )
     output.add_argument(
         "--overwrite",
         action="store_true",
         help="remove the study that is in the directory and start afresh",
     )
+    where = output.add_mutually_exclusive_group()
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler"
+    )
+    where.add_argument(
+        "--workers", type=int, metavar="N", help="run on N processes of this machine, by Dask"
+    )
     _add_running(output)
-    parser.set_defaults(command=_study_overparam, resumable=True)
+    parser.set_defaults(command=_study, resumable=True)
 
 
 def _add_train(commands: Any) -> None:
@@ -362,6 +317,24 @@ def _sizes(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def _override(text: str) -> tuple[str, Any]:
+    """``field=value`` or ``field=value,value``: numbers where they are such, otherwise text."""
+    field, equals, value = text.partition("=")
+    if not equals or not field or not value:
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
+    values = [_number(word.strip()) for word in value.split(",")]
+    return field.strip(), values if "," in value else values[0]
+
+
+def _number(word: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
 def _selected(text: str) -> str | tuple[int, ...]:
     return text if text == "optimal" else _sizes(text)
 
@@ -372,76 +345,43 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _study_overparam(arguments: argparse.Namespace) -> None:
-    study = Overparam(
-        n=arguments.n,
-        T=arguments.T or overparam.DEFAULT_T[arguments.data],
-        d=arguments.d,
-        problems=arguments.problems,
-        steps=arguments.steps,
-        lr=arguments.lr,
-        seed=arguments.seed,
-        parameter=arguments.parameter,
-        data=arguments.data,
-        attention=arguments.attention,
-        classes=arguments.classes,
-    )
-    out = arguments.out or Path("out") / (
-        "overparam" if study.data == "sphere" else f"overparam-{study.data}"
-    )
-    made_with = environment()
-    store = Store(
+def _study(arguments: argparse.Namespace) -> None:
+    if arguments.list:
+        _print_facts({name: Study.load(name).title for name in built_in()})
+        return
+    overrides = dict(arguments.set)
+    if arguments.print and not overrides:
+        print(declared(arguments.study).read_text(encoding="utf-8"), end="")
+        return
+    declaration = Study.load(arguments.study, overrides)
+    if arguments.print:
+        print(declaration.toml, end="")
+        return
+    out = arguments.out or Path("out") / declaration.name
+    results = run(
+        declaration,
         out,
-        {**study.settings, "attsvm": version("attsvm"), "isa": made_with["isa"]},
-        {"grid": {"n": study.n, "T": study.T, "d": study.d}, "made_with": made_with},
         overwrite=arguments.overwrite,
-    )
-    run(
-        study,
-        store,
+        scheduler=arguments.scheduler,
+        workers=arguments.workers,
         num_threads=arguments.threads,
         progress=False if arguments.quiet else None,
     )
-    table = overparam.tabulate(study, store)
-    written = [store.write_table(table.csv())]
-    print(_report(study, table, overparam.expectations(study, store)))
-    try:
-        figure = plots.overparam(table, overparam.describe(study))
-        written.append(store.write_figure(plots.png(figure)))
-    except ImportError as error:
-        print(f"attsvm: {store.FIGURE} is not drawn: {error}", file=sys.stderr)
-    print(f"Written: {', '.join(map(str, written))}; every run in {store.runs}")
-
-
-def _report(study: Overparam, table: Table, expectations: list[str]) -> str:
+    table = tabulate(declaration, results)
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     width = min(terminal or 100, 100)
-    name_width = max(len(measure.heading) for measure in table.measures) + 3
-    meanings = [
-        textwrap.fill(
-            measure.meaning,
-            width,
-            initial_indent=measure.heading.ljust(name_width),
-            subsequent_indent=" " * name_width,
-        )
-        for measure in table.measures
-    ]
-    intervals = (
-        "In brackets 95 % intervals, rounded outwards: Wilson's for percentages, Student's t for "
-        "the mean, cut at 1."
-    )
-    return "\n".join(
-        [
-            "Over-parameterisation: which tokens attention selects as the dimension d grows",
-            textwrap.fill(overparam.describe(study), width),
-            "",
-            table.text(terminal),
-            *meanings,
-            textwrap.fill(intervals, width),
-            "",
-            *(textwrap.fill(sentence, width) for sentence in expectations),
-        ]
-    )
+    sentences = expectations(declaration, results)
+    print(report(declaration, table, sentences, width, broken=terminal is not None))
+    written = []
+    if table.measures:
+        written.append(write_whole(out / TABLE, table.csv().encode()))
+        try:
+            figure = plots.png(plots.study(table, describe(declaration)))
+            written.append(write_whole(out / FIGURE, figure))
+        except ImportError as error:
+            print(f"attsvm: {FIGURE} is not drawn: {error}", file=sys.stderr)
+    kept = f"every run in {out / RESULTS}"
+    print(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
 
 
 def _train(arguments: argparse.Namespace) -> None:

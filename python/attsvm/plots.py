@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
-from attsvm.studies.table import Row, Table
+from attsvm.studies.table import Row, Table, longest_axis
 from attsvm.theory.priority_graphs import TokenPriorityGraph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["overparam", "png", "published", "require_matplotlib", "token_priority_graph"]
+__all__ = ["png", "published", "require_matplotlib", "study", "token_priority_graph"]
 
 _BARS = (
     ("global_percent", "Global", "#c8352b"),
@@ -28,6 +28,8 @@ _BARS = (
     ("all_support_percent", "All tokens support vectors", "#a9c93f"),
 )
 """Measure, name and colour: the hues of the published figure, in different lightness."""
+
+_AXIS_NAMES = {"d": "dimension d", "n": "inputs n", "T": "tokens T", "lr": "rate"}
 
 _TOKENS_OF_BOX = 24
 _BOXES_OF_LINE = 8
@@ -46,13 +48,14 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def overparam(table: Table, caption: str = "") -> Figure:
-    """Where training went, as bars over d, above the cosine with the SVM; one panel per (n, T).
+def study(table: Table, caption: str = "") -> Figure:
+    """Where training went, as bars over one axis of a study, above the cosine with the SVM.
 
     Parameters
     ----------
     table : Table
-        From `attsvm.studies.overparam.tabulate`.
+        From `attsvm.studies.tabulate`, with the outcome, the cosine or both. The bars stand along
+        its longest axis of numbers; every combination of the others has a panel of its own.
     caption : str
         Settings, written small under the figure.
 
@@ -65,44 +68,60 @@ def overparam(table: Table, caption: str = "") -> Figure:
     ------
     ImportError
         matplotlib is not installed.
+    ValueError
+        The table has nothing of what is drawn.
     """
     require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    panels: dict[tuple[int, int], list[Row]] = {}
+    measured = {measure.name for measure in table.measures}
+    drawn = [bar for bar in _BARS if bar[0] in measured]
+    has_cosine = "cosine_mean" in measured
+    if not table.rows or not (drawn or has_cosine):
+        raise ValueError("table: expected outcomes or cosines to draw, got neither")
+    along = longest_axis(table)
+    panels: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
     for row in table.rows:
-        panels.setdefault((row.axes["n"], row.axes["T"]), []).append(row)
+        others = tuple((axis, x) for axis, x in row.axes.items() if axis != along)
+        panels.setdefault(others, []).append(row)
     columns = _columns(panels)
     lines = -(-len(panels) // columns)
     groups = max(len(rows) for rows in panels.values())
     width = columns * max(3.0, 0.5 + 0.62 * groups) + 0.4
+    heights = [3.2] * bool(drawn) + [1 if drawn else 3.2] * has_cosine
 
     with rc_context(_STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
-        figure = Figure(figsize=(width, 3.7 * lines + 0.6), layout=layout)
-        grid = figure.add_gridspec(2 * lines, columns, height_ratios=(3.2, 1) * lines)
-        ends = [row.estimates["cosine_mean"] for row in table.rows]
-        lowest = min((e.low for e in ends if e.low < 1), default=0.0)
+        figure = Figure(figsize=(width, 0.88 * sum(heights) * lines + 0.6), layout=layout)
+        grid = figure.add_gridspec(len(heights) * lines, columns, height_ratios=heights * lines)
         cosines: Axes | None = None
-        for k, ((n, T), rows) in enumerate(panels.items()):
+        for k, (others, rows) in enumerate(panels.items()):
             line, column = divmod(k, columns)
-            bars = figure.add_subplot(grid[2 * line, column])
-            below = grid[2 * line + 1, column]
-            cosines = figure.add_subplot(below, sharex=bars, sharey=cosines)
-            _draw_bars(bars, rows)
-            _draw_cosines(cosines, rows)
-            cosines.set_ylim(1 - 1.1 * (1 - lowest), 1 + 0.1 * (1 - lowest))
-            bars.set_title(f"n = {n}, T = {T}", loc="left")
-            bars.tick_params(labelbottom=False, bottom=False)
-            cosines.set_xticks(range(len(rows)), [str(row.axes["d"]) for row in rows])
-            cosines.set_xlabel("dimension d")
-            if column == 0:
-                bars.set_ylabel("problems (%)")
-                cosines.set_ylabel("mean cosine\nwith the SVM")
+            top: Axes | None = None
+            if drawn:
+                top = bars = figure.add_subplot(grid[len(heights) * line, column])
+                _draw_bars(bars, rows, drawn)
+                if column == 0:
+                    bars.set_ylabel("problems (%)")
+            if has_cosine:
+                below = grid[len(heights) * (line + 1) - 1, column]
+                cosines = figure.add_subplot(below, sharex=top, sharey=cosines)
+                _draw_cosines(cosines, rows)
+                _set_range_of_cosines(cosines, table)
+                if column == 0:
+                    cosines.set_ylabel("mean cosine\nwith the SVM")
+                if top is not None:
+                    top.tick_params(labelbottom=False, bottom=False)
+            last = figure.axes[-1]
+            last.set_xticks(range(len(rows)), [_tick(row.axes[along]) for row in rows])
+            last.set_xlabel(_AXIS_NAMES.get(along, along))
+            title = ", ".join(f"{axis} = {_tick(x)}" for axis, x in others)
+            (top or last).set_title(title, loc="left")
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+        if drawn:
+            figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
         if caption:
             figure.supxlabel(textwrap.fill(caption, round(17 * width)), fontsize=7)
     return figure
@@ -286,13 +305,13 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_bars(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_bars(axes: Axes, rows: Sequence[Row], drawn: Sequence[tuple[str, str, str]]) -> None:
     at = np.arange(len(rows))
-    width = 0.84 / len(_BARS)
-    for k, (measure, label, colour) in enumerate(_BARS):
+    width = 0.84 / len(drawn)
+    for k, (measure, label, colour) in enumerate(drawn):
         value, below, above = _with_errors(rows, measure)
         axes.bar(
-            at + (k - (len(_BARS) - 1) / 2) * width,
+            at + (k - (len(drawn) - 1) / 2) * width,
             value,
             0.94 * width,
             color=colour,
@@ -322,12 +341,24 @@ def _draw_cosines(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_axisbelow(True)
 
 
-def _columns(panels: Collection[tuple[int, int]]) -> int:
-    """Panels of one line: the grid of n by T where it is one that fits, else three."""
-    numbers_n, numbers_T = ({panel[k] for panel in panels} for k in (0, 1))
-    if len(numbers_n) > 1 and 1 < len(numbers_T) <= 4:
-        return len(numbers_T)
+def _set_range_of_cosines(axes: Axes, table: Table) -> None:
+    """From below the lowest end of an interval to above 1, the same for all panels."""
+    ends = [row.estimates["cosine_mean"] for row in table.rows]
+    lowest = min((e.low for e in ends if e.low < 1), default=0.0)
+    axes.set_ylim(1 - 1.1 * (1 - lowest), 1 + 0.1 * (1 - lowest))
+
+
+def _columns(panels: Collection[tuple[tuple[str, Any], ...]]) -> int:
+    """Panels of one line: the grid of the two axes that vary where it fits, else three."""
+    values = [set(column) for column in zip(*panels, strict=True)]
+    varying = [len(column) for column in values if len(column) > 1]
+    if len(varying) == 2 and varying[1] <= 4:
+        return varying[1]
     return min(len(panels), 3)
+
+
+def _tick(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:

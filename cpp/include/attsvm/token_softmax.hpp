@@ -107,18 +107,19 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
     const Real subtracted = select(motionless, Real(0.0), unit_log);
     if (any<Real>(subtracted < Real(deep))) {
         const auto is_deep = subtracted < Real(deep);
-        const Many subtract(subtracted), shallow_per_unit(per_unit);
+        const Many subtract(subtracted);
         shifted = zero;
         for (Index t = 0; t < padded; t += step) {
             const Many shift = load_column(score + t) - top_score;
             const Many below = load_column(logit + t) - top_logit;
             Many product = select(shift != zero, exp(below - subtract), zero) * shift;
-            if constexpr (is_pack<Real>) product = select(is_deep, product, load_column(moving + t) * shallow_per_unit);
+            // Lanes that are not deep go on as they would among others that are not.
+            if constexpr (is_pack<Real>) product = select(is_deep, product, load_column(moving + t));
             shifted += product;
             store_column(moving + t, product);
         }
         total_shift = column_sum<Real>(shifted);
-        per_unit = Real(1.0);
+        per_unit = select(is_deep, Real(1.0), per_unit);
     }
 
     out.mean_shift = total_shift * per_unit * out.top_weight;

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["UNFINISHED", "whole_file"]
+__all__ = ["UNFINISHED", "whole_file", "write_whole"]
 
 UNFINISHED = ".*.part"
 """Pattern of the names under which `whole_file` writes; a killed process may leave such files."""
@@ -52,3 +52,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write a file as `whole_file` does. Returns its path."""
+    with whole_file(path) as file:
+        file.write(content)
+    return Path(path)

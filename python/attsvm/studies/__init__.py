@@ -1,1 +1,20 @@
-"""Asking at scale: grids of problems, run and kept cell by cell, and the tables made of them."""
+"""Asking at scale: studies as declarations, run and kept cell by cell, and their tables."""
+
+from attsvm.studies.engine import run
+from attsvm.studies.expectations import expectations
+from attsvm.studies.measurements import MEASUREMENTS, OUTCOMES
+from attsvm.studies.store import open_results
+from attsvm.studies.study import Cell, Study
+from attsvm.studies.summary import describe, tabulate
+
+__all__ = [
+    "MEASUREMENTS",
+    "OUTCOMES",
+    "Cell",
+    "Study",
+    "describe",
+    "expectations",
+    "open_results",
+    "run",
+    "tabulate",
+]

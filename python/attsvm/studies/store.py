@@ -1,174 +1,264 @@
-"""A directory that holds the cells of a study, one file each, and can be left at any moment."""
+"""The results of a study in a directory: a Zarr store that can be left at any moment."""
 
 from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
-from collections.abc import Collection, Mapping
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from attsvm.data.whole_file import UNFINISHED, whole_file
+from attsvm.data.whole_file import UNFINISHED
+from attsvm.studies.layout import FINISHED, Layout, Part, attributes
+from attsvm.studies.measurements import Record
+from attsvm.studies.study import Study
 
-__all__ = ["Record", "Store"]
+if TYPE_CHECKING:
+    import xarray as xr
 
-Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
-"""Named arrays of one cell: what was measured in each of its runs."""
+__all__ = ["FIGURE", "RESULTS", "TABLE", "Store", "open_results"]
 
-_SETTINGS = "settings.json"
-_RUNS = "runs"
+RESULTS = "results.zarr"
+TABLE = "table.csv"
+FIGURE = "figure.png"
+"""What stands in the directory of a study."""
+
+_COMPRESSION = 3
+_FREE = ("python", "title", "declaration")
+"""Attributes that may differ where a study goes on: what they say of results others say too."""
 
 
 class Store:
-    """The results of one study in a directory.
+    """The results of one study, cell by cell.
 
-    Every file is written beside its place and moved there when it is whole, so a process that is
-    killed leaves finished cells and nothing half-written. Each cell carries the identity of its
-    study, and a directory takes cells of one identity only. One process at a time may write.
+    The store is a Zarr group (format 2, which all versions of Zarr read) that is laid out whole,
+    with all its metadata, before the first cell. Each chunk is written beside its place and moved
+    there, and the chunk of ``finished`` after all others of its cell, so that a process that is
+    killed leaves finished cells and cells that will be written again with the same bytes.
 
     Parameters
     ----------
     directory : str or path-like
-        Made if it does not exist; otherwise it must be empty or hold a study.
-    identity : mapping
-        All that the results depend on besides their cell: settings, version, instruction set.
-        Names and values must come back from JSON as they were.
-    about : mapping
-        What else is worth knowing of this run: the grid, the machine. Kept in ``settings.json``
-        beside the identity, never compared.
+        Made if it does not exist; otherwise it must be empty or hold this study.
+    study : Study
     overwrite : bool, default False
         Remove the study that the directory holds and start afresh.
 
     Attributes
     ----------
-    directory, runs : Path
-        The directory, and the one in it with a file for every cell.
-    identity : dict
+    directory, path : Path
+        The directory, and the Zarr store in it.
+    layout : Layout
 
     Raises
     ------
     ValueError
-        The directory holds something else: files that are no study, or a study of another identity.
+        The directory holds something else: files that are no study, or another study.
     OSError
         The directory cannot be made or written.
+    ImportError
+        zarr or xarray is not installed.
     """
 
-    TABLE = "table.csv"
-    FIGURE = "figure.png"
-
     def __init__(
-        self,
-        directory: str | os.PathLike[str],
-        identity: Mapping[str, Any],
-        about: Mapping[str, Any],
-        *,
-        overwrite: bool = False,
+        self, directory: str | os.PathLike[str], study: Study, *, overwrite: bool = False
     ) -> None:
+        for module in ("zarr", "xarray"):
+            _require(module)
         self.directory = Path(directory)
-        self.identity = dict(identity)
-        self.runs = self.directory / _RUNS
+        self.path = self.directory / RESULTS
+        self.layout = Layout(study)
+        self.attributes = attributes(study)
         if self.directory.exists():
             self._take_over(overwrite)
-        self.runs.mkdir(parents=True, exist_ok=True)
-        settings = json.dumps({"study": self.identity, **about}, indent=2)
-        self._write(self.directory / _SETTINGS, settings.encode() + b"\n")
+        if overwrite or not self.path.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lay_out()
+        with _every_chunk():
+            self._group = _open_group(self.path, "r+")
+            self._arrays = {v.name: self._group[v.name] for v in self.layout.variables}
 
-    def __contains__(self, name: str) -> bool:
-        """Whether the cell of this name is finished."""
-        return self._cell(name).exists()
+    def missing(self) -> list[Part]:
+        """Parts that are not finished."""
+        finished = self._arrays[FINISHED.name][:]
+        return [
+            part
+            for part in self.layout.parts
+            if not finished[(*part.cell.index, part.problems.start)]
+        ]
 
-    def write_cell(self, name: str, record: Record) -> None:
-        """Keep a finished cell. The same record always makes the same bytes."""
-        members: dict[str, Any] = {"identity": np.array(json.dumps(self.identity)), **record}
-        with whole_file(self._cell(name)) as file:
-            np.savez(file, **members)
+    def write(self, part: Part, record: Record) -> None:
+        """Keep a finished part. The same record always makes the same bytes."""
+        problems = slice(part.problems.start, part.problems.stop)
+        with _every_chunk():
+            for variable in self.layout.variables:
+                block = self.layout.block(variable, part, record)
+                self._arrays[variable.name][(*part.cell.index, problems)] = block
 
-    def read_cell(self, name: str, keys: Collection[str] | None = None) -> Record:
-        """Arrays of a finished cell: those of the given names, or all.
-
-        Raises
-        ------
-        ValueError
-            The file is damaged, or belongs to a study of another identity.
-        """
-        path = self._cell(name)
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                identity = json.loads(str(file["identity"]))
-                names = [key for key in file.files if key != "identity"] if keys is None else keys
-                record = {key: file[key] for key in names}
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(
-                f"{path}: damaged ({error}); remove this file and run the study again"
-            ) from error
-        self._require_same(identity, path)
-        return record
-
-    def write_table(self, text: str) -> Path:
-        """Keep the table of the study, as CSV. Returns its path."""
-        return self._write(self.directory / self.TABLE, text.encode())
-
-    def write_figure(self, png: bytes) -> Path:
-        """Keep the figure of the study, as PNG. Returns its path."""
-        return self._write(self.directory / self.FIGURE, png)
-
-    def _cell(self, name: str) -> Path:
-        return self.runs / f"{name}.npz"
-
-    @staticmethod
-    def _write(path: Path, content: bytes) -> Path:
-        with whole_file(path) as file:
-            file.write(content)
-        return path
+    def open(self) -> xr.Dataset:
+        """The results as a labelled array, read where they are asked for."""
+        return open_results(self.path)
 
     def _take_over(self, overwrite: bool) -> None:
         if not self.directory.is_dir():
             raise NotADirectoryError(f"{self.directory}: expected a directory, got a file")
-        unfinished = [*self.directory.glob(UNFINISHED), *self.runs.glob(UNFINISHED)]
-        settings = self.directory / _SETTINGS
-        if not settings.exists():
-            if set(self.directory.iterdir()) - {self.runs, *unfinished} or any(
-                self.runs.glob("*.npz")
-            ):
+        unfinished = [*self.directory.glob(UNFINISHED), *self.path.rglob("*.partial")]
+        if not self.path.exists():
+            if set(self.directory.iterdir()) - set(unfinished):
                 raise ValueError(
                     f"{self.directory}: expected a new or empty directory or one that holds a "
-                    f"study, got one with files but without {_SETTINGS}"
+                    f"study, got one with files but without {RESULTS}"
                 )
         elif overwrite:
-            # The settings are replaced last: stopped half-way, the directory is still a study.
-            products = (self.directory / self.TABLE, self.directory / self.FIGURE)
-            for path in (*self.runs.glob("*.npz"), *products):
-                path.unlink(missing_ok=True)
+            for name in (TABLE, FIGURE):
+                (self.directory / name).unlink(missing_ok=True)
         else:
-            self._require_same(_read_identity(settings), settings)
+            self._require_same()
         for path in unfinished:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
-    def _require_same(self, identity: Mapping[str, Any], path: Path) -> None:
-        names = [*self.identity, *(name for name in identity if name not in self.identity)]
+    def _require_same(self) -> None:
+        there, here = _attributes_of(self.path), self.attributes
+        names = [name for name in dict.fromkeys([*here, *there]) if name not in _FREE]
         different = [
-            f"{name} is {json.dumps(identity.get(name))} there "
-            f"and {json.dumps(self.identity.get(name))} here"
+            f"{name} is {json.dumps(there.get(name))} there and {json.dumps(here.get(name))} here"
             for name in names
-            if identity.get(name) != self.identity.get(name)
+            if there.get(name) != here.get(name)
         ]
         if different:
             raise ValueError(
-                f"{path} belongs to another study: {'; '.join(different)}. "
+                f"{self.path} belongs to another study: {'; '.join(different)}. "
                 "Start afresh with overwrite (--overwrite) or choose another directory (--out)"
             )
 
+    def _lay_out(self) -> None:
+        """Make the store with everything but results, aside, and move it to its place."""
+        import zarr
 
-def _read_identity(settings: Path) -> Mapping[str, Any]:
+        aside = self.directory / f".{RESULTS}.{secrets.token_hex(4)}.part"
+        try:
+            with _every_chunk():
+                _open_group(aside, "w").attrs.update(self.attributes)
+                for name, values in self.layout.coordinates.items():
+                    array = self._create(aside, name, (name,), values.shape, values.dtype)
+                    array[:] = values
+                for v in self.layout.variables:
+                    sizes, dims = self.layout.sizes, self.layout.dimensions(v)
+                    shape = tuple(sizes[dim] for dim in dims)
+                    array = self._create(aside, v.name, dims, self.layout.chunks(v), v.dtype, shape)
+                    if v is FINISHED:
+                        array[:] = False
+                zarr.consolidate_metadata(str(aside), **_format())
+            if self.path.exists():
+                old = aside.with_name(f"{aside.name[:-5]}.old.part")
+                self.path.rename(old)
+                aside.rename(self.path)
+                shutil.rmtree(old)
+            else:
+                aside.rename(self.path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+    def _create(
+        self,
+        root: Path,
+        name: str,
+        dimensions: tuple[str, ...],
+        chunks: tuple[int, ...],
+        dtype: Any,
+        shape: tuple[int, ...] | None = None,
+    ) -> Any:
+        """An array without a fill value: what is not written is marked in ``finished``."""
+        import numcodecs
+        import zarr
+
+        floating = np.dtype(dtype).kind == "f"
+        array = zarr.create(
+            chunks if shape is None else shape,
+            chunks=chunks,
+            dtype=dtype,
+            compressor=numcodecs.Zstd(_COMPRESSION),
+            fill_value=np.nan if floating else None,
+            store=str(root),
+            path=name,
+            **_format(),
+        )
+        array.attrs.update({"_ARRAY_DIMENSIONS": list(dimensions), **self.layout.attributes(name)})
+        return array
+
+
+def open_results(path: str | os.PathLike[str]) -> xr.Dataset:
+    """The results of a study as a labelled array: what ``xarray.open_zarr`` gives.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The Zarr store, or the directory of the study.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such store, or it is not that of a study.
+    ImportError
+        xarray or zarr is not installed.
+    """
+    for module in ("zarr", "xarray"):
+        _require(module)
+    import xarray
+
+    where = Path(path)
+    if (where / RESULTS).is_dir():
+        where = where / RESULTS
+    _attributes_of(where)
+    return xarray.open_zarr(str(where), chunks=None)
+
+
+def _attributes_of(path: Path) -> Mapping[str, Any]:
     try:
-        identity = json.loads(settings.read_text())["study"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{settings}: expected the settings of a study ({error!r})") from error
-    if not isinstance(identity, dict):
-        raise ValueError(f"{settings}: expected the settings of a study, got {identity!r}")
-    return identity
+        said = json.loads((path / ".zattrs").read_text())
+        said["declaration"]
+    except (ValueError, KeyError, TypeError, NotADirectoryError) as error:
+        raise ValueError(f"{path}: expected the results of a study ({error!r})") from error
+    attributes: Mapping[str, Any] = said
+    return attributes
+
+
+def _require(module: str) -> None:
+    try:
+        __import__(module)
+    except ImportError as error:
+        raise ImportError(f'attsvm.studies needs {module}: pip install "attsvm[study]"') from error
+
+
+def _format() -> dict[str, int]:
+    """The argument that asks for format 2, which Zarr 2 does not know: it has no other."""
+    import zarr
+
+    return {"zarr_format": 2} if int(zarr.__version__.split(".")[0]) > 2 else {}
+
+
+def _open_group(path: Path, mode: str) -> Any:
+    import zarr
+
+    return zarr.open_group(str(path), mode=mode, **_format())
+
+
+@contextmanager
+def _every_chunk() -> Iterator[None]:
+    """Chunks that hold nothing but zeros are written too, as Zarr 2 does unasked."""
+    import zarr
+
+    if not _format():
+        yield
+        return
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        yield

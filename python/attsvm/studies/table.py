@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm.studies.intervals import Estimate, mean, proportion
-from attsvm.studies.store import Record
+from attsvm.studies.measurements import Record
 
-__all__ = ["Measure", "Row", "Table"]
+__all__ = ["Measure", "Row", "Table", "longest_axis"]
 
 _GAP = "   "
 
@@ -39,6 +39,8 @@ class Measure:
         Smallest and largest value a float can take.
     decimals : tuple of int
         Decimals printed of the estimate, and of the ends of its interval.
+    variable : str
+        What the record must have for it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Measure:
     values: Callable[[Record], npt.NDArray[Any]]
     bounds: tuple[float, float] = (-math.inf, math.inf)
     decimals: tuple[int, int] = (1, 0)
+    variable: str = ""
 
     def estimate(self, record: Record) -> Estimate:
         """Average over the runs of a cell: in percent for booleans."""
@@ -61,7 +64,7 @@ class Measure:
 class Row:
     """One cell: its place in the grid, and its estimates by the name of their measure."""
 
-    axes: Mapping[str, int]
+    axes: Mapping[str, Any]
     estimates: Mapping[str, Estimate]
 
 
@@ -100,7 +103,7 @@ class Table:
             Characters per line. A wider table is broken into blocks which all repeat the axes; by
             default it is not broken.
         """
-        places = [[str(size) for size in row.axes.values()] for row in self.rows]
+        places = [[f"{value}" for value in row.axes.values()] for row in self.rows]
         keys = _aligned([*self.rows[0].axes], places)
         blocks = [keys]
         for measure in self.measures:
@@ -111,6 +114,18 @@ class Table:
             else:
                 blocks.append(_beside(keys, column))
         return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks) + "\n"
+
+
+def longest_axis(table: Table) -> str:
+    """The axis with the most values: of numbers, the last of equals, where there is one."""
+    values = {axis: {row.axes[axis] for row in table.rows} for axis in table.rows[0].axes}
+    numbers = {
+        axis: several
+        for axis, several in values.items()
+        if len(several) > 1 and not any(isinstance(value, str) for value in several)
+    }
+    chosen = numbers or values
+    return max(reversed(chosen), key=lambda axis: len(chosen[axis]))
 
 
 def _estimates(measure: Measure, estimates: list[Estimate]) -> list[str]:

@@ -1,22 +1,26 @@
 """Share of runs that go to the global direction, to a local one or to neither, as d grows.
 
 The published bars have no sizes, trials or heights to compare with. The numbers expected here are
-those of an independent program at n = T = 5, see `attsvm.studies.overparam.REFERENCE`.
+those of an independent program at n = T = 5, see `attsvm.studies.expectations.REFERENCE`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attsvm.progress import Advance, bar
-from attsvm.studies.overparam import MEASURES, REFERENCE, Overparam, OverparamCell
+from attsvm.progress import bar
+from attsvm.studies.compute import measure_cell
+from attsvm.studies.expectations import REFERENCE
+from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.reproduce.check import Check
 from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, RED, TEAL
-from attsvm.studies.store import Record
+from attsvm.studies.study import Study
+from attsvm.studies.summary import MEASURES
 from attsvm.studies.table import Row
 
 if TYPE_CHECKING:
@@ -48,18 +52,20 @@ _LABELS = {
 
 def compute(settings: Settings) -> Outcome:
     """Train and solve the SVMs of random problems over d, and over n and T at one d."""
-    dimensions = QUICK_DIMENSIONS if settings.quick else Overparam.d
-    studies = {"d": Overparam(d=dimensions, problems=PROBLEMS)}
+    whole = Study.load("overparam", {"problems": PROBLEMS})
+    studies = {"d": replace(whole, d=QUICK_DIMENSIONS) if settings.quick else whole}
     if not settings.quick:
-        studies["n"] = Overparam(n=SWEEP, d=(D,), problems=PROBLEMS)
-        studies["T"] = Overparam(T=SWEEP, d=(D,), problems=PROBLEMS)
+        studies["n"] = replace(whole, n=SWEEP, d=(D,))
+        studies["T"] = replace(whole, T=SWEEP, d=(D,))
     cells = sum(len(study.cells) for study in studies.values())
     enabled = None if settings.progress else False
     records: dict[str, dict[int, Record]] = {}
     with bar(cells * PROBLEMS, "problems", enabled=enabled) as advance:
         for axis, study in studies.items():
             records[axis] = {
-                cell.axes[axis]: _measure(study, cell, settings.num_threads, advance)
+                cell.axes[axis]: measure_cell(
+                    study, cell, range(PROBLEMS), num_threads=settings.num_threads, done=advance
+                )
                 for cell in study.cells
             }
     rows = {
@@ -81,18 +87,6 @@ def compute(settings: Settings) -> Outcome:
         "with d, and the share of problems where all tokens are support vectors after it.",
     )
     return Outcome({"rows": rows}, tuple(found), notes)
-
-
-def _measure(
-    study: Overparam, cell: OverparamCell, num_threads: int | None, advance: Advance
-) -> Record:
-    batch = study.batch(cell)
-    parts = []
-    for first in range(0, study.problems, batch):
-        problems = range(first, min(first + batch, study.problems))
-        parts.append(study.measure(cell, problems, num_threads=num_threads))
-        advance(len(problems), cell.name)
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _row(axis: str, size: int, record: Record) -> Row:
@@ -129,7 +123,7 @@ def _theory_checks(records: Mapping[int, Record], rows: Mapping[int, Row]) -> li
     ]
     wide = [record for d, record in records.items() if d in WIDE]
     outcomes = np.concatenate([record["outcome"][record["all_support"]] for record in wide])
-    share = (outcomes == "global").mean()
+    share = (outcomes == OUTCOMES.index("global")).mean()
     found.append(
         Check(
             f"share of global runs where all tokens are support vectors ({outcomes.size} runs)",

@@ -1,0 +1,140 @@
+"""The one way to the results of a cell: draw, train, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attsvm.data import AttentionData
+from attsvm.descent import StepRule, train
+from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
+from attsvm.studies.problems import draw, filled, start_of_factors
+from attsvm.studies.study import Cell, Study
+from attsvm.svm import SolverError
+
+__all__ = ["batch_size", "measure", "measure_cell"]
+
+_MOST_PROBLEMS = 256
+_FEWEST_PROBLEMS = 8
+"""Small problems of fewer would be trained one by one, which rounds otherwise than together."""
+_MOST_NUMBERS = 2**22
+
+
+def batch_size(settings: Mapping[str, Any]) -> int:
+    """Problems measured in one call: at most 256, and no more than 32 MB of W or of tokens."""
+    n, T, d = (int(settings[size]) for size in ("n", "T", "d"))
+    return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(d**2, n * T * d)))
+
+
+def measure_cell(
+    study: Study,
+    cell: Cell,
+    problems: range,
+    *,
+    num_threads: int | None = None,
+    done: Callable[[int], None] | None = None,
+) -> Record:
+    """`measure` these problems of a cell of a study."""
+    return measure(
+        cell,
+        study.measure,
+        study.recorded_steps,
+        problems,
+        given=None if study.file is None else study.file.take(problems),
+        num_threads=num_threads,
+        done=done,
+    )
+
+
+def measure(
+    cell: Cell,
+    names: Sequence[str],
+    record: Sequence[int],
+    problems: range,
+    *,
+    given: AttentionData | None = None,
+    num_threads: int | None = None,
+    done: Callable[[int], None] | None = None,
+) -> Record:
+    """Train these problems of a cell and measure them.
+
+    The results of a problem depend on nothing but the cell and its number: not on the other
+    problems, the other measurements, or threads.
+
+    Parameters
+    ----------
+    cell : Cell
+    names : sequence of str
+        Names of `MEASUREMENTS`.
+    record : sequence of int
+        Steps to record the runs at.
+    problems : range
+    given : AttentionData, optional
+        These problems, where they are not to be drawn.
+    num_threads : int, optional
+        As in `attsvm.train`.
+    done : callable, optional
+        Hears of each batch how many problems it had.
+
+    Returns
+    -------
+    dict of ndarray, one row for each problem
+        The variables of the measurements.
+
+    Raises
+    ------
+    FloatingPointError, SolverError, ValueError
+        As `attsvm.train` and `attsvm.att_svm` do; the message names the cell.
+    """
+    parts = []
+    batch = batch_size(cell.settings)
+    for first in range(problems.start, problems.stop, batch):
+        some = range(first, min(first + batch, problems.stop))
+        data = None
+        if given is not None:
+            number = np.arange(problems.start, problems.stop)
+            data = given.subset((number >= some.start) & (number < some.stop))
+        part: Record = {}
+        try:
+            measured = _train(cell.settings, record, some, data, num_threads)
+            for name in names:
+                part |= MEASUREMENTS[name].measure(measured)
+        except (FloatingPointError, SolverError, ValueError) as error:
+            where = f"{cell.name}, counted from problem {some.start}"
+            raise type(error)(f"{where}: {error}") from error
+        parts.append({name: array[: len(some)] for name, array in part.items()})
+        if done is not None:
+            done(len(some))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _train(
+    settings: Mapping[str, Any],
+    record: Sequence[int],
+    problems: range,
+    given: AttentionData | None,
+    num_threads: int | None,
+) -> Measured:
+    data = draw(settings, problems) if given is None else given
+    data = filled(data, min(_FEWEST_PROBLEMS, batch_size(settings)))
+    parameter = settings["parameter"]
+    blocks = tuple(parameter.split("+"))
+    some = range(problems.start, problems.start + (data.batch or 1))
+    start = start_of_factors(settings, some, data.d) if parameter == "KQ" else None
+    run = train(
+        data,
+        parameter=blocks if len(blocks) > 1 else parameter,
+        rule=StepRule(settings["rule"], decay=settings["decay"], momentum=settings["momentum"]),
+        lr=settings["lr"],
+        steps=settings["steps"],
+        loss=settings["loss"],
+        init=start,
+        record_every=record,
+        num_threads=num_threads,
+    )
+    norm = settings["norm"]
+    if norm == "auto":
+        norm = "nuc" if parameter == "KQ" else "fro"
+    return Measured(data, run, norm)

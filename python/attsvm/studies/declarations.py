@@ -1,0 +1,76 @@
+"""Declarations of studies as TOML: the files that come with attsvm, reading and writing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+__all__ = ["built_in", "declared", "read_toml", "write_toml"]
+
+_FOLDER = Path(str(resources.files("attsvm.studies"))) / "declared"
+
+
+def built_in() -> dict[str, Path]:
+    """Files of the studies that come with attsvm, by their names."""
+    files = {path.stem: path for path in _FOLDER.glob("*.toml")}
+    return {name: files[name] for name in sorted(files)}
+
+
+def declared(source: str | os.PathLike[str]) -> Path:
+    """The file of a declaration: that of a name that comes with attsvm, or the path itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is neither.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    files = built_in()
+    if isinstance(source, str) and source in files:
+        return files[source]
+    raise FileNotFoundError(
+        f"{os.fspath(source)}: expected a TOML file or one of {', '.join(files)}"
+    )
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """What TOML says.
+
+    Raises
+    ------
+    ValueError
+        It is not TOML.
+    ImportError
+        Python is 3.10 and tomli is not installed.
+    """
+    try:
+        import tomllib
+    except ImportError:
+        try:
+            import tomli as tomllib  # type: ignore[no-redef]
+        except ImportError as error:
+            raise ImportError(
+                'studies in TOML files need tomli on Python 3.10: pip install "attsvm[study]"'
+            ) from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"expected TOML: {error}") from error
+
+
+def write_toml(settings: Mapping[str, Any]) -> str:
+    """Text, numbers and lists of them as TOML, one line for each."""
+    return "".join(f"{name} = {_value(value)}\n" for name, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    # What JSON writes of text and numbers is TOML, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,118 @@
+"""Runs a study: in this process, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attsvm.data.checks import as_positive_int
+from attsvm.progress import bar
+from attsvm.studies.compute import measure_cell
+from attsvm.studies.store import Store
+from attsvm.studies.study import Study
+from attsvm.threads import thread_count
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["run"]
+
+
+def run(
+    study: Study,
+    directory: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    scheduler: Any = None,
+    workers: int | None = None,
+    num_threads: int | None = None,
+    progress: bool | None = None,
+) -> xr.Dataset:
+    """Measure all cells of a study that its directory does not hold yet.
+
+    It may be stopped at any moment, killed too, and called again to go on: the results then have
+    the same bytes as without the stop, for any number of threads, processes and machines.
+
+    Parameters
+    ----------
+    study : Study
+    directory : str or path-like
+        Made if it does not exist; otherwise it must be empty or hold this study.
+    overwrite : bool
+        Remove the study that the directory holds and start afresh.
+    scheduler : str or distributed.Client, optional
+        The Dask cluster that computes: the address of its scheduler, or a client of it. Its
+        workers need attsvm of the same version and instruction set, and no common file system.
+    workers : int, optional
+        Start a Dask cluster of so many processes on this machine.
+    num_threads : int, optional
+        As in `attsvm.train`; on a cluster the threads of each task, by default 1.
+    progress : bool, optional
+        Show a progress bar; by default if standard error is a terminal.
+
+    Returns
+    -------
+    xarray.Dataset
+        Its dimensions are the axes of the study, ``problem``, and ``input`` and ``step`` where they
+        are needed; it is read from ``results.zarr`` in the directory where it is asked for.
+
+    Raises
+    ------
+    ValueError
+        The directory holds something else, or workers would not give the same results.
+    OSError
+        The directory cannot be written, or the scheduler is not reached.
+    ImportError
+        xarray, zarr or distributed is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from attsvm.studies import Study, run
+    >>> study = Study(n=3, T=4, d=(2, 5), problems=10, steps=100, measure=("cosine",))
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     results = run(study, directory).load()
+    >>> dict(results.cosine.sizes)
+    {'d': 2, 'problem': 10}
+    """
+    if scheduler is not None and workers is not None:
+        raise ValueError("workers: expected none where a scheduler is given")
+    if num_threads is not None:
+        thread_count(num_threads)
+    if workers is not None:
+        as_positive_int("workers", workers)
+    on_cluster = scheduler is not None or workers is not None
+    if on_cluster:
+        from attsvm.studies.cluster import require_distributed, run_on_cluster
+
+        require_distributed()
+    store = Store(directory, study, overwrite=overwrite)
+    if on_cluster:
+        run_on_cluster(
+            study,
+            store,
+            scheduler=scheduler,
+            workers=workers,
+            num_threads=num_threads,
+            progress=progress,
+        )
+    else:
+        _run_here(study, store, num_threads, progress)
+    return store.open()
+
+
+def _run_here(study: Study, store: Store, num_threads: int | None, progress: bool | None) -> None:
+    missing = store.missing()
+    with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
+        for part in missing:
+            name = part.cell.name
+            advance(0, name)
+            record = measure_cell(
+                study,
+                part.cell,
+                part.problems,
+                num_threads=num_threads,
+                done=partial(advance, note=name),
+            )
+            store.write(part, record)

@@ -1,0 +1,291 @@
+"""What a study can measure of its problems: names, and the variables that each makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm.data import AttentionData
+from attsvm.data.checks import IndexArray
+from attsvm.descent import Run
+from attsvm.svm import SVMSolution, att_svm, prompt_svm
+from attsvm.theory import classify, cosine, optimal_tokens
+
+__all__ = ["MEASUREMENTS", "OUTCOMES", "Measured", "Measurement", "Record", "Variable"]
+
+Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
+"""Named arrays, with one row for each problem."""
+
+OUTCOMES = ("neither", "local", "global")
+"""Meanings of the values 0, 1, 2 of the variable ``outcome``."""
+
+_HISTORY = MappingProxyType(
+    {
+        "loss": "mean loss",
+        "loss_gap": "mean loss less its infimum",
+        "norm": "Frobenius norm of what is trained",
+        "grad_norm": "norm of the gradient",
+        "log_grad_norm": "logarithm of the norm of the gradient, where the norm underflows too",
+        "max_attention": "largest attention of an input, mean over inputs",
+    }
+)
+_ACCURACY = MappingProxyType(
+    {
+        "norm": "norm of the solution, inf where there is none",
+        "gap": "relative duality gap, or the residual of the proof that there is no solution",
+        "kkt": "largest residual of the optimality conditions, or that of the proof",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An array of the results.
+
+    Attributes
+    ----------
+    name : str
+    meaning : str
+        For its attribute ``long_name``.
+    dtype : str
+    along : tuple of {"input", "step"}
+        Its axes beside those of the study and ``problem``.
+    padding : int or float, optional
+        What stands where a cell has fewer inputs than the largest.
+    attributes : mapping
+        More of them.
+    """
+
+    name: str
+    meaning: str
+    dtype: str = "float64"
+    along: tuple[str, ...] = ()
+    padding: float = math.nan
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A batch of problems that have been trained, and what is known of them.
+
+    Attributes
+    ----------
+    data : AttentionData
+    run : Run
+    norm : {"fro", "nuc"}
+        Of its SVMs.
+    """
+
+    data: AttentionData
+    run: Run
+    norm: str
+
+    @cached_property
+    def optimal(self) -> IndexArray:
+        """Optimal tokens (B, n)."""
+        return optimal_tokens(self.data)
+
+    @cached_property
+    def svm_optimal(self) -> SVMSolution:
+        """SVM of the optimal tokens."""
+        return self._solve(self.data, self.optimal)
+
+    @cached_property
+    def svm_selected(self) -> SVMSolution:
+        """SVM of the selected tokens; where these are the optimal ones it is solved only once."""
+        data, selected = self.data, self.run.selected
+        if "svm_optimal" not in self.__dict__:
+            return self._solve(data, selected)
+        other = (selected != self.optimal).any(axis=1)
+        if not other.any():
+            return self.svm_optimal
+        svm_other = self._solve(data.subset(other), selected[other])
+        source = np.arange(len(other))
+        source[other] = len(other) + np.arange(other.sum())
+        names = [each.name for each in fields(svm_other) if each.name != "variable"]
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(self.svm_optimal, name), getattr(svm_other, name)])[
+                source
+            ]
+            for name in names
+        }
+        return replace(self.svm_optimal, **arrays)
+
+    def _solve(self, data: AttentionData, selected: IndexArray) -> SVMSolution:
+        if self.run.attention_parameter == "p":
+            return prompt_svm(data, selected)
+        return att_svm(data, selected, norm=self.norm)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A question to every problem.
+
+    Attributes
+    ----------
+    name : str
+        What a declaration calls it.
+    variables : tuple of Variable
+        What it makes.
+    measure : callable
+        `Measured` to one array for each variable, by name, without padding.
+    parameters : tuple of str, optional
+        The trained parameters it can be asked for; by default all.
+    of_value : bool
+        Whether the problems must have a value v.
+    """
+
+    name: str
+    variables: tuple[Variable, ...]
+    measure: Callable[[Measured], Record]
+    parameters: tuple[str, ...] | None = None
+    of_value: bool = False
+
+    def check(self, parameter: str, has_value: bool) -> None:
+        """Raise `ValueError` where it cannot be measured."""
+        if self.parameters is not None and parameter not in self.parameters:
+            raise ValueError(
+                f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
+                f"got {parameter}"
+            )
+        if self.of_value and not has_value:
+            raise ValueError(f"measure: {self.name!r} needs data with a value, got data without")
+
+
+def _outcome(measured: Measured) -> Record:
+    kinds = np.asarray(classify(measured.data, measured.run, solution=measured.svm_selected))
+    order = np.array(sorted(OUTCOMES))
+    code = np.array([OUTCOMES.index(kind) for kind in order])
+    return {"outcome": code[np.searchsorted(order, kinds)]}
+
+
+def _all_support(measured: Measured) -> Record:
+    support = measured.svm_optimal.support
+    assert support is not None
+    constraints = (measured.data.lengths - 1).sum(axis=1)
+    return {"all_support": support.sum(axis=(1, 2)) == constraints}
+
+
+def _cosines(measured: Measured) -> Record:
+    """Of each trained parameter with its SVM, NaN where one of them points nowhere."""
+    run, solution = measured.run, measured.svm_selected
+    directions = solution.p if run.attention_parameter == "p" else solution.W
+    assert directions is not None
+    axes = tuple(range(1, directions.ndim))
+    compare = solution.feasible & run.direction.any(axis=axes) & (solution.norm > 0)
+    cosines = np.full(len(directions), np.nan)
+    if compare.any():
+        cosines[compare] = cosine(run.direction[compare], directions[compare], axis=axes)
+    return {"cosine": cosines}
+
+
+def _accuracy(name: str, tokens: str) -> Measurement:
+    return Measurement(
+        name,
+        tuple(
+            Variable(f"{name}_{key}", f"SVM of the {tokens} tokens: {meaning}")
+            for key, meaning in _ACCURACY.items()
+        ),
+        lambda measured: {
+            f"{name}_{key}": getattr(getattr(measured, name), key) for key in _ACCURACY
+        },
+        of_value=name == "svm_optimal",
+    )
+
+
+def _history(measured: Measured) -> Record:
+    history = measured.run.history
+    nothing = np.full_like(history["norm"], np.nan)
+    return {f"history_{key}": history.get(key, nothing) for key in _HISTORY}
+
+
+_TOKEN: dict[str, Any] = {"dtype": "int32", "along": ("input",), "padding": -1}
+
+MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            Measurement(
+                "selected",
+                (Variable("selected", "token with the largest attention", **_TOKEN),),
+                lambda measured: {"selected": measured.run.selected},
+            ),
+            Measurement(
+                "optimal",
+                (Variable("optimal", "token with the largest score Y v'x", **_TOKEN),),
+                lambda measured: {"optimal": measured.optimal},
+                of_value=True,
+            ),
+            Measurement(
+                "outcome",
+                (
+                    Variable(
+                        "outcome",
+                        "where training went",
+                        "int8",
+                        attributes={
+                            "flag_values": list(range(len(OUTCOMES))),
+                            "flag_meanings": " ".join(OUTCOMES),
+                            "comment": "global: every input selects its optimal token; local: the "
+                            "selected tokens outscore their SVM-neighbours",
+                        },
+                    ),
+                ),
+                _outcome,
+                parameters=("W", "p"),
+                of_value=True,
+            ),
+            Measurement(
+                "feasible",
+                (
+                    Variable(
+                        "feasible", "whether the SVM of the optimal tokens is feasible", "bool"
+                    ),
+                ),
+                lambda measured: {"feasible": np.asarray(measured.svm_optimal.feasible)},
+                of_value=True,
+            ),
+            Measurement(
+                "all_support",
+                (
+                    Variable(
+                        "all_support",
+                        "whether all tokens are support vectors of the SVM of the optimal ones",
+                        "bool",
+                    ),
+                ),
+                _all_support,
+                of_value=True,
+            ),
+            Measurement(
+                "cosine",
+                (
+                    Variable(
+                        "cosine",
+                        "cosine of what was trained with the SVM of the selected tokens",
+                        attributes={"comment": "NaN where one of the two is zero or missing"},
+                    ),
+                ),
+                _cosines,
+            ),
+            _accuracy("svm_optimal", "optimal"),
+            _accuracy("svm_selected", "selected"),
+            Measurement(
+                "history",
+                tuple(
+                    Variable(f"history_{key}", f"record of the run: {meaning}", along=("step",))
+                    for key, meaning in _HISTORY.items()
+                ),
+                _history,
+            ),
+        )
+    }
+)
+"""What a study can measure, by name."""

@@ -1,0 +1,247 @@
+"""Where the problems of a study come from: each from a random stream of its own, or from a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm.data import AttentionData, load
+from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
+
+__all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "filled", "start_of_factors"]
+
+_PATCH = 4
+_STRIDES = {4: 4, 9: 2, 25: 1}
+"""Stride between the 4×4 patches of a digit, by the number T of patches that it makes."""
+_OF_START = 2**31
+"""Last word of the spawn key of a start: no generator of data spawns as many children."""
+
+
+@dataclass(frozen=True)
+class DataKind:
+    """A way to come by problems.
+
+    Attributes
+    ----------
+    describe : callable
+        Settings to words, for the reader of the results.
+    generate : callable
+        (settings of a cell, count, rng) to a batch of problems.
+    options : mapping
+        Settings that this kind has beside n, T and d, and their defaults.
+    check : callable
+        Raises `ValueError` for settings of a cell that make no problem.
+    has_value : bool
+        Whether its problems have a value v, and with it scores and optimal tokens.
+    """
+
+    describe: Callable[[Mapping[str, Any]], str]
+    generate: Callable[[Mapping[str, Any], int, np.random.Generator], AttentionData]
+    options: Mapping[str, Any]
+    check: Callable[[Mapping[str, Any]], None] = lambda settings: None
+    has_value: bool = True
+
+
+@dataclass(frozen=True)
+class FileOfProblems:
+    """An ``.npz`` file of a problem or of a batch of them.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
+    sha256 : str
+        Of its bytes.
+    data : AttentionData
+        With a batch axis.
+    """
+
+    path: Path
+    sha256: str
+    data: AttentionData
+
+    @classmethod
+    def read(cls, path: str) -> FileOfProblems:
+        """Read and check it.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError
+            There is no such file, or it does not hold problems of attention.
+        """
+        where = Path(path)
+        if where.suffix != ".npz" and not where.exists():
+            kinds = ", ".join(map(repr, KINDS))
+            raise ValueError(f"data: expected one of {kinds} or an .npz file, got {path!r}")
+        data = load(where)
+        if not isinstance(data, AttentionData):
+            raise ValueError(f"data: {path}: expected tokens and labels, got next-token data")
+        if data.batch is None:
+            arrays: dict[str, Any] = {f.name: getattr(data, f.name) for f in fields(data)}
+            shared = {"sequence": arrays.pop("sequence")}
+            batch: dict[str, Any] = {
+                k: None if a is None else a[np.newaxis] for k, a in arrays.items()
+            }
+            data = AttentionData(**batch, **shared)
+        return cls(where.resolve(), hashlib.sha256(where.read_bytes()).hexdigest(), data)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """n, T, d and the number of problems."""
+        data = self.data
+        return {"n": data.n, "T": data.T, "d": data.d, "problems": data.batch or 1}
+
+    def take(self, problems: range) -> AttentionData:
+        """Problems of these numbers, as a batch."""
+        number = np.arange(self.sizes["problems"])
+        return self.data.subset((number >= problems.start) & (number < problems.stop))
+
+
+def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
+    """Problems of these numbers of a cell, as a batch.
+
+    Problem k comes from ``SeedSequence(seed, spawn_key=(n, T, d, k))``.
+    """
+    key = (settings["n"], settings["T"], settings["d"])
+    sequence = np.random.SeedSequence(
+        settings["seed"], spawn_key=key, n_children_spawned=problems.start
+    )
+    kind = KINDS[settings["data"]]
+    return kind.generate(settings, len(problems), np.random.default_rng(sequence))
+
+
+def filled(data: AttentionData, count: int) -> AttentionData:
+    """A batch of at least `count` problems: these, the last one repeated."""
+    more = count - (data.batch or 1)
+    if more <= 0:
+        return data
+    return _each_array(data, lambda array: np.concatenate([array, np.repeat(array[-1:], more, 0)]))
+
+
+def _each_array(
+    data: AttentionData, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> AttentionData:
+    """The data with another batch axis: `sequence` has none and is kept."""
+    arrays: dict[str, Any] = {field.name: getattr(data, field.name) for field in fields(data)}
+    changed: dict[str, Any] = {
+        name: array if name == "sequence" or array is None else change(array)
+        for name, array in arrays.items()
+    }
+    return AttentionData(**changed)
+
+
+def start_of_factors(
+    settings: Mapping[str, Any], problems: range, d: int
+) -> dict[str, NDArray[np.float64]]:
+    """K and Q (B, d, d) to start at: uniform on ±1/sqrt(d), Q = K where they are balanced.
+
+    Those of problem k are drawn from a stream of their own, whatever the batch.
+    """
+    sizes = (settings["n"], settings["T"], settings["d"])
+    reach = 1.0 / np.sqrt(d)
+    starts = np.empty((len(problems), 2, d, d))
+    for start, k in zip(starts, problems, strict=True):
+        sequence = np.random.SeedSequence(settings["seed"], spawn_key=(*sizes, k, _OF_START))
+        start[:] = np.random.default_rng(sequence).uniform(-reach, reach, (2, d, d))
+    balanced = settings["init"] == "balanced"
+    return {"K": starts[:, 0], "Q": starts[:, 0 if balanced else 1]}
+
+
+def _describe_sphere(settings: Mapping[str, Any]) -> str:
+    return f"random unit-norm tokens, {_several(settings['attention'])}-attention"
+
+
+def _sphere(settings: Mapping[str, Any], count: int, rng: np.random.Generator) -> AttentionData:
+    return unit_sphere(
+        settings["n"],
+        settings["T"],
+        settings["d"],
+        batch=count,
+        attention=settings["attention"],
+        rng=rng,
+    )
+
+
+def _describe_digits(settings: Mapping[str, Any]) -> str:
+    first, second = settings["classes"]
+    return f"digits {first} and {second}, random features of 4x4 patches"
+
+
+def _digits(settings: Mapping[str, Any], count: int, rng: np.random.Generator) -> AttentionData:
+    return digits(
+        settings["n"],
+        settings["d"],
+        classes=settings["classes"],
+        patch=_PATCH,
+        stride=_STRIDES[settings["T"]],
+        batch=count,
+        rng=rng,
+    )
+
+
+def _check_digits(settings: Mapping[str, Any]) -> None:
+    if settings["T"] not in _STRIDES:
+        raise ValueError(f"T: expected 4, 9 or 25 patches of a digit, got {settings['T']}")
+    digits(settings["n"], 1, classes=settings["classes"], rng=0)
+
+
+def _describe_signals(name: str) -> Callable[[Mapping[str, Any]], str]:
+    def describe(settings: Mapping[str, Any]) -> str:
+        noise, flips = (_several(settings[key]) for key in ("noise", "label_noise"))
+        kinds = _several(settings["signals"])
+        return f"{name}, {kinds} signals, noise {noise}, label noise {flips}"
+
+    return describe
+
+
+def _of_signals(
+    generator: Callable[..., AttentionData],
+) -> Callable[[Mapping[str, Any], int, np.random.Generator], AttentionData]:
+    def generate(
+        settings: Mapping[str, Any], count: int, rng: np.random.Generator
+    ) -> AttentionData:
+        options = {name: settings[name] for name in _SIGNALS}
+        sizes = (settings["n"], settings["T"], settings["d"])
+        return generator(*sizes, batch=count, rng=rng, **options)
+
+    return generate
+
+
+def _check_signals(settings: Mapping[str, Any]) -> None:
+    near_orthogonal(2, 2, settings["d"], signals=settings["signals"], rng=0)
+
+
+_SIGNALS = MappingProxyType({"signals": "antipodal", "noise": 0.0, "label_noise": 0.0})
+
+KINDS: Mapping[str, DataKind] = MappingProxyType(
+    {
+        "sphere": DataKind(_describe_sphere, _sphere, {"attention": "cross"}),
+        "digits": DataKind(_describe_digits, _digits, {"classes": (3, 8)}, _check_digits),
+        "near_orthogonal": DataKind(
+            _describe_signals("near-orthogonal tokens"),
+            _of_signals(near_orthogonal),
+            _SIGNALS,
+            _check_signals,
+        ),
+        "gaussian_classes": DataKind(
+            _describe_signals("Gaussian classes"),
+            _of_signals(gaussian_classes),
+            _SIGNALS,
+            _check_signals,
+            has_value=False,
+        ),
+    }
+)
+"""Generators of problems, by the name that a declaration gives as its data."""
+
+
+def _several(value: Any) -> str:
+    """One value, or those of an axis, in words."""
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

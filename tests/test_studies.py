@@ -1,0 +1,282 @@
+"""Studies as declarations: what is refused, which problems are drawn, and what is measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import attsvm
+from attsvm import classify, cosine, optimal_tokens, train
+from attsvm.studies import MEASUREMENTS, OUTCOMES, Study
+from attsvm.studies.compute import measure_cell
+from attsvm.studies.declarations import read_toml
+from attsvm.studies.problems import draw
+from attsvm.svm import att_svm, prompt_svm
+
+SMALL = Study(n=3, T=4, d=(2, 5), problems=10, steps=60, measure=tuple(MEASUREMENTS))
+
+
+def cell_of(study: Study, **axes):
+    (cell,) = (cell for cell in study.cells if axes.items() <= cell.axes.items())
+    return cell
+
+
+class TestDeclaration:
+    def test_a_field_of_several_values_is_an_axis_and_cells_are_their_combinations(self):
+        study = replace(SMALL, loss=["logistic", "exponential"], lr=0.2)
+        assert study.axes == {"d": (2, 5), "loss": ("logistic", "exponential")}
+        assert [cell.name for cell in study.cells] == [
+            "d=2, loss=logistic",
+            "d=2, loss=exponential",
+            "d=5, loss=logistic",
+            "d=5, loss=exponential",
+        ]
+        assert study.cells[2].index == (1, 0)
+        assert study.cells[2].settings["d"] == 5
+        assert study.cells[2].settings["lr"] == 0.2
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"n": ()}, "n: expected one or more different values"),
+            ({"d": (3, 3)}, "d: expected one or more different values"),
+            ({"d": (0,)}, "d: .*positive"),
+            ({"d": None}, "d: expected a number, got none"),
+            ({"T": (5, 1)}, "T: expected two tokens or more"),
+            ({"problems": 0}, "problems: .*positive"),
+            ({"problems": None}, "problems: expected a number, got none"),
+            ({"steps": 0}, "steps: .*positive"),
+            ({"steps": (5, 6)}, "steps: expected one value"),
+            ({"lr": 0.0}, "lr: .*positive"),
+            ({"lr": math.nan}, "lr: .*number"),
+            ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\)"),
+            ({"momentum": 0.5, "rule": "adam"}, "momentum: expected 0 for adam"),
+            ({"seed": -1}, "seed: .*non-negative"),
+            ({"parameter": "Q"}, "parameter: expected one of"),
+            ({"parameter": ("W", "KQ")}, r"measure: 'outcome' needs .* \(where .*parameter=KQ"),
+            ({"parameter": "p", "norm": "nuc"}, "norm: expected 'auto' or 'fro'"),
+            ({"data": "words"}, "data: expected one of 'sphere', .* or an .npz file, got 'words'"),
+            ({"attention": "soft"}, "attention: expected one of"),
+            ({"noise": 0.1}, "noise: expected none for data 'sphere', got 0.1"),
+            ({"data": "digits", "T": 5}, "T: expected 4, 9 or 25"),
+            ({"data": "digits", "T": 9, "attention": "self"}, "attention: expected none for"),
+            ({"data": "near_orthogonal", "d": 1}, "d: expected more than 1"),
+            (
+                {"data": "gaussian_classes"},
+                "parameter: expected 'v\\+W' or 'v\\+p' for data without",
+            ),
+            (
+                {"data": "gaussian_classes", "parameter": "v+W", "measure": ("feasible",)},
+                "measure: 'feasible' needs data with a value",
+            ),
+            ({"measure": ("cosines",)}, "measure: expected one of 'selected', "),
+            ({"measure": ("cosine", "cosine")}, "measure: expected different names"),
+            ({"name": "a/b"}, "name: expected a name for a directory"),
+        ],
+    )
+    def test_what_makes_no_study_is_refused(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            replace(SMALL, **settings)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"n": 2.5}, "n: expected a positive integer, got 2.5"),
+            ({"d": ("2",)}, "d: expected a positive integer, got '2'"),
+            ({"lr": "fast"}, "lr: expected a positive number"),
+            ({"title": 3}, "title: expected text, got 3"),
+            ({"measure": "cosine"}, "measure: expected a list of names"),
+        ],
+    )
+    def test_the_wrong_kind_of_value_is_refused(self, settings, message):
+        with pytest.raises(TypeError, match=message):
+            replace(SMALL, **settings)
+
+    def test_digits_that_make_no_problem_are_refused(self):
+        pytest.importorskip("sklearn")
+        study = replace(SMALL, data="digits", T=9)
+        with pytest.raises(ValueError, match="classes: expected two different digits"):
+            replace(study, classes=(3, 3))
+        with pytest.raises(ValueError, match="n: expected at most"):
+            replace(study, n=(5, 5000))
+
+
+class TestFile:
+    def test_toml_is_read_back_as_it_was_written(self, tmp_path):
+        for study in (SMALL, replace(SMALL, name="named", title='é "\\', lr=(0.1, 1e-05), seed=7)):
+            path = tmp_path / f"{study.name}.toml"
+            path.write_text(study.toml, encoding="utf-8")
+            assert Study.load(path).settings == study.settings
+
+    @given(st.text(st.characters(exclude_categories=("Cs",))))
+    def test_any_title_survives(self, title):
+        assert read_toml(replace(SMALL, title=title).toml)["title"] == title
+
+    def test_name_is_that_of_the_file_unless_it_says_one(self, tmp_path):
+        path = tmp_path / "mine.toml"
+        path.write_text("n = 3\nT = 4\nd = 5\nproblems = 2\n")
+        assert Study.load(path).name == "mine"
+        assert Study.load(path, {"name": "other"}).name == "other"
+
+    def test_one_value_for_an_axis_leaves_it_an_axis(self):
+        assert Study.load("overparam", {"d": 3, "lr": 0.2}).axes["d"] == (3,)
+        assert Study.load("overparam", {"d": 3, "lr": 0.2}).lr == 0.2
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("n = [", "mine.toml: expected TOML: "),
+            ("stpes = 3", r"mine.toml: stpes: expected one of .*; did you mean 'steps'\?"),
+            ("n = 3", "mine.toml: T: expected a number, got none"),
+            ("n = 0\nT = 4\nd = 5\nproblems = 2", "mine.toml: n: expected a positive integer"),
+        ],
+    )
+    def test_mistakes_name_the_file_and_the_field(self, tmp_path, text, message):
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Study.load(path)
+
+    def test_built_in_studies_are_valid_and_say_what_they_are(self):
+        for name in ("overparam", "overparam-digits"):
+            study = Study.load(name)
+            assert study.name == name
+            assert study.title.startswith("Over-parameterisation")
+            assert [len(values) for values in study.axes.values()] == [1, 1, 10]
+
+
+class TestProblems:
+    def test_problem_depends_on_seed_sizes_and_number_only(self):
+        study = replace(SMALL, n=(3,), T=(4,), d=(5,))
+        whole = draw(study.cells[0].settings, range(10))
+        assert np.array_equal(whole.tokens[7:], draw(study.cells[0].settings, range(7, 10)).tokens)
+        wider = replace(study, d=(5, 9), problems=20, steps=7, lr=(0.3, 0.4), parameter="p")
+        again = draw(cell_of(wider, d=5, lr=0.4).settings, range(10))
+        assert np.array_equal(whole.queries, again.queries)
+
+    def test_problems_of_different_numbers_sizes_and_seeds_differ(self):
+        settings = SMALL.cells[1].settings
+
+        def value(problems=range(1), **changes):
+            return tuple(draw({**settings, **changes}, problems).value.ravel())
+
+        drawn = {value(), value(range(1, 2)), value(n=4), value(T=5), value(seed=1)}
+        assert len(drawn) == 5
+
+    def test_self_attention_queries_are_the_first_tokens(self):
+        data = draw(replace(SMALL, attention="self").cells[0].settings, range(2))
+        assert np.array_equal(data.queries, data.tokens[:, :, 0])
+
+    def test_digits_have_the_asked_number_of_patches_and_the_asked_classes(self):
+        pytest.importorskip("sklearn")
+        study = replace(SMALL, n=5, d=6, data="digits", T=(4, 9, 25), classes=(0, 1))
+        for T in study.T:
+            data = draw(cell_of(study, T=T).settings, range(2))
+            assert data.tokens.shape == (2, 5, T, 6)
+        other = draw(cell_of(replace(study, classes=(0, 7)), T=25).settings, range(2))
+        assert not np.array_equal(data.tokens, other.tokens)
+
+    def test_problems_of_a_file_are_those_of_the_file(self, tmp_path):
+        data = attsvm.datasets.unit_sphere(3, 4, 5, batch=6, rng=0)
+        attsvm.save(tmp_path / "mine.npz", data)
+        study = Study(data=str(tmp_path / "mine.npz"), steps=60, measure=tuple(MEASUREMENTS))
+        assert (study.n, study.T, study.d, study.problems) == (3, 4, 5, 6)
+        record = measure_cell(study, study.cells[0], range(2, 6))
+        selected = train(data, steps=60).selected
+        assert np.array_equal(record["selected"], selected[2:])
+        with pytest.raises(ValueError, match="problems: expected at most the 6 of "):
+            replace(study, problems=7)
+        with pytest.raises(ValueError, match="d: expected none or the 5 of the file"):
+            replace(study, d=4)
+
+
+class TestRecord:
+    @pytest.mark.parametrize("parameter", ["W", "p"])
+    @pytest.mark.parametrize("d", [2, 5])
+    def test_record_is_what_training_and_the_svms_of_each_problem_give(self, parameter, d):
+        study = replace(SMALL, parameter=parameter, steps=300)
+        cell = cell_of(study, d=d)
+        record = measure_cell(study, cell, range(10))
+        batch = draw(cell.settings, range(10))
+        result = train(batch, parameter=parameter, steps=300, record_every=1)
+        assert np.array_equal(record["selected"], result.selected)
+        assert np.array_equal(record["optimal"], optimal_tokens(batch))
+        assert np.array_equal(np.array(OUTCOMES)[record["outcome"]], classify(batch, result))
+        recorded = list(study.recorded_steps)
+        assert np.array_equal(record["history_norm"], result.history["norm"][:, recorded])
+        solve = att_svm if parameter == "W" else prompt_svm
+        for k, data in enumerate(batch.problems()):
+            optimal, own = solve(data, record["optimal"][k]), solve(data, record["selected"][k])
+            assert record["feasible"][k] == optimal.feasible
+            for name, solution in (("svm_optimal", optimal), ("svm_selected", own)):
+                assert record[f"{name}_norm"][k] == pytest.approx(solution.norm, rel=1e-9)
+                assert record[f"{name}_gap"][k] < 1e-9
+                assert record[f"{name}_kkt"][k] < 1e-9
+            if own.feasible:
+                expected = cosine(result.direction[k], own.W if parameter == "W" else own.p)
+                assert record["cosine"][k] == pytest.approx(expected, rel=1e-9)
+            else:
+                assert math.isnan(record["cosine"][k])
+
+    def test_keys_and_queries_are_compared_with_the_nuclear_norm(self):
+        measures = ("selected", "cosine", "svm_selected")
+        study = replace(SMALL, parameter="KQ", steps=300, measure=measures, init="balanced")
+        cell = cell_of(study, d=5)
+        record = measure_cell(study, cell, range(10))
+        batch = draw(cell.settings, range(10))
+        solution = att_svm(batch, record["selected"], norm="nuc")
+        assert np.array_equal(record["svm_selected_norm"], solution.norm)
+        assert record["cosine"].max() > 0.9
+
+    def test_a_trained_head_needs_no_value(self):
+        measures = ("selected", "cosine", "history")
+        study = replace(
+            SMALL, data="gaussian_classes", d=60, parameter="v+W", steps=500, measure=measures
+        )
+        record = measure_cell(study, study.cells[0], range(8))
+        batch = draw(study.cells[0].settings, range(8))
+        run = train(batch, parameter=("v", "W"), steps=500)
+        assert np.array_equal(record["selected"], run.selected)
+        assert np.array_equal(record["history_norm"][:, -1], run.history["norm"][:, -1])
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"parameter": "p"}, {"rule": "gd", "lr": 1.0}, {"n": 2, "d": 300}],
+        ids=str,
+    )
+    def test_bits_of_a_problem_do_not_depend_on_its_batch_or_on_threads(self, changes):
+        study = replace(SMALL, problems=40, **changes)
+        for cell in study.cells:
+            whole = measure_cell(study, cell, range(40), num_threads=2)
+            for some in (range(1), range(39, 40), range(5, 8), range(3, 30)):
+                part = measure_cell(study, cell, some, num_threads=1)
+                for name, values in part.items():
+                    assert np.array_equal(
+                        values, whole[name][some.start : some.stop], equal_nan=values.dtype == float
+                    ), (cell.name, some, name)
+
+    def test_history_is_recorded_at_the_start_in_decades_and_at_the_end(self):
+        steps = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 3000)
+        assert replace(SMALL, steps=3000).recorded_steps == steps
+        assert replace(SMALL, steps=1).recorded_steps == (0, 1)
+
+    def test_all_support_means_that_every_constraint_is_active(self):
+        study = replace(SMALL, steps=1, n=2, T=3, d=10, problems=40)
+        record = measure_cell(study, study.cells[0], range(40))
+        for k, data in enumerate(draw(study.cells[0].settings, range(40)).problems()):
+            margins = att_svm(data, optimal_tokens(data)).margins
+            assert record["all_support"][k] == np.all(margins[np.isfinite(margins)] < 1 + 1e-6)
+        assert 0 < record["all_support"].sum() < 40
+
+    def test_trained_zero_has_no_cosine(self):
+        # One dimension and one input: where all its tokens agree, attention changes nothing.
+        study = replace(SMALL, n=1, T=2, d=1, problems=20, steps=5)
+        record = measure_cell(study, study.cells[0], range(20))
+        still = record["history_norm"][:, -1] == 0
+        assert 0 < still.sum() < 20
+        assert np.isnan(record["cosine"][still]).all()

@@ -1,0 +1,240 @@
+"""The tables of studies, what is expected of them, and what over-parameterisation does."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray
+
+from attsvm.studies import OUTCOMES, Study, describe, expectations, run, tabulate
+from attsvm.studies.expectations import REFERENCE
+from attsvm.studies.intervals import proportion
+from attsvm.studies.summary import MEASURES
+from attsvm.studies.table import Measure, Row, Table, longest_axis
+
+OVERPARAM = Study.load("overparam")
+SMALL = replace(OVERPARAM, n=(3,), T=(4,), d=(2, 5), problems=10, steps=60)
+
+RECORD = {
+    "outcome": np.array([OUTCOMES.index(o) for o in ("global", "local", "neither", "global")]),
+    "feasible": np.array([True, True, False, True]),
+    "all_support": np.zeros(4, bool),
+    "cosine": np.array([1.0, 0.9, math.nan, 0.8]),
+}
+
+
+class TestTable:
+    def row(self, record=RECORD, **axes) -> Row:
+        return Row(axes, {m.name: m.estimate(record) for m in MEASURES})
+
+    def test_measures_of_a_record(self):
+        estimates = self.row(n=3).estimates
+        assert {name: estimate.value for name, estimate in estimates.items()} == {
+            "global_percent": 50.0,
+            "local_percent": 75.0,
+            "neither_percent": 25.0,
+            "feasible_percent": 75.0,
+            "all_support_percent": 0.0,
+            "cosine_mean": pytest.approx(0.9),
+        }
+        assert estimates["cosine_mean"].size == 3
+        assert estimates["cosine_mean"].high == 1.0
+        expected = proportion(np.array([True, True, False, False]))
+        assert estimates["global_percent"].low == pytest.approx(100 * expected.low)
+
+    def test_csv_holds_every_digit_and_nothing_where_there_is_no_number(self):
+        nothing = {**RECORD, "cosine": np.full(4, math.nan)}
+        table = Table(MEASURES, (self.row(n=3, d=2), self.row(nothing, n=3, d=5)))
+        first, second = csv.DictReader(table.csv().splitlines())
+        assert (first["n"], first["d"]) == ("3", "2")
+        estimate = table.rows[0].estimates["global_percent"]
+        assert float(first["global_percent_low"]) == estimate.low
+        assert float(first["global_percent_high"]) == estimate.high
+        assert first["global_percent_runs"] == "4"
+        assert second["cosine_mean"] == second["cosine_mean_low"] == ""
+        assert second["cosine_mean_runs"] == "0"
+
+    def test_text_is_aligned_and_rounds_intervals_outwards(self):
+        share = Measure("share", "share %", "of heads", lambda record: record["heads"])
+        rows = [
+            Row({"n": 5, "d": d}, {"share": share.estimate({"heads": np.arange(300) < heads})})
+            for d, heads in ((2, 3), (50, 300))
+        ]
+        assert Table((share,), tuple(rows)).text() == (
+            "n    d   share %\n5    2     1.0 (0-3)\n5   50   100.0 (98-100)\n"
+        )
+
+    def test_text_without_a_number_shows_a_dash(self):
+        nothing = {**RECORD, "cosine": np.full(4, math.nan)}
+        lines = Table(MEASURES, (self.row(nothing, n=3),)).text().splitlines()
+        assert lines[1].endswith(" -")
+
+    @pytest.mark.parametrize("width", [40, 60, 80, 100])
+    def test_text_wider_than_the_terminal_is_broken_into_blocks(self, width):
+        table = Table(MEASURES, (self.row(n=3, d=2), self.row(n=3, d=50)))
+        blocks = table.text(width).split("\n\n")
+        assert len(blocks) > 1
+        assert all(len(line) <= width for line in table.text(width).splitlines())
+        assert all(block.splitlines()[2].startswith("3   50   ") for block in blocks)
+        words = table.text(width).split()
+        assert all(heading in " ".join(words) for heading in ("global %", "mean cosine"))
+
+    def test_columns_are_those_that_were_measured(self, tmp_path):
+        study = replace(SMALL, measure=("selected", "cosine"), lr=(0.1, 0.2))
+        table = tabulate(study, run(study, tmp_path, progress=False))
+        assert [measure.name for measure in table.measures] == ["cosine_mean"]
+        assert [(row.axes["d"], row.axes["lr"]) for row in table.rows] == [
+            (2, 0.1),
+            (2, 0.2),
+            (5, 0.1),
+            (5, 0.2),
+        ]
+
+    def test_unfinished_problems_do_not_count(self, tmp_path):
+        results = run(SMALL, tmp_path, progress=False).load()
+        finished = results.finished.copy()
+        finished[0, 0, 0, 4:] = False
+        finished[0, 0, 1] = False
+        (row,) = tabulate(SMALL, results.assign(finished=finished)).rows
+        assert row.axes["d"] == 2
+        assert row.estimates["global_percent"].size == 4
+
+    def test_a_study_without_axes_has_one_row_named_by_its_sizes(self, tmp_path):
+        study = replace(SMALL, n=3, T=4, d=5)
+        (row,) = tabulate(study, run(study, tmp_path, progress=False)).rows
+        assert row.axes == {"n": 3, "T": 4, "d": 5}
+
+    def test_the_longest_axis_is_one_of_numbers(self):
+        def axis_of(**axes: list) -> str:
+            grid = xarray.Dataset(coords=axes).stack(cell=list(axes)).indexes["cell"]
+            return longest_axis(
+                Table((), tuple(Row(dict(zip(axes, cell, strict=True)), {}) for cell in grid))
+            )
+
+        assert axis_of(n=[5], T=[5], d=[2, 3]) == "d"
+        assert axis_of(n=[2, 3], d=[5]) == "n"
+        assert axis_of(d=[2, 3], loss=["logistic", "exponential", "correlation"]) == "d"
+        assert axis_of(d=[2], loss=["logistic", "exponential"]) == "loss"
+        assert axis_of(d=[2, 3], lr=[0.1, 0.2]) == "lr"
+
+
+class TestExpectations:
+    def sentences(self, study: Study, directory) -> list[str]:
+        return expectations(study, run(study, directory, progress=False))
+
+    def test_feasibility_is_counted_where_the_theorem_holds(self, tmp_path):
+        assert self.sentences(SMALL, tmp_path / "both")[0] == (
+            "d >= max(T-1, n) makes the SVM feasible for almost all data: "
+            "seen in 10 of 10 problems."
+        )
+        assert self.sentences(replace(SMALL, d=(2,)), tmp_path / "narrow") == []
+
+    def test_feasibility_of_the_prompt_needs_more_dimensions(self, tmp_path):
+        study = replace(SMALL, parameter="p", d=(5, 8, 9))
+        assert self.sentences(study, tmp_path)[0] == (
+            "d >= n (T-1) makes the SVM feasible for almost all data: seen in 10 of 10 problems."
+        )
+
+    def test_global_selection_is_counted_where_all_tokens_are_support_vectors(self, tmp_path):
+        study = replace(SMALL, n=(2,), T=(3,), d=(40,), problems=20, steps=1000)
+        results = run(study, tmp_path, progress=False)
+        saturated = int(results.all_support.sum())
+        assert saturated > 0
+        assert expectations(study, results)[1] == (
+            "Where all tokens are support vectors training is expected to go global: "
+            f"seen in {saturated} of {saturated} problems."
+        )
+
+    def test_reference_is_compared_where_the_settings_are_its_own(self, tmp_path):
+        study = replace(OVERPARAM, d=(8, 9), problems=8)
+        last = self.sentences(study, tmp_path / "same")[-1]
+        assert last.startswith("Largest difference from an independent computation at n = T = 5")
+        assert "(d=8)" in last
+        assert "(d=9)" not in last
+        for change in ({"steps": 5}, {"attention": "self"}, {"n": (4,)}):
+            sentences = self.sentences(replace(study, **change), tmp_path / str(change))
+            assert not any("independent" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "random unit-norm tokens, cross-attention; W trained from zero by 60 normalised"),
+        ({"lr": (0.1, 0.5)}, "normalised steps of 0.1/0.5, logistic loss"),
+        ({"rule": "polyak"}, "60 Polyak steps, logistic loss"),
+        ({"seed": (0, 1)}, "10 problems of each size, seed 0/1"),
+        (
+            {"data": "near_orthogonal", "attention": None, "noise": 0.1},
+            "near-orthogonal tokens, antipodal signals, noise 0.1, label noise 0.0; W",
+        ),
+    ],
+)
+def test_a_study_is_described_in_words(changes, words):
+    assert words in describe(replace(SMALL, **changes))
+
+
+def test_over_parameterised_training_is_local_and_the_global_share_grows(tmp_path):
+    study = replace(OVERPARAM, d=(5, 10, 50), problems=100, steps=1500)
+    table = tabulate(study, run(study, tmp_path, progress=False))
+    shares = [row.estimates["global_percent"].value for row in table.rows]
+    assert shares == sorted(shares)
+    for row in table.rows:
+        d = row.axes["d"]
+        assert row.estimates["local_percent"].value >= 98
+        assert row.estimates["feasible_percent"].value == 100
+        for name in ("global_percent", "all_support_percent"):
+            wide = proportion(np.arange(100) < round(row.estimates[name].value), level=0.999)
+            assert 100 * wide.low <= REFERENCE[name][d] <= 100 * wide.high, (name, d)
+
+
+@pytest.fixture(scope="module")
+def default_study(tmp_path_factory) -> xarray.Dataset:
+    return run(OVERPARAM, tmp_path_factory.mktemp("overparam"), progress=False)
+
+
+@pytest.mark.slow
+def test_percentages_by_dimension_are_those_of_an_independent_program(default_study):
+    table = tabulate(OVERPARAM, default_study)
+    for row in table.rows:
+        d = row.axes["d"]
+        for name, by_d in REFERENCE.items():
+            assert row.estimates[name].value == pytest.approx(by_d[d], abs=8), (name, d)
+        if d >= 5:
+            assert row.estimates["local_percent"].value >= 98
+            assert row.estimates["feasible_percent"].value == 100
+    shares = [row.estimates["global_percent"].value for row in table.rows]
+    assert shares == sorted(shares)
+
+
+@pytest.mark.slow
+def test_where_all_tokens_are_support_vectors_training_is_global(default_study):
+    wide = default_study.sel(d=[20, 30, 50])
+    outcomes = wide.outcome.values[wide.all_support.values]
+    assert outcomes.size > 100
+    assert np.mean(outcomes == OUTCOMES.index("global")) >= 0.98
+
+
+@pytest.mark.slow
+def test_over_parameterised_prompt_is_local_and_its_global_share_grows(tmp_path):
+    sizes = {"n": (4,), "T": (6,), "d": (10, 20, 40, 160)}
+    study = replace(OVERPARAM, parameter="p", problems=150, **sizes)
+    rows = tabulate(study, run(study, tmp_path, progress=False)).rows
+    shares = [row.estimates["global_percent"].value for row in rows]
+    assert shares == sorted(shares)
+    assert shares[-1] > 90
+    assert all(row.estimates["local_percent"].value >= 98 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["cross", "self"])
+@pytest.mark.parametrize("sizes", [{"n": (5, 10, 15)}, {"T": (5, 10, 15)}])
+def test_global_share_falls_with_inputs_and_with_tokens(tmp_path, attention, sizes):
+    study = replace(OVERPARAM, **sizes, d=(15,), problems=150, attention=attention)
+    rows = tabulate(study, run(study, tmp_path, progress=False)).rows
+    shares = [row.estimates["global_percent"].value for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert all(row.estimates["local_percent"].value >= 98 for row in rows)

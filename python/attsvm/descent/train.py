@@ -186,7 +186,7 @@ def train(
         loss,
         prompt=prompt,
         value=value,
-        ridge=pull,
+        reduced=not pull and step_rule.kind != "adam",
         dtype=dtype,
         threads=threads,
         passes=steps + 1,

@@ -1,16 +1,17 @@
 # make study   install into .venv and run the main job: a table and a figure in out/
 # make test    lint, C++ tests, Python tests
 # make bench   every row of the speed table next to its peers (installs them into .venv-bench)
+# make docs    the pages, with every reproduced figure, in out/docs
 # The rest: make test-slow, sanitize, tidy, lint, format, clean.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
-SOURCES := python tests bench
+SOURCES := python tests bench docs
 CPP := $(shell find cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench tidy clean
+.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench docs tidy clean
 .DELETE_ON_ERROR:
 
 study: install
@@ -31,7 +32,7 @@ $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.attsvm pyproject.toml
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --group dev --group docs
 	@touch $@
 
 test: lint test-cpp test-python
@@ -79,6 +80,11 @@ $(VENV)-bench/.peers: $(CORE)
 
 bench: $(VENV)-bench/.peers
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(VENV)-bench/bin/python -m bench
+
+# Figures are computed once, in about two minutes, and again when the package has changed.
+docs: $(VENV)/.tools
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs out/docs
+	@echo "The pages: out/docs/index.html"
 
 tidy: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet 'clang-tidy==23.1.4'

@@ -105,8 +105,8 @@ def write_pages(app: Any) -> None:
     lines = [
         "# Gallery",
         "",
-        "The published figures, computed anew. Each page has the figure, the command that makes it, "
-        "and every number that was compared: what was expected and where that is from, what was "
+        "The published figures, computed anew. Each page has the figure, the command that makes "
+        "it, and every number that was compared: what was expected and where that is from, what was "
         "obtained, and how far they may be apart. Of "
         f"{count} numbers, {passed} are where they should be.",
         "",

@@ -119,7 +119,10 @@ class PublicName(XRefRole):
     def names() -> dict[str, str]:
         """Full names by their last part."""
         full = [
-            name for _, _, room in rooms() for module in sources(room) for name in full_names(module)
+            name
+            for _, _, room in rooms()
+            for module in sources(room)
+            for name in full_names(module)
         ]
         return {name.rpartition(".")[2]: name for name in full}
 

@@ -71,8 +71,11 @@ gallery_figures = "all"
 """Names of the reproduced figures to show, with commas between them."""
 
 
+SPECIAL = re.compile(r"(?<!\\)\||(?<=\w)_(?!\w)")
+
+
 def as_plain_text(app, what, name, obj, options, lines):
-    """Let |x| be a norm and μ_i an index in docstrings, which reStructuredText has other uses for."""
+    """In docstrings |x| is a norm and μ_i has an index: nothing to be replaced."""
     in_example = False
     for k, line in enumerate(lines):
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))

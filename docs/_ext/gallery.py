@@ -106,8 +106,8 @@ def write_pages(app: Any) -> None:
         "# Gallery",
         "",
         "The published figures, computed anew. Each page has the figure, the command that makes "
-        "it, and every number that was compared: what was expected and where that is from, what was "
-        "obtained, and how far they may be apart. Of "
+        "it, and every number that was compared: what was expected and where that is from, what "
+        "was obtained, and how far they may be apart. Of "
         f"{count} numbers, {passed} are where they should be.",
         "",
     ]

@@ -102,3 +102,17 @@ def test_links_to_files_lead_somewhere(page):
         if "://" in target or target.startswith("gallery/") or target.startswith("api/"):
             continue
         assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_a_table_of_contents():
+    docs = ROOT / "docs"
+    listed = {"index"}
+    for page in PAGES:
+        for block in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+        ):
+            entries = [line for line in block.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / entry).relative_to(docs).as_posix() for entry in entries}
+    there = {page.relative_to(docs).with_suffix("").as_posix() for page in PAGES} - {"bounds"}
+    assert there <= listed
+    assert listed - there == {"gallery/index", "performance", "api/index"}  # generated

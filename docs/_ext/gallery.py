@@ -112,7 +112,7 @@ def write_pages(app: Any) -> None:
         "",
     ]
     for paper, figures in shown.items():
-        lines += [f"## {PAPERS[paper]}", "", "::::{grid} 1 2 2 3", ":gutter: 3", ""]
+        lines += [f"## {PAPERS[paper]}", "", "::::{grid} 1 1 2 2", ":gutter: 3", ""]
         for figure in figures:
             lines += [
                 f":::{{grid-item-card}} {figure.title}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def test_built_they_do_what_they_say(tree, tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", start, tmp_path / "site", SHOWN / "check.py"],
+        env={**os.environ, "ATTSVM_ISA": "baseline"},
         capture_output=True,
         text=True,
     )

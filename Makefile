@@ -95,4 +95,4 @@ tidy-run:
 	$(call run_cpp_tests,tidy)
 
 clean:
-	rm -rf build out $(VENV) $(VENV)-bench
+	rm -rf build out docs/api docs/gallery docs/performance.md $(VENV) $(VENV)-bench

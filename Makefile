@@ -1,10 +1,12 @@
 # make study   install into .venv and run the main job: a table and a figure in out/
 # make test    lint, C++ tests, Python tests
 # make bench   every row of the speed table next to its peers (installs them into .venv-bench)
+#                make test NEIGHBOURS=   leaves out the tests beside torch (several GB to install)
 # make docs    the pages, with every reproduced figure, in out/docs
 # The rest: make test-slow, sanitize, tidy, lint, format, clean.
 
 PYTHON ?= python3
+NEIGHBOURS ?= neighbours
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
@@ -32,7 +34,7 @@ $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.attsvm pyproject.toml
-	$(BIN)/python -m pip install --quiet --group dev --group docs
+	$(BIN)/python -m pip install --quiet $(addprefix --group ,dev docs $(NEIGHBOURS))
 	@touch $@
 
 test: lint test-cpp test-python
@@ -81,8 +83,12 @@ $(VENV)-bench/.peers: $(CORE)
 bench: $(VENV)-bench/.peers
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(VENV)-bench/bin/python -m bench
 
+$(VENV)/.docs: $(VENV)/.attsvm pyproject.toml
+	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
 # Figures are computed once, in about two minutes, and again when the package has changed.
-docs: $(VENV)/.tools
+docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs out/docs
 	@echo "The pages: out/docs/index.html"
 

@@ -1,4 +1,4 @@
-"""scikit-learn is optional: only the digits need it, and they say so."""
+"""scikit-learn is optional: only the digits and the estimators need it, and they say so."""
 
 from __future__ import annotations
 
@@ -35,4 +35,21 @@ def test_study_of_the_digits_names_the_extra_that_brings_sklearn():
     assert done.returncode == 2
     assert done.stderr == (
         'attsvm: error: attsvm.datasets.digits needs scikit-learn: pip install "attsvm[digits]"\n'
+    )
+
+
+def test_estimators_name_the_extra_that_brings_sklearn():
+    program = """
+import sys
+sys.modules["sklearn"] = None
+try:
+    import attsvm.sklearn
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == (
+        'attsvm.sklearn needs scikit-learn 1.6 or newer: pip install "attsvm[sklearn]"'
     )

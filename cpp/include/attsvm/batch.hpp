@@ -184,6 +184,25 @@ bool runs_in_packs(const Batch<Token>& batch) {
     return 2 * batch.problems > native_lanes<double> && batch.numbers_per_problem() <= largest;
 }
 
+// Tokens of one problem. Where they stay in a core's own cache and the caller's memory is not aligned to its lines,
+// they are copied to memory that is: every register's width would otherwise be read from two lines.
+template <class Token>
+class CachedTokens {
+   public:
+    CachedTokens(const Token* tokens, Index count)
+        : copy_(is_aligned(tokens) || count * Index{sizeof(Token)} > largest ? 0 : count), tokens_(tokens) {
+        std::copy_n(tokens, copy_.size(), copy_.data());
+    }
+    const Token* data() const { return copy_.size() == 0 ? tokens_ : copy_.data(); }
+
+   private:
+    static constexpr Index largest = 2 << 20;
+    static bool is_aligned(const Token* tokens) { return reinterpret_cast<std::uintptr_t>(tokens) % 64 == 0; }
+
+    Buffer<Token> copy_;
+    const Token* tokens_;
+};
+
 template <class Token>
 void descend(const Batch<Token>& batch, Loss loss, StepRule rule, const Schedule& schedule, int threads,
              Progress& progress, const BatchResult& result) {
@@ -199,8 +218,9 @@ void descend(const Batch<Token>& batch, Loss loss, StepRule rule, const Schedule
     } else {
         const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
         share_jobs(plan.across, batch.problems, progress, [&](Index b, bool calling_thread) {
-            descend_lanes(batch, Lanes<double>{b, batch.problems}, batch.tokens_of(b), loss, rule, schedule,
-                          plan.within, progress, calling_thread, result);
+            const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension);
+            descend_lanes(batch, Lanes<double>{b, batch.problems}, cached.data(), loss, rule, schedule, plan.within,
+                          progress, calling_thread, result);
         });
     }
 }

@@ -136,8 +136,12 @@ class Descent {
     // Attention at the last iterate, weights and their logarithms (samples, tokens), and the index of the top token.
     void attention(Real* weight, Real* log_weight, Real* top) {
         const Index T = problem().tokens;
-        for (Index i = 0; i < problem().samples; ++i)
-            pass_.attention(i, &Q_[i * problem().dimension], weight + i * T, log_weight + i * T, top[i]);
+        team_.for_work(problem().samples * T * problem().dimension)
+            .for_ranges(problem().samples, [&](Index i, Index last, int thread) {
+                for (; i < last; ++i)
+                    pass_.attention(i, &Q_[i * problem().dimension], thread, weight + i * T, log_weight + i * T,
+                                    top[i]);
+            });
     }
 
    private:

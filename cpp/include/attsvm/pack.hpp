@@ -38,6 +38,9 @@ struct Comparison {
     ATTSVM_INLINE static Mask equal(Lanes a, Lanes b) { return a == b; }
     ATTSVM_INLINE static Mask different(Lanes a, Lanes b) { return a != b; }
     ATTSVM_INLINE static Lanes choose(Mask mask, Lanes yes, Lanes no) { return mask ? yes : no; }
+    // The second where either is NaN.
+    ATTSVM_INLINE static Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
+    ATTSVM_INLINE static Lanes smaller(Lanes a, Lanes b) { return a < b ? a : b; }
     // Where the mask holds, the larger of a and b; elsewhere a.
     ATTSVM_INLINE static Lanes larger_where(Mask mask, Lanes a, Lanes b) { return mask && b > a ? b : a; }
     ATTSVM_INLINE static bool any(Mask mask) {
@@ -62,6 +65,8 @@ struct Comparison<double, 8> {
     ATTSVM_INLINE static Lanes choose(Mask mask, Lanes yes, Lanes no) {
         return _mm512_mask_blend_pd(mask.lanes, no, yes);
     }
+    ATTSVM_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm512_maskz_max_pd(0xff, a, b); }
+    ATTSVM_INLINE static Lanes smaller(Lanes a, Lanes b) { return _mm512_maskz_min_pd(0xff, a, b); }
     ATTSVM_INLINE static Lanes larger_where(Mask mask, Lanes a, Lanes b) {
         return _mm512_mask_max_pd(a, mask.lanes, b, a);
     }
@@ -95,6 +100,8 @@ struct Pack {
     ATTSVM_INLINE friend Mask operator==(Pack a, Pack b) { return Compare::equal(a.v, b.v); }
     ATTSVM_INLINE friend Mask operator!=(Pack a, Pack b) { return Compare::different(a.v, b.v); }
     ATTSVM_INLINE friend Pack select(Mask mask, Pack yes, Pack no) { return Pack(Compare::choose(mask, yes.v, no.v)); }
+    ATTSVM_INLINE friend Pack larger(Pack a, Pack b) { return Pack(Compare::larger(a.v, b.v)); }
+    ATTSVM_INLINE friend Pack smaller(Pack a, Pack b) { return Pack(Compare::smaller(a.v, b.v)); }
     ATTSVM_INLINE friend Pack larger_where(Mask mask, Pack a, Pack b) {
         return Pack(Compare::larger_where(mask, a.v, b.v));
     }
@@ -146,14 +153,8 @@ ATTSVM_INLINE bool any(typename NumberTraits<Real>::Mask mask) {
 }
 
 // The larger of two; the second where either is NaN.
-template <class Real>
-ATTSVM_INLINE Real larger(Real a, Real b) {
-    return select(a > b, a, b);
-}
-template <class Real>
-ATTSVM_INLINE Real smaller(Real a, Real b) {
-    return select(a < b, a, b);
-}
+ATTSVM_INLINE double larger(double a, double b) { return a > b ? a : b; }
+ATTSVM_INLINE double smaller(double a, double b) { return a < b ? a : b; }
 
 // --- lanes
 // ------------------------------------------------------------------------------------------------------------
@@ -196,6 +197,29 @@ ATTSVM_INLINE NativePack<double> load(const float* from) {
 }
 ATTSVM_INLINE void store(double* to, NativePack<double> x) { std::memcpy(to, &x, sizeof x); }
 
+// The first `count` lanes of a register, less than all: the others are 0 when read, and not written.
+template <class Stored>
+ATTSVM_INLINE NativePack<double> load_some(const Stored* from, Index count) {
+#ifdef __AVX512F__
+    const auto mask = static_cast<__mmask8>((1u << count) - 1u);
+    if constexpr (std::is_same_v<Stored, double>)
+        return NativePack<double>(_mm512_maskz_loadu_pd(mask, from));
+    else
+        return NativePack<double>(_mm512_maskz_cvtps_pd(0xff, _mm256_maskz_loadu_ps(mask, from)));
+#else
+    NativePack<double> x(0.0);
+    for (Index k = 0; k < count; ++k) x.v[k] = static_cast<double>(from[k]);
+    return x;
+#endif
+}
+ATTSVM_INLINE void store_some(double* to, NativePack<double> x, Index count) {
+#ifdef __AVX512F__
+    _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1u), x.v);
+#else
+    for (Index k = 0; k < count; ++k) to[k] = x.v[k];
+#endif
+}
+
 // One number from the lanes, always in the same order: halves are joined with halves.
 template <class T, int N, class Join>
 ATTSVM_INLINE T fold_lanes(Pack<T, N> x, Join join) {
@@ -211,6 +235,25 @@ ATTSVM_INLINE T fold_lanes(Pack<T, N> x, Join join) {
 template <class T, int N>
 ATTSVM_INLINE T sum_lanes(Pack<T, N> x) {
     return fold_lanes(x, [](auto a, auto b) { return a + b; });
+}
+// The sums of the lanes of eight registers, each in the order of `sum_lanes`.
+ATTSVM_INLINE void sum_lanes_of_eight(const NativePack<double>* x, double* sums) {
+#ifdef __AVX512F__
+    // Halves of two registers are joined in one, then quarters of four, then single lanes of all.
+    using Lanes = NativePack<double>::Lanes;
+    Lanes half[4], quarter[2];
+    for (int k = 0; k < 4; ++k)
+        half[k] = __builtin_shufflevector(x[k].v, x[k + 4].v, 0, 1, 2, 3, 8, 9, 10, 11) +
+                  __builtin_shufflevector(x[k].v, x[k + 4].v, 4, 5, 6, 7, 12, 13, 14, 15);
+    for (int k = 0; k < 2; ++k)
+        quarter[k] = __builtin_shufflevector(half[k], half[k + 2], 0, 1, 8, 9, 4, 5, 12, 13) +
+                     __builtin_shufflevector(half[k], half[k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    const Lanes sum = __builtin_shufflevector(quarter[0], quarter[1], 0, 8, 2, 10, 4, 12, 6, 14) +
+                      __builtin_shufflevector(quarter[0], quarter[1], 1, 9, 3, 11, 5, 13, 7, 15);
+    std::memcpy(sums, &sum, sizeof sum);
+#else
+    for (int k = 0; k < 8; ++k) sums[k] = sum_lanes(x[k]);
+#endif
 }
 template <class T, int N>
 ATTSVM_INLINE T largest_lane(Pack<T, N> x) {

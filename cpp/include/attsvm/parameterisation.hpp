@@ -117,9 +117,7 @@ class Parameterisation {
           Z_(Z),
           first_(first, inner == 0 ? query_dimension : inner, dimension),
           second_(second, inner == 0 ? 0 : query_dimension, inner),
-          weighted_Z_(samples * query_dimension),
           keys_(samples * inner),
-          weighted_keys_(samples * inner),
           row_end_(samples),
           column_begin_(query_dimension),
           zero_(std::max(samples, query_dimension)),
@@ -156,25 +154,26 @@ class Parameterisation {
         }
     }
 
-    // The gradients of all blocks from those of the query directions, weighted by sample: the sum, taken `keep` times,
-    // and where there is a ridge, `pull` times the block itself.
+    // The gradients of all blocks from those of the query directions, which it weights by sample in place: the sum,
+    // taken `keep` times, and where there is a ridge, `pull` times the block itself.
     struct Ridge {
         Real keep, pull;
     };
-    void differentiate(const Team& team, const Real* weight, const Real* U, const Ridge* ridge = nullptr) {
-        for (Index i = 0; i < n_; ++i)
-            for (Index j = 0; j < e_; ++j) weighted_Z_[i * e_ + j] = weight[i] * Z_[i * e_ + j];
-        const Strided<Real> weighted_Z_transposed{weighted_Z_.data(), 1, e_};
+    void differentiate(const Team& team, const Real* weight, Real* U, const Ridge* ridge = nullptr) {
+        const Strided<Real> Z_transposed{Z_, 1, e_};
+        // By the threads that made the rows, for a product that they share.
+        team.for_work(n_ * e_ * d_ / product_uses).for_ranges(n_, [&](Index i, Index last, int) {
+            for (; i < last; ++i)
+                for (Index k = 0; k < d_; ++k) U[i * d_ + k] *= weight[i];
+        });
         if (factored()) {
-            for (Index i = 0; i < n_; ++i)
-                for (Index r = 0; r < m_; ++r) weighted_keys_[i * m_ + r] = weight[i] * keys_[i * m_ + r];
-            multiply(team, m_, n_, d_, Strided<Real>{weighted_keys_.data(), 1, m_}, {}, U, first_.gradient.data());
+            multiply(team, m_, n_, d_, Strided<Real>{keys_.data(), 1, m_}, {}, U, first_.gradient.data());
             team.for_work(n_ * m_ * d_).for_ranges(n_, [&](Index i, Index last, int) {
                 for (; i < last; ++i) rows_dot(first_.value, m_, d_, U + i * d_, &keys_[i * m_]);
             });
-            multiply(team, e_, n_, m_, weighted_Z_transposed, columns_of_Z(), keys_.data(), second_.gradient.data());
+            multiply(team, e_, n_, m_, Z_transposed, columns_of_Z(), keys_.data(), second_.gradient.data());
         } else {
-            multiply(team, e_, n_, d_, weighted_Z_transposed, columns_of_Z(), U, first_.gradient.data());
+            multiply(team, e_, n_, d_, Z_transposed, columns_of_Z(), U, first_.gradient.data());
         }
         for_blocks([&](Block<Real>& block) {
             if (ridge != nullptr)
@@ -244,7 +243,7 @@ class Parameterisation {
     const Real *all_Z_, *Z_;
     Buffer<Real> chosen_Z_;
     Block<Real> first_, second_;
-    Buffer<Real> weighted_Z_, keys_, weighted_keys_;
+    Buffer<Real> keys_;
     Buffer<Index> row_end_, column_begin_, zero_, all_samples_;
     Buffer<Real> product_, product_row_square_;
 };

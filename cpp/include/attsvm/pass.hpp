@@ -80,10 +80,10 @@ class Pass {
     }
 
     // Attention of sample i, weights and their logarithms (tokens), and the index of its top token.
-    void attention(Index i, const Real* q, Real* weight, Real* log_weight, Real& top) {
+    void attention(Index i, const Real* q, int thread, Real* weight, Real* log_weight, Real& top) {
         const Index d = problem_.dimension;
         const Index T = problem_.tokens;
-        Real* const logit = scratch_.data();
+        Real* const logit = scratch_.data() + thread * 3 * stride_;
         rows_dot(problem_.tokens_of(i), rows_[i], d, q, logit);
         mask_logits(rows_[i], length_[i], logit);
         top = attention_weights(rows_[i], T, score_.data() + i * stride_, logit, weight, log_weight);

@@ -30,24 +30,29 @@ template <class Real>
 inline constexpr Index tile_rows = register_bytes == 64 ? (is_pack<Real> ? 3 : 6) : (is_pack<Real> ? 3 : 4);
 inline constexpr Index tile_columns = register_bytes == 64 ? 4 : 2;
 
-template <int rows, int columns, class Real>
-ATTSVM_INLINE void tile_product(Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C,
-                                Index ldc) {
+// The last of a tile's columns may have fewer elements than a register has lanes.
+template <int rows, int columns, bool ends_partly, class Real>
+ATTSVM_INLINE void tile_product(Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C, Index ldc,
+                                Index elements_of_last = 0) {
     using Many = Column<Real>;
     constexpr Index lanes = column_lanes<Real>;
+    constexpr int whole = ends_partly ? columns - 1 : columns;
     Many c[rows][columns];
     for (int r = 0; r < rows; ++r)
         for (int k = 0; k < columns; ++k) c[r][k] = Many(0.0);
     for (Index s = first; s < last; ++s) {
         Many b[columns];
-        for (int k = 0; k < columns; ++k) b[k] = load_column(B + s * ldb + k * lanes);
+        for (int k = 0; k < whole; ++k) b[k] = load_column(B + s * ldb + k * lanes);
+        if constexpr (ends_partly) b[whole] = load_some(B + s * ldb + whole * lanes, elements_of_last);
         for (int r = 0; r < rows; ++r) {
             const Many a(A(r, s));
             for (int k = 0; k < columns; ++k) c[r][k] += a * b[k];
         }
     }
-    for (int r = 0; r < rows; ++r)
-        for (int k = 0; k < columns; ++k) store_column(C + r * ldc + k * lanes, c[r][k]);
+    for (int r = 0; r < rows; ++r) {
+        for (int k = 0; k < whole; ++k) store_column(C + r * ldc + k * lanes, c[r][k]);
+        if constexpr (ends_partly) store_some(C + r * ldc + whole * lanes, c[r][whole], elements_of_last);
+    }
 }
 
 template <int rows, class Real>
@@ -58,21 +63,24 @@ void row_block_product(Strided<Real> A, Index first, Index last, const Real* B, 
     static_assert(wide <= 4);
     Index k = 0;
     for (; k + wide * lanes <= columns; k += wide * lanes)
-        tile_product<rows, wide>(A, first, last, B + k, ldb, C + k, ldc);
-    const Index left = (columns - k) / lanes;
-    if (left == 3) tile_product<rows, 3>(A, first, last, B + k, ldb, C + k, ldc);
-    if (left == 2) tile_product<rows, 2>(A, first, last, B + k, ldb, C + k, ldc);
-    if (left == 1) tile_product<rows, 1>(A, first, last, B + k, ldb, C + k, ldc);
-    k += left * lanes;
-    for (; k < columns; ++k)
-        for (int r = 0; r < rows; ++r) {
-            Real total(0.0);
-            for (Index s = first; s < last; ++s) total += A(r, s) * B[s * ldb + k];
-            C[r * ldc + k] = total;
-        }
+        tile_product<rows, wide, false>(A, first, last, B + k, ldb, C + k, ldc);
+    const Index left = (columns - k) / lanes, rest = (columns - k) % lanes;
+    if (rest == 0) {
+        if (left == 3) tile_product<rows, 3, false>(A, first, last, B + k, ldb, C + k, ldc);
+        if (left == 2) tile_product<rows, 2, false>(A, first, last, B + k, ldb, C + k, ldc);
+        if (left == 1) tile_product<rows, 1, false>(A, first, last, B + k, ldb, C + k, ldc);
+    } else if constexpr (!is_pack<Real>) {
+        if (left == 3) tile_product<rows, 4, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
+        if (left == 2) tile_product<rows, 3, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
+        if (left == 1) tile_product<rows, 2, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
+        if (left == 0) tile_product<rows, 1, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
+    }
 }
 
 }  // namespace detail
+
+// A product uses every number it reads many times: it takes many times the work to be worth sharing.
+inline constexpr Index product_uses = 16;
 
 // C (rows × columns) = A (rows × depth) B (depth × columns); B and C have contiguous rows.
 template <class Real>
@@ -83,30 +91,30 @@ void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<
     constexpr Index band = is_pack<Real> ? 64 : 8 * column_lanes<Real>;
     const Index bands = (columns + band - 1) / band;
     const Index blocks = (rows + height - 1) / height;
-    // A product uses every number it reads many times: it takes many times the work to be worth sharing.
-    team.for_work(rows * depth * columns / 16).for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
-        for (; task < last_task; ++task) {
-            const Index k = task / blocks * band;
-            const Index r = task % blocks * height;
-            const Index count = std::min(height, rows - r);
-            Index first = 0;
-            Index last = depth;
-            if (extents.begin != nullptr) {
-                first = *std::min_element(extents.begin + r, extents.begin + r + count);
-                last = *std::max_element(extents.end + r, extents.end + r + count);
+    team.for_work(rows * depth * columns / product_uses)
+        .for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
+            for (; task < last_task; ++task) {
+                const Index k = task / blocks * band;
+                const Index r = task % blocks * height;
+                const Index count = std::min(height, rows - r);
+                Index first = 0;
+                Index last = depth;
+                if (extents.begin != nullptr) {
+                    first = *std::min_element(extents.begin + r, extents.begin + r + count);
+                    last = *std::max_element(extents.end + r, extents.end + r + count);
+                }
+                const Index width = std::min(band, columns - k);
+                const Strided<Real> block{&A(r, 0), A.row_stride, A.column_stride};
+                if (count == height) {
+                    detail::row_block_product<height>(block, first, last, B + k, columns, C + r * columns + k, columns,
+                                                      width);
+                } else {
+                    for (Index j = 0; j < count; ++j)
+                        detail::row_block_product<1>(Strided<Real>{&A(r + j, 0), A.row_stride, A.column_stride}, first,
+                                                     last, B + k, columns, C + (r + j) * columns + k, columns, width);
+                }
             }
-            const Index width = std::min(band, columns - k);
-            const Strided<Real> block{&A(r, 0), A.row_stride, A.column_stride};
-            if (count == height) {
-                detail::row_block_product<height>(block, first, last, B + k, columns, C + r * columns + k, columns,
-                                                  width);
-            } else {
-                for (Index j = 0; j < count; ++j)
-                    detail::row_block_product<1>(Strided<Real>{&A(r + j, 0), A.row_stride, A.column_stride}, first,
-                                                 last, B + k, columns, C + (r + j) * columns + k, columns, width);
-            }
-        }
-    });
+        });
 }
 
 // Memory that will be read next, asked for little by little while other work is done.
@@ -151,26 +159,33 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a
         if constexpr (rows == group) ahead.fetch<group_bytes<Token> / 2>();
         for (int j = 0; j < rows; ++j) total[j] += load(X + j * d + k) * part;
     }
-    for (int j = 0; j < rows; ++j) {
-        double rest = 0.0;
-        for (Index c = k; c < d; ++c) rest += static_cast<double>(X[j * d + c]) * q[c];
-        a[j] = sum_lanes(total[j]) + rest;
+    if (k < d) {
+        const NativePack<double> part = load_some(q + k, d - k);
+        for (int j = 0; j < rows; ++j) total[j] += load_some(X + j * d + k, d - k) * part;
+    }
+    if constexpr (rows == 8) {
+        sum_lanes_of_eight(total, a);
+    } else {
+        for (int j = 0; j < rows; ++j) a[j] = sum_lanes(total[j]);
     }
 }
 
-// u += Σ_t c_t x_t over `rows` rows
-template <int rows, class Token>
+// u = Σ_t c_t x_t over `rows` rows, added to u unless it is `fresh`
+template <int rows, bool fresh, class Token>
 ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, double* u, Ahead& ahead) {
     constexpr Index lanes = native_lanes<double>;
     Index k = 0;
     for (; k + lanes <= d; k += lanes) {
-        NativePack<double> total = load(u + k);
+        NativePack<double> total = fresh ? NativePack<double>(0.0) : load(u + k);
         if constexpr (rows == group) ahead.fetch<group_bytes<Token> / 2>();
         for (int j = 0; j < rows; ++j) total += NativePack<double>(c[j]) * load(X + j * d + k);
         store(u + k, total);
     }
-    for (; k < d; ++k)
-        for (int j = 0; j < rows; ++j) u[k] += c[j] * static_cast<double>(X[j * d + k]);
+    if (k < d) {
+        NativePack<double> total = fresh ? NativePack<double>(0.0) : load_some(u + k, d - k);
+        for (int j = 0; j < rows; ++j) total += NativePack<double>(c[j]) * load_some(X + j * d + k, d - k);
+        store_some(u + k, total, d - k);
+    }
 }
 
 }  // namespace detail
@@ -215,11 +230,16 @@ void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, A
         for (; k + wide <= d; k += wide) strip(std::integral_constant<Index, wide>{}, k);
         for (; k < d; ++k) strip(std::integral_constant<Index, 1>{}, k);
     } else {
-        std::fill(u, u + d, 0.0);
         Index t = 0;
+        if (rows >= detail::group) {
+            detail::combine_group<detail::group, true>(X, d, c, u, ahead);
+            t = detail::group;
+        } else {
+            std::fill(u, u + d, 0.0);
+        }
         for (; t + detail::group <= rows; t += detail::group)
-            detail::combine_group<detail::group>(X + t * d, d, c + t, u, ahead);
-        for (; t < rows; ++t) detail::combine_group<1>(X + t * d, d, c + t, u, ahead);
+            detail::combine_group<detail::group, false>(X + t * d, d, c + t, u, ahead);
+        for (; t < rows; ++t) detail::combine_group<1, false>(X + t * d, d, c + t, u, ahead);
     }
 }
 

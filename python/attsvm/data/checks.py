@@ -38,6 +38,7 @@ __all__ = [
     "as_selected",
     "first_index",
     "position_text",
+    "read_array",
     "read_only",
     "require_finite",
     "require_shape",
@@ -120,7 +121,7 @@ def as_float_array(
         Wrong number of axes, an empty axis, a value that is not finite, or a copy of more than
         2**31 - 1 numbers would be needed.
     """
-    array = _read_array(name, value)
+    array = read_array(name, value)
     if array.dtype.kind in "iu":
         own_type = np.dtype(np.float64)
     elif array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
@@ -150,7 +151,7 @@ def as_index_array(
     ValueError
         Wrong number of axes, an empty axis, or integers beyond 64 bits.
     """
-    array = _read_array(name, value)
+    array = read_array(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, got an array of dtype {array.dtype}")
     _require_axes(name, array, shape_text, ndim)
@@ -173,7 +174,7 @@ def as_bool_array(
     ValueError
         Wrong number of axes or an empty axis.
     """
-    array = _read_array(name, value)
+    array = read_array(name, value)
     if array.dtype.kind != "b":
         raise TypeError(f"{name}: expected bool, got an array of dtype {array.dtype}")
     _require_axes(name, array, shape_text, ndim)
@@ -308,7 +309,14 @@ def position_text(index: tuple[int, ...]) -> str:
     return f"[{', '.join(str(i) for i in index)}]"
 
 
-def _read_array(name: str, value: Any) -> npt.NDArray[Any]:
+def read_array(name: str, value: Any) -> npt.NDArray[Any]:
+    """`value` as an array of whatever type and shape it has; masked arrays are refused.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It cannot be read as an array.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected a plain array, got a masked array")
     try:

@@ -1,4 +1,4 @@
-"""Functions that a NumPy user would otherwise write by hand."""
+"""Loss of attention and its gradient."""
 
 from __future__ import annotations
 

@@ -1,0 +1,90 @@
+"""softmax and log_softmax with SciPy's signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm.data.checks import ArrayLike, read_array
+
+__all__ = ["log_softmax", "softmax"]
+
+
+def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
+    """exp(x) / Σ exp(x), as `scipy.special.softmax`.
+
+    Parameters
+    ----------
+    x : array_like
+        Real or complex, of any shape, or with ``__dlpack__``. float16, float32 and longer types
+        are kept; integers, unsigned ones too, become float64.
+    axis : int or tuple of int, optional
+        The sum goes over these axes, by default over all.
+
+    Returns
+    -------
+    ndarray, or a scalar for a scalar
+        Of the shape of `x`. -inf has the weight 0; NaN, +inf, or -inf throughout make NaN, as
+        in SciPy.
+
+    Raises
+    ------
+    TypeError
+        `x` does not hold numbers, or is a masked array.
+    ValueError
+        There is nothing to sum over (a sum over an empty axis), or `axis` is not there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attsvm.functional import softmax
+    >>> softmax([0.0, np.log(3.0), -np.inf]).round(12)
+    array([0.25, 0.75, 0.  ])
+    """
+    logits = _numbers(x)
+    weights = np.exp(logits - np.max(logits, axis=axis, keepdims=True))
+    return weights / np.sum(weights, axis=axis, keepdims=True)
+
+
+def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
+    """Logarithm of softmax, as `scipy.special.log_softmax`, exact also near 0.
+
+    Parameters and errors are those of `softmax`.
+
+    Returns
+    -------
+    ndarray, or a scalar for a scalar
+        Of the shape of `x`. +inf among numbers makes them -inf and itself NaN, as in SciPy.
+
+    Notes
+    -----
+    The logarithm of a weight near 1 is taken from what the other weights sum to: where SciPy's
+    ends at 0 this goes on to the smallest number there is.
+
+    Examples
+    --------
+    >>> from attsvm.functional import log_softmax
+    >>> -log_softmax([0.0, -100.0])
+    array([3.72007598e-44, 1.00000000e+02])
+    """
+    logits = _numbers(x)
+    largest = np.max(logits, axis=axis, keepdims=True)
+    below = logits - np.where(np.isfinite(largest), largest, 0)
+    top = below == 0
+    others = np.sum(np.where(top, 0, np.exp(below)), axis=axis, keepdims=True)
+    equals = np.sum(top, axis=axis, keepdims=True) - np.int8(1)
+    with np.errstate(divide="ignore"):
+        result: NDArray[Any] = below - np.log1p(others + equals.astype(below.dtype))
+    return result[()]
+
+
+def _numbers(x: ArrayLike) -> NDArray[Any]:
+    """`x` as an array of real or complex floating-point numbers."""
+    array = read_array("x", x)
+    if array.dtype.kind in "iu":
+        return array.astype(np.float64)
+    if array.dtype.kind not in "fc":
+        raise TypeError(f"x: expected numbers, got an array of dtype {array.dtype}")
+    return array

@@ -1,0 +1,429 @@
+"""Attention as a classifier: the tokens that gradient descent selects, and a head on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+
+from attsvm.data import AttentionData
+from attsvm.data.checks import (
+    FloatArray,
+    IndexArray,
+    as_choice,
+    as_float,
+    as_float_array,
+    as_selected,
+)
+from attsvm.descent import train
+from attsvm.sklearn.hard_margin import two_classes
+from attsvm.sklearn.largest_margin import Separation, separation
+from attsvm.sklearn.not_separable import warn_not_separable
+from attsvm.sklearn.slack import as_penalty, fallback_penalty, solver_of_slack
+from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
+from attsvm.svm import SVMSolution, att_svm, prompt_svm
+from attsvm.theory import optimal_tokens
+
+__all__ = ["AttentionSVM"]
+
+_PARAMETERS: tuple[Literal["W", "p"], ...] = ("W", "p")
+_NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
+_SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")
+_QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
+
+
+class AttentionSVM(ClassifierMixin, BaseEstimator):
+    """Attention with a linear head, in the limit that gradient descent on it goes to.
+
+    Sequence X_i of T tokens is classified by the sign of v'X_i'softmax(X_i W z_i / temperature), or
+    with the logits X_i p. Fitting chooses a token of every sequence, solves the attention SVM that
+    separates it from the others, which is the direction W or p grows in under gradient descent,
+    and the label SVM of the chosen tokens for v.
+
+    Parameters
+    ----------
+    parameter : {"W", "p"}
+        W, the smallest with (x_iα - x_it)' W z_i >= 1 (`attsvm.att_svm`), or p (`prompt_svm`).
+    norm : {"fro", "nuc"}
+        What is made small, for W: nuclear is where training of K and Q with W = K Q' goes.
+    selection : {"optimal", "trained"}
+        The tokens α, where `fit` is not given them. "optimal": those of the highest score
+        Y_i v'x_it. Without a `value`, v and α are found in turns, from the v of the mean tokens:
+        each α raises the label margin of v and each v that of α, up to a local optimum.
+        "trained": those that gradient descent selects (`attsvm.train`, together with v where no
+        `value` is given).
+    value : array_like, shape (d,), optional
+        The head v. By default the label SVM of the selected tokens.
+    query : {"first", "last"}
+        Which token is the query z_i of its sequence where no queries are given.
+    C : float
+        inf: hard margins. A finite C allows violations ξ and adds ½ C Σ ξ² to the square of the
+        norm of W or p halved, and in the same way to that of the label SVM. This is the hard margin
+        of tokens with a coordinate more for every constraint, n²T² numbers.
+    temperature : float
+        Of the softmax in predictions; 0 is the limit of training, the token of the highest logit.
+    train_options : dict, optional
+        Further arguments of `attsvm.train` for ``selection="trained"``.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (2,)
+        Labels; the second one is Y = +1.
+    coef_ : ndarray, shape (d, d) or (d,)
+        W or p.
+    value_ : ndarray, shape (d,)
+        v.
+    selected_ : ndarray of int, shape (n,)
+        α of the sequences that were fitted.
+    margin_ : float
+        1 / |W| or 1 / |p|: by how much the selected tokens lead, in a direction of norm 1, where
+        margins are hard.
+    label_margin_ : float
+        1 / |v|; with a given `value` min Y_i v'x_iα / |v|.
+    support_ : ndarray of int, shape (m, 2)
+        (i, t) of every constraint with a multiplier λ_it > 0.
+    dual_coef_ : ndarray, shape (m,)
+        Those λ_it: W = Σ λ_it (x_iα - x_it) z_i' in the Frobenius norm.
+    separable_ : bool or None
+        Whether the hard margin of the tokens exists; None with a finite C, where it is not asked.
+    certificate_ : ndarray, shape (n, T), or None
+        Where it does not: Farkas multipliers λ with Σ λ_it (x_iα - x_it) z_i' = 0.
+    C_ : float
+        The C that was used for the tokens.
+    gap_, kkt_ : float
+        Relative duality gap and largest residual of the optimality conditions of W or p.
+    run_ : Run or None
+        The training, with ``selection="trained"``.
+    n_features_in_ : int
+        d.
+
+    Warns
+    -----
+    NotSeparableWarning
+        A hard margin that was asked for does not exist. The soft margin takes its place, with
+        C = 10 / s², s² the mean square of (x_iα - x_it) |z_i|, or of x_iα for the labels.
+
+    References
+    ----------
+    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023;
+    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attsvm.sklearn import AttentionSVM
+    >>> X = np.random.default_rng(0).standard_normal((6, 4, 8))
+    >>> y = ["cat", "dog", "cat", "dog", "dog", "cat"]
+    >>> model = AttentionSVM().fit(X, y)
+    >>> model.score(X, y), model.coef_.shape, model.gap_ < 1e-9
+    (1.0, (8, 8), True)
+    """
+
+    def __init__(
+        self,
+        *,
+        parameter: str = "W",
+        norm: str = "fro",
+        selection: str = "optimal",
+        value: Any = None,
+        query: str = "first",
+        C: float = np.inf,
+        temperature: float = 0.0,
+        train_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.parameter = parameter
+        self.norm = norm
+        self.selection = selection
+        self.value = value
+        self.query = query
+        self.C = C
+        self.temperature = temperature
+        self.train_options = train_options
+
+    def fit(
+        self, X: Any, y: Any, *, queries: Any = None, lengths: Any = None, selected: Any = None
+    ) -> AttentionSVM:
+        """Choose the tokens, and find W or p, and v.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, T, d)
+            Tokens of each sequence.
+        y : array_like, shape (n,)
+            Two different labels.
+        queries : array_like, shape (n, d), optional
+            z_i; by default the token that `query` names.
+        lengths : array_like of int, shape (n,), optional
+            Number of valid tokens of each sequence.
+        selected : array_like of int, shape (n,), optional
+            The tokens α to select, in place of `selection`.
+
+        Returns
+        -------
+        AttentionSVM
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument or parameter is not what it must be; the message names it. Also where only
+            a soft margin exists and the norm is nuclear, for which there is none.
+        SolverError
+            No answer could be certified.
+        """
+        parameter = as_choice("parameter", self.parameter, _PARAMETERS)
+        norm = as_choice("norm", self.norm, _NORMS)
+        as_choice("selection", self.selection, _SELECTIONS)
+        C = as_penalty(self.C)
+        self._temperature()
+        if norm == "nuc" and (parameter == "p" or not np.isinf(C)):
+            raise ValueError("norm: expected 'fro' for p and for a finite C, got 'nuc'")
+        X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
+        self.classes_, sign = two_classes(y)
+        value = None
+        if self.value is not None:
+            value = as_float_array("value", self.value, "(d,)", ndim=1, dtype=np.float64)
+        data = AttentionData(
+            _tokens(X), sign, queries=self._queries(X, queries, lengths), value=value,
+            lengths=lengths,
+        )  # fmt: skip
+        self.n_features_in_ = data.d
+        head = self._select(data, selected, C)
+        self._set_head(data, head)
+        if head is not None and head.certificate is not None:
+            warn_not_separable("the labels of the selected tokens", head.C)
+        self._set_tokens(data, C)
+        if self.certificate_ is not None:
+            warn_not_separable("the selected tokens", self.C_)
+        return self
+
+    def attention(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[np.float64]:
+        """Weights of the tokens.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, T, d)
+            T may differ from that of the sequences that were fitted.
+        queries, lengths
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n, T)
+            Of sum 1, 0 at padding. At temperature 0 all of it is on one token, the first of equals.
+        """
+        data = self._data(X, queries, lengths)
+        return self._weights(data)
+
+    def decision_function(
+        self, X: Any, *, queries: Any = None, lengths: Any = None
+    ) -> NDArray[np.float64]:
+        """V'o of each sequence, o the mixture of its tokens by their weights.
+
+        Parameters
+        ----------
+        X, queries, lengths
+            As in `attention`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Positive for ``classes_[1]``.
+        """
+        data = self._data(X, queries, lengths)
+        scores: NDArray[np.float64] = np.einsum(
+            "nt,nt->n", self._weights(data), data.tokens @ self.value_
+        )
+        return scores
+
+    def predict(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[Any]:
+        """Label of each sequence.
+
+        Parameters
+        ----------
+        X, queries, lengths
+            As in `attention`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
+        above = self.decision_function(X, queries=queries, lengths=lengths) > 0
+        labels: NDArray[Any] = self.classes_[above.astype(np.intp)]
+        return labels
+
+    def score(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        queries: Any = None,
+        lengths: Any = None,
+    ) -> float:
+        """Share of the sequences whose label is predicted.
+
+        Parameters
+        ----------
+        X, queries, lengths
+            As in `attention`.
+        y : array_like, shape (n,)
+        sample_weight : array_like, shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        predicted = self.predict(X, queries=queries, lengths=lengths)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def _temperature(self) -> float:
+        temperature = as_float("temperature", self.temperature)
+        if temperature < 0:
+            raise ValueError(f"temperature: expected a number >= 0, got {self.temperature!r}")
+        return temperature
+
+    def _queries(self, X: NDArray[Any], queries: Any, lengths: Any) -> Any:
+        """The queries that are given, or the token that stands for each."""
+        query = as_choice("query", self.query, _QUERIES)
+        if queries is not None:
+            return queries
+        X = _tokens(X)
+        if query == "first":
+            return X[:, 0]
+        last = AttentionData(X, np.ones(len(X)), lengths=lengths).lengths - 1
+        return X[np.arange(len(X)), last]
+
+    def _data(self, X: Any, queries: Any, lengths: Any) -> AttentionData:
+        """The sequences to predict for; labels are not used."""
+        check_is_fitted(self)
+        X = _tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
+        if X.shape[2] != self.n_features_in_:
+            raise ValueError(
+                f"X: expected tokens of {self.n_features_in_} coordinates, as in fit, "
+                f"got {X.shape[2]}"
+            )
+        return AttentionData(
+            X, np.ones(len(X)), queries=self._queries(X, queries, lengths), lengths=lengths
+        )
+
+    def _weights(self, data: AttentionData) -> NDArray[np.float64]:
+        assert data.queries is not None
+        if self.coef_.ndim == 1:
+            logits = data.tokens @ self.coef_
+        else:
+            directions = data.queries @ self.coef_.T
+            logits = np.einsum("ntd,nd->nt", data.tokens, directions)
+        logits = np.where(data.valid, logits, -np.inf)
+        temperature = self._temperature()
+        if temperature == 0:
+            one_hot: NDArray[np.float64] = np.eye(data.T)[logits.argmax(axis=1)]
+            return one_hot
+        below = logits - logits.max(axis=1, keepdims=True)
+        with np.errstate(over="ignore"):
+            weights = np.exp(below / temperature)
+        normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+        return normalised
+
+    def _select(self, data: AttentionData, selected: Any, C: float) -> Separation | None:
+        """Set `selected_`; the head of those tokens, where none is given."""
+        self.run_ = None
+        if selected is not None:
+            self.selected_ = as_selected("selected", selected, data)
+        elif self.selection == "trained":
+            attention = self.parameter
+            trained = attention if data.value is not None else ("v", attention)
+            self.run_ = train(data, parameter=trained, **dict(self.train_options or {}))
+            self.selected_ = self.run_.selected
+        elif data.value is not None:
+            self.selected_ = optimal_tokens(data)
+        else:
+            self.selected_, head = _in_turns(data, C)
+            return head
+        if data.value is not None:
+            return None
+        return separation(_chosen(data, self.selected_), data.labels, C, intercept=False)
+
+    def _set_head(self, data: AttentionData, head: Separation | None) -> None:
+        if head is not None:
+            self.value_ = head.w
+            size = float(np.linalg.norm(head.w))
+            self.label_margin_ = 1.0 / size if size > 0 else np.inf
+            return
+        assert data.value is not None
+        self.value_ = data.value.astype(np.float64, copy=False)
+        lead = float((data.labels * (_chosen(data, self.selected_) @ data.value)).min())
+        size = float(np.linalg.norm(data.value))
+        self.label_margin_ = lead / size if size > 0 else 0.0
+
+    def _set_tokens(self, data: AttentionData, C: float) -> None:
+        self.separable_, self.certificate_ = None, None
+        solution = None
+        if np.isinf(C):
+            solution = self._solve(data, "auto")
+            self.separable_ = bool(solution.feasible)
+        if solution is not None and not solution.feasible:
+            if self.norm == "nuc":
+                raise ValueError(
+                    "norm: expected 'fro' where no hard margin exists (the selected tokens "
+                    "cannot be separated from the others), got 'nuc'"
+                )
+            self.certificate_ = solution.certificate
+            C = fallback_penalty(constraint_rows(data, self.selected_, self.parameter))
+            solution = None
+        if solution is None:
+            widened = with_slack(data, self.selected_, C, self.parameter)
+            solution = self._solve(widened, solver_of_slack(int((data.lengths - 1).sum())))
+        self.C_ = C
+        self.coef_ = without_slack(solution, data.d)
+        kind: Literal["nuc"] | None = "nuc" if self.norm == "nuc" else None
+        size = float(np.linalg.norm(self.coef_, ord=kind))
+        self.margin_ = 1.0 / size if size > 0 else np.inf
+        assert solution.dual is not None
+        self.support_ = np.argwhere(solution.dual > 0)
+        self.dual_coef_ = solution.dual[solution.dual > 0]
+        self.gap_, self.kkt_ = solution.gap, solution.kkt
+
+    def _solve(self, data: AttentionData, solver: str) -> SVMSolution:
+        if self.parameter == "p":
+            return prompt_svm(data, self.selected_, solver=solver)
+        return att_svm(data, self.selected_, norm=self.norm, solver=solver)
+
+
+def _tokens(X: NDArray[Any]) -> NDArray[Any]:
+    if X.ndim != 3:
+        raise ValueError(f"X: expected tokens of shape (n, T, d), got {X.shape}")
+    return X
+
+
+def _chosen(data: AttentionData, tokens: IndexArray) -> FloatArray:
+    """x_iα, shape (n, d)."""
+    chosen: FloatArray = data.tokens[np.arange(data.n), tokens]
+    return chosen
+
+
+def _in_turns(data: AttentionData, C: float) -> tuple[IndexArray, Separation]:
+    """Tokens and the head of them, each the best for the other."""
+    mean = np.einsum("nt,ntd->nd", data.valid / data.lengths[:, np.newaxis], data.tokens)
+    head = separation(mean, data.labels, C, intercept=False)
+    heads: dict[bytes, Separation] = {}
+    while True:
+        scored = AttentionData(data.tokens, data.labels, value=head.w, lengths=data.lengths)
+        tokens = optimal_tokens(scored)
+        found = tokens.tobytes()
+        if found in heads:
+            return tokens, heads[found]
+        head = separation(_chosen(data, tokens), data.labels, C, intercept=False)
+        heads[found] = head

@@ -1,0 +1,216 @@
+"""The hyperplane of the largest margin between two classes, certified.
+
+Everything is solved by the machines of `attsvm.svm`. Without an intercept that is the label
+machine. With one, a class boundary w'x + b, take a sample k that is a support vector, so that
+b = y_k - w'x_k. What is left of the constraints is
+
+    y_k w'(x_i - x_k) >= 0   for the samples of k's class,
+    y_k w'(x_k - x_i) / 2 >= 1   for those of the other,
+
+which is the prompt machine with some inputs relaxed. It restricts the problem to k on the margin;
+where the multiplier of k, Σ_others λ - Σ_own λ, comes out negative, k is no support vector. The
+restricted solution is then not the best of the machine of any of its own support vectors, so that
+|w| falls with each change of k, no k comes back, and the search ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm.data import AttentionData
+from attsvm.data.checks import FloatArray
+from attsvm.sklearn.slack import fallback_penalty, solver_of_slack
+from attsvm.svm import SolverError, label_svm, prompt_svm
+from attsvm.svm.certificate import OptimalityCertificate
+
+__all__ = ["Hyperplane", "NotSeparable", "Separation", "largest_margin", "separation"]
+
+_EPS = float(np.finfo(np.float64).eps)
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Hyperplane:
+    """The smallest w with y_i (w'x_i + b) >= 1.
+
+    Attributes
+    ----------
+    w : ndarray, shape (d,)
+    b : float
+    dual : ndarray, shape (n,)
+        Multipliers λ >= 0, w = Σ λ_i y_i x_i, and Σ λ_i y_i = 0 where b is free.
+    gap, kkt : float
+        Relative duality gap, and the largest residual of the optimality conditions.
+    """
+
+    w: _Array
+    b: float
+    dual: _Array
+    gap: float
+    kkt: float
+
+
+@dataclass(frozen=True, eq=False)
+class NotSeparable:
+    """No w and b reach a margin.
+
+    Attributes
+    ----------
+    certificate : ndarray, shape (n,)
+        λ >= 0 of sum 1 with Σ λ_i y_i x_i = 0, and Σ λ_i y_i = 0 where b is free: a point that the
+        convex hulls of both classes share.
+    residual : float
+    """
+
+    certificate: _Array
+    residual: float
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """A hyperplane with a hard margin, or the soft margin that takes its place.
+
+    Attributes
+    ----------
+    w : ndarray, shape (d,)
+    plane : Hyperplane
+        With the coordinates of the slack in its w where the margin is soft.
+    slack : ndarray, shape (n,)
+        ξ_i.
+    C : float
+        inf where the margin is hard.
+    certificate : ndarray, shape (n,), or None
+        The proof that no hard margin exists, where one was wanted.
+    """
+
+    w: _Array
+    plane: Hyperplane
+    slack: _Array
+    C: float
+    certificate: _Array | None
+
+
+def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: bool) -> Separation:
+    """The hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`."""
+    X, y = np.asarray(samples, dtype=np.float64), np.asarray(signs, dtype=np.float64)
+    certificate = None
+    if np.isinf(C):
+        answer = largest_margin(X, y, intercept=intercept)
+        if isinstance(answer, Hyperplane):
+            return Separation(answer.w, answer, np.zeros(y.size), C, None)
+        certificate = answer.certificate
+        C = fallback_penalty(X - X.mean(axis=0) if intercept else X)
+    widened = _with_slack(X, y, C)
+    soft = largest_margin(widened, y, intercept=intercept, solver=solver_of_slack(y.size))
+    assert isinstance(soft, Hyperplane), "slack separates everything"
+    d = X.shape[1]
+    return Separation(soft.w[:d], soft, soft.w[d:] / np.sqrt(C), C, certificate)
+
+
+def largest_margin(
+    X: _Array, y: _Array, *, intercept: bool, solver: str = "auto"
+) -> Hyperplane | NotSeparable:
+    """Separate the samples X (n, d) of sign y (n,), both signs among them.
+
+    `solver` is that of `label_svm`.
+
+    Raises
+    ------
+    SolverError
+        No answer could be certified.
+    """
+    if intercept:
+        return _with_intercept(X, y, solver)
+    data = AttentionData(X[:, np.newaxis], y)
+    solution = label_svm(data, np.zeros(y.size, dtype=np.int64), solver=solver)
+    if solution.certificate is not None:
+        return NotSeparable(solution.certificate, solution.gap)
+    assert solution.v is not None
+    assert solution.dual is not None
+    return Hyperplane(solution.v, 0.0, solution.dual, solution.gap, solution.kkt)
+
+
+def _with_slack(X: _Array, y: _Array, C: float) -> _Array:
+    """Samples (n, d + n) whose hard margin is the soft margin of X.
+
+    With ŵ = (w, √C ξ) and x̂_i = (x_i, y_i e_i / √C) the constraint y_i (ŵ'x̂_i + b) >= 1 reads
+    y_i (w'x_i + b) >= 1 - ξ_i, and ½|ŵ|² is ½|w|² + ½ C Σ ξ_i².
+    """
+    return np.hstack([X, np.diag(y / np.sqrt(C))])
+
+
+def _with_intercept(X: _Array, y: _Array, solver: str) -> Hyperplane | NotSeparable:
+    mean = X.mean(axis=0)
+    centred = X - mean
+    # An intercept that is penalised, as a column, asks for the same separability.
+    size = np.sqrt(np.mean(np.sum(np.square(centred), axis=1)))
+    column = np.full((y.size, 1), size if size > 0 else 1.0)
+    first = largest_margin(np.hstack([centred, column]), y, intercept=False, solver=solver)
+    if isinstance(first, NotSeparable):
+        return first
+    untried = np.ones(y.size, dtype=np.bool_)
+    dual = first.dual
+    while (untried & (dual > 0)).any():
+        k = int(np.argmax(np.where(untried, dual, 0.0)))
+        untried[k] = False
+        restricted = _on_the_margin(centred, y, k, solver)
+        if restricted is None:
+            continue
+        w, dual = restricted
+        plane, certificate = _certified(centred, y, w, dual)
+        if certificate.holds():
+            b = plane.b - float(w @ mean)
+            return Hyperplane(w, b, plane.dual, certificate.gap, certificate.kkt)
+    raise SolverError(f"no certified answer for {y.size} samples with an intercept")
+
+
+def _on_the_margin(X: _Array, y: _Array, k: int, solver: str) -> tuple[_Array, _Array] | None:
+    """W and the multipliers of all samples where y_k (w'x_k + b) = 1; None if that cannot be."""
+    others = np.arange(y.size) != k
+    own_class = y[others] == y[k]
+    tokens = np.zeros((y.size - 1, 2, X.shape[1]))
+    tokens[:, 0] = np.where(own_class, y[k], -y[k] / 2)[:, np.newaxis] * (X[others] - X[k])
+    data = AttentionData(tokens, np.ones(len(tokens)))
+    solution = prompt_svm(
+        data, np.zeros(data.n, dtype=np.int64), required=~own_class, solver=solver
+    )
+    if solution.p is None or solution.dual is None:
+        return None
+    dual = np.zeros(y.size)
+    dual[others] = np.where(own_class, 1.0, 0.5) * solution.dual[:, 1]
+    dual[k] = -y[k] * float(y @ dual)
+    return solution.p, dual
+
+
+def _certified(
+    X: _Array, y: _Array, w: _Array, signed: _Array
+) -> tuple[Hyperplane, OptimalityCertificate]:
+    """The hyperplane between the two classes along w, and what its multipliers prove.
+
+    The dual is max Σ λ - ½|Σ λ_i y_i x_i|² with λ >= 0 and Σ λ_i y_i = 0. The gap is to the w that
+    is scaled to meet all constraints.
+    """
+    along = X @ w
+    above, below = float(along[y > 0].min()), float(along[y < 0].max())
+    b = -(above + below) / 2
+    reached = (above - below) / 2
+    dual = np.maximum(signed, 0.0)
+    total = float(dual.sum())
+    norm = float(np.linalg.norm(w))
+    if not (reached > 0 and total > 0):
+        return Hyperplane(w, b, dual, np.inf, np.inf), OptimalityCertificate(np.inf, np.inf, 0.0)
+    combined = (dual * y) @ X
+    primal_value = (norm / reached) ** 2 / 2
+    dual_value = total - float(combined @ combined) / 2
+    gap = abs(primal_value - dual_value) / primal_value
+    kkt = max(
+        1.0 - reached,
+        float(np.abs(dual * (y * (along + b) - 1.0)).max()) / total,
+        float(np.linalg.norm(w - combined)) / norm,
+        abs(float(y @ dual)) / total,
+    )
+    rounding = 64 * _EPS * norm * float(np.sqrt(np.square(X).sum(axis=1).max()))
+    return Hyperplane(w, b, dual, gap, kkt), OptimalityCertificate(gap, kkt, rounding)

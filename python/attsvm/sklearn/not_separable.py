@@ -1,0 +1,21 @@
+"""What the estimators say of data that no hard margin separates."""
+
+from __future__ import annotations
+
+import warnings
+
+__all__ = ["NotSeparableWarning", "warn_not_separable"]
+
+
+class NotSeparableWarning(UserWarning):
+    """No hard margin exists; the estimator has the soft margin that its documentation names."""
+
+
+def warn_not_separable(what: str, penalty: float) -> None:
+    """Say that the fallback took the place of the hard margin; to be called from `fit`."""
+    warnings.warn(
+        f"{what} cannot be separated: no hard margin exists, and the soft margin of "
+        f"C = {penalty:.3g} takes its place; set C to choose another",
+        NotSeparableWarning,
+        stacklevel=3,
+    )

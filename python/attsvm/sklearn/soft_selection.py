@@ -1,0 +1,76 @@
+"""Soft margins of the token machines: hard margins of tokens with more coordinates.
+
+Every token t but the selected gets a coordinate of its own, -1 / (√C |z_i|). With W_it the row of
+W that belongs to it, this adds W_it' z_i / (√C |z_i|) to the margin of t. Of all rows that add ξ_it
+the smallest is √C ξ_it z_i' / |z_i|: then |W|² is that of the first d rows, and C Σ ξ_it². For p,
+put 1 for |z_i|.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm.data import AttentionData
+from attsvm.data.checks import IndexArray
+from attsvm.svm import SVMSolution
+
+__all__ = ["constraint_rows", "with_slack", "without_slack"]
+
+
+def with_slack(
+    data: AttentionData, selected: IndexArray, C: float, parameter: str
+) -> AttentionData:
+    """Data (n, T, d + m) whose hard margin is the soft margin of the m constraints of `data`.
+
+    Raises
+    ------
+    ValueError
+        A query is zero, and no margin is there to soften.
+    """
+    n, T, d = data.tokens.shape
+    sample, token = np.nonzero(_others(data, selected))
+    width = d + sample.size
+    size = np.ones(n)
+    queries = None
+    if parameter == "W":
+        assert data.queries is not None
+        size = np.linalg.norm(data.queries, axis=1)
+        if not size.all():
+            where = int(np.argmin(size))
+            raise ValueError(f"queries: expected no zero vector, got one at [{where}]")
+        queries = np.zeros((n, width))
+        queries[:, :d] = data.queries
+    tokens = np.zeros((n, T, width))
+    tokens[..., :d] = data.tokens
+    tokens[sample, token, np.arange(d, width)] = -1.0 / (np.sqrt(C) * size[sample])
+    return AttentionData(tokens, data.labels, queries=queries, lengths=data.lengths)
+
+
+def without_slack(solution: SVMSolution, d: int) -> NDArray[np.float64]:
+    """W (d, d) or p (d,) of the first d coordinates."""
+    left, right = solution.left, solution.right
+    assert left is not None
+    assert right is not None
+    part: NDArray[np.float64] = left[:, :d].T @ right[:, :d]
+    return part[:, 0] if solution.variable == "p" else part
+
+
+def constraint_rows(
+    data: AttentionData, selected: IndexArray, parameter: str
+) -> NDArray[np.float64]:
+    """(x_iα - x_it) |z_i| of every constraint, (m, d); without |z_i| for p."""
+    sample, token = np.nonzero(_others(data, selected))
+    rows: NDArray[Any] = data.tokens[sample, selected[sample]] - data.tokens[sample, token]
+    if parameter == "W":
+        assert data.queries is not None
+        rows = rows * np.linalg.norm(data.queries, axis=1)[sample, np.newaxis]
+    return rows
+
+
+def _others(data: AttentionData, selected: IndexArray) -> NDArray[np.bool_]:
+    others = data.valid.copy()
+    others[np.arange(data.n), selected] = False
+    return others

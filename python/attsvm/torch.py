@@ -1,0 +1,291 @@
+"""Attention as a torch module whose parameters attsvm trains (extra ``torch``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from attsvm.data import AttentionData
+from attsvm.data.checks import ArrayLike, as_float_array, as_positive_int, require_shape
+from attsvm.descent import Run, train
+from attsvm.descent.blocks import as_blocks
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError('attsvm.torch needs PyTorch: pip install "attsvm[torch]"') from error
+
+__all__ = ["Attention"]
+
+_OF_THE_MODULE = ("head", "init", "inner", "parameter", "prompt")
+
+
+class Attention(torch.nn.Module):
+    """One attention layer with a linear head: f(X, z) = v'X'softmax(X W z), as the papers have it.
+
+    The forward pass is torch's own, so that autograd and every optimiser work on it; `fit` trains
+    the same parameters by `attsvm.train`.
+
+    Parameters
+    ----------
+    d : int
+        Dimension of a token.
+    parameter : {"W", "KQ", "p", "Wp"}, or a pair of one of them and "v"
+        What is trained, as in `attsvm.train`: logits X W z, X K Q'z, X p, or X W p with p the
+        `prompt`; in a pair the head v too.
+    value : array_like, shape ([B,] d), optional
+        The head v, or its start; needed where v is not trained, else 0 by default.
+    prompt : array_like, shape ([B,] d), optional
+        The fixed p of the logits X W p.
+    inner : int, optional
+        Number m of columns of K and Q; d by default.
+    batch : int, optional
+        B, for parameters of B independent problems along a leading axis.
+    dtype : torch.dtype, optional
+        Of the parameters; torch's default by default.
+
+    Attributes
+    ----------
+    W : Parameter, shape ([B,] d, d)
+        Where it is trained; starts at 0.
+    p : Parameter, shape ([B,] d)
+        Where it is trained; starts at 0.
+    K, Q : Parameter, shape ([B,] d, m)
+        Where they are trained; start at U(-1/sqrt(d), 1/sqrt(d)), as they cannot leave 0.
+    v : Parameter or buffer, shape ([B,] d)
+    prompt : buffer, shape ([B,] d), or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be; the message names it.
+
+    References
+    ----------
+    Tarzanagh et al., "Transformers as Support Vector Machines", 2023, section 2.
+
+    Examples
+    --------
+    >>> import attsvm, torch
+    >>> from attsvm.torch import Attention
+    >>> data = attsvm.datasets.unit_sphere(4, 3, 5, rng=0)
+    >>> model = Attention(5, value=data.value, dtype=torch.float64)
+    >>> run = model.fit(data, steps=300)
+    >>> solution = attsvm.att_svm(data, run.selected)
+    >>> bool(attsvm.cosine(model.direction, solution.W) > 0.98)
+    True
+    >>> model(torch.tensor(data.tokens), torch.tensor(data.queries)).shape
+    torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        d: int,
+        parameter: str | Sequence[str] = "W",
+        *,
+        value: ArrayLike | None = None,
+        prompt: ArrayLike | None = None,
+        inner: int | None = None,
+        batch: int | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self._blocks = as_blocks(parameter)
+        attention = self._blocks.attention
+        self.d = as_positive_int("d", d)
+        self._lead = () if batch is None else (as_positive_int("batch", batch),)
+        kind = {"dtype": torch.get_default_dtype() if dtype is None else dtype}
+        if attention == "KQ":
+            m = self.d if inner is None else as_positive_int("inner", inner)
+            reach = self.d**-0.5
+            for name in ("K", "Q"):
+                start = torch.empty(*self._lead, self.d, m, **kind).uniform_(-reach, reach)
+                self.register_parameter(name, torch.nn.Parameter(start))
+        else:
+            if inner is not None:
+                raise ValueError(f"inner: expected None without K and Q, got {inner!r}")
+            name = "p" if attention == "p" else "W"
+            shape = (self.d,) if attention == "p" else (self.d, self.d)
+            start = torch.zeros(*self._lead, *shape, **kind)
+            self.register_parameter(name, torch.nn.Parameter(start))
+        if attention == "Wp" and prompt is None:
+            raise ValueError("prompt: needed to train W in the logits X W p, got None")
+        if attention != "Wp" and prompt is not None:
+            raise ValueError("prompt: expected None where logits are not X W p")
+        fixed = None if prompt is None else self._vector("prompt", prompt, kind)
+        self.register_buffer("prompt", fixed)
+        if value is None and not self._blocks.head:
+            raise ValueError("value: needed where v is not trained, got None")
+        v = (
+            torch.zeros(*self._lead, self.d, **kind)
+            if value is None
+            else self._vector("value", value, kind)
+        )
+        if self._blocks.head:
+            self.register_parameter("v", torch.nn.Parameter(v))
+        else:
+            self.register_buffer("v", v)
+
+    @property
+    def direction(self) -> Any:
+        """W, also where it is K Q', or p: detached, in the parameter's own memory but for K Q'."""
+        if self._blocks.attention == "KQ":
+            return self.K.detach() @ self.Q.detach().mT
+        return (self.p if self._blocks.attention == "p" else self.W).detach()
+
+    def attention(self, tokens: Any, queries: Any = None, lengths: Any = None) -> Any:
+        """Softmax weights of the tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape ([B,] n, T, d)
+        queries : Tensor, shape ([B,] n, d), optional
+            z; by default the first token of each sequence. Not used for the logits X p and X W p.
+        lengths : Tensor of int, shape ([B,] n), optional
+            Number of valid tokens of each sequence, 1 to T.
+
+        Returns
+        -------
+        Tensor, shape ([B,] n, T)
+            0 at padding.
+        """
+        logits = (tokens @ self._directions(tokens, queries).unsqueeze(-1)).squeeze(-1)
+        if lengths is not None:
+            padding = torch.arange(tokens.shape[-2], device=tokens.device) >= lengths.unsqueeze(-1)
+            logits = logits.masked_fill(padding, -torch.inf)
+        return logits.softmax(dim=-1)
+
+    def forward(self, tokens: Any, queries: Any = None, lengths: Any = None) -> Any:
+        """f(X, z) of each sequence.
+
+        Parameters
+        ----------
+        tokens, queries, lengths
+            As in `attention`.
+
+        Returns
+        -------
+        Tensor, shape ([B,] n)
+        """
+        weights = self.attention(tokens, queries, lengths)
+        mixtures = (weights.unsqueeze(-2) @ tokens).squeeze(-2)
+        return (mixtures @ self.v.unsqueeze(-1)).squeeze(-1)
+
+    def fit(
+        self,
+        data: AttentionData | Any,
+        labels: Any = None,
+        *,
+        queries: Any = None,
+        lengths: Any = None,
+        **options: Any,
+    ) -> Run:
+        """Train the parameters by `attsvm.train`, from where they are.
+
+        Parameters
+        ----------
+        data : AttentionData, or Tensor of shape ([B,] n, T, d)
+            The problem, or its tokens. A value in it must be this module's v.
+        labels : Tensor, shape ([B,] n), optional
+            -1 or +1, with tokens.
+        queries, lengths : Tensor, optional
+            With tokens, as in `attention`.
+        **options
+            Of `attsvm.train`: rule, lr, steps, loss, record_every, reference and more.
+
+        Returns
+        -------
+        Run
+            The parameters hold its end, rounded to their own type.
+
+        Raises
+        ------
+        TypeError
+            A tensor is not on the CPU, or neither float64 nor float32; or an option is one that
+            the module itself settles.
+        ValueError
+            A shape does not fit, or the value of `data` is not v.
+
+        Notes
+        -----
+        Tensors are read in their own memory, without a copy, where they are contiguous and all of
+        the type of the tokens. The parameters stay in their memory, where an optimiser or another
+        module may know them; the steps are made in float64 in the memory of the core, and their
+        end is copied over.
+        """
+        settled = sorted(set(options) & set(_OF_THE_MODULE))
+        if settled:
+            raise TypeError(f"{settled[0]}: expected not to be given, the module has its own")
+        own = {name: _shared(name, getattr(self, name)) for name in self._blocks.names}
+        problem = self._problem(data, labels, queries, lengths)
+        prompt = None if self.prompt is None else _shared("prompt", self.prompt)
+        run = train(problem, parameter=self._blocks.parameter, init=own, prompt=prompt, **options)
+        with torch.no_grad():
+            for name in self._blocks.names:
+                trained = np.ascontiguousarray(getattr(run, name))
+                getattr(self, name).copy_(torch.from_numpy(trained))
+        return run
+
+    def extra_repr(self) -> str:
+        """What stands in the brackets of the printed module."""
+        batch = f", batch={self._lead[0]}" if self._lead else ""
+        return f"d={self.d}, parameter={self._blocks.parameter!r}{batch}"
+
+    def _directions(self, tokens: Any, queries: Any) -> Any:
+        """What the tokens are multiplied with, ([B,] n, d) or to be broadcast to it."""
+        attention = self._blocks.attention
+        if attention == "p":
+            return self.p.unsqueeze(-2)
+        if attention == "Wp":
+            return (self.W @ self.prompt.unsqueeze(-1)).mT
+        z = tokens[..., 0, :] if queries is None else queries
+        return (z @ self.Q) @ self.K.mT if attention == "KQ" else z @ self.W.mT
+
+    def _problem(self, data: Any, labels: Any, queries: Any, lengths: Any) -> AttentionData:
+        """The problem with this module's v where that is fixed, on the tensors' own memory."""
+        v = None if self._blocks.head else _shared("v", self.v)
+        if isinstance(data, AttentionData):
+            for name, given in (("labels", labels), ("queries", queries), ("lengths", lengths)):
+                if given is not None:
+                    raise ValueError(f"{name}: expected None beside AttentionData")
+            if data.value is not None and v is not None and not np.array_equal(data.value, v):
+                raise ValueError("data: expected no value, or that of the module, got another")
+            tokens, y, z, counts = data.tokens, data.labels, data.queries, data.lengths
+            return AttentionData(
+                tokens, y, queries=z, value=v, lengths=counts, sequence=data.sequence
+            )
+        if labels is None:
+            raise ValueError("labels: needed with tokens, got None")
+        tokens = _shared("data", data)
+        if queries is None and self._blocks.attention in ("W", "KQ"):
+            if tokens.ndim < 3:
+                raise ValueError(f"data: expected shape ([B,] n, T, d), got {tokens.shape}")
+            queries = tokens[..., 0, :]
+        return AttentionData(
+            tokens,
+            _shared("labels", labels),
+            queries=None if queries is None else _shared("queries", queries),
+            value=v,
+            lengths=None if lengths is None else _shared("lengths", lengths),
+        )
+
+    def _vector(self, name: str, given: Any, kind: dict[str, Any]) -> Any:
+        text = "([B,] d)" if self._lead else "(d,)"
+        array = as_float_array(name, _shared(name, given), text, ndim={1, 1 + len(self._lead)})
+        if array.ndim == 1:
+            array = np.broadcast_to(array, (*self._lead, *array.shape))
+        require_shape(name, array, text, (*self._lead, self.d))
+        return torch.tensor(array, **kind)
+
+
+def _shared(name: str, value: Any) -> Any:
+    """The array in a tensor's own memory; what is no tensor comes back as it is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.device.type != "cpu":
+        raise TypeError(f"{name}: expected a tensor on the CPU, got one on {value.device}")
+    if value.is_floating_point() and value.dtype not in (torch.float64, torch.float32):
+        raise TypeError(f"{name}: expected float64 or float32, got {value.dtype}")
+    return value.detach().numpy()

@@ -1,0 +1,245 @@
+"""HardMarginSVC: the exact hyperplane between two classes, as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import plain_svm
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsOneClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from attsvm.sklearn import HardMarginSVC, NotSeparableWarning
+
+quiet = pytest.mark.filterwarnings("ignore::attsvm.sklearn.NotSeparableWarning")
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [
+        pytest.param(*case, id=f"C={C}-{case[1].func.__name__}")
+        for C in (np.inf, 1.0, 1e3)
+        for case in estimator_checks_generator(HardMarginSVC(C=C))
+    ],
+)
+def test_scikit_learn_checks_pass(estimator, check):
+    check(estimator)
+
+
+def separable(rng, n, d, gap=0.1):
+    """Samples off a random hyperplane, which is far from 0."""
+    normal = rng.standard_normal(d)
+    normal /= np.linalg.norm(normal)
+    X = rng.standard_normal((n, d))
+    sign = rng.permutation(np.where(np.arange(n) % 2, 1.0, -1.0))
+    X += ((gap + np.abs(X @ normal)) * sign - X @ normal)[:, np.newaxis] * normal
+    return X + 5 * rng.standard_normal(d), sign
+
+
+def pairs(X, sign):
+    """Rows (x_i - x_j) / 2 of every sample i of sign + and j of sign -."""
+    above, below = X[sign > 0], X[sign < 0]
+    return ((above[:, np.newaxis] - below) / 2).reshape(-1, X.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "w", "b"),
+    [
+        ([[-1.0], [3.0]], [-1, 1], [0.5], -0.5),
+        ([[0.0, 0.0], [1.0, 1.0], [3.0, 1.0]], [-1, -1, 1], [1.0, 0.0], -2.0),
+        # the nearest point of (0, 0)-(1, 3) to (4, 0) is (0.4, 1.2)
+        ([[0.0, 0.0], [1.0, 3.0], [4.0, 0.0]], [-1, -1, 1], [0.5, -1 / 6], -1.0),
+        # the first reference, (3, 0), is on the margin without being a support vector of its own
+        ([[3.0, -2.0], [-5.0, -3.0], [-5.0, 4.0], [3.0, 0.0]], [1, -1, -1, 1], [0.25, 0.0], 0.25),
+        ([[-1.0, -5], [-2, -5], [4, 5], [-5, 5]], [1, 1, -1, -1], [0.0, -0.2], 0.0),
+        ([[2.0, 7.0]] * 3 + [[2.0, 3.0]], [1, 1, 1, -1], [0.0, 0.5], -2.5),
+    ],
+)
+def test_closed_forms(X, y, w, b):
+    model = HardMarginSVC().fit(X, y)
+    assert model.coef_[0] == pytest.approx(w, abs=1e-14)
+    assert model.intercept_ == pytest.approx([b], abs=1e-14)
+    assert model.margin_ == pytest.approx(1 / np.linalg.norm(w), rel=1e-14)
+    assert model.separable_
+    assert model.certificate_ is None
+    assert not model.slack_.any()
+    assert np.inf == model.C_
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_a_conic_solver(seed):
+    rng = np.random.default_rng(seed)
+    X, sign = separable(rng, [4, 10, 30, 30, 50, 50][seed], [1, 2, 3, 40, 4, 10][seed])
+    model = HardMarginSVC().fit(X, sign)
+    rows = pairs(X, sign)
+    expected = plain_svm.smallest(rows, np.ones(len(rows)))
+    assert np.linalg.norm(model.coef_[0] - expected) < 1e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(("n", "d"), [(12, 2), (200, 5), (60, 90)])
+def test_optimality_conditions_hold(n, d, intercept, offset):
+    """By the textbook formulas on the samples themselves; rounding grows with their size."""
+    rng = np.random.default_rng([n, intercept])
+    X, sign = separable(rng, n, d)
+    X -= X.mean(axis=0)
+    if intercept:
+        X += offset
+    else:
+        X *= sign[:, np.newaxis] * np.sign(X @ np.ones(d))[:, np.newaxis]
+    model = HardMarginSVC(fit_intercept=intercept).fit(X, sign)
+    w, b = model.coef_[0], model.intercept_[0]
+    rounding = 1e-12 * (1 + np.abs(X).max() * np.linalg.norm(w))
+    values = sign * (X @ w + b)
+    assert values.min() >= 1 - rounding
+    assert values[model.support_] == pytest.approx(1, abs=rounding)
+    assert (sign[model.support_] * model.dual_coef_[0] > 0).all()
+    assert model.dual_coef_ @ X[model.support_] == pytest.approx(
+        model.coef_, abs=rounding * np.abs(model.dual_coef_).sum()
+    )
+    if intercept:
+        assert abs(model.dual_coef_.sum()) < 1e-12 * np.abs(model.dual_coef_).sum()
+    else:
+        assert b == 0
+    assert max(model.gap_, model.kkt_) < 1e-9
+    # no direction does better: the dual value bounds the margin of all
+    dual_value = np.abs(model.dual_coef_).sum() - (w @ w) / 2
+    assert dual_value == pytest.approx((w @ w) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_margin_is_at_least_that_of_libsvm_and_liblinear(seed):
+    """Both are looser: they end at a tolerance of their own, so that ours is above, but near."""
+    rng = np.random.default_rng(seed)
+    X, sign = separable(rng, 80, [2, 4, 10, 100][seed], gap=0.3)
+    model = HardMarginSVC().fit(X, sign)
+    for peer in (
+        SVC(kernel="linear", C=1e10, tol=1e-8),
+        LinearSVC(C=1e6, tol=1e-8, max_iter=10**6, intercept_scaling=100.0, random_state=0),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peer.fit(X, sign)
+        along = X @ peer.coef_[0]
+        reached = (along[sign > 0].min() - along[sign < 0].max()) / 2
+        margin = reached / np.linalg.norm(peer.coef_)
+        assert margin <= model.margin_ * (1 + 1e-12)
+        assert margin > model.margin_ * (1 - 1e-2)
+
+
+@quiet
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(2, 12),
+    d=st.integers(1, 5),
+    C=st.sampled_from([np.inf, 1.0]),
+)
+def test_intercept_moves_with_the_samples(seed, n, d, C):
+    """Samples and shift are small integers, so that the shift is exact."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(-3, 4, (n, d)).astype(float)
+    y = rng.permutation(np.arange(n) % 2)
+    shift = rng.integers(-8, 9, d)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotSeparableWarning)
+        here, there = (HardMarginSVC(C=C).fit(Z, y) for Z in (X, X + shift))
+    assert here.separable_ == there.separable_
+    size = 1 + np.abs(here.coef_).max()
+    assert there.coef_ == pytest.approx(here.coef_, abs=1e-9 * size)
+    moved = here.intercept_ - here.coef_ @ shift
+    assert there.intercept_ == pytest.approx(moved, abs=1e-8 * size)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_inseparable_classes_are_proved_to_be(intercept):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)) + 2, rng.choice(["no", "yes"], 40)
+    model = HardMarginSVC(fit_intercept=intercept)
+    with pytest.warns(NotSeparableWarning, match=r"^the classes cannot be separated"):
+        model.fit(X, y)
+    assert model.separable_ is False
+    proof, sign = model.certificate_, np.where(y == "yes", 1.0, -1.0)
+    assert (proof >= 0).all()
+    assert proof.sum() == pytest.approx(1)
+    assert (proof * sign) @ X == pytest.approx(0, abs=1e-12)
+    if intercept:
+        assert proof @ sign == pytest.approx(0, abs=1e-12)
+    centred = X - X.mean(axis=0) if intercept else X
+    assert pytest.approx(10 / np.mean(np.sum(centred**2, axis=1))) == model.C_
+    softer = HardMarginSVC(C=model.C_, fit_intercept=intercept).fit(X, y)
+    assert softer.coef_ == pytest.approx(model.coef_)
+    assert softer.separable_ is None
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+def test_soft_margin_meets_its_optimality_conditions(C):
+    """w = Σ λ_i y_i x_i, Σ λ_i y_i = 0 and λ_i = C ξ_i, ξ_i = max(0, 1 - y_i f(x_i))."""
+    rng = np.random.default_rng(1)
+    X, sign = rng.standard_normal((50, 4)) + 1, rng.choice([-1.0, 1.0], 50)
+    model = HardMarginSVC(C=C).fit(X, sign)
+    slack = np.maximum(0, 1 - sign * model.decision_function(X))
+    assert model.slack_ == pytest.approx(slack, abs=1e-11)
+    assert (C * slack * sign) @ X == pytest.approx(model.coef_[0], rel=1e-9, abs=1e-9 * C)
+    assert slack @ sign == pytest.approx(0, abs=1e-11)
+
+
+def test_soft_margin_without_intercept_is_that_of_liblinear():
+    """Which is the looser one: what is minimised is less here."""
+    rng = np.random.default_rng(2)
+    X, sign = rng.standard_normal((60, 3)), rng.choice([-1.0, 1.0], 60)
+    model = HardMarginSVC(C=2.0, fit_intercept=False).fit(X, sign)
+    peer = LinearSVC(C=1.0, fit_intercept=False, tol=1e-12, max_iter=10**6, random_state=0)
+    assert model.coef_ == pytest.approx(peer.fit(X, sign).coef_, rel=1e-4)
+
+    def objective(w):
+        return w @ w / 2 + np.sum(np.maximum(0, 1 - sign * (X @ w)) ** 2)
+
+    assert objective(model.coef_[0]) <= objective(peer.coef_[0]) * (1 + 1e-15)
+
+
+def test_several_classes_go_one_against_one():
+    X, y = load_iris(return_X_y=True)
+    model = OneVsOneClassifier(HardMarginSVC(C=1.0)).fit(X, y)
+    assert model.score(X, y) > 0.97
+    with pytest.raises(ValueError, match="Only binary classification is supported"):
+        HardMarginSVC().fit(X, y)
+
+
+def test_clone_pickle_pipeline_and_grid_search():
+    rng = np.random.default_rng(3)
+    X, sign = separable(rng, 40, 3)
+    model = HardMarginSVC().fit(X, sign)
+    assert clone(model).get_params() == model.get_params()
+    again = pickle.loads(pickle.dumps(model))
+    assert again.decision_function(X).tolist() == model.decision_function(X).tolist()
+    pipe = make_pipeline(StandardScaler(), HardMarginSVC())
+    assert pipe.fit(X, sign).score(X, sign) == 1.0
+    assert cross_val_score(pipe, X, sign, cv=4).mean() > 0.8
+    grid = GridSearchCV(pipe, {"hardmarginsvc__C": [1e-3, np.inf]}, cv=4).fit(X, sign)
+    assert set(grid.best_params_) == {"hardmarginsvc__C"}
+
+
+@pytest.mark.parametrize(
+    ("C", "error"), [(0, ValueError), (-1.0, ValueError), (np.nan, ValueError), ("1", TypeError)]
+)
+def test_bad_penalty_is_named(C, error):
+    with pytest.raises(error, match=r"^C: expected a positive number or inf, got"):
+        HardMarginSVC(C=C).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match=r"^y: expected two classes, got one class"):
+        HardMarginSVC().fit([[0.0], [1.0]], [1, 1])

@@ -32,7 +32,7 @@ exclude_patterns = ["_ext", "bounds.md"]
 nitpicky = True
 
 html_theme = "furo"
-pygments_style = "sphinx"
+pygments_style = "tango"
 pygments_dark_style = "monokai"
 html_title = f"attsvm {release}"
 html_static_path = ["_static"]

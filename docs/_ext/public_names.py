@@ -92,8 +92,7 @@ def directive(name: str) -> list[str]:
     room, _, last = name.rpartition(".")
     value = getattr(importlib.import_module(room), last)
     if inspect.isclass(value):
-        inherited = "   :inherited-members: object, BaseException, BaseEstimator, Module"
-        return [f".. autoclass:: {name}", "   :members:", inherited]
+        return [f".. autoclass:: {name}", "   :members:", "   :inherited-members:"]
     if callable(value):
         return [f".. autofunction:: {name}"]
     return [f".. autodata:: {name}", "   :no-value:"]
@@ -149,7 +148,15 @@ def write_pages(app: Any) -> None:
     )
 
 
+def of_others(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what a class inherits from another package, such as scikit-learn."""
+    inner = getattr(member, "fget", getattr(member, "func", member))
+    module = getattr(inner, "__module__", None) or "attsvm"
+    return None if module.partition(".")[0] == "attsvm" else True
+
+
 def setup(app: Any) -> dict[str, bool]:
     app.add_role("public", PublicName())
     app.connect("builder-inited", write_pages)
+    app.connect("autodoc-skip-member", of_others)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

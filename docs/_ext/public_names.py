@@ -132,6 +132,8 @@ def write_pages(app: Any) -> None:
     for name, title, module in rooms():
         written.append(name.rpartition(".")[2])
         generated.write(folder / f"{written[-1]}.rst", page(title, module))
+    for left_over in set(folder.glob("*.rst")) - {folder / f"{name}.rst" for name in written}:
+        left_over.unlink()
     generated.write(
         folder / "index.md",
         [

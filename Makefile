@@ -2,6 +2,7 @@
 # make test    lint, C++ tests, Python tests
 # make bench   every row of the speed table next to its peers (installs them into .venv-bench)
 #                make test NEIGHBOURS=   leaves out the tests beside torch (several GB to install)
+# make docs    the pages, with every reproduced figure, in out/docs
 # The rest: make test-slow, sanitize, tidy, lint, format, clean.
 
 PYTHON ?= python3
@@ -9,10 +10,10 @@ NEIGHBOURS ?= neighbours
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
-SOURCES := python tests bench
+SOURCES := python tests bench docs
 CPP := $(shell find cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench tidy clean
+.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench docs tidy clean
 .DELETE_ON_ERROR:
 
 study: install
@@ -33,7 +34,7 @@ $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.attsvm pyproject.toml
-	$(BIN)/python -m pip install --quiet $(addprefix --group ,dev $(NEIGHBOURS))
+	$(BIN)/python -m pip install --quiet $(addprefix --group ,dev docs $(NEIGHBOURS))
 	@touch $@
 
 test: lint test-cpp test-python
@@ -82,6 +83,15 @@ $(VENV)-bench/.peers: $(CORE)
 bench: $(VENV)-bench/.peers
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(VENV)-bench/bin/python -m bench
 
+$(VENV)/.docs: $(VENV)/.attsvm pyproject.toml
+	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
+# Figures are computed once, in about two minutes, and again when the package has changed.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs out/docs
+	@echo "The pages: out/docs/index.html"
+
 tidy: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet 'clang-tidy==23.1.4'
 	PATH="$(abspath $(BIN)):$$PATH" $(MAKE) tidy-run
@@ -91,4 +101,4 @@ tidy-run:
 	$(call run_cpp_tests,tidy)
 
 clean:
-	rm -rf build out $(VENV) $(VENV)-bench
+	rm -rf build out docs/api docs/gallery docs/performance.md $(VENV) $(VENV)-bench

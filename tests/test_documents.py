@@ -8,27 +8,73 @@ import io
 import re
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+GENERATED = ("api", "gallery", "performance.md")
+PAGES = [
+    page
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    if page.relative_to(ROOT / "docs").parts[0] not in GENERATED
+]
+FIGURES = sorted((ROOT / "docs" / "figures").glob("*.py"))
+BLOCK = re.compile(r"^```(?:pycon|python)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_prints_what_it_says(page):
+def examples(page):
+    """The blocks of a page with prompts, as one session; line numbers are those of the page."""
     text = page.read_text(encoding="utf-8")
-    example = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
-    assert example.examples
+    lines = [""] * len(text.splitlines())
+    for block in BLOCK.finditer(text):
+        first = text[: block.start(1)].count("\n")
+        code = block[1].splitlines()
+        lines[first : first + len(code)] = code
+    return "\n".join(lines) + "\n"
+
+
+def narrated(page):
+    return ">>>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in (ROOT / "README.md", *PAGES) if narrated(page)], ids=lambda p: p.stem
+)
+def test_a_page_prints_what_it_says(page):
+    example = doctest.DocTestParser().get_doctest(examples(page), {}, page.name, str(page), 0)
+    assert len(example.examples) == sum(
+        line.lstrip().startswith(">>>") for line in page.read_text(encoding="utf-8").splitlines()
+    )
     said = io.StringIO()
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     runner.run(example, out=said.write)
     assert runner.summarize(verbose=False).failed == 0, said.getvalue()
 
 
+def test_tutorials_are_among_the_pages():
+    told = {page.stem for page in PAGES if narrated(page)}
+    assert told >= {"token-selection", "local-convergence", "fast-rates", "next-tokens", "numerics"}
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.stem)
+def test_a_figure_is_used_and_draws(figure):
+    texts = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert f".. plot:: {figure.name}" in texts
+    with mpl.rc_context({"backend": "agg"}):
+        from matplotlib import pyplot
+
+        names = {"__name__": "__main__"}
+        exec(compile(figure.read_text(encoding="utf-8"), str(figure), "exec"), names)
+        axes = names["figure"].axes
+        assert axes
+        assert all(axis.has_data() or axis.patches or axis.texts for axis in axes)
+        pyplot.close("all")
+
+
 def test_the_readme_prints_what_it_says():
     """A comment behind a print is its output; dots stand for any digits that follow."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (code,) = [block for block in BLOCK.findall(text) if ">>>" not in block]
     expected = re.findall(r"^print\(.*?\) +# (.*)$", code, flags=re.MULTILINE)
     assert expected
     said = io.StringIO()
@@ -46,3 +92,27 @@ def test_the_readme_prints_what_it_says():
         else:
             assert comment == "the certificate: both below 1e-12"
             assert max(map(float, line.split())) < 1e-12
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_links_to_files_lead_somewhere(page):
+    """Pages that are generated are checked by the build (test_docs_build)."""
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if "://" in target or target.startswith("gallery/") or target.startswith("api/"):
+            continue
+        assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_a_table_of_contents():
+    docs = ROOT / "docs"
+    listed = {"index"}
+    for page in PAGES:
+        for block in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+        ):
+            entries = [line for line in block.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / entry).relative_to(docs).as_posix() for entry in entries}
+    there = {page.relative_to(docs).with_suffix("").as_posix() for page in PAGES} - {"bounds"}
+    assert there <= listed
+    assert listed - there == {"gallery/index", "performance", "api/index"}  # generated

@@ -99,6 +99,18 @@ def test_every_rule_is_its_formula(rule, parameter):
         np.testing.assert_allclose(got, expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("parameter", ["p", "W"])
+def test_adam_is_its_formula_where_tokens_and_queries_span_less_than_the_space(parameter):
+    """Adam's steps depend on coordinates: they are those of the caller."""
+    data = random_problem(n=2, T=2, d=12)
+    shape = (12,) if parameter == "p" else (12, 12)
+    run = train(data, parameter=parameter, rule="adam", lr=0.05, steps=200)
+    expected = written_out(
+        data, {parameter: np.zeros(shape)}, StepRule("adam"), {parameter: 0.05}, 200
+    )
+    np.testing.assert_allclose(final(run)[parameter], expected[parameter], rtol=1e-7, atol=1e-9)
+
+
 def test_rates_decay_by_block():
     data = random_problem()
     init = starts(("v", "p"))

@@ -79,8 +79,8 @@ class CoreProblem:
     whose queries are all the number 1. With a fixed p the logits X W p have queries |p|, and W
     counts along p alone. Where it pays, tokens and queries stand in coordinates of their spans:
     k = sT < d and r = n < e. Not so for W = K Q', where what of a random start lies outside the
-    spans is part of W and changes; with a ridge, which pulls at it; and for tokens where v is
-    trained, whose start need not lie in their span.
+    spans is part of W and changes; with a ridge, which pulls at it; with Adam's steps, which depend
+    on the coordinates; and for tokens where v is trained, whose start need not lie in their span.
     """
 
     blocks: Blocks
@@ -104,15 +104,16 @@ class CoreProblem:
         *,
         prompt: ArrayLike | None = None,
         value: Any = None,
-        ridge: float = 0.0,
+        reduced: bool = True,
         dtype: DTypeLike | None,
         threads: int,
         passes: int,
     ) -> CoreProblem:
         """Check that `data` has what `blocks` and `head` need, and lay it out.
 
-        `prompt` is the fixed p of "Wp", `value` the start of a trained v. `passes` is how often the
-        tokens will be read: what a reduction must pay for.
+        `prompt` is the fixed p of "Wp", `value` the start of a trained v. `reduced` says whether
+        descent is the same in other orthonormal coordinates; `passes` is how often the tokens will
+        be read: what a reduction must pay for.
         """
         batched = data.batch is not None
         stored = data.dtype if dtype is None else as_float_dtype("dtype", dtype)
@@ -138,7 +139,7 @@ class CoreProblem:
             lengths,
             data.sequence_index,
         )
-        return problem if ridge else problem._reduced(passes)
+        return problem._reduced(passes) if reduced else problem
 
     def _reduced(self, passes: int) -> CoreProblem:
         """With tokens and queries in coordinates of their spans, where that is exact and pays."""

@@ -93,6 +93,11 @@ class StepRule:
         if self.batch_size is not None:
             as_positive_int("batch_size", self.batch_size)
 
+    @property
+    def by_coordinate(self) -> bool:
+        """Whether the steps depend on the coordinates of tokens and queries."""
+        return self.kind == "adam"
+
     def _require_kind(self, name: str, value: Any, kinds: tuple[str, ...]) -> None:
         if self.kind not in kinds:
             raise ValueError(f"{name}: expected no value for kind={self.kind!r}, got {value}")

@@ -170,7 +170,7 @@ def train(
     threads = thread_count(num_threads)
     if isinstance(data, NextTokenData):
         given = (head, init, dtype, inner, prompt, step_rule.batch_size)
-        plain = all(x is None for x in given) and not (pull or certify or step_rule.kind == "adam")
+        plain = all(x is None for x in given) and not (pull or certify or step_rule.by_coordinate)
         if is_trained_by_ids(data, blocks, loss, plain):
             require_realizable(data)
             return _train_by_ids(
@@ -186,7 +186,7 @@ def train(
         loss,
         prompt=prompt,
         value=value,
-        ridge=pull,
+        reduced=not (pull or step_rule.by_coordinate),
         dtype=dtype,
         threads=threads,
         passes=steps + 1,

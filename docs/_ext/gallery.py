@@ -1,0 +1,133 @@
+"""The gallery: every reproduced figure beside its published numbers, computed where it is missing.
+
+A figure is computed again when something of the installed package has changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import generated
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+
+from attsvm import _core, plots
+from attsvm.studies.reproduce.check import Check
+from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm.studies.reproduce.registry import FIGURES, named
+from attsvm.studies.reproduce.runner import reproduce
+
+PAPERS = {
+    "P1": "Max-Margin Token Selection in Attention Mechanism",
+    "P2": "Transformers as Support Vector Machines",
+    "P3": "Implicit Bias and Fast Convergence Rates for Self-attention",
+    "P4": "Mechanics of Next Token Prediction with Self-Attention",
+}
+CACHE = Path(__file__).parents[2] / "out" / "docs-figures"
+"""Outside the built pages, so that a clean build need not compute the figures again."""
+
+logger = logging.getLogger(__name__)
+
+
+def digest() -> str:
+    """Of all files of the package, the compiled core among them."""
+    found = hashlib.sha256()
+    package = Path(plots.__file__).parent
+    for file in (*sorted(package.rglob("*.py")), Path(_core.__file__)):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def drawn(figure: Figure, outcome: Outcome) -> bytes:
+    return plots.png(plots.published(figure, outcome))
+
+
+def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[str, Any]]]:
+    """Every chosen figure with its numbers, as `attsvm reproduce` writes them."""
+    state = f"{digest()} {quick}"
+    for figure in chosen:
+        stamp = CACHE / f"{figure.name}.of"
+        if not stamp.exists() or stamp.read_text() != state:
+            logger.info("computing the figure %s", figure.name)
+            if reproduce(figure, CACHE, Settings(quick=quick), drawn).error is None:
+                stamp.write_text(state)
+        yield figure, json.loads((CACHE / f"{figure.name}.json").read_text(encoding="utf-8"))
+
+
+def page(figure: Figure, found: dict[str, Any]) -> list[str]:
+    good = sum(check["passed"] for check in found["checks"])
+    lines = [
+        f"# {figure.title}",
+        "",
+        f"{figure.source.replace(figure.source[:2], PAPERS[figure.source[:2]], 1)}.",
+        "",
+        f"![{figure.title}]({figure.name}.png)",
+        "",
+        f"    attsvm reproduce {figure.name}{' --quick' if found['settings']['quick'] else ''}",
+        "",
+        f"{good} of {len(found['checks'])} numbers as expected; computed in "
+        f"{found['seconds']:.2g} s.",
+        "",
+        *(line for note in found["notes"] for line in (generated.cell(note), "")),
+        "| number | expected | obtained | tolerance | | source |",
+        "|---|--:|--:|--:|---|---|",
+    ]
+    for check in found["checks"]:
+        given = {key: value for key, value in check.items() if key != "passed"}
+        given["obtained"] = float("nan") if given["obtained"] is None else given["obtained"]
+        lines.append(f"| {' | '.join(map(generated.cell, Check(**given).cells))} |")
+    return lines
+
+
+def write_pages(app: Any) -> None:
+    folder = Path(app.srcdir) / "gallery"
+    names = app.config.gallery_figures
+    chosen = list(FIGURES) if names == "all" else [named(name) for name in names.split(",")]
+    quick = names != "all"
+    shown: dict[str, list[Figure]] = {}
+    count = passed = 0
+    for figure, found in results(chosen, quick):
+        if found["error"] is not None:
+            raise ExtensionError(f"the figure {figure.name} failed: {found['error']}")
+        count += len(found["checks"])
+        passed += sum(check["passed"] for check in found["checks"])
+        generated.write(folder / f"{figure.name}.md", page(figure, found))
+        shutil.copyfile(CACHE / f"{figure.name}.png", folder / f"{figure.name}.png")
+        shown.setdefault(figure.source[:2], []).append(figure)
+    for page_of in folder.glob("*.md"):
+        if page_of.stem not in {"index", *(figure.name for figure in chosen)}:
+            page_of.unlink()
+    lines = [
+        "# Gallery",
+        "",
+        "The published figures, computed anew. Each page has the figure, the command that makes "
+        "it, and every number that was compared: what was expected and where that is from, what "
+        "was obtained, and how far they may be apart. Of "
+        f"{count} numbers, {passed} are where they should be.",
+        "",
+    ]
+    for paper, figures in shown.items():
+        lines += [f"## {PAPERS[paper]}", "", "::::{grid} 1 1 2 2", ":gutter: 3", ""]
+        for figure in figures:
+            lines += [
+                f":::{{grid-item-card}} {figure.title}",
+                f":link: {figure.name}",
+                ":link-type: doc",
+                f":img-bottom: {figure.name}.png",
+                ":::",
+                "",
+            ]
+        lines += ["::::", ""]
+    lines += ["```{toctree}", ":hidden:", "", *(figure.name for figure in chosen), "```"]
+    generated.write(folder / "index.md", lines)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.add_config_value("gallery_figures", "all", "env", [str])
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

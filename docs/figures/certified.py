@@ -1,0 +1,26 @@
+"""What a run certifies of its own direction, and what is so."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import attsvm
+
+data = attsvm.datasets.unit_sphere(6, 8, 10, rng=3)
+steps = attsvm.log_schedule(20_000, per_decade=8)
+end = attsvm.train(data, steps=20_000)
+svm = attsvm.att_svm(data, end.selected)
+run = attsvm.train(data, steps=20_000, record_every=steps, reference=svm, certify=True)
+sure = run.history["settled"] & (run.history["certified_cosine"] > -1)
+
+figure, plot = plt.subplots(figsize=(5.2, 3.0))
+angles = {
+    "certified along the run, no SVM solved": np.arccos(run.history["certified_cosine"][sure]),
+    "true": np.arccos(1 - run.history["cosine_gap"][sure]),
+}
+for (name, angle), colour in zip(angles.items(), ("#e08a1e", "#2f6db5"), strict=True):
+    plot.plot(steps[sure], np.degrees(angle), color=colour, label=name)
+plot.set_xscale("log")
+plot.set_yscale("log")
+plot.set_xlabel("step")
+plot.set_ylabel("angle to the SVM, degrees")
+plot.legend()

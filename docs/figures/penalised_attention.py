@@ -1,0 +1,39 @@
+"""The attention that a penalised head leaves, and the projection that theory gives."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import attsvm
+from attsvm.heads import Penalised
+
+value = np.array([1.0, 0.8, 0.5, 0.1])
+penalties = np.geomspace(0.02, 2, 25)
+data = attsvm.AttentionData([np.eye(4)], [1], queries=[[1, 0, 0, 0]])
+attention = []
+for penalty in penalties:
+    W = None
+    for lr in (0.1, 0.01, 0.001):  # steps of one length would circle the limit
+        run = attsvm.train(data, head=Penalised(value, penalty), init=W, lr=lr, steps=3000)
+        W = run.W
+    attention.append(run.attention[0])
+attention = np.array(attention)
+
+
+def projection(x):
+    """The nearest point of the simplex."""
+    ordered = np.sort(x)[::-1]
+    levels = (np.cumsum(ordered) - 1) / np.arange(1, len(x) + 1)
+    return np.maximum(x - levels[np.sum(ordered > levels) - 1], 0)
+
+
+fine = np.geomspace(0.02, 2, 400)
+limit = np.array([projection(value / (2 * penalty)) for penalty in fine])
+figure, plot = plt.subplots(figsize=(5.6, 3.2))
+for token, colour in enumerate(("#2f6db5", "#e08a1e", "#4f9d45", "#c8352b")):
+    plot.plot(fine, limit[:, token], color=colour, linewidth=1)
+    plot.plot(penalties, attention[:, token], "o", color=colour, markersize=3.5,
+              label=f"token {token}, score {value[token]:g}")  # fmt: skip
+plot.set_xscale("log")
+plot.set_xlabel("λ")
+plot.set_ylabel("attention")
+plot.legend()

@@ -1,0 +1,29 @@
+"""Three step rules on one problem: distance to the machine, and attention that is missed."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import attsvm
+
+data = attsvm.datasets.near_orthogonal(10, 10, 512, signals="antipodal", rng=0)
+svm = attsvm.att_svm(data, attsvm.optimal_tokens(data))
+rules = {
+    "gd": (1.0, 100_000, "gradient descent", "#e08a1e"),
+    "ngd": (0.1, 10_000, "normalised", "#2f6db5"),
+    "polyak": (1.0, 300, "Polyak", "#4f9d45"),
+}
+figure, (distance, loss) = plt.subplots(1, 2, figsize=(7.4, 3.1))
+for rule, (lr, steps, name, colour) in rules.items():
+    schedule = attsvm.log_schedule(steps)
+    run = attsvm.train(data, rule=rule, lr=lr, steps=steps, loss="exponential",
+                       record_every=schedule, reference=svm)  # fmt: skip
+    distance.plot(schedule, np.sqrt(2 * run.history["cosine_gap"]), color=colour, label=name)
+    loss.plot(schedule, run.history["loss_gap"], color=colour)
+distance.set_ylabel("distance from the SVM's direction")
+loss.set_ylabel("loss less its infimum")
+loss.set_ylim(1e-40, 2)
+for plot in (distance, loss):
+    plot.set_xscale("log")
+    plot.set_yscale("log")
+    plot.set_xlabel("step")
+distance.legend()

@@ -1,6 +1,7 @@
 # make study   install into .venv and run the main job: a table and a figure in out/
 # make test    lint, C++ tests, Python tests
 # make bench   every row of the speed table next to its peers (installs them into .venv-bench)
+# make wheel   sdist and wheel in out/dist, each checked and tried in an environment of its own
 # The rest: make test-slow, sanitize, tidy, lint, format, clean.
 
 PYTHON ?= python3
@@ -10,7 +11,10 @@ CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pypr
 SOURCES := python tests bench
 CPP := $(shell find cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench tidy clean
+# Packages that attsvm is tested beside; `make test NEIGHBOURS=` does without them (torch is large).
+NEIGHBOURS ?= neighbours
+
+.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench tidy wheel clean
 .DELETE_ON_ERROR:
 
 study: install
@@ -31,7 +35,7 @@ $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.attsvm pyproject.toml
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --group dev $(addprefix --group ,$(NEIGHBOURS))
 	@touch $@
 
 test: lint test-cpp test-python
@@ -80,6 +84,29 @@ $(VENV)-bench/.peers: $(CORE)
 bench: $(VENV)-bench/.peers
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(VENV)-bench/bin/python -m bench
 
+# The wheel is built from the sdist, as a user without a wheel would, and repaired to bring its OpenMP along.
+DIST := $(VENV)-dist/bin
+
+$(VENV)-dist/.tools: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-dist
+	$(DIST)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(DIST)/python -m pip install --quiet --group dist
+	@touch $@
+
+wheel: $(VENV)-dist/.tools
+	rm -rf out/dist
+	$(DIST)/validate-pyproject pyproject.toml
+	$(DIST)/cffconvert --validate
+	$(DIST)/check-sdist --no-isolation --source-dir . || $(DIST)/check-sdist
+	$(DIST)/python -m build --outdir out/dist/built
+	PATH="$(abspath $(DIST)):$$PATH" $(DIST)/auditwheel repair --wheel-dir out/dist out/dist/built/*.whl
+	mv out/dist/built/*.tar.gz out/dist
+	$(DIST)/twine check --strict out/dist/*.tar.gz out/dist/*.whl
+	$(DIST)/python tests/check_wheel.py out/dist/*.whl
+	$(PYTHON) -m venv --clear out/dist/venv
+	out/dist/venv/bin/python -m pip install --quiet out/dist/*.whl
+	cd out/dist && venv/bin/python ../../tests/smoke.py --installed
+
 tidy: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet 'clang-tidy==23.1.4'
 	PATH="$(abspath $(BIN)):$$PATH" $(MAKE) tidy-run
@@ -89,4 +116,4 @@ tidy-run:
 	$(call run_cpp_tests,tidy)
 
 clean:
-	rm -rf build out $(VENV) $(VENV)-bench
+	rm -rf build out $(VENV) $(VENV)-bench $(VENV)-dist

@@ -8,6 +8,8 @@ namespace py = pybind11;
 
 void bind_runtime(py::module_& module) {
     module.attr("isa") = ATTSVM_ISA_LEVEL;
+    module.attr("version") = ATTSVM_VERSION;
+    module.attr("interface") = ATTSVM_INTERFACE;
 #ifdef _OPENMP
     module.attr("openmp") = true;
     module.def("default_threads", [] { return omp_get_max_threads(); });

@@ -5,6 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 isa: str
+version: str
+interface: str
 openmp: bool
 
 class DescentResult(TypedDict):

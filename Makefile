@@ -97,7 +97,7 @@ wheel: $(VENV)-dist/.tools
 	rm -rf out/dist
 	$(DIST)/validate-pyproject pyproject.toml
 	$(DIST)/cffconvert --validate
-	$(DIST)/check-sdist --no-isolation --source-dir . || $(DIST)/check-sdist
+	$(DIST)/check-sdist
 	$(DIST)/python -m build --outdir out/dist/built
 	PATH="$(abspath $(DIST)):$$PATH" $(DIST)/auditwheel repair --wheel-dir out/dist out/dist/built/*.whl
 	mv out/dist/built/*.tar.gz out/dist

@@ -19,8 +19,10 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
 LEVELS = {"x86_64": ("baseline", "avx2", "avx512")}
-VEX = re.compile(r"^\s+[0-9a-f]+:\s+v(?!err|erw|m(call|launch|resume|xo|read|write))\w+", re.MULTILINE)
-"""An instruction of AVX or later, as objdump writes it."""
+VEX = re.compile(
+    r"^\s+[0-9a-f]+:\s+v(?!err|erw|m(call|launch|resume|xo|read|write))\w+", re.MULTILINE
+)
+"""An instruction of AVX or later, as objdump writes it; what virtual machines use is not."""
 
 
 def main(file: Path) -> None:

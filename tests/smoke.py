@@ -87,7 +87,9 @@ def main() -> None:
     ):
         proof()
         print(f"{proof.__name__.replace('_', ' ')}: yes")
-    print(f"attsvm {attsvm.__version__} works, Python {sys.version.split()[0]}, {_core.isa}: {where}")
+    print(
+        f"attsvm {attsvm.__version__} works, Python {sys.version.split()[0]}, {_core.isa}: {where}"
+    )
 
 
 if __name__ == "__main__":

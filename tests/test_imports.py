@@ -14,7 +14,6 @@ from importlib.util import find_spec
 
 import pytest
 
-
 NEIGHBOURS = ("torch", "jax", "sklearn")
 
 PROGRAM = """

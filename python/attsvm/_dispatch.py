@@ -33,13 +33,11 @@ def load_core() -> ModuleType:
     if not levels:
         raise ImportError(
             "attsvm: no core was compiled that this processor can run (it has the levels "
-            f"{', '.join(_isa.supported())}); build attsvm with ATTSVM_ISA_LEVELS set to one of them"
+            f"{', '.join(_isa.supported())}); build attsvm with one of them in ATTSVM_ISA_LEVELS"
         )
     wanted = os.environ.get("ATTSVM_ISA") or levels[0]
     if wanted not in levels:
-        raise ImportError(
-            f"ATTSVM_ISA: expected one of {', '.join(levels)} here, got {wanted!r}"
-        )
+        raise ImportError(f"ATTSVM_ISA: expected one of {', '.join(levels)} here, got {wanted!r}")
     core = importlib.import_module(f"attsvm._core_{wanted}")
     check_core(core)
     return core

@@ -107,9 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Attention trained by gradient descent, and the support vector machine it "
         "converges to.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"attsvm {__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"attsvm {__version__}")
     parser.add_argument(
         "--traceback", action="store_true", help="show where in the program an error arose"
     )

@@ -14,8 +14,8 @@ _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 def dependencies() -> dict[str, tuple[str, ...]]:
     """Distributions that attsvm can use, each with the extras that bring it.
 
-    It is what the metadata of the installed attsvm say: no extra is named for what is always needed,
-    and extras that only bundle others are left out.
+    It is what the metadata of the installed attsvm say: no extra is named for what is always
+    needed, and extras that only bundle others are left out.
 
     Examples
     --------

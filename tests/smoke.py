@@ -1,8 +1,9 @@
-"""A minute's proof that an installed attsvm works: every room, every instruction set, the command line.
+"""Proof within a minute that attsvm works: its rooms, its instruction sets, its command line.
 
     python tests/smoke.py [--installed]
 
-It needs nothing but attsvm and what that requires. `--installed` also asks that attsvm does not come from these sources.
+It needs nothing but attsvm and what that requires. `--installed` also asks that attsvm does not
+come from these sources.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """attsvm computes the same beside torch, jax and scikit-learn, whichever of them is imported first.
 
-Each of them brings a thread pool of its own, torch and scikit-learn one of OpenMP as attsvm does; in one process these share names,
-registers' rounding modes and processors.
+Each of them brings a thread pool of its own, torch and scikit-learn one of OpenMP as attsvm does;
+in one process they share names, processors and the rounding modes of registers.
 """
 
 from __future__ import annotations

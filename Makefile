@@ -1,19 +1,21 @@
 # make study   install into .venv and run the main job: a table and a figure in out/
 # make test    lint, C++ tests, Python tests
 # make bench   every row of the speed table next to its peers (installs them into .venv-bench)
-#                make test NEIGHBOURS=   leaves out the tests beside torch (several GB to install)
 # make docs    the pages, with every reproduced figure, in out/docs
+# make wheel   sdist and wheel in out/dist, each checked and tried in an environment of its own
 # The rest: make test-slow, sanitize, tidy, lint, format, clean.
 
 PYTHON ?= python3
-NEIGHBOURS ?= neighbours
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
 SOURCES := python tests bench docs
 CPP := $(shell find cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench docs tidy clean
+# Packages that attsvm is tested beside; `make test NEIGHBOURS=` does without them (torch is large).
+NEIGHBOURS ?= neighbours
+
+.PHONY: study install test test-python test-cpp test-slow lint format sanitize bench docs tidy wheel clean
 .DELETE_ON_ERROR:
 
 study: install
@@ -92,6 +94,29 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs out/docs
 	@echo "The pages: out/docs/index.html"
 
+# The wheel is built from the sdist, as a user without a wheel would, and repaired to bring its OpenMP along.
+DIST := $(VENV)-dist/bin
+
+$(VENV)-dist/.tools: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-dist
+	$(DIST)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(DIST)/python -m pip install --quiet --group dist
+	@touch $@
+
+wheel: $(VENV)-dist/.tools
+	rm -rf out/dist
+	$(DIST)/validate-pyproject pyproject.toml
+	$(DIST)/cffconvert --validate
+	$(DIST)/check-sdist
+	$(DIST)/python -m build --outdir out/dist/built
+	PATH="$(abspath $(DIST)):$$PATH" $(DIST)/auditwheel repair --wheel-dir out/dist out/dist/built/*.whl
+	mv out/dist/built/*.tar.gz out/dist
+	$(DIST)/twine check --strict out/dist/*.tar.gz out/dist/*.whl
+	$(DIST)/python tests/check_wheel.py out/dist/*.whl
+	$(PYTHON) -m venv --clear out/dist/venv
+	out/dist/venv/bin/python -m pip install --quiet out/dist/*.whl
+	cd out/dist && venv/bin/python ../../tests/smoke.py --installed
+
 tidy: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet 'clang-tidy==23.1.4'
 	PATH="$(abspath $(BIN)):$$PATH" $(MAKE) tidy-run
@@ -101,4 +126,4 @@ tidy-run:
 	$(call run_cpp_tests,tidy)
 
 clean:
-	rm -rf build out docs/api docs/gallery docs/performance.md $(VENV) $(VENV)-bench
+	rm -rf build out docs/api docs/gallery docs/performance.md $(VENV) $(VENV)-bench $(VENV)-dist

@@ -1,8 +1,7 @@
 """What attention learns by gradient descent, beside the SVM that theory says it converges to."""
 
-from importlib.metadata import version
-
 from attsvm import datasets, functional, heads, theory
+from attsvm._version import __version__
 from attsvm.data import AttentionData, NextTokenData, load, save
 from attsvm.descent import (
     ConvergenceWarning,
@@ -47,8 +46,6 @@ from attsvm.theory import (
     support_tokens,
     token_priority_graphs,
 )
-
-__version__ = version("attsvm")
 
 __all__ = [
     "AttentionData",

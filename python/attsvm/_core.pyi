@@ -5,6 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 isa: str
+version: str
+interface: str
 openmp: bool
 
 class DescentResult(TypedDict):
@@ -47,6 +49,7 @@ class MachineResult(TypedDict):
 
 def default_threads() -> int: ...
 def release_threads() -> None: ...
+def releases_its_threads() -> bool: ...
 def descend(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from attsvm import _isa
+from attsvm._version import __version__
 
-__all__ = ["available_levels", "load_core"]
+__all__ = ["available_levels", "check_core", "load_core"]
 
 
 def available_levels() -> tuple[str, ...]:
     """Instruction-set levels this processor has and a core was compiled for, best first."""
-    return tuple(_isa.supported())
+    return tuple(level for level in _isa.supported() if find_spec(f"attsvm._core_{level}"))
 
 
 def load_core() -> ModuleType:
@@ -22,12 +26,44 @@ def load_core() -> ModuleType:
     Raises
     ------
     ImportError
-        ``ATTSVM_ISA`` names a level that this processor does not have.
+        ``ATTSVM_ISA`` names a level that this processor does not have or that was not compiled,
+        none was compiled that it has, or the core was compiled from another state of the sources.
     """
     levels = available_levels()
+    if not levels:
+        raise ImportError(
+            "attsvm: no core was compiled that this processor can run (it has the levels "
+            f"{', '.join(_isa.supported())}); build attsvm with one of them in ATTSVM_ISA_LEVELS"
+        )
     wanted = os.environ.get("ATTSVM_ISA") or levels[0]
     if wanted not in levels:
-        raise ImportError(
-            f"ATTSVM_ISA: expected one of {', '.join(levels)} on this processor, got {wanted!r}"
-        )
-    return importlib.import_module(f"attsvm._core_{wanted}")
+        raise ImportError(f"ATTSVM_ISA: expected one of {', '.join(levels)} here, got {wanted!r}")
+    core = importlib.import_module(f"attsvm._core_{wanted}")
+    check_core(core)
+    return core
+
+
+def check_core(core: ModuleType) -> None:
+    """Refuse a core that does not belong to these Python sources, as of a stale editable build.
+
+    Raises
+    ------
+    ImportError
+        The core has another version, or was compiled to another ``_core.pyi``.
+    """
+    interface = Path(__file__).with_name("_core.pyi")
+    version = getattr(core, "version", "unknown")
+    if version != __version__:
+        found = f"version {version} of the core with version {__version__} of the Python sources"
+    elif interface.is_file() and core.interface != _fingerprint(interface):
+        found = f"a core of version {version} compiled before {interface.name} was last changed"
+    else:
+        return
+    raise ImportError(
+        f"{core.__name__}: {found}; build attsvm anew: 'make install', or 'pip install -e .' in "
+        f"its sources ({core.__file__} is the old one)"
+    )
+
+
+def _fingerprint(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -8,20 +8,21 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from attsvm import plots
+from attsvm._version import __version__
 from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
+from attsvm.extras import dependencies
 from attsvm.studies import Study, run
 from attsvm.studies.declarations import built_in, declared
-from attsvm.studies.environment import DEPENDENCIES, environment, version
+from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
 from attsvm.studies.next_tokens import NextTokenStudy, study_next_tokens
 from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
@@ -34,13 +35,6 @@ from attsvm.theory import classify, cosine, optimal_tokens
 
 __all__ = ["main"]
 
-_EXTRAS = {
-    "scikit-learn": "digits",
-    "matplotlib": "plot",
-    "xarray": "study",
-    "zarr": "study",
-    "distributed": "dask",
-}
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
 _OUTCOMES = {
@@ -112,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Attention trained by gradient descent, and the support vector machine it "
         "converges to.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"attsvm {metadata.version('attsvm')}"
-    )
+    parser.add_argument("--version", action="version", version=f"attsvm {__version__}")
     parser.add_argument(
         "--traceback", action="store_true", help="show where in the program an error arose"
     )
@@ -610,15 +602,15 @@ def _info(arguments: argparse.Namespace) -> None:
     here = environment()
     threads = "OpenMP" if here["openmp"] else "built without OpenMP"
     facts = {
-        "attsvm": version("attsvm"),
+        "attsvm": __version__,
         "instruction set": f"{here['isa']} (available: {', '.join(here['isa_available'])})",
         "threads": f"{here['threads']} ({threads})",
         "platform": here["platform"],
         "python": here["python"],
     }
-    for name in DEPENDENCIES:
-        extra = f" (comes with attsvm[{_EXTRAS[name]}])" if name in _EXTRAS else ""
-        facts[name] = here[name] or f"not installed{extra}"
+    for name, extras in dependencies().items():
+        source = f" (comes with attsvm[{','.join(extras)}])" if extras else ""
+        facts[name] = f"{version(name) or 'not installed'}{source}"
     _print_facts(facts)
 
 

@@ -20,7 +20,8 @@ def thread_count(num_threads: int | None) -> int:
     ----------
     num_threads : int or None
         None takes OpenMP's own number (``OMP_NUM_THREADS``, or what threadpoolctl has set), but no
-        more than `processors`. A number is taken as it is.
+        more than `processors`. A number is taken as it is. Either way it is one in a forked process
+        whose parent could not let go of its threads, as beside a torch whose OpenMP is too old.
 
     Raises
     ------
@@ -28,8 +29,10 @@ def thread_count(num_threads: int | None) -> int:
         `num_threads` is not a positive integer.
     """
     if num_threads is not None:
-        return as_positive_int("num_threads", num_threads)
-    return max(1, min(_core.default_threads(), processors()))
+        count = as_positive_int("num_threads", num_threads)
+    else:
+        count = max(1, min(_core.default_threads(), processors()))
+    return 1 if _forked_beside_threads else count
 
 
 def processors() -> int:
@@ -60,5 +63,17 @@ def _container_quota() -> float | None:
     return None
 
 
+_forked_beside_threads = False
+
+
+def _use_one_thread() -> None:
+    global _forked_beside_threads
+    _forked_beside_threads = True
+
+
+# Worker threads do not survive a fork, and a child that waits for them waits for ever.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_core.release_threads)
+    if _core.releases_its_threads():
+        os.register_at_fork(before=_core.release_threads)
+    else:
+        os.register_at_fork(after_in_child=_use_one_thread)

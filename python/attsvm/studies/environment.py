@@ -8,15 +8,10 @@ from typing import Any
 
 from attsvm import _core
 from attsvm._dispatch import available_levels
+from attsvm.extras import dependencies
 from attsvm.threads import thread_count
 
-__all__ = ["DEPENDENCIES", "environment", "version"]
-
-DEPENDENCIES = (
-    *("numpy", "scipy", "osqp"),
-    *("scikit-learn", "matplotlib", "xarray", "zarr", "distributed"),
-)
-"""Distributions attsvm works with; those of the second line come with its extras."""
+__all__ = ["environment", "version"]
 
 
 def version(distribution: str) -> str | None:
@@ -39,5 +34,5 @@ def environment() -> dict[str, Any]:
         "openmp": _core.openmp,
         "threads": thread_count(None),
         "python": platform.python_version(),
-        **{name: version(name) for name in DEPENDENCIES},
+        **{name: version(name) for name in dependencies()},
     }

@@ -1,0 +1,33 @@
+"""Which distributions attsvm can use, and the extras that bring them."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+__all__ = ["dependencies"]
+
+_NAME = re.compile(r"[\w.-]+")
+_EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
+
+
+def dependencies() -> dict[str, tuple[str, ...]]:
+    """Distributions that attsvm can use, each with the extras that bring it.
+
+    It is what the metadata of the installed attsvm say: no extra is named for what is always
+    needed, and extras that only bundle others are left out.
+
+    Examples
+    --------
+    >>> from attsvm.extras import dependencies
+    >>> dependencies()["numpy"]
+    ()
+    >>> dependencies()["matplotlib"]
+    ('plot',)
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for requirement in metadata.requires("attsvm") or ():
+        named = _NAME.match(requirement)
+        if named is not None and named[0] != "attsvm":
+            found[named[0]] = (*found.get(named[0], ()), *_EXTRA.findall(requirement))
+    return found

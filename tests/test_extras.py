@@ -1,0 +1,48 @@
+"""`attsvm info` says what is installed of what attsvm can use, and which extra brings the rest."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+import numpy as np
+import pytest
+
+from attsvm.cli import main
+from attsvm.extras import dependencies
+
+REQUIREMENTS = [
+    "numpy>=1.26",
+    "no-such-thing>=2; extra == 'first'",
+    'no-such-thing>=2; python_version >= "3.11" and extra == "second"',
+    "attsvm[first,second]; extra == 'all'",
+]
+
+
+@pytest.fixture
+def required(monkeypatch):
+    monkeypatch.setattr(metadata, "requires", lambda _: REQUIREMENTS)
+
+
+@pytest.mark.usefixtures("required")
+def test_every_dependency_is_named_with_its_extras():
+    assert dependencies() == {"numpy": (), "no-such-thing": ("first", "second")}
+
+
+@pytest.mark.usefixtures("required")
+def test_info_names_the_extra_that_brings_what_is_missing(capsys):
+    assert main(["info"]) == 0
+    shown = capsys.readouterr().out
+    assert f"numpy             {np.__version__}\n" in shown
+    assert "no-such-thing     not installed (comes with attsvm[first,second])\n" in shown
+
+
+def test_all_brings_every_extra():
+    (bundle,) = (
+        re.search(r"\[(.*?)\]", requirement)
+        for requirement in metadata.requires("attsvm") or ()
+        if re.search(r"""extra == ['"]all['"]""", requirement)
+    )
+    assert bundle is not None
+    extras = {extra for brought_by in dependencies().values() for extra in brought_by}
+    assert extras <= set(bundle[1].split(","))

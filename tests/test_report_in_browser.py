@@ -94,7 +94,7 @@ def test_every_figure_is_drawn(visit):
 
 def test_a_mark_shows_its_values_under_the_mouse(visit, results_and_address):
     results, _ = results_and_address
-    bars = visit.page.locator("#shares-1 .bars .trace").first.locator(".point path")
+    bars = visit.page.locator("#shares-1 .trace.bars").first.locator(".point path")
     bars.last.scroll_into_view_if_needed()
     box = bars.last.bounding_box()
     visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -128,7 +128,6 @@ def test_dragging_zooms_and_a_double_click_goes_back(visit):
 
 
 def test_a_click_on_a_heading_sorts(visit):
-    heading = visit.page.locator("#table th[scope=col]", has_text="d").filter(has_text="mean")
     column = visit.page.locator("#table thead th").all_inner_texts().index("mean cosine") + 1
     keys = f"[...document.querySelectorAll('#table tbody tr > :nth-child({column})')]"
     for order, reverse in (("ascending", False), ("descending", True)):
@@ -139,7 +138,6 @@ def test_a_click_on_a_heading_sorts(visit):
         sorted_by = visit.page.locator("#table th[aria-sort]")
         assert sorted_by.get_attribute("aria-sort") == order
         assert sorted_by.inner_text() == "mean cosine"
-    assert heading.count() == 0
 
 
 def test_a_closed_panel_is_drawn_once_it_is_opened(browser, results_and_address, tmp_path):

@@ -218,8 +218,8 @@ def open_results(path: str | os.PathLike[str]) -> xr.Dataset:
     where = Path(path)
     if (where / RESULTS).is_dir():
         where = where / RESULTS
-    if not where.exists():
-        raise FileNotFoundError(f"{path}: expected the results of a study, got nothing there")
+    if not (where / ".zattrs").exists():
+        raise FileNotFoundError(f"{path}: expected the results of a study, got none there")
     _attributes_of(where)
     return xarray.open_zarr(str(where), chunks=None)
 

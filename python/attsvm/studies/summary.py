@@ -65,8 +65,8 @@ MEASURES = (
 """Columns of the table of a study, where it has measured what they are made of."""
 
 INTERVALS = (
-    "In brackets 95 % intervals, rounded outwards: Wilson's for percentages, Student's t for the "
-    "mean, cut at 1."
+    "95 % intervals, rounded outwards: Wilson's for percentages, Student's t for the mean, cut at "
+    "1."
 )
 """What the table shows beside its estimates."""
 
@@ -158,7 +158,7 @@ def report(
             )
             for measure in table.measures
         ]
-        lines += [textwrap.fill(INTERVALS, width), ""]
+        lines += [textwrap.fill(f"In brackets {INTERVALS}", width), ""]
     return "\n".join([*lines, *(textwrap.fill(sentence, width) for sentence in sentences)])
 
 

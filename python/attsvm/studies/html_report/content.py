@@ -27,20 +27,20 @@ __all__ = [
     "versions",
 ]
 
-_QUESTIONS: Mapping[str, str] = MappingProxyType(
+_RECORDED: Mapping[str, str] = MappingProxyType(
     {
-        "selected": "which token of each input it selected, the one with the largest attention",
-        "optimal": "which token of each input is optimal, the one with the largest score",
-        "outcome": "whether what it selected is globally optimal, locally optimal or neither",
+        "selected": "the tokens it selected",
+        "optimal": "the optimal tokens, those with the largest scores",
+        "outcome": "whether the selection is globally optimal, locally optimal or neither",
         "feasible": "whether an SVM separates the optimal tokens from the others",
         "all_support": "whether all tokens are support vectors of that SVM",
-        "cosine": "the cosine of what was trained with the SVM of the tokens it selected",
-        "svm_optimal": "norm and accuracy of the SVM of the optimal tokens",
-        "svm_selected": "norm and accuracy of the SVM of the selected tokens",
-        "history": "loss, norm, gradient and attention at some of the steps",
+        "cosine": "the cosine of what was trained with the SVM of the selected tokens",
+        "svm_optimal": "the accuracy of the SVM of the optimal tokens",
+        "svm_selected": "the accuracy of the SVM of the selected tokens",
+        "history": "loss, norm and gradient along the way",
     }
 )
-"""What each measurement asks of a run."""
+"""What each measurement says of a run."""
 
 _VERSIONS = ("attsvm", "numpy", "scipy", "osqp", "scikit-learn", "python")
 
@@ -94,8 +94,7 @@ class Reruns:
 
 def paragraph(study: Study) -> str:
     """What was studied, for a reader who does not know the names of the settings."""
-    asked = [_QUESTIONS[name] for name in study.measure]
-    questions = asked[0] if len(asked) == 1 else f"{', '.join(asked[:-1])}, and {asked[-1]}"
+    recorded = "; ".join(_RECORDED[name] for name in study.measure)
     problems = len(study.cells) * (study.problems or 0)
     axes = "; ".join(
         f"{axis} = {', '.join(map(tick, values))}" for axis, values in study.axes.items()
@@ -104,7 +103,7 @@ def paragraph(study: Study) -> str:
     return (
         f"Attention was trained on {problems:,} problems, to see where gradient descent goes and "
         "to compare it with the support vector machine (SVM) that theory says it converges to. "
-        f"The settings: {describe(study)}.{grid} Of every run it was asked {questions}."
+        f"The settings: {describe(study)}.{grid} Recorded of every run: {recorded}."
     )
 
 

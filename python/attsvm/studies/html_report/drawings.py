@@ -24,6 +24,7 @@ __all__ = ["Drawing", "Panel", "draw", "script"]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MIDDLE = (0.05, 0.5, 0.95)
+_LOGARITHMIC = {"type": "log", "exponentformat": "power"}
 _SCALE = (BLUE, TEAL, ORANGE, RED)
 """Colours from the first value of an axis to its last."""
 
@@ -115,13 +116,13 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
 
 
 def _cosines(study: Study, results: xr.Dataset) -> list[NDArray[np.float64] | None]:
-    """Quantiles of the cosine of each row of the table; None where it has no cosine."""
+    """Quantiles of 1 - cosine of each row of the table; None where it has no cosine."""
     if "cosine" not in results:
         return [None for _ in records(study, results, [])]
     found: list[NDArray[np.float64] | None] = []
     for _, record in records(study, results, ["cosine"]):
         there = record["cosine"][~np.isnan(record["cosine"])]
-        found.append(np.quantile(there, _QUANTILES) if there.size else None)
+        found.append(np.quantile(1 - there, _QUANTILES) if there.size else None)
     return found
 
 
@@ -185,9 +186,15 @@ def _shares(
                 mode="markers",
                 name="Independent computation",
                 legendgroup="reference",
+                legendrank=2000,
                 showlegend=not compared,
                 offsetgroup=measure,
-                marker={"symbol": "diamond-open", "size": 7, "color": INK},
+                marker={
+                    "symbol": "diamond",
+                    "size": 7,
+                    "color": "#ffffff",
+                    "line": {"color": INK, "width": 1},
+                },
                 hovertemplate=f"<b>{name}</b><br>{axis} = %{{x}}<br>independent computation: "
                 "%{y:.1f} %<extra></extra>",
             )
@@ -202,7 +209,7 @@ def _shares(
         yaxis={"title": {"text": "problems (%)"}, "range": [0, 102]},
         xaxis=_categories(lines, axis),
     )
-    caption = "Shares of the problems of a cell, with 95 % intervals (Wilson's)."
+    caption = "Shares of the problems of a cell, with 95\u00a0% intervals (Wilson's)."
     if compared:
         caption += (
             " Diamonds: what an independent program found on 300 problems of its own "
@@ -234,12 +241,13 @@ def _boxes(k: int, lines: Sequence[_Line], axis: str) -> Drawing | None:
         )
     )
     figure.update_layout(
-        yaxis={"title": {"text": "cosine with the SVM"}, "hoverformat": ".5f"},
+        yaxis={"title": {"text": "1 − cosine with the SVM"}, "hoverformat": ".3~g", **_LOGARITHMIC},
         xaxis=_categories(lines, axis),
     )
     caption = (
-        "Cosine of what was trained with the SVM of the tokens it selected: median, quartiles in "
-        "the box, and fences at the 5 % and 95 % quantiles of the problems that have one."
+        "How far the cosine of what was trained with the SVM of the tokens it selected is from 1, "
+        "its limit: median, quartiles in the box, and fences at the 5\u00a0% and 95\u00a0% "
+        "quantiles of the problems that have one."
     )
     return Drawing(f"cosine-{k}", "How the cosine is distributed", caption, _json(figure))
 
@@ -269,12 +277,11 @@ def _curves(
             "90 % of the problems from %{customdata[0]:.4~g} to %{customdata[1]:.4~g}"
             "<extra></extra>",
         )
-    logarithmic = {"type": "log", "exponentformat": "power"}
     figure.update_layout(
         legend={"title": {"text": f"{axis}  "}},
         showlegend=True,
-        xaxis={"title": {"text": "step"}, **logarithmic},
-        yaxis={"title": {"text": title}, **logarithmic},
+        xaxis={"title": {"text": "step"}, "dtick": 1, **_LOGARITHMIC},
+        yaxis={"title": {"text": title}, **_LOGARITHMIC},
     )
     said = {
         "norm": "Frobenius norm of what is trained: median over the problems of a cell.",
@@ -316,7 +323,7 @@ def _json(figure: Any) -> str:
     figure.update_layout(
         template="none",
         height=400,
-        margin={"l": 62, "r": 12, "t": 50, "b": 55},
+        margin={"l": 62, "r": 12, "t": 50 if len(figure.data) > 1 else 20, "b": 55},
         paper_bgcolor=clear,
         plot_bgcolor=clear,
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
@@ -330,5 +337,6 @@ def _json(figure: Any) -> str:
         modebar={"bgcolor": clear, "remove": ["select2d", "lasso2d", "autoScale2d"]},
         hovermode="closest",
     )
+    figure.update_yaxes(automargin=True)
     text: str = figure.to_json()
     return text.replace("<", "\\u003c")

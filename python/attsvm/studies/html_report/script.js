@@ -4,7 +4,7 @@
   const touch = matchMedia("(pointer: coarse)").matches;
   const options = { responsive: true, displaylogo: false, plotlyServerURL: "",
                     displayModeBar: touch ? true : "hover" };
-  const printed = 680;
+  const printed = 640;
 
   const draw = (within) => {
     for (const place of within.querySelectorAll(".drawing:empty")) {

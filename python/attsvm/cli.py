@@ -35,7 +35,13 @@ from attsvm.theory import classify, cosine, optimal_tokens
 
 __all__ = ["main"]
 
-_EXTRAS = {"scikit-learn": "digits", "matplotlib": "plot"}
+_EXTRAS = {
+    "scikit-learn": "digits",
+    "matplotlib": "plot",
+    "xarray": "study",
+    "zarr": "study",
+    "distributed": "dask",
+}
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
 _OUTCOMES = {

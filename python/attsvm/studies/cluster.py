@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +22,12 @@ from attsvm.studies.compute import batch_size, measure
 from attsvm.studies.layout import Part, made_with
 from attsvm.studies.measurements import Record
 from attsvm.studies.store import Store
-from attsvm.studies.study import Study
+from attsvm.studies.study import Cell, Study
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["run_on_cluster"]
+__all__ = ["require_distributed", "run_on_cluster"]
 
 _SECONDS_OF_TASK = 1.0
 """What a task should take: scheduling one costs a few milliseconds."""
@@ -40,25 +43,21 @@ class _Batch:
     ----------
     part : int
         Index of the part of the results that they belong to.
-    name : str
-        Of their cell.
-    settings : mapping
-        Of their cell.
+    cell : Cell
     problems : range
     given : AttentionData or None
         The problems themselves, where they are read from a file.
     """
 
     part: int
-    name: str
-    settings: Mapping[str, Any]
+    cell: Cell
     problems: range
     given: AttentionData | None
 
     @property
     def work(self) -> float:
         """Multiplications of training, roughly: what tasks are sized by until one has ended."""
-        s = self.settings
+        s = self.cell.settings
         return len(self.problems) * float(s["steps"] * (s["n"] * s["T"] * s["d"] + 100))
 
 
@@ -98,13 +97,12 @@ def run_on_cluster(
 
     Raises
     ------
-    RuntimeError
-        A worker has other versions or another instruction set, or failed; the message names the
-        worker or the cell.
+    ValueError
+        A worker has other versions or another instruction set.
+    FloatingPointError, SolverError, ValueError
+        A problem has no answer, as in `measure`.
     OSError
-        The scheduler is not reached.
-    ImportError
-        distributed is not installed.
+        The scheduler is not reached, or several workers died of one task.
     """
     missing = store.missing()
     if not missing:
@@ -112,6 +110,8 @@ def run_on_cluster(
     with _client(scheduler, workers) as client:
         here = made_with(study)
         _require_same_workers(client, study, here)
+        if sys.stderr.isatty() if progress is None else progress:
+            print(f"Dask's dashboard: {client.dashboard_link}", file=sys.stderr)
         with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
             assemblies: dict[int, _Assembly] = {}
             for batches, records in _computed(client, study, missing, here, num_threads or 1):
@@ -120,7 +120,7 @@ def run_on_cluster(
                     if assembly.add(batch.problems, record):
                         store.write(assembly.part, assembly.whole())
                         del assemblies[batch.part]
-                    advance(len(batch.problems), batch.name)
+                    advance(len(batch.problems), batch.cell.name)
 
 
 def _computed(
@@ -180,7 +180,7 @@ def _batches(study: Study, missing: Sequence[Part]) -> Iterator[_Batch]:
         for first in range(part.problems.start, part.problems.stop, step):
             problems = range(first, min(first + step, part.problems.stop))
             given = None if study.file is None else study.file.take(problems)
-            yield _Batch(number, part.cell.name, part.cell.settings, problems, given)
+            yield _Batch(number, part.cell, problems, given)
 
 
 def _measure(
@@ -195,7 +195,7 @@ def _measure(
     started = time.perf_counter()
     records = [
         measure(
-            batch.settings,
+            batch.cell,
             names,
             record,
             batch.problems,
@@ -208,11 +208,14 @@ def _measure(
 
 
 def _result(future: Any, task: Sequence[_Batch]) -> tuple[float, list[Record]]:
+    """What a task gave; its own errors name their cell."""
+    from distributed.scheduler import KilledWorker
+
     try:
         seconds, records = future.result()
-    except Exception as error:
-        cells = ", ".join(dict.fromkeys(f"{batch.name}" for batch in task))
-        raise RuntimeError(f"a worker failed at {cells}: {error}") from error
+    except KilledWorker as error:
+        cells = ", ".join(dict.fromkeys(batch.cell.name for batch in task))
+        raise ChildProcessError(f"several workers died at {cells}: {error}") from error
     return seconds, records
 
 
@@ -229,9 +232,9 @@ def _require_same_workers(client: Client, study: Study, here: Mapping[str, Any])
     try:
         of_workers = client.run(_made_here, here)
     except ImportError as error:
-        raise RuntimeError(f"workers: expected attsvm on every worker, got {error}") from error
+        raise ValueError(f"workers: expected attsvm on every worker, got {error}") from error
     if not of_workers:
-        raise RuntimeError("workers: expected one or more on the cluster, got none")
+        raise ValueError("workers: expected one or more on the cluster, got none")
     for worker, there in of_workers.items():
         _require_same(f"worker {worker}", there, here)
 
@@ -243,17 +246,26 @@ def _require_same(worker: str, there: Mapping[str, Any], here: Mapping[str, Any]
         if there[name] != here[name]
     ]
     if different:
-        raise RuntimeError(f"{worker} would not give the same results: {'; '.join(different)}")
+        raise ValueError(
+            f"workers: expected the versions and instruction set of this process, but of {worker} "
+            f"{'; '.join(different)}"
+        )
 
 
-@contextmanager
-def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Client]:
+def require_distributed() -> None:
+    """Raise ImportError, naming the extra that brings it, if distributed is not installed."""
     try:
-        import distributed
+        import distributed  # noqa: F401
     except ImportError as error:
         raise ImportError(
             'a study on a cluster needs distributed: pip install "attsvm[dask]"'
         ) from error
+
+
+@contextmanager
+def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Client]:
+    import distributed
+
     if isinstance(scheduler, distributed.Client):
         yield scheduler
         return
@@ -261,19 +273,47 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
         with distributed.Client(scheduler, set_as_default=False) as client:
             yield client
         return
-    cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1)
-    client = distributed.Client(cluster, set_as_default=False)
+    with _ctrl_c_later():
+        cluster = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0"
+        )
+        client = distributed.Client(cluster, set_as_default=False)
+    log = logging.getLogger("distributed")
+    level = log.level
     try:
         yield client
     except BaseException:
         # A worker in the midst of a long task would not hear that it is over.
+        log.setLevel(logging.CRITICAL)
         for process in list(_processes(cluster)):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         raise
     finally:
-        client.close(timeout=1)
-        cluster.close(timeout=1)
+        client.close()
+        cluster.close()
+        log.setLevel(level)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back: a cluster that is half started cannot be closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def remember(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _processes(cluster: Any) -> Iterator[int]:

@@ -12,6 +12,7 @@ from attsvm.descent import StepRule, train
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
 from attsvm.studies.problems import draw, filled, start_of_factors
 from attsvm.studies.study import Cell, Study
+from attsvm.svm import SolverError
 
 __all__ = ["batch_size", "measure", "measure_cell"]
 
@@ -37,7 +38,7 @@ def measure_cell(
 ) -> Record:
     """`measure` these problems of a cell of a study."""
     return measure(
-        cell.settings,
+        cell,
         study.measure,
         study.recorded_steps,
         problems,
@@ -48,7 +49,7 @@ def measure_cell(
 
 
 def measure(
-    settings: Mapping[str, Any],
+    cell: Cell,
     names: Sequence[str],
     record: Sequence[int],
     problems: range,
@@ -59,13 +60,12 @@ def measure(
 ) -> Record:
     """Train these problems of a cell and measure them.
 
-    The results of a problem depend on nothing but the settings and its number: not on the other
+    The results of a problem depend on nothing but the cell and its number: not on the other
     problems, the other measurements, or threads.
 
     Parameters
     ----------
-    settings : mapping
-        `Cell.settings`.
+    cell : Cell
     names : sequence of str
         Names of `MEASUREMENTS`.
     record : sequence of int
@@ -82,19 +82,28 @@ def measure(
     -------
     dict of ndarray, one row for each problem
         The variables of the measurements.
+
+    Raises
+    ------
+    FloatingPointError, SolverError, ValueError
+        As `attsvm.train` and `attsvm.att_svm` do; the message names the cell.
     """
     parts = []
-    batch = batch_size(settings)
+    batch = batch_size(cell.settings)
     for first in range(problems.start, problems.stop, batch):
         some = range(first, min(first + batch, problems.stop))
         data = None
         if given is not None:
             number = np.arange(problems.start, problems.stop)
             data = given.subset((number >= some.start) & (number < some.stop))
-        measured = _train(settings, record, some, data, num_threads)
         part: Record = {}
-        for name in names:
-            part |= MEASUREMENTS[name].measure(measured)
+        try:
+            measured = _train(cell.settings, record, some, data, num_threads)
+            for name in names:
+                part |= MEASUREMENTS[name].measure(measured)
+        except (FloatingPointError, SolverError, ValueError) as error:
+            where = f"{cell.name}, counted from problem {some.start}"
+            raise type(error)(f"{where}: {error}") from error
         parts.append({name: array[: len(some)] for name, array in part.items()})
         if done is not None:
             done(len(some))

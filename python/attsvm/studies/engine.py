@@ -82,10 +82,13 @@ def run(
         thread_count(num_threads)
     if workers is not None:
         as_positive_int("workers", workers)
-    store = Store(directory, study, overwrite=overwrite)
-    if scheduler is not None or workers is not None:
-        from attsvm.studies.cluster import run_on_cluster
+    on_cluster = scheduler is not None or workers is not None
+    if on_cluster:
+        from attsvm.studies.cluster import require_distributed, run_on_cluster
 
+        require_distributed()
+    store = Store(directory, study, overwrite=overwrite)
+    if on_cluster:
         run_on_cluster(
             study,
             store,

@@ -12,8 +12,11 @@ from attsvm.threads import thread_count
 
 __all__ = ["DEPENDENCIES", "environment", "version"]
 
-DEPENDENCIES = ("numpy", "scipy", "osqp", "scikit-learn", "matplotlib")
-"""Distributions attsvm computes and draws with; the last two come with its extras."""
+DEPENDENCIES = (
+    *("numpy", "scipy", "osqp"),
+    *("scikit-learn", "matplotlib", "xarray", "zarr", "distributed"),
+)
+"""Distributions attsvm works with; those of the second line come with its extras."""
 
 
 def version(distribution: str) -> str | None:

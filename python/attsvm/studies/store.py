@@ -63,13 +63,14 @@ class Store:
     OSError
         The directory cannot be made or written.
     ImportError
-        zarr is not installed.
+        zarr or xarray is not installed.
     """
 
     def __init__(
         self, directory: str | os.PathLike[str], study: Study, *, overwrite: bool = False
     ) -> None:
-        _require("zarr")
+        for module in ("zarr", "xarray"):
+            _require(module)
         self.directory = Path(directory)
         self.path = self.directory / RESULTS
         self.layout = Layout(study)
@@ -211,8 +212,8 @@ def open_results(path: str | os.PathLike[str]) -> xr.Dataset:
     ImportError
         xarray or zarr is not installed.
     """
-    _require("zarr")
-    _require("xarray")
+    for module in ("zarr", "xarray"):
+        _require(module)
     import xarray
 
     where = Path(path)

@@ -1,0 +1,152 @@
+"""Studies on a Dask cluster: the same bytes as here, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import dask
+import distributed
+import numpy as np
+import pytest
+from file_tree import content
+
+import attsvm
+from attsvm.studies import MEASUREMENTS, Study, cluster, run
+from attsvm.studies.store import RESULTS
+
+SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=30, steps=60, measure=tuple(MEASUREMENTS))
+
+pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Three processes of one thread."""
+    with (
+        distributed.LocalCluster(
+            n_workers=3, threads_per_worker=1, dashboard_address=None
+        ) as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def test_a_cluster_gives_the_bytes_that_this_process_gives(client, tmp_path):
+    run(SMALL, tmp_path / "here", progress=False)
+    results = run(SMALL, tmp_path / "there", scheduler=client, progress=False)
+    assert results.finished.all()
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_parts_and_tasks_of_any_size_are_put_together(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "batch_size", lambda settings: 8)
+    monkeypatch.setattr(cluster, "_SECONDS_OF_TASK", 0.01)
+    run(SMALL, tmp_path / "here", progress=False)
+    run(SMALL, tmp_path / "there", scheduler=client, progress=False)
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_problems_of_a_file_travel_with_the_task(client, tmp_path):
+    data = attsvm.datasets.unit_sphere(3, 4, 5, batch=20, rng=0)
+    attsvm.save(tmp_path / "mine.npz", data)
+    study = Study(data=str(tmp_path / "mine.npz"), steps=60, lr=(0.1, 0.2))
+    (tmp_path / "mine.npz").rename(tmp_path / "gone.npz")  # read when the study was declared
+    results = run(study, tmp_path / "out", scheduler=client, progress=False)
+    for lr in study.lr:
+        selected = attsvm.train(data, steps=60, lr=lr).selected
+        assert np.array_equal(results.selected.sel(lr=lr), selected)
+
+
+def test_a_worker_that_is_killed_is_replaced_without_loss(client, tmp_path):
+    study = replace(SMALL, d=(2, 3, 4, 5, 6, 7), problems=600, steps=6000)
+    before = client.run(os.getpid)
+    killed = []
+
+    def kill() -> None:
+        while not list((tmp_path / "there").glob(f"{RESULTS}/selected/*.*.*")):
+            time.sleep(0.005)
+        victim = min(before.values())
+        os.kill(victim, signal.SIGKILL)
+        killed.append(victim)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run(study, tmp_path / "there", scheduler=client, progress=False)
+    killer.join()
+    client.wait_for_workers(3)
+    assert killed[0] not in client.run(os.getpid).values()
+    run(study, tmp_path / "here", progress=False)
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_an_error_of_a_worker_names_the_cell(client, tmp_path):
+    study = replace(SMALL, rule=("ngd", "polyak"), steps=5000)
+    with pytest.raises(FloatingPointError, match=r"d=2, rule=polyak, .*: train: problem \d+ over"):
+        run(study, tmp_path, scheduler=client, progress=False)
+
+
+def test_workers_of_another_kind_are_refused_before_any_work(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "made_with", lambda study: {"isa": "abacus", "attsvm": "0.0"})
+    with pytest.raises(ValueError, match=r"of worker tcp.* isa is .* there and abacus here"):
+        run(SMALL, tmp_path, scheduler=client, progress=False)
+
+
+def test_a_worker_of_another_kind_that_joins_later_refuses_its_tasks():
+    with pytest.raises(ValueError, match=r"isa is .* there and abacus here"):
+        cluster._measure([], (), (), {"isa": "abacus"}, 1)
+
+
+def test_a_scheduler_that_is_not_there_is_an_error(tmp_path):
+    soon = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with soon, pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
+        run(SMALL, tmp_path, scheduler="tcp://127.0.0.1:9", progress=False)
+
+
+def test_scheduler_and_workers_exclude_each_other(tmp_path):
+    with pytest.raises(ValueError, match="workers: expected none where a scheduler is given"):
+        run(SMALL, tmp_path, scheduler="tcp://127.0.0.1:9", workers=2)
+
+
+def test_ctrl_c_ends_processes_and_says_how_to_go_on(tmp_path):
+    words = ["study", "overparam", "--set", "steps=20000000", "--workers", "2", "--out", "out"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "attsvm", *words, "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as process:
+        while process.poll() is None and len(workers := _workers(process.pid)) < 2:
+            time.sleep(0.1)
+        while process.poll() is None and not (tmp_path / "out" / RESULTS).exists():
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "To go on: attsvm study overparam --set steps=20000000 --workers 2 --out out" in errors
+    assert "Traceback" not in errors
+    assert workers
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def _workers(pid: int) -> list[int]:
+    """Processes that a parent has spawned to work."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            words = (stat.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if parent == pid and "spawn_main" in words:
+            found.append(int(stat.parent.name))
+    return found

@@ -1,0 +1,261 @@
+"""The Zarr store of a study: what it says, and that it can be left at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+from file_tree import content
+
+import attsvm
+from attsvm import _core
+from attsvm.studies import MEASUREMENTS, Study, engine, layout, open_results, run
+from attsvm.studies.compute import measure_cell
+from attsvm.studies.layout import Layout
+from attsvm.studies.store import RESULTS, Store
+
+SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=10, steps=60, measure=tuple(MEASUREMENTS))
+
+
+def finished(study: Study, directory: Path, **options) -> Path:
+    run(study, directory, progress=False, **options)
+    return directory / RESULTS
+
+
+class TestDataset:
+    def test_dimensions_are_the_axes_and_those_of_a_problem(self, tmp_path):
+        study = replace(SMALL, loss=("logistic", "exponential"))
+        results = xarray.open_zarr(finished(study, tmp_path))
+        assert results.selected.dims == ("d", "loss", "problem", "input")
+        assert results.history_norm.dims == ("d", "loss", "problem", "step")
+        assert results.d.values.tolist() == [2, 5]
+        assert results.loss.values.tolist() == ["logistic", "exponential"]
+        assert results.step.values.tolist() == list(study.recorded_steps)
+        for name, variable in results.variables.items():
+            assert variable.attrs["long_name"], name
+
+    def test_values_are_those_that_were_measured_with_their_types(self, tmp_path):
+        results = xarray.open_zarr(finished(SMALL, tmp_path)).load()
+        for cell in SMALL.cells:
+            for name, values in measure_cell(SMALL, cell, range(10)).items():
+                kept = results[name].sel(cell.axes).values
+                assert np.array_equal(kept, values, equal_nan=values.dtype == float), name
+        kinds = {name: results[name].dtype.kind for name in ("selected", "outcome", "feasible")}
+        assert kinds == {"selected": "i", "outcome": "i", "feasible": "b"}
+        assert results.finished.dtype == bool
+        assert results.finished.all()
+        assert results.outcome.attrs["flag_meanings"].split() == ["neither", "local", "global"]
+
+    def test_inputs_that_a_cell_does_not_have_are_padded(self, tmp_path):
+        study = replace(SMALL, n=(2, 4))
+        results = xarray.open_zarr(finished(study, tmp_path))
+        assert results.selected.sizes["input"] == 4
+        assert (results.selected.sel(n=2)[..., 2:] == -1).all()
+        assert (results.selected.sel(n=4) >= 0).all()
+        assert "-1" in results.selected.attrs["padding"]
+
+    def test_attributes_say_what_the_results_were_made_with(self, tmp_path):
+        attributes = xarray.open_zarr(finished(SMALL, tmp_path)).attrs
+        assert attributes["attsvm"] == attsvm.__version__
+        assert attributes["isa"] == _core.isa
+        assert attributes["numpy"] == np.__version__
+        assert {"scipy", "osqp", "python"} <= set(attributes)
+        for name, value in SMALL.settings.items():
+            if name != "title":
+                assert attributes[name] == value
+        assert attributes["axes"] == ["d"]
+        (tmp_path / "again.toml").write_text(attributes["declaration"])
+        assert Study.load(tmp_path / "again.toml").settings == SMALL.settings
+
+    def test_a_file_of_problems_is_named_with_its_hash(self, tmp_path):
+        path = tmp_path / "mine.npz"
+        attsvm.save(path, attsvm.datasets.unit_sphere(3, 4, 5, batch=6, rng=0))
+        study = Study(data=str(path), steps=60, rule=("ngd", "gd"))
+        attributes = xarray.open_zarr(finished(study, tmp_path / "out")).attrs
+        assert attributes["data"] == str(path)
+        assert attributes["data_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert (attributes["n"], attributes["T"], attributes["d"]) == (3, 4, 5)
+
+    def test_chunks_hold_one_cell_and_a_bounded_number_of_problems(self, tmp_path, monkeypatch):
+        assert Layout(SMALL).part_size == 10
+        huge = Layout(replace(SMALL, problems=10**7))
+        assert 10**4 < huge.part_size < 10**6
+        monkeypatch.setattr(layout, "_MOST_BYTES", 2 * 10**3)
+        split = Layout(SMALL)
+        assert [part.problems for part in split.parts][:3] == [range(4), range(4, 8), range(8, 10)]
+        results = xarray.open_zarr(finished(SMALL, tmp_path), chunks={}).load()
+        record = measure_cell(SMALL, SMALL.cells[1], range(10))
+        assert np.array_equal(results.selected.sel(d=5), record["selected"])
+
+
+class TestGoingOn:
+    def test_results_do_not_depend_on_threads(self, tmp_path):
+        one = finished(SMALL, tmp_path / "one", num_threads=1)
+        two = finished(SMALL, tmp_path / "two", num_threads=2)
+        assert content(one) == content(two)
+
+    def test_order_of_cells_does_not_matter(self, tmp_path):
+        whole = content(finished(SMALL, tmp_path / "whole"))
+        store = Store(tmp_path / "backwards", SMALL)
+        for part in reversed(store.missing()):
+            store.write(part, measure_cell(SMALL, part.cell, part.problems))
+        assert content(store.path) == whole
+
+    def test_interrupted_study_goes_on_and_ends_with_the_same_bytes(self, tmp_path, monkeypatch):
+        expected = content(finished(SMALL, tmp_path / "whole"))
+        measured = []
+
+        def measure(study, cell, problems, **options):
+            measured.append(cell.name)
+            if len(measured) == 2:
+                raise KeyboardInterrupt
+            return measure_cell(study, cell, problems, **options)
+
+        monkeypatch.setattr(engine, "measure_cell", measure)
+        with pytest.raises(KeyboardInterrupt):
+            finished(SMALL, tmp_path / "stopped")
+        partly = open_results(tmp_path / "stopped")
+        assert partly.finished.all("problem").values.tolist() == [True, False]
+        assert content(finished(SMALL, tmp_path / "stopped")) == expected
+        assert measured == ["d=2", "d=5", "d=5"]
+
+    def test_a_part_that_is_half_written_is_written_again(self, tmp_path, monkeypatch):
+        expected = content(finished(SMALL, tmp_path / "whole"))
+        store = Store(tmp_path / "half", SMALL)
+        part = store.missing()[0]
+        with monkeypatch.context() as patch:
+            patch.setattr(Layout, "variables", Layout(SMALL).variables[:5])
+            store.write(part, measure_cell(SMALL, part.cell, part.problems))
+        for place in ("selected/0.0.0", "all_support/0.0"):
+            left = store.path / f"{place}.0123456789abcdef.partial"
+            left.write_bytes(b"half")
+        assert len(store.missing()) == 2
+        assert content(finished(SMALL, tmp_path / "half")) == expected
+
+    def test_what_a_killed_process_left_aside_is_removed(self, tmp_path):
+        (tmp_path / f".{RESULTS}.0011aabb.part" / "selected").mkdir(parents=True)
+        (tmp_path / ".table.csv.0011aabb.part").write_bytes(b"half")
+        finished(SMALL, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {RESULTS}
+
+
+def attempt(study: list[str], directory: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "attsvm", "study", *study, "--quiet", "--threads", "1"]
+    return subprocess.Popen(
+        [*command, "--out", str(directory)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def require_same_after_kills(tmp_path: Path, study: list[str], kills: int, seed: int) -> None:
+    """Kill at moments spread over the time between the laying out and the end."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
+    laid_out = None
+    with attempt(study, whole) as process:
+        while process.poll() is None:
+            if laid_out is None and (whole / RESULTS).exists():
+                laid_out = time.monotonic()
+            time.sleep(0.002)
+        assert process.returncode == 0, process.stderr.read()
+    assert laid_out is not None
+    share = (time.monotonic() - laid_out) / (kills + 1)
+    delays = random.Random(seed)
+    before = laid_out - started
+    for _ in range(kills):
+        with attempt(study, killed) as process:
+            time.sleep(0.9 * before + 2 * share * delays.random())
+            process.kill()
+    with attempt(study, killed) as process:
+        message = process.stderr.read()
+        assert process.wait() == 0, message
+    assert content(killed) == content(whole)
+
+
+def changed(**fields: object) -> list[str]:
+    return [f"--set={name}={value}" for name, value in fields.items()]
+
+
+def test_killed_study_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    study = ["overparam", *changed(n=3, T=4, d="2,3,4,5,6,7", problems=24, steps=2000)]
+    require_same_after_kills(tmp_path, study, kills=2, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_study_killed_five_times_ends_with_the_same_bytes(tmp_path, seed):
+    study = ["overparam", *changed(problems=400)]
+    require_same_after_kills(tmp_path, study, kills=5, seed=seed)
+
+
+class TestDirectory:
+    def test_directory_of_another_study_is_refused_and_kept(self, tmp_path):
+        before = content(finished(SMALL, tmp_path))
+        with pytest.raises(
+            ValueError, match=r"results.zarr .*lr is 0.1 there and 0.2 here; steps is 60 .* 70"
+        ) as error:
+            Store(tmp_path, replace(SMALL, lr=0.2, steps=70))
+        assert "--overwrite" in str(error.value)
+        assert "--out" in str(error.value)
+        assert "seed" not in str(error.value)
+        assert content(finished(SMALL, tmp_path)) == before
+
+    @pytest.mark.parametrize("name", ["isa", "attsvm", "numpy"])
+    def test_results_of_another_version_or_instruction_set_are_not_gone_on_with(
+        self, tmp_path, monkeypatch, name
+    ):
+        finished(SMALL, tmp_path)
+        there = layout.made_with
+        monkeypatch.setattr(layout, "made_with", lambda study: {**there(study), name: "other"})
+        with pytest.raises(ValueError, match=f'{name} is .* there and "other" here'):
+            Store(tmp_path, SMALL)
+
+    def test_overwrite_starts_afresh_and_leaves_other_files_alone(self, tmp_path):
+        finished(SMALL, tmp_path)
+        (tmp_path / "notes.txt").write_text("mine")
+        other = replace(SMALL, seed=1)
+        store = Store(tmp_path, other, overwrite=True)
+        assert len(store.missing()) == 2
+        assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", RESULTS}
+        assert content(finished(other, tmp_path)) == content(finished(other, tmp_path / "other"))
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_directory_with_files_that_are_no_study_is_refused(self, tmp_path, overwrite):
+        (tmp_path / "table.csv").write_text("mine")
+        with pytest.raises(ValueError, match=r"got one with files but without results.zarr"):
+            Store(tmp_path, SMALL, overwrite=overwrite)
+        assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+    def test_file_in_place_of_the_directory_is_refused(self, tmp_path):
+        (tmp_path / "out").write_text("mine")
+        with pytest.raises(NotADirectoryError, match="expected a directory"):
+            Store(tmp_path / "out", SMALL)
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"study": 3}'])
+    def test_a_store_that_is_not_that_of_a_study_is_refused(self, tmp_path, text):
+        finished(SMALL, tmp_path)
+        (tmp_path / RESULTS / ".zattrs").write_text(text)
+        for reading in (lambda: Store(tmp_path, SMALL), lambda: open_results(tmp_path)):
+            with pytest.raises(ValueError, match=r"results.zarr: expected the results of a study"):
+                reading()
+
+    def test_results_that_are_not_there_are_not_opened(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            open_results(tmp_path / "none")
+
+    def test_metadata_are_consolidated(self, tmp_path):
+        path = finished(SMALL, tmp_path)
+        consolidated = json.loads((path / ".zmetadata").read_text())["metadata"]
+        assert consolidated[".zattrs"] == json.loads((path / ".zattrs").read_text())
+        assert len([name for name in consolidated if name.endswith(".zarray")]) == 21

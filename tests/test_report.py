@@ -170,6 +170,16 @@ class TestTable:
         first = rows(read(report(copy)))[0]["mean cosine"]
         assert (words(first), first.attributes["data-key"]) == ("- of 0", "")
 
+    def test_negative_numbers_are_not_mistaken_for_intervals(self, directory, tmp_path):
+        copy = unfinish(directory, tmp_path / "copy")
+        cosines = np.linspace(-0.4, 0.2, 12)
+        zarr.open_group(str(copy / "results.zarr"), mode="r+")["cosine"][0, 0, 0] = cosines
+        ends = stats.t.interval(0.95, 11, cosines.mean(), stats.sem(cosines))
+        low, high = (-math.floor(1e4 * ends[0]) / 1e4, math.ceil(1e4 * ends[1]) / 1e4)
+        first = rows(read(report(copy)))[0]["mean cosine"]
+        assert words(first) == f"−0.1000 −{low:.4f}–{high:.4f}"
+        assert words(first).count("–") == 1
+
     def test_every_column_is_explained(self, page):
         explained = [term.text for term in page.all("dt")]
         assert explained == list(rows(page)[0])[3:]

@@ -60,14 +60,19 @@ def lines(study: Study, results: xr.Dataset, table: Table) -> list[Line]:
         numbers = [Entry(str(size), f"{size:,}")]
         for measure in table.measures:
             estimate = row.estimates[measure.name]
-            value, interval = measure.shown(estimate)
+            value, low, high = measure.shown(estimate)
             numbers.append(
                 Entry(
                     key="" if math.isnan(estimate.value) else repr(float(estimate.value)),
-                    shown=value,
-                    interval=interval.strip("()").replace("-", "–", 1) if interval else "",
+                    shown=_signed(value),
+                    interval=_signed(f"{low}–{high}") if low else "",
                     remark="" if estimate.size == size else f"of {estimate.size:,}",
                 )
             )
         found.append(Line(place, tuple(numbers)))
     return found
+
+
+def _signed(number: str) -> str:
+    """With a minus sign, which differs from the dash of an interval and of no number."""
+    return number if number == "-" else number.replace("-", "−")

@@ -99,7 +99,8 @@ def paragraph(study: Study) -> str:
     axes = "; ".join(
         f"{axis} = {', '.join(map(tick, values))}" for axis, values in study.axes.items()
     )
-    grid = f" There is a cell for every combination of {axes}." if axes else ""
+    every = "each of" if len(study.axes) == 1 else "every combination of"
+    grid = f" There is a cell for {every} {axes}." if axes else ""
     return (
         f"Attention was trained on {problems:,} problems, to see where gradient descent goes and "
         "to compare it with the support vector machine (SVM) that theory says it converges to. "

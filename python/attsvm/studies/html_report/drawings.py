@@ -263,9 +263,10 @@ def _curves(
     figure = go.Figure()
     for place, line in enumerate(there):
         low, median, high = line.histories[name][:, 1:]
+        # A logarithm has no zero, such as the norm before the first step that moves it.
         figure.add_scatter(
             x=list(study.recorded_steps[1:]),
-            y=_all_digits(median),
+            y=[number if number else None for number in _all_digits(median)],
             mode="lines+markers",
             name=line.tick,
             line={"color": _colour(place, len(there)), "width": 1.8},

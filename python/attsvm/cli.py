@@ -1,4 +1,4 @@
-"""The command line: ``attsvm study | train | svm | reproduce | info``."""
+"""The command line: ``attsvm study | report | train | svm | reproduce | info``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from attsvm.datasets import text
 from attsvm.descent import Run, train
 from attsvm.extras import dependencies
 from attsvm.studies import Study, run
+from attsvm.studies import report as write_report
 from attsvm.studies.declarations import built_in, declared
 from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(resumable=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_study(commands)
+    _add_report(commands)
     _add_train(commands)
     _add_svm(commands)
     _add_reproduce(commands)
@@ -164,6 +166,22 @@ def _add_study(commands: Any) -> None:
     )
     _add_running(output)
     parser.set_defaults(command=_study, resumable=True)
+
+
+def _add_report(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="write the results of a study as one HTML file",
+        description="Write the results of a study, finished or not, as one HTML file that needs no "
+        "network: tables, figures to zoom and hover, settings, and how to run it again.",
+    )
+    parser.add_argument(
+        "store", type=Path, metavar="STORE", help="the directory of the study, such as out/NAME"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="(default: report.html in the directory)"
+    )
+    parser.set_defaults(command=_report)
 
 
 def _add_train(commands: Any) -> None:
@@ -374,6 +392,10 @@ def _study(arguments: argparse.Namespace) -> None:
             print(f"attsvm: {FIGURE} is not drawn: {error}", file=sys.stderr)
     kept = f"every run in {out / RESULTS}"
     print(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    print(f"Written: {write_report(arguments.store, arguments.out)}")
 
 
 def _train(arguments: argparse.Namespace) -> None:

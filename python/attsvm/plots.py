@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm.studies.panels import AXIS_NAMES, SHARES, panels, tick
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.table import Row, Table, longest_axis
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["png", "published", "require_matplotlib", "study", "token_priority_graph"]
-
-_BARS = (
-    ("global_percent", "Global", "#c8352b"),
-    ("local_percent", "Local (including Global)", "#2f6db5"),
-    ("neither_percent", "Not Local", "#35a79c"),
-    ("all_support_percent", "All tokens support vectors", "#a9c93f"),
-)
-"""Measure, name and colour: the hues of the published figure, in different lightness."""
-
-_AXIS_NAMES = {"d": "dimension d", "n": "inputs n", "T": "tokens T", "lr": "rate"}
 
 _TOKENS_OF_BOX = 24
 _BOXES_OF_LINE = 8
@@ -77,18 +68,15 @@ def study(table: Table, caption: str = "") -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     measured = {measure.name for measure in table.measures}
-    drawn = [bar for bar in _BARS if bar[0] in measured]
+    drawn = [bar for bar in SHARES if bar[0] in measured]
     has_cosine = "cosine_mean" in measured
     if not table.rows or not (drawn or has_cosine):
         raise ValueError("table: expected outcomes or cosines to draw, got neither")
     along = longest_axis(table)
-    panels: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
-    for row in table.rows:
-        others = tuple((axis, x) for axis, x in row.axes.items() if axis != along)
-        panels.setdefault(others, []).append(row)
-    columns = _columns(panels)
-    lines = -(-len(panels) // columns)
-    groups = max(len(rows) for rows in panels.values())
+    all_panels = panels(table)
+    columns = _columns(all_panels)
+    lines = -(-len(all_panels) // columns)
+    groups = max(len(rows) for rows in all_panels.values())
     width = columns * max(3.0, 0.5 + 0.62 * groups) + 0.4
     heights = [3.2] * bool(drawn) + [1 if drawn else 3.2] * has_cosine
 
@@ -97,7 +85,7 @@ def study(table: Table, caption: str = "") -> Figure:
         figure = Figure(figsize=(width, 0.88 * sum(heights) * lines + 0.6), layout=layout)
         grid = figure.add_gridspec(len(heights) * lines, columns, height_ratios=heights * lines)
         cosines: Axes | None = None
-        for k, (others, rows) in enumerate(panels.items()):
+        for k, (others, rows) in enumerate(all_panels.items()):
             line, column = divmod(k, columns)
             top: Axes | None = None
             if drawn:
@@ -115,9 +103,9 @@ def study(table: Table, caption: str = "") -> Figure:
                 if top is not None:
                     top.tick_params(labelbottom=False, bottom=False)
             last = figure.axes[-1]
-            last.set_xticks(range(len(rows)), [_tick(row.axes[along]) for row in rows])
-            last.set_xlabel(_AXIS_NAMES.get(along, along))
-            title = ", ".join(f"{axis} = {_tick(x)}" for axis, x in others)
+            last.set_xticks(range(len(rows)), [tick(row.axes[along]) for row in rows])
+            last.set_xlabel(AXIS_NAMES.get(along, along))
+            title = ", ".join(f"{axis} = {tick(x)}" for axis, x in others)
             (top or last).set_title(title, loc="left")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if drawn:
@@ -355,10 +343,6 @@ def _columns(panels: Collection[tuple[tuple[str, Any], ...]]) -> int:
     if len(varying) == 2 and varying[1] <= 4:
         return varying[1]
     return min(len(panels), 3)
-
-
-def _tick(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from attsvm.studies.engine import run
 from attsvm.studies.expectations import expectations
+from attsvm.studies.html_report import report
 from attsvm.studies.measurements import MEASUREMENTS, OUTCOMES
 from attsvm.studies.store import open_results
 from attsvm.studies.study import Cell, Study
@@ -15,6 +16,7 @@ __all__ = [
     "describe",
     "expectations",
     "open_results",
+    "report",
     "run",
     "tabulate",
 ]

@@ -11,12 +11,12 @@ import numpy as np
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records, tabulate
-from attsvm.studies.table import Table
+from attsvm.studies.table import Row, Table
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["REFERENCE", "expectations"]
+__all__ = ["REFERENCE", "expectations", "reference"]
 
 _REFERENCE_D = (2, 3, 4, 5, 8, 10, 15, 20, 30, 50)
 
@@ -123,19 +123,30 @@ _OF_REFERENCE = MappingProxyType(
 """Settings of the independent program."""
 
 
+def reference(study: Study, row: Row) -> dict[str, float]:
+    """Percentages of `REFERENCE` that a row of the table compares with, by measure."""
+    place = {"n": study.n, "T": study.T, "d": study.d, **row.axes}
+    if (
+        any(study.settings.get(name) != value for name, value in _OF_REFERENCE.items())
+        or not place["n"] == place["T"] == 5
+    ):
+        return {}
+    d = place["d"]
+    return {measure: by_d[d] for measure, by_d in REFERENCE.items() if d in by_d}
+
+
 def _differences_from_reference(study: Study, table: Table) -> list[tuple[str, float, int]]:
     """Heading, points and d of the largest difference of each measure, where it compares."""
-    if any(study.settings.get(name) != value for name, value in _OF_REFERENCE.items()):
-        return []
-    sizes = {"n": study.n, "T": study.T, "d": study.d}
-    rows = [(row, {**sizes, **row.axes}) for row in table.rows]
+    compared = [(row, reference(study, row)) for row in table.rows]
     differences = []
     for measure in table.measures:
-        by_d: Mapping[int, float] = REFERENCE.get(measure.name, {})
         pairs = [
-            (abs(row.estimates[measure.name].value - by_d[place["d"]]), place["d"])
-            for row, place in rows
-            if place["n"] == place["T"] == 5 and place["d"] in by_d
+            (
+                abs(row.estimates[measure.name].value - expected[measure.name]),
+                {"d": study.d, **row.axes}["d"],
+            )
+            for row, expected in compared
+            if measure.name in expected
         ]
         if pairs:
             points, d = max(pairs)

@@ -16,13 +16,13 @@ from attsvm.studies.environment import version
 from attsvm.studies.measurements import Record, Variable
 from attsvm.studies.study import Cell, Study
 
-__all__ = ["FINISHED", "Layout", "Part", "attributes", "made_with"]
+__all__ = ["FINISHED", "MEANINGS", "Layout", "Part", "attributes", "made_with"]
 
 FINISHED = Variable("finished", "whether a problem is measured; nothing holds before", "bool")
 """The variable that is written last."""
 
 _MOST_BYTES = 2**25
-_MEANINGS = MappingProxyType(
+MEANINGS = MappingProxyType(
     {
         "n": "inputs of a problem",
         "T": "tokens of an input",
@@ -43,6 +43,7 @@ _MEANINGS = MappingProxyType(
         "step": "step of the run that is recorded",
     }
 )
+"""What coordinates and axes mean."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Layout:
                 if ragged:
                     said["padding"] = f"{variable.padding} at inputs that the cell does not have"
                 return said
-        return {"long_name": _MEANINGS[name], "units": "1"}
+        return {"long_name": MEANINGS[name], "units": "1"}
 
     def block(self, variable: Variable, part: Part, record: Record) -> NDArray[Any]:
         """What is written of a variable, padded to the size of a chunk."""

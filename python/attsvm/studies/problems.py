@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -59,13 +60,10 @@ class FileOfProblems:
         Absolute.
     sha256 : str
         Of its bytes.
-    data : AttentionData
-        With a batch axis.
     """
 
     path: Path
     sha256: str
-    data: AttentionData
 
     @classmethod
     def read(cls, path: str) -> FileOfProblems:
@@ -80,17 +78,24 @@ class FileOfProblems:
         if where.suffix != ".npz" and not where.exists():
             kinds = ", ".join(map(repr, KINDS))
             raise ValueError(f"data: expected one of {kinds} or an .npz file, got {path!r}")
-        data = load(where)
+        file = cls(where.resolve(), hashlib.sha256(where.read_bytes()).hexdigest())
+        _ = file.data
+        return file
+
+    @cached_property
+    def data(self) -> AttentionData:
+        """The problems, with a batch axis; read once."""
+        data = load(self.path)
         if not isinstance(data, AttentionData):
-            raise ValueError(f"data: {path}: expected tokens and labels, got next-token data")
+            raise ValueError(f"data: {self.path}: expected tokens and labels, got next-token data")
         if data.batch is None:
             arrays: dict[str, Any] = {f.name: getattr(data, f.name) for f in fields(data)}
             shared = {"sequence": arrays.pop("sequence")}
             batch: dict[str, Any] = {
                 k: None if a is None else a[np.newaxis] for k, a in arrays.items()
             }
-            data = AttentionData(**batch, **shared)
-        return cls(where.resolve(), hashlib.sha256(where.read_bytes()).hexdigest(), data)
+            return AttentionData(**batch, **shared)
+        return data
 
     @property
     def sizes(self) -> dict[str, int]:

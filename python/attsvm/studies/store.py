@@ -21,11 +21,12 @@ from attsvm.studies.study import Study
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FIGURE", "RESULTS", "TABLE", "Store", "open_results"]
+__all__ = ["FIGURE", "REPORT", "RESULTS", "TABLE", "Store", "open_results"]
 
 RESULTS = "results.zarr"
 TABLE = "table.csv"
 FIGURE = "figure.png"
+REPORT = "report.html"
 """What stands in the directory of a study."""
 
 _COMPRESSION = 3
@@ -115,7 +116,7 @@ class Store:
                     f"study, got one with files but without {RESULTS}"
                 )
         elif overwrite:
-            for name in (TABLE, FIGURE):
+            for name in (TABLE, FIGURE, REPORT):
                 (self.directory / name).unlink(missing_ok=True)
         else:
             self._require_same()
@@ -218,6 +219,8 @@ def open_results(path: str | os.PathLike[str]) -> xr.Dataset:
     where = Path(path)
     if (where / RESULTS).is_dir():
         where = where / RESULTS
+    if not (where / ".zattrs").exists():
+        raise FileNotFoundError(f"{path}: expected the results of a study, got none there")
     _attributes_of(where)
     return xarray.open_zarr(str(where), chunks=None)
 

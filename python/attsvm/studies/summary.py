@@ -14,7 +14,7 @@ from attsvm.studies.table import Measure, Row, Table
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["MEASURES", "describe", "records", "report", "tabulate"]
+__all__ = ["INTERVALS", "MEASURES", "describe", "records", "report", "tabulate"]
 
 MEASURES = (
     Measure(
@@ -63,6 +63,12 @@ MEASURES = (
     ),
 )
 """Columns of the table of a study, where it has measured what they are made of."""
+
+INTERVALS = (
+    "95 % intervals, rounded outwards: Wilson's for percentages, Student's t for the mean, cut at "
+    "1."
+)
+"""What the table shows beside its estimates."""
 
 _RULES = {
     "ngd": "normalised steps",
@@ -152,11 +158,7 @@ def report(
             )
             for measure in table.measures
         ]
-        intervals = (
-            "In brackets 95 % intervals, rounded outwards: Wilson's for percentages, Student's t "
-            "for the mean, cut at 1."
-        )
-        lines += [textwrap.fill(intervals, width), ""]
+        lines += [textwrap.fill(f"In brackets {INTERVALS}", width), ""]
     return "\n".join([*lines, *(textwrap.fill(sentence, width) for sentence in sentences)])
 
 

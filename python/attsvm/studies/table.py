@@ -59,6 +59,16 @@ class Measure:
             return Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.size)
         return mean(values[~np.isnan(values)], bounds=self.bounds)
 
+    def shown(self, estimate: Estimate) -> tuple[str, str, str]:
+        """An estimate for reading, and the ends of its interval, rounded outwards, or nothing."""
+        value_decimals, end_decimals = self.decimals
+        unit = 10**end_decimals
+        value = "-" if math.isnan(estimate.value) else f"{estimate.value:.{value_decimals}f}"
+        if math.isnan(estimate.low):
+            return value, "", ""
+        low, high = math.floor(estimate.low * unit) / unit, math.ceil(estimate.high * unit) / unit
+        return value, f"{low:.{end_decimals}f}", f"{high:.{end_decimals}f}"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -130,16 +140,9 @@ def longest_axis(table: Table) -> str:
 
 def _estimates(measure: Measure, estimates: list[Estimate]) -> list[str]:
     """Lines of one column: the heading, then values and intervals each below each other."""
-    values, intervals = [], []
-    value_decimals, end_decimals = measure.decimals
-    unit = 10**end_decimals
-    for e in estimates:
-        values.append("-" if math.isnan(e.value) else f"{e.value:.{value_decimals}f}")
-        if math.isnan(e.low):
-            intervals.append("")
-        else:
-            low, high = math.floor(e.low * unit) / unit, math.ceil(e.high * unit) / unit
-            intervals.append(f"({low:.{end_decimals}f}-{high:.{end_decimals}f})")
+    values, lows, highs = zip(*(measure.shown(e) for e in estimates), strict=True)
+    ends = zip(lows, highs, strict=True)
+    intervals = [f"({low}-{high})" if low else "" for low, high in ends]
     value_width, interval_width = (max(map(len, texts)) for texts in (values, intervals))
     lines = [
         f"{value:>{value_width}} {interval:<{interval_width}}"

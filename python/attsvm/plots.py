@@ -351,7 +351,8 @@ def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:
     value, low, high = (
         np.array([getattr(e, part) for e in estimates]) for part in ("value", "low", "high")
     )
-    return value, value - low, high - value
+    # Lists: matplotlib 3.10, the last for Python 3.10, stumbles over arrays of one element.
+    return value, (value - low).tolist(), (high - value).tolist()
 
 
 def require_matplotlib() -> None:

@@ -170,7 +170,7 @@ def _draw_bars(axes: Axes, rows: Mapping[int, Row]) -> None:
             0.94 * width,
             color=_COLOURS[name],
             label=label,
-            yerr=np.abs(ends - value),
+            yerr=np.abs(ends - value).tolist(),  # lists: see plots._with_errors
             error_kw={"elinewidth": 0.7, "ecolor": INK},
         )
         expected: Mapping[int, float] = REFERENCE.get(name, {})

@@ -32,7 +32,7 @@ $(VENV)/.pip:
 
 $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
 	@echo "Compiling and installing attsvm into $(VENV): about a minute"
-	$(BIN)/python -m pip install --quiet --editable '.[study]'
+	$(BIN)/python -m pip install --quiet --editable '.[report]'
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.attsvm pyproject.toml

@@ -392,6 +392,7 @@ def _study(arguments: argparse.Namespace) -> None:
             print(f"attsvm: {FIGURE} is not drawn: {error}", file=sys.stderr)
     kept = f"every run in {out / RESULTS}"
     print(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
+    print(f"To zoom and hover: {shlex.join(['attsvm', 'report', str(out)])}")
 
 
 def _report(arguments: argparse.Namespace) -> None:

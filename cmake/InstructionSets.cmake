@@ -1,9 +1,18 @@
-# The instruction-set levels the core is compiled for (fewer of them make a developer's build quicker), and the flags
-# of each.
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(ATTSVM_ISA_LEVELS baseline avx2 avx512 CACHE STRING "Instruction-set levels to compile for")
-else()
-  set(ATTSVM_ISA_LEVELS generic CACHE STRING "Instruction-set levels to compile for")
+# The instruction-set levels the core is compiled for (fewer of them make a build quicker), and the flags of each.
+set(ATTSVM_ISA_LEVELS all CACHE STRING "Instruction-set levels to compile for: all, native, or a list")
+if(ATTSVM_ISA_LEVELS STREQUAL "all")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(ATTSVM_ISA_LEVELS baseline avx2 avx512)
+  else()
+    set(ATTSVM_ISA_LEVELS generic)
+  endif()
+elseif(ATTSVM_ISA_LEVELS STREQUAL "native")
+  try_run(attsvm_ran attsvm_compiled SOURCES ${PROJECT_SOURCE_DIR}/cmake/native_level.cpp
+          CMAKE_FLAGS -DINCLUDE_DIRECTORIES=${PROJECT_SOURCE_DIR}/cpp/include
+          CXX_STANDARD 20 RUN_OUTPUT_VARIABLE ATTSVM_ISA_LEVELS NO_CACHE)
+  if(NOT attsvm_compiled OR NOT attsvm_ran EQUAL 0)
+    message(FATAL_ERROR "cmake/native_level.cpp does not say which instruction-set level this machine has")
+  endif()
 endif()
 
 if(NOT ATTSVM_TEST_ISA_LEVELS)

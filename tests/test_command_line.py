@@ -354,7 +354,10 @@ def test_every_command_explains_itself(words, capsys):
         ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
         (["study"], "one of the arguments STUDY --list is required"),
-        (["study", "overparm"], "expected a TOML file or one of overparam, overparam-digits"),
+        (
+            ["study", "overparm"],
+            "expected a TOML file, an .npz file of problems or one of overparam, overparam-digits",
+        ),
         (["study", "{text}"], "expected TOML"),
         (["study", "overparam", "--set", "d"], "--set: expected FIELD=VALUE, got 'd'"),
         (["study", "overparam", "--set", "d=3,x"], "d: expected a positive integer, got 'x'"),

@@ -194,6 +194,27 @@ class TestProblems:
         with pytest.raises(ValueError, match="d: expected none or the 5 of the file"):
             replace(study, d=4)
 
+    @pytest.mark.parametrize(
+        ("left_out", "parameter", "refused"),
+        [
+            ((), "W", "w"),
+            (("queries",), "p", "W"),
+            (("value",), "v+W", "p"),
+            (("queries", "value"), "v+p", "v+W"),
+        ],
+    )
+    def test_a_file_of_problems_is_a_study_of_what_it_allows(
+        self, left_out, parameter, refused, tmp_path
+    ):
+        data = attsvm.datasets.unit_sphere(3, 4, 5, batch=6, rng=0)
+        names = [name for name in ("tokens", "labels", "queries", "value") if name not in left_out]
+        np.savez(tmp_path / "mine.npz", **{name: getattr(data, name) for name in names})
+        study = Study.load(tmp_path / "mine.npz", {"steps": 20})
+        assert (study.name, study.parameter, study.problems) == ("mine", parameter, 6)
+        assert set(measure_cell(study, study.cells[0], range(6))) >= {"selected", "cosine"}
+        with pytest.raises(ValueError, match="parameter: expected '"):
+            Study.load(tmp_path / "mine.npz", {"parameter": refused})
+
 
 class TestRecord:
     @pytest.mark.parametrize("parameter", ["W", "p"])

@@ -134,7 +134,10 @@ def _add_study(commands: Any) -> None:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "study", nargs="?", metavar="STUDY", help="FILE.toml, or the name of a study (see --list)"
+        "study",
+        nargs="?",
+        metavar="STUDY",
+        help="FILE.toml, the name of a study (see --list), or your problems in FILE.npz",
     )
     what.add_argument("--list", action="store_true", help="say which studies come with attsvm")
     parser.add_argument(
@@ -360,7 +363,7 @@ def _study(arguments: argparse.Namespace) -> None:
         _print_facts({name: Study.load(name).title for name in built_in()})
         return
     overrides = dict(arguments.set)
-    if arguments.print and not overrides:
+    if arguments.print and not overrides and not arguments.study.endswith(".npz"):
         print(declared(arguments.study).read_text(encoding="utf-8"), end="")
         return
     declaration = Study.load(arguments.study, overrides)

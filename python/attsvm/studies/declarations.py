@@ -35,7 +35,8 @@ def declared(source: str | os.PathLike[str]) -> Path:
     if isinstance(source, str) and source in files:
         return files[source]
     raise FileNotFoundError(
-        f"{os.fspath(source)}: expected a TOML file or one of {', '.join(files)}"
+        f"{os.fspath(source)}: expected a TOML file, an .npz file of problems or one of "
+        f"{', '.join(files)}"
     )
 
 

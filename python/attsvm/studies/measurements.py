@@ -148,6 +148,12 @@ class Measurement:
     parameters: tuple[str, ...] | None = None
     of_value: bool = False
 
+    def fits(self, parameter: str, has_value: bool) -> bool:
+        """Whether it can be measured."""
+        return (self.parameters is None or parameter in self.parameters) and (
+            has_value or not self.of_value
+        )
+
     def check(self, parameter: str, has_value: bool) -> None:
         """Raise `ValueError` where it cannot be measured."""
         if self.parameters is not None and parameter not in self.parameters:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,6 +277,12 @@ class Study:
                 "parameter: expected 'v+W' or 'v+p' for data without a value, "
                 f"got {settings['parameter']!r}"
             )
+        without_queries = self.file is not None and self.file.data.queries is None
+        if without_queries and settings["parameter"] not in ("p", "v+p"):
+            raise ValueError(
+                "parameter: expected 'p' or 'v+p' for data without queries, "
+                f"got {settings['parameter']!r}"
+            )
         for measurement in self.measurements:
             measurement.check(settings["parameter"], has_value)
 
@@ -364,7 +371,9 @@ class Study:
         ----------
         source : str or path-like
             A TOML file, or the name of a study that comes with attsvm, such as "overparam". The
-            path of a file of problems is relative to the TOML file.
+            path of a file of problems is relative to the TOML file. Or that file itself, ``.npz``:
+            W, or p where they have no queries, is trained on its problems, together with v where
+            they have no value, and all that fits is measured.
         overrides : dict, optional
             Fields to change. One value for what is an axis leaves it an axis.
 
@@ -376,10 +385,13 @@ class Study:
             It is not TOML, or does not declare a study; the message names file and field.
         """
         path = declared(source)
-        try:
-            given = read_toml(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        if path.suffix == ".npz":
+            given = _of_problems(path)
+        else:
+            try:
+                given = read_toml(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
         known = [field.name for field in fields(cls)]
         for name in (*given, *(overrides or {})):
             if name not in known:
@@ -400,6 +412,16 @@ class Study:
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{path}: {error}") from error
+
+
+def _of_problems(path: Path) -> dict[str, Any]:
+    """Fields of a study of the problems in a file."""
+    data = FileOfProblems.read(str(path)).data
+    has_value = data.value is not None
+    attention = "p" if data.queries is None else "W"
+    parameter = attention if has_value else f"v+{attention}"
+    measure = [each.name for each in MEASUREMENTS.values() if each.fits(parameter, has_value)]
+    return {"data": path.name, "parameter": parameter, "measure": measure}
 
 
 def _plain(value: Any) -> str:

@@ -332,8 +332,11 @@ def _override(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     if not equals or not field or not value:
         raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
+    field = field.strip()
+    if field in ("name", "title", "data"):
+        return field, value
     values = [_number(word.strip()) for word in value.split(",")]
-    return field.strip(), values if "," in value else values[0]
+    return field, values if "," in value else values[0]
 
 
 def _number(word: str) -> int | float | str:
@@ -550,6 +553,11 @@ def _svm(arguments: argparse.Namespace) -> None:
     }
     solve = machines[arguments.problem]
     if arguments.selected == "optimal":
+        if data.value is None:
+            raise ValueError(
+                "--selected: expected a token of every input, such as 1,0,2, for a problem without "
+                "a value; got 'optimal'"
+            )
         selected = optimal_tokens(data)
     else:
         selected = np.array(arguments.selected)

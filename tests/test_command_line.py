@@ -132,6 +132,12 @@ class TestStudy:
         assert capsys.readouterr().out == first
         assert stamps() == before
 
+    def test_a_study_of_which_no_figure_can_be_drawn_has_its_table(self, tmp_path, capsys):
+        words = [*QUICK_STUDY, "--set=measure=feasible", "--out", str(tmp_path)]
+        assert main(words) == 0
+        assert "feasible %" in capsys.readouterr().out
+        assert {path.name for path in tmp_path.iterdir()} == {"results.zarr", "table.csv"}
+
     def test_other_settings_need_another_directory_or_overwrite(self, tmp_path, capsys):
         words = [*QUICK_STUDY, "--out", str(tmp_path)]
         assert main(words) == 0

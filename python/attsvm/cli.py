@@ -388,6 +388,7 @@ def _study(arguments: argparse.Namespace) -> None:
     written = []
     if table.measures:
         written.append(write_whole(out / TABLE, table.csv().encode()))
+    if plots.drawable(table):
         try:
             figure = plots.png(plots.study(table, describe(declaration)))
             written.append(write_whole(out / FIGURE, figure))

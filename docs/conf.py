@@ -72,7 +72,6 @@ plot_apply_rcparams = True
 gallery_figures = "all"
 """Names of the reproduced figures to show, with commas between them."""
 
-
 SPECIAL = re.compile(r"(?<!\\)\||(?<=\w)_(?!\w)")
 
 
@@ -83,9 +82,7 @@ def as_plain_text(app, what, name, obj, options, lines):
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
         if not in_example:
             parts = re.split(r"(`+[^`]*`+)", line)
-            parts[::2] = [
-                re.sub(r"(?<!\\)\||(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]
-            ]
+            parts[::2] = [SPECIAL.sub(r"\\\g<0>", part) for part in parts[::2]]
             lines[k] = "".join(parts)
 
 

@@ -113,6 +113,12 @@ class TestStudy:
         assert main([*QUICK_STUDY, "--print"]) == 0
         copy.write_text(capsys.readouterr().out)
         assert Study.load(copy).d == (3, 6)
+        words = ["name=2026", "title=A study, of mine", "measure=cosine"]
+        assert main(["study", "overparam", *(f"--set={word}" for word in words), "--print"]) == 0
+        copy.write_text(capsys.readouterr().out)
+        changed_study = Study.load(copy)
+        assert (changed_study.name, changed_study.title) == ("2026", "A study, of mine")
+        assert changed_study.measure == ("cosine",)
 
     def test_finished_study_is_shown_again_without_being_run(self, tmp_path, capsys):
         def stamps() -> dict[Path, int]:
@@ -125,6 +131,12 @@ class TestStudy:
         assert main(words) == 0
         assert capsys.readouterr().out == first
         assert stamps() == before
+
+    def test_a_study_of_which_no_figure_can_be_drawn_has_its_table(self, tmp_path, capsys):
+        words = [*QUICK_STUDY, "--set=measure=feasible", "--out", str(tmp_path)]
+        assert main(words) == 0
+        assert "feasible %" in capsys.readouterr().out
+        assert {path.name for path in tmp_path.iterdir()} == {"results.zarr", "table.csv"}
 
     def test_other_settings_need_another_directory_or_overwrite(self, tmp_path, capsys):
         words = [*QUICK_STUDY, "--out", str(tmp_path)]
@@ -384,8 +396,8 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "expected an existing directory"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
-        (["train", "{no queries}"], "queries"),
-        (["train", "{no value}"], "value"),
+        (["train", "{no queries}"], "queries: needed to train W"),
+        (["train", "{no value}"], "value: "),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),
         (["train", "--text", "{file}"], "expected UTF-8 text"),
@@ -396,8 +408,8 @@ def test_every_command_explains_itself(words, capsys):
         (["svm", "{file}", "--selected", "1,0"], "selected: expected shape"),
         (["svm", "{file}", "--selected", "1,0,9"], "selected: expected token indices"),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),
-        (["svm", "{no value}"], "value"),
-        (["svm", "{no queries}"], "queries"),
+        (["svm", "{no value}"], "--selected: expected a token of every input"),
+        (["svm", "{no queries}"], "queries: needed for the attention SVM"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -420,8 +432,8 @@ def test_mistake_is_answered_by_one_line_and_status_2(
         "directory": tmp_path,
         "text": tmp_path / "text",
         "unlabelled": tmp_path / "unlabelled.npz",
-        "no queries": tmp_path / "no queries.npz",
-        "no value": tmp_path / "no value.npz",
+        "no queries": tmp_path / "a.npz",
+        "no value": tmp_path / "b.npz",
     }
     for name, place in places.items():
         words = [word.replace(f"{{{name}}}", str(place)) for word in words]

@@ -20,6 +20,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from attsvm.sklearn import HardMarginSVC, NotSeparableWarning
+from attsvm.svm import SolverError
 
 quiet = pytest.mark.filterwarnings("ignore::attsvm.sklearn.NotSeparableWarning")
 
@@ -243,3 +244,11 @@ def test_bad_penalty_is_named(C, error):
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match=r"^y: expected two classes, got one class"):
         HardMarginSVC().fit([[0.0], [1.0]], [1, 1])
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_slack_too_dear_for_float64_is_an_error_that_names_C(fit_intercept):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 2)), rng.integers(0, 2, 30)
+    with pytest.raises(SolverError, match=r"C = 1e\+20: .* take a smaller C"):
+        HardMarginSVC(C=1e20, fit_intercept=fit_intercept).fit(X, y)

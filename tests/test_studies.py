@@ -89,6 +89,7 @@ class TestDeclaration:
             ({"n": 2.5}, "n: expected a positive integer, got 2.5"),
             ({"d": ("2",)}, "d: expected a positive integer, got '2'"),
             ({"lr": "fast"}, "lr: expected a positive number"),
+            ({"d": ([2, 3],)}, r"d: expected a positive integer, got \[2, 3\]"),
             ({"title": 3}, "title: expected text, got 3"),
             ({"measure": "cosine"}, "measure: expected a list of names"),
         ],
@@ -104,6 +105,11 @@ class TestDeclaration:
             replace(study, classes=(3, 3))
         with pytest.raises(ValueError, match="n: expected at most"):
             replace(study, n=(5, 5000))
+
+    def test_numbers_of_numpy_are_those_of_python(self):
+        sizes = {"n": np.int64(3), "T": np.int64(4), "d": np.arange(2, 4)}
+        of_numpy = Study(**sizes, problems=np.int64(5), steps=np.int64(60))
+        assert of_numpy.toml == Study(n=3, T=4, d=(2, 3), problems=5, steps=60).toml
 
 
 class TestFile:
@@ -193,6 +199,15 @@ class TestProblems:
             replace(study, problems=7)
         with pytest.raises(ValueError, match="d: expected none or the 5 of the file"):
             replace(study, d=4)
+        with pytest.raises(ValueError, match=r"n, d: expected none or the 3, 5 .* got \[3\], 4"):
+            replace(study, n=[3], d=4)
+
+    def test_queries_are_missed_before_any_work(self, tmp_path):
+        data = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
+        attsvm.save(tmp_path / "mine.npz", replace(data, queries=None))
+        assert Study(data=str(tmp_path / "mine.npz"), parameter="p").has_queries is False
+        with pytest.raises(ValueError, match=r"parameter: .* for data without queries, got 'W'"):
+            Study(data=str(tmp_path / "mine.npz"))
 
     @pytest.mark.parametrize(
         ("left_out", "parameter", "refused"),

@@ -237,6 +237,14 @@ class TestDirectory:
             Store(tmp_path, SMALL, overwrite=overwrite)
         assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_results_of_another_program_are_refused_and_kept(self, tmp_path, overwrite):
+        (tmp_path / RESULTS).mkdir()
+        (tmp_path / RESULTS / "zarr.json").write_text("{}")
+        with pytest.raises(ValueError, match="expected the results of a study"):
+            Store(tmp_path, SMALL, overwrite=overwrite)
+        assert (tmp_path / RESULTS / "zarr.json").read_text() == "{}"
+
     def test_file_in_place_of_the_directory_is_refused(self, tmp_path):
         (tmp_path / "out").write_text("mine")
         with pytest.raises(NotADirectoryError, match="expected a directory"):

@@ -335,8 +335,11 @@ def _override(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     if not equals or not field or not value:
         raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
+    field = field.strip()
+    if field in ("name", "title", "data"):
+        return field, value
     values = [_number(word.strip()) for word in value.split(",")]
-    return field.strip(), values if "," in value else values[0]
+    return field, values if "," in value else values[0]
 
 
 def _number(word: str) -> int | float | str:
@@ -388,6 +391,7 @@ def _study(arguments: argparse.Namespace) -> None:
     written = []
     if table.measures:
         written.append(write_whole(out / TABLE, table.csv().encode()))
+    if plots.drawable(table):
         try:
             figure = plots.png(plots.study(table, describe(declaration)))
             written.append(write_whole(out / FIGURE, figure))
@@ -553,6 +557,11 @@ def _svm(arguments: argparse.Namespace) -> None:
     }
     solve = machines[arguments.problem]
     if arguments.selected == "optimal":
+        if data.value is None:
+            raise ValueError(
+                "--selected: expected a token of every input, such as 1,0,2, for a problem without "
+                "a value; got 'optimal'"
+            )
         selected = optimal_tokens(data)
     else:
         selected = np.array(arguments.selected)

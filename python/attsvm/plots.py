@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["png", "published", "require_matplotlib", "study", "token_priority_graph"]
+__all__ = ["drawable", "png", "published", "require_matplotlib", "study", "token_priority_graph"]
 
 _TOKENS_OF_BOX = 24
 _BOXES_OF_LINE = 8
@@ -37,6 +37,17 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": _INK,
     "text.color": _INK,
 }
+
+
+def drawable(table: Table) -> bool:
+    """Whether a table has something that `study` draws: outcomes, support vectors or cosines.
+
+    Parameters
+    ----------
+    table : Table
+    """
+    measured = {measure.name for measure in table.measures}
+    return bool(table.rows and measured & {*(name for name, _, _ in SHARES), "cosine_mean"})
 
 
 def study(table: Table, caption: str = "") -> Figure:
@@ -70,7 +81,7 @@ def study(table: Table, caption: str = "") -> Figure:
     measured = {measure.name for measure in table.measures}
     drawn = [bar for bar in SHARES if bar[0] in measured]
     has_cosine = "cosine_mean" in measured
-    if not table.rows or not (drawn or has_cosine):
+    if not drawable(table):
         raise ValueError("table: expected outcomes or cosines to draw, got neither")
     along = longest_axis(table)
     all_panels = panels(table)

@@ -24,7 +24,7 @@ from attsvm.descent import train
 from attsvm.sklearn.hard_margin import two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
 from attsvm.sklearn.not_separable import warn_not_separable
-from attsvm.sklearn.slack import as_penalty, fallback_penalty, solver_of_slack
+from attsvm.sklearn.slack import as_penalty, fallback_penalty, solver_of_slack, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import optimal_tokens
@@ -386,6 +386,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         if solution is None:
             widened = with_slack(data, self.selected_, C, self.parameter)
             solution = self._solve(widened, solver_of_slack(int((data.lengths - 1).sum())))
+            if not solution.feasible:
+                raise too_hard(C)
         self.C_ = C
         self.coef_ = without_slack(solution, data.d)
         kind: Literal["nuc"] | None = "nuc" if self.norm == "nuc" else None

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from attsvm.data import AttentionData
 from attsvm.data.checks import FloatArray
-from attsvm.sklearn.slack import fallback_penalty, solver_of_slack
+from attsvm.sklearn.slack import fallback_penalty, solver_of_slack, too_hard
 from attsvm.svm import SolverError, label_svm, prompt_svm
 from attsvm.svm.certificate import OptimalityCertificate
 
@@ -105,7 +105,8 @@ def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: b
         C = fallback_penalty(X - X.mean(axis=0) if intercept else X)
     widened = _with_slack(X, y, C)
     soft = largest_margin(widened, y, intercept=intercept, solver=solver_of_slack(y.size))
-    assert isinstance(soft, Hyperplane), "slack separates everything"
+    if not isinstance(soft, Hyperplane):
+        raise too_hard(C)
     d = X.shape[1]
     return Separation(soft.w[:d], soft, soft.w[d:] / np.sqrt(C), C, certificate)
 

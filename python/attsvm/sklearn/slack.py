@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_penalty", "fallback_penalty", "solver_of_slack"]
+from attsvm.svm import SolverError
+
+__all__ = ["as_penalty", "fallback_penalty", "solver_of_slack", "too_hard"]
 
 _FALLBACK = 10.0
 _MOST_WITH_GRAM = 1500
@@ -40,3 +42,11 @@ def solver_of_slack(constraints: int) -> str:
     exchanges on it take a fraction of the time of the methods that enter constraints one by one.
     """
     return "osqp" if constraints <= _MOST_WITH_GRAM else "auto"
+
+
+def too_hard(C: float) -> SolverError:
+    """The error where slack, which separates everything, is so dear that rounding hides it."""
+    return SolverError(
+        f"C = {C:.3g}: slack this dear is below the rounding of float64; take a smaller C, or inf "
+        "for hard margins"
+    )

@@ -128,6 +128,7 @@ def reference(study: Study, row: Row) -> dict[str, float]:
     place = {"n": study.n, "T": study.T, "d": study.d, **row.axes}
     if (
         any(study.settings.get(name) != value for name, value in _OF_REFERENCE.items())
+        or study.norm not in ("auto", "fro")
         or not place["n"] == place["T"] == 5
     ):
         return {}

@@ -89,12 +89,7 @@ class FileOfProblems:
         if not isinstance(data, AttentionData):
             raise ValueError(f"data: {self.path}: expected tokens and labels, got next-token data")
         if data.batch is None:
-            arrays: dict[str, Any] = {f.name: getattr(data, f.name) for f in fields(data)}
-            shared = {"sequence": arrays.pop("sequence")}
-            batch: dict[str, Any] = {
-                k: None if a is None else a[np.newaxis] for k, a in arrays.items()
-            }
-            return AttentionData(**batch, **shared)
+            return _each_array(data, lambda array: array[np.newaxis])
         return data
 
     @property

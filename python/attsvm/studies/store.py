@@ -116,6 +116,7 @@ class Store:
                     f"study, got one with files but without {RESULTS}"
                 )
         elif overwrite:
+            _attributes_of(self.path)
             for name in (TABLE, FIGURE, REPORT):
                 (self.directory / name).unlink(missing_ok=True)
         else:
@@ -229,7 +230,7 @@ def _attributes_of(path: Path) -> Mapping[str, Any]:
     try:
         said = json.loads((path / ".zattrs").read_text())
         said["declaration"]
-    except (ValueError, KeyError, TypeError, NotADirectoryError) as error:
+    except (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{path}: expected the results of a study ({error!r})") from error
     attributes: Mapping[str, Any] = said
     return attributes

@@ -51,9 +51,10 @@ def _not_negative(name: str, value: float) -> float:
 
 
 def _tokens(name: str, value: int) -> int:
-    if as_positive_int(name, value) < 2:
+    tokens = as_positive_int(name, value)
+    if tokens < 2:
         raise ValueError(f"{name}: expected two tokens or more to select from, got {value}")
-    return value
+    return tokens
 
 
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
@@ -206,7 +207,7 @@ class Study:
                 raise TypeError(f"{name}: expected text, got {getattr(self, name)!r}")
         if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
             raise ValueError(f"name: expected a name for a directory, got {self.name!r}")
-        as_positive_int("steps", self.steps)
+        self._set("steps", as_positive_int("steps", self.steps))
         self._check_data()
         for axis, check in _AXES.items():
             self._check_axis(axis, check)
@@ -221,37 +222,48 @@ class Study:
         object.__setattr__(self, name, value)
 
     def _check_data(self) -> None:
-        options = self.options
-        for name in {option for kind in KINDS.values() for option in kind.options}:
-            if name not in options and getattr(self, name) is not None:
-                raise ValueError(
-                    f"{name}: expected none for data {self.data!r}, got {getattr(self, name)!r}"
-                )
-        for name, size in (self.file.sizes if self.file else {}).items():
-            given = getattr(self, name)
-            if given is None:
+        own = self.options
+        of_all = dict.fromkeys(option for kind in KINDS.values() for option in kind.options)
+        others = [name for name in of_all if name not in own and getattr(self, name) is not None]
+        if others:
+            raise ValueError(
+                f"{', '.join(others)}: expected none for data {self.data!r}, {self._got(others)}"
+            )
+        sizes = self.file.sizes if self.file else {}
+        for name, size in sizes.items():
+            if getattr(self, name) is None:
                 self._set(name, size)
-            elif name in _SIZES and given != size:
-                raise ValueError(f"{name}: expected none or the {size} of the file, got {given}")
+        wrong = [name for name in _SIZES if sizes and getattr(self, name) != sizes[name]]
+        if wrong:
+            there = ", ".join(str(sizes[name]) for name in wrong)
+            raise ValueError(
+                f"{', '.join(wrong)}: expected none or the {there} of the file, {self._got(wrong)}"
+            )
         for name in (*_SIZES, "problems"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: expected a number, got none")
         problems = as_positive_int("problems", self.problems or 0)
+        self._set("problems", problems)
         if self.file and problems > self.file.sizes["problems"]:
             raise ValueError(
                 f"problems: expected at most the {self.file.sizes['problems']} of {self.data}, "
                 f"got {problems}"
             )
 
+    def _got(self, names: list[str]) -> str:
+        values = (getattr(self, name) for name in names)
+        given = (list(value) if isinstance(value, tuple) else value for value in values)
+        return f"got {', '.join(map(repr, given))}"
+
     def _check_axis(self, axis: str, check: Callable[[str, Any], Any]) -> None:
         given = getattr(self, axis)
         if given is None:
             return
         values = given if isinstance(given, tuple) else (given,)
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{axis}: expected one or more different values, got {list(values)}")
         # Integers that stand for floats become floats, so that a declaration has one spelling.
         checked = tuple(check(axis, value) for value in values)
+        if not checked or len(set(checked)) < len(checked):
+            raise ValueError(f"{axis}: expected one or more different values, got {list(values)}")
         self._set(axis, checked if isinstance(given, tuple) else checked[0])
 
     def _check_measure(self) -> None:
@@ -277,8 +289,7 @@ class Study:
                 "parameter: expected 'v+W' or 'v+p' for data without a value, "
                 f"got {settings['parameter']!r}"
             )
-        without_queries = self.file is not None and self.file.data.queries is None
-        if without_queries and settings["parameter"] not in ("p", "v+p"):
+        if not self.has_queries and settings["parameter"] not in ("p", "v+p"):
             raise ValueError(
                 "parameter: expected 'p' or 'v+p' for data without queries, "
                 f"got {settings['parameter']!r}"
@@ -304,6 +315,11 @@ class Study:
         if self.file is not None:
             return self.file.data.value is not None
         return KINDS[self.data].has_value
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether its problems have queries z, which W, K and Q act on."""
+        return self.file is None or self.file.data.queries is not None
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -375,7 +391,8 @@ class Study:
             W, or p where they have no queries, is trained on its problems, together with v where
             they have no value, and all that fits is measured.
         overrides : dict, optional
-            Fields to change. One value for what is an axis leaves it an axis.
+            Fields to change. One value for what is an axis leaves it an axis. The path of a file
+            of problems is here relative to the working directory.
 
         Raises
         ------
@@ -401,7 +418,7 @@ class Study:
                     f"{path}: {name}: expected one of the fields {', '.join(known)}{hint}"
                 )
         for name, value in (overrides or {}).items():
-            axis = isinstance(given.get(name), list) and name in _AXES
+            axis = name == "measure" or (isinstance(given.get(name), list) and name in _AXES)
             given[name] = [value] if axis and not isinstance(value, list | tuple) else value
         given.setdefault("name", path.stem)
         data = given.get("data")

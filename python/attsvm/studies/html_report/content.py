@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -165,13 +167,14 @@ def versions(results: xr.Dataset) -> dict[str, str]:
 
 def reruns(study: Study, results: xr.Dataset) -> Reruns:
     """How to run a study again and to open its results, wherever they lie now."""
+    directory = f"out/{study.name}"
     return Reruns(
         install=f'pip install "attsvm[report]=={results.attrs["attsvm"]}"',
-        study=f"attsvm study {study.name}.toml --out out/{study.name}",
-        report=f"attsvm report out/{study.name}",
+        study=shlex.join(["attsvm", "study", f"{study.name}.toml", "--out", directory]),
+        report=shlex.join(["attsvm", "report", directory]),
         python=(
             "from attsvm.studies import open_results\n\n"
-            f'results = open_results("out/{study.name}")  # an xarray.Dataset\n'
+            f"results = open_results({json.dumps(directory)})  # an xarray.Dataset\n"
             "print(results)"
         ),
     )

@@ -513,3 +513,20 @@ def test_the_command_writes_the_report_where_it_says(directory, tmp_path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
     assert main(["report", str(directory)]) == 0
     assert capsys.readouterr().out == f"Written: {directory / 'report.html'}\n"
+
+
+def test_figures_without_a_mark_on_a_logarithmic_axis_are_left_out(tmp_path):
+    """In one dimension all cosines are 1, and one token of two that are equal moves nothing."""
+    study = Study(n=1, T=2, d=1, problems=10, steps=50, measure=("cosine", "history"))
+    results = run(study, tmp_path, progress=False)
+    assert np.nanmin(results.cosine) == 1
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert 'id="cosine-0"' not in page
+    assert 'id="norm-0"' not in page
+
+
+def test_commands_of_a_name_with_spaces_are_quoted(tmp_path):
+    run(replace(SMALL, name="my study"), tmp_path, progress=False)
+    commands = read(report(tmp_path)).by_id("rerun").text
+    assert "attsvm study 'my study.toml' --out 'out/my study'\n" in commands
+    assert "attsvm report 'out/my study'" in commands

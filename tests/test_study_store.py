@@ -211,6 +211,17 @@ class TestDirectory:
         assert "seed" not in str(error.value)
         assert content(finished(SMALL, tmp_path)) == before
 
+    def test_a_file_of_problems_may_move_but_not_change(self, tmp_path):
+        def study(seed: int, name: str) -> Study:
+            data = attsvm.datasets.unit_sphere(3, 4, 5, batch=10, rng=seed)
+            attsvm.save(tmp_path / name, data)
+            return Study(data=str(tmp_path / name), steps=60)
+
+        finished(study(0, "mine.npz"), tmp_path / "out")
+        assert not Store(tmp_path / "out", study(0, "moved.npz")).missing()
+        with pytest.raises(ValueError, match="data_sha256 is"):
+            Store(tmp_path / "out", study(1, "mine.npz"))
+
     @pytest.mark.parametrize("name", ["isa", "attsvm", "numpy"])
     def test_results_of_another_version_or_instruction_set_are_not_gone_on_with(
         self, tmp_path, monkeypatch, name

@@ -171,6 +171,8 @@ class TestExpectations:
             {"data": "near_orthogonal", "attention": None, "noise": 0.1},
             "near-orthogonal tokens, antipodal signals, noise 0.1, label noise 0.0; W",
         ),
+        ({"momentum": 0.5, "decay": (0, 0.5)}, "of 0.1, momentum 0.5, decay 0/0.5, logistic loss"),
+        ({"problems": 1}, "1 problem of each size"),
     ],
 )
 def test_a_study_is_described_in_words(changes, words):

@@ -45,6 +45,10 @@ def drawable(table: Table) -> bool:
     Parameters
     ----------
     table : Table
+
+    Returns
+    -------
+    bool
     """
     measured = {measure.name for measure in table.measures}
     return bool(table.rows and measured & {*(name for name, _, _ in SHARES), "cosine_mean"})

@@ -117,15 +117,18 @@ def describe(study: Study) -> str:
     settings = study.settings
     if study.file is None:
         data = KINDS[study.data].describe(settings)
-        problems = f"{study.problems} problems of each size"
+        problems = f"{_problems(study)} of each size"
     else:
-        data, problems = study.file.path.name, f"{study.problems} problems"
+        data, problems = study.file.path.name, _problems(study)
     parameter, rule, rate, loss = (_words(settings[k]) for k in ("parameter", "rule", "lr", "loss"))
     steps = _RULES.get(rule, f"steps of {rule}")
     length = "" if rule == "polyak" else f" of {rate}"
+    more = "".join(
+        f", {name} {_words(settings[name])}" for name in ("momentum", "decay") if settings[name]
+    )
     start = f"from {_words(settings['init'])} starts" if "KQ" in parameter else "from zero"
     return (
-        f"{data}; {parameter} trained {start} by {study.steps} {steps}{length}, {loss} loss; "
+        f"{data}; {parameter} trained {start} by {study.steps} {steps}{length}{more}, {loss} loss; "
         f"{problems}, seed {_words(settings['seed'])}"
     )
 
@@ -160,6 +163,10 @@ def report(
         ]
         lines += [textwrap.fill(f"In brackets {INTERVALS}", width), ""]
     return "\n".join([*lines, *(textwrap.fill(sentence, width) for sentence in sentences)])
+
+
+def _problems(study: Study) -> str:
+    return f"{study.problems} problem{'' if study.problems == 1 else 's'}"
 
 
 def _words(value: Any) -> str:

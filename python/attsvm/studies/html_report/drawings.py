@@ -221,7 +221,10 @@ def _shares(
 def _boxes(k: int, lines: Sequence[_Line], axis: str) -> Drawing | None:
     import plotly.graph_objects as go
 
-    there = [(line, line.cosines) for line in lines if line.cosines is not None]
+    # A logarithmic axis has no place for cosines that are all 1, as in one dimension.
+    there = [
+        (line, line.cosines) for line in lines if line.cosines is not None and line.cosines[-1] > 0
+    ]
     if not there:
         return None
     low, first, median, third, high = (
@@ -257,7 +260,7 @@ def _curves(
 ) -> Drawing | None:
     import plotly.graph_objects as go
 
-    there = [line for line in lines if line.histories[name].size]
+    there = [line for line in lines if (line.histories[name][1:2, 1:] > 0).any()]
     if not there:
         return None
     figure = go.Figure()

@@ -159,7 +159,7 @@ class Measurement:
         if self.parameters is not None and parameter not in self.parameters:
             raise ValueError(
                 f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
-                f"got {parameter}"
+                f"got {parameter}; choose others of {', '.join(MEASUREMENTS)}"
             )
         if self.of_value and not has_value:
             raise ValueError(f"measure: {self.name!r} needs data with a value, got data without")

@@ -83,6 +83,7 @@ def best_peer(row: dict[str, Any]) -> dict[str, Any] | None:
         for one in row["contenders"]
         if one["role"] == "peer"
         and one["times_ours"]
+        and one["times_ours"]["median"] > 0  # else the round was disturbed
         and (gap is None or one["accuracy"].get("gap", 1.0) <= gap)
     ]
     return min(peers, key=lambda one: one["times_ours"]["median"], default=None)

@@ -266,5 +266,6 @@ def _unit(team: Team, one: Timed, pace: Pace) -> float:
         if end > begin:
             break
     else:
-        raise ContenderError(f"{one.entry.name}: others compute so much that nothing can be timed")
+        message = "others compute so much that a long run took less time than a short one"
+        raise ContenderError("Disturbed", message, "")
     return float(one.units * (end - begin) / (long - short) / one.entry.problems)

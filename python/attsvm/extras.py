@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from importlib import metadata
+from importlib import import_module, metadata
 
-__all__ = ["dependencies"]
+__all__ = ["dependencies", "require_extra"]
 
 _NAME = re.compile(r"[\w.-]+")
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
@@ -31,3 +31,20 @@ def dependencies() -> dict[str, tuple[str, ...]]:
         if named is not None and named[0] != "attsvm":
             found[named[0]] = (*found.get(named[0], ()), *_EXTRA.findall(requirement))
     return found
+
+
+def require_extra(user: str, extra: str, *modules: str) -> None:
+    """Raise ImportError, naming the extra that brings it, if a module cannot be imported.
+
+    Parameters
+    ----------
+    user : str
+        What needs the modules, as the message calls it.
+    extra : str
+    *modules : str
+    """
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ImportError(f'{user} needs {module}: pip install "attsvm[{extra}]"') from error

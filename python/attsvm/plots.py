@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm.extras import require_extra
 from attsvm.studies.panels import AXIS_NAMES, SHARES, panels, tick
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
@@ -372,7 +373,4 @@ def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:
 
 def require_matplotlib() -> None:
     """Raise ImportError, naming the extra that brings it, if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError('attsvm.plots needs matplotlib: pip install "attsvm[plot]"') from error
+    require_extra("attsvm.plots", "plot", "matplotlib")

@@ -21,6 +21,7 @@ from attsvm.data.checks import (
     as_selected,
 )
 from attsvm.descent import train
+from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
 from attsvm.sklearn.not_separable import warn_not_separable
@@ -333,9 +334,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             return one_hot
         below = logits - logits.max(axis=1, keepdims=True)
         with np.errstate(over="ignore"):
-            weights = np.exp(below / temperature)
-        normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
-        return normalised
+            weights: NDArray[np.float64] = softmax(below / temperature, axis=1)
+        return weights
 
     def _select(self, data: AttentionData, selected: Any, C: float) -> Separation | None:
         """Set `selected_`; the head of those tokens, where none is given."""

@@ -27,7 +27,7 @@ from attsvm.studies.study import Cell, Study
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["require_distributed", "run_on_cluster"]
+__all__ = ["run_on_cluster"]
 
 _SECONDS_OF_TASK = 1.0
 """What a task should take: scheduling one costs a few milliseconds."""
@@ -250,16 +250,6 @@ def _require_same(worker: str, there: Mapping[str, Any], here: Mapping[str, Any]
             f"workers: expected the versions and instruction set of this process, but of {worker} "
             f"{'; '.join(different)}"
         )
-
-
-def require_distributed() -> None:
-    """Raise ImportError, naming the extra that brings it, if distributed is not installed."""
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'a study on a cluster needs distributed: pip install "attsvm[dask]"'
-        ) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from attsvm.data import AttentionData
 from attsvm.descent import StepRule, train
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
-from attsvm.studies.problems import draw, filled, start_of_factors
+from attsvm.studies.problems import draw, filled, start_of_factors, taken
 from attsvm.studies.study import Cell, Study
 from attsvm.svm import SolverError
 
@@ -92,10 +92,7 @@ def measure(
     batch = batch_size(cell.settings)
     for first in range(problems.start, problems.stop, batch):
         some = range(first, min(first + batch, problems.stop))
-        data = None
-        if given is not None:
-            number = np.arange(problems.start, problems.stop)
-            data = given.subset((number >= some.start) & (number < some.stop))
+        data = None if given is None else taken(given, problems.start, some)
         part: Record = {}
         try:
             measured = _train(cell.settings, record, some, data, num_threads)

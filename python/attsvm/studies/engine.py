@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attsvm.data.checks import as_positive_int
+from attsvm.extras import require_extra
 from attsvm.progress import bar
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.store import Store
@@ -84,9 +85,9 @@ def run(
         as_positive_int("workers", workers)
     on_cluster = scheduler is not None or workers is not None
     if on_cluster:
-        from attsvm.studies.cluster import require_distributed, run_on_cluster
+        from attsvm.studies.cluster import run_on_cluster
 
-        require_distributed()
+        require_extra("a study on a cluster", "dask", "distributed")
     store = Store(directory, study, overwrite=overwrite)
     if on_cluster:
         run_on_cluster(

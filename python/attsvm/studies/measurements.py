@@ -132,6 +132,8 @@ class Measurement:
     ----------
     name : str
         What a declaration calls it.
+    recorded : str
+        What it records of a run, for a reader who does not know its name.
     variables : tuple of Variable
         What it makes.
     measure : callable
@@ -143,26 +145,22 @@ class Measurement:
     """
 
     name: str
+    recorded: str
     variables: tuple[Variable, ...]
     measure: Callable[[Measured], Record]
     parameters: tuple[str, ...] | None = None
     of_value: bool = False
 
-    def fits(self, parameter: str, has_value: bool) -> bool:
-        """Whether it can be measured."""
-        return (self.parameters is None or parameter in self.parameters) and (
-            has_value or not self.of_value
-        )
-
-    def check(self, parameter: str, has_value: bool) -> None:
-        """Raise `ValueError` where it cannot be measured."""
+    def obstacle(self, parameter: str, has_value: bool) -> str | None:
+        """Why it cannot be measured, None where it can."""
         if self.parameters is not None and parameter not in self.parameters:
-            raise ValueError(
+            return (
                 f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
                 f"got {parameter}; choose others of {', '.join(MEASUREMENTS)}"
             )
         if self.of_value and not has_value:
-            raise ValueError(f"measure: {self.name!r} needs data with a value, got data without")
+            return f"measure: {self.name!r} needs data with a value, got data without"
+        return None
 
 
 def _outcome(measured: Measured) -> Record:
@@ -195,6 +193,7 @@ def _cosines(measured: Measured) -> Record:
 def _accuracy(name: str, tokens: str) -> Measurement:
     return Measurement(
         name,
+        f"the accuracy of the SVM of the {tokens} tokens",
         tuple(
             Variable(f"{name}_{key}", f"SVM of the {tokens} tokens: {meaning}")
             for key, meaning in _ACCURACY.items()
@@ -220,17 +219,20 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
         for each in (
             Measurement(
                 "selected",
+                "the tokens it selected",
                 (Variable("selected", "token with the largest attention", **_TOKEN),),
                 lambda measured: {"selected": measured.run.selected},
             ),
             Measurement(
                 "optimal",
+                "the optimal tokens, those with the largest scores",
                 (Variable("optimal", "token with the largest score Y v'x", **_TOKEN),),
                 lambda measured: {"optimal": measured.optimal},
                 of_value=True,
             ),
             Measurement(
                 "outcome",
+                "whether the selection is globally optimal, locally optimal or neither",
                 (
                     Variable(
                         "outcome",
@@ -250,6 +252,7 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
             ),
             Measurement(
                 "feasible",
+                "whether an SVM separates the optimal tokens from the others",
                 (
                     Variable(
                         "feasible", "whether the SVM of the optimal tokens is feasible", "bool"
@@ -260,6 +263,7 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
             ),
             Measurement(
                 "all_support",
+                "whether all tokens are support vectors of that SVM",
                 (
                     Variable(
                         "all_support",
@@ -272,6 +276,7 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
             ),
             Measurement(
                 "cosine",
+                "the cosine of what was trained with the SVM of the selected tokens",
                 (
                     Variable(
                         "cosine",
@@ -285,6 +290,7 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
             _accuracy("svm_selected", "selected"),
             Measurement(
                 "history",
+                "loss, norm and gradient along the way",
                 tuple(
                     Variable(f"history_{key}", f"record of the run: {meaning}", along=("step",))
                     for key, meaning in _HISTORY.items()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
 
-__all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "filled", "start_of_factors"]
+__all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "filled", "start_of_factors", "taken"]
 
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}
@@ -100,8 +100,13 @@ class FileOfProblems:
 
     def take(self, problems: range) -> AttentionData:
         """Problems of these numbers, as a batch."""
-        number = np.arange(self.sizes["problems"])
-        return self.data.subset((number >= problems.start) & (number < problems.stop))
+        return taken(self.data, 0, problems)
+
+
+def taken(data: AttentionData, first: int, problems: range) -> AttentionData:
+    """Problems of these numbers, of a batch whose own numbers begin with `first`."""
+    number = first + np.arange(data.batch or 1)
+    return data.subset((number >= problems.start) & (number < problems.stop))
 
 
 def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:

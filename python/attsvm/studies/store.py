@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attsvm.data.whole_file import UNFINISHED
+from attsvm.extras import require_extra
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
 from attsvm.studies.measurements import Record
 from attsvm.studies.study import Study
@@ -69,8 +70,7 @@ class Store:
     def __init__(
         self, directory: str | os.PathLike[str], study: Study, *, overwrite: bool = False
     ) -> None:
-        for module in ("zarr", "xarray"):
-            _require(module)
+        require_extra("attsvm.studies", "study", "zarr", "xarray")
         self.directory = Path(directory)
         self.path = self.directory / RESULTS
         self.layout = Layout(study)
@@ -215,8 +215,7 @@ def open_results(path: str | os.PathLike[str]) -> xr.Dataset:
     ImportError
         xarray or zarr is not installed.
     """
-    for module in ("zarr", "xarray"):
-        _require(module)
+    require_extra("attsvm.studies", "study", "zarr", "xarray")
     import xarray
 
     where = Path(path)
@@ -236,13 +235,6 @@ def _attributes_of(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path}: expected the results of a study ({error!r})") from error
     attributes: Mapping[str, Any] = said
     return attributes
-
-
-def _require(module: str) -> None:
-    try:
-        __import__(module)
-    except ImportError as error:
-        raise ImportError(f'attsvm.studies needs {module}: pip install "attsvm[study]"') from error
 
 
 def _format() -> dict[str, int]:

@@ -295,7 +295,9 @@ class Study:
                 f"got {settings['parameter']!r}"
             )
         for measurement in self.measurements:
-            measurement.check(settings["parameter"], has_value)
+            obstacle = measurement.obstacle(settings["parameter"], has_value)
+            if obstacle is not None:
+                raise ValueError(obstacle)
 
     @cached_property
     def file(self) -> FileOfProblems | None:
@@ -437,7 +439,9 @@ def _of_problems(path: Path) -> dict[str, Any]:
     has_value = data.value is not None
     attention = "p" if data.queries is None else "W"
     parameter = attention if has_value else f"v+{attention}"
-    measure = [each.name for each in MEASUREMENTS.values() if each.fits(parameter, has_value)]
+    measure = [
+        each.name for each in MEASUREMENTS.values() if each.obstacle(parameter, has_value) is None
+    ]
     return {"data": path.name, "parameter": parameter, "measure": measure}
 
 

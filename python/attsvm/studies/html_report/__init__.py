@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from attsvm.data.whole_file import write_whole
+from attsvm.extras import require_extra
 from attsvm.studies.expectations import expectations
 from attsvm.studies.html_report.content import accuracies, paragraph, progress, reruns, versions
 from attsvm.studies.html_report.drawings import draw, script
@@ -58,7 +59,7 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
     ...     print(report(directory).name)
     report.html
     """
-    _require_extra()
+    require_extra("attsvm.studies.report", "report", "jinja2", "plotly")
     from jinja2 import Environment, StrictUndefined
 
     where = Path(directory)
@@ -102,13 +103,3 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
     )
     beside = where.resolve().parent if where.resolve().name == RESULTS else where
     return write_whole(beside / REPORT if path is None else path, page.encode())
-
-
-def _require_extra() -> None:
-    for module in ("jinja2", "plotly"):
-        try:
-            __import__(module)
-        except ImportError as error:
-            raise ImportError(
-                f'attsvm.studies.report needs {module}: pip install "attsvm[report]"'
-            ) from error

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,21 +26,6 @@ __all__ = [
     "reruns",
     "versions",
 ]
-
-_RECORDED: Mapping[str, str] = MappingProxyType(
-    {
-        "selected": "the tokens it selected",
-        "optimal": "the optimal tokens, those with the largest scores",
-        "outcome": "whether the selection is globally optimal, locally optimal or neither",
-        "feasible": "whether an SVM separates the optimal tokens from the others",
-        "all_support": "whether all tokens are support vectors of that SVM",
-        "cosine": "the cosine of what was trained with the SVM of the selected tokens",
-        "svm_optimal": "the accuracy of the SVM of the optimal tokens",
-        "svm_selected": "the accuracy of the SVM of the selected tokens",
-        "history": "loss, norm and gradient along the way",
-    }
-)
-"""What each measurement says of a run."""
 
 _VERSIONS = ("attsvm", "numpy", "scipy", "osqp", "scikit-learn", "python")
 
@@ -96,7 +79,7 @@ class Reruns:
 
 def paragraph(study: Study) -> str:
     """What was studied, for a reader who does not know the names of the settings."""
-    recorded = "; ".join(_RECORDED[name] for name in study.measure)
+    recorded = "; ".join(each.recorded for each in study.measurements)
     problems = len(study.cells) * (study.problems or 0)
     axes = "; ".join(
         f"{axis} = {', '.join(map(tick, values))}" for axis, values in study.axes.items()

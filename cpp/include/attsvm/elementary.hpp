@@ -118,10 +118,9 @@ ATTSVM_INLINE Real sum_of_squares(const Real* x, Index count) {
     return sum<Real>(count, [x](Index k) { return x[k] * x[k]; });
 }
 
-// Euclidean norm, right also where squares under- or overflow.
+// Euclidean norm from the sum of squares, right also where that under- or overflows.
 template <class Real>
-Real norm(const Real* x, Index count) {
-    const Real square = sum_of_squares(x, count);
+Real norm_of_square(Real square, const Real* x, Index count) {
     if (!any<Real>(square < Real(1e-280)) && !any<Real>(square > Real(1e280))) return sqrt(square);
     Real peak(0.0);
     for (Index k = 0; k < count; ++k) peak = larger(peak, larger(x[k], -x[k]));
@@ -133,6 +132,11 @@ Real norm(const Real* x, Index count) {
     });
     return sqrt(select(square >= Real(1e-280), select(Real(1e280) >= square, square, scaled), scaled)) *
            select(square >= Real(1e-280), select(Real(1e280) >= square, Real(1.0), unit), unit);
+}
+
+template <class Real>
+Real norm(const Real* x, Index count) {
+    return norm_of_square(sum_of_squares(x, count), x, count);
 }
 
 }  // namespace attsvm

@@ -97,9 +97,7 @@ Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& r
         for (; j < last; ++j) row_square[j] = sum_of_squares(M + j * columns, columns);
     });
     const Real square = sum<Real>(rows, [&](Index j) { return row_square[j]; });
-    if (!any<Real>(square < Real(1e-280)) && !any<Real>(square > Real(1e280))) return sqrt(square);
-    const Real careful = norm(M, rows * columns);
-    return select(square >= Real(1e-280), select(Real(1e280) >= square, sqrt(square), careful), careful);
+    return norm_of_square(square, M, rows * columns);
 }
 
 template <class Real>

@@ -48,6 +48,11 @@ $(VENV)/.tools: $(VENV)/.levels pyproject.toml
 	$(BIN)/python -m pip install --quiet $(addprefix --group ,dev docs $(NEIGHBOURS))
 	@touch $@
 
+# What reads the sources needs no compiled core.
+$(VENV)/.lint: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --group lint
+	@touch $@
+
 test: lint test-cpp test-python
 
 test-python: $(VENV)/.tools
@@ -56,13 +61,13 @@ test-python: $(VENV)/.tools
 test-slow: $(VENV)/.tools
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/.tools
+lint: $(VENV)/.lint
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
-format: $(VENV)/.tools
+format: $(VENV)/.lint
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/clang-format -i $(CPP)

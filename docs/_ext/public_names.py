@@ -42,8 +42,9 @@ def rooms() -> Iterator[tuple[str, str, ModuleType]]:
             continue
         try:
             yield name, title, importlib.import_module(name)
-        except ImportError:
-            continue
+        except ImportError as error:
+            if "pip install" not in str(error):  # not for lack of its extra
+                raise
 
 
 def full_names(source: ModuleType) -> list[str]:

@@ -38,8 +38,8 @@ def fallback_penalty(rows: NDArray[np.float64]) -> float:
 def solver_of_slack(constraints: int) -> str:
     """The solver for constraints with slack, of which most are active.
 
-    Slack makes the Gram matrix well-conditioned: where it is small enough to be formed, a few
-    exchanges on it take a fraction of the time of the methods that enter constraints one by one.
+    Slack makes the Gram matrix well-conditioned: where it is small enough to be formed, OSQP on it
+    takes a fraction of the time of the methods that enter constraints one by one.
     """
     return "osqp" if constraints <= _MOST_WITH_GRAM else "auto"
 

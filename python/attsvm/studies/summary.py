@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attsvm.studies.measurements import OUTCOMES, Record
+from attsvm.studies.panels import tick
 from attsvm.studies.problems import KINDS
 from attsvm.studies.study import Cell, Study
 from attsvm.studies.table import Measure, Row, Table
@@ -172,4 +173,4 @@ def _problems(study: Study) -> str:
 def _words(value: Any) -> str:
     """One value, or those of an axis."""
     values = value if isinstance(value, list) else [value]
-    return "/".join(each if isinstance(each, str) else f"{each:g}" for each in values)
+    return "/".join(map(tick, values))

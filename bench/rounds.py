@@ -239,9 +239,9 @@ def _calibrate(team: Team, one: Timed, pace: Pace) -> float:
         one.steps = one.entry.steps
         return sum(quickest(steps, 1) for steps in one.steps)
     least = quickest(1, 3)
-    target = max(pace.run, 0.5 * least)  # what varies in a long set-up must not drown the steps
+    target = max(pace.run, 2.0 * least)  # what varies in a long set-up must not drown the steps
     more = 1
-    while (longer := quickest(1 + more, 2) - least) < 0.1 * target:
+    while (longer := quickest(1 + more, 2) - least) < 0.25 * target:
         if 8 * more > one.entry.most_steps:
             break
         more *= 8

@@ -37,6 +37,25 @@ def test_coordinates_keep_inner_products_and_are_triangular():
     assert in_own_span(vectors[:, :, :4])[1] is None
 
 
+@pytest.mark.parametrize("shape", [(1, 40, 3000), (7, 5, 30)])
+def test_coordinates_do_not_depend_on_the_number_of_threads(shape):
+    vectors = np.random.default_rng(1).standard_normal(shape)
+    one = in_own_span(vectors, num_threads=1)
+    for threads in (2, 3):
+        for part, same in zip(one, in_own_span(vectors, num_threads=threads), strict=True):
+            np.testing.assert_array_equal(part, same)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_vectors_of_any_length_have_coordinates(size):
+    vectors = np.random.default_rng(2).standard_normal((2, 3, 8)) * [[[size], [1.0], [0.0]]]
+    coordinates, basis = in_own_span(vectors)
+    np.testing.assert_allclose(coordinates @ basis, vectors, rtol=0, atol=1e-14 * max(size, 1.0))
+    length = np.linalg.norm(vectors[:, 0] / size, axis=1)
+    np.testing.assert_allclose(np.abs(coordinates[:, 0, 0]) / size, length, rtol=1e-14)
+    np.testing.assert_allclose(basis @ basis.swapaxes(1, 2), [np.eye(3)] * 2, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("parameter", ["W", "p"])
 @pytest.mark.parametrize("rule", ["ngd", "gd", "polyak"])
 def test_descent_in_a_larger_space_is_the_same_descent(parameter, rule):

@@ -5,6 +5,7 @@ PYBIND11_MODULE(ATTSVM_MODULE_NAME, module) {
     bind_runtime(module);
     bind_descent(module);
     bind_id_descent(module);
+    bind_row_basis(module);
     bind_svm(module);
     bind_nuclear_svm(module);
 }

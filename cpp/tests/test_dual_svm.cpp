@@ -457,6 +457,27 @@ void a_basis_gives_the_rows_back() {
         }
 }
 
+void a_basis_does_not_know_how_long_the_rows_are() {
+    constexpr Index count = 5, dimension = 9;
+    std::mt19937_64 bits(59);
+    Buffer<double> rows(count * dimension), scaled(count * dimension);
+    attsvm_test::fill_normal(rows, bits);
+    std::fill(rows.data() + 3 * dimension, rows.data() + 4 * dimension, 0.0);
+    const int exponent[count] = {-900, 1000, 0, 0, -1040};  // the last are subnormal numbers
+    for (Index k = 0; k < dimension; ++k)                   // whole numbers, so that nothing is lost among them
+        rows[4 * dimension + k] = std::nearbyint(rows[4 * dimension + k] * 64.0);
+    for (Index i = 0; i < count; ++i)
+        for (Index k = 0; k < dimension; ++k)
+            scaled[i * dimension + k] = std::ldexp(rows[i * dimension + k], exponent[i]);
+    const attsvm::RowBasis plain(Team(1), rows.data(), count, dimension);
+    const attsvm::RowBasis far(Team(1), scaled.data(), count, dimension);
+    for (Index i = 0; i < count; ++i)
+        for (Index j = 0; j < count; ++j)
+            CHECK(far.coordinates()[i * count + j] == std::ldexp(plain.coordinates()[i * count + j], exponent[i]));
+    const Buffer<double> B = plain.vectors(Team(1)), same = far.vectors(Team(1));
+    CHECK(std::equal(B.data(), B.data() + B.size(), same.data()));
+}
+
 void a_stopped_solver_claims_nothing(Index n, Index T, Index d) {
     OwnedMachines machines(1, n, T, d, d);
     fill_random(machines, 59);
@@ -488,6 +509,7 @@ int main() {
     a_start_changes_the_way_and_not_the_answer();
     threads_change_no_bit();
     a_basis_gives_the_rows_back();
+    a_basis_does_not_know_how_long_the_rows_are();
     a_stopped_solver_claims_nothing(6, 8, 10);
     a_stopped_solver_claims_nothing(30, 10, 20);
     return attsvm_test::report();

@@ -135,6 +135,11 @@ def token_scores(
     sequence: NDArray[np.int64],
     threads: int,
 ) -> NDArray[np.float64]: ...
+def row_bases(
+    *,
+    rows: NDArray[np.float64],
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def smallest_frobenius(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],

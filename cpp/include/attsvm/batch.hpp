@@ -52,16 +52,6 @@ struct BatchResult {
     std::int64_t* top;                                                           // (problems, recorded, samples)
 };
 
-// Many problems go to one thread each; few large ones have their samples shared out.
-struct ThreadPlan {
-    int across, within;
-    ThreadPlan(int threads, Index jobs, double numbers_per_job) {
-        const bool many = jobs >= threads;
-        across = many ? threads : 1;
-        within = many || !worth_sharing(numbers_per_job) ? 1 : threads;
-    }
-};
-
 // The problems that stand in the lanes of one number: one for `double`, several for a pack. A last pack that is not
 // full repeats its last problem; what the repetitions give is not kept.
 template <class Real>

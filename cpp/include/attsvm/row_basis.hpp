@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <Eigen/QR>
+#include <cmath>
 #include <vector>
 
 #include "attsvm/buffer.hpp"
@@ -11,15 +12,24 @@
 namespace attsvm {
 
 // rows = C B with C (count × count) lower triangular and B (count × dimension) of orthonormal rows: the orthogonal
-// factorisation of the columns that the rows are, piece by piece and then of the pieces' triangles together.
+// factorisation of the columns that the rows are, piece by piece and then of the pieces' triangles together. Rows are
+// factored in units of their own, powers of two, so that no square of an entry leaves the range of numbers.
 class RowBasis {
    public:
     RowBasis(const Team& team, const double* rows, Index count, Index dimension)
         : count_(count), dimension_(dimension), length_(std::max<Index>(4 * count, 1024)), coordinates_(count * count) {
         const Eigen::Map<const Eigen::MatrixXd> columns(rows, dimension, count);
+        Eigen::VectorXi exponent(count);
+        Eigen::VectorXd per_unit(count);
+        for (Index i = 0; i < count; ++i) {
+            std::frexp(columns.col(i).lpNorm<Eigen::Infinity>(), &exponent[i]);
+            exponent[i] = std::max(exponent[i], -1021);  // the inverse is a number too
+            per_unit[i] = std::ldexp(1.0, -exponent[i]);
+        }
         pieces_.resize(static_cast<std::size_t>((dimension + length_ - 1) / length_));
-        each_piece(
-            team, [&](std::size_t k, Index first, Index size) { pieces_[k].compute(columns.middleRows(first, size)); });
+        each_piece(team, [&](std::size_t k, Index first, Index size) {
+            pieces_[k].compute(columns.middleRows(first, size) * per_unit.asDiagonal());
+        });
         Index height = 0;
         for (const Factor& piece : pieces_) height += std::min(count, piece.rows());
         Eigen::MatrixXd triangles(height, count);
@@ -30,8 +40,9 @@ class RowBasis {
             height += kept;
         }
         together_.compute(triangles);
-        Eigen::Map<Eigen::MatrixXd>(coordinates_.data(), count, count) =
-            together_.matrixQR().topRows(count).triangularView<Eigen::Upper>();
+        for (Index i = 0; i < count; ++i)
+            for (Index j = 0; j <= i; ++j)
+                coordinates_[i * count + j] = std::ldexp(together_.matrixQR()(j, i), exponent[i]);
     }
 
     const Buffer<double>& coordinates() const { return coordinates_; }

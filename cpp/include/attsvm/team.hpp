@@ -68,6 +68,16 @@ class Team {
     int threads_;
 };
 
+// Many jobs go to one thread each; few large ones have their own parts shared out.
+struct ThreadPlan {
+    int across, within;
+    ThreadPlan(int threads, Index jobs, double numbers_per_job) {
+        const bool many = jobs >= threads;
+        across = many ? threads : 1;
+        within = many || !worth_sharing(numbers_per_job) ? 1 : threads;
+    }
+};
+
 // What the caller is told of work in progress; false asks it to stop. Called from the caller's own thread only.
 class Monitor {
    public:

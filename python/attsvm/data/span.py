@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
+
+from attsvm import _core
+from attsvm.threads import thread_count
 
 __all__ = ["in_own_span"]
 
-_LARGE = 2**20
-
 
 def in_own_span(
-    vectors: NDArray[np.float64],
+    vectors: NDArray[np.float64], *, num_threads: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Coordinates of vectors in an orthonormal basis of a space that holds them.
 
@@ -24,6 +24,8 @@ def in_own_span(
     ----------
     vectors : ndarray, shape (B, m, d)
         B sets of m vectors.
+    num_threads : int, optional
+        The results are the same for any number.
 
     Returns
     -------
@@ -36,11 +38,4 @@ def in_own_span(
     _, m, d = vectors.shape
     if m >= d:
         return vectors, None
-    columns = np.swapaxes(vectors, 1, 2)
-    if m * d < _LARGE:
-        basis, triangle = np.linalg.qr(columns)
-    else:  # SciPy's factorisation is several times faster, but takes one matrix at a time
-        pairs = [scipy.linalg.qr(one, mode="economic", check_finite=False) for one in columns]
-        basis = np.stack([pair[0] for pair in pairs])
-        triangle = np.stack([pair[1] for pair in pairs])
-    return np.ascontiguousarray(np.swapaxes(triangle, 1, 2)), np.swapaxes(basis, 1, 2)
+    return _core.row_bases(rows=np.ascontiguousarray(vectors), threads=thread_count(num_threads))

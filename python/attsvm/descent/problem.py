@@ -139,9 +139,9 @@ class CoreProblem:
             lengths,
             data.sequence_index,
         )
-        return problem._reduced(passes) if reduced else problem
+        return problem._reduced(passes, threads) if reduced else problem
 
-    def _reduced(self, passes: int) -> CoreProblem:
+    def _reduced(self, passes: int, threads: int) -> CoreProblem:
         """With tokens and queries in coordinates of their spans, where that is exact and pays."""
         if self.blocks.attention == "KQ":
             return self
@@ -149,7 +149,7 @@ class CoreProblem:
         B, s, T, d = self.tokens.shape
         if not self.blocks.head and _reduction_pays(s * T, d, passes):
             flat = self.tokens.reshape(B, s * T, d).astype(np.float64, copy=False)
-            coordinates, basis = in_own_span(flat)
+            coordinates, basis = in_own_span(flat, num_threads=threads)
             problem = replace(
                 problem,
                 tokens=coordinates.reshape(B, s, T, -1),
@@ -166,7 +166,8 @@ class CoreProblem:
                 query_basis=self.queries[:, :1] / length,
             )
         elif self.blocks.attention == "W" and self.queries.shape[1] < self.queries.shape[2]:
-            queries, basis = in_own_span(self.queries)  # cheap, and V would be (d, d) without
+            # Cheap, and V would be (d, d) without.
+            queries, basis = in_own_span(self.queries, num_threads=threads)
             problem = replace(problem, queries=queries, query_basis=basis)
         return problem
 

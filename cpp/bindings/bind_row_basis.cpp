@@ -1,0 +1,45 @@
+#include <optional>
+
+#include "arrays.hpp"
+#include "attsvm/row_basis.hpp"
+#include "bind.hpp"
+#include "monitor.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+using attsvm::Index;
+
+namespace {
+
+// Of B sets of rows (B, count, dimension), dimension >= count: coordinates (B, count, count) and bases as the rows.
+py::tuple row_bases(const Array<double>& rows, int threads) {
+    if (rows.ndim() != 3) throw std::invalid_argument("rows: need three axes");
+    const Index sets = rows.shape(0), count = rows.shape(1), dimension = rows.shape(2);
+    if (count < 1 || count > dimension) throw std::invalid_argument("rows: need 1..dimension of them");
+    auto coordinates = make_array<double>({sets, count, count});
+    auto bases = make_array<double>({sets, count, dimension});
+    const double* const from = rows.data();
+    double* const to_coordinates = coordinates.mutable_data();
+    double* const to_bases = bases.mutable_data();
+    PythonMonitor monitor(std::nullopt);
+    {
+        const py::gil_scoped_release no_gil;
+        attsvm::Progress progress(&monitor, static_cast<double>(sets));
+        const attsvm::ThreadPlan plan(threads, sets, static_cast<double>(count * dimension));
+        const attsvm::Team team(plan.within);
+        attsvm::share_jobs(plan.across, sets, progress, [&](Index k, bool calling_thread) {
+            const attsvm::RowBasis basis(team, from + k * count * dimension, count, dimension);
+            std::copy_n(basis.coordinates().data(), count * count, to_coordinates + k * count * count);
+            std::copy_n(basis.vectors(team).data(), count * dimension, to_bases + k * count * dimension);
+            progress.advance(1.0, calling_thread);
+        });
+    }
+    monitor.rethrow();
+    return py::make_tuple(coordinates, bases);
+}
+
+}  // namespace
+
+void bind_row_basis(py::module_& module) {
+    module.def("row_bases", &row_bases, py::kw_only(), "rows"_a.noconvert(), "threads"_a);
+}

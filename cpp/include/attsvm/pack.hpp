@@ -4,12 +4,14 @@
 // arrays; with `Real = Pack<double, N>` the same text runs N problems, one per lane.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -48,6 +50,12 @@ struct Comparison {
         for (int k = 0; k < N; ++k) found |= mask[k] != 0;
         return found;
     }
+    // The first lane where the mask holds, which it does in one.
+    ATTSVM_INLINE static int first(Mask mask) {
+        int k = 0;
+        while (mask[k] == 0) ++k;
+        return k;
+    }
 };
 
 #ifdef __AVX512F__
@@ -71,6 +79,7 @@ struct Comparison<double, 8> {
         return _mm512_mask_max_pd(a, mask.lanes, b, a);
     }
     ATTSVM_INLINE static bool any(Mask mask) { return mask.lanes != 0; }
+    ATTSVM_INLINE static int first(Mask mask) { return std::countr_zero(mask.lanes); }
 };
 #endif
 
@@ -220,16 +229,20 @@ ATTSVM_INLINE void store_some(double* to, NativePack<double> x, Index count) {
 #endif
 }
 
+// The lanes first, first + 1, ... of x. By shuffles of the register: a copy by address would keep x in memory.
+template <int first, class T, int N, std::size_t... k>
+ATTSVM_INLINE Pack<T, sizeof...(k)> lanes_from(Pack<T, N> x, std::index_sequence<k...>) {
+    return Pack<T, sizeof...(k)>(__builtin_shufflevector(x.v, x.v, (first + static_cast<int>(k))...));
+}
+
 // One number from the lanes, always in the same order: halves are joined with halves.
 template <class T, int N, class Join>
 ATTSVM_INLINE T fold_lanes(Pack<T, N> x, Join join) {
     if constexpr (N == 1) {
         return x.v[0];
     } else {
-        Pack<T, N / 2> low, high;
-        std::memcpy(&low, &x, sizeof low);
-        std::memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
-        return fold_lanes(join(low, high), join);
+        constexpr auto half = std::make_index_sequence<N / 2>{};
+        return fold_lanes(join(lanes_from<0>(x, half), lanes_from<N / 2>(x, half)), join);
     }
 }
 template <class T, int N>

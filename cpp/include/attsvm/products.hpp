@@ -77,44 +77,48 @@ void row_block_product(Strided<Real> A, Index first, Index last, const Real* B, 
     }
 }
 
+// Of `count` rows, `rows` at most.
+template <int rows, class Real>
+void few_rows_product(Index count, Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C,
+                      Index ldc, Index columns) {
+    if (count == rows) {
+        row_block_product<rows>(A, first, last, B, ldb, C, ldc, columns);
+    } else if constexpr (rows > 1) {
+        few_rows_product<rows - 1>(count, A, first, last, B, ldb, C, ldc, columns);
+    }
+}
+
 }  // namespace detail
 
 // A product uses every number it reads many times: it takes many times the work to be worth sharing.
-inline constexpr Index product_uses = 16;
+inline constexpr Index product_uses = 8;
 
 // C (rows × columns) = A (rows × depth) B (depth × columns); B and C have contiguous rows.
 template <class Real>
 void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<Real> A, Extents extents, const Real* B,
               Real* C) {
-    constexpr Index height = detail::tile_rows<Real>;
+    constexpr int height = static_cast<int>(detail::tile_rows<Real>);
     // Bands of columns narrow enough that a band of B stays in the second cache, and blocks of rows, make the tasks.
+    // The blocks are of equal height, but for one row; those of a single band are as many for every thread.
     constexpr Index band = is_pack<Real> ? 64 : 8 * column_lanes<Real>;
+    const Team sharing = team.for_work(rows * depth * columns / product_uses);
     const Index bands = (columns + band - 1) / band;
-    const Index blocks = (rows + height - 1) / height;
-    team.for_work(rows * depth * columns / product_uses)
-        .for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
-            for (; task < last_task; ++task) {
-                const Index k = task / blocks * band;
-                const Index r = task % blocks * height;
-                const Index count = std::min(height, rows - r);
-                Index first = 0;
-                Index last = depth;
-                if (extents.begin != nullptr) {
-                    first = *std::min_element(extents.begin + r, extents.begin + r + count);
-                    last = *std::max_element(extents.end + r, extents.end + r + count);
-                }
-                const Index width = std::min(band, columns - k);
-                const Strided<Real> block{&A(r, 0), A.row_stride, A.column_stride};
-                if (count == height) {
-                    detail::row_block_product<height>(block, first, last, B + k, columns, C + r * columns + k, columns,
-                                                      width);
-                } else {
-                    for (Index j = 0; j < count; ++j)
-                        detail::row_block_product<1>(Strided<Real>{&A(r + j, 0), A.row_stride, A.column_stride}, first,
-                                                     last, B + k, columns, C + (r + j) * columns + k, columns, width);
-                }
+    const Index least = (rows + height - 1) / height, share = bands == 1 ? sharing.threads() : 1;
+    const Index blocks = std::min((least + share - 1) / share * share, rows);
+    sharing.for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
+        for (; task < last_task; ++task) {
+            const Index k = task / blocks * band, block = task % blocks;
+            const Index r = rows * block / blocks, count = rows * (block + 1) / blocks - r;
+            Index first = 0;
+            Index last = depth;
+            if (extents.begin != nullptr) {
+                first = *std::min_element(extents.begin + r, extents.begin + r + count);
+                last = *std::max_element(extents.end + r, extents.end + r + count);
             }
-        });
+            detail::few_rows_product<height>(count, Strided<Real>{&A(r, 0), A.row_stride, A.column_stride}, first, last,
+                                             B + k, columns, C + r * columns + k, columns, std::min(band, columns - k));
+        }
+    });
 }
 
 // Memory that will be read next, asked for little by little while other work is done.

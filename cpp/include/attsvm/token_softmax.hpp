@@ -46,8 +46,14 @@ struct TopToken {
             for (Index t = column_lanes<Real>; t < tokens; t += column_lanes<Real>)
                 largest = larger(load_column(logit_of + t), largest);
             logit = column_largest<Real>(largest);
-            Index top = 0;
-            while (top + 1 < tokens && logit_of[top] != logit) ++top;
+            Index top = 0;  // also where a NaN equals nothing
+            for (Index t = 0; t < tokens; t += column_lanes<Real>) {
+                const auto here = load_column(logit_of + t) == Column<Real>(logit);
+                if (Column<Real>::Compare::any(here)) {
+                    top = t + Column<Real>::Compare::first(here);
+                    break;
+                }
+            }
             score = score_of[top];
             index = static_cast<double>(top);
         }

@@ -261,7 +261,7 @@ class TestDirectory:
     def test_file_in_place_of_the_directory_is_refused(self, tmp_path):
         (tmp_path / "out").write_text("mine")
         with pytest.raises(NotADirectoryError, match="expected a directory"):
-            Store(tmp_path / "out", SMALL)
+            run(SMALL, tmp_path / "out")
 
     @pytest.mark.parametrize("text", ["", "[]", '{"study": 3}'])
     def test_a_store_that_is_not_that_of_a_study_is_refused(self, tmp_path, text):

@@ -256,8 +256,18 @@ class TestRecord:
             if own.feasible:
                 expected = cosine(result.direction[k], own.W if parameter == "W" else own.p)
                 assert record["cosine"][k] == pytest.approx(expected, rel=1e-9)
+                assert record["cosine_gap"][k] == pytest.approx(1 - expected, rel=1e-9)
             else:
                 assert math.isnan(record["cosine"][k])
+                assert math.isnan(record["cosine_gap"][k])
+
+    def test_the_gap_of_a_cosine_that_rounds_to_one_is_kept(self):
+        """With a single constraint every step goes along the solution, but for rounding."""
+        study = replace(SMALL, n=1, T=2, d=6, problems=20, rule="gd", measure=("cosine",))
+        record = measure_cell(study, study.cells[0], range(20))
+        assert np.all(1 - record["cosine"] < 1e-15)
+        assert np.all(record["cosine_gap"] < 1e-29)
+        assert np.any(record["cosine_gap"] > 0)
 
     def test_keys_and_queries_are_compared_with_the_nuclear_norm(self):
         measures = ("selected", "cosine", "svm_selected")
@@ -316,3 +326,4 @@ class TestRecord:
         still = record["history_norm"][:, -1] == 0
         assert 0 < still.sum() < 20
         assert np.isnan(record["cosine"][still]).all()
+        assert np.isnan(record["cosine_gap"][still]).all()

@@ -279,4 +279,4 @@ class TestDirectory:
         path = finished(SMALL, tmp_path)
         consolidated = json.loads((path / ".zmetadata").read_text())["metadata"]
         assert consolidated[".zattrs"] == json.loads((path / ".zattrs").read_text())
-        assert len([name for name in consolidated if name.endswith(".zarray")]) == 21
+        assert len([name for name in consolidated if name.endswith(".zarray")]) == 22

@@ -68,7 +68,7 @@ class _Line:
 
     row: Row
     tick: str
-    cosines: NDArray[np.float64] | None
+    gaps: NDArray[np.float64] | None
     histories: dict[str, NDArray[np.float64]]
 
 
@@ -90,7 +90,7 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
         Of these results.
     """
     along = longest_axis(table)
-    cosines = _cosines(study, results)
+    gaps = _cosine_gaps(study, results)
     histories = {name: _histories(study, results, variables) for name, variables, _ in _HISTORIES}
     number = {id(row): k for k, row in enumerate(table.rows)}
     found = []
@@ -99,7 +99,7 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
             _Line(
                 row,
                 tick(row.axes[along]),
-                cosines[number[id(row)]],
+                gaps[number[id(row)]],
                 {name: several[number[id(row)]] for name, several in histories.items()},
             )
             for row in rows
@@ -115,14 +115,14 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
     return [panel for panel in found if panel.drawings]
 
 
-def _cosines(study: Study, results: xr.Dataset) -> list[NDArray[np.float64] | None]:
+def _cosine_gaps(study: Study, results: xr.Dataset) -> list[NDArray[np.float64] | None]:
     """Quantiles of 1 - cosine of each row of the table; None where it has no cosine."""
-    if "cosine" not in results:
+    if "cosine_gap" not in results:
         return [None for _ in records(study, results, [])]
     found: list[NDArray[np.float64] | None] = []
-    for _, record in records(study, results, ["cosine"]):
-        there = record["cosine"][~np.isnan(record["cosine"])]
-        found.append(np.quantile(1 - there, _QUANTILES) if there.size else None)
+    for _, record in records(study, results, ["cosine_gap"]):
+        there = record["cosine_gap"][~np.isnan(record["cosine_gap"])]
+        found.append(np.quantile(there, _QUANTILES) if there.size else None)
     return found
 
 
@@ -222,9 +222,7 @@ def _boxes(k: int, lines: Sequence[_Line], axis: str) -> Drawing | None:
     import plotly.graph_objects as go
 
     # A logarithmic axis has no place for cosines that are all 1, as in one dimension.
-    there = [
-        (line, line.cosines) for line in lines if line.cosines is not None and line.cosines[-1] > 0
-    ]
+    there = [(line, line.gaps) for line in lines if line.gaps is not None and line.gaps[-1] > 0]
     if not there:
         return None
     low, first, median, third, high = (

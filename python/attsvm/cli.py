@@ -20,8 +20,7 @@ from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
 from attsvm.extras import dependencies
-from attsvm.studies import Study, run
-from attsvm.studies import report as write_report
+from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared
 from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
@@ -30,7 +29,7 @@ from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import Render, reproduce
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
-from attsvm.studies.summary import describe, report, tabulate
+from attsvm.studies.summary import describe, tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
 
@@ -387,7 +386,7 @@ def _study(arguments: argparse.Namespace) -> None:
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     width = min(terminal or 100, 100)
     sentences = expectations(declaration, results)
-    print(report(declaration, table, sentences, width, broken=terminal is not None))
+    print(terminal_report(declaration, table, sentences, width, broken=terminal is not None))
     written = []
     if table.measures:
         written.append(write_whole(out / TABLE, table.csv().encode()))
@@ -403,7 +402,7 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    print(f"Written: {write_report(arguments.store, arguments.out)}")
+    print(f"Written: {report(arguments.store, arguments.out)}")
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm.studies.axis_values import in_words
 from attsvm.studies.expectations import reference
-from attsvm.studies.panels import AXIS_NAMES, SHARES, panels, tick
+from attsvm.studies.panels import AXIS_NAMES, SHARES, panels
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records
@@ -98,7 +99,7 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
         lines = [
             _Line(
                 row,
-                tick(row.axes[along]),
+                in_words(row.axes[along]),
                 gaps[number[id(row)]],
                 {name: several[number[id(row)]] for name, several in histories.items()},
             )
@@ -110,7 +111,7 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
             _boxes(k, lines, axis),
             *(_curves(k, study, name, title, lines, axis) for name, _, title in _HISTORIES),
         )
-        name = ", ".join(f"{other} = {tick(value)}" for other, value in others)
+        name = ", ".join(f"{other} = {in_words(value)}" for other, value in others)
         found.append(Panel(name, tuple(each for each in drawn if each is not None)))
     return [panel for panel in found if panel.drawings]
 

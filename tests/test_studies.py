@@ -106,6 +106,22 @@ class TestDeclaration:
         with pytest.raises(ValueError, match="n: expected at most"):
             replace(study, n=(5, 5000))
 
+    @pytest.mark.parametrize(
+        ("settings", "measured"),
+        [
+            ({"parameter": "W"}, ("selected", "outcome", "cosine")),
+            ({"parameter": "p"}, ("selected", "outcome", "cosine")),
+            ({"parameter": "KQ"}, ("selected", "cosine")),
+            ({"parameter": "v+W"}, ("selected", "cosine")),
+            ({"parameter": ("W", "v+p")}, ("selected", "cosine")),
+            ({"parameter": "v+p", "data": "gaussian_classes"}, ("selected", "cosine")),
+        ],
+    )
+    def test_what_can_be_measured_of_every_cell_is_by_default(self, settings, measured):
+        study = Study(n=3, T=4, d=5, problems=2, steps=9, **settings)
+        assert study.measure == measured
+        assert {"selected", "cosine"} <= set(measure_cell(study, study.cells[0], range(2)))
+
     def test_numbers_of_numpy_are_those_of_python(self):
         sizes = {"n": np.int64(3), "T": np.int64(4), "d": np.arange(2, 4)}
         of_numpy = Study(**sizes, problems=np.int64(5), steps=np.int64(60))

@@ -39,7 +39,7 @@ def measure_cell(
     """`measure` these problems of a cell of a study."""
     return measure(
         cell,
-        study.measure,
+        [each.name for each in study.measurements],
         study.recorded_steps,
         problems,
         given=None if study.file is None else study.file.take(problems),

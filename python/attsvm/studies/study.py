@@ -82,6 +82,8 @@ _AXES: Mapping[str, Callable[[str, Any], Any]] = {
 """What may be an axis, in the order of the axes, and how each of its values is checked."""
 
 _SIZES = ("n", "T", "d")
+_MEASURED = ("selected", "outcome", "cosine")
+"""What is measured unasked, where it can be."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class Study:
     norm : {"auto", "fro", "nuc"} or axis
         Of the SVM; "auto" is the nuclear norm for K and Q, and else the Frobenius norm.
     measure : tuple of str
-        Names of `attsvm.studies.MEASUREMENTS`.
+        Names of `attsvm.studies.MEASUREMENTS`; by default those of selected, outcome and cosine
+        that every cell has.
 
     Raises
     ------
@@ -193,7 +196,7 @@ class Study:
     loss: str | tuple[str, ...] = "logistic"
     steps: int = 1000
     norm: str | tuple[str, ...] = "auto"
-    measure: tuple[str, ...] = ("selected", "outcome", "cosine")
+    measure: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -211,6 +214,8 @@ class Study:
         self._check_data()
         for axis, check in _AXES.items():
             self._check_axis(axis, check)
+        if self.measure is None:
+            self._set("measure", self._measured_by_default())
         self._check_measure()
         for cell in self.cells:
             try:
@@ -265,6 +270,14 @@ class Study:
         if not checked or len(set(checked)) < len(checked):
             raise ValueError(f"{axis}: expected one or more different values, got {list(values)}")
         self._set(axis, checked if isinstance(given, tuple) else checked[0])
+
+    def _measured_by_default(self) -> tuple[str, ...]:
+        parameters = {cell.settings["parameter"] for cell in self.cells}
+        return tuple(
+            name
+            for name in _MEASURED
+            if all(MEASUREMENTS[name].obstacle(each, self.has_value) is None for each in parameters)
+        )
 
     def _check_measure(self) -> None:
         names: Any = self.measure
@@ -326,7 +339,7 @@ class Study:
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """What is measured."""
-        return tuple(MEASUREMENTS[name] for name in self.measure)
+        return tuple(MEASUREMENTS[name] for name in self.measure or ())
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:

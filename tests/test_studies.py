@@ -58,6 +58,7 @@ class TestDeclaration:
             ({"momentum": 0.5, "rule": "adam"}, "momentum: expected 0 for adam"),
             ({"seed": -1}, "seed: .*non-negative"),
             ({"parameter": "Q"}, "parameter: expected one of"),
+            ({"parameter": ("v", "KQ")}, r"parameter: expected one of 'W', .*, got 'v\+KQ'"),
             ({"parameter": ("W", "KQ")}, r"measure: 'outcome' needs .* \(where .*parameter=KQ"),
             ({"parameter": "p", "norm": "nuc"}, "norm: expected 'auto' or 'fro'"),
             ({"data": "words"}, "data: expected one of 'sphere', .* or an .npz file, got 'words'"),
@@ -121,6 +122,21 @@ class TestDeclaration:
         study = Study(n=3, T=4, d=5, problems=2, steps=9, **settings)
         assert study.measure == measured
         assert {"selected", "cosine"} <= set(measure_cell(study, study.cells[0], range(2)))
+
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            (("v", "W"), "v+W"),
+            (["v", "p"], "v+p"),
+            ((("v", "W"), "v+p", "W"), ("v+W", "v+p", "W")),
+        ],
+    )
+    def test_a_trained_head_is_written_as_train_has_it_or_in_one_word(self, given, kept, tmp_path):
+        study = Study(n=3, T=4, d=5, problems=2, steps=9, parameter=given)
+        assert study.parameter == kept
+        written = study.toml.replace('"v+W"', '["v", "W"]').replace('"v+p"', '["v", "p"]')
+        (tmp_path / "study.toml").write_text(written)
+        assert Study.load(tmp_path / "study.toml").settings == study.settings
 
     def test_numbers_of_numpy_are_those_of_python(self):
         sizes = {"n": np.int64(3), "T": np.int64(4), "d": np.arange(2, 4)}

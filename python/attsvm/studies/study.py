@@ -6,7 +6,7 @@ import difflib
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +57,12 @@ def _tokens(name: str, value: int) -> int:
     return tokens
 
 
+def _trained(name: str, value: str | Sequence[str]) -> str:
+    """What is trained, a pair such as ("v", "W") as "v+W"."""
+    written = value if isinstance(value, str) else "+".join(map(str, value))
+    return as_choice(name, written, _PARAMETERS)
+
+
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
     return lambda name, value: as_choice(name, value, choices)
 
@@ -69,7 +75,7 @@ _AXES: Mapping[str, Callable[[str, Any], Any]] = {
     "signals": _one_of("antipodal", "orthogonal"),
     "noise": _not_negative,
     "label_noise": _share,
-    "parameter": _one_of(*_PARAMETERS),
+    "parameter": _trained,
     "init": _one_of("uniform", "balanced"),
     "rule": _one_of("ngd", "gd", "polyak", "adam"),
     "lr": as_positive_float,
@@ -143,7 +149,8 @@ class Study:
     classes : pair of int
         Of "digits", whose T patches are 4, 9 or 25.
     parameter : {"W", "p", "KQ", "v+W", "v+p"} or axis
-        What is trained. W and p start at zero; v at the value of the data, or at zero.
+        What is trained; ``("v", "W")``, as `attsvm.train` has it, is kept as "v+W". W and p start
+        at zero; v at the value of the data, or at zero.
     init : {"uniform", "balanced"} or axis
         How K and Q start.
     rule, lr, momentum, decay, loss : or axis
@@ -264,12 +271,13 @@ class Study:
         given = getattr(self, axis)
         if given is None:
             return
-        values = given if isinstance(given, tuple) else (given,)
+        several = isinstance(given, tuple) and not (axis == "parameter" and "v" in given)
+        values = given if several else (given,)
         # Integers that stand for floats become floats, so that a declaration has one spelling.
         checked = tuple(check(axis, value) for value in values)
         if not checked or len(set(checked)) < len(checked):
             raise ValueError(f"{axis}: expected one or more different values, got {list(values)}")
-        self._set(axis, checked if isinstance(given, tuple) else checked[0])
+        self._set(axis, checked if several else checked[0])
 
     def _measured_by_default(self) -> tuple[str, ...]:
         parameters = {cell.settings["parameter"] for cell in self.cells}

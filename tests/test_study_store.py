@@ -55,6 +55,15 @@ class TestDataset:
         assert results.finished.all()
         assert results.outcome.attrs["flag_meanings"].split() == ["neither", "local", "global"]
 
+    def test_the_largest_seeds_are_coordinates_like_others(self, tmp_path):
+        seeds = (0, 2**63, 2**64 - 1)
+        study = replace(SMALL, seed=seeds, d=5, measure=("history",))
+        results = xarray.open_zarr(finished(study, tmp_path))
+        assert results.seed.values.tolist() == list(seeds)
+        last = results.history_norm.sel(seed=2**64 - 1)
+        record = measure_cell(study, study.cells[2], range(10))
+        assert np.array_equal(last.values, record["history_norm"])
+
     def test_inputs_that_a_cell_does_not_have_are_padded(self, tmp_path):
         study = replace(SMALL, n=(2, 4))
         results = xarray.open_zarr(finished(study, tmp_path))

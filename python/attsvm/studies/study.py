@@ -57,6 +57,14 @@ def _tokens(name: str, value: int) -> int:
     return tokens
 
 
+def _seed(name: str, value: int) -> int:
+    seed = as_nonnegative_int(name, value)
+    # Coordinates of the results have at most 64 bits.
+    if seed >= 2**64:
+        raise ValueError(f"{name}: expected an integer below 2**64, got {value}")
+    return seed
+
+
 def _trained(name: str, value: str | Sequence[str]) -> str:
     """What is trained, a pair such as ("v", "W") as "v+W"."""
     written = value if isinstance(value, str) else "+".join(map(str, value))
@@ -83,7 +91,7 @@ _AXES: Mapping[str, Callable[[str, Any], Any]] = {
     "decay": _not_negative,
     "loss": _one_of(*_LOSSES),
     "norm": _one_of("auto", "fro", "nuc"),
-    "seed": as_nonnegative_int,
+    "seed": _seed,
 }
 """What may be an axis, in the order of the axes, and how each of its values is checked."""
 
@@ -140,6 +148,7 @@ class Study:
         Problems of each cell; by default all of a file. Problem k of a cell is the same whatever
         else is in the study: its random stream is that of (seed, n, T, d, k).
     seed : int or axis
+        From 0 to 2**64 - 1.
     n, T, d : int or axis
         Inputs, tokens of each and dimension. Not given where the data are a file, which has them.
     attention : {"cross", "self"} or axis

@@ -35,6 +35,11 @@ __all__ = ["AttentionSVM"]
 _PARAMETERS: tuple[Literal["W", "p"], ...] = ("W", "p")
 _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")
+_TRAIN_OPTIONS = (
+    *("rule", "lr", "steps", "loss", "init", "record_every", "reference", "dtype"),
+    *("num_threads", "progress", "rng", "ridge", "certify"),
+)
+"""Arguments of `train` that are open; the others the estimator sets, or its model has not."""
 _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
 
 
@@ -69,7 +74,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     temperature : float
         Of the softmax in predictions; 0 is the limit of training, the token of the highest logit.
     train_options : dict, optional
-        Further arguments of `attsvm.train` for ``selection="trained"``.
+        Further arguments of `attsvm.train` for ``selection="trained"``: all but the data, the
+        `parameter`, and `head`, `inner` and `prompt`, which belong to other models.
 
     Attributes
     ----------
@@ -182,6 +188,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         as_choice("selection", self.selection, _SELECTIONS)
         C = as_penalty(self.C)
         self._temperature()
+        options = _as_train_options(self.train_options)
         if norm == "nuc" and (parameter == "p" or not np.isinf(C)):
             raise ValueError("norm: expected 'fro' for p and for a finite C, got 'nuc'")
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
@@ -194,7 +201,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             lengths=lengths,
         )  # fmt: skip
         self.n_features_in_ = data.d
-        head = self._select(data, selected, C)
+        head = self._select(data, selected, C, options)
         self._set_head(data, head)
         if head is not None and head.certificate is not None:
             warn_not_separable("the labels of the selected tokens", head.C)
@@ -337,7 +344,9 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             weights: NDArray[np.float64] = softmax(below / temperature, axis=1)
         return weights
 
-    def _select(self, data: AttentionData, selected: Any, C: float) -> Separation | None:
+    def _select(
+        self, data: AttentionData, selected: Any, C: float, options: Mapping[str, Any]
+    ) -> Separation | None:
         """Set `selected_`; the head of those tokens, where none is given."""
         self.run_ = None
         if selected is not None:
@@ -345,7 +354,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         elif self.selection == "trained":
             attention = self.parameter
             trained = attention if data.value is not None else ("v", attention)
-            self.run_ = train(data, parameter=trained, **dict(self.train_options or {}))
+            self.run_ = train(data, parameter=trained, **options)
             self.selected_ = self.run_.selected
         elif data.value is not None:
             self.selected_ = optimal_tokens(data)
@@ -402,6 +411,19 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         if self.parameter == "p":
             return prompt_svm(data, self.selected_, solver=solver)
         return att_svm(data, self.selected_, norm=self.norm, solver=solver)
+
+
+def _as_train_options(value: Any) -> Mapping[str, Any]:
+    options = {} if value is None else value
+    if not isinstance(options, Mapping):
+        raise TypeError(f"train_options: expected a dict, got {type(value).__name__}")
+    for name in options:
+        if name not in _TRAIN_OPTIONS:
+            raise ValueError(
+                f"train_options: expected arguments of train among {', '.join(_TRAIN_OPTIONS)}, "
+                f"got {name!r}"
+            )
+    return options
 
 
 def _tokens(X: NDArray[Any]) -> NDArray[Any]:

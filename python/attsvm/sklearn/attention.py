@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
@@ -368,13 +369,13 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def _set_head(self, data: AttentionData, head: Separation | None) -> None:
         if head is not None:
             self.value_ = head.w
-            size = float(np.linalg.norm(head.w))
+            size = float(linalg.norm(head.w))
             self.label_margin_ = 1.0 / size if size > 0 else np.inf
             return
         assert data.value is not None
         self.value_ = data.value.astype(np.float64, copy=False)
         lead = float((data.labels * (_chosen(data, self.selected_) @ data.value)).min())
-        size = float(np.linalg.norm(data.value))
+        size = float(linalg.norm(data.value))
         self.label_margin_ = lead / size if size > 0 else 0.0
 
     def _set_tokens(self, data: AttentionData, C: float) -> None:
@@ -399,8 +400,9 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
                 raise too_hard(C)
         self.C_ = C
         self.coef_ = without_slack(solution, data.d)
-        kind: Literal["nuc"] | None = "nuc" if self.norm == "nuc" else None
-        size = float(np.linalg.norm(self.coef_, ord=kind))
+        # Of a vector SciPy's norm neither overflows nor underflows; of a matrix it would.
+        nuclear = self.norm == "nuc"
+        size = float(linalg.norm(self.coef_, "nuc") if nuclear else linalg.norm(self.coef_.ravel()))
         self.margin_ = 1.0 / size if size > 0 else np.inf
         assert solution.dual is not None
         self.support_ = np.argwhere(solution.dual > 0)

@@ -262,7 +262,7 @@ class TestProblems:
         study = Study.load(tmp_path / "mine.npz", {"steps": 20})
         assert (study.name, study.parameter, study.problems) == ("mine", parameter, 6)
         assert set(measure_cell(study, study.cells[0], range(6))) >= {"selected", "cosine"}
-        with pytest.raises(ValueError, match="parameter: expected"):
+        with pytest.raises(ValueError, match=r"^overrides \(parameter\): parameter: expected"):
             Study.load(tmp_path / "mine.npz", {"parameter": refused})
 
 

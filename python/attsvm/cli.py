@@ -29,6 +29,7 @@ from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import Render, reproduce
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
+from attsvm.studies.study import OverrideError
 from attsvm.studies.summary import describe, tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
@@ -329,16 +330,19 @@ def _sizes(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _override(text: str) -> tuple[str, Any]:
-    """``field=value`` or ``field=value,value``: numbers where they are such, otherwise text."""
+def _override(text: str) -> tuple[str, Any, str]:
+    """``field=value`` or ``field=value,value``: numbers where they are such, otherwise text.
+
+    The field, its value, and the word itself.
+    """
     field, equals, value = text.partition("=")
     if not equals or not field or not value:
         raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
     field = field.strip()
     if field in ("name", "title", "data"):
-        return field, value
+        return field, value, text
     values = [_number(word.strip()) for word in value.split(",")]
-    return field, values if "," in value else values[0]
+    return field, values if "," in value else values[0], text
 
 
 def _number(word: str) -> int | float | str:
@@ -364,11 +368,10 @@ def _study(arguments: argparse.Namespace) -> None:
     if arguments.list:
         _print_facts({name: Study.load(name).title for name in built_in()})
         return
-    overrides = dict(arguments.set)
-    if arguments.print and not overrides and not arguments.study.endswith(".npz"):
+    if arguments.print and not arguments.set and not arguments.study.endswith(".npz"):
         print(declared(arguments.study).read_text(encoding="utf-8"), end="")
         return
-    declaration = Study.load(arguments.study, overrides)
+    declaration = _declaration(arguments)
     if arguments.print:
         print(declaration.toml, end="")
         return
@@ -399,6 +402,16 @@ def _study(arguments: argparse.Namespace) -> None:
     kept = f"every run in {out / RESULTS}"
     print(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
     print(f"To zoom and hover: {shlex.join(['attsvm', 'report', str(out)])}")
+
+
+def _declaration(arguments: argparse.Namespace) -> Study:
+    """The study with the changes of --set; errors of these name them as they were typed."""
+    try:
+        return Study.load(arguments.study, {field: value for field, value, _ in arguments.set})
+    except OverrideError as error:
+        words = {field: f"--set {shlex.quote(word)}" for field, _, word in arguments.set}
+        blamed = " ".join(words[field] for field in error.fields)
+        raise ValueError(f"{blamed}: {error.reason}") from error
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from attsvm.studies.declarations import declared, read_toml, write_toml
 from attsvm.studies.measurements import MEASUREMENTS, Measurement
 from attsvm.studies.problems import KINDS, FileOfProblems
 
-__all__ = ["Cell", "Study"]
+__all__ = ["Cell", "OverrideError", "Study"]
 
 _PARAMETERS = ("W", "p", "KQ", "v+W", "v+p")
 _LOSSES = ("logistic", "exponential", "correlation")
@@ -98,6 +98,25 @@ _AXES: Mapping[str, Callable[[str, Any], Any]] = {
 _SIZES = ("n", "T", "d")
 _MEASURED = ("selected", "outcome", "cosine")
 """What is measured unasked, where it can be."""
+
+
+class OverrideError(ValueError):
+    """Overrides of a declaration, and not what it says itself, make no study.
+
+    Attributes
+    ----------
+    fields : tuple of str
+        Those that are to blame.
+    reason : str
+    """
+
+    def __init__(self, fields: Sequence[str], reason: str) -> None:
+        super().__init__(fields, reason)
+        self.fields = tuple(fields)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"overrides ({', '.join(self.fields)}): {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -432,7 +451,10 @@ class Study:
             The file cannot be read.
         TypeError, ValueError
             It is not TOML, or does not declare a study; the message names file and field.
+        OverrideError
+            A `ValueError`: an override is no field, or not what that must be.
         """
+        overrides = {} if overrides is None else overrides
         path = declared(source)
         if path.suffix == ".npz":
             given = _of_problems(path)
@@ -442,25 +464,50 @@ class Study:
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
         known = [field.name for field in fields(cls)]
-        for name in (*given, *(overrides or {})):
+        for name in (*given, *overrides):
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(
-                    f"{path}: {name}: expected one of the fields {', '.join(known)}{hint}"
-                )
-        for name, value in (overrides or {}).items():
-            axis = name == "measure" or (isinstance(given.get(name), list) and name in _AXES)
-            given[name] = [value] if axis and not isinstance(value, list | tuple) else value
+                reason = f"{name}: expected one of the fields {', '.join(known)}{hint}"
+                if name in given:
+                    raise ValueError(f"{path}: {reason}")
+                raise OverrideError([name], reason)
         given.setdefault("name", path.stem)
         data = given.get("data")
-        if isinstance(data, str) and data not in KINDS and not (overrides or {}).get("data"):
+        if isinstance(data, str) and data not in KINDS:
             given["data"] = str(path.parent / data)
+        changed = given | {
+            name: _as_axis(name, value, given.get(name)) for name, value in overrides.items()
+        }
         try:
-            return cls(**given)
+            return cls(**changed)
         except (TypeError, ValueError) as error:
+            blamed = _blamed(cls, error, given, overrides)
+            if blamed:
+                raise OverrideError(blamed, str(error)) from error
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{path}: {error}") from error
+
+
+def _as_axis(name: str, value: Any, before: Any) -> Any:
+    """The value of an override: an axis where that was one."""
+    axis = name == "measure" or (isinstance(before, list) and name in _AXES)
+    return [value] if axis and not isinstance(value, list | tuple) else value
+
+
+def _blamed(
+    kind: type[Study], error: Exception, given: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> list[str]:
+    """Overrides that an error is about: those it names, or all where it arose only with them."""
+    named = str(error).partition(":")[0].split(", ")
+    blamed = [name for name in overrides if name in named]
+    if overrides and not blamed:
+        try:
+            kind(**given)
+        except (TypeError, ValueError):
+            return []
+        return list(overrides)
+    return blamed
 
 
 def _of_problems(path: Path) -> dict[str, Any]:

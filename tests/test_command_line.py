@@ -380,6 +380,14 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"attsvm {attsvm.__version__}\n"
 
 
+@pytest.mark.parametrize("command", ["study", "train", "reproduce"])
+def test_options_of_running_are_those_of_every_long_command(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    (running,) = re.findall(r"^running:\n((?:  .*\n)+)", capsys.readouterr().out, re.MULTILINE)
+    assert re.findall(r"--\w+", running) == ["--threads", "--quiet"]
+
+
 @pytest.mark.parametrize("words", [[], ["study"], ["train"], ["svm"], ["info"]], ids=" ".join)
 def test_every_command_explains_itself(words, capsys):
     with pytest.raises(SystemExit, match="0"):

@@ -113,11 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(resumable=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_study(commands)
+    running = _running()
+    _add_study(commands, running)
     _add_report(commands)
-    _add_train(commands)
+    _add_train(commands, running)
     _add_svm(commands)
-    _add_reproduce(commands)
+    _add_reproduce(commands, running)
     info = commands.add_parser(
         "info", help="versions, instruction set, threads", description="Say what runs here."
     )
@@ -125,9 +126,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_study(commands: Any) -> None:
+def _running() -> argparse.ArgumentParser:
+    """Options of every command that computes for long: the parent of their parsers."""
+    parent = argparse.ArgumentParser(add_help=False)
+    group = parent.add_argument_group("running")
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="threads (default: all that are allowed)"
+    )
+    group.add_argument("--quiet", action="store_true", help="show no progress")
+    return parent
+
+
+def _add_study(commands: Any, running: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "study",
+        parents=[running],
         help="ask a question of many problems",
         description="Ask a question of many problems, keep every answer, and draw a figure. A "
         "study is a TOML file; some come with attsvm. Run again, it goes on where it stopped.",
@@ -151,7 +164,7 @@ def _add_study(commands: Any) -> None:
         metavar="FIELD=VALUE",
         help="change a field of the study, such as problems=50 or d=2,5,10",
     )
-    output = parser.add_argument_group("running")
+    output = parser.add_argument_group("results")
     output.add_argument(
         "--out", type=Path, metavar="DIR", help="directory of the results (default: out/NAME)"
     )
@@ -160,14 +173,13 @@ def _add_study(commands: Any) -> None:
         action="store_true",
         help="remove the study that is in the directory and start afresh",
     )
-    where = output.add_mutually_exclusive_group()
+    where = parser.add_argument_group("cluster").add_mutually_exclusive_group()
     where.add_argument(
         "--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler"
     )
     where.add_argument(
         "--workers", type=int, metavar="N", help="run on N processes of this machine, by Dask"
     )
-    _add_running(output)
     parser.set_defaults(command=_study, resumable=True)
 
 
@@ -187,9 +199,10 @@ def _add_report(commands: Any) -> None:
     parser.set_defaults(command=_report)
 
 
-def _add_train(commands: Any) -> None:
+def _add_train(commands: Any, running: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "train",
+        parents=[running],
         help="train attention on one problem",
         description="Train attention on the problem in an .npz file (arrays tokens and labels; "
         "queries, value, lengths), or on the next tokens of a text, and write what came out.",
@@ -250,7 +263,6 @@ def _add_train(commands: Any) -> None:
         metavar="DIR",
         help=f"draw the graphs of the {_DRAWN_GRAPHS} most frequent last tokens there",
     )
-    _add_running(parser)
     parser.set_defaults(command=_train)
 
 
@@ -282,9 +294,10 @@ def _add_svm(commands: Any) -> None:
     parser.set_defaults(command=_svm)
 
 
-def _add_reproduce(commands: Any) -> None:
+def _add_reproduce(commands: Any, running: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "reproduce",
+        parents=[running],
         help="compute a published figure anew and compare its numbers",
         description="Compute a figure of the papers anew, draw it, and compare its numbers with "
         "what was published or is known. The exit status is 1 if one is outside its tolerance.",
@@ -301,7 +314,6 @@ def _add_reproduce(commands: Any) -> None:
         default=Path("out/reproduce"),
         help="receives NAME.json and NAME.png (default: %(default)s)",
     )
-    _add_running(parser)
     parser.set_defaults(command=_reproduce)
 
 
@@ -314,11 +326,6 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", type=int, metavar="B", help="which problem, if the file holds a batch"
     )
-
-
-def _add_running(parser: Any) -> None:
-    parser.add_argument("--threads", type=int, help="threads (default: all that are allowed)")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -91,6 +91,7 @@ class TestDeclaration:
         ("settings", "message"),
         [
             ({"n": 2.5}, "n: expected a positive integer, got 2.5"),
+            ({"parameter": 3}, "parameter: expected one of .*, got 3"),
             ({"d": ("2",)}, "d: expected a positive integer, got '2'"),
             ({"lr": "fast"}, "lr: expected a positive number"),
             ({"d": ([2, 3],)}, r"d: expected a positive integer, got \[2, 3\]"),

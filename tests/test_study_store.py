@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -242,6 +243,12 @@ class TestDirectory:
         monkeypatch.setattr(layout, "made_with", lambda study: {**there(study), name: "other"})
         with pytest.raises(ValueError, match=f'{name} is .* there and "other" here'):
             Store(tmp_path, SMALL)
+
+    def test_results_without_a_variable_are_not_gone_on_with(self, tmp_path):
+        shutil.rmtree(finished(SMALL, tmp_path) / "cosine_gap")
+        with pytest.raises(ValueError, match="belongs to another study: it has no cosine_gap"):
+            Store(tmp_path, SMALL)
+        assert len(Store(tmp_path, SMALL, overwrite=True).missing()) == 2
 
     def test_overwrite_starts_afresh_and_leaves_other_files_alone(self, tmp_path):
         finished(SMALL, tmp_path)

@@ -133,6 +133,8 @@ class Store:
             for name in names
             if there.get(name) != here.get(name)
         ]
+        variables = (variable.name for variable in self.layout.variables)
+        different += [f"it has no {name}" for name in variables if not (self.path / name).is_dir()]
         if different:
             raise ValueError(
                 f"{self.path} belongs to another study: {'; '.join(different)}. "

@@ -67,7 +67,7 @@ def _seed(name: str, value: int) -> int:
 
 def _trained(name: str, value: str | Sequence[str]) -> str:
     """What is trained, a pair such as ("v", "W") as "v+W"."""
-    written = value if isinstance(value, str) else "+".join(map(str, value))
+    written = "+".join(map(str, value)) if isinstance(value, tuple | list) else value
     return as_choice(name, written, _PARAMETERS)
 
 
@@ -504,7 +504,7 @@ def _blamed(
     if overrides and not blamed:
         try:
             kind(**given)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OSError):
             return []
         return list(overrides)
     return blamed

@@ -120,6 +120,35 @@ class TestStudy:
         assert (changed_study.name, changed_study.title) == ("2026", "A study, of mine")
         assert changed_study.measure == ("cosine",)
 
+    @pytest.mark.parametrize(
+        ("text", "words", "error"),
+        [
+            ("", {"d": "0"}, "--set d=0: d: expected a positive integer, got 0"),
+            ("", {"steps": "5", "stpes": "3"}, "--set stpes=3: stpes: expected one of the fields"),
+            ("", {"steps": "5", "lr": "fast"}, "--set lr=fast: lr: expected a positive number"),
+            ("measure = ['outcome']\n", {"parameter": "KQ"}, "--set parameter=KQ: measure: 'outco"),
+            ("rule = 'adam'\n", {"lr": 1, "decay": 1, "momentum": 0.5}, "--set momentum=0.5: mom"),
+            ("momentum = 0.5\n", {"lr": 1, "rule": "adam"}, "--set lr=1 --set rule=adam: momentum"),
+            ("d = 0\n", {"d": "3", "steps": "-1"}, "--set steps=-1: steps: expected a positive"),
+            ("steps = 0\n", {"lr": "2"}, "{file}: steps: expected a positive integer, got 0"),
+            ("stpes = 3\n", {"lr": "2"}, "{file}: stpes: expected one of the fields"),
+            ("", {"title": "a b", "problems": "0.5"}, "--set problems=0.5: problems: expected a"),
+        ],
+    )
+    def test_errors_of_changed_fields_name_the_words_that_changed_them(
+        self, tmp_path, capsys, text, words, error
+    ):
+        file = tmp_path / "mine.toml"
+        rest = {"n": 3, "T": 4, "d": 5, "problems": 2}
+        given = "".join(f"{k} = {x}\n" for k, x in rest.items() if f"{k} =" not in text)
+        file.write_text(text + given)
+        assert main(["study", str(file), *changed(**words), "--print"]) == 2
+        assert capsys.readouterr().err.startswith(f"attsvm: error: {error.format(file=file)}")
+
+    def test_the_last_of_two_changes_of_a_field_is_named(self, capsys):
+        assert main(["study", "overparam", "--set", "d=3", "--set", "d=0"]) == 2
+        assert "error: --set d=0: d: expected" in capsys.readouterr().err
+
     def test_finished_study_is_shown_again_without_being_run(self, tmp_path, capsys):
         def stamps() -> dict[Path, int]:
             files = (tmp_path / "results.zarr").rglob("*")
@@ -167,10 +196,12 @@ class TestStudy:
         assert errors == (f"attsvm: stopped\nFinished cells are kept. To go on: {again}\n")
 
     def test_progress_is_shown_on_a_terminal_and_silenced_by_quiet(self, tmp_path):
+        study = [*QUICK_STUDY, *changed(measure="selected")]  # without a figure to draw
+
         def seen(*words: str) -> str:
             leader, follower = pty.openpty()
             with subprocess.Popen(
-                command(*QUICK_STUDY, "--out", tmp_path / str(len(words)), *words),
+                command(*study, "--out", tmp_path / str(len(words)), *words),
                 stdout=subprocess.DEVNULL,
                 stderr=follower,
             ) as process:
@@ -349,6 +380,14 @@ def test_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"attsvm {attsvm.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["study", "train", "reproduce"])
+def test_options_of_running_are_those_of_every_long_command(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    (running,) = re.findall(r"^running:\n((?:  .*\n)+)", capsys.readouterr().out, re.MULTILINE)
+    assert re.findall(r"--\w+", running) == ["--threads", "--quiet"]
 
 
 @pytest.mark.parametrize("words", [[], ["study"], ["train"], ["svm"], ["info"]], ids=" ".join)

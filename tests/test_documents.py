@@ -6,10 +6,16 @@ import contextlib
 import doctest
 import io
 import re
+import shlex
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+
+from attsvm.cli import _parser
+from attsvm.studies import Study, run, tabulate
+from attsvm.studies.declarations import built_in
+from attsvm.studies.reproduce.registry import named
 
 ROOT = Path(__file__).parent.parent
 GENERATED = ("api", "gallery", "performance.md")
@@ -19,6 +25,13 @@ PAGES = [
     if page.relative_to(ROOT / "docs").parts[0] not in GENERATED
 ]
 FIGURES = sorted((ROOT / "docs" / "figures").glob("*.py"))
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+DECLARATION = re.compile(r"^```toml\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(
+    r"^    (?:\S*/)?(attsvm (?:\S| (?! ))+)"  # a line of its own, up to what is said of it
+    r"|`(?:[^\s`]*/)?(attsvm [^`]+)`",
+    flags=re.MULTILINE,
+)
 BLOCK = re.compile(r"^```(?:pycon|python)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -92,6 +105,49 @@ def test_the_readme_prints_what_it_says():
         else:
             assert comment == "the certificate: both below 1e-12"
             assert max(map(float, line.split())) < 1e-12
+
+
+def found(pattern):
+    """What a pattern finds in every text, each by the name of its page."""
+    return [
+        pytest.param("".join(filter(None, match.groups())), id=f"{page.stem}-{k}")
+        for page in TEXTS
+        for k, match in enumerate(pattern.finditer(page.read_text(encoding="utf-8")))
+    ]
+
+
+@pytest.mark.parametrize("declaration", found(DECLARATION))
+def test_a_declaration_is_one_of_a_study_that_runs(declaration, tmp_path):
+    (tmp_path / "shown.toml").write_text(declaration, encoding="utf-8")
+    study = Study.load(tmp_path / "shown.toml", {"problems": 2, "steps": 10})
+    results = run(study, tmp_path / "out", progress=False)
+    assert results.finished.all()
+    assert len(tabulate(study, results).rows) == len(study.cells)
+
+
+@pytest.mark.parametrize("command", found(COMMAND))
+def test_a_command_is_one_that_the_parser_takes(command):
+    words = shlex.split(command.partition(" > ")[0])[1:]
+    if words == ["--help"]:
+        return
+    arguments = _parser().parse_args(words)
+    if words[0] == "study":
+        assert Path(arguments.study).suffix in (".toml", ".npz") or arguments.study in built_in()
+        assert {field for field, *_ in arguments.set} <= Study.__dataclass_fields__.keys()
+    elif words[0] == "reproduce" and arguments.name is not None:
+        assert named(arguments.name)
+
+
+def test_declarations_and_commands_are_found():
+    assert [each.id for each in found(DECLARATION)] == ["large-studies-0"]
+    commands = {each.values[0] for each in found(COMMAND)}
+    assert commands >= {
+        "attsvm study overparam --print > mine.toml",
+        "attsvm report out/NAME",
+        "attsvm study FILE.toml --scheduler tcp://host:8786",
+        "attsvm study overparam-digits",
+        "attsvm reproduce p3-rules",
+    }
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)

@@ -61,6 +61,18 @@ def test_the_path_is_that_of_exact_arithmetic(third):
     assert np.linalg.norm(run.v - truth["v"]) < 1e-13 * np.linalg.norm(truth["v"])
 
 
+def test_a_pair_is_also_written_in_one_word():
+    for spelling in ("v+p", "p+v", ["p", "v"]):
+        run = attsvm.train(toy(TIGHT), parameter=spelling, init=START, steps=5)
+        assert run.parameter == ("v", "p")
+    path = attsvm.regularization_path(toy(TIGHT), [[1.0, 1.0]], parameter="v+p")
+    assert path.parameter == "v+p"
+    assert path.converged.all()
+    for wrong in ("v+Q", "v+", "v+W+p", "+"):
+        with pytest.raises(ValueError, match="parameter: expected one of"):
+            attsvm.train(toy(TIGHT), parameter=wrong)
+
+
 def test_e6_joint_training_where_every_input_is_a_support_vector():
     data = toy(TIGHT)
     prompt, label = attsvm.prompt_svm(data, [1, 1, 1]), attsvm.label_svm(data, [1, 1, 1])

@@ -134,16 +134,16 @@ def test_factors_multiply_to_the_parameter(parameter, d):
 
 
 def test_a_hundred_thousand_dimensions_train_without_forming_w():
-    """W alone would take 80 GB. The tokens take 128 MB; the work is counted in their multiples."""
-    data = wide(20, 8, 100_000, 9)
+    """W alone would take 80 GB. The tokens take 32 MB; the work is counted in their multiples."""
+    data = wide(10, 4, 100_000, 9)
     tracemalloc.start()
     run = attsvm.train(data, steps=2000, record_every=[0])
     solution = attsvm.att_svm(data, run.selected)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert run.trained.problem.tokens.shape == (1, 20, 8, 160)
-    assert run.trained.problem.queries.shape == (1, 20, 20)
-    assert peak < 700e6
+    assert run.trained.problem.tokens.shape == (1, 10, 4, 40)
+    assert run.trained.problem.queries.shape == (1, 10, 10)
+    assert peak < 200e6
     again = attsvm.train(data, steps=2000, record_every=[2000], reference=solution)
     assert again.history["cosine_gap"][-1] < 1e-3
 

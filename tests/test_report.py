@@ -235,9 +235,20 @@ class TestFigures:
     def test_cosines_are_drawn_by_their_quantiles(self, page, results):
         (box,) = drawing(page, "cosine-0")["data"]
         for k, d in enumerate((2, 5, 9)):
-            cosines = results.cosine.sel(n=3, T=4, d=d).dropna("problem").values
+            gaps = 1 - results.cosine.sel(n=3, T=4, d=d).dropna("problem").values
             drawn = [box[part][k] for part in ("lowerfence", "q1", "median", "q3", "upperfence")]
-            assert drawn == pytest.approx(1 - np.percentile(cosines, [95, 75, 50, 25, 5]), rel=1e-5)
+            assert drawn == pytest.approx(np.percentile(gaps, [5, 25, 50, 75, 95]), rel=1e-5)
+
+    def test_cosines_that_round_to_one_are_drawn_by_what_they_are_short_of_it(
+        self, directory, tmp_path
+    ):
+        copy = shutil.copytree(directory, tmp_path / "copy")
+        store = zarr.open_group(str(copy / "results.zarr"), mode="r+")
+        gaps = np.geomspace(1e-25, 1e-20, 12)
+        store["cosine"][0, 0, 0], store["cosine_gap"][0, 0, 0] = 1 - gaps, gaps
+        (box,) = drawing(read(report(copy)), "cosine-0")["data"]
+        drawn = [box[part][0] for part in ("lowerfence", "q1", "median", "q3", "upperfence")]
+        assert drawn == pytest.approx(np.percentile(gaps, [5, 25, 50, 75, 95]), rel=1e-5, abs=0)
 
     @pytest.mark.parametrize(
         ("figure", "variable"), [("norm-0", "history_norm"), ("loss-0", "history_loss_gap")]

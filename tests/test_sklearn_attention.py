@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import warnings
 
@@ -347,12 +348,35 @@ def test_queries_are_routed_to_fit_and_score():
         ("value", [1.0], ValueError),
         ("C", 0.0, ValueError),
         ("temperature", "cold", TypeError),
+        ("train_options", [("steps", 5)], TypeError),
+        ("train_options", "steps", TypeError),
+        ("train_options", {3: 5}, ValueError),
     ],
 )
 def test_bad_parameters_are_named(name, value, error):
     X, y = problem()
     with pytest.raises(error, match=f"^{name}: "):
         AttentionSVM(**{name: value}).fit(X, y)
+
+
+@pytest.mark.parametrize("selection", ["optimal", "trained"])
+@pytest.mark.parametrize("name", ["parameter", "data", "head", "inner", "prompt", "step", "C"])
+def test_train_options_that_are_not_open_are_refused(name, selection):
+    X, y = problem()
+    model = AttentionSVM(selection=selection, train_options={"steps": 5, name: None})
+    with pytest.raises(
+        ValueError, match=rf"^train_options: expected arguments .* rule, lr, .*, got '{name}'$"
+    ):
+        model.fit(X, y)
+
+
+def test_every_other_argument_of_train_is_open():
+    X, y = problem()
+    arguments = inspect.signature(attsvm.train).parameters
+    closed = ("data", "parameter", "head", "inner", "prompt")
+    options = {name: each.default for name, each in arguments.items() if name not in closed}
+    model = AttentionSVM(selection="trained", train_options={**options, "steps": 7}).fit(X, y)
+    assert model.run_.steps == 7
 
 
 def test_zero_query_has_no_margin_to_soften():

@@ -78,6 +78,46 @@ def test_closed_forms(X, y, w, b):
     assert np.inf == model.C_
 
 
+@quiet
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("power", [-460, -200, 200, 455])
+def test_samples_of_another_scale_have_the_same_hyperplane(power, apart, intercept):
+    rng = np.random.default_rng(8)
+    X, y = separable(rng, 12, 4)
+    y = y if apart else rng.permutation(y)
+    model, scaled = (
+        HardMarginSVC(fit_intercept=intercept).fit(X * scale, y) for scale in (1.0, 2.0**power)
+    )
+    assert scaled.coef_ * 2.0**power == pytest.approx(model.coef_, rel=1e-9)
+    assert scaled.intercept_ == pytest.approx(model.intercept_, rel=1e-9)
+    assert scaled.margin_ / 2.0**power == pytest.approx(model.margin_, rel=1e-9)
+    assert scaled.separable_ == model.separable_
+    assert scaled.slack_ == pytest.approx(model.slack_, rel=1e-9, abs=1e-12)
+    assert scaled.support_.tolist() == model.support_.tolist()
+    multipliers = scaled.dual_coef_ * 2.0**power * 2.0**power
+    assert multipliers == pytest.approx(model.dual_coef_, rel=1e-9)
+    assert max(scaled.gap_, scaled.kkt_) < 1e-9
+    assert scaled.predict(X * 2.0**power).tolist() == model.predict(X).tolist()
+
+
+@pytest.mark.parametrize("C", [np.inf, 1.0])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_samples_whose_squares_leave_float64_are_refused(scale, intercept, C):
+    X, y = separable(np.random.default_rng(8), 12, 4)
+    with pytest.raises(ValueError, match=r"^X: expected samples .*1e-140 and 1e\+140.* got .*e"):
+        HardMarginSVC(C=C, fit_intercept=intercept).fit(X * scale, y)
+
+
+def test_a_small_penalty_leaves_a_large_margin():
+    X, y = np.array([[-1.0], [1.0]]), [-1, 1]
+    # Both slacks are 1 within rounding: w = C Σ y_i x_i.
+    model = HardMarginSVC(C=1e-250).fit(X, y)
+    assert model.coef_[0, 0] == pytest.approx(2e-250, rel=1e-12, abs=0)
+    assert model.margin_ == pytest.approx(0.5e250, rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_agrees_with_a_conic_solver(seed):
     rng = np.random.default_rng(seed)
@@ -234,10 +274,17 @@ def test_clone_pickle_pipeline_and_grid_search():
 
 
 @pytest.mark.parametrize(
-    ("C", "error"), [(0, ValueError), (-1.0, ValueError), (np.nan, ValueError), ("1", TypeError)]
+    ("C", "error"),
+    [
+        (0, ValueError),
+        (1e-300, ValueError),
+        (-1.0, ValueError),
+        (np.nan, ValueError),
+        ("1", TypeError),
+    ],
 )
 def test_bad_penalty_is_named(C, error):
-    with pytest.raises(error, match=r"^C: expected a positive number or inf, got"):
+    with pytest.raises(error, match=r"^C: expected a number of at least 1e-280, or inf, got"):
         HardMarginSVC(C=C).fit([[0.0], [1.0]], [0, 1])
 
 

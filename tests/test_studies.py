@@ -57,7 +57,11 @@ class TestDeclaration:
             ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\)"),
             ({"momentum": 0.5, "rule": "adam"}, "momentum: expected 0 for adam"),
             ({"seed": -1}, "seed: .*non-negative"),
+            ({"seed": (0, -1)}, "seed: .*non-negative"),
+            ({"seed": 2**64}, r"seed: expected an integer below 2\*\*64, got 18446744073709551616"),
+            ({"seed": (0, 2**64)}, r"seed: expected an integer below 2\*\*64"),
             ({"parameter": "Q"}, "parameter: expected one of"),
+            ({"parameter": ("v", "KQ")}, r"parameter: expected one of 'W', .*, got 'v\+KQ'"),
             ({"parameter": ("W", "KQ")}, r"measure: 'outcome' needs .* \(where .*parameter=KQ"),
             ({"parameter": "p", "norm": "nuc"}, "norm: expected 'auto' or 'fro'"),
             ({"data": "words"}, "data: expected one of 'sphere', .* or an .npz file, got 'words'"),
@@ -87,6 +91,7 @@ class TestDeclaration:
         ("settings", "message"),
         [
             ({"n": 2.5}, "n: expected a positive integer, got 2.5"),
+            ({"parameter": 3}, "parameter: expected one of .*, got 3"),
             ({"d": ("2",)}, "d: expected a positive integer, got '2'"),
             ({"lr": "fast"}, "lr: expected a positive number"),
             ({"d": ([2, 3],)}, r"d: expected a positive integer, got \[2, 3\]"),
@@ -105,6 +110,37 @@ class TestDeclaration:
             replace(study, classes=(3, 3))
         with pytest.raises(ValueError, match="n: expected at most"):
             replace(study, n=(5, 5000))
+
+    @pytest.mark.parametrize(
+        ("settings", "measured"),
+        [
+            ({"parameter": "W"}, ("selected", "outcome", "cosine")),
+            ({"parameter": "p"}, ("selected", "outcome", "cosine")),
+            ({"parameter": "KQ"}, ("selected", "cosine")),
+            ({"parameter": "v+W"}, ("selected", "cosine")),
+            ({"parameter": ("W", "v+p")}, ("selected", "cosine")),
+            ({"parameter": "v+p", "data": "gaussian_classes"}, ("selected", "cosine")),
+        ],
+    )
+    def test_what_can_be_measured_of_every_cell_is_by_default(self, settings, measured):
+        study = Study(n=3, T=4, d=5, problems=2, steps=9, **settings)
+        assert study.measure == measured
+        assert {"selected", "cosine"} <= set(measure_cell(study, study.cells[0], range(2)))
+
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            (("v", "W"), "v+W"),
+            (["v", "p"], "v+p"),
+            ((("v", "W"), "v+p", "W"), ("v+W", "v+p", "W")),
+        ],
+    )
+    def test_a_trained_head_is_written_as_train_has_it_or_in_one_word(self, given, kept, tmp_path):
+        study = Study(n=3, T=4, d=5, problems=2, steps=9, parameter=given)
+        assert study.parameter == kept
+        written = study.toml.replace('"v+W"', '["v", "W"]').replace('"v+p"', '["v", "p"]')
+        (tmp_path / "study.toml").write_text(written)
+        assert Study.load(tmp_path / "study.toml").settings == study.settings
 
     def test_numbers_of_numpy_are_those_of_python(self):
         sizes = {"n": np.int64(3), "T": np.int64(4), "d": np.arange(2, 4)}
@@ -227,7 +263,7 @@ class TestProblems:
         study = Study.load(tmp_path / "mine.npz", {"steps": 20})
         assert (study.name, study.parameter, study.problems) == ("mine", parameter, 6)
         assert set(measure_cell(study, study.cells[0], range(6))) >= {"selected", "cosine"}
-        with pytest.raises(ValueError, match="parameter: expected"):
+        with pytest.raises(ValueError, match=r"^overrides \(parameter\): parameter: expected"):
             Study.load(tmp_path / "mine.npz", {"parameter": refused})
 
 
@@ -256,8 +292,18 @@ class TestRecord:
             if own.feasible:
                 expected = cosine(result.direction[k], own.W if parameter == "W" else own.p)
                 assert record["cosine"][k] == pytest.approx(expected, rel=1e-9)
+                assert record["cosine_gap"][k] == pytest.approx(1 - expected, rel=1e-9)
             else:
                 assert math.isnan(record["cosine"][k])
+                assert math.isnan(record["cosine_gap"][k])
+
+    def test_the_gap_of_a_cosine_that_rounds_to_one_is_kept(self):
+        """With a single constraint every step goes along the solution, but for rounding."""
+        study = replace(SMALL, n=1, T=2, d=6, problems=20, rule="gd", measure=("cosine",))
+        record = measure_cell(study, study.cells[0], range(20))
+        assert np.all(1 - record["cosine"] < 1e-15)
+        assert np.all(record["cosine_gap"] < 1e-29)
+        assert np.any(record["cosine_gap"] > 0)
 
     def test_keys_and_queries_are_compared_with_the_nuclear_norm(self):
         measures = ("selected", "cosine", "svm_selected")
@@ -316,3 +362,4 @@ class TestRecord:
         still = record["history_norm"][:, -1] == 0
         assert 0 < still.sum() < 20
         assert np.isnan(record["cosine"][still]).all()
+        assert np.isnan(record["cosine_gap"][still]).all()

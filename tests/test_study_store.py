@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -54,6 +55,15 @@ class TestDataset:
         assert results.finished.dtype == bool
         assert results.finished.all()
         assert results.outcome.attrs["flag_meanings"].split() == ["neither", "local", "global"]
+
+    def test_the_largest_seeds_are_coordinates_like_others(self, tmp_path):
+        seeds = (0, 2**63, 2**64 - 1)
+        study = replace(SMALL, seed=seeds, d=5, measure=("history",))
+        results = xarray.open_zarr(finished(study, tmp_path))
+        assert results.seed.values.tolist() == list(seeds)
+        last = results.history_norm.sel(seed=2**64 - 1)
+        record = measure_cell(study, study.cells[2], range(10))
+        assert np.array_equal(last.values, record["history_norm"])
 
     def test_inputs_that_a_cell_does_not_have_are_padded(self, tmp_path):
         study = replace(SMALL, n=(2, 4))
@@ -234,6 +244,12 @@ class TestDirectory:
         with pytest.raises(ValueError, match=f'{name} is .* there and "other" here'):
             Store(tmp_path, SMALL)
 
+    def test_results_without_a_variable_are_not_gone_on_with(self, tmp_path):
+        shutil.rmtree(finished(SMALL, tmp_path) / "cosine_gap")
+        with pytest.raises(ValueError, match="belongs to another study: it has no cosine_gap"):
+            Store(tmp_path, SMALL)
+        assert len(Store(tmp_path, SMALL, overwrite=True).missing()) == 2
+
     def test_overwrite_starts_afresh_and_leaves_other_files_alone(self, tmp_path):
         finished(SMALL, tmp_path)
         (tmp_path / "notes.txt").write_text("mine")
@@ -261,7 +277,7 @@ class TestDirectory:
     def test_file_in_place_of_the_directory_is_refused(self, tmp_path):
         (tmp_path / "out").write_text("mine")
         with pytest.raises(NotADirectoryError, match="expected a directory"):
-            Store(tmp_path / "out", SMALL)
+            run(SMALL, tmp_path / "out")
 
     @pytest.mark.parametrize("text", ["", "[]", '{"study": 3}'])
     def test_a_store_that_is_not_that_of_a_study_is_refused(self, tmp_path, text):
@@ -279,4 +295,4 @@ class TestDirectory:
         path = finished(SMALL, tmp_path)
         consolidated = json.loads((path / ".zmetadata").read_text())["metadata"]
         assert consolidated[".zattrs"] == json.loads((path / ".zattrs").read_text())
-        assert len([name for name in consolidated if name.endswith(".zarray")]) == 21
+        assert len([name for name in consolidated if name.endswith(".zarray")]) == 22

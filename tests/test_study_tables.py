@@ -167,9 +167,10 @@ class TestExpectations:
         ({"lr": (0.1, 0.5)}, "normalised steps of 0.1/0.5, logistic loss"),
         ({"rule": "polyak"}, "60 Polyak steps, logistic loss"),
         ({"seed": (0, 1)}, "10 problems of each size, seed 0/1"),
+        ({"seed": 20260101}, "seed 20260101"),
         (
             {"data": "near_orthogonal", "attention": None, "noise": 0.1},
-            "near-orthogonal tokens, antipodal signals, noise 0.1, label noise 0.0; W",
+            "near-orthogonal tokens, antipodal signals, noise 0.1, label noise 0; W",
         ),
         ({"momentum": 0.5, "decay": (0, 0.5)}, "of 0.1, momentum 0.5, decay 0/0.5, logistic loss"),
         ({"problems": 1}, "1 problem of each size"),

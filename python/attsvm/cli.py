@@ -20,8 +20,7 @@ from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
 from attsvm.extras import dependencies
-from attsvm.studies import Study, run
-from attsvm.studies import report as write_report
+from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared
 from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
@@ -30,7 +29,8 @@ from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import Render, reproduce
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
-from attsvm.studies.summary import describe, report, tabulate
+from attsvm.studies.study import OverrideError
+from attsvm.studies.summary import describe, tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
 
@@ -113,11 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(resumable=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_study(commands)
+    running = _running()
+    _add_study(commands, running)
     _add_report(commands)
-    _add_train(commands)
+    _add_train(commands, running)
     _add_svm(commands)
-    _add_reproduce(commands)
+    _add_reproduce(commands, running)
     info = commands.add_parser(
         "info", help="versions, instruction set, threads", description="Say what runs here."
     )
@@ -125,9 +126,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_study(commands: Any) -> None:
+def _running() -> argparse.ArgumentParser:
+    """Options of every command that computes for long: the parent of their parsers."""
+    parent = argparse.ArgumentParser(add_help=False)
+    group = parent.add_argument_group("running")
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="threads (default: all that are allowed)"
+    )
+    group.add_argument("--quiet", action="store_true", help="show no progress")
+    return parent
+
+
+def _add_study(commands: Any, running: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "study",
+        parents=[running],
         help="ask a question of many problems",
         description="Ask a question of many problems, keep every answer, and draw a figure. A "
         "study is a TOML file; some come with attsvm. Run again, it goes on where it stopped.",
@@ -151,7 +164,7 @@ def _add_study(commands: Any) -> None:
         metavar="FIELD=VALUE",
         help="change a field of the study, such as problems=50 or d=2,5,10",
     )
-    output = parser.add_argument_group("running")
+    output = parser.add_argument_group("results")
     output.add_argument(
         "--out", type=Path, metavar="DIR", help="directory of the results (default: out/NAME)"
     )
@@ -160,14 +173,13 @@ def _add_study(commands: Any) -> None:
         action="store_true",
         help="remove the study that is in the directory and start afresh",
     )
-    where = output.add_mutually_exclusive_group()
+    where = parser.add_argument_group("cluster").add_mutually_exclusive_group()
     where.add_argument(
         "--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler"
     )
     where.add_argument(
         "--workers", type=int, metavar="N", help="run on N processes of this machine, by Dask"
     )
-    _add_running(output)
     parser.set_defaults(command=_study, resumable=True)
 
 
@@ -187,9 +199,10 @@ def _add_report(commands: Any) -> None:
     parser.set_defaults(command=_report)
 
 
-def _add_train(commands: Any) -> None:
+def _add_train(commands: Any, running: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "train",
+        parents=[running],
         help="train attention on one problem",
         description="Train attention on the problem in an .npz file (arrays tokens and labels; "
         "queries, value, lengths), or on the next tokens of a text, and write what came out.",
@@ -250,7 +263,6 @@ def _add_train(commands: Any) -> None:
         metavar="DIR",
         help=f"draw the graphs of the {_DRAWN_GRAPHS} most frequent last tokens there",
     )
-    _add_running(parser)
     parser.set_defaults(command=_train)
 
 
@@ -282,9 +294,10 @@ def _add_svm(commands: Any) -> None:
     parser.set_defaults(command=_svm)
 
 
-def _add_reproduce(commands: Any) -> None:
+def _add_reproduce(commands: Any, running: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "reproduce",
+        parents=[running],
         help="compute a published figure anew and compare its numbers",
         description="Compute a figure of the papers anew, draw it, and compare its numbers with "
         "what was published or is known. The exit status is 1 if one is outside its tolerance.",
@@ -301,7 +314,6 @@ def _add_reproduce(commands: Any) -> None:
         default=Path("out/reproduce"),
         help="receives NAME.json and NAME.png (default: %(default)s)",
     )
-    _add_running(parser)
     parser.set_defaults(command=_reproduce)
 
 
@@ -316,11 +328,6 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_running(parser: Any) -> None:
-    parser.add_argument("--threads", type=int, help="threads (default: all that are allowed)")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-
-
 def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
@@ -330,16 +337,19 @@ def _sizes(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _override(text: str) -> tuple[str, Any]:
-    """``field=value`` or ``field=value,value``: numbers where they are such, otherwise text."""
+def _override(text: str) -> tuple[str, Any, str]:
+    """``field=value`` or ``field=value,value``: numbers where they are such, otherwise text.
+
+    The field, its value, and the word itself.
+    """
     field, equals, value = text.partition("=")
     if not equals or not field or not value:
         raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
     field = field.strip()
     if field in ("name", "title", "data"):
-        return field, value
+        return field, value, text
     values = [_number(word.strip()) for word in value.split(",")]
-    return field, values if "," in value else values[0]
+    return field, values if "," in value else values[0], text
 
 
 def _number(word: str) -> int | float | str:
@@ -365,11 +375,10 @@ def _study(arguments: argparse.Namespace) -> None:
     if arguments.list:
         _print_facts({name: Study.load(name).title for name in built_in()})
         return
-    overrides = dict(arguments.set)
-    if arguments.print and not overrides and not arguments.study.endswith(".npz"):
+    if arguments.print and not arguments.set and not arguments.study.endswith(".npz"):
         print(declared(arguments.study).read_text(encoding="utf-8"), end="")
         return
-    declaration = Study.load(arguments.study, overrides)
+    declaration = _declaration(arguments)
     if arguments.print:
         print(declaration.toml, end="")
         return
@@ -387,7 +396,7 @@ def _study(arguments: argparse.Namespace) -> None:
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     width = min(terminal or 100, 100)
     sentences = expectations(declaration, results)
-    print(report(declaration, table, sentences, width, broken=terminal is not None))
+    print(terminal_report(declaration, table, sentences, width, broken=terminal is not None))
     written = []
     if table.measures:
         written.append(write_whole(out / TABLE, table.csv().encode()))
@@ -402,8 +411,18 @@ def _study(arguments: argparse.Namespace) -> None:
     print(f"To zoom and hover: {shlex.join(['attsvm', 'report', str(out)])}")
 
 
+def _declaration(arguments: argparse.Namespace) -> Study:
+    """The study with the changes of --set; errors of these name them as they were typed."""
+    try:
+        return Study.load(arguments.study, {field: value for field, value, _ in arguments.set})
+    except OverrideError as error:
+        words = {field: f"--set {shlex.quote(word)}" for field, _, word in arguments.set}
+        blamed = " ".join(words[field] for field in error.fields)
+        raise ValueError(f"{blamed}: {error.reason}") from error
+
+
 def _report(arguments: argparse.Namespace) -> None:
-    print(f"Written: {write_report(arguments.store, arguments.out)}")
+    print(f"Written: {report(arguments.store, arguments.out)}")
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm.extras import require_extra
-from attsvm.studies.panels import AXIS_NAMES, SHARES, panels, tick
+from attsvm.studies.axis_values import in_words
+from attsvm.studies.panels import AXIS_NAMES, SHARES, panels
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.table import Row, Table, longest_axis
@@ -119,9 +120,9 @@ def study(table: Table, caption: str = "") -> Figure:
                 if top is not None:
                     top.tick_params(labelbottom=False, bottom=False)
             last = figure.axes[-1]
-            last.set_xticks(range(len(rows)), [tick(row.axes[along]) for row in rows])
+            last.set_xticks(range(len(rows)), [in_words(row.axes[along]) for row in rows])
             last.set_xlabel(AXIS_NAMES.get(along, along))
-            title = ", ".join(f"{axis} = {tick(x)}" for axis, x in others)
+            title = ", ".join(f"{axis} = {in_words(x)}" for axis, x in others)
             (top or last).set_title(title, loc="left")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if drawn:

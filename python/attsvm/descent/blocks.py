@@ -57,11 +57,12 @@ class Blocks:
 
 
 def as_blocks(parameter: str | Sequence[str]) -> Blocks:
-    """Read ``"W"``, or a pair such as ``("v", "W")`` in either order."""
-    if isinstance(parameter, str) or not isinstance(parameter, Sequence):
-        return Blocks(as_choice("parameter", parameter, PARAMETERS))
-    others = [name for name in parameter if name != "v"]
-    if len(parameter) != 2 or len(others) != 1:
+    """Read ``"W"``, or a pair such as ``("v", "W")`` or ``"v+W"`` in either order."""
+    pair = parameter.split("+") if isinstance(parameter, str) and "+" in parameter else parameter
+    if isinstance(pair, str) or not isinstance(pair, Sequence):
+        return Blocks(as_choice("parameter", pair, PARAMETERS))
+    others = [name for name in pair if name != "v"]
+    if len(pair) != 2 or len(others) != 1:
         raise ValueError(
             f"parameter: expected one of {', '.join(map(repr, PARAMETERS))}, or a pair of it and "
             f"'v', got {parameter!r}"

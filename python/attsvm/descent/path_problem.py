@@ -21,7 +21,7 @@ from attsvm.heads import Head, LinearScores, Penalised, ReLU
 
 __all__ = ["BLOCKS", "PathProblem"]
 
-BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q"), "v,p": ("v", "p")}
+BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q"), "v+p": ("v", "p")}
 _LARGEST_SCORE = 300.0
 
 
@@ -73,7 +73,7 @@ class PathProblem:
         labels = data.labels.astype(np.float64)
         of_logits: Callable[[NDArray[np.float64]], Slope] | None = None
         ranking, infimum, constant = None, 0.0, False
-        if parameter == "v,p":
+        if parameter == "v+p":
             if head is not None:
                 raise ValueError(f"head: expected None where v is varied, got {_kind(head)}")
             _require_positive(loss, "for v and p")
@@ -178,14 +178,14 @@ class PathProblem:
         if self.parameter == "KQ":
             K, Q = self.sequences.factors(x, self.inner)
             return self.sequences.logits(K @ Q.T)
-        if self.parameter == "v,p":
+        if self.parameter == "v+p":
             return self.sequences.logits(x[k:, np.newaxis])
         return self.sequences.logits(x.reshape(k, r))
 
     def downhill(self) -> NDArray[np.float64]:
         """A start along the negative gradient at zero, or what is next to it where that is 0."""
         k, r = self.sequences.shape
-        if self.parameter == "v,p":
+        if self.parameter == "v+p":
             # At zero only v has a gradient, and p gets one as soon as v has moved.
             v = -self.objective(np.zeros(2 * k)).gradient[:k]
             return np.concatenate([v, -self.objective(np.append(v, np.zeros(k))).gradient[k:]])

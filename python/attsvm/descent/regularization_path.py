@@ -47,7 +47,7 @@ class RegularizationPath:
     Attributes
     ----------
     parameter, loss : str
-        What was varied (``"v,p"`` for v and p together), and the loss.
+        What was varied (``"v+p"`` for v and p together), and the loss.
     radii : ndarray, shape (N,); (N, 2) for v and p
     W : ndarray, shape (N, d, d), or None
         Also where K and Q were varied: K Q'.
@@ -121,7 +121,7 @@ class RegularizationPath:
     def _cosine(
         self, name: str, reference: ArrayLike | Factored, block: str | None
     ) -> NDArray[np.float64]:
-        blocks = {"KQ": ("W",), "v,p": ("v", "p")}.get(self.parameter, (self.parameter,))
+        blocks = {"KQ": ("W",), "v+p": ("v", "p")}.get(self.parameter, (self.parameter,))
         if block is None and len(blocks) == 1:
             block = blocks[0]
         points = getattr(self, as_choice("block", block, blocks))
@@ -186,7 +186,7 @@ def regularization_path(
     radii : array_like, shape (N,), or a dict
         Positive and increasing. For v and p pairs (r, R) of shape (N, 2), or
         ``{"v": r, "p": R}`` with arrays of shape (N,) or numbers; neither may fall along the path.
-    parameter : {"W", "KQ", "p"} or ("v", "p")
+    parameter : {"W", "KQ", "p"} or ("v", "p"), also written "v+p"
     loss : {"logistic", "exponential", "correlation", "log"}
         The last two only with a linear head that stays fixed: the correlation loss is negative, the
         log loss needs token scores of 0 or more. By default "logistic", and "log" for next-token
@@ -262,7 +262,7 @@ def regularization_path(
     named: Mapping[str, Any] = {}
     if reference is not None:
         named = reference if isinstance(reference, Mapping) else {"": reference}
-    if name == "v,p" and not named.keys() <= {"v", "p"}:
+    if name == "v+p" and not named.keys() <= {"v", "p"}:
         raise ValueError(f"reference: expected the keys 'v' and 'p', got {sorted(map(str, named))}")
     shape = (data.d, data.d) if name in ("W", "KQ") else (data.d,)
     for key, one in named.items():
@@ -277,7 +277,7 @@ def regularization_path(
     path = _path(problem, data, loss, bounds, found, search.iterations, tol)
     for key, one in named.items():
         path.cosines[str(key)] = path._cosine(
-            _reference_name(key), one, key if name == "v,p" else None
+            _reference_name(key), one, key if name == "v+p" else None
         )
     if not path.converged.all():
         worst = int(np.argmax(np.where(path.converged, -1.0, path.residual)))
@@ -343,14 +343,14 @@ def _path(
 def _parameter_name(parameter: Any) -> str:
     if isinstance(parameter, Sequence) and not isinstance(parameter, str):
         if set(parameter) == {"v", "p"} and len(parameter) == 2:
-            return "v,p"
+            return "v+p"
         raise ValueError(f"parameter: expected ('v', 'p') for a tuple, got {tuple(parameter)!r}")
-    return as_choice("parameter", parameter, ("p", "W", "KQ"))
+    return as_choice("parameter", parameter, ("p", "W", "KQ", "v+p"))
 
 
 def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
     """Radii (N, blocks)."""
-    if parameter == "v,p":
+    if parameter == "v+p":
         if isinstance(radii, Mapping):
             if set(radii) != {"v", "p"}:
                 raise ValueError(

@@ -80,8 +80,8 @@ def train(
         are the embeddings of the context and the query is that of its last token.
     parameter : {"W", "KQ", "p", "Wp"}, or a pair of one of them and "v"
         What is trained: logits X W z, X K Q' z (both factors together), X p, or X W p with p the
-        `prompt`; in a pair such as ``("v", "p")`` the head v'o is trained too, all blocks moving
-        at the same time.
+        `prompt`; in a pair such as ``("v", "p")``, or ``"v+p"``, the head v'o is trained too, all
+        blocks moving at the same time.
     rule : {"ngd", "gd", "polyak", "adam"} or StepRule
         The step is ``lr * gradient / |gradient|``, ``lr * gradient``, or
         ``(loss - infimum) / (2 |gradient|**2) * gradient``, which takes no `lr`. Blocks are

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
@@ -35,6 +36,11 @@ __all__ = ["AttentionSVM"]
 _PARAMETERS: tuple[Literal["W", "p"], ...] = ("W", "p")
 _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")
+_TRAIN_OPTIONS = (
+    *("rule", "lr", "steps", "loss", "init", "record_every", "reference", "dtype"),
+    *("num_threads", "progress", "rng", "ridge", "certify"),
+)
+"""Arguments of `train` that are open; the others the estimator sets, or its model has not."""
 _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
 
 
@@ -69,7 +75,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     temperature : float
         Of the softmax in predictions; 0 is the limit of training, the token of the highest logit.
     train_options : dict, optional
-        Further arguments of `attsvm.train` for ``selection="trained"``.
+        Further arguments of `attsvm.train` for ``selection="trained"``: all but the data, the
+        `parameter`, and `head`, `inner` and `prompt`, which belong to other models.
 
     Attributes
     ----------
@@ -182,6 +189,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         as_choice("selection", self.selection, _SELECTIONS)
         C = as_penalty(self.C)
         self._temperature()
+        options = _as_train_options(self.train_options)
         if norm == "nuc" and (parameter == "p" or not np.isinf(C)):
             raise ValueError("norm: expected 'fro' for p and for a finite C, got 'nuc'")
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
@@ -194,7 +202,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             lengths=lengths,
         )  # fmt: skip
         self.n_features_in_ = data.d
-        head = self._select(data, selected, C)
+        head = self._select(data, selected, C, options)
         self._set_head(data, head)
         if head is not None and head.certificate is not None:
             warn_not_separable("the labels of the selected tokens", head.C)
@@ -337,7 +345,9 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             weights: NDArray[np.float64] = softmax(below / temperature, axis=1)
         return weights
 
-    def _select(self, data: AttentionData, selected: Any, C: float) -> Separation | None:
+    def _select(
+        self, data: AttentionData, selected: Any, C: float, options: Mapping[str, Any]
+    ) -> Separation | None:
         """Set `selected_`; the head of those tokens, where none is given."""
         self.run_ = None
         if selected is not None:
@@ -345,7 +355,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         elif self.selection == "trained":
             attention = self.parameter
             trained = attention if data.value is not None else ("v", attention)
-            self.run_ = train(data, parameter=trained, **dict(self.train_options or {}))
+            self.run_ = train(data, parameter=trained, **options)
             self.selected_ = self.run_.selected
         elif data.value is not None:
             self.selected_ = optimal_tokens(data)
@@ -359,13 +369,13 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def _set_head(self, data: AttentionData, head: Separation | None) -> None:
         if head is not None:
             self.value_ = head.w
-            size = float(np.linalg.norm(head.w))
+            size = float(linalg.norm(head.w))
             self.label_margin_ = 1.0 / size if size > 0 else np.inf
             return
         assert data.value is not None
         self.value_ = data.value.astype(np.float64, copy=False)
         lead = float((data.labels * (_chosen(data, self.selected_) @ data.value)).min())
-        size = float(np.linalg.norm(data.value))
+        size = float(linalg.norm(data.value))
         self.label_margin_ = lead / size if size > 0 else 0.0
 
     def _set_tokens(self, data: AttentionData, C: float) -> None:
@@ -390,8 +400,9 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
                 raise too_hard(C)
         self.C_ = C
         self.coef_ = without_slack(solution, data.d)
-        kind: Literal["nuc"] | None = "nuc" if self.norm == "nuc" else None
-        size = float(np.linalg.norm(self.coef_, ord=kind))
+        # Of a vector SciPy's norm neither overflows nor underflows; of a matrix it would.
+        nuclear = self.norm == "nuc"
+        size = float(linalg.norm(self.coef_, "nuc") if nuclear else linalg.norm(self.coef_.ravel()))
         self.margin_ = 1.0 / size if size > 0 else np.inf
         assert solution.dual is not None
         self.support_ = np.argwhere(solution.dual > 0)
@@ -402,6 +413,19 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         if self.parameter == "p":
             return prompt_svm(data, self.selected_, solver=solver)
         return att_svm(data, self.selected_, norm=self.norm, solver=solver)
+
+
+def _as_train_options(value: Any) -> Mapping[str, Any]:
+    options = {} if value is None else value
+    if not isinstance(options, Mapping):
+        raise TypeError(f"train_options: expected a dict, got {type(value).__name__}")
+    for name in options:
+        if name not in _TRAIN_OPTIONS:
+            raise ValueError(
+                f"train_options: expected arguments of train among {', '.join(_TRAIN_OPTIONS)}, "
+                f"got {name!r}"
+            )
+    return options
 
 
 def _tokens(X: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -106,7 +107,8 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Not two classes, a shape that does not fit, NaN or inf, or C not above 0.
+            Not two classes, a shape that does not fit, NaN or inf, samples of a size below 1e-140
+            or above 1e140, or C below 1e-280.
         SolverError
             No answer could be certified.
         """
@@ -121,7 +123,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         self.C_ = found.C
         self.coef_ = found.w[np.newaxis].copy()
         self.intercept_ = np.array([found.plane.b])
-        norm = float(np.linalg.norm(found.w))
+        norm = float(linalg.norm(found.w))
         self.margin_ = 1.0 / norm if norm > 0 else np.inf
         self.support_ = np.flatnonzero(found.plane.dual > 0)
         self.dual_coef_ = (sign * found.plane.dual)[np.newaxis, self.support_]

@@ -28,6 +28,8 @@ from attsvm.svm.certificate import OptimalityCertificate
 
 __all__ = ["Hyperplane", "NotSeparable", "Separation", "largest_margin", "separation"]
 
+_SIZES = (1e-140, 1e140)
+"""Samples between these have multipliers, of the order of 1/|x|², that float64 holds."""
 _EPS = float(np.finfo(np.float64).eps)
 _Array = NDArray[np.float64]
 
@@ -94,8 +96,17 @@ class Separation:
 
 
 def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: bool) -> Separation:
-    """The hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`."""
+    """The hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`.
+
+    Raises
+    ------
+    ValueError
+        The samples are so large or so small that their squares leave float64.
+    SolverError
+        No answer could be certified.
+    """
     X, y = np.asarray(samples, dtype=np.float64), np.asarray(signs, dtype=np.float64)
+    _require_squares(X, intercept)
     certificate = None
     if np.isinf(C):
         answer = largest_margin(X, y, intercept=intercept)
@@ -109,6 +120,20 @@ def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: b
         raise too_hard(C)
     d = X.shape[1]
     return Separation(soft.w[:d], soft, soft.w[d:] / np.sqrt(C), C, certificate)
+
+
+def _require_squares(X: _Array, intercept: bool) -> None:
+    """Samples that are all zero, or all the same where b is free, have no size and pass."""
+    smallest, largest = _SIZES
+    size = float(np.abs(X).max())
+    if size <= largest and intercept:
+        size = float(np.abs(X - X.mean(axis=0)).max())
+    if not (size == 0 or smallest <= size <= largest):
+        of = "differences from their mean" if intercept else "entries"
+        raise ValueError(
+            f"X: expected samples with the largest of their {of} between {smallest:g} and "
+            f"{largest:g}, whose squares float64 holds, got {size:.3g}; scale them first"
+        )
 
 
 def largest_margin(

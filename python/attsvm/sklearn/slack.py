@@ -12,19 +12,20 @@ from attsvm.svm import SolverError
 __all__ = ["as_penalty", "fallback_penalty", "solver_of_slack", "too_hard"]
 
 _FALLBACK = 10.0
+_SMALLEST = 1e-280
 _MOST_WITH_GRAM = 1500
 
 
 def as_penalty(value: Any) -> float:
-    """The parameter C as a float above 0, inf for a hard margin."""
-    wanted = f"C: expected a positive number or inf, got {value!r}"
+    """The parameter C as a float whose 1/√C can be squared, inf for a hard margin."""
+    wanted = f"C: expected a number of at least {_SMALLEST:g}, or inf, got {value!r}"
     if isinstance(value, bool | np.bool_ | str | bytes):
         raise TypeError(wanted)
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(wanted) from error
-    if not number > 0:
+    if not number >= _SMALLEST:
         raise ValueError(wanted)
     return number
 

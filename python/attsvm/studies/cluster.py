@@ -133,6 +133,7 @@ def _computed(
     """Batches and their records, as tasks end."""
     from distributed import as_completed
 
+    names = [each.name for each in study.measurements]
     waiting = deque(_batches(study, missing))
     work_left = sum(batch.work for batch in waiting)
     threads = max(1, sum(client.nthreads().values()))
@@ -153,7 +154,7 @@ def _computed(
             work += task[-1].work
         work_left -= work
         future = client.submit(
-            _measure, task, study.measure, study.recorded_steps, here, num_threads, pure=False
+            _measure, task, names, study.recorded_steps, here, num_threads, pure=False
         )
         flying[future] = task
         ended.add(future)

@@ -39,7 +39,7 @@ def measure_cell(
     """`measure` these problems of a cell of a study."""
     return measure(
         cell,
-        study.measure,
+        [each.name for each in study.measurements],
         study.recorded_steps,
         problems,
         given=None if study.file is None else study.file.take(problems),
@@ -117,12 +117,11 @@ def _train(
     data = draw(settings, problems) if given is None else given
     data = filled(data, min(_FEWEST_PROBLEMS, batch_size(settings)))
     parameter = settings["parameter"]
-    blocks = tuple(parameter.split("+"))
     some = range(problems.start, problems.start + (data.batch or 1))
     start = start_of_factors(settings, some, data.d) if parameter == "KQ" else None
     run = train(
         data,
-        parameter=blocks if len(blocks) > 1 else parameter,
+        parameter=parameter,
         rule=StepRule(settings["rule"], decay=settings["decay"], momentum=settings["momentum"]),
         lr=settings["lr"],
         steps=settings["steps"],

@@ -10,6 +10,7 @@ from attsvm.data.checks import as_positive_int
 from attsvm.extras import require_extra
 from attsvm.progress import bar
 from attsvm.studies.compute import measure_cell
+from attsvm.studies.only_writer import only_writer
 from attsvm.studies.store import Store
 from attsvm.studies.study import Study
 from attsvm.threads import thread_count
@@ -62,6 +63,8 @@ def run(
     ------
     ValueError
         The directory holds something else, or workers would not give the same results.
+    BlockingIOError
+        Another process, or another call in this one, is writing the directory.
     OSError
         The directory cannot be written, or the scheduler is not reached.
     ImportError
@@ -88,18 +91,20 @@ def run(
         from attsvm.studies.cluster import run_on_cluster
 
         require_extra("a study on a cluster", "dask", "distributed")
-    store = Store(directory, study, overwrite=overwrite)
-    if on_cluster:
-        run_on_cluster(
-            study,
-            store,
-            scheduler=scheduler,
-            workers=workers,
-            num_threads=num_threads,
-            progress=progress,
-        )
-    else:
-        _run_here(study, store, num_threads, progress)
+    require_extra("attsvm.studies", "study", "zarr", "xarray")
+    with only_writer(directory):
+        store = Store(directory, study, overwrite=overwrite)
+        if on_cluster:
+            run_on_cluster(
+                study,
+                store,
+                scheduler=scheduler,
+                workers=workers,
+                num_threads=num_threads,
+                progress=progress,
+            )
+        else:
+            _run_here(study, store, num_threads, progress)
     return store.open()
 
 

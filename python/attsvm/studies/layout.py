@@ -104,7 +104,7 @@ class Layout:
     @property
     def coordinates(self) -> dict[str, NDArray[Any]]:
         """Values along the axes of the study, and the recorded steps."""
-        coordinates = {name: np.array(values) for name, values in self.study.axes.items()}
+        coordinates = {name: _coordinate(values) for name, values in self.study.axes.items()}
         if any("step" in v.along for v in self.variables):
             coordinates["step"] = np.array(self.study.recorded_steps, dtype=np.int64)
         return coordinates
@@ -143,6 +143,12 @@ class Layout:
         block = np.full(shape, variable.padding if variable.along else 0, dtype=variable.dtype)
         block[tuple(slice(size) for size in values.shape)] = values
         return block
+
+
+def _coordinate(values: tuple[Any, ...]) -> NDArray[Any]:
+    """Values along an axis. Integers above 2**63, as seeds are, NumPy would take for floats."""
+    unsigned = isinstance(values[0], int) and max(values) >= 2**63
+    return np.array(values, dtype=np.uint64 if unsigned else None)
 
 
 def made_with(study: Study) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from attsvm.data import AttentionData
 from attsvm.data.checks import IndexArray
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
-from attsvm.theory import classify, cosine, optimal_tokens
+from attsvm.theory import classify, cosine, cosine_gap, optimal_tokens
 
 __all__ = ["MEASUREMENTS", "OUTCOMES", "Measured", "Measurement", "Record", "Variable"]
 
@@ -178,16 +178,18 @@ def _all_support(measured: Measured) -> Record:
 
 
 def _cosines(measured: Measured) -> Record:
-    """Of each trained parameter with its SVM, NaN where one of them points nowhere."""
+    """Of each trained parameter with its SVM, and 1 - each; NaN where one points nowhere."""
     run, solution = measured.run, measured.svm_selected
     directions = solution.p if run.attention_parameter == "p" else solution.W
     assert directions is not None
     axes = tuple(range(1, directions.ndim))
     compare = solution.feasible & run.direction.any(axis=axes) & (solution.norm > 0)
-    cosines = np.full(len(directions), np.nan)
-    if compare.any():
-        cosines[compare] = cosine(run.direction[compare], directions[compare], axis=axes)
-    return {"cosine": cosines}
+    record = {}
+    for name, of in (("cosine", cosine), ("cosine_gap", cosine_gap)):
+        record[name] = np.full(len(directions), np.nan)
+        if compare.any():
+            record[name][compare] = of(run.direction[compare], directions[compare], axis=axes)
+    return record
 
 
 def _accuracy(name: str, tokens: str) -> Measurement:
@@ -281,6 +283,11 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
                     Variable(
                         "cosine",
                         "cosine of what was trained with the SVM of the selected tokens",
+                        attributes={"comment": "NaN where one of the two is zero or missing"},
+                    ),
+                    Variable(
+                        "cosine_gap",
+                        "1 - cosine, to all digits also where the cosine rounds to 1",
                         attributes={"comment": "NaN where one of the two is zero or missing"},
                     ),
                 ),

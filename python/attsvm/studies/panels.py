@@ -8,7 +8,7 @@ from typing import Any
 
 from attsvm.studies.table import Row, Table, longest_axis
 
-__all__ = ["AXIS_NAMES", "SHARES", "panels", "tick"]
+__all__ = ["AXIS_NAMES", "SHARES", "panels"]
 
 SHARES = (
     ("global_percent", "Global", "#c8352b"),
@@ -32,8 +32,3 @@ def panels(table: Table) -> dict[tuple[tuple[str, Any], ...], list[Row]]:
         others = tuple((axis, x) for axis, x in row.axes.items() if axis != along)
         rows.setdefault(others, []).append(row)
     return rows
-
-
-def tick(value: Any) -> str:
-    """A value of an axis."""
-    return value if isinstance(value, str) else f"{value:g}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
+from attsvm.studies.axis_values import in_words
 
 __all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "filled", "start_of_factors", "taken"]
 
@@ -160,7 +161,7 @@ def start_of_factors(
 
 
 def _describe_sphere(settings: Mapping[str, Any]) -> str:
-    return f"random unit-norm tokens, {_several(settings['attention'])}-attention"
+    return f"random unit-norm tokens, {in_words(settings['attention'])}-attention"
 
 
 def _sphere(settings: Mapping[str, Any], count: int, rng: np.random.Generator) -> AttentionData:
@@ -199,8 +200,8 @@ def _check_digits(settings: Mapping[str, Any]) -> None:
 
 def _describe_signals(name: str) -> Callable[[Mapping[str, Any]], str]:
     def describe(settings: Mapping[str, Any]) -> str:
-        noise, flips = (_several(settings[key]) for key in ("noise", "label_noise"))
-        kinds = _several(settings["signals"])
+        noise, flips = (in_words(settings[key]) for key in ("noise", "label_noise"))
+        kinds = in_words(settings["signals"])
         return f"{name}, {kinds} signals, noise {noise}, label noise {flips}"
 
     return describe
@@ -245,8 +246,3 @@ KINDS: Mapping[str, DataKind] = MappingProxyType(
     }
 )
 """Generators of problems, by the name that a declaration gives as its data."""
-
-
-def _several(value: Any) -> str:
-    """One value, or those of an axis, in words."""
-    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -17,6 +17,7 @@ from attsvm.data.whole_file import UNFINISHED
 from attsvm.extras import require_extra
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
 from attsvm.studies.measurements import Record
+from attsvm.studies.only_writer import LOCK
 from attsvm.studies.study import Study
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _FREE = ("python", "title", "declaration")
 
 
 class Store:
-    """The results of one study, cell by cell.
+    """The results of one study, cell by cell, for a process that is the `only_writer` there.
 
     The store is a Zarr group (format 2, which all versions of Zarr read) that is laid out whole,
     with all its metadata, before the first cell. Each chunk is written beside its place and moved
@@ -63,14 +64,11 @@ class Store:
         The directory holds something else: files that are no study, or another study.
     OSError
         The directory cannot be made or written.
-    ImportError
-        zarr or xarray is not installed.
     """
 
     def __init__(
         self, directory: str | os.PathLike[str], study: Study, *, overwrite: bool = False
     ) -> None:
-        require_extra("attsvm.studies", "study", "zarr", "xarray")
         self.directory = Path(directory)
         self.path = self.directory / RESULTS
         self.layout = Layout(study)
@@ -106,11 +104,9 @@ class Store:
         return open_results(self.path)
 
     def _take_over(self, overwrite: bool) -> None:
-        if not self.directory.is_dir():
-            raise NotADirectoryError(f"{self.directory}: expected a directory, got a file")
         unfinished = [*self.directory.glob(UNFINISHED), *self.path.rglob("*.partial")]
         if not self.path.exists():
-            if set(self.directory.iterdir()) - set(unfinished):
+            if set(self.directory.iterdir()) - {*unfinished, self.directory / LOCK}:
                 raise ValueError(
                     f"{self.directory}: expected a new or empty directory or one that holds a "
                     f"study, got one with files but without {RESULTS}"
@@ -137,6 +133,8 @@ class Store:
             for name in names
             if there.get(name) != here.get(name)
         ]
+        variables = (variable.name for variable in self.layout.variables)
+        different += [f"it has no {name}" for name in variables if not (self.path / name).is_dir()]
         if different:
             raise ValueError(
                 f"{self.path} belongs to another study: {'; '.join(different)}. "

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from attsvm.studies.declarations import declared, read_toml, write_toml
 from attsvm.studies.measurements import MEASUREMENTS, Measurement
 from attsvm.studies.problems import KINDS, FileOfProblems
 
-__all__ = ["Cell", "Study"]
+__all__ = ["Cell", "OverrideError", "Study"]
 
 _PARAMETERS = ("W", "p", "KQ", "v+W", "v+p")
 _LOSSES = ("logistic", "exponential", "correlation")
@@ -57,6 +57,20 @@ def _tokens(name: str, value: int) -> int:
     return tokens
 
 
+def _seed(name: str, value: int) -> int:
+    seed = as_nonnegative_int(name, value)
+    # Coordinates of the results have at most 64 bits.
+    if seed >= 2**64:
+        raise ValueError(f"{name}: expected an integer below 2**64, got {value}")
+    return seed
+
+
+def _trained(name: str, value: str | Sequence[str]) -> str:
+    """What is trained, a pair such as ("v", "W") as "v+W"."""
+    written = "+".join(map(str, value)) if isinstance(value, tuple | list) else value
+    return as_choice(name, written, _PARAMETERS)
+
+
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
     return lambda name, value: as_choice(name, value, choices)
 
@@ -69,7 +83,7 @@ _AXES: Mapping[str, Callable[[str, Any], Any]] = {
     "signals": _one_of("antipodal", "orthogonal"),
     "noise": _not_negative,
     "label_noise": _share,
-    "parameter": _one_of(*_PARAMETERS),
+    "parameter": _trained,
     "init": _one_of("uniform", "balanced"),
     "rule": _one_of("ngd", "gd", "polyak", "adam"),
     "lr": as_positive_float,
@@ -77,11 +91,32 @@ _AXES: Mapping[str, Callable[[str, Any], Any]] = {
     "decay": _not_negative,
     "loss": _one_of(*_LOSSES),
     "norm": _one_of("auto", "fro", "nuc"),
-    "seed": as_nonnegative_int,
+    "seed": _seed,
 }
 """What may be an axis, in the order of the axes, and how each of its values is checked."""
 
 _SIZES = ("n", "T", "d")
+_MEASURED = ("selected", "outcome", "cosine")
+"""What is measured unasked, where it can be."""
+
+
+class OverrideError(ValueError):
+    """Overrides of a declaration, and not what it says itself, make no study.
+
+    Attributes
+    ----------
+    fields : tuple of str
+        Those that are to blame.
+    reason : str
+    """
+
+    def __init__(self, fields: Sequence[str], reason: str) -> None:
+        super().__init__(fields, reason)
+        self.fields = tuple(fields)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"overrides ({', '.join(self.fields)}): {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +167,7 @@ class Study:
         Problems of each cell; by default all of a file. Problem k of a cell is the same whatever
         else is in the study: its random stream is that of (seed, n, T, d, k).
     seed : int or axis
+        From 0 to 2**64 - 1.
     n, T, d : int or axis
         Inputs, tokens of each and dimension. Not given where the data are a file, which has them.
     attention : {"cross", "self"} or axis
@@ -141,7 +177,8 @@ class Study:
     classes : pair of int
         Of "digits", whose T patches are 4, 9 or 25.
     parameter : {"W", "p", "KQ", "v+W", "v+p"} or axis
-        What is trained. W and p start at zero; v at the value of the data, or at zero.
+        What is trained; ``("v", "W")``, as `attsvm.train` has it, is kept as "v+W". W and p start
+        at zero; v at the value of the data, or at zero.
     init : {"uniform", "balanced"} or axis
         How K and Q start.
     rule, lr, momentum, decay, loss : or axis
@@ -150,7 +187,8 @@ class Study:
     norm : {"auto", "fro", "nuc"} or axis
         Of the SVM; "auto" is the nuclear norm for K and Q, and else the Frobenius norm.
     measure : tuple of str
-        Names of `attsvm.studies.MEASUREMENTS`.
+        Names of `attsvm.studies.MEASUREMENTS`; by default those of selected, outcome and cosine
+        that every cell has.
 
     Raises
     ------
@@ -193,7 +231,7 @@ class Study:
     loss: str | tuple[str, ...] = "logistic"
     steps: int = 1000
     norm: str | tuple[str, ...] = "auto"
-    measure: tuple[str, ...] = ("selected", "outcome", "cosine")
+    measure: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -211,6 +249,8 @@ class Study:
         self._check_data()
         for axis, check in _AXES.items():
             self._check_axis(axis, check)
+        if self.measure is None:
+            self._set("measure", self._measured_by_default())
         self._check_measure()
         for cell in self.cells:
             try:
@@ -259,12 +299,21 @@ class Study:
         given = getattr(self, axis)
         if given is None:
             return
-        values = given if isinstance(given, tuple) else (given,)
+        several = isinstance(given, tuple) and not (axis == "parameter" and "v" in given)
+        values = given if several else (given,)
         # Integers that stand for floats become floats, so that a declaration has one spelling.
         checked = tuple(check(axis, value) for value in values)
         if not checked or len(set(checked)) < len(checked):
             raise ValueError(f"{axis}: expected one or more different values, got {list(values)}")
-        self._set(axis, checked if isinstance(given, tuple) else checked[0])
+        self._set(axis, checked if several else checked[0])
+
+    def _measured_by_default(self) -> tuple[str, ...]:
+        parameters = {cell.settings["parameter"] for cell in self.cells}
+        return tuple(
+            name
+            for name in _MEASURED
+            if all(MEASUREMENTS[name].obstacle(each, self.has_value) is None for each in parameters)
+        )
 
     def _check_measure(self) -> None:
         names: Any = self.measure
@@ -326,7 +375,7 @@ class Study:
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """What is measured."""
-        return tuple(MEASUREMENTS[name] for name in self.measure)
+        return tuple(MEASUREMENTS[name] for name in self.measure or ())
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
@@ -402,7 +451,10 @@ class Study:
             The file cannot be read.
         TypeError, ValueError
             It is not TOML, or does not declare a study; the message names file and field.
+        OverrideError
+            A `ValueError`: an override is no field, or not what that must be.
         """
+        overrides = {} if overrides is None else overrides
         path = declared(source)
         if path.suffix == ".npz":
             given = _of_problems(path)
@@ -412,25 +464,50 @@ class Study:
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
         known = [field.name for field in fields(cls)]
-        for name in (*given, *(overrides or {})):
+        for name in (*given, *overrides):
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(
-                    f"{path}: {name}: expected one of the fields {', '.join(known)}{hint}"
-                )
-        for name, value in (overrides or {}).items():
-            axis = name == "measure" or (isinstance(given.get(name), list) and name in _AXES)
-            given[name] = [value] if axis and not isinstance(value, list | tuple) else value
+                reason = f"{name}: expected one of the fields {', '.join(known)}{hint}"
+                if name in given:
+                    raise ValueError(f"{path}: {reason}")
+                raise OverrideError([name], reason)
         given.setdefault("name", path.stem)
         data = given.get("data")
-        if isinstance(data, str) and data not in KINDS and not (overrides or {}).get("data"):
+        if isinstance(data, str) and data not in KINDS:
             given["data"] = str(path.parent / data)
+        changed = given | {
+            name: _as_axis(name, value, given.get(name)) for name, value in overrides.items()
+        }
         try:
-            return cls(**given)
+            return cls(**changed)
         except (TypeError, ValueError) as error:
+            blamed = _blamed(cls, error, given, overrides)
+            if blamed:
+                raise OverrideError(blamed, str(error)) from error
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{path}: {error}") from error
+
+
+def _as_axis(name: str, value: Any, before: Any) -> Any:
+    """The value of an override: an axis where that was one."""
+    axis = name == "measure" or (isinstance(before, list) and name in _AXES)
+    return [value] if axis and not isinstance(value, list | tuple) else value
+
+
+def _blamed(
+    kind: type[Study], error: Exception, given: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> list[str]:
+    """Overrides that an error is about: those it names, or all where it arose only with them."""
+    named = str(error).partition(":")[0].split(", ")
+    blamed = [name for name in overrides if name in named]
+    if overrides and not blamed:
+        try:
+            kind(**given)
+        except (TypeError, ValueError, OSError):
+            return []
+        return list(overrides)
+    return blamed
 
 
 def _of_problems(path: Path) -> dict[str, Any]:

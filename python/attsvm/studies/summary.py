@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from attsvm.studies.axis_values import in_words
 from attsvm.studies.measurements import OUTCOMES, Record
-from attsvm.studies.panels import tick
 from attsvm.studies.problems import KINDS
 from attsvm.studies.study import Cell, Study
 from attsvm.studies.table import Measure, Row, Table
@@ -15,7 +15,7 @@ from attsvm.studies.table import Measure, Row, Table
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["INTERVALS", "MEASURES", "describe", "records", "report", "tabulate"]
+__all__ = ["INTERVALS", "MEASURES", "describe", "records", "tabulate", "terminal_report"]
 
 MEASURES = (
     Measure(
@@ -121,20 +121,22 @@ def describe(study: Study) -> str:
         problems = f"{_problems(study)} of each size"
     else:
         data, problems = study.file.path.name, _problems(study)
-    parameter, rule, rate, loss = (_words(settings[k]) for k in ("parameter", "rule", "lr", "loss"))
+    parameter, rule, rate, loss = (
+        in_words(settings[k]) for k in ("parameter", "rule", "lr", "loss")
+    )
     steps = _RULES.get(rule, f"steps of {rule}")
     length = "" if rule == "polyak" else f" of {rate}"
     more = "".join(
-        f", {name} {_words(settings[name])}" for name in ("momentum", "decay") if settings[name]
+        f", {name} {in_words(settings[name])}" for name in ("momentum", "decay") if settings[name]
     )
-    start = f"from {_words(settings['init'])} starts" if "KQ" in parameter else "from zero"
+    start = f"from {in_words(settings['init'])} starts" if "KQ" in parameter else "from zero"
     return (
         f"{data}; {parameter} trained {start} by {study.steps} {steps}{length}{more}, {loss} loss; "
-        f"{problems}, seed {_words(settings['seed'])}"
+        f"{problems}, seed {in_words(settings['seed'])}"
     )
 
 
-def report(
+def terminal_report(
     study: Study, table: Table, sentences: Collection[str], width: int, *, broken: bool
 ) -> str:
     """Title, settings, table, what its columns mean, and what was expected, for a terminal.
@@ -168,9 +170,3 @@ def report(
 
 def _problems(study: Study) -> str:
     return f"{study.problems} problem{'' if study.problems == 1 else 's'}"
-
-
-def _words(value: Any) -> str:
-    """One value, or those of an axis."""
-    values = value if isinstance(value, list) else [value]
-    return "/".join(map(tick, values))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attsvm.studies.panels import tick
+from attsvm.studies.axis_values import in_words
 from attsvm.studies.study import Study
 from attsvm.studies.summary import describe, records
 
@@ -82,7 +82,7 @@ def paragraph(study: Study) -> str:
     recorded = "; ".join(each.recorded for each in study.measurements)
     problems = len(study.cells) * (study.problems or 0)
     axes = "; ".join(
-        f"{axis} = {', '.join(map(tick, values))}" for axis, values in study.axes.items()
+        f"{axis} = {', '.join(map(in_words, values))}" for axis, values in study.axes.items()
     )
     every = "each of" if len(study.axes) == 1 else "every combination of"
     grid = f" There is a cell for {every} {axes}." if axes else ""

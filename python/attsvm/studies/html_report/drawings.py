@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm.studies.axis_values import in_words
 from attsvm.studies.expectations import reference
-from attsvm.studies.panels import AXIS_NAMES, SHARES, panels, tick
+from attsvm.studies.panels import AXIS_NAMES, SHARES, panels
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records
@@ -68,7 +69,7 @@ class _Line:
 
     row: Row
     tick: str
-    cosines: NDArray[np.float64] | None
+    gaps: NDArray[np.float64] | None
     histories: dict[str, NDArray[np.float64]]
 
 
@@ -90,7 +91,7 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
         Of these results.
     """
     along = longest_axis(table)
-    cosines = _cosines(study, results)
+    gaps = _cosine_gaps(study, results)
     histories = {name: _histories(study, results, variables) for name, variables, _ in _HISTORIES}
     number = {id(row): k for k, row in enumerate(table.rows)}
     found = []
@@ -98,8 +99,8 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
         lines = [
             _Line(
                 row,
-                tick(row.axes[along]),
-                cosines[number[id(row)]],
+                in_words(row.axes[along]),
+                gaps[number[id(row)]],
                 {name: several[number[id(row)]] for name, several in histories.items()},
             )
             for row in rows
@@ -110,19 +111,19 @@ def draw(study: Study, results: xr.Dataset, table: Table) -> list[Panel]:
             _boxes(k, lines, axis),
             *(_curves(k, study, name, title, lines, axis) for name, _, title in _HISTORIES),
         )
-        name = ", ".join(f"{other} = {tick(value)}" for other, value in others)
+        name = ", ".join(f"{other} = {in_words(value)}" for other, value in others)
         found.append(Panel(name, tuple(each for each in drawn if each is not None)))
     return [panel for panel in found if panel.drawings]
 
 
-def _cosines(study: Study, results: xr.Dataset) -> list[NDArray[np.float64] | None]:
+def _cosine_gaps(study: Study, results: xr.Dataset) -> list[NDArray[np.float64] | None]:
     """Quantiles of 1 - cosine of each row of the table; None where it has no cosine."""
-    if "cosine" not in results:
+    if "cosine_gap" not in results:
         return [None for _ in records(study, results, [])]
     found: list[NDArray[np.float64] | None] = []
-    for _, record in records(study, results, ["cosine"]):
-        there = record["cosine"][~np.isnan(record["cosine"])]
-        found.append(np.quantile(1 - there, _QUANTILES) if there.size else None)
+    for _, record in records(study, results, ["cosine_gap"]):
+        there = record["cosine_gap"][~np.isnan(record["cosine_gap"])]
+        found.append(np.quantile(there, _QUANTILES) if there.size else None)
     return found
 
 
@@ -222,9 +223,7 @@ def _boxes(k: int, lines: Sequence[_Line], axis: str) -> Drawing | None:
     import plotly.graph_objects as go
 
     # A logarithmic axis has no place for cosines that are all 1, as in one dimension.
-    there = [
-        (line, line.cosines) for line in lines if line.cosines is not None and line.cosines[-1] > 0
-    ]
+    there = [(line, line.gaps) for line in lines if line.gaps is not None and line.gaps[-1] > 0]
     if not there:
         return None
     low, first, median, third, high = (

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attsvm.studies.axis_values import in_words
 from attsvm.studies.layout import MEANINGS
-from attsvm.studies.panels import tick
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records
 from attsvm.studies.table import Table
@@ -56,7 +56,7 @@ def lines(study: Study, results: xr.Dataset, table: Table) -> list[Line]:
     sizes = [len(record["finished"]) for _, record in records(study, results, ["finished"])]
     found = []
     for row, size in zip(table.rows, sizes, strict=True):
-        place = tuple(Entry(str(value), tick(value)) for value in row.axes.values())
+        place = tuple(Entry(str(value), in_words(value)) for value in row.axes.values())
         numbers = [Entry(str(size), f"{size:,}")]
         for measure in table.measures:
             estimate = row.estimates[measure.name]

@@ -192,6 +192,38 @@ ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, doubl
     }
 }
 
+// u = Σ_t c_t x_t over all rows, with u in registers; the last may have fewer elements than a register has lanes.
+template <int registers, bool ends_partly, class Token>
+ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index d, const double* c, double* u, Ahead& ahead) {
+    constexpr Index lanes = native_lanes<double>;
+    constexpr int whole = ends_partly ? registers - 1 : registers;
+    const Index rest = d - whole * lanes;
+    NativePack<double> total[registers];
+    for (int k = 0; k < registers; ++k) total[k] = 0.0;
+    for (Index t = 0; t < rows; ++t) {
+        const NativePack<double> share(c[t]);
+        const Token* const x = X + t * d;
+        if constexpr (registers == group) ahead.fetch<group_bytes<Token> / 2>();
+        for (int k = 0; k < whole; ++k) total[k] += share * load(x + k * lanes);
+        if constexpr (ends_partly) total[whole] += share * load_some(x + whole * lanes, rest);
+    }
+    for (int k = 0; k < whole; ++k) store(u + k * lanes, total[k]);
+    if constexpr (ends_partly) store_some(u + whole * lanes, total[whole], rest);
+}
+
+// Of rows no longer than `most` registers.
+template <int most, class Token>
+void combine_short_rows(const Token* X, Index rows, Index d, const double* c, double* u, Ahead& ahead) {
+    constexpr Index lanes = native_lanes<double>;
+    if (d == most * lanes) {
+        combine_in_registers<most, false>(X, rows, d, c, u, ahead);
+    } else if (d > (most - 1) * lanes) {
+        combine_in_registers<most, true>(X, rows, d, c, u, ahead);
+    } else if constexpr (most > 1) {
+        combine_short_rows<most - 1>(X, rows, d, c, u, ahead);
+    }
+}
+
 }  // namespace detail
 
 // a_t = <x_t, q> for the rows x_t of X
@@ -233,6 +265,8 @@ void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, A
         Index k = 0;
         for (; k + wide <= d; k += wide) strip(std::integral_constant<Index, wide>{}, k);
         for (; k < d; ++k) strip(std::integral_constant<Index, 1>{}, k);
+    } else if (d <= detail::group * native_lanes<double>) {
+        detail::combine_short_rows<detail::group>(X, rows, d, c, u, ahead);
     } else {
         Index t = 0;
         if (rows >= detail::group) {

@@ -403,21 +403,21 @@ class Study:
         TypeError, ValueError
             It is not TOML, or does not declare a study; the message names file and field.
         """
-        path = declared(source)
+        path, named = declared(source), os.fspath(source)
         if path.suffix == ".npz":
             given = _of_problems(path)
         else:
             try:
                 given = read_toml(path.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
+                raise ValueError(f"{named}: {error}") from error
         known = [field.name for field in fields(cls)]
         for name in (*given, *(overrides or {})):
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise ValueError(
-                    f"{path}: {name}: expected one of the fields {', '.join(known)}{hint}"
+                    f"{named}: {name}: expected one of the fields {', '.join(known)}{hint}"
                 )
         for name, value in (overrides or {}).items():
             axis = name == "measure" or (isinstance(given.get(name), list) and name in _AXES)
@@ -430,7 +430,7 @@ class Study:
             return cls(**given)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{path}: {error}") from error
+            raise kind(f"{named}: {error}") from error
 
 
 def _of_problems(path: Path) -> dict[str, Any]:

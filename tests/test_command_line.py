@@ -407,8 +407,10 @@ def test_every_command_explains_itself(words, capsys):
         (["study"], "one of the arguments STUDY --list is required"),
         (
             ["study", "overparm"],
-            "expected a TOML file, an .npz file of problems or one of overparam, overparam-digits",
+            "expected a TOML file, an .npz file of problems or one of overparam, overparam-digits; "
+            "there is no such file",
         ),
+        (["study", "overparam", "--set", "problems=0"], "attsvm: error: --set problems=0: problems: exp"),
         (["study", "{text}"], "expected TOML"),
         (["study", "overparam", "--set", "d"], "--set: expected FIELD=VALUE, got 'd'"),
         (["study", "overparam", "--set", "d=3,x"], "d: expected a positive integer, got 'x'"),

@@ -16,6 +16,8 @@ REQUIREMENTS = [
     "no-such-thing>=2; extra == 'first'",
     'no-such-thing>=2; python_version >= "3.11" and extra == "second"',
     "attsvm[first,second]; extra == 'all'",
+    'needed-once>=1; python_version < "3.10" and extra == "first"',
+    'needed-later>=1; python_version < "4.0" and extra == "first"',
 ]
 
 
@@ -26,7 +28,11 @@ def required(monkeypatch):
 
 @pytest.mark.usefixtures("required")
 def test_every_dependency_is_named_with_its_extras():
-    assert dependencies() == {"numpy": (), "no-such-thing": ("first", "second")}
+    assert dependencies() == {
+        "numpy": (),
+        "no-such-thing": ("first", "second"),
+        "needed-later": ("first",),
+    }
 
 
 @pytest.mark.usefixtures("required")

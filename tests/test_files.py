@@ -169,7 +169,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path):
     mark = tmp_path / "unpickled"
     objects = np.array([Payload(mark)], dtype=object)
     path = written(tmp_path / "x.npz", tokens=objects, labels=np.ones(1))
-    with pytest.raises(ValueError, match=r"x\.npz: Object arrays cannot be loaded"):
+    with pytest.raises(ValueError, match=r"x\.npz: tokens: expected an array of numbers"):
         load(path)
     path.write_bytes(pickle.dumps(Payload(mark)))
     with pytest.raises(ValueError, match=r"expected an \.npz file"):

@@ -679,7 +679,7 @@ def _problem(arguments: argparse.Namespace) -> AttentionData:
     if arguments.index is None or not 0 <= arguments.index < data.batch:
         raise ValueError(
             f"--index: {arguments.file} holds a batch of problems, expected one of "
-            f"0..{data.batch - 1}, got {arguments.index}"
+            f"0..{data.batch - 1}, got {'none' if arguments.index is None else arguments.index}"
         )
     return data.problem(arguments.index)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib import import_module, metadata
 
 __all__ = ["dependencies", "require_extra"]
 
 _NAME = re.compile(r"[\w.-]+")
+_BEFORE = re.compile(r"""\bpython_version\s*<\s*["'](\d+)\.(\d+)["']""")
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 
 
@@ -15,7 +17,7 @@ def dependencies() -> dict[str, tuple[str, ...]]:
     """Distributions that attsvm can use, each with the extras that bring it.
 
     It is what the metadata of the installed attsvm say: no extra is named for what is always
-    needed, and extras that only bundle others are left out.
+    needed; extras that only bundle others are left out, and so is what only an older Python needs.
 
     Examples
     --------
@@ -28,6 +30,9 @@ def dependencies() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for requirement in metadata.requires("attsvm") or ():
         named = _NAME.match(requirement)
+        before = _BEFORE.search(requirement)
+        if before is not None and sys.version_info >= tuple(map(int, before.groups())):
+            continue
         if named is not None and named[0] != "attsvm":
             found[named[0]] = (*found.get(named[0], ()), *_EXTRA.findall(requirement))
     return found

@@ -104,7 +104,12 @@ def _read_fields(
             arrays = {}
             for name, member in members.items():
                 with archive.open(member) as stream:
-                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+                    try:
+                        arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+                    except ValueError as error:
+                        raise ValueError(
+                            f"{name}: expected an array of numbers or text: {error}"
+                        ) from error
                     if stream.read(1):
                         raise ValueError(f"{name}: expected the end of the array, got more bytes")
             return kind, arrays

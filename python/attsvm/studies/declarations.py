@@ -36,7 +36,7 @@ def declared(source: str | os.PathLike[str]) -> Path:
         return files[source]
     raise FileNotFoundError(
         f"{os.fspath(source)}: expected a TOML file, an .npz file of problems or one of "
-        f"{', '.join(files)}"
+        f"{', '.join(files)}; there is no such file"
     )
 
 

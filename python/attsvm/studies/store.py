@@ -230,7 +230,7 @@ def _attributes_of(path: Path) -> Mapping[str, Any]:
         said = json.loads((path / ".zattrs").read_text())
         said["declaration"]
     except (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{path}: expected the results of a study ({error!r})") from error
+        raise ValueError(f"{path}: expected the results of a study, got something else") from error
     attributes: Mapping[str, Any] = said
     return attributes
 

@@ -455,14 +455,14 @@ class Study:
             A `ValueError`: an override is no field, or not what that must be.
         """
         overrides = {} if overrides is None else overrides
-        path = declared(source)
+        path, named = declared(source), os.fspath(source)
         if path.suffix == ".npz":
             given = _of_problems(path)
         else:
             try:
                 given = read_toml(path.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
+                raise ValueError(f"{named}: {error}") from error
         known = [field.name for field in fields(cls)]
         for name in (*given, *overrides):
             if name not in known:
@@ -470,7 +470,7 @@ class Study:
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 reason = f"{name}: expected one of the fields {', '.join(known)}{hint}"
                 if name in given:
-                    raise ValueError(f"{path}: {reason}")
+                    raise ValueError(f"{named}: {reason}")
                 raise OverrideError([name], reason)
         given.setdefault("name", path.stem)
         data = given.get("data")
@@ -486,7 +486,7 @@ class Study:
             if blamed:
                 raise OverrideError(blamed, str(error)) from error
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{path}: {error}") from error
+            raise kind(f"{named}: {error}") from error
 
 
 def _as_axis(name: str, value: Any, before: Any) -> Any:

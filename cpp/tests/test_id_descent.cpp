@@ -1,4 +1,6 @@
 // Descent by token id goes where descent on the tokens that the ids stand for goes.
+#include <array>
+
 #include "attsvm/id_descent.hpp"
 
 #include "check.hpp"
@@ -63,7 +65,7 @@ auto recorder(std::vector<double>& into) {
     };
 }
 
-const std::vector<std::int64_t> marks{0, 1, 20, 300};
+constexpr std::array<std::int64_t, 4> marks{0, 1, 20, 300};
 
 Seen by_tokens(Corpus& corpus, attsvm::StepRule rule) {
     Buffer<double> V(corpus.d * corpus.d);

@@ -37,8 +37,8 @@ void products_agree_with_eigen() {
 
 void rows_agree_with_eigen() {
     std::mt19937_64 bits(4);
-    for (const Index rows : {1, 4, 7})
-        for (const Index d : {1, 8, 19, 130}) {
+    for (const Index rows : {1, 4, 7, 21})
+        for (const Index d : {1, 8, 19, 40, 57, 63, 64, 65, 130}) {
             Buffer<double> X(rows * d), q(d), c(rows), a(rows), u(d);
             for (Buffer<double>* part : {&X, &q, &c}) attsvm_test::fill_normal(*part, bits);
             attsvm::rows_dot(X.data(), rows, d, q.data(), a.data());
@@ -50,17 +50,23 @@ void rows_agree_with_eigen() {
         }
 }
 
+// Of one band of columns and of several, with blocks that do not divide the rows; all are large enough to be shared.
 void threads_change_no_bit() {
     std::mt19937_64 bits(5);
-    const Index rows = 50, depth = 37, columns = 213;
-    Buffer<double> A(rows * depth), B(depth * columns), one(rows * columns), many(rows * columns);
-    attsvm_test::fill_normal(A, bits);
-    attsvm_test::fill_normal(B, bits);
-    for (const int threads : {2, 3, 7}) {
-        for (Buffer<double>* C : {&one, &many})
-            attsvm::multiply(attsvm::Team(C == &one ? 1 : threads), rows, depth, columns,
-                             attsvm::Strided<double>{A.data(), depth, 1}, {}, B.data(), C->data());
-        CHECK(std::equal(one.data(), one.data() + one.size(), many.data()));
+    struct Shape {
+        Index rows, depth, columns;
+    };
+    for (const auto [rows, depth, columns] : {Shape{50, 37, 213}, Shape{100, 64, 64}, Shape{130, 130, 20}}) {
+        CHECK(attsvm::worth_sharing(static_cast<double>(rows * depth * columns / attsvm::product_uses)));
+        Buffer<double> A(rows * depth), B(depth * columns), one(rows * columns), many(rows * columns);
+        attsvm_test::fill_normal(A, bits);
+        attsvm_test::fill_normal(B, bits);
+        for (const int threads : {2, 3, 7}) {
+            for (Buffer<double>* C : {&one, &many})
+                attsvm::multiply(attsvm::Team(C == &one ? 1 : threads), rows, depth, columns,
+                                 attsvm::Strided<double>{A.data(), depth, 1}, {}, B.data(), C->data());
+            CHECK(std::equal(one.data(), one.data() + one.size(), many.data()));
+        }
     }
 }
 

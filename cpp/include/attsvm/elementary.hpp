@@ -28,14 +28,24 @@ ATTSVM_INLINE Pack<double, N> scale_by_power_of_two(Pack<double, N> x, Pack<doub
     return x * power(half) * power(rest);
 }
 
+namespace detail {
+
+inline constexpr double log2_e = 1.4426950408889634;
+inline constexpr double ln2_high = 6.93145751953125e-1;  // few bits, so that its product with an exponent is exact
+inline constexpr double ln2_low = 1.42860682030941723212e-6;
+
+// x less `exponent` times ln 2.
+template <class Real>
+ATTSVM_INLINE Real less_ln2(Real x, Real exponent) {
+    return (x - exponent * Real(ln2_high)) - exponent * Real(ln2_low);
+}
+
 #ifdef __AVX512F__
-// As `exp` below, with x = (k + j/8) ln 2 + r: a register holds the eight 2^{j/8}, which leaves less to the polynomial.
+// e^x in the range that `exp` keeps to, with x = (k + j/8) ln 2 + r: a register holds the eight 2^{j/8}, which leaves
+// less to the polynomial.
 ATTSVM_INLINE Pack<double, 8> exp_by_eighths(Pack<double, 8> x) {
     using Real = Pack<double, 8>;
     constexpr double rounder = 844424930131968.0;  // 3·2^48: the last bits of a sum with it count eighths
-    constexpr double log2_e = 1.4426950408889634;
-    constexpr double ln2_high = 6.93145751953125e-1;
-    constexpr double ln2_low = 1.42860682030941723212e-6;
     // 2^{j/8} rounded, and what rounding left.
     constexpr Real::Lanes power = {1.0,
                                    1.0905077326652577,
@@ -53,10 +63,9 @@ ATTSVM_INLINE Pack<double, 8> exp_by_eighths(Pack<double, 8> x) {
                                         7.949834809697621e-17,
                                         8.199010020581497e-17,
                                         3.283107224245627e-17};
-    x = smaller(Real(720.0), larger(Real(-760.0), x));
     const Real sum = x * Real(log2_e) + Real(rounder);
     const Real exponent = sum - Real(rounder);
-    const Real r = (x - exponent * Real(ln2_high)) - exponent * Real(ln2_low);
+    const Real r = less_ln2(x, exponent);
     const auto eighth = std::bit_cast<__m512i>(sum.v);
     const Real high(_mm512_maskz_permutexvar_pd(0xff, eighth, power));
     const Real low(_mm512_maskz_permutexvar_pd(0xff, eighth, power_rest));
@@ -71,20 +80,19 @@ ATTSVM_INLINE Pack<double, 8> exp_by_eighths(Pack<double, 8> x) {
 }
 #endif
 
+}  // namespace detail
+
 // e^x in every lane to about one unit in the last place; 0 below the smallest subnormal, NaN stays NaN.
 template <int N>
 ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
     using Real = Pack<double, N>;
+    x = smaller(Real(720.0), larger(Real(-760.0), x));
 #ifdef __AVX512F__
-    if constexpr (N == 8) return exp_by_eighths(x);
+    if constexpr (N == 8) return detail::exp_by_eighths(x);
 #endif
     constexpr double rounder = 6755399441055744.0;  // 3·2^51: adding and subtracting it rounds to a whole number
-    constexpr double log2_e = 1.4426950408889634;
-    constexpr double ln2_high = 6.93145751953125e-1;  // few bits, so that its product with an exponent is exact
-    constexpr double ln2_low = 1.42860682030941723212e-6;
-    x = smaller(Real(720.0), larger(Real(-760.0), x));
-    const Real exponent = (x * Real(log2_e) + Real(rounder)) - Real(rounder);
-    const Real r = (x - exponent * Real(ln2_high)) - exponent * Real(ln2_low);
+    const Real exponent = (x * Real(detail::log2_e) + Real(rounder)) - Real(rounder);
+    const Real r = detail::less_ln2(x, exponent);
 
     // (e^r - 1 - r) / r² on |r| <= ln(2)/2: Chebyshev fit of degree 10, error 1.4e-18.
     const Real r2 = r * r;

@@ -410,7 +410,10 @@ def test_every_command_explains_itself(words, capsys):
             "expected a TOML file, an .npz file of problems or one of overparam, overparam-digits; "
             "there is no such file",
         ),
-        (["study", "overparam", "--set", "problems=0"], "attsvm: error: --set problems=0: problems: exp"),
+        (
+            ["study", "overparam", "--set", "problems=0"],
+            "attsvm: error: --set problems=0: problems: exp",
+        ),
         (["study", "{text}"], "expected TOML"),
         (["study", "overparam", "--set", "d"], "--set: expected FIELD=VALUE, got 'd'"),
         (["study", "overparam", "--set", "d=3,x"], "d: expected a positive integer, got 'x'"),

@@ -9,7 +9,6 @@
 
 using attsvm::Buffer;
 using attsvm::Index;
-using attsvm::Machine;
 using attsvm::MachineStatus;
 using attsvm::NuclearMethod;
 

@@ -57,7 +57,8 @@ void threads_change_no_bit() {
         Index rows, depth, columns;
     };
     for (const auto [rows, depth, columns] : {Shape{50, 37, 213}, Shape{100, 64, 64}, Shape{130, 130, 20}}) {
-        CHECK(attsvm::worth_sharing(static_cast<double>(rows * depth * columns / attsvm::product_uses)));
+        const Index work = rows * depth * columns / attsvm::product_uses;
+        CHECK(attsvm::worth_sharing(static_cast<double>(work)));
         Buffer<double> A(rows * depth), B(depth * columns), one(rows * columns), many(rows * columns);
         attsvm_test::fill_normal(A, bits);
         attsvm_test::fill_normal(B, bits);

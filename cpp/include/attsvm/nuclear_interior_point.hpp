@@ -136,9 +136,8 @@ class InteriorPoint {
 
     // Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
     static Eigen::LLT<Matrix> factorised(const Matrix& M) {
-        constexpr double least = 1e-15, most = 1e-9, growth = 100.0;
         Eigen::LLT<Matrix> factor;
-        for (double share = least; share < most; share *= growth) {
+        for (const double share : {1e-15, 1e-13, 1e-11}) {
             Matrix larger = M;
             larger.diagonal() *= 1.0 + share;
             factor.compute(larger);

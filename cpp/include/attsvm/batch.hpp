@@ -186,7 +186,7 @@ class CachedTokens {
     const Token* data() const { return copy_.size() == 0 ? tokens_ : copy_.data(); }
 
    private:
-    static constexpr Index largest = 2 << 20;
+    static constexpr Index largest = 2'097'152;  // bytes
     static bool is_aligned(const Token* tokens) { return reinterpret_cast<std::uintptr_t>(tokens) % 64 == 0; }
 
     Buffer<Token> copy_;

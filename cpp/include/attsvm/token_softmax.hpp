@@ -49,7 +49,7 @@ struct TopToken {
             Index top = 0;  // also where a NaN equals nothing
             for (Index t = 0; t < tokens; t += column_lanes<Real>) {
                 const auto here = load_column(logit_of + t) == Column<Real>(logit);
-                if (Column<Real>::Compare::any(here)) {
+                if (any<Column<Real>>(here)) {
                     top = t + Column<Real>::Compare::first(here);
                     break;
                 }

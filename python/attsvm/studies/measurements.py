@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -18,7 +18,15 @@ from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import classify, cosine, cosine_gap, optimal_tokens
 
-__all__ = ["MEASUREMENTS", "OUTCOMES", "Measured", "Measurement", "Record", "Variable"]
+__all__ = [
+    "MEASUREMENTS",
+    "OUTCOMES",
+    "Measured",
+    "Measurement",
+    "Record",
+    "Variable",
+    "measurable",
+]
 
 Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
 """Named arrays, with one row for each problem."""
@@ -308,3 +316,14 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
     }
 )
 """What a study can measure, by name."""
+
+
+def measurable(
+    names: Iterable[str], parameters: Collection[str], has_value: bool
+) -> tuple[str, ...]:
+    """Those of these measurements that can be made of every one of the trained parameters."""
+    return tuple(
+        name
+        for name in names
+        if all(MEASUREMENTS[name].obstacle(each, has_value) is None for each in parameters)
+    )

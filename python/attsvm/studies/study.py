@@ -23,7 +23,7 @@ from attsvm.data.checks import (
 )
 from attsvm.descent.step_rule import StepRule
 from attsvm.studies.declarations import declared, read_toml, write_toml
-from attsvm.studies.measurements import MEASUREMENTS, Measurement
+from attsvm.studies.measurements import MEASUREMENTS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
 
 __all__ = ["Cell", "OverrideError", "Study"]
@@ -309,11 +309,7 @@ class Study:
 
     def _measured_by_default(self) -> tuple[str, ...]:
         parameters = {cell.settings["parameter"] for cell in self.cells}
-        return tuple(
-            name
-            for name in _MEASURED
-            if all(MEASUREMENTS[name].obstacle(each, self.has_value) is None for each in parameters)
-        )
+        return measurable(_MEASURED, parameters, self.has_value)
 
     def _check_measure(self) -> None:
         names: Any = self.measure
@@ -516,10 +512,8 @@ def _of_problems(path: Path) -> dict[str, Any]:
     has_value = data.value is not None
     attention = "p" if data.queries is None else "W"
     parameter = attention if has_value else f"v+{attention}"
-    measure = [
-        each.name for each in MEASUREMENTS.values() if each.obstacle(parameter, has_value) is None
-    ]
-    return {"data": path.name, "parameter": parameter, "measure": measure}
+    measure = measurable(MEASUREMENTS, [parameter], has_value)
+    return {"data": path.name, "parameter": parameter, "measure": list(measure)}
 
 
 def _plain(value: Any) -> str:

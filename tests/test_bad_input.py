@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attsvm import AttentionData, datasets, is_locally_optimal, optimal_tokens, save, scores
-from attsvm.data import checks
+from attsvm import (
+    AttentionData,
+    _validation,
+    datasets,
+    is_locally_optimal,
+    optimal_tokens,
+    save,
+    scores,
+)
 from attsvm.theory import cosine, cosine_gap, directional_distance
 
 B, n, T, d = 2, 3, 4, 5
@@ -413,7 +420,7 @@ THEORY = [
 CHECKS = [
     *(
         refused(f"{check.__name__} {kind}", lambda c=check, v=value: c("x", v), error, "x: expec")
-        for check in (checks.as_float, checks.as_positive_float)
+        for check in (_validation.as_float, _validation.as_positive_float)
         for kind, value, error in [
             ("nan", np.nan, ValueError),
             ("inf", np.inf, ValueError),
@@ -429,7 +436,7 @@ CHECKS = [
     *(
         refused(
             f"as_nonnegative_int {value!r}",
-            lambda v=value: checks.as_nonnegative_int("x", v),
+            lambda v=value: _validation.as_nonnegative_int("x", v),
             error,
             "x: ",
         )
@@ -443,7 +450,7 @@ CHECKS = [
     *(
         refused(
             f"as_bool_array {kind}",
-            lambda v=value: checks.as_bool_array("x", v, "(n,)", ndim=1),
+            lambda v=value: _validation.as_bool_array("x", v, "(n,)", ndim=1),
             error,
             "x: expected",
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attsvm
-from attsvm.data.span import in_own_span
+from attsvm._linalg import in_own_span
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import CoreProblem
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     FloatArray,
     IndexArray,

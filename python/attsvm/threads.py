@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from attsvm import _core
-from attsvm.data.checks import as_positive_int
+from attsvm._validation import as_positive_int
 
 __all__ = ["processors", "thread_count"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     BoolArray,
     FloatArray,
@@ -22,7 +22,7 @@ from attsvm.data.checks import (
 )
 from attsvm.data.in_batches import InBatches
 
-__all__ = ["AttentionData", "as_data"]
+__all__ = ["AttentionData", "as_data", "as_selected"]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -328,3 +328,27 @@ def as_data(data: object) -> AttentionData:
     if not isinstance(data, AttentionData):
         raise TypeError(f"data: expected AttentionData, got {type(data).__name__}")
     return data
+
+
+def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
+    """Selected token of every input of `data`: int64, shape ([B,] n), within the valid tokens.
+
+    Raises
+    ------
+    TypeError
+        `value` does not hold integers.
+    ValueError
+        Wrong shape, or an index outside ``0 <= selected < lengths``.
+    """
+    expected = data.labels.shape
+    text = "(n,)" if data.batch is None else "(B, n)"
+    selected = as_index_array(name, value, text, ndim=len(expected))
+    require_shape(name, selected, text, expected)
+    wrong = (selected < 0) | (selected >= data.lengths)
+    if wrong.any():
+        where = first_index(wrong)
+        raise ValueError(
+            f"{name}: expected token indices in 0..{data.lengths[where] - 1}, "
+            f"got {selected[where]} at {position_text(where)}"
+        )
+    return selected

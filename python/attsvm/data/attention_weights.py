@@ -8,8 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     FloatArray,
     as_float_array,
@@ -17,6 +16,7 @@ from attsvm.data.checks import (
     position_text,
     require_shape,
 )
+from attsvm.data.attention_data import AttentionData
 from attsvm.data.next_token_data import NextTokenData
 
 __all__ = ["AttendedLike", "Attends", "AttentionWeights", "as_attention_weights"]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from attsvm.data.checks import BoolArray, IndexArray, as_int
+from attsvm._validation import BoolArray, IndexArray, as_int
 
 __all__ = ["InBatches"]
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     BoolArray,
     FloatArray,
@@ -24,6 +23,7 @@ from attsvm.data.checks import (
     read_only,
     require_shape,
 )
+from attsvm.data.attention_data import AttentionData
 from attsvm.data.in_batches import InBatches
 
 __all__ = ["NextTokenData", "as_next_token_data"]

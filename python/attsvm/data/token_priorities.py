@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from attsvm.data.checks import BoolArray, IndexArray
+from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.next_token_data import NextTokenData
 
 __all__ = ["Preferences", "TokenPriorities", "label_preferences", "token_priorities"]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._validation import FloatArray, as_float_dtype, as_generator, as_positive_int
 from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import FloatArray, as_float_dtype, as_generator, as_positive_int
 
 __all__ = ["draw_arrays", "draw_problems", "unit_rows"]
 

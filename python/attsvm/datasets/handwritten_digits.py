@@ -8,14 +8,14 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import (
+from attsvm._validation import (
     FloatArray,
     as_index_array,
     as_positive_float,
     as_positive_int,
     require_shape,
 )
+from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_problems, unit_rows
 
 __all__ = ["digits"]

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._validation import FloatArray, as_choice, as_float, as_positive_int
 from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import FloatArray, as_choice, as_float, as_positive_int
 from attsvm.datasets.drawing import draw_problems
 
 __all__ = ["gaussian_classes", "near_orthogonal"]

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._validation import FloatArray, as_choice, as_positive_int
 from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import FloatArray, as_choice, as_positive_int
 from attsvm.datasets.drawing import draw_problems, unit_rows
 
 __all__ = ["unit_sphere"]

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data.checks import (
+from attsvm._validation import (
     FloatArray,
     as_choice,
     as_float_dtype,

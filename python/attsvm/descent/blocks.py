@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attsvm.data.checks import as_choice, as_positive_float
+from attsvm._validation import as_choice, as_positive_float
 
 __all__ = ["PARAMETERS", "Blocks", "as_blocks"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._validation import ArrayLike, IndexArray, as_float_array, require_shape
 from attsvm.data import NextTokenData
-from attsvm.data.checks import ArrayLike, IndexArray, as_float_array, require_shape
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import Factored
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._validation import as_float_array, require_shape
 from attsvm.data import AttentionData
-from attsvm.data.checks import as_float_array, require_shape
 from attsvm.heads import Head, LinearScores, Penalised, ReLU, Softmax
 
 __all__ = ["CoreHead", "require_loss_of_head", "require_right_tokens"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm.data.checks import as_positive_int
+from attsvm._validation import as_positive_int
 
 __all__ = ["log_schedule"]
 

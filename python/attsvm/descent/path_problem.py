@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._linalg import in_own_span
+from attsvm._validation import as_float_array, as_positive_int, require_shape
 from attsvm.data import AttentionData
-from attsvm.data.checks import as_float_array, as_positive_int, require_shape
-from attsvm.data.span import in_own_span
 from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.ball import Objective
 from attsvm.descent.core_head import require_right_tokens

@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from attsvm._linalg import in_own_span
+from attsvm._validation import ArrayLike, as_float_array, as_float_dtype, require_shape
 from attsvm.data import AttentionData
-from attsvm.data.checks import ArrayLike, as_float_array, as_float_dtype, require_shape
-from attsvm.data.span import in_own_span
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.core_head import CoreHead, require_loss_of_head
 from attsvm.heads import Head

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm.data import AttentionData, NextTokenData
-from attsvm.data.attention_data import as_data
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     as_choice,
     as_float_array,
@@ -22,6 +20,8 @@ from attsvm.data.checks import (
     as_positive_int,
     require_shape,
 )
+from attsvm.data import AttentionData, NextTokenData
+from attsvm.data.attention_data import as_data
 from attsvm.descent.ball import Minimum
 from attsvm.descent.next_tokens import next_token_problem
 from attsvm.descent.path_problem import PathProblem

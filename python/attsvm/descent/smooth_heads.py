@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm.data.checks import require_shape
+from attsvm._validation import require_shape
 from attsvm.descent.log_excess import SmoothHead
 from attsvm.heads import Penalised, ReLU
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from attsvm.data.checks import as_choice, as_float, as_positive_float, as_positive_int
+from attsvm._validation import as_choice, as_float, as_positive_float, as_positive_int
 from attsvm.descent.blocks import Blocks
 
 __all__ = ["RULES", "StepRule", "as_step_rule"]

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
-from attsvm.data import AttentionData, NextTokenData
-from attsvm.data.attention_data import as_data
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     as_choice,
     as_float,
@@ -24,6 +22,8 @@ from attsvm.data.checks import (
     as_positive_int,
     require_shape,
 )
+from attsvm.data import AttentionData, NextTokenData
+from attsvm.data.attention_data import as_data
 from attsvm.descent.blocks import Blocks, as_blocks
 from attsvm.descent.by_ids import descend_by_ids, is_trained_by_ids
 from attsvm.descent.next_tokens import next_token_problem, require_realizable

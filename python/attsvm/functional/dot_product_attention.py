@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm.data.checks import ArrayLike, as_float, read_array
+from attsvm._validation import ArrayLike, as_float, read_array
 
 __all__ = ["scaled_dot_product_attention"]
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._validation import ArrayLike, as_choice
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data
-from attsvm.data.checks import ArrayLike, as_choice
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import CORE_LOSSES, LOSSES, CoreProblem
 from attsvm.heads import Head

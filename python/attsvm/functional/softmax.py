@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm.data.checks import ArrayLike, read_array
+from attsvm._validation import ArrayLike, read_array
 
 __all__ = ["log_softmax", "softmax"]
 

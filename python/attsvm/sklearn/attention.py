@@ -12,15 +12,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
+from attsvm._validation import FloatArray, IndexArray, as_choice, as_float, as_float_array
 from attsvm.data import AttentionData
-from attsvm.data.checks import (
-    FloatArray,
-    IndexArray,
-    as_choice,
-    as_float,
-    as_float_array,
-    as_selected,
-)
+from attsvm.data.attention_data import as_selected
 from attsvm.descent import train
 from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import two_classes

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._validation import FloatArray
 from attsvm.data import AttentionData
-from attsvm.data.checks import FloatArray
 from attsvm.sklearn.slack import fallback_penalty, solver_of_slack, too_hard
 from attsvm.svm import SolverError, label_svm, prompt_svm
 from attsvm.svm.certificate import OptimalityCertificate

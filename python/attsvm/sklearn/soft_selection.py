@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._validation import IndexArray
 from attsvm.data import AttentionData
-from attsvm.data.checks import IndexArray
 from attsvm.svm import SVMSolution
 
 __all__ = ["constraint_rows", "with_slack", "without_slack"]

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attsvm.data.checks import as_positive_int
+from attsvm._validation import as_positive_int
 from attsvm.extras import require_extra
 from attsvm.progress import bar
 from attsvm.studies.compute import measure_cell

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._validation import IndexArray
 from attsvm.data import AttentionData
-from attsvm.data.checks import IndexArray
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import classify, cosine, cosine_gap, optimal_tokens

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attsvm.data.checks import as_float
+from attsvm._validation import as_float
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.descent import Run, train
 from attsvm.svm import SVMSolution, graph_svm

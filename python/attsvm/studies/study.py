@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from attsvm.data.checks import (
+from attsvm._validation import (
     as_choice,
     as_float,
     as_nonnegative_int,

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from attsvm._validation import BoolArray, IndexArray
 from attsvm.data import AttentionData
-from attsvm.data.checks import BoolArray, IndexArray
 
 __all__ = [
     "Constraints",

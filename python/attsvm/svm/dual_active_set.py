@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr_delete, solve_triangular
 
-from attsvm.data.checks import BoolArray
+from attsvm._validation import BoolArray
 from attsvm.svm.constraints import Float64Array
 
 __all__ = ["ActiveSetAnswer", "solve_by_dual_active_set"]

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from attsvm import _core
+from attsvm._validation import BoolArray, FloatArray, IndexArray
 from attsvm.data import AttentionData
-from attsvm.data.checks import BoolArray, FloatArray, IndexArray
 from attsvm.svm.certificate import (
     FARKAS_TOLERANCE,
     NUCLEAR_OPTIMALITY_TOLERANCE,

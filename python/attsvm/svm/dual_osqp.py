@@ -6,7 +6,7 @@ import numpy as np
 import osqp
 import scipy.sparse
 
-from attsvm.data.checks import BoolArray
+from attsvm._validation import BoolArray
 from attsvm.svm.constraints import Float64Array
 
 __all__ = ["osqp_multipliers"]

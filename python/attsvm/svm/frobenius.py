@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from attsvm.data.checks import BoolArray
+from attsvm._validation import BoolArray
 from attsvm.svm.block_pivoting import finish_by_block_pivoting
 from attsvm.svm.certificate import FARKAS_TOLERANCE, certify_optimality, farkas_residual
 from attsvm.svm.constraints import Constraints, Float64Array, UnitConstraints, factored_norm

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from attsvm._linalg import in_own_span
+from attsvm._validation import BoolArray, IndexArray, as_choice
 from attsvm.data.attention_weights import AttendedLike
-from attsvm.data.checks import BoolArray, IndexArray, as_choice
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
-from attsvm.data.span import in_own_span
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
 from attsvm.svm.constraints import Constraints, Float64Array
 from attsvm.svm.dual_native import Machines, solve_natively

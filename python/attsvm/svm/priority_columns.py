@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from attsvm.data.checks import BoolArray, IndexArray
+from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.token_priorities import TokenPriorities
 from attsvm.svm.certificate import OPTIMALITY_TOLERANCE
 from attsvm.svm.constraints import Constraints, Float64Array

@@ -9,19 +9,18 @@ from typing import Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data import AttentionData
-from attsvm.data.attention_data import as_data
-from attsvm.data.attention_weights import AttendedLike, as_attention_weights
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     BoolArray,
     IndexArray,
     as_bool_array,
     as_choice,
     as_float_array,
-    as_selected,
     require_shape,
 )
+from attsvm.data import AttentionData
+from attsvm.data.attention_data import as_data, as_selected
+from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.svm.constraints import (
     Constraints,
     attention_constraints,

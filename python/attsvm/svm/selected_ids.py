@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from attsvm._validation import IndexArray, as_float, first_index, position_text
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
-from attsvm.data.checks import IndexArray, as_float, first_index, position_text
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import Preferences
 from attsvm.svm.constraints import Float64Array

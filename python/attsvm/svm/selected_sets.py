@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from attsvm._validation import BoolArray, IndexArray, as_float, first_index, position_text
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights, as_attention_weights
-from attsvm.data.checks import BoolArray, IndexArray, as_float, first_index, position_text
 
 __all__ = ["representatives", "selected_sets", "sets_of"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attsvm.data.checks import BoolArray
+from attsvm._validation import BoolArray
 from attsvm.svm.constraints import Constraints, Float64Array
 from attsvm.svm.frobenius import Infeasible, Optimal
 

@@ -10,7 +10,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     BoolArray,
     IndexArray,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     BoolArray,
     as_float_array,
-    as_selected,
     first_index,
     position_text,
     require_shape,
 )
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.svm import SVMSolution
 from attsvm.theory.margins import leads, margins_of, token_differences
 from attsvm.theory.matrices import Float64Array, Matrices, MatrixLike, matrices_on, queries_of

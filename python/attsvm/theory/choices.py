@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import (
+from attsvm._validation import (
     BoolArray,
     FloatArray,
     IndexArray,
@@ -16,6 +15,7 @@ from attsvm.data.checks import (
     as_positive_float,
     as_positive_int,
 )
+from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory.local_optimality import is_locally_optimal
 

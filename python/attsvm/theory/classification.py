@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import ArrayLike, as_choice, as_selected
+from attsvm._validation import ArrayLike, as_choice
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory.local_optimality import is_locally_optimal
 from attsvm.theory.token_scores import scores

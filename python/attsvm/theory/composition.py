@@ -7,7 +7,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from attsvm.data.checks import BoolArray, IndexArray
+from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components

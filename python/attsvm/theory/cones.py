@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import ArrayLike, BoolArray, as_float, as_selected
+from attsvm._validation import ArrayLike, BoolArray, as_float
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.svm import SVMSolution
 from attsvm.theory.margins import leads, margins_of, token_differences
 from attsvm.theory.matrices import MatrixLike, matrices_beside, matrices_of, matrices_on

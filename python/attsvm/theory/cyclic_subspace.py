@@ -10,9 +10,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from attsvm.data.checks import ArrayLike, BoolArray, IndexArray, as_float_array, require_shape
+from attsvm._linalg import in_own_span
+from attsvm._validation import ArrayLike, BoolArray, IndexArray, as_float_array, require_shape
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
-from attsvm.data.span import in_own_span
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
 
 __all__ = ["CyclicSubspace", "cyclic_subset", "cyclic_subspace"]

@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.attention_weights import (
-    AttendedLike,
-    AttentionWeights,
-)
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     BoolArray,
     as_float_array,
     first_index,
     position_text,
     require_shape,
+)
+from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.attention_weights import (
+    AttendedLike,
+    AttentionWeights,
 )
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.descent import Run

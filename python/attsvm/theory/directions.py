@@ -7,7 +7,7 @@ from typing import TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.data.checks import (
+from attsvm._validation import (
     ArrayLike,
     as_float_array,
     first_index,

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lstsq
 
+from attsvm._validation import as_positive_float
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
-from attsvm.data.checks import as_positive_float
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.svm import SolverError
 from attsvm.svm.constraints import Constraints, general_constraints

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import ArrayLike, BoolArray, as_choice, as_selected
+from attsvm._validation import ArrayLike, BoolArray, as_choice
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.functional import loss_and_grad
 from attsvm.heads import LinearScores
 from attsvm.theory.margins import margins

@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import (
-    ArrayLike,
-    BoolArray,
-    as_positive_float,
-    as_selected,
-    require_shape,
-)
+from attsvm._validation import ArrayLike, BoolArray, as_positive_float, require_shape
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.theory.token_scores import scores
 
 if TYPE_CHECKING:

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import (
-    ArrayLike,
-    BoolArray,
-    IndexArray,
-    as_selected,
-    first_index,
-    position_text,
-)
+from attsvm._validation import ArrayLike, BoolArray, IndexArray, first_index, position_text
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.theory.matrices import Float64Array, Matrices, MatrixLike, matrices_on, queries_of
 
 __all__ = ["leads", "margins", "margins_of", "token_differences"]

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._validation import ArrayLike, BoolArray, as_float_array
 from attsvm.data.attention_data import AttentionData
-from attsvm.data.checks import ArrayLike, BoolArray, as_float_array
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
 from attsvm.theory.directions import cosine_gap

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse
 
-from attsvm.data.checks import IndexArray, as_int
+from attsvm._validation import IndexArray, as_int
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm.data.checks import BoolArray, as_positive_float
+from attsvm._validation import BoolArray, as_positive_float
 from attsvm.svm import SVMSolution
 from attsvm.theory.matrices import Float64Array, MatrixLike, matrices_of
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from attsvm.data.checks import ArrayLike, as_choice, as_float, as_float_array, require_shape
+from attsvm._validation import ArrayLike, as_choice, as_float, as_float_array, require_shape
 
 __all__ = ["Rate", "fit_rate"]
 

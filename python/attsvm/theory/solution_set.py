@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import ArrayLike, as_float_array, as_selected, require_shape
+from attsvm._validation import ArrayLike, as_float_array, require_shape
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.svm.constraints import Float64Array
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm import _core
+from attsvm._validation import IndexArray, first_index, position_text
 from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.data.checks import IndexArray, first_index, position_text
 from attsvm.threads import thread_count
 
 __all__ = ["optimal_tokens", "scores"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._linalg import in_own_span
 from attsvm.data import AttentionData
-from attsvm.data.span import in_own_span
 from attsvm.datasets import near_orthogonal
 from attsvm.descent import log_schedule, train
 from attsvm.progress import bar

@@ -1,4 +1,4 @@
-"""Checks on what a caller passes in, shared by every room.
+"""Validation of arguments, used by all subpackages.
 
 Each check takes the name of the argument and its value, and gives the value back in the form the
 package works with. Otherwise it raises an error that says ``name: expected this, got that``:
@@ -11,13 +11,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from attsvm.data.attention_data import AttentionData
 
 __all__ = [
     "ArrayLike",
@@ -35,7 +32,6 @@ __all__ = [
     "as_nonnegative_int",
     "as_positive_float",
     "as_positive_int",
-    "as_selected",
     "first_index",
     "position_text",
     "read_array",
@@ -179,30 +175,6 @@ def as_bool_array(
         raise TypeError(f"{name}: expected bool, got an array of dtype {array.dtype}")
     _require_axes(name, array, shape_text, ndim)
     return read_only(_contiguous(name, array, np.dtype(np.bool_)))
-
-
-def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
-    """Selected token of every input of `data`: int64, shape ([B,] n), within the valid tokens.
-
-    Raises
-    ------
-    TypeError
-        `value` does not hold integers.
-    ValueError
-        Wrong shape, or an index outside ``0 <= selected < lengths``.
-    """
-    expected = data.labels.shape
-    text = "(n,)" if data.batch is None else "(B, n)"
-    selected = as_index_array(name, value, text, ndim=len(expected))
-    require_shape(name, selected, text, expected)
-    wrong = (selected < 0) | (selected >= data.lengths)
-    if wrong.any():
-        where = first_index(wrong)
-        raise ValueError(
-            f"{name}: expected token indices in 0..{data.lengths[where] - 1}, "
-            f"got {selected[where]} at {position_text(where)}"
-        )
-    return selected
 
 
 def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice:

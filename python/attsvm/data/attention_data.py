@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from attsvm._validation import (
     ArrayLike,
@@ -22,7 +23,7 @@ from attsvm._validation import (
 )
 from attsvm.data.in_batches import InBatches
 
-__all__ = ["AttentionData", "as_data", "as_selected"]
+__all__ = ["AttentionData", "as_data", "as_selected", "other_tokens", "token_differences"]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -312,15 +313,12 @@ class AttentionData(InBatches):
             raise ValueError("which: expected at least one problem, got none")
         return self._at(chosen)
 
-    def _at(self, index: int | BoolArray) -> AttentionData:
+    def _at(self, index: int | BoolArray | IndexArray | None) -> AttentionData:
         state = {field.name: getattr(self, field.name) for field in fields(self)}
         shared = {"sequence": state.pop("sequence")}
         some = object.__new__(AttentionData)
         some.__setstate__({k: None if a is None else a[index] for k, a in state.items()} | shared)
         return some
-
-    def _of_problem(self, b: int) -> AttentionData:
-        return self._at(b)
 
 
 def as_data(data: object) -> AttentionData:
@@ -352,3 +350,21 @@ def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
             f"got {selected[where]} at {position_text(where)}"
         )
     return selected
+
+
+def token_differences(data: AttentionData, selected: IndexArray) -> npt.NDArray[np.float64]:
+    """Return x_iα - x_it of every token t of every input, shape ([B,] n, T, d).
+
+    α is the `selected` token of the input. Inputs may share their tokens. Differences beyond
+    float64 are inf.
+    """
+    tokens = data.own_tokens.astype(np.float64, copy=False)
+    chosen = np.take_along_axis(tokens, selected[..., np.newaxis, np.newaxis], axis=-2)
+    with np.errstate(over="ignore"):
+        return chosen - tokens
+
+
+def other_tokens(data: AttentionData, selected: IndexArray) -> BoolArray:
+    """Return which tokens have a constraint, ([B,] n, T): the valid ones other than `selected`."""
+    others: BoolArray = data.valid & (np.arange(data.T) != selected[..., np.newaxis])
+    return others

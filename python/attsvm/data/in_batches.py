@@ -36,8 +36,16 @@ class InBatches(ABC):
         return np.arange(self.T) < self.lengths[..., np.newaxis]
 
     @abstractmethod
-    def _of_problem(self: _Data, b: int) -> _Data:
-        """Problem `b` of the batch, as views."""
+    def _at(self: _Data, index: int | BoolArray | IndexArray | None) -> _Data:
+        """Return what `index` takes from the batch axis; None puts the axis there."""
+
+    def batched(self: _Data) -> _Data:
+        """Return the data with a batch axis: a single problem as a batch of one, as views."""
+        return self if self.batch is not None else self._at(None)
+
+    def repeated(self: _Data, count: int) -> _Data:
+        """Return a batch of `count` copies of a single problem."""
+        return self.batched()._at(np.zeros(count, dtype=np.int64))
 
     def problem(self: _Data, b: int) -> _Data:
         """Problem `b` of the batch, as views; negative `b` counts from the end.
@@ -53,7 +61,7 @@ class InBatches(ABC):
             raise IndexError("b: expected data with a batch axis, got one problem")
         if not -self.batch <= as_int("b", b) < self.batch:
             raise IndexError(f"b: expected a problem of 0..{self.batch - 1}, got {b}")
-        return self._of_problem(b)
+        return self._at(b)
 
     def problems(self: _Data) -> Iterator[_Data]:
         """Each problem of the batch in turn; the data itself when it has no batch axis."""

@@ -265,9 +265,9 @@ class NextTokenData(InBatches):
         problem = np.arange(len(ids)).reshape(-1, *([1] * (ids.ndim - 1)))
         return np.asarray(self.embeddings[problem, ids])
 
-    def _of_problem(self, b: int) -> NextTokenData:
-        table = self.embeddings if self.embeddings.ndim == 2 else self.embeddings[b]
-        return self._with(table, b)
+    def _at(self, index: int | BoolArray | IndexArray | None) -> NextTokenData:
+        table = self.embeddings if self.embeddings.ndim == 2 else self.embeddings[index]
+        return self._with(table, index)
 
     def subset(self, which: ArrayLike) -> NextTokenData:
         """Some contexts of a single problem.
@@ -292,8 +292,10 @@ class NextTokenData(InBatches):
             raise ValueError("which: expected at least one context, got none")
         return self._with(self.embeddings, chosen)
 
-    def _with(self, embeddings: FloatArray, index: int | BoolArray) -> NextTokenData:
-        """What `index` takes from the arrays of the contexts, with these embeddings."""
+    def _with(
+        self, embeddings: FloatArray, index: int | BoolArray | IndexArray | None
+    ) -> NextTokenData:
+        """Return what `index` takes from the arrays of the contexts, with these embeddings."""
         arrays = {name: getattr(self, name)[index] for name in _OF_CONTEXTS}
         data = object.__new__(NextTokenData)
         data.__setstate__({**arrays, "embeddings": embeddings, "vocabulary": self.vocabulary})

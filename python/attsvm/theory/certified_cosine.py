@@ -12,9 +12,15 @@ from attsvm._validation import (
     position_text,
     require_shape,
 )
-from attsvm.data.attention_data import AttentionData, as_data, as_selected
+from attsvm.data.attention_data import (
+    AttentionData,
+    as_data,
+    as_selected,
+    other_tokens,
+    token_differences,
+)
 from attsvm.svm import SVMSolution
-from attsvm.theory.margins import leads, margins_of, token_differences
+from attsvm.theory.margins import margins_of
 from attsvm.theory.matrices import Float64Array, Matrices, MatrixLike, matrices_on, queries_of
 
 __all__ = ["certified_cosine", "certified_cosine_gap"]
@@ -103,15 +109,15 @@ def certified_cosine_gap(
     """
     alpha = as_selected("selected", selected, as_data(data))
     given = matrices_on("W", W, data)
-    weights = _multipliers(dual, data, leads(data, alpha))
-    differences = token_differences(data, alpha)
+    weights = _multipliers(dual, data, other_tokens(data, alpha))
+    differences = token_differences(data.batched(), alpha.reshape(-1, data.n))
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
     combined = Matrices(given.variable, sums, queries_of(data, given), given.exists, given.batched)
     sizes = combined.norms()[:, np.newaxis, np.newaxis]
     shares = weights / np.where(sizes > 0, sizes, 1.0)
     unit, combined = given.unit(), combined.unit()
     apart = unit.cosine_gaps(combined)
-    constrained = leads(data, alpha).reshape(weights.shape)
+    constrained = other_tokens(data, alpha).reshape(weights.shape)
     slack, separates = _slack(margins_of(unit, data, alpha, differences), shares, constrained)
     own_slack, own = _slack(margins_of(combined, data, alpha, differences), shares, constrained)
     of_unit = np.where(separates, (_angle(apart) + _angle(apart + 2 * slack)) / 2, np.pi)

@@ -9,7 +9,6 @@ import numpy as np
 
 from attsvm._validation import (
     BoolArray,
-    FloatArray,
     IndexArray,
     as_choice,
     as_positive_float,
@@ -103,11 +102,11 @@ def every_choice(
         raise ValueError(f"limit: expected at least the number of choices {count}, got {most}")
     selected = np.stack(np.unravel_index(np.arange(count), data.lengths.tolist()), axis=1)
     selected = selected.astype(np.int64, copy=False)
-    at_once = max(1, _NUMBERS_AT_ONCE // data.tokens.size)
+    at_once = max(1, _NUMBERS_AT_ONCE // (data.n * data.T * data.d))
     solutions, locally_optimal = [], []
     for start in range(0, count, at_once):
         alpha = selected[start : start + at_once]
-        copies = _copies(data, len(alpha))
+        copies = data.batched().repeated(len(alpha))
         solution = (
             att_svm(copies, alpha, norm=norm) if machine == "W" else prompt_svm(copies, alpha)
         )
@@ -142,19 +141,6 @@ def locally_optimal_choices(
     """
     choices = every_choice(data, parameter=parameter, norm=norm, tolerance=tolerance, limit=limit)
     return choices.selected[choices.locally_optimal]
-
-
-def _copies(data: AttentionData, count: int) -> AttentionData:
-    def repeated(array: FloatArray | None) -> FloatArray | None:
-        return None if array is None else np.repeat(array[np.newaxis], count, axis=0)
-
-    return AttentionData(
-        np.repeat(data.tokens[np.newaxis], count, axis=0),
-        np.repeat(data.labels[np.newaxis], count, axis=0),
-        queries=repeated(data.queries),
-        value=repeated(data.value),
-        lengths=np.repeat(data.lengths[np.newaxis], count, axis=0),
-    )
 
 
 def _joined(solutions: list[SVMSolution]) -> SVMSolution:

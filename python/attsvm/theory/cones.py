@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from attsvm._validation import ArrayLike, BoolArray, as_float
-from attsvm.data.attention_data import AttentionData, as_data, as_selected
+from attsvm.data.attention_data import AttentionData, as_data, as_selected, other_tokens
 from attsvm.svm import SVMSolution
-from attsvm.theory.margins import leads, margins_of, token_differences
+from attsvm.theory.margins import margins_of
 from attsvm.theory.matrices import MatrixLike, matrices_beside, matrices_of, matrices_on
 
 __all__ = ["in_cone", "in_separation_cone"]
@@ -107,8 +107,8 @@ def in_separation_cone(
     least = _as_nonnegative("epsilon", epsilon)
     alpha = as_selected("selected", selected, as_data(data))
     given = matrices_on("W", W, data)
-    of_unit = margins_of(given.unit(), data, alpha, token_differences(data, alpha))
-    enough = (of_unit >= least) | ~leads(data, alpha).reshape(of_unit.shape)
+    of_unit = margins_of(given.unit(), data, alpha)
+    enough = (of_unit >= least) | ~other_tokens(data, alpha).reshape(of_unit.shape)
     apex = given.norms() == 0
     inside: BoolArray = (enough.all(axis=(1, 2)) | apex) & given.exists
     return inside if given.batched else bool(inside[0])

@@ -14,7 +14,6 @@ from attsvm._validation import (
     BoolArray,
     as_float_array,
     first_index,
-    position_text,
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData, as_data
@@ -27,6 +26,8 @@ from attsvm.descent import Run
 from attsvm.svm import SVMSolution, general_svm, graph_svm
 from attsvm.theory.directions import cosine_gap
 from attsvm.theory.finite_part import finite_part
+from attsvm.theory.margins import margins_of
+from attsvm.theory.matrices import matrices_on
 
 __all__ = ["Decomposition", "decompose"]
 
@@ -185,18 +186,10 @@ def decompose(
 
 
 def _attention(W: npt.NDArray[np.float64], data: AttentionData) -> AttentionWeights:
-    """Softmax weights of the logits X W z."""
-    assert data.queries is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        directions = data.queries @ np.swapaxes(W, -1, -2)
-        logits = (data.tokens.astype(np.float64) @ directions[..., np.newaxis])[..., 0]
-    beyond = data.valid & ~np.isfinite(logits)
-    if beyond.any():
-        raise ValueError(
-            f"W: expected finite logits X W z, got {logits[first_index(beyond)]} at "
-            f"{position_text(first_index(beyond))}"
-        )
-    logs = log_softmax(np.where(data.valid, logits, -np.inf), axis=-1)
+    """Compute the softmax weights of the logits X W z, from their differences to the first one."""
+    first = np.zeros(data.labels.shape, dtype=np.int64)
+    behind = margins_of(matrices_on("W", W, data), data, first).reshape(data.valid.shape)
+    logs = log_softmax(np.where(data.valid, -behind, -np.inf), axis=-1)
     return AttentionWeights(np.exp(logs), logs)
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._validation import ArrayLike, BoolArray, IndexArray, first_index, position_text
-from attsvm.data.attention_data import AttentionData, as_data, as_selected
+from attsvm._validation import ArrayLike, IndexArray, first_index, position_text
+from attsvm.data.attention_data import (
+    AttentionData,
+    as_data,
+    as_selected,
+    other_tokens,
+    token_differences,
+)
 from attsvm.theory.matrices import Float64Array, Matrices, MatrixLike, matrices_on, queries_of
 
-__all__ = ["leads", "margins", "margins_of", "token_differences"]
+__all__ = ["margins", "margins_of"]
 
 
 def margins(W: MatrixLike, data: AttentionData, selected: ArrayLike) -> Float64Array:
@@ -47,39 +53,31 @@ def margins(W: MatrixLike, data: AttentionData, selected: ArrayLike) -> Float64A
     """
     alpha = as_selected("selected", selected, as_data(data))
     matrices = matrices_on("W", W, data)
-    of_tokens = margins_of(matrices, data, alpha, token_differences(data, alpha))
+    of_tokens = margins_of(matrices, data, alpha)
     of_tokens[~matrices.exists] = np.nan
     of_tokens = of_tokens.reshape(data.valid.shape)
-    of_tokens[~leads(data, alpha)] = np.inf
+    of_tokens[~other_tokens(data, alpha)] = np.inf
     return of_tokens
 
 
-def leads(data: AttentionData, selected: IndexArray) -> BoolArray:
-    """Tokens with a constraint, ([B,] n, T): the valid ones other than the selected."""
-    others: BoolArray = data.valid & (np.arange(data.T) != selected[..., np.newaxis])
-    return others
-
-
-def token_differences(data: AttentionData, selected: IndexArray) -> Float64Array:
-    """x_iα - x_it of every token, (B, n, T, d)."""
-    shape = (data.batch or 1, data.n, data.T, data.d)
-    tokens = data.own_tokens.reshape(shape).astype(np.float64, copy=False)
-    alpha = selected.reshape(shape[0], data.n, 1, 1)
-    with np.errstate(over="ignore"):
-        return np.take_along_axis(tokens, alpha, axis=2) - tokens
-
-
 def margins_of(
-    matrices: Matrices, data: AttentionData, selected: IndexArray, differences: Float64Array
+    matrices: Matrices,
+    data: AttentionData,
+    selected: IndexArray,
+    differences: Float64Array | None = None,
 ) -> Float64Array:
-    """(x_iα - x_it)' W z_i of every token, 0 at those without a constraint: shape (B, n, T).
+    """Compute (x_iα - x_it)' W z_i of every token, 0 at those without a constraint: (B, n, T).
+
+    `differences` are those of `token_differences` (B, n, T, d), made here if not given.
 
     Raises
     ------
     ValueError
         That of a token with a constraint is beyond float64.
     """
-    constrained = leads(data, selected).reshape(differences.shape[:3])
+    if differences is None:
+        differences = token_differences(data.batched(), selected.reshape(-1, data.n))
+    constrained = other_tokens(data, selected).reshape(differences.shape[:3])
     with np.errstate(over="ignore", invalid="ignore"):
         directions = matrices.of_queries(queries_of(data, matrices))
         of_tokens: Float64Array = (differences @ directions[..., np.newaxis])[..., 0]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attsvm._validation import ArrayLike, as_float_array, require_shape
-from attsvm.data.attention_data import AttentionData, as_data, as_selected
+from attsvm.data.attention_data import AttentionData, as_data, as_selected, other_tokens
 from attsvm.svm.constraints import Float64Array
+from attsvm.theory.margins import margins
 
 if TYPE_CHECKING:
     from attsvm.svm import SVMSolution
@@ -85,15 +86,12 @@ def nuclear_suboptimality(
     require_shape("solution.status", status, "()" if data.batch is None else "(B,)", lead)
     best = np.where(status == "optimal", np.asarray(solution.norm), np.nan)
 
-    own = np.take_along_axis(data.tokens, alpha[..., np.newaxis, np.newaxis], axis=-2)
-    directions = data.queries.astype(np.float64) @ np.swapaxes(matrices, -1, -2)
-    margins = ((own.astype(np.float64) - data.tokens) @ directions[..., np.newaxis])[..., 0]
-    other = data.valid & (np.arange(data.T) != alpha[..., np.newaxis])
+    other = other_tokens(data, alpha)
     if solution.margins is not None:
         expected = np.isfinite(solution.margins) == other
         if not expected.all(axis=(-2, -1))[np.isfinite(best)].all():
             raise ValueError("solution: expected the support vector machine of `selected`")
-    smallest = np.where(other, margins, np.inf).min(axis=(-2, -1))
+    smallest = margins(matrices, data, alpha).min(axis=(-2, -1))
     with np.errstate(invalid="ignore"):
         shortfall = np.where(other.any(axis=(-2, -1)), 1 - best * (smallest / norm), np.inf)
     return float(shortfall) if data.batch is None else shortfall

@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CORE := $(shell find cpp/include cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
+CORE := $(shell find cpp/include cpp/src cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
 SOURCES := python tests bench docs
 CPP := $(shell find cpp cmake -name '*.cpp' -o -name '*.hpp')
 

@@ -25,5 +25,5 @@ set(attsvm_flags_avx2 "-march=x86-64;-mavx2;-mfma")
 set(attsvm_flags_avx512 "-march=x86-64;-mavx2;-mfma;-mavx512f;-mavx512dq;-mavx512bw;-mavx512vl;-mprefer-vector-width=512")
 
 function(attsvm_set_isa target level)
-  target_compile_options(${target} PRIVATE ${attsvm_flags_${level}})
+  target_compile_options(${target} PUBLIC ${attsvm_flags_${level}})
 endfunction()

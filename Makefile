@@ -140,4 +140,4 @@ tidy-run:
 	$(call run_cpp_tests,tidy)
 
 clean:
-	rm -rf build out docs/api docs/gallery docs/performance.md $(VENV) $(VENV)-bench $(VENV)-dist
+	rm -rf build out docs/api/attsvm.*.rst docs/gallery $(VENV) $(VENV)-bench $(VENV)-dist

@@ -1,67 +1,57 @@
-"""How good an answer is, by attsvm's own certificate, whoever gave it."""
+"""Accuracy of an answer, by the same plain formulas for every contender."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-import attsvm
-from attsvm.svm.certificate import certify_optimality
-from attsvm.svm.constraints import attention_constraints
-from bench.tasks import Array, Machine
-
-__all__ = ["Accuracy", "frobenius_accuracy", "nuclear_accuracy", "relative_difference"]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Worst relative duality gap and KKT residual over problems."""
-
-    gap: float
-    kkt: float | None = None
+from bench.tasks import SVM, Array
 
 
 def relative_difference(A: Array, B: Array) -> float:
-    """|A - B| / |B|, the worst over problems."""
+    """Compute |A - B| / |B|, the largest over problems."""
     A, B = np.asarray(A, dtype=np.float64), np.asarray(B, dtype=np.float64)
     problems = len(B) if B.ndim > 2 else 1
-    difference = np.linalg.norm((A - B).reshape(problems, -1), axis=1)
-    worst: float = (difference / np.linalg.norm(B.reshape(problems, -1), axis=1)).max()
+    difference, size = (np.linalg.norm(M.reshape(problems, -1), axis=1) for M in (A - B, B))
+    return float((difference / size).max())
+
+
+def svm_accuracy(task: SVM, answer: Array | tuple[Array, Array]) -> dict[str, float]:
+    """Compute the largest relative duality gap and KKT residual over the problems of a task.
+
+    `answer`: multipliers ([B,] m), or W with its multipliers.
+
+    Gap in the Frobenius norm: 1 - g / f with f = ½|W / min_r A_r(W)|² and g = 1'λ - ½|A*λ|²; in
+    the nuclear norm f = |W / min_r A_r(W)|_* and g = 1'λ / |A*λ|_op. KKT (Frobenius): the largest
+    of max(1 - A_r(W), 0), max(-λ_r, 0) / max |λ|, |λ_r (A_r(W) - 1)| / 1'λ and |W - A*λ| / |W|.
+    """
+    answers = answer if isinstance(answer, tuple) else (None, answer)
+    worst: dict[str, float] = {}
+    for b, problem in enumerate(task.problems()):
+        W, dual = (a[b] if task.batched and a is not None else a for a in answers)
+        for name, value in _accuracy(problem, W, np.ravel(dual)).items():
+            worst[name] = max(worst.get(name, 0.0), value)
     return worst
 
 
-def frobenius_accuracy(task: Machine, answer: Array | tuple[Array, Array]) -> Accuracy:
-    """Of the multipliers alone, ([B,] m), or of W with its multipliers."""
-    W, dual = answer if isinstance(answer, tuple) else (None, answer)
-    worst = Accuracy(0.0, 0.0)
-    for b, problem in enumerate(task.problems()):
-        data = attsvm.AttentionData(
-            problem.tokens, np.ones(len(problem.tokens)), queries=problem.queries
-        )
-        scaled = attention_constraints(data, problem.selected).normalised()
-        multipliers = (dual[b] if task.batched else dual) * scaled.row_norm / scaled.scale
-        if W is None:
-            multipliers = np.maximum(multipliers, 0.0)
-            left, right = scaled.unit.token_sums(multipliers), scaled.unit.queries
-        else:
-            left, right = (W[b] if task.batched else W).T, np.eye(problem.queries.shape[-1])
-            left, right = left / scaled.scale, right
-        one = certify_optimality(scaled, left, right, multipliers)
-        worst = Accuracy(max(worst.gap, one.gap), max(worst.kkt or 0.0, one.kkt))
-    return worst
-
-
-def nuclear_accuracy(task: Machine, answer: tuple[Array, Array]) -> Accuracy:
-    """Gap between |W|_* of W scaled to margins of 1, and b'λ of λ scaled to |A*λ|_op <= 1."""
-    worst = 0.0
-    for b, problem in enumerate(task.problems()):
-        W, dual = (part[b] if task.batched else part for part in answer)
-        dual = np.maximum(dual.reshape(-1), 0.0)
-        differences, sample = problem.differences()
-        margins = np.einsum("md,md->m", differences, (problem.queries @ W.T)[sample])
-        adjoint = (differences * dual[:, None]).T @ problem.queries[sample]
-        upper = np.linalg.norm(W, "nuc") / margins.min() if margins.min() > 0 else np.inf
-        lower = dual.sum() / np.linalg.norm(adjoint, 2)
-        worst = max(worst, float((upper - lower) / upper) if np.isfinite(upper) else np.inf)
-    return Accuracy(worst)
+def _accuracy(problem: SVM, W: Array | None, dual: Array) -> dict[str, float]:
+    differences, sample = problem.differences()
+    if W is None or problem.norm == "nuc":
+        dual = np.maximum(dual, 0.0)
+    adjoint = (differences * dual[:, None]).T @ problem.queries[sample]
+    W = adjoint if W is None else W
+    values = np.einsum("md,md->m", differences @ W, problem.queries[sample])
+    if not values.min() > 0:
+        return {"gap": np.inf} if problem.norm == "nuc" else {"gap": np.inf, "kkt": np.inf}
+    if problem.norm == "nuc":
+        size = np.linalg.norm(W, "nuc") / values.min()
+        return {"gap": float(1 - dual.sum() / np.linalg.norm(adjoint, 2) / size)}
+    size, total = np.linalg.norm(W), dual.sum()
+    primal = 0.5 * (size / values.min()) ** 2
+    residuals = (
+        np.maximum(1 - values, 0).max(),
+        np.maximum(-dual, 0).max() / np.abs(dual).max(),
+        np.abs(dual * (values - 1)).max() / total,
+        np.linalg.norm(W - adjoint) / size,
+    )
+    gap = abs(primal - total + 0.5 * np.linalg.norm(adjoint) ** 2) / primal
+    return {"gap": float(gap), "kkt": float(max(residuals))}

@@ -1,229 +1,303 @@
-"""One row: its answers compared, its times taken, its asks answered."""
+"""One row: its answers compared, its times taken in rounds, its targets answered.
+
+A round visits every contender once, in an order that is reversed from round to round. The time of a
+step is the difference of a long and a short run, over the difference of their steps, so that set-up
+is not in it. Contenders are compared within a round: a figure is the median over rounds of the
+ratio of the two times, with its quartiles.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from statistics import median
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from bench.accuracy import frobenius_accuracy, nuclear_accuracy, relative_difference
-from bench.contenders import ContenderError, Team
-from bench.machine import Bystanders
-from bench.rounds import Entry, Pace, Spread, Timed, prepare, ratios, take_turns
-from bench.rows import Ask, Row
-from bench.tasks import Machine
+from bench import worker
+from bench.accuracy import relative_difference, svm_accuracy
+from bench.contenders import CONTENDERS, Process, Processes
+from bench.hardware import OtherLoad
+from bench.peers import NotAvailable
+from bench.rows import Entry, Row
+from bench.tasks import SVM, Figure
 
-__all__ = ["Answer", "Measured", "measure"]
+# A long run that takes less time than a short one was disturbed; it is measured so often at most.
+_TRIES = 5
 
-
-@dataclass(frozen=True)
-class Answer:
-    """An ask and what came of it; `got` is None where the row could not tell."""
-
-    ask: Ask
-    got: float | None
-    spread: Spread | None = None
-    lower_bound: bool = False
-
-    @property
-    def met(self) -> bool | None:
-        if self.got is None:
-            return None
-        if self.ask.figure == "speedup":
-            return self.got >= self.ask.bound
-        return self.got <= self.ask.bound
+# Idle threads of some pools spin for some milliseconds before they sleep.
+_PAUSE = 0.02
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A row with everything found out about it.
+class Pace:
+    """Time that a row may take.
 
     Attributes
     ----------
-    row : Row
-    timed : list of Timed
-        Ours first.
-    limit : Spread or None
-        Our time over the machine's least.
-    others : float or None
-        Processors that were busy with something else during the rounds.
+    rounds : int
+    run : float
+        Seconds that a long run aims at.
+    budget : float
+        Seconds of all rounds of one contender; a slower one takes part in fewer rounds.
+    patience : float
+        Seconds after which a run is given up.
     """
 
-    row: Row
-    timed: list[Timed]
-    limit: Spread | None
-    others: float | None
+    rounds: int = 7
+    run: float = 0.25
+    budget: float = 5.0
+    patience: float = 100.0
+
+
+@dataclass
+class Timed:
+    """An entry with its measurements.
+
+    Attributes
+    ----------
+    status : {"measured", "not available", "failed", "not timed"}
+    setup, first : float
+        Seconds of conversion and compilation, and of the first run.
+    steps : (int, int), optional
+        Steps of the short and of the long run.
+    seconds : dict
+        Seconds of a unit (a step, or a problem solved) by round.
+    scale : float
+        Factor of the seconds of a step: for limits, whose steps have sizes of their own.
+    """
+
+    entry: Entry
+    process: Process = field(repr=False)
+    pace: Pace
+    status: str = "measured"
+    reason: str = ""
+    setup: float = 0.0
+    first: float = 0.0
+    steps: tuple[int, int] | None = None
+    seconds: dict[int, float] = field(default_factory=dict)
+    scale: float = 1.0
+    accuracy: dict[str, float] = field(default_factory=dict)
+    peak: int | None = None
 
     @property
-    def ours(self) -> Timed:
-        return self.timed[0]
+    def measured(self) -> bool:
+        return self.status == "measured"
 
-    @property
-    def peers(self) -> list[Timed]:
-        return [one for one in self.timed if one.entry.role == "peer"]
-
-    def counts(self, one: Timed) -> bool:
-        """Whether it is measured and as accurate as the row asks."""
-        gap = one.accuracy.get("gap")
-        reached = self.row.gap is None or (gap is not None and gap <= self.row.gap)
-        return one.measured and reached
-
-    def best_peer(self, keys: tuple[str, ...] = ()) -> Timed | None:
-        """The fastest that counts; if none does, the fastest."""
-        measured = [
-            one for one in self.peers if one.measured and (not keys or one.entry.key in keys)
-        ]
-        counting = [one for one in measured if self.counts(one)]
-        return min(counting or measured, key=lambda one: one.unit, default=None)
-
-    def speedup(self, other: Timed) -> Spread | None:
-        if not (self.ours.measured and other.measured):
+    def ask(self, command: Callable[..., Any], *arguments: Any) -> Any:
+        """Have the process carry out a function; None where it fails, which ends the entry."""
+        if not self.measured:
             return None
-        shared = ratios(self.ours, other)
-        return Spread.of(shared) if shared else None
+        try:
+            return self.process.ask(self.pace.patience, command, *arguments)
+        except NotAvailable as error:
+            self.status, self.reason = "not available", str(error)
+        except Exception as error:
+            missing = isinstance(error, ModuleNotFoundError | MemoryError)
+            self.status = "not available" if missing else "failed"
+            self.reason = f"{type(error).__name__}: {error}"
+        return None
 
-    def answers(self) -> list[Answer]:
-        return [self._answer(ask) for ask in self.row.asks]
+    def run(self, *steps: int) -> float:
+        """Return the seconds of a run, nan where it fails."""
+        seconds = self.ask(worker.seconds, *steps)
+        return np.nan if seconds is None else float(seconds)
 
-    def _answer(self, ask: Ask) -> Answer:
-        if not self.ours.measured:
-            return Answer(ask, None)
-        if ask.figure == "seconds":
-            return Answer(ask, self.ours.unit, Spread.of(list(self.ours.rounds.values())))
-        if ask.figure == "limit":
-            return Answer(ask, self.limit.median if self.limit else None, self.limit)
-        if ask.figure == "speedup":
-            others = {one.entry.key: one for one in self.timed if one.entry.role == "other"}
-            against = others.get(ask.against[0]) or self.best_peer(ask.against)
-            if against is None or (spread := self.speedup(against)) is None:
-                return Answer(ask, None)
-            weaker = against.entry.role == "peer" and not self.counts(against)
-            return Answer(ask, spread.median, spread, lower_bound=weaker)
-        own = [one for one in self.timed if one.entry.role in ("ours", "other")]
-        if not all(one.measured for one in own):
-            return Answer(ask, None)
-        if ask.figure == "flat":
-            # Within rounds, as everywhere: what changes from round to round is the machine.
-            times = [median(ratios(self.ours, one)) for one in own]
-            return Answer(ask, max(times) / min(times))
-        if ask.figure == "peak":
-            peaks = [one.peak for one in own if one.peak is not None]
-            return Answer(ask, max(peaks) if peaks else None)
-        return Answer(ask, self.ours.accuracy.get(ask.figure))
+    def calibrate(self, most_steps: int) -> float:
+        """Choose the steps of the short and the long run; return the seconds of a round."""
+        if self.entry.steps is not None:
+            self.steps = self.entry.steps
+            return sum(map(self.run, self.steps))
+        least = min(self.run(1) for _ in range(3))
+        target = max(self.pace.run, 2.0 * least)  # the noise of a long set-up must not drown steps
+        more = 1
+        while (longer := min(self.run(1 + more) for _ in range(2)) - least) < 0.25 * target:
+            if 8 * more > most_steps:
+                break
+            more *= 8
+        if not self.measured:
+            return np.nan
+        step = max(longer / more, target / (16 * more))
+        fewest = 5 if step < self.pace.run else 2
+        long = max(fewest, min(most_steps, round(target / step)))
+        self.steps = (max(1, long // 10), long)
+        return 2 * least + sum(self.steps) * step
 
-    def record(self) -> dict[str, Any]:
-        """Everything, for the file of results."""
-        return {
-            "name": self.row.name,
-            "title": self.row.title,
-            "unit": self.row.unit,
-            "asks": [
-                {
-                    **asdict(answer.ask),
-                    "got": answer.got,
-                    "met": answer.met,
-                    "lower_bound": answer.lower_bound,
-                }
-                for answer in self.answers()
-            ],
-            "times_the_limit": asdict(self.limit) if self.limit else None,
-            "processors_busy_with_others": self.others,
-            "left_out": dict(self.row.left_out),
-            "note": self.row.note,
-            "contenders": [self._record(one) for one in self.timed],
-        }
-
-    def _record(self, one: Timed) -> dict[str, Any]:
-        speedup = self.speedup(one) if one is not self.ours else None
-        return {
-            "key": one.entry.key,
-            "title": one.entry.name,
-            "role": one.entry.role,
-            "status": one.status,
-            "reason": one.reason,
-            "problems": one.entry.problems,
-            "setup_seconds": one.setup,
-            "steps": one.steps,
-            "seconds": one.unit if one.rounds else None,
-            "seconds_by_round": list(one.rounds.values()),
-            "times_ours": asdict(speedup) if speedup else None,
-            "accuracy": one.accuracy,
-            "peak_bytes": one.peak,
-        }
+    def unit(self) -> float:
+        """Measure the seconds of a step of one problem, or of one problem solved."""
+        if self.steps is None:
+            repeats = max(1, min(100, int(0.2 * self.pace.run / max(self.first, 1e-9))))
+            return float(np.mean([self.run() for _ in range(repeats)])) / self.entry.problems
+        short, long = self.steps
+        for _ in range(_TRIES):
+            begin, end = self.run(short), self.run(long)
+            if end > begin:
+                return self.scale * (end - begin) / (long - short) / self.entry.problems
+        if self.measured:
+            self.status = "failed"
+            self.reason = "other programs disturbed it: a long run took less time than a short one"
+        return np.nan
 
 
-def measure(team: Team, row: Row, pace: Pace, peers: Collection[str] | None = None) -> Measured:
-    """Measure a row, of its peers only those named if any are.
+def measure(
+    processes: Processes, row: Row, pace: Pace, peers: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Measure a row, of its peers only those named if any are; return its record.
 
-    A contender whose answer is not the others' is not timed.
+    A contender whose answer is not that of the others is not timed.
     """
-    entries = [
-        entry
-        for entry in row.entries()
-        if entry.role != "peer" or not peers or entry.contender in peers
-    ]
-    timed = prepare(team, entries, pace, row.check_steps)
+    timed: list[Timed] = []
+    for entry in row.entries():
+        if entry.role != "peer" or not peers or entry.contender in peers:
+            place = sum(one.entry.contender == entry.contender for one in timed)
+            timed.append(Timed(entry, processes.get(entry.contender, place), pace))
+    for one in timed:
+        contender = CONTENDERS[one.entry.contender]
+        module = contender.module, contender.arguments
+        one.setup = one.ask(worker.prepare, *module, one.entry.task, one.entry.memory)
+        one.ask(worker.peak, True)
+        one.first = one.run(*([row.check_steps] if one.entry.stepwise else []))
+    _compare_answers(row, timed)
+    others = OtherLoad()
     if timed[0].measured:
-        _compare_answers(team, row, timed)
-    bystanders = Bystanders(team.pids())
-    if timed[0].measured:
-        take_turns(team, timed, pace)
-    else:
-        for one in timed[1:]:
-            if one.measured:
-                one.status, one.reason = "not timed", "nothing of attsvm to compare with"
-    return Measured(row, timed, _limit(timed), bystanders.share(team.pids()))
+        _take_turns(row, timed, pace)
+    for one in timed:
+        if one.measured and not one.seconds:
+            one.status, one.reason = "not timed", "nothing of attsvm to compare with"
+    busy = others.processors()
+    seconds = pd.DataFrame({one.entry.name: pd.Series(one.seconds, dtype=float) for one in timed})
+    return _record(row, timed, seconds.sort_index(), busy)
 
 
-def _compare_answers(team: Team, row: Row, timed: list[Timed]) -> None:
+def _compare_answers(row: Row, timed: list[Timed]) -> None:
     reference: Any = None
     for one in timed:
-        entry = one.entry
-        if not one.measured:
-            continue
-        try:
-            answer = team.ask(entry.contender, one.place, 60.0, "result")
-        except ContenderError as error:
-            one.give_up(error)
+        entry, answer = one.entry, one.ask(worker.result)
+        if answer is None:
             continue
         if entry.role == "limit":
-            one.reason, one.units = answer.pop("by"), answer.pop("units")
+            one.reason, one.scale = answer.pop("by"), answer.pop("scale")
             one.accuracy = answer
-        elif entry.kind == "svm":
-            one.accuracy = _machine_accuracy(entry, answer)
-        elif entry.kind == "figure":
-            reference = answer if reference is None else reference
-            agree = np.mean(answer == reference[:, : answer.shape[1]])
-            one.accuracy = {"same tokens": float(agree)}
+        elif isinstance(entry.task, SVM):
+            one.accuracy = svm_accuracy(entry.task, answer)
         elif reference is None:
             reference = answer
-        elif "=" not in entry.key:  # other sizes in a row have answers of their own
-            theirs = reference[0] if answer.ndim < reference.ndim else reference
-            difference = relative_difference(answer, theirs)
+        elif isinstance(entry.task, Figure):
+            agree = np.mean(answer == reference[:, : answer.shape[1]])
+            one.accuracy = {"same tokens": float(agree)}
+        elif entry.compared:
+            own = reference[0] if answer.ndim < reference.ndim else reference
+            difference = relative_difference(answer, own)
             one.accuracy = {"difference": difference}
             if not difference <= row.tolerance:
                 one.status = "failed"
                 one.reason = f"its answer differs by {difference:.1e}, relative"
 
 
-def _machine_accuracy(entry: Entry, answer: Any) -> dict[str, float | None]:
-    task: Machine = entry.task
-    found = (frobenius_accuracy if task.norm == "fro" else nuclear_accuracy)(task, answer)
-    return asdict(found)
+def _take_turns(row: Row, timed: list[Timed], pace: Pace) -> None:
+    """Time the entries in rounds."""
+    turns: list[tuple[Timed, int]] = []
+    for one in timed:
+        cost = one.calibrate(row.most_steps) if one.entry.stepwise else one.first
+        if not one.measured:
+            continue
+        if one.entry.stepwise or 2 * one.first <= pace.budget:
+            turns.append((one, max(1, min(pace.rounds, int(pace.budget / cost)))))
+        else:
+            one.seconds[0] = one.first / one.entry.problems
+    for number in range(pace.rounds):
+        for one, rounds in turns if number % 2 == 0 else reversed(turns):
+            if number < rounds and one.measured:
+                time.sleep(_PAUSE)
+                one.seconds[number] = one.unit()
+    for one in timed:
+        one.peak = one.ask(worker.peak, False)
 
 
-def _limit(timed: list[Timed]) -> Spread | None:
-    """Our time over the sum of the limits, by round."""
-    limits = [one for one in timed if one.entry.role == "limit"]
-    if not limits or not all(one.measured for one in (timed[0], *limits)):
+def spread(values: pd.Series) -> list[float] | None:
+    """Return lower quartile, median and upper quartile; of fewer than three the median thrice."""
+    values = values.dropna()
+    if values.empty:
         return None
-    shared = set(timed[0].rounds).intersection(*(one.rounds for one in limits))
-    return Spread.of(
-        [
-            timed[0].rounds[number] / sum(one.rounds[number] for one in limits)
-            for number in sorted(shared)
-        ]
-    )
+    at = [0.25, 0.5, 0.75] if len(values) >= 3 else [0.5, 0.5, 0.5]
+    return values.quantile(at).tolist()
+
+
+def _record(row: Row, timed: list[Timed], seconds: pd.DataFrame, busy: float) -> dict[str, Any]:
+    """Return the figures of a row: what the file of results and the tables hold."""
+    ours = seconds.iloc[:, 0]
+    limits = seconds[[one.entry.name for one in timed if one.entry.role == "limit"]]
+    contenders = [
+        {
+            "name": one.entry.name,
+            "title": one.entry.label,
+            "role": one.entry.role,
+            "status": one.status,
+            "reason": one.reason,
+            "setup": one.setup,
+            "steps": one.steps,
+            "rounds": seconds[one.entry.name].dropna().tolist(),
+            "seconds": spread(seconds[one.entry.name]) if one.measured else None,
+            "ratio": spread(seconds[one.entry.name] / ours) if one.measured else None,
+            "accuracy": one.accuracy,
+            "enough": row.gap is None or one.accuracy.get("gap", np.inf) <= row.gap,
+            "peak": one.peak,
+        }
+        for one in timed
+    ]
+    record = {
+        "name": row.name,
+        "title": row.title,
+        "unit": row.unit,
+        "limit": spread(ours / limits.sum(axis=1, skipna=False)) if len(limits.columns) else None,
+        "processors_busy_with_others": busy,
+        "left_out": dict(row.left_out),
+        "note": row.note,
+        "contenders": contenders,
+    }
+    return {**record, "targets": [_answer(*target, record) for target in row.targets.items()]}
+
+
+def best_peer(record: dict[str, Any], names: Collection[str] = ()) -> dict[str, Any] | None:
+    """Return the fastest peer that is as accurate as the row asks; if none is, the fastest."""
+    measured = [
+        one
+        for one in record["contenders"]
+        if one["ratio"] and (one["name"] in names if names else one["role"] == "peer")
+    ]
+    accurate = [one for one in measured if one["enough"]]
+    return min(accurate or measured, key=lambda one: one["seconds"][1], default=None)
+
+
+def _answer(figure: str, bound: float, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a target with its figure, None where the row could not tell, and whether it is met.
+
+    `lower_bound`: the peer compared with has a worse answer than the row asks.
+    """
+    own = [one for one in record["contenders"] if one["role"] == "attsvm"]
+    first, against, got = own[0], None, None
+    if not all(one["seconds"] for one in own):
+        pass
+    elif figure == "seconds":
+        got = first["seconds"]
+    elif figure == "limit":
+        got = record["limit"]
+    elif figure == "gap":
+        got = [first["accuracy"]["gap"]] * 3
+    elif figure == "peak":
+        got = [max(one["peak"] for one in own)] * 3
+    elif figure == "flat":
+        ratios = [one["ratio"][1] for one in own]
+        got = [max(ratios) / min(ratios)] * 3
+    elif against := best_peer(record, figure.split("|")):
+        got = against["ratio"]
+    met = got and (got[1] >= bound if against else got[1] <= bound)
+    return {
+        "figure": figure,
+        "bound": bound,
+        "got": got,
+        "met": met,
+        "lower_bound": bool(against and not against["enough"]),
+    }

@@ -1,173 +1,205 @@
-"""The file of results and the table made of it."""
+"""Tables of the results: ``python -m bench.report`` writes results.md and scaling.png again."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.contenders import CONTENDERS
-from bench.measure import Answer, Measured
-from bench.rounds import Spread, Timed
+from bench.measure import best_peer
 
-__all__ = ["markdown", "row_line"]
+HERE = Path(__file__).resolve().parent
+_GIB = 2**30
+_RATES = {"bytes_per_second": "GB/s", "flops_per_second": "GFLOP/s"}
 
-_NO = "-"
+_INTRODUCTION = """\
+Every time is compared with those of other libraries in the same run, after a check that the answers
+agree. Contenders take turns; figures are medians over rounds, with quartiles in brackets, and only
+ratios within a run mean much. The time of an SVM runs from tokens to multipliers, and for attsvm
+its certificate is in it. Targets were set before a row was written; those that are missed are
+marked.
+
+The limit of a step is one read of its tokens at the measured speed of memory, plus its two matrix
+products at the measured peak, in coordinates of the spans of tokens and of queries."""
 
 
 def duration(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)):
-        if seconds >= size or unit == "ns":
-            return f"{seconds / size:.3g} {unit}"
-    raise AssertionError
+    """Return seconds with three digits and a unit that no line break parts from them."""
+    unit, size = next(
+        (unit, size)
+        for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 0.0))
+        if seconds >= size
+    )
+    return f"{seconds / (size or 1e-9):.3g}\N{NO-BREAK SPACE}{unit}"
 
 
-def ratio(spread: Spread | None) -> str:
+def brackets(spread: list[float] | None) -> str:
     if spread is None:
-        return _NO
-    if spread.lower is None or spread.upper is None:
-        return f"{spread.median:.3g}"
-    return f"{spread.median:.3g} [{spread.lower:.3g}, {spread.upper:.3g}]"
+        return ""
+    lower, median, upper = spread
+    return f"{median:.3g}" + (f" [{lower:.3g}, {upper:.3g}]" if upper > lower else "")
 
 
-def asked(answer: Answer) -> str:
-    ask = answer.ask
-    names = [CONTENDERS[key].title if key in CONTENDERS else key for key in ask.against]
-    against = f"the best of {', '.join(names)}" if len(names) > 1 else "".join(names)
+def _target(target: dict[str, Any]) -> str:
+    bound, names = target["bound"], target["figure"].split("|")
+    titles = [CONTENDERS[name].title if name in CONTENDERS else name for name in names]
+    texts = {
+        "seconds": f"≤ {duration(bound)}",
+        "limit": f"≤ {bound:g} times the limit",
+        "flat": f"equal within {100 * (bound - 1):.0f} %",
+        "gap": f"gap ≤ {bound:g}",
+        "peak": f"under {bound / _GIB:g} GiB",
+    }
+    return texts.get(target["figure"], f"≥ {bound:g} times as fast as {' or '.join(titles)}")
+
+
+def _got(target: dict[str, Any]) -> str:
+    if target["got"] is None:
+        return "not measured"
+    value, times = target["got"][1], brackets(target["got"])
+    texts = {
+        "seconds": duration(value),
+        "limit": f"{times} times the limit",
+        "flat": f"within {100 * (value - 1):.0f} %",
+        "gap": f"gap {value:.1e}",
+        "peak": f"{value / _GIB:.2f} GiB",
+    }
+    text = texts.get(target["figure"], f"{'≥ ' * target['lower_bound']}{times} times")
+    return text if target["met"] else f"{text} (missed)"
+
+
+def _accuracy(contender: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{value / 1e9:.3g} {_RATES[name]}"
+        if name in _RATES
+        else f"{100 * value:.0f} % same tokens"
+        if name == "same tokens"
+        else f"{name} {value:.1e}"
+        for name, value in contender["accuracy"].items()
+    )
+
+
+def _table(rows: Iterable[dict[str, str]]) -> list[str]:
+    """Return a Markdown table, the keys of the rows its heads."""
+    table = pd.DataFrame(rows).fillna("").replace(r"([|*_$])", r"\\\1", regex=True)
+    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def summary(record: dict[str, Any]) -> dict[str, str]:
+    """Return the line of a row in the first table."""
+    ours, peer = record["contenders"][0], best_peer(record)
+    worst = max(one["accuracy"].get("difference", 0.0) for one in record["contenders"])
     return {
-        "seconds": f"≤ {duration(ask.bound)}",
-        "limit": f"≤ {ask.bound:g} x limit",
-        "speedup": f"≥ {ask.bound:g} x faster than {against}",
-        "flat": f"equal within {100 * (ask.bound - 1):.0f} %",
-        "gap": f"gap ≤ {ask.bound:g}",
-        "peak": f"under {ask.bound / 2**30:g} GiB",
-    }[ask.figure]
+        "work": record["title"],
+        "attsvm": duration(ours["seconds"][1]) if ours["seconds"] else ours["status"],
+        "target": "; ".join(map(_target, record["targets"])),
+        "measured": "; ".join(map(_got, record["targets"])),
+        "best peer, times attsvm's": f"{brackets(peer['ratio'])} ({peer['title']})" if peer else "",
+        "accuracy": _accuracy(ours) or (f"answers equal to {worst:.0e}" if worst else "equal bits"),
+    }
 
 
-def got(answer: Answer) -> str:
-    value = answer.got
-    if value is None:
-        return _NO
-    text = {
-        "seconds": lambda: duration(value),
-        "limit": lambda: f"{ratio(answer.spread)} x limit",
-        "speedup": lambda: f"{'≥ ' * answer.lower_bound}{ratio(answer.spread)} x",
-        "flat": lambda: f"{value:.3f} x",
-        "gap": lambda: f"gap {value:.1e}",
-        "peak": lambda: f"{value / 2**30:.2f} GiB",
-    }[answer.ask.figure]()
-    return text if answer.met else f"{text} (missed)"
-
-
-def accuracy(one: Timed) -> str:
-    names = {"bytes_per_second": "GB/s", "flops_per_second": "GFLOP/s"}
-    parts = []
-    for name, value in one.accuracy.items():
-        if value is None:
-            continue
-        if name in names:
-            parts.append(f"{value / 1e9:.3g} {names[name]}")
-        elif name == "same tokens":
-            parts.append(f"{100 * value:.1f} % same tokens")
-        else:
-            parts.append(f"{name} {value:.1e}")
-    return ", ".join(parts) or _NO
-
-
-def row_line(measured: Measured) -> str:
-    """The row in the main table."""
-    answers = measured.answers()
-    best = measured.best_peer()
-    worst = max(
-        (
-            one.accuracy["difference"] or 0.0
-            for one in measured.timed
-            if "difference" in one.accuracy
-        ),
-        default=None,
-    )
-    if not measured.ours.measured:
-        own = f"{measured.ours.status}: {measured.ours.reason}"
-        figures = ""
-    else:
-        own = "; ".join(
-            [
-                duration(measured.ours.unit),
-                *(
-                    f"{one.entry.name}: {one.status}"
-                    for one in measured.timed
-                    if one.entry.role == "other" and not one.measured
-                ),
-            ]
-        )
-        figures = "; ".join(map(got, answers))
-    against = _NO
-    if best is not None and (spread := measured.speedup(best)) is not None:
-        against = f"{ratio(spread)} ({best.entry.name})"
-    right = accuracy(measured.ours)
-    if worst is not None:
-        right = f"outputs equal to {worst:.0e}"
-    cells = (
-        measured.row.title,
-        "; ".join(map(asked, answers)),
-        own,
-        figures or _NO,
-        against,
-        right if measured.ours.measured else _NO,
-    )
-    return "| " + " | ".join(cells) + " |"
-
-
-def markdown(facts: dict[str, Any], rows: list[Measured]) -> str:
-    """The page of results."""
-    lines = [
-        "# Speed of attsvm next to its peers",
-        "",
-        f"{facts['machine']['processor']}, {facts['machine']['processors']} processors, "
-        f"{facts['machine']['attsvm']['isa']}; {facts['date']}, in {facts['seconds']:.0f} s. "
-        f"{facts['how']}",
-        "",
-        *(f"**{warning}**\n" for warning in facts["warnings"]),
-        "| work | ask | attsvm | got | times as long as attsvm takes: best peer | accuracy |",
-        "|---|---|---|---|---|---|",
-        *map(row_line, rows),
-        "",
-        "The limit of a step is one read of its tokens at the measured speed of memory, plus its "
-        "two matrix products at the measured peak, in coordinates of the spans of tokens and of "
-        "queries. Brackets: quartiles over rounds.",
-        "",
-        "## Every contender",
+def _contenders(record: dict[str, Any]) -> list[str]:
+    time = f"time per {record['unit']}"
+    rows = [
+        {
+            "contender": one["title"] + (f" ({one['reason']})" if one["role"] == "limit" else ""),
+            time: duration(one["seconds"][1]),
+            "times attsvm's": brackets(one["ratio"]) if one["role"] == "peer" else "",
+            "accuracy": _accuracy(one) + ("" if one["enough"] else " (short of the gap)"),
+            "set-up": duration(one["setup"]),
+            "peak memory": f"{one['peak'] / _GIB:.2f} GiB" if one["peak"] else "",
+        }
+        if one["seconds"]
+        else {"contender": one["title"], time: f"{one['status']}: {one['reason']}"}
+        for one in record["contenders"]
     ]
-    for measured in rows:
-        lines += ["", f"### {measured.row.title}", "", *_contenders(measured)]
+    left_out = record["left_out"].items()
+    rows += [{"contender": name, time: f"left out: {reason}"} for name, reason in left_out]
+    return _table(rows)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the page of results; `limits.md` has a section on what bounds each row."""
+    parts = re.split(r"^## (.+)\n", (HERE / "limits.md").read_text(), flags=re.MULTILINE)
+    bounds = dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
+    hardware = results["hardware"]
+    lines = [
+        "# Speed of attsvm beside other libraries",
+        "",
+        f"{hardware['processor']}, {hardware['processors']} processors, instruction set "
+        f"{hardware['attsvm']['isa']}; {results['date']}, in {results['seconds']:.0f} s. "
+        f"{results['selection']}",
+        "",
+        *(f"**{warning}**\n" for warning in results["warnings"]),
+        _INTRODUCTION,
+        "",
+        *_table(map(summary, results["rows"])),
+        "",
+        *(["![Time per step against n, T and d](scaling.png)", ""] * bool(results["scaling"])),
+        "## Row by row",
+    ]
+    for record in results["rows"]:
+        lines += ["", f"### {record['title']}", "", bounds[record["name"]], ""]
+        lines += _contenders(record)
+        if record["limit"]:
+            lines += ["", f"attsvm takes {brackets(record['limit'])} times the limit."]
+        if record["note"]:
+            lines += ["", record["note"]]
+        if record["processors_busy_with_others"] > 0.1:
+            busy = record["processors_busy_with_others"]
+            lines += ["", f"Other programs kept {busy:.2f} processors busy meanwhile."]
     lines += ["", "## Versions", ""]
-    lines += [f"- {name}: {version}" for name, version in facts["versions"].items()]
+    versions = results["versions"].items()
+    lines += [", ".join(f"{name} {version or 'not installed'}" for name, version in versions) + "."]
     return "\n".join(lines) + "\n"
 
 
-def _contenders(measured: Measured) -> list[str]:
-    unit = measured.row.unit
-    lines = [
-        f"| contender | time per {unit} | times attsvm's | accuracy | set-up | peak memory |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in measured.timed:
-        if not one.measured or not one.rounds:
-            lines.append(f"| {one.entry.name} | {one.status}: {one.reason} | | | | |")
-            continue
-        compared = one is measured.ours or one.entry.role == "limit"
-        spread = None if compared else measured.speedup(one)
-        short = "" if measured.counts(one) or one.entry.role == "limit" else " (short of the gap)"
-        name = f"{one.entry.name} ({one.reason})" if one.reason else one.entry.name
-        peak = f"{one.peak / 2**30:.2f} GiB" if one.peak is not None else _NO
-        lines.append(
-            f"| {name} | {duration(one.unit)} | {ratio(spread)} | {accuracy(one)}{short} "
-            f"| {duration(one.setup)} | {peak} |"
-        )
-    for name, reason in measured.row.left_out.items():
-        lines.append(f"| {name} | left out: {reason} | | | | |")
-    if measured.limit is not None:
-        lines += ["", f"attsvm takes {ratio(measured.limit)} times the limit."]
-    if measured.row.note:
-        lines += ["", measured.row.note]
-    if measured.others is not None and measured.others > 0.1:
-        lines += ["", f"Others kept {measured.others:.2f} processors busy meanwhile."]
-    return lines
+def write(results: dict[str, Any], folder: Path) -> None:
+    """Write results.json, results.md and, where sizes were varied, scaling.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    for inner in (r"\[[^][{}]*\]", r"\{[^{}]*\}"):  # lists of numbers, then objects, on one line
+        text = re.sub(inner, lambda found: " ".join(found[0].split()), text)
+    (folder / "results.json").write_text(text + "\n")
+    (folder / "results.md").write_text(markdown(results))
+    if results["scaling"]:
+        draw(results["scaling"], folder / "scaling.png")
+
+
+def draw(points: list[dict[str, Any]], path: Path) -> None:
+    """Draw the time of a step against each size, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    styles = {
+        "torch": ("PyTorch, by hand", "#7f7f7f", "s-"),
+        "jax": ("jax.jit", "#d95f02", "^-"),
+        "attsvm": ("attsvm", "#1b4f9c", "o-"),
+        "limit": ("limit of the hardware", "black", "--"),
+    }
+    table = pd.DataFrame(points)
+    table["limit"] = table["read"] + table["products"]
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    groups = table.groupby("variable", sort=False)
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for panel, (variable, curve) in zip(panels, groups, strict=True):
+        for name, (label, colour, style) in styles.items():
+            x, y = curve[variable], 1e3 * curve[name].astype(float)
+            panel.loglog(x, y, style, color=colour, label=label, markersize=4)
+        panel.set_xlabel(variable)
+        rest = [size for size in ("n", "T", "d") if size != variable]
+        panel.set_title(", ".join(f"{size} = {curve[size].iloc[0]}" for size in rest), fontsize=10)
+        panel.grid(which="major", alpha=0.3)
+    panels[0].set_ylabel("time per step [ms]")
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    write(json.loads((HERE / "results.json").read_text()), HERE)

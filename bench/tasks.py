@@ -1,27 +1,53 @@
-"""What a contender is asked to do: plain arrays, so that peers need nothing of attsvm."""
+"""The tasks that contenders get: plain arrays, so that peers need nothing of attsvm."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NGD_EPS", "Descent", "Figure", "Machine", "Products", "Read"]
-
 Array = NDArray[Any]
 
+BLOCKS = {"W": ("W",), "p": ("p",), "KQ": ("K", "Q")}
 NGD_EPS = float(np.finfo(np.float64).eps)
 """The published code divides the gradient by its norm plus this; the peers do the same."""
 
 
-@dataclass(frozen=True, eq=False)
-class Descent:
-    """Normalised gradient descent on the logistic loss with a fixed linear head.
+def map_arrays(value: Any, function: Callable[[Array], Array]) -> Any:
+    """Return the task, mapping or array with `function` applied to every array in it."""
+    if isinstance(value, np.ndarray):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {name: map_arrays(entry, function) for name, entry in value.items()}
+    if is_dataclass(value):
+        changed = {f.name: map_arrays(getattr(value, f.name), function) for f in fields(value)}
+        return replace(value, **changed)  # type: ignore[type-var]
+    return value
 
-    Every array may carry a leading axis of independent problems.
+
+class Batchable:
+    """A task whose arrays may all carry a leading axis of independent problems."""
+
+    tokens: Array
+
+    @property
+    def batched(self) -> bool:
+        return self.tokens.ndim == 4
+
+    def part(self, chosen: int | slice) -> Any:
+        """Return one problem of a batch, or a smaller batch."""
+        return map_arrays(self, lambda array: array[chosen])
+
+    def problems(self) -> list[Any]:
+        return [self.part(b) for b in range(len(self.tokens))] if self.batched else [self]
+
+
+@dataclass(frozen=True, eq=False)
+class Descent(Batchable):
+    """Normalised gradient descent on the logistic loss with a fixed linear head.
 
     Attributes
     ----------
@@ -31,10 +57,8 @@ class Descent:
         Logits X W z, X p, X K Q' z. K and Q are normalised each by its own norm.
     init : dict of ndarray
         Start of each block, ([B,] d, d) or ([B,] d); zero where it is not given.
-    lr : float
-    threads : int
     output : {"parameter", "attention"}
-        What a run leaves: W (K Q' for "KQ") or p, or the softmax weights ([B,] n, T).
+        Answer of a run: W (K Q' for "KQ") or p, or the softmax weights ([B,] n, T).
     """
 
     tokens: Array
@@ -47,25 +71,19 @@ class Descent:
     threads: int = 2
     output: str = "parameter"
 
-    @property
-    def batched(self) -> bool:
-        return self.tokens.ndim == 4
-
     def scores(self) -> Array:
-        """Token scores Y_i v'x_it, ([B,] n, T): constant, as the head is fixed."""
+        """Compute the token scores Y_i v'x_it, ([B,] n, T): constant, as the head is fixed."""
         at_tokens = np.matmul(self.tokens, self.value[..., None, :, None])[..., 0]
         return at_tokens * self.labels[..., None]
 
-    def start(self, block: str) -> Array:
-        """Start of a block: a copy."""
-        if self.init is not None and block in self.init:
-            return np.array(self.init[block])
-        d = self.tokens.shape[-1]
-        shape = (d,) if block == "p" else (d, self.queries.shape[-1])
-        return np.zeros((*self.tokens.shape[:-3], *shape), dtype=self.tokens.dtype)
+    def starts(self) -> list[Array]:
+        """Return a copy of the start of each block."""
+        *lead, _, _, d = self.tokens.shape
+        zero = np.zeros((*lead, d) if self.parameter == "p" else (*lead, d, d), self.tokens.dtype)
+        return [np.array((self.init or {}).get(block, zero)) for block in BLOCKS[self.parameter]]
 
     def outcome(self, *blocks: Array) -> Array:
-        """What `output` asks for, from the trained blocks."""
+        """Compute the output from the trained blocks."""
         trained = blocks[0] @ blocks[1].swapaxes(-1, -2) if self.parameter == "KQ" else blocks[0]
         if self.output == "parameter":
             return trained
@@ -75,25 +93,10 @@ class Descent:
         weights: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return weights / weights.sum(axis=-1, keepdims=True)
 
-    def part(self, chosen: int | slice) -> Descent:
-        """One problem of a batch by itself, or a batch of some of them."""
-        return replace(
-            self,
-            tokens=self.tokens[chosen],
-            labels=self.labels[chosen],
-            queries=self.queries[chosen],
-            value=self.value[chosen],
-            init={name: block[chosen] for name, block in (self.init or {}).items()},
-        )
-
-    def problems(self) -> list[Descent]:
-        """Each problem by itself."""
-        return [self.part(b) for b in range(len(self.tokens))] if self.batched else [self]
-
 
 @dataclass(frozen=True, eq=False)
-class Machine:
-    """A support vector machine: the smallest W with (x_iα - x_it)' W z_i >= 1.
+class SVM(Batchable):
+    """A hard-margin SVM: the W of least norm with (x_iα - x_it)' W z_i >= 1.
 
     Attributes
     ----------
@@ -101,8 +104,7 @@ class Machine:
         Shapes ([B,] n, T, d), ([B,] n, d), ([B,] n).
     norm : {"fro", "nuc"}
     gap : float
-        Relative duality gap that is asked for.
-    threads : int
+        Relative duality gap to reach.
     """
 
     tokens: Array
@@ -112,45 +114,30 @@ class Machine:
     gap: float = 1e-9
     threads: int = 2
 
-    @property
-    def batched(self) -> bool:
-        return self.tokens.ndim == 4
-
-    def part(self, chosen: int | slice) -> Machine:
-        """One problem of a batch by itself, or a batch of some of them."""
-        return replace(
-            self,
-            tokens=self.tokens[chosen],
-            queries=self.queries[chosen],
-            selected=self.selected[chosen],
-        )
-
-    def problems(self) -> list[Machine]:
-        """Each problem by itself."""
-        return [self.part(b) for b in range(len(self.tokens))] if self.batched else [self]
-
     def differences(self) -> tuple[Array, Array]:
-        """x_iα - x_it, (m, d), and the input i of each, (m,), of a single problem."""
-        n, T, _ = self.tokens.shape
-        others = np.ones((n, T), dtype=bool)
-        others[np.arange(n), self.selected] = False
+        """Return x_iα - x_it, (m, d), and the input i of each, (m,), of a single problem."""
+        others = np.arange(self.tokens.shape[1]) != self.selected[:, None]
         sample, token = np.nonzero(others)
         return self.tokens[sample, self.selected[sample]] - self.tokens[sample, token], sample
 
     def gram(self) -> Array:
-        """K of the dual max 1'λ - ½ λ'Kλ, λ >= 0: shape (m, m)."""
+        """Compute K of the dual max 1'λ - ½ λ'Kλ, λ >= 0: shape (m, m)."""
         differences, sample = self.differences()
-        K = differences @ differences.T
+        K: Array = differences @ differences.T
         K *= (self.queries @ self.queries.T)[np.ix_(sample, sample)]
         return K
 
 
 @dataclass(frozen=True, eq=False)
-class Figure:
-    """The local-convergence figure: W and (K,Q) trained, and four machines of each problem."""
+class Figure(Batchable):
+    """The local-convergence figure: W and (K,Q) trained, and four SVMs of each problem."""
 
     descent: Descent
     steps: int
+
+    @property
+    def tokens(self) -> Array:  # type: ignore[override]
+        return self.descent.tokens
 
 
 @dataclass(frozen=True)
@@ -163,7 +150,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Products:
-    """`flops` operations of float64 matrix products by all threads, at the best rate there is.
+    """`flops` operations of float64 matrix products by all threads, at the highest rate known.
 
     `shape` (n, d) is that of the products Z W' and U'Z of a step, tried beside a large square.
     """
@@ -171,16 +158,3 @@ class Products:
     flops: float
     shape: tuple[int, int]
     threads: int = 2
-
-
-def settled(task: Any) -> Any:
-    """The task with its arrays in memory of NumPy's own, as a user's would be."""
-
-    def fresh(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return np.array(value, order="C")
-        if isinstance(value, Mapping):
-            return {name: fresh(entry) for name, entry in value.items()}
-        return settled(value) if isinstance(value, Descent) else value
-
-    return replace(task, **{f.name: fresh(getattr(task, f.name)) for f in fields(task)})

@@ -10,6 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
+from public_names import MOCKED, REFERENCE  # noqa: E402
+
 project = "attsvm"
 author = "The attsvm developers"
 release = metadata.version("attsvm")
@@ -22,13 +24,13 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
-    "bench_pages",
-    "command_line",
+    "sphinx_argparse_cli",
     "gallery",
     "mathml",
     "public_names",
 ]
-exclude_patterns = ["_ext", "bounds.md"]
+exclude_patterns = ["_ext", "_templates"]
+templates_path = ["_templates"]
 nitpicky = True
 
 html_theme = "furo"
@@ -47,7 +49,8 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autosummary_generate = False
+autodoc_mock_imports = MOCKED
+autosummary_context = {"reference": REFERENCE}
 numpydoc_show_class_members = False
 default_role = "public"
 

@@ -1,8 +1,7 @@
 """JAX: the whole loop in one compiled program, vectorised over problems, one shard per device.
 
-XLA's time depends on how the formulas are put to it, so the products are written in two ways, as
-contractions and as sums that it fuses, each with one or four steps to a turn of the loop, where
-that can matter; the quickest on the task at hand is kept.
+XLA's time depends on how formulas are put to it. Products are tried as contractions and as sums
+that it fuses, with one or four steps to a turn of the loop; the quickest on the task is kept.
 """
 
 from __future__ import annotations
@@ -16,26 +15,19 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from bench.peers import Run
 from bench.tasks import NGD_EPS, Array, Descent
 
 Blocks = tuple[jax.Array, ...]
+Product = Callable[[str, jax.Array, jax.Array], jax.Array]
 _LARGEST_FUSED = 2**17
 
 
-def version() -> str:
-    return str(jax.__version__)
-
-
-def contracted(formula: str, A: jax.Array, B: jax.Array) -> jax.Array:
-    return jnp.einsum(formula, A, B)
-
-
 def fused(formula: str, A: jax.Array, B: jax.Array) -> jax.Array:
-    """The same product as a sum over a broadcast product, which XLA makes one loop of."""
+    """Compute a product as a sum over a broadcast product, which XLA makes one loop of."""
     terms, result = formula.split("->")
     left, right = terms.split(",")
-    inner = "".join(axis for axis in left if axis not in result)
-    axes = result + inner
+    axes = result + "".join(axis for axis in left if axis not in result)
 
     def spread(array: jax.Array, names: str) -> jax.Array:
         order = [names.index(axis) for axis in axes if axis in names]
@@ -45,27 +37,27 @@ def fused(formula: str, A: jax.Array, B: jax.Array) -> jax.Array:
     return (spread(A, left) * spread(B, right)).sum(axis=tuple(range(len(result), len(axes))))
 
 
-Product = Callable[[str, jax.Array, jax.Array], jax.Array]
-
-
-def descent(task: Descent) -> Callable[[int], Callable[[], Array]]:
-    place = _placement(task.batched)
+def descent(task: Descent) -> Run:
+    devices = len(jax.devices())
+    place: Callable[[Array], jax.Array] = jax.device_put
+    if task.batched and devices > 1:
+        shard = NamedSharding(jax.make_mesh((devices,), ("b",)), PartitionSpec("b"))
+        place = lambda array: jax.device_put(array, shard)  # noqa: E731
     arguments = tuple(place(a) for a in (task.tokens, task.queries, task.scores()))
-    names = {"W": ("W",), "KQ": ("K", "Q"), "p": ("p",)}[task.parameter]
-    starts = tuple(place(task.start(name)) for name in names)
+    starts = tuple(map(place, task.starts()))
 
     small = not task.batched and task.tokens.size <= _LARGEST_FUSED
-    products: tuple[Product, ...] = (contracted, fused) if small else (contracted,)
+    products: tuple[Product, ...] = (jnp.einsum, fused) if small else (jnp.einsum,)
     turns = (1, 4) if small or task.batched else (1,)
     loops = [_loop(task, product, turn) for product in products for turn in turns]
-    for loop in loops:
-        jax.block_until_ready(loop(starts, 1, *arguments))
 
     def seconds(loop: Callable[..., Blocks], steps: int) -> float:
         begin = time.perf_counter()
         jax.block_until_ready(loop(starts, steps, *arguments))
         return time.perf_counter() - begin
 
+    for loop in loops:
+        seconds(loop, 1)
     quickest = loops[0]
     if len(loops) > 1:
         steps = max(8, int(8 * 0.01 / seconds(loops[0], 8)))
@@ -76,14 +68,6 @@ def descent(task: Descent) -> Callable[[int], Callable[[], Array]]:
         return lambda: task.outcome(*map(np.asarray, trained))
 
     return run
-
-
-def _placement(batched: bool) -> Callable[[Array], jax.Array]:
-    devices = len(jax.devices())
-    if not batched or devices == 1:
-        return jax.device_put
-    shard = NamedSharding(jax.make_mesh((devices,), ("b",)), PartitionSpec("b"))
-    return lambda array: jax.device_put(array, shard)
 
 
 def _loop(task: Descent, product: Product, turn: int) -> Callable[..., Blocks]:
@@ -114,21 +98,18 @@ def _loop(task: Descent, product: Product, turn: int) -> Callable[..., Blocks]:
 def _gradients(
     parameter: str, product: Product, X: jax.Array, Z: jax.Array, scores: jax.Array, blocks: Blocks
 ) -> Blocks:
+    def query_gradient(q: jax.Array) -> jax.Array:
+        """Compute u_i = dloss/dq_i from the query directions q_i, of one problem."""
+        s = jax.nn.softmax(product("ntd,nd->nt", X, q), axis=-1)
+        mean = (s * scores).sum(axis=-1, keepdims=True)
+        c = s * (scores - mean) / (-X.shape[0] * (1 + jnp.exp(mean)))
+        return product("nt,ntd->nd", c, X)
+
     if parameter == "p":
-        q = jnp.broadcast_to(blocks[0], Z.shape)
-        return (_query_gradient(product, X, scores, q).sum(axis=0),)
+        return (query_gradient(jnp.broadcast_to(blocks[0], Z.shape)).sum(axis=0),)
     if parameter == "W":
-        u = _query_gradient(product, X, scores, product("ne,de->nd", Z, blocks[0]))
-        return (product("nd,ne->de", u, Z),)
+        return (product("nd,ne->de", query_gradient(product("ne,de->nd", Z, blocks[0])), Z),)
     K, Q = blocks
     q = product("nm,dm->nd", product("ne,em->nm", Z, Q), K)
-    G = product("nd,ne->de", _query_gradient(product, X, scores, q), Z)
+    G = product("nd,ne->de", query_gradient(q), Z)
     return product("de,em->dm", G, Q), product("de,dm->em", G, K)
-
-
-def _query_gradient(product: Product, X: jax.Array, scores: jax.Array, q: jax.Array) -> jax.Array:
-    """u_i = dloss/dq_i from the query directions q_i, of one problem."""
-    s = jax.nn.softmax(product("ntd,nd->nt", X, q), axis=-1)
-    mean = (s * scores).sum(axis=-1, keepdims=True)
-    c = s * (scores - mean) / (-X.shape[0] * (1 + jnp.exp(mean)))
-    return product("nt,ntd->nd", c, X)

@@ -10,14 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from bench.peers import Run, gradients
 from bench.tasks import NGD_EPS, Array, Descent
 
 
-def version() -> str:
-    return np.__version__
-
-
-def descent(task: Descent) -> Callable[[int], Callable[[], Array]]:
+def descent(task: Descent) -> Run:
     if not task.batched or task.threads == 1:
         return _on_one_thread(task)
     shares = np.array_split(np.arange(len(task.tokens)), task.threads)
@@ -31,14 +28,13 @@ def descent(task: Descent) -> Callable[[int], Callable[[], Array]]:
     return run
 
 
-def _on_one_thread(task: Descent) -> Callable[[int], Callable[[], Array]]:
+def _on_one_thread(task: Descent) -> Run:
     X, Z, scores = task.tokens, task.queries, task.scores()
     n = X.shape[-3]
-    blocks = {"W": ("W",), "KQ": ("K", "Q"), "p": ("p",)}[task.parameter]
     axes = (-1,) if task.parameter == "p" else (-2, -1)
 
     def query_gradient(q: Array) -> Array:
-        """u_i = dloss/dq_i from the query directions q_i."""
+        """Compute u_i = dloss/dq_i from the query directions q_i."""
         s: Array = np.matmul(X, q[..., None])[..., 0]
         s -= s.max(axis=-1, keepdims=True)
         np.exp(s, out=s)
@@ -49,31 +45,15 @@ def _on_one_thread(task: Descent) -> Callable[[int], Callable[[], Array]]:
         u: Array = np.matmul(s[..., None, :], X)[..., 0, :]
         return u
 
-    def directions(parameters: list[Array]) -> Array:
-        if task.parameter == "p":
-            return np.broadcast_to(parameters[0][..., None, :], Z.shape)
-        if task.parameter == "W":
-            return Z @ parameters[0].swapaxes(-1, -2)
-        K, Q = parameters
-        return (Z @ Q) @ K.swapaxes(-1, -2)
-
-    def gradients(parameters: list[Array]) -> list[Array]:
-        u = query_gradient(directions(parameters))
-        if task.parameter == "p":
-            return [u.sum(axis=-2)]
-        G = u.swapaxes(-1, -2) @ Z
-        if task.parameter == "W":
-            return [G]
-        K, Q = parameters
-        return [G @ Q, G.swapaxes(-1, -2) @ K]
-
     def run(steps: int) -> Callable[[], Array]:
-        parameters = [task.start(name) for name in blocks]
+        blocks = task.starts()
         for _ in range(steps):
-            for parameter, dL in zip(parameters, gradients(parameters), strict=True):
+            for block, dL in zip(
+                blocks, gradients(task.parameter, query_gradient, Z, blocks), strict=True
+            ):
                 norm = np.sqrt(np.square(dL).sum(axis=axes, keepdims=True))
                 dL *= task.lr / (norm + NGD_EPS)
-                parameter -= dL
-        return lambda: task.outcome(*parameters)
+                block -= dL
+        return lambda: task.outcome(*blocks)
 
     return run

@@ -1,4 +1,4 @@
-"""PyTorch as the papers' published code goes about it.
+"""PyTorch as in the papers' published code.
 
 A module whose linear layer is applied to every token, a loss by autograd, and a normalised step on
 each parameter; problems one after the other.
@@ -7,17 +7,14 @@ each parameter; problems one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from bench.peers import cvxpy_published
-from bench.tasks import NGD_EPS, Array, Descent, Figure, Machine
-
-
-def version() -> str:
-    return str(torch.__version__)
+from bench.peers import Run, cvxpy_published
+from bench.tasks import NGD_EPS, SVM, Array, Descent, Figure
 
 
 class Attention(nn.Module):
@@ -26,14 +23,15 @@ class Attention(nn.Module):
     def __init__(self, task: Descent) -> None:
         super().__init__()
         d = task.tokens.shape[-1]
-        linear = {"W": ("W",), "KQ": ("K", "Q"), "p": ()}[task.parameter]
-        self.maps = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in linear)
-        self.prompt = nn.Parameter(torch.from_numpy(task.start("p"))) if not linear else None
+        starts = [torch.from_numpy(start) for start in task.starts()]
+        prompt = task.parameter == "p"
+        self.maps = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in starts if not prompt)
+        self.prompt = nn.Parameter(starts[0]) if prompt else None
         self.head = nn.Linear(d, 1, bias=False)
         self.to(torch.float64)
         with torch.no_grad():
-            for layer, name in zip(self.maps, linear, strict=True):
-                layer.weight.copy_(torch.from_numpy(task.start(name).T))
+            for layer, start in zip(self.maps, starts, strict=False):
+                layer.weight.copy_(start.T)
             self.head.weight.copy_(torch.from_numpy(task.value)[None])
         self.head.weight.requires_grad_(False)
 
@@ -48,7 +46,7 @@ class Attention(nn.Module):
         return self.head(mixture).squeeze(-1)
 
     def trained(self) -> torch.Tensor:
-        """W or p as the papers write them: logits X W z, with W = weight' or K Q'."""
+        """Return W or p as in the papers: logits X W z, with W = weight' or K Q'."""
         with torch.no_grad():
             if self.prompt is not None:
                 return self.prompt.clone()
@@ -56,7 +54,7 @@ class Attention(nn.Module):
             return (K @ Q.T if len(self.maps) == 2 else K).clone()
 
 
-def descent(task: Descent) -> Callable[[int], Callable[[], Array]]:
+def descent(task: Descent) -> Run:
     torch.set_num_threads(task.threads)
     problems = task.problems()
 
@@ -67,28 +65,26 @@ def descent(task: Descent) -> Callable[[int], Callable[[], Array]]:
     return run
 
 
-def figure(task: Figure) -> Callable[[], Callable[[], Array]]:
+def figure(task: Figure) -> Run:
     torch.set_num_threads(task.descent.threads)
     problems = task.descent.problems()
 
+    def solve(problem: Descent) -> Array:
+        W = _train(problem, task.steps).trained().numpy()
+        logits = np.einsum("ntd,nd->nt", problem.tokens, problem.queries @ W.T)
+        selected: Array = logits.argmax(axis=1)
+        for norm in ("fro", "nuc"):
+            cvxpy_published.svm(SVM(problem.tokens, problem.queries, selected, norm))()
+        return selected
+
     def run() -> Callable[[], Array]:
         selected = [
-            [_figure(problem, parameter, task.steps) for problem in problems]
+            [solve(replace(problem, parameter=parameter)) for problem in problems]
             for parameter in ("W", "KQ")
         ]
         return lambda: np.array(selected)
 
     return run
-
-
-def _figure(problem: Descent, parameter: str, steps: int) -> Array:
-    problem = Descent(**{**vars(problem), "parameter": parameter})
-    W = _train(problem, steps).trained().numpy()
-    logits = np.einsum("ntd,nd->nt", problem.tokens, problem.queries @ W.T)
-    selected: Array = logits.argmax(axis=1)
-    for norm in ("fro", "nuc"):
-        cvxpy_published.svm(Machine(problem.tokens, problem.queries, selected, norm))()
-    return selected
 
 
 def _train(problem: Descent, steps: int) -> Attention:

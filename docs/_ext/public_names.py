@@ -1,154 +1,60 @@
-"""The reference: a page for each room, of the names in its `__all__`.
-
-Single backticks in docstrings are links where they hold a public name, and code otherwise.
-"""
+"""Names of the reference: what its pages document, and single backticks in docstrings as links."""
 
 from __future__ import annotations
 
-import functools
-import importlib
 import importlib.util
 import inspect
-import pkgutil
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import generated
 from docutils import nodes
+from sphinx.ext.autodoc.mock import mock
 from sphinx.roles import XRefRole
 
-ROOMS = {
-    "attsvm.data": "Problems",
-    "attsvm.datasets": "Generated problems",
-    "attsvm.descent": "Descent",
-    "attsvm.heads": "Heads",
-    "attsvm.svm": "Support vector machines",
-    "attsvm.theory": "Theory",
-    "attsvm.functional": "Functions on arrays",
-    "attsvm.sklearn": "Estimators for scikit-learn",
-    "attsvm.torch": "A module for PyTorch",
-    "attsvm.plots": "Drawing",
-    "attsvm.studies": "Studies",
-}
-"""In the order of the pages. One that is not there, or lacks its extra, is left out."""
+import attsvm
+
+MOCKED = [] if importlib.util.find_spec("torch") else ["torch"]
+"""Imported by `attsvm.torch`, and too large to install for its documentation."""
+
+INDEX = Path(__file__).parents[1] / "api" / "index.md"
 
 
-def rooms() -> Iterator[tuple[str, str, ModuleType]]:
-    """Name, title and module of every room that can be imported."""
-    for name, title in ROOMS.items():
-        if importlib.util.find_spec(name) is None:
+def documented(module: ModuleType) -> dict[str, str]:
+    """Return the directive that documents each name of `__all__`, by its shortest full name."""
+    found = {}
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.ismodule(value) or name.startswith("_"):
             continue
-        try:
-            yield name, title, importlib.import_module(name)
-        except ImportError as error:
-            if "pip install" not in str(error):  # not for lack of its extra
-                raise
+        source = attsvm if name in attsvm.__all__ else module
+        directive = "autoclass" if inspect.isclass(value) else "autofunction"
+        found[f"{source.__name__}.{name}"] = directive if callable(value) else "autodata"
+    return found
 
 
-def full_names(source: ModuleType) -> list[str]:
-    """What the module names, each by the one name it has here: the shortest."""
-    top = importlib.import_module("attsvm")
-    return [
-        f"{(top if name in top.__all__ else source).__name__}.{name}"
-        for name in source.__all__
-        if not (inspect.ismodule(getattr(source, name)) or name.startswith("_"))
-    ]
-
-
-def page(title: str, module: ModuleType) -> list[str]:
-    """The room in reStructuredText."""
-    found = list(sources(module))
-    lines = [title, "=" * len(title), "", *about(module)]
-    for source in found:
-        if len(found) > 1:
-            lines += [f"``{source.__name__}``", "-" * (len(source.__name__) + 4), ""]
-            lines += about(source)
-        names = full_names(source)
-        lines += [".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in names)]
-        for name in names:
-            lines += ["", *directive(name)]
-        lines += [""]
-    return lines
-
-
-def about(module: ModuleType) -> list[str]:
-    """The module and its docstring; names that follow are given in full."""
-    return [f".. automodule:: {module.__name__}", "", ".. py:currentmodule:: None", ""]
-
-
-def sources(module: ModuleType) -> Iterator[ModuleType]:
-    """The module, or if it names nothing, those right below that do."""
-    if getattr(module, "__all__", None):
-        yield module
-        return
-    for below in pkgutil.iter_modules(module.__path__, f"{module.__name__}."):
-        inner = importlib.import_module(below.name)
-        if getattr(inner, "__all__", None):
-            yield inner
-
-
-def directive(name: str) -> list[str]:
-    room, _, last = name.rpartition(".")
-    value = getattr(importlib.import_module(room), last)
-    if inspect.isclass(value):
-        return [f".. autoclass:: {name}", "   :members:", "   :inherited-members:"]
-    if callable(value):
-        return [f".. autofunction:: {name}"]
-    return [f".. autodata:: {name}", "   :no-value:"]
+with mock(MOCKED):
+    REFERENCE = {
+        name: documented(importlib.import_module(name))
+        for name in re.findall(
+            r"^ +(attsvm\.\w+)$", INDEX.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+LINKS = {full.rpartition(".")[2]: full for names in REFERENCE.values() for full in names}
 
 
 class PublicName(XRefRole):
-    """A link to a public name, or code."""
+    """A link to a public name, and code for any other text."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        full = self.names().get(self.text.rpartition(".")[2], "")
-        if self.text.startswith("attsvm."):
-            self.title, self.target = self.text, full or self.text
-        elif full and "." not in self.text:
-            self.title, self.target = self.text, full
-        else:
+        full = LINKS.get(self.text.rpartition(".")[2])
+        of_package = self.text.startswith("attsvm.")
+        if not of_package and (full is None or "." in self.text):
             return [nodes.literal(self.rawtext, self.text)], []
-        self.refdomain, self.reftype = "py", "obj"
-        self.classes = ["xref", "py", "py-obj"]
+        self.title, self.target = self.text, full or self.text
+        self.refdomain, self.reftype, self.classes = "py", "obj", ["xref", "py", "py-obj"]
         return self.create_xref_node()
-
-    @staticmethod
-    @functools.cache
-    def names() -> dict[str, str]:
-        """Full names by their last part."""
-        full = [
-            name
-            for _, _, room in rooms()
-            for module in sources(room)
-            for name in full_names(module)
-        ]
-        return {name.rpartition(".")[2]: name for name in full}
-
-
-def write_pages(app: Any) -> None:
-    folder = Path(app.srcdir) / "api"
-    written = []
-    for name, title, module in rooms():
-        written.append(name.rpartition(".")[2])
-        generated.write(folder / f"{written[-1]}.rst", page(title, module))
-    for left_over in set(folder.glob("*.rst")) - {folder / f"{name}.rst" for name in written}:
-        left_over.unlink()
-    generated.write(
-        folder / "index.md",
-        [
-            "# Reference",
-            "",
-            "What is public is named here. All of it that does not name its room is in `attsvm` "
-            "itself.",
-            "",
-            "```{toctree}",
-            *written,
-            "command-line",
-            "```",
-        ],
-    )
 
 
 def of_others(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
@@ -160,6 +66,5 @@ def of_others(app: Any, what: str, name: str, member: Any, skip: bool, options: 
 
 def setup(app: Any) -> dict[str, bool]:
     app.add_role("public", PublicName())
-    app.connect("builder-inited", write_pages)
     app.connect("autodoc-skip-member", of_others)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

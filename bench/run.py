@@ -1,0 +1,117 @@
+"""A run of the benchmark: rows measured, results written."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from attsvm.studies.environment import version
+from bench.contenders import CONTENDERS, Processes
+from bench.hardware import hardware_facts
+from bench.measure import Pace, measure
+from bench.report import HERE, markdown, write
+from bench.rows import ROWS, Row, random_descent, step_entries
+
+_QUICK = Pace(rounds=3, run=0.1, budget=2.0)
+_BUSY = 0.5
+_SIZES = {"n": 256, "T": 64, "d": 128}
+_SWEEPS = {
+    "n": (4, 16, 64, 256, 1024, 4096),
+    "T": (4, 16, 64, 256, 1024),
+    "d": (8, 32, 128, 512, 2048),
+}
+PEERS = [name for name in CONTENDERS if name not in ("attsvm", "limit")]
+NAMES = [*(row.name for row in ROWS), "scaling"]
+
+
+def main() -> int:
+    """Return 1 if a contender gave another answer than attsvm or broke down."""
+    arguments = _parser().parse_args()
+    pace = _QUICK if arguments.quick else Pace()
+    chosen = arguments.rows or NAMES
+    selection = [
+        "Quick: fewer and shorter rounds." * arguments.quick,
+        f"Some rows: {', '.join(chosen)}." if arguments.rows else "",
+        f"Some peers: {', '.join(arguments.peers)}." if arguments.peers else "",
+    ]
+    hardware = hardware_facts()
+    begin = time.perf_counter()
+    with Processes() as processes:
+        rows = []
+        for row in ROWS:
+            if row.name in chosen:
+                print(f"{row.name} ...", file=sys.stderr, flush=True)
+                rows.append(measure(processes, row, pace, arguments.peers))
+        points = list(_scaling(processes, pace)) if "scaling" in chosen else []
+    busiest = max((row["processors_busy_with_others"] for row in rows), default=0.0)
+    results = {
+        "hardware": hardware,
+        "versions": {name: version(name) for c in CONTENDERS.values() for name in c.packages},
+        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "seconds": time.perf_counter() - begin,
+        "selection": " ".join(filter(None, selection)),
+        "warnings": [
+            f"{text}, so the times are not reliable."
+            for text, load in (
+                (f"The load was {hardware['load_before']:.1f} before", hardware["load_before"]),
+                (f"Other programs kept up to {busiest:.1f} processors busy", busiest),
+            )
+            if load > _BUSY
+        ],
+        "rows": rows,
+        "scaling": points,
+    }
+    whole = not (arguments.rows or arguments.peers or arguments.quick)
+    write(results, arguments.out or (HERE if whole else HERE.parent / "out" / "bench"))
+    print(markdown(results))
+    failed = [one for row in rows for one in row["contenders"] if one["status"] == "failed"]
+    for one in failed:
+        print(f"failed: {one['title']}: {one['reason']}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _scaling(processes: Processes, pace: Pace) -> Iterator[dict[str, Any]]:
+    """Measure one step at each value of n, T and d, the others as in the middle of the plot."""
+    short = replace(pace, rounds=3, run=min(pace.run, 0.1), budget=1.0)
+    for variable, values in _SWEEPS.items():
+        for value in values:
+            sizes = {**_SIZES, variable: value}
+            print(f"one step, {sizes} ...", file=sys.stderr, flush=True)
+            task = random_descent(**sizes)
+            row = Row("", "", "step", lambda task=task: step_entries(task, ("jax", "torch")))
+            found = measure(processes, row, short)["contenders"]
+            times = {one["name"]: one["seconds"] and one["seconds"][1] for one in found}
+            yield {"variable": variable, **sizes, **times}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Time attsvm beside other libraries."
+    )
+
+    def some_of(choices: Collection[str]) -> Callable[[str], list[str]]:
+        def names(text: str) -> list[str]:
+            for name in (chosen := text.split(",")):
+                if name not in choices:
+                    expected = ", ".join(choices)
+                    raise argparse.ArgumentTypeError(f"{name!r}: expected some of {expected}")
+            return chosen
+
+        return names
+
+    for option, choices in (("rows", NAMES), ("peers", PEERS)):
+        text = f"only these {option}, of {', '.join(choices)}"
+        parser.add_argument(f"--{option}", type=some_of(choices), metavar="NAME,...", help=text)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder to write (default: bench; out/bench for anything but a full run)",
+    )
+    return parser

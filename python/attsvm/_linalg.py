@@ -118,7 +118,7 @@ class LowRank:
         """
         first, second = _in_one_basis(self, other)
         axes = (-2, -1)
-        some = first.any(axis=axes, keepdims=True) & second.any(axis=axes, keepdims=True)
+        some = np.any(first, axis=axes, keepdims=True) & np.any(second, axis=axes, keepdims=True)
         near, far = half_squared_distances(
             np.where(some, first, 1.0), np.where(some, second, 1.0), axes
         )

@@ -6,14 +6,14 @@
 
 #include "attsvm/nuclear_svm.hpp"
 #include "bind.hpp"
-#include "machines.hpp"
+#include "svm_arrays.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
 
 namespace {
 
-// Tokens in double precision alone: the machine is small once it stands in coordinates of its spans.
+// Tokens in double precision alone: the SVM is small once it stands in coordinates of its spans.
 py::dict smallest_nuclear(const Array<double>& tokens, const Array<double>& queries,
                           const Array<std::int64_t>& selected, const Array<std::int64_t>& lengths,
                           const Array<double>& rhs, const Array<bool>& equality, const std::string& method,
@@ -25,9 +25,9 @@ py::dict smallest_nuclear(const Array<double>& tokens, const Array<double>& quer
     const auto found = methods.find(method);
     if (found == methods.end()) throw std::invalid_argument("method: no such method: " + method);
     return solved(tokens, queries, selected, lengths, rhs, equality, std::move(report),
-                  [&](const auto& batch, attsvm::Progress& progress, const attsvm::MachineAnswer& answer) {
-                      attsvm::solve_nuclear_machines(batch, found->second, {optimality, infeasibility}, threads,
-                                                     progress, answer);
+                  [&](const auto& batch, attsvm::Progress& progress, const attsvm::SvmResultView& result) {
+                      attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress,
+                                            result);
                   });
 }
 

@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "bind.hpp"
-#include "machines.hpp"
+#include "svm_arrays.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -19,8 +19,8 @@ py::dict smallest_frobenius(const Array<Token>& tokens, const Array<double>& que
     if (start) expect_shape("start", *start, {rhs.shape(0), rhs.shape(1), rhs.shape(2)});
     const double* const guess = start ? start->data() : nullptr;
     return solved(tokens, queries, selected, lengths, rhs, equality, std::move(report),
-                  [&](const auto& batch, attsvm::Progress& progress, const attsvm::MachineAnswer& answer) {
-                      attsvm::solve_machines(batch, guess, {optimality, infeasibility}, threads, progress, answer);
+                  [&](const auto& batch, attsvm::Progress& progress, const attsvm::SvmResultView& result) {
+                      attsvm::solve_frobenius(batch, guess, {optimality, infeasibility}, threads, progress, result);
                   });
 }
 

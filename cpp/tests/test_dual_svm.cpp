@@ -1,4 +1,4 @@
-// The machines' answers meet the conditions of optimality, or prove that there is none, whichever method gives them.
+// The SVMs' answers meet the conditions of optimality, or prove that there is none, whichever method gives them.
 #include "attsvm/dual_svm.hpp"
 
 #include <random>
@@ -9,24 +9,24 @@
 
 using attsvm::Buffer;
 using attsvm::Index;
-using attsvm::Machine;
-using attsvm::MachineStatus;
 using attsvm::Progress;
+using attsvm::SvmProblem;
+using attsvm::SvmStatus;
 using attsvm::Team;
 
 namespace {
 
 // Machines of one shape, and what solving them gives.
-struct OwnedMachines {
+struct OwnedSvms {
     Index B, n, T, d, e;
     Buffer<double> X, Z, rhs;
     Buffer<std::int64_t> selected, length;
     Buffer<bool> equality;
     Buffer<double> dual, margins, left, right, norm, gap, kkt;
     Buffer<std::int8_t> status;
-    Buffer<std::int64_t> rounds;
+    Buffer<std::int64_t> iterations;
 
-    OwnedMachines(Index B_, Index n_, Index T_, Index d_, Index e_)
+    OwnedSvms(Index B_, Index n_, Index T_, Index d_, Index e_)
         : B(B_),
           n(n_),
           T(T_),
@@ -46,27 +46,27 @@ struct OwnedMachines {
           gap(B),
           kkt(B),
           status(B),
-          rounds(B) {
+          iterations(B) {
         std::fill(rhs.data(), rhs.data() + rhs.size(), 1.0);
         std::fill(length.data(), length.data() + length.size(), T);
     }
 
-    attsvm::MachineAnswer answer() {
-        return {dual.data(), margins.data(), left.data(),   right.data(), norm.data(),
-                gap.data(),  kkt.data(),     status.data(), rounds.data()};
+    attsvm::SvmResultView result() {
+        return {dual.data(), margins.data(), left.data(),   right.data(),     norm.data(),
+                gap.data(),  kkt.data(),     status.data(), iterations.data()};
     }
     template <class Token>
-    attsvm::MachineBatch<Token> batch(const Token* tokens) const {
+    attsvm::SvmBatch<Token> batch(const Token* tokens) const {
         return {B, {n, T, d, e, tokens, Z.data(), selected.data(), length.data(), rhs.data(), equality.data()}};
     }
     template <class Token>
     void solve(const Token* tokens, int threads, const double* start) {
         Progress progress(nullptr, static_cast<double>(B));
-        attsvm::solve_machines(batch(tokens), start, {1e-9, 1e-9}, threads, progress, answer());
+        attsvm::solve_frobenius(batch(tokens), start, {1e-9, 1e-9}, threads, progress, result());
     }
     void solve(int threads = 1) { solve(X.data(), threads, nullptr); }
 
-    MachineStatus status_of(Index b) const { return static_cast<MachineStatus>(status[b]); }
+    SvmStatus status_of(Index b) const { return static_cast<SvmStatus>(status[b]); }
     bool has_constraint(Index b, Index i, Index t) const { return t < length[b * n + i] && t != selected[b * n + i]; }
     std::vector<double> difference(Index b, Index i, Index t) const {
         std::vector<double> row(static_cast<std::size_t>(d));
@@ -77,7 +77,7 @@ struct OwnedMachines {
                 (top < 0 ? 2.0 * sample[t * d + j] : sample[top * d + j]) - sample[t * d + j];
         return row;
     }
-    // left' right of one machine, (d × e)
+    // left' right of one SVM, (d × e)
     std::vector<double> W(Index b) const {
         std::vector<double> product(static_cast<std::size_t>(d * e));
         for (Index i = 0; i < n; ++i)
@@ -89,24 +89,24 @@ struct OwnedMachines {
     }
 };
 
-void fill_random(OwnedMachines& machines, unsigned seed) {
+void fill_random(OwnedSvms& problems, unsigned seed) {
     std::mt19937_64 bits(seed);
-    attsvm_test::fill_normal(machines.X, bits);
-    attsvm_test::fill_normal(machines.Z, bits);
-    std::uniform_int_distribution<std::int64_t> token(0, machines.T - 1);
-    for (Index i = 0; i < machines.selected.size(); ++i) machines.selected[i] = token(bits);
+    attsvm_test::fill_normal(problems.X, bits);
+    attsvm_test::fill_normal(problems.Z, bits);
+    std::uniform_int_distribution<std::int64_t> token(0, problems.T - 1);
+    for (Index i = 0; i < problems.selected.size(); ++i) problems.selected[i] = token(bits);
 }
 
 // The token with the largest product with one direction is selected: for enough coordinates there is a solution.
-void select_along_a_direction(OwnedMachines& machines, unsigned seed) {
+void select_along_a_direction(OwnedSvms& problems, unsigned seed) {
     std::mt19937_64 bits(seed);
-    Buffer<double> direction(machines.d);
+    Buffer<double> direction(problems.d);
     attsvm_test::fill_normal(direction, bits);
-    for (Index i = 0; i < machines.B * machines.n; ++i) {
-        Buffer<double> score(machines.T);
-        attsvm::rows_dot(machines.X.data() + i * machines.T * machines.d, machines.T, machines.d, direction.data(),
+    for (Index i = 0; i < problems.B * problems.n; ++i) {
+        Buffer<double> score(problems.T);
+        attsvm::rows_dot(problems.X.data() + i * problems.T * problems.d, problems.T, problems.d, direction.data(),
                          score.data());
-        machines.selected[i] = std::max_element(score.data(), score.data() + machines.length[i]) - score.data();
+        problems.selected[i] = std::max_element(score.data(), score.data() + problems.length[i]) - score.data();
     }
 }
 
@@ -116,39 +116,39 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
     return total;
 }
 
-// The optimality conditions, in the machine's own numbers and by plain loops.
-void check_optimal(const OwnedMachines& machines, Index b, double tolerance) {
-    const std::vector<double> W = machines.W(b);
+// The optimality conditions, in the caller's numbers and by plain loops.
+void check_optimal(const OwnedSvms& problems, Index b, double tolerance) {
+    const std::vector<double> W = problems.W(b);
     std::vector<double> rest(W);
     double gain = 0.0;
     const double size = std::sqrt(dot(W, W));
-    CHECK(std::abs(machines.norm[b] - size) <= tolerance * size);
-    CHECK(machines.gap[b] <= 1e-9 && machines.kkt[b] <= 1e-9);
-    for (Index i = 0; i < machines.n; ++i) {
-        const double* const z = machines.Z.data() + (b * machines.n + i) * machines.e;
-        for (Index t = 0; t < machines.T; ++t) {
-            const Index at = (b * machines.n + i) * machines.T + t;
-            if (!machines.has_constraint(b, i, t)) {
-                CHECK(machines.dual[at] == 0.0);
-                CHECK(std::isinf(machines.margins[at]));
+    CHECK(std::abs(problems.norm[b] - size) <= tolerance * size);
+    CHECK(problems.gap[b] <= 1e-9 && problems.kkt[b] <= 1e-9);
+    for (Index i = 0; i < problems.n; ++i) {
+        const double* const z = problems.Z.data() + (b * problems.n + i) * problems.e;
+        for (Index t = 0; t < problems.T; ++t) {
+            const Index at = (b * problems.n + i) * problems.T + t;
+            if (!problems.has_constraint(b, i, t)) {
+                CHECK(problems.dual[at] == 0.0);
+                CHECK(std::isinf(problems.margins[at]));
                 continue;
             }
-            const std::vector<double> row = machines.difference(b, i, t);
+            const std::vector<double> row = problems.difference(b, i, t);
             double margin = 0.0;
-            for (Index j = 0; j < machines.d; ++j)
-                for (Index c = 0; c < machines.e; ++c) {
-                    const auto k = static_cast<std::size_t>(j * machines.e + c);
+            for (Index j = 0; j < problems.d; ++j)
+                for (Index c = 0; c < problems.e; ++c) {
+                    const auto k = static_cast<std::size_t>(j * problems.e + c);
                     margin += row[static_cast<std::size_t>(j)] * W[k] * z[c];
-                    rest[k] -= machines.dual[at] * row[static_cast<std::size_t>(j)] * z[c];
+                    rest[k] -= problems.dual[at] * row[static_cast<std::size_t>(j)] * z[c];
                 }
-            CHECK(std::abs(margin - machines.margins[at]) <= tolerance * (1.0 + size));
-            CHECK(margin >= machines.rhs[at] - tolerance * (1.0 + size));
-            if (machines.equality[at])
-                CHECK(std::abs(margin - machines.rhs[at]) <= tolerance * (1.0 + size));
+            CHECK(std::abs(margin - problems.margins[at]) <= tolerance * (1.0 + size));
+            CHECK(margin >= problems.rhs[at] - tolerance * (1.0 + size));
+            if (problems.equality[at])
+                CHECK(std::abs(margin - problems.rhs[at]) <= tolerance * (1.0 + size));
             else
-                CHECK(machines.dual[at] >= 0.0);
-            CHECK(std::abs(machines.dual[at] * (margin - machines.rhs[at])) <= tolerance * (1.0 + size * size));
-            gain += machines.dual[at] * machines.rhs[at];
+                CHECK(problems.dual[at] >= 0.0);
+            CHECK(std::abs(problems.dual[at] * (margin - problems.rhs[at])) <= tolerance * (1.0 + size * size));
+            gain += problems.dual[at] * problems.rhs[at];
         }
     }
     CHECK(std::sqrt(dot(rest, rest)) <= tolerance * size);
@@ -156,45 +156,45 @@ void check_optimal(const OwnedMachines& machines, Index b, double tolerance) {
 }
 
 // λ >= 0 with b'λ = 1 and A*λ = 0
-void check_infeasible(const OwnedMachines& machines, Index b) {
-    std::vector<double> sum(static_cast<std::size_t>(machines.d * machines.e));
+void check_infeasible(const OwnedSvms& problems, Index b) {
+    std::vector<double> sum(static_cast<std::size_t>(problems.d * problems.e));
     double gain = 0.0, weight = 0.0;
-    CHECK(std::isinf(machines.norm[b]));
-    for (Index i = 0; i < machines.n; ++i)
-        for (Index t = 0; t < machines.T; ++t) {
-            const Index at = (b * machines.n + i) * machines.T + t;
-            if (!machines.has_constraint(b, i, t)) continue;
-            CHECK(machines.equality[at] || machines.dual[at] >= 0.0);
-            const std::vector<double> row = machines.difference(b, i, t);
-            const double* const z = machines.Z.data() + (b * machines.n + i) * machines.e;
-            for (Index j = 0; j < machines.d; ++j)
-                for (Index c = 0; c < machines.e; ++c)
-                    sum[static_cast<std::size_t>(j * machines.e + c)] +=
-                        machines.dual[at] * row[static_cast<std::size_t>(j)] * z[c];
-            gain += machines.dual[at] * machines.rhs[at];
-            weight += std::abs(machines.dual[at]) * std::sqrt(dot(row, row)) * attsvm::norm(z, machines.e);
+    CHECK(std::isinf(problems.norm[b]));
+    for (Index i = 0; i < problems.n; ++i)
+        for (Index t = 0; t < problems.T; ++t) {
+            const Index at = (b * problems.n + i) * problems.T + t;
+            if (!problems.has_constraint(b, i, t)) continue;
+            CHECK(problems.equality[at] || problems.dual[at] >= 0.0);
+            const std::vector<double> row = problems.difference(b, i, t);
+            const double* const z = problems.Z.data() + (b * problems.n + i) * problems.e;
+            for (Index j = 0; j < problems.d; ++j)
+                for (Index c = 0; c < problems.e; ++c)
+                    sum[static_cast<std::size_t>(j * problems.e + c)] +=
+                        problems.dual[at] * row[static_cast<std::size_t>(j)] * z[c];
+            gain += problems.dual[at] * problems.rhs[at];
+            weight += std::abs(problems.dual[at]) * std::sqrt(dot(row, row)) * attsvm::norm(z, problems.e);
         }
     CHECK(std::abs(gain - 1.0) <= 1e-9);
     CHECK(std::sqrt(dot(sum, sum)) <= 1e-9 * weight);
 }
 
 void one_constraint_has_a_closed_form() {
-    OwnedMachines machine(1, 1, 2, 3, 2);
+    OwnedSvms svm(1, 1, 2, 3, 2);
     const double X[] = {1.0, 2.0, 0.0, 0.0, 0.0, 2.0};
-    std::copy(X, X + 6, machine.X.data());
-    machine.Z[0] = 3.0, machine.Z[1] = 4.0;
-    machine.solve();
-    CHECK(machine.status_of(0) == MachineStatus::optimal);
-    const std::vector<double> W = machine.W(0);  // δ z' / (|δ|² |z|²) with δ = (1, 2, -2)
+    std::copy(X, X + 6, svm.X.data());
+    svm.Z[0] = 3.0, svm.Z[1] = 4.0;
+    svm.solve();
+    CHECK(svm.status_of(0) == SvmStatus::optimal);
+    const std::vector<double> W = svm.W(0);  // δ z' / (|δ|² |z|²) with δ = (1, 2, -2)
     const double delta[] = {1.0, 2.0, -2.0};
     for (std::size_t j = 0; j < 3; ++j)
         for (std::size_t c = 0; c < 2; ++c)
-            CHECK(std::abs(W[j * 2 + c] - delta[j] * machine.Z[static_cast<Index>(c)] / 225.0) <= 1e-16);
-    CHECK(std::abs(machine.norm[0] - 1.0 / 15.0) <= 1e-16);
-    CHECK(std::abs(machine.dual[1] - 1.0 / 225.0) <= 1e-17);
+            CHECK(std::abs(W[j * 2 + c] - delta[j] * svm.Z[static_cast<Index>(c)] / 225.0) <= 1e-16);
+    CHECK(std::abs(svm.norm[0] - 1.0 / 15.0) <= 1e-16);
+    CHECK(std::abs(svm.dual[1] - 1.0 / 225.0) <= 1e-17);
 }
 
-void random_machines_are_solved_or_shown_infeasible() {
+void random_problems_are_solved_or_shown_infeasible() {
     const Index shapes[][4] = {{1, 2, 1, 1},     {6, 8, 10, 10}, {8, 5, 3, 1},  {5, 6, 7, 12},
                                {20, 10, 20, 20}, {9, 7, 2, 3},   {40, 6, 9, 9}, {30, 3, 8, 4}};
     Index solved = 0, refused = 0;
@@ -202,25 +202,25 @@ void random_machines_are_solved_or_shown_infeasible() {
     for (const auto& shape : shapes)
         for (const bool along_a_direction : {true, false})
             for (const bool special : {false, true}) {
-                OwnedMachines machines(5, shape[0], shape[1], shape[2], shape[3]);
-                fill_random(machines, ++seed);
+                OwnedSvms problems(5, shape[0], shape[1], shape[2], shape[3]);
+                fill_random(problems, ++seed);
                 if (special) {  // ragged, right-hand sides 0, a few equalities
                     std::mt19937_64 bits(seed);
-                    std::uniform_int_distribution<std::int64_t> length(1, machines.T);
-                    for (Index i = 0; i < machines.length.size(); ++i) machines.length[i] = length(bits);
-                    for (Index k = 0; k < machines.rhs.size(); ++k) {
-                        machines.rhs[k] = bits() % 2 == 0 ? 0.0 : 1.0;
-                        machines.equality[k] = bits() % 16 == 0;
+                    std::uniform_int_distribution<std::int64_t> length(1, problems.T);
+                    for (Index i = 0; i < problems.length.size(); ++i) problems.length[i] = length(bits);
+                    for (Index k = 0; k < problems.rhs.size(); ++k) {
+                        problems.rhs[k] = bits() % 2 == 0 ? 0.0 : 1.0;
+                        problems.equality[k] = bits() % 16 == 0;
                     }
-                    for (Index i = 0; i < machines.length.size(); ++i)
-                        machines.selected[i] = std::min(machines.selected[i], machines.length[i] - 1);
+                    for (Index i = 0; i < problems.length.size(); ++i)
+                        problems.selected[i] = std::min(problems.selected[i], problems.length[i] - 1);
                 }
-                if (along_a_direction) select_along_a_direction(machines, seed);
-                machines.solve();
-                for (Index b = 0; b < machines.B; ++b) {
-                    CHECK(machines.status_of(b) != MachineStatus::unresolved);
-                    if (machines.status_of(b) == MachineStatus::optimal) ++solved, check_optimal(machines, b, 1e-10);
-                    if (machines.status_of(b) == MachineStatus::infeasible) ++refused, check_infeasible(machines, b);
+                if (along_a_direction) select_along_a_direction(problems, seed);
+                problems.solve();
+                for (Index b = 0; b < problems.B; ++b) {
+                    CHECK(problems.status_of(b) != SvmStatus::unresolved);
+                    if (problems.status_of(b) == SvmStatus::optimal) ++solved, check_optimal(problems, b, 1e-10);
+                    if (problems.status_of(b) == SvmStatus::infeasible) ++refused, check_infeasible(problems, b);
                 }
             }
     CHECK(solved > 60);
@@ -229,125 +229,125 @@ void random_machines_are_solved_or_shown_infeasible() {
 
 // Copies of tokens and of whole samples give constraints that are linearly dependent and tie.
 void repeated_tokens_and_samples_do_no_harm() {
-    OwnedMachines machines(4, 10, 8, 12, 12);
-    fill_random(machines, 7);
-    const Index sample = machines.T * machines.d;
-    for (Index b = 0; b < machines.B; ++b) {
-        double* const X = machines.X.data() + b * machines.n * sample;
-        double* const Z = machines.Z.data() + b * machines.n * machines.e;
-        for (Index i = 0; i < machines.n; ++i)
-            std::copy(X + i * sample, X + i * sample + 2 * machines.d, X + i * sample + 4 * machines.d);
+    OwnedSvms problems(4, 10, 8, 12, 12);
+    fill_random(problems, 7);
+    const Index sample = problems.T * problems.d;
+    for (Index b = 0; b < problems.B; ++b) {
+        double* const X = problems.X.data() + b * problems.n * sample;
+        double* const Z = problems.Z.data() + b * problems.n * problems.e;
+        for (Index i = 0; i < problems.n; ++i)
+            std::copy(X + i * sample, X + i * sample + 2 * problems.d, X + i * sample + 4 * problems.d);
         std::copy(X, X + sample, X + 9 * sample);
-        std::copy(Z, Z + machines.e, Z + 9 * machines.e);
+        std::copy(Z, Z + problems.e, Z + 9 * problems.e);
     }
     // Tokens 4 and 5 are the same as 0 and 1, so that what is selected is one of the others.
-    for (Index i = 0; i < machines.selected.size(); ++i) machines.selected[i] = 7 - i % 10 % 2;
-    for (Index b = 0; b < machines.B; ++b) machines.selected[b * 10 + 9] = machines.selected[b * 10];
-    machines.solve();
-    for (Index b = 0; b < machines.B; ++b) {
-        CHECK(machines.status_of(b) == MachineStatus::optimal);
-        check_optimal(machines, b, 1e-11);
+    for (Index i = 0; i < problems.selected.size(); ++i) problems.selected[i] = 7 - i % 10 % 2;
+    for (Index b = 0; b < problems.B; ++b) problems.selected[b * 10 + 9] = problems.selected[b * 10];
+    problems.solve();
+    for (Index b = 0; b < problems.B; ++b) {
+        CHECK(problems.status_of(b) == SvmStatus::optimal);
+        check_optimal(problems, b, 1e-11);
     }
     // The same sample with another selection contradicts itself.
-    for (Index b = 0; b < machines.B; ++b) machines.selected[b * 10 + 9] = machines.selected[b * 10] - 1;
-    machines.solve();
-    for (Index b = 0; b < machines.B; ++b) {
-        CHECK(machines.status_of(b) == MachineStatus::infeasible);
-        check_infeasible(machines, b);
+    for (Index b = 0; b < problems.B; ++b) problems.selected[b * 10 + 9] = problems.selected[b * 10] - 1;
+    problems.solve();
+    for (Index b = 0; b < problems.B; ++b) {
+        CHECK(problems.status_of(b) == SvmStatus::infeasible);
+        check_infeasible(problems, b);
     }
     // A copy of the selected token cannot be told from it.
-    machines.selected[0] = 0;
-    machines.solve();
-    CHECK(machines.status_of(0) == MachineStatus::infeasible);
-    CHECK(machines.dual[4] == 1.0);
-    CHECK(machines.gap[0] == 0.0);
+    problems.selected[0] = 0;
+    problems.solve();
+    CHECK(problems.status_of(0) == SvmStatus::infeasible);
+    CHECK(problems.dual[4] == 1.0);
+    CHECK(problems.gap[0] == 0.0);
 }
 
-// Without a selected token a sample's tokens are themselves the rows; one query for all makes a machine for a vector.
+// Without a selected token a sample's tokens are themselves the rows; one query for all makes an SVM for a vector.
 void tokens_can_be_the_rows() {
-    OwnedMachines machines(6, 12, 1, 20, 1);
-    fill_random(machines, 11);
-    std::fill(machines.Z.data(), machines.Z.data() + machines.Z.size(), 1.0);
-    std::fill(machines.selected.data(), machines.selected.data() + machines.selected.size(), -1);
-    machines.solve();
-    for (Index b = 0; b < machines.B; ++b) {
-        CHECK(machines.status_of(b) == MachineStatus::optimal);
-        check_optimal(machines, b, 1e-12);
+    OwnedSvms problems(6, 12, 1, 20, 1);
+    fill_random(problems, 11);
+    std::fill(problems.Z.data(), problems.Z.data() + problems.Z.size(), 1.0);
+    std::fill(problems.selected.data(), problems.selected.data() + problems.selected.size(), -1);
+    problems.solve();
+    for (Index b = 0; b < problems.B; ++b) {
+        CHECK(problems.status_of(b) == SvmStatus::optimal);
+        check_optimal(problems, b, 1e-12);
     }
 }
 
 void nothing_to_solve_is_solved_by_zero() {
-    OwnedMachines machines(2, 3, 4, 5, 5);
-    fill_random(machines, 13);
-    for (Index k = 0; k < machines.rhs.size(); ++k) machines.rhs[k] = k % 2 == 0 ? 0.0 : -1.0;
-    machines.solve();
-    for (Index b = 0; b < machines.B; ++b) {
-        CHECK(machines.status_of(b) == MachineStatus::optimal);
-        CHECK(machines.norm[b] == 0.0 && machines.gap[b] == 0.0 && machines.rounds[b] == 0);
+    OwnedSvms problems(2, 3, 4, 5, 5);
+    fill_random(problems, 13);
+    for (Index k = 0; k < problems.rhs.size(); ++k) problems.rhs[k] = k % 2 == 0 ? 0.0 : -1.0;
+    problems.solve();
+    for (Index b = 0; b < problems.B; ++b) {
+        CHECK(problems.status_of(b) == SvmStatus::optimal);
+        CHECK(problems.norm[b] == 0.0 && problems.gap[b] == 0.0 && problems.iterations[b] == 0);
     }
-    std::fill(machines.length.data(), machines.length.data() + machines.length.size(), 1);
-    std::fill(machines.selected.data(), machines.selected.data() + machines.selected.size(), 0);
-    machines.solve();
-    CHECK(machines.status_of(0) == MachineStatus::optimal && machines.norm[0] == 0.0);
+    std::fill(problems.length.data(), problems.length.data() + problems.length.size(), 1);
+    std::fill(problems.selected.data(), problems.selected.data() + problems.selected.size(), 0);
+    problems.solve();
+    CHECK(problems.status_of(0) == SvmStatus::optimal && problems.norm[0] == 0.0);
 }
 
 // More coordinates than constraints, tokens and queries in several pieces of the factorisation.
 void long_tokens_are_solved_in_fewer_coordinates() {
-    OwnedMachines machines(2, 5, 4, 3000, 2500);
-    fill_random(machines, 17);
-    machines.solve();
-    for (Index b = 0; b < machines.B; ++b) {
-        CHECK(machines.status_of(b) == MachineStatus::optimal);
-        check_optimal(machines, b, 1e-11);
+    OwnedSvms problems(2, 5, 4, 3000, 2500);
+    fill_random(problems, 17);
+    problems.solve();
+    for (Index b = 0; b < problems.B; ++b) {
+        CHECK(problems.status_of(b) == SvmStatus::optimal);
+        check_optimal(problems, b, 1e-11);
     }
 }
 
 void numbers_of_any_size_are_solved(double token_size, double query_size) {
-    OwnedMachines machines(2, 6, 5, 8, 8);
-    fill_random(machines, 19);
-    machines.solve();
-    const double plain[] = {machines.norm[0], machines.norm[1]};
-    for (Index k = 0; k < machines.X.size(); ++k) machines.X[k] *= token_size;
-    for (Index k = 0; k < machines.Z.size(); ++k) machines.Z[k] *= query_size;
-    machines.solve();
-    for (Index b = 0; b < machines.B; ++b) {
-        CHECK(machines.status_of(b) == MachineStatus::optimal);
-        CHECK(std::abs(machines.norm[b] * token_size * query_size / plain[b] - 1.0) <= 1e-12);
+    OwnedSvms problems(2, 6, 5, 8, 8);
+    fill_random(problems, 19);
+    problems.solve();
+    const double plain[] = {problems.norm[0], problems.norm[1]};
+    for (Index k = 0; k < problems.X.size(); ++k) problems.X[k] *= token_size;
+    for (Index k = 0; k < problems.Z.size(); ++k) problems.Z[k] *= query_size;
+    problems.solve();
+    for (Index b = 0; b < problems.B; ++b) {
+        CHECK(problems.status_of(b) == SvmStatus::optimal);
+        CHECK(std::abs(problems.norm[b] * token_size * query_size / plain[b] - 1.0) <= 1e-12);
     }
 }
 
 void numbers_beyond_double_are_left_unresolved() {
-    OwnedMachines machines(1, 3, 3, 4, 4);
-    fill_random(machines, 23);
-    for (Index k = 0; k < machines.X.size(); ++k) machines.X[k] *= 1e300;
-    machines.solve();
-    CHECK(machines.status_of(0) == MachineStatus::unresolved);
-    CHECK(std::isnan(machines.norm[0]));
+    OwnedSvms problems(1, 3, 3, 4, 4);
+    fill_random(problems, 23);
+    for (Index k = 0; k < problems.X.size(); ++k) problems.X[k] *= 1e300;
+    problems.solve();
+    CHECK(problems.status_of(0) == SvmStatus::unresolved);
+    CHECK(std::isnan(problems.norm[0]));
 }
 
 void single_precision_is_read_as_it_is() {
-    OwnedMachines machines(3, 6, 8, 10, 10);
-    fill_random(machines, 29);
-    Buffer<float> tokens(machines.X.size());
+    OwnedSvms problems(3, 6, 8, 10, 10);
+    fill_random(problems, 29);
+    Buffer<float> tokens(problems.X.size());
     for (Index k = 0; k < tokens.size(); ++k) {
-        tokens[k] = static_cast<float>(machines.X[k]);
-        machines.X[k] = static_cast<double>(tokens[k]);
+        tokens[k] = static_cast<float>(problems.X[k]);
+        problems.X[k] = static_cast<double>(tokens[k]);
     }
-    machines.solve();
-    const std::vector<double> expected = machines.W(0);
-    machines.solve(tokens.data(), 1, nullptr);
-    CHECK(machines.W(0) == expected);
+    problems.solve();
+    const std::vector<double> expected = problems.W(0);
+    problems.solve(tokens.data(), 1, nullptr);
+    CHECK(problems.W(0) == expected);
 }
 
-// Unit rows with the tokens of a random machine, for the methods on their own.
+// Unit rows with the tokens of a random SVM, for the methods on their own.
 struct Units {
-    OwnedMachines machine;
-    Machine<double> view;
+    OwnedSvms svm;
+    SvmProblem<double> view;
     attsvm::UnitConstraints constraints;
 
     Units(unsigned seed, Index n, Index T, Index d)
-        : machine(1, n, T, d, d), view(filled(machine, seed)), constraints(Team(1), view) {}
-    static Machine<double> filled(OwnedMachines& m, unsigned seed) {
+        : svm(1, n, T, d, d), view(filled(svm, seed)), constraints(Team(1), view) {}
+    static SvmProblem<double> filled(OwnedSvms& m, unsigned seed) {
         fill_random(m, seed);
         select_along_a_direction(m, seed);
         return {m.n,
@@ -388,35 +388,35 @@ void both_methods_prove_infeasibility() {
 }
 
 void a_start_changes_the_way_and_not_the_answer() {
-    OwnedMachines machines(1, 30, 10, 20, 20);
-    fill_random(machines, 41);
-    select_along_a_direction(machines, 41);
-    machines.solve();
-    const double norm = machines.norm[0];
-    const std::int64_t rounds = machines.rounds[0];
-    Buffer<double> start(machines.dual.size());
-    for (Index k = 0; k < start.size(); ++k) start[k] = 7.0 * machines.dual[k];
-    machines.solve(machines.X.data(), 1, start.data());
-    CHECK(machines.rounds[0] < rounds);
-    CHECK(std::abs(machines.norm[0] / norm - 1.0) <= 1e-13);
+    OwnedSvms problems(1, 30, 10, 20, 20);
+    fill_random(problems, 41);
+    select_along_a_direction(problems, 41);
+    problems.solve();
+    const double norm = problems.norm[0];
+    const std::int64_t iterations = problems.iterations[0];
+    Buffer<double> start(problems.dual.size());
+    for (Index k = 0; k < start.size(); ++k) start[k] = 7.0 * problems.dual[k];
+    problems.solve(problems.X.data(), 1, start.data());
+    CHECK(problems.iterations[0] < iterations);
+    CHECK(std::abs(problems.norm[0] / norm - 1.0) <= 1e-13);
     for (Index k = 0; k < start.size(); ++k) start[k] = k % 3 == 0 ? -1.0 : 1.0;
-    machines.solve(machines.X.data(), 1, start.data());
-    CHECK(std::abs(machines.norm[0] / norm - 1.0) <= 1e-13);
+    problems.solve(problems.X.data(), 1, start.data());
+    CHECK(std::abs(problems.norm[0] / norm - 1.0) <= 1e-13);
 }
 
 void threads_change_no_bit() {
-    OwnedMachines machines(9, 12, 9, 11, 11);  // shared out machine by machine
-    fill_random(machines, 43);
-    select_along_a_direction(machines, 43);
-    machines.solve(1);
-    const Buffer<double> expected = std::move(machines.dual);
+    OwnedSvms problems(9, 12, 9, 11, 11);  // shared out SVM by SVM
+    fill_random(problems, 43);
+    select_along_a_direction(problems, 43);
+    problems.solve(1);
+    const Buffer<double> expected = std::move(problems.dual);
     for (const int threads : {2, 3}) {
-        machines.dual = Buffer<double>(expected.size());
-        machines.solve(threads);
-        CHECK(std::equal(expected.data(), expected.data() + expected.size(), machines.dual.data()));
+        problems.dual = Buffer<double>(expected.size());
+        problems.solve(threads);
+        CHECK(std::equal(expected.data(), expected.data() + expected.size(), problems.dual.data()));
     }
 
-    const Units units(47, 25, 30, 24);  // one machine shared out
+    const Units units(47, 25, 30, 24);  // one SVM shared out
     const attsvm::UnitProblem problem = units.constraints.problem();
     Progress progress(nullptr, 1.0);
     Buffer<double> ascent(problem.size()), active_set(problem.size());
@@ -479,21 +479,21 @@ void a_basis_does_not_know_how_long_the_rows_are() {
 }
 
 void a_stopped_solver_claims_nothing(Index n, Index T, Index d) {
-    OwnedMachines machines(1, n, T, d, d);
-    fill_random(machines, 59);
+    OwnedSvms problems(1, n, T, d, d);
+    fill_random(problems, 59);
     Progress progress(nullptr, 1.0);
     progress.stop();
-    const Machine<double> machine = machines.batch(machines.X.data())[0];
-    attsvm::MachineSolver<double>(machine, {1e-9, 1e-9}, Team(1), progress, true, machines.answer()).run(nullptr);
-    CHECK(machines.status_of(0) == MachineStatus::unresolved);
-    CHECK(std::isnan(machines.norm[0]));
+    const SvmProblem<double> svm = problems.batch(problems.X.data())[0];
+    attsvm::FrobeniusSolver<double>(svm, {1e-9, 1e-9}, Team(1), progress, true, problems.result()).run(nullptr);
+    CHECK(problems.status_of(0) == SvmStatus::unresolved);
+    CHECK(std::isnan(problems.norm[0]));
 }
 
 }  // namespace
 
 int main() {
     one_constraint_has_a_closed_form();
-    random_machines_are_solved_or_shown_infeasible();
+    random_problems_are_solved_or_shown_infeasible();
     repeated_tokens_and_samples_do_no_harm();
     tokens_can_be_the_rows();
     nothing_to_solve_is_solved_by_zero();

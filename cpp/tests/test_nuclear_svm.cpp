@@ -1,4 +1,4 @@
-// Nuclear-norm machines are certified by either method, with equalities and right-hand sides other than 1 too.
+// Nuclear-norm SVMs are certified by either method, with equalities and right-hand sides other than 1 too.
 #include "attsvm/nuclear_svm.hpp"
 
 #include <Eigen/SVD>
@@ -9,23 +9,23 @@
 
 using attsvm::Buffer;
 using attsvm::Index;
-using attsvm::MachineStatus;
 using attsvm::NuclearMethod;
+using attsvm::SvmStatus;
 
 namespace {
 
 using Matrix = Eigen::MatrixXd;
 
-struct OwnedMachine {
+struct OwnedSvm {
     Index n, T, d, e;
     Buffer<double> X, Z, rhs, dual, margins, left, right;
     Buffer<std::int64_t> selected, length;
     Buffer<bool> equality;
     double norm = 0.0, gap = 0.0, kkt = 0.0;
     std::int8_t status = -1;
-    std::int64_t rounds = 0;
+    std::int64_t iterations = 0;
 
-    OwnedMachine(Index n_, Index T_, Index d_, Index e_, unsigned seed)
+    OwnedSvm(Index n_, Index T_, Index d_, Index e_, unsigned seed)
         : n(n_),
           T(T_),
           d(d_),
@@ -49,14 +49,14 @@ struct OwnedMachine {
         std::fill(length.data(), length.data() + n, T);
     }
 
-    MachineStatus solve(NuclearMethod method) {
+    SvmStatus solve(NuclearMethod method) {
         attsvm::Progress progress(nullptr, 1.0);
-        const attsvm::MachineBatch<double> batch{
+        const attsvm::SvmBatch<double> batch{
             1, {n, T, d, e, X.data(), Z.data(), selected.data(), length.data(), rhs.data(), equality.data()}};
-        attsvm::solve_nuclear_machines(
+        attsvm::solve_nuclear(
             batch, method, {1e-9, 1e-9}, 1, progress,
-            {dual.data(), margins.data(), left.data(), right.data(), &norm, &gap, &kkt, &status, &rounds});
-        return static_cast<MachineStatus>(status);
+            {dual.data(), margins.data(), left.data(), right.data(), &norm, &gap, &kkt, &status, &iterations});
+        return static_cast<SvmStatus>(status);
     }
 
     // Optimal by weak duality alone: b'λ <= |W|_* for every λ with |A*(λ)|_op <= 1.
@@ -88,40 +88,40 @@ void either_method_is_certified(Index n, Index T, Index d, Index e) {
     for (const NuclearMethod method :
          {NuclearMethod::automatic, NuclearMethod::interior_point, NuclearMethod::thresholding})
         for (unsigned seed = 0; seed < 6; ++seed) {
-            OwnedMachine machine(n, T, d, e, seed);
-            const bool optimal = machine.solve(method) == MachineStatus::optimal;
+            OwnedSvm svm(n, T, d, e, seed);
+            const bool optimal = svm.solve(method) == SvmStatus::optimal;
             CHECK(optimal);
-            if (optimal) machine.check_optimal();
+            if (optimal) svm.check_optimal();
         }
 }
 
 void equalities_and_other_right_hand_sides_are_met() {
     Index solved = 0;
     for (unsigned seed = 0; seed < 20; ++seed) {
-        OwnedMachine machine(4, 5, 8, 6, seed);
+        OwnedSvm svm(4, 5, 8, 6, seed);
         std::mt19937_64 bits(seed);
         std::uniform_real_distribution<double> between(0.0, 2.0);
-        for (Index r = 0; r < machine.rhs.size(); ++r) {
-            machine.rhs[r] = std::max(between(bits) - 0.5, 0.0);
-            machine.equality[r] = between(bits) < 0.3;
+        for (Index r = 0; r < svm.rhs.size(); ++r) {
+            svm.rhs[r] = std::max(between(bits) - 0.5, 0.0);
+            svm.equality[r] = between(bits) < 0.3;
         }
-        const MachineStatus status = machine.solve(NuclearMethod::automatic);
-        CHECK(status != MachineStatus::unresolved);
-        if (status != MachineStatus::optimal) continue;
-        machine.check_optimal();
+        const SvmStatus status = svm.solve(NuclearMethod::automatic);
+        CHECK(status != SvmStatus::unresolved);
+        if (status != SvmStatus::optimal) continue;
+        svm.check_optimal();
         ++solved;
     }
     CHECK(solved >= 10);
 }
 
 void opposite_constraints_are_infeasible() {
-    OwnedMachine machine(2, 2, 3, 3, 1);
-    std::copy(machine.X.data(), machine.X.data() + 6, machine.X.data() + 6);
-    std::copy(machine.Z.data(), machine.Z.data() + 3, machine.Z.data() + 3);
-    machine.selected[0] = 0;
-    machine.selected[1] = 1;
-    CHECK(machine.solve(NuclearMethod::automatic) == MachineStatus::infeasible);
-    CHECK(machine.kkt < 1e-14);
+    OwnedSvm svm(2, 2, 3, 3, 1);
+    std::copy(svm.X.data(), svm.X.data() + 6, svm.X.data() + 6);
+    std::copy(svm.Z.data(), svm.Z.data() + 3, svm.Z.data() + 3);
+    svm.selected[0] = 0;
+    svm.selected[1] = 1;
+    CHECK(svm.solve(NuclearMethod::automatic) == SvmStatus::infeasible);
+    CHECK(svm.kkt < 1e-14);
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ class IdDescentResult(TypedDict):
     history: NDArray[np.float64]
     cosine_gap: NDArray[np.float64]
 
-class MachineResult(TypedDict):
+class SvmResult(TypedDict):
     dual: NDArray[np.float64]
     margins: NDArray[np.float64]
     left: NDArray[np.float64]
@@ -45,7 +45,7 @@ class MachineResult(TypedDict):
     gap: NDArray[np.float64]
     kkt: NDArray[np.float64]
     status: NDArray[np.int8]
-    rounds: NDArray[np.int64]
+    iterations: NDArray[np.int64]
 
 def default_threads() -> int: ...
 def release_threads() -> None: ...
@@ -153,7 +153,7 @@ def smallest_frobenius(
     infeasibility: float,
     threads: int,
     report: Callable[[float], object] | None,
-) -> MachineResult: ...
+) -> SvmResult: ...
 def smallest_nuclear(
     *,
     tokens: NDArray[np.float64],
@@ -167,4 +167,4 @@ def smallest_nuclear(
     infeasibility: float,
     threads: int,
     report: Callable[[float], object] | None,
-) -> MachineResult: ...
+) -> SvmResult: ...

@@ -1,7 +1,7 @@
 // What makes the answer of a solver trustworthy, computed from the constraints alone.
 #pragma once
 
-#include "attsvm/machine.hpp"
+#include "attsvm/svm_problem.hpp"
 
 namespace attsvm {
 

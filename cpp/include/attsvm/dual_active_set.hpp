@@ -1,5 +1,5 @@
 // The dual active set method (Goldfarb and Idnani, Mathematical Programming 27, 1983): exact, and finite for every
-// machine, also one without a solution.
+// SVM, also one without a solution.
 //
 // Violated constraints are made active one at a time, the most violated first; active ones whose multiplier falls to
 // zero on the way are let go. The active rows stay linearly independent and are held in an orthogonal factorisation in
@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "attsvm/machine.hpp"
+#include "attsvm/svm_problem.hpp"
 
 namespace attsvm {
 

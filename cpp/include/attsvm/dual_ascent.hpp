@@ -8,7 +8,7 @@
 #include <Eigen/Cholesky>
 #include <bit>
 
-#include "attsvm/machine.hpp"
+#include "attsvm/svm_problem.hpp"
 
 namespace attsvm {
 
@@ -90,7 +90,7 @@ class DualAscent {
         std::vector<Index> active, active_before;
         double missing_before = std::numeric_limits<double>::infinity();
         for (bool settled = false; spent_ < most_products && !progress_.stopped();) {
-            ++rounds_;
+            ++iterations_;
             if (!settled) {
                 for (int k = 0; k < sweeps; ++k) sweep(dual);
                 set(dual);
@@ -107,13 +107,13 @@ class DualAscent {
                 if (missing <= UnitProblem::rounding(norm_)) return;
                 if (changed == 0 && accuracy == 0.0 && missing > 0.5 * missing_before) return;  // rounding, after all
                 missing_before = missing;
-            } else if (cut_short_ && std::has_single_bit(static_cast<std::size_t>(rounds_)) &&
+            } else if (cut_short_ && std::has_single_bit(static_cast<std::size_t>(iterations_)) &&
                        find_contradiction(dual)) {
                 return;
             }
         }
     }
-    Index rounds() const { return rounds_; }
+    Index iterations() const { return iterations_; }
 
    private:
     static constexpr int sweeps = 3;
@@ -312,7 +312,7 @@ class DualAscent {
     double norm_ = 0.0, objective_ = 0.0;
     double spent_ = 0.0;      // products with A and A*, or as much work
     bool cut_short_ = false;  // whether the last solve was
-    Index rounds_ = 0;
+    Index iterations_ = 0;
 };
 
 }  // namespace attsvm

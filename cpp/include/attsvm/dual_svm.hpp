@@ -1,4 +1,4 @@
-// Support vector machines by their duals: which method solves them, what proves the answer, and batches of them.
+// SVMs by their duals: which method solves them, what proves the result, and batches of them.
 #pragma once
 
 #include "attsvm/certificate.hpp"
@@ -7,36 +7,36 @@
 
 namespace attsvm {
 
-enum class MachineStatus : std::int8_t { optimal = 0, infeasible = 1, unresolved = 2 };
+enum class SvmStatus : std::int8_t { optimal = 0, infeasible = 1, unresolved = 2 };
 
-// Where the answer of one machine goes; arrays over tokens have an entry for every one, with a constraint or without.
-struct MachineAnswer {
+// Where the result of one SVM goes; arrays over tokens have an entry for every one, with a constraint or without.
+struct SvmResultView {
     double* dual;          // (samples, tokens): multipliers; if infeasible those of the proof, with b'λ = 1
     double* margins;       // (samples, tokens): A_r(W), infinite where there is no constraint
     double *left, *right;  // (samples, dimension) and (samples, query_dimension): W = left' right
     double *norm, *gap, *kkt;
     std::int8_t* status;
-    std::int64_t* rounds;  // of the method that gave the answer; 0 where there was nothing to solve
+    std::int64_t* iterations;  // of the method that gave the result; 0 where there was nothing to solve
 };
 
-// How small gap and residuals must be for an answer to be believed.
-struct MachineTolerance {
+// How small gap and residuals must be for a result to be believed.
+struct SvmTolerance {
     double optimality, infeasibility;
 };
 
-// Solves one machine.
+// Solves one SVM.
 template <class Token>
-class MachineSolver {
+class FrobeniusSolver {
    public:
-    MachineSolver(const Machine<Token>& machine, MachineTolerance tolerance, Team team, Progress& progress,
-                  bool calling_thread, const MachineAnswer& answer)
-        : machine_(machine),
+    FrobeniusSolver(const SvmProblem<Token>& svm, SvmTolerance tolerance, Team team, Progress& progress,
+                    bool calling_thread, const SvmResultView& result)
+        : svm_(svm),
           tolerance_(tolerance),
           team_(team),
           progress_(progress),
           calling_thread_(calling_thread),
-          answer_(answer),
-          constraints_(team, machine),
+          result_(result),
+          constraints_(team, svm),
           problem_(constraints_.problem()),
           dual_(problem_.size()) {}
 
@@ -44,16 +44,16 @@ class MachineSolver {
     void run(const double* start) {
         if (const auto at = constraints_.contradiction()) {
             clear(nan);
-            answer_.dual[*at] = 1.0 / machine_.rhs[*at];
-            return finish(MachineStatus::infeasible, infinity, 0.0, 0.0, 0);
+            result_.dual[*at] = 1.0 / svm_.rhs[*at];
+            return finish(SvmStatus::infeasible, infinity, 0.0, 0.0, 0);
         }
         if (constraints_.trivial()) {
             clear(0.0);
             write_queries();
-            return finish(MachineStatus::optimal, 0.0, 0.0, 0.0, 0);
+            return finish(SvmStatus::optimal, 0.0, 0.0, 0.0, 0);
         }
         clear(nan);
-        finish(MachineStatus::unresolved, nan, nan, nan, 0);
+        finish(SvmStatus::unresolved, nan, nan, nan, 0);
         if (!constraints_.within_float64()) return;
 
         UnitProblem problem = problem_;
@@ -95,7 +95,7 @@ class MachineSolver {
         return map.dimension > m && m * m <= 100 * (m + map.samples * map.query_dimension);
     }
 
-    // Each method says whether its answer is certified to the last digits; one that is certified, but less well, is
+    // Each method says whether its result is certified to the last digits; one that is certified, but less well, is
     // kept in case nothing better comes.
     bool by_ascent(const UnitProblem& problem, const double* start, const Work& work) {
         std::fill(dual_.data(), dual_.data() + dual_.size(), 0.0);
@@ -107,34 +107,34 @@ class MachineSolver {
         const double budget = work.active_set_is_possible() ? std::max(200.0, work.active_set / work.product) : 3000.0;
         DualAscent method(problem, team_, progress_, calling_thread_);
         method.run(dual_.data(), budget);
-        return !progress_.stopped() && (is_infeasible(method.rounds()) || is_optimal(method.rounds(), nullptr));
+        return !progress_.stopped() && (is_infeasible(method.iterations()) || is_optimal(method.iterations(), nullptr));
     }
     bool by_active_set(const UnitProblem& problem) {
         DualActiveSet method(problem, team_, progress_, calling_thread_);
         return method.run(dual_.data()) && (is_infeasible(method.steps()) || is_optimal(method.steps(), &method));
     }
 
-    bool is_infeasible(Index rounds) {
+    bool is_infeasible(Index iterations) {
         const double residual = farkas_residual(team_, problem_, dual_.data());
         if (!(residual <= tolerance_.infeasibility)) return false;
         const double gain = sum<double>(problem_.size(), [&](Index r) { return problem_.rhs[r] * dual_[r]; });
         clear(nan);
         for (Index r = 0; r < problem_.size(); ++r)
-            answer_.dual[constraints_.place(r)] = dual_[r] / constraints_.row_norm(r) / (gain * constraints_.scale());
-        finish(MachineStatus::infeasible, infinity, residual, residual, rounds);
+            result_.dual[constraints_.place(r)] = dual_[r] / constraints_.row_norm(r) / (gain * constraints_.scale());
+        finish(SvmStatus::infeasible, infinity, residual, residual, iterations);
         return true;
     }
 
     // Of λ, W is A*(λ). The active set method knows W better where λ is far larger than what is left of its sum.
-    bool is_optimal(Index rounds, const DualActiveSet* method) {
+    bool is_optimal(Index iterations, const DualActiveSet* method) {
         MarginProducts products(team_, problem_.map);
         products.adjoint(dual_.data());
-        if (is_optimal(rounds, products.V(), &products.P())) return true;
+        if (is_optimal(iterations, products.V(), &products.P())) return true;
         if (method == nullptr) return false;
-        return basis_ ? is_optimal(rounds, lifted(method->w(), *basis_), nullptr)
-                      : is_optimal(rounds, method->w(), nullptr);
+        return basis_ ? is_optimal(iterations, lifted(method->w(), *basis_), nullptr)
+                      : is_optimal(iterations, method->w(), nullptr);
     }
-    bool is_optimal(Index rounds, const Buffer<double>& V, const Buffer<double>* P) {
+    bool is_optimal(Index iterations, const Buffer<double>& V, const Buffer<double>* P) {
         constexpr double finished = 1e-11;
         Buffer<double> values(problem_.size());
         const OptimalityCertificate certificate =
@@ -144,11 +144,11 @@ class MachineSolver {
         worst_ = worst;
         write_margins(values);
         P != nullptr ? write_factors(*P) : write_factors_of(V);
-        finish(MachineStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
-               rounds);
+        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
+               iterations);
         return worst <= finished;
     }
-    // V in the machine's own token coordinates
+    // V in the caller's token coordinates
     Buffer<double> lifted(const Buffer<double>& V, const RowBasis& basis) const {
         const MarginMap& map = problem_.map;
         const Index fewer = problem_.size();
@@ -163,53 +163,51 @@ class MachineSolver {
         clear(0.0);
         for (Index r = 0; r < problem_.size(); ++r) {
             const double row_norm = constraints_.row_norm(r);
-            answer_.dual[constraints_.place(r)] = constraints_.scale() * (dual_[r] / row_norm);
-            answer_.margins[constraints_.place(r)] = row_norm * (constraints_.scale() * values[r]);
+            result_.dual[constraints_.place(r)] = constraints_.scale() * (dual_[r] / row_norm);
+            result_.margins[constraints_.place(r)] = row_norm * (constraints_.scale() * values[r]);
         }
     }
     // W = P' Z
     void write_factors(const Buffer<double>& P) {
-        const Index d = machine_.dimension;
-        for (Index i = 0; i < machine_.samples; ++i)
+        const Index d = svm_.dimension;
+        for (Index i = 0; i < svm_.samples; ++i)
             if (problem_.map.rows(i) > 0)
                 for (Index j = 0; j < d; ++j)
-                    answer_.left[i * d + j] = constraints_.scale() * (P[i * d + j] / constraints_.query_norm(i));
+                    result_.left[i * d + j] = constraints_.scale() * (P[i * d + j] / constraints_.query_norm(i));
         write_queries();
     }
-    void write_queries() {
-        std::copy(machine_.Z, machine_.Z + machine_.samples * machine_.query_dimension, answer_.right);
-    }
+    void write_queries() { std::copy(svm_.Z, svm_.Z + svm_.samples * svm_.query_dimension, result_.right); }
     // W = V' B with the basis B of the queries
     void write_factors_of(const Buffer<double>& V) {
-        for (Index k = 0; k < problem_.map.coordinates(); ++k) answer_.left[k] = constraints_.scale() * V[k];
-        const Buffer<double> B = constraints_.query_basis(team_, machine_.query_dimension);
-        std::fill(answer_.right, answer_.right + machine_.samples * machine_.query_dimension, 0.0);
-        std::copy(B.data(), B.data() + B.size(), answer_.right);
+        for (Index k = 0; k < problem_.map.coordinates(); ++k) result_.left[k] = constraints_.scale() * V[k];
+        const Buffer<double> B = constraints_.query_basis(team_, svm_.query_dimension);
+        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, 0.0);
+        std::copy(B.data(), B.data() + B.size(), result_.right);
     }
 
     void clear(double value) {
-        const Index T = machine_.tokens;
-        std::fill(answer_.dual, answer_.dual + machine_.samples * T, 0.0);
-        std::fill(answer_.left, answer_.left + machine_.samples * machine_.dimension, value);
-        std::fill(answer_.right, answer_.right + machine_.samples * machine_.query_dimension, value);
-        for (Index i = 0; i < machine_.samples; ++i)
+        const Index T = svm_.tokens;
+        std::fill(result_.dual, result_.dual + svm_.samples * T, 0.0);
+        std::fill(result_.left, result_.left + svm_.samples * svm_.dimension, value);
+        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, value);
+        for (Index i = 0; i < svm_.samples; ++i)
             for (Index t = 0; t < T; ++t)
-                answer_.margins[i * T + t] = std::isnan(value) || machine_.has_constraint(i, t) ? value : infinity;
+                result_.margins[i * T + t] = std::isnan(value) || svm_.has_constraint(i, t) ? value : infinity;
     }
-    void finish(MachineStatus status, double norm, double gap, double kkt, Index rounds) {
-        *answer_.norm = norm;
-        *answer_.gap = gap;
-        *answer_.kkt = kkt;
-        *answer_.status = static_cast<std::int8_t>(status);
-        *answer_.rounds = rounds;
+    void finish(SvmStatus status, double norm, double gap, double kkt, Index iterations) {
+        *result_.norm = norm;
+        *result_.gap = gap;
+        *result_.kkt = kkt;
+        *result_.status = static_cast<std::int8_t>(status);
+        *result_.iterations = iterations;
     }
 
-    const Machine<Token>& machine_;
-    MachineTolerance tolerance_;
+    const SvmProblem<Token>& svm_;
+    SvmTolerance tolerance_;
     Team team_;
     Progress& progress_;
     bool calling_thread_;
-    MachineAnswer answer_;
+    SvmResultView result_;
     UnitConstraints constraints_;
     UnitProblem problem_;
     std::optional<RowBasis> basis_;  // of the differences, where they are solved for in their coordinates
@@ -219,12 +217,12 @@ class MachineSolver {
 
 // Machines of one shape, one after the other in memory.
 template <class Token>
-struct MachineBatch {
+struct SvmBatch {
     Index count;
-    Machine<Token> first;
+    SvmProblem<Token> first;
 
-    Machine<Token> operator[](Index b) const {
-        Machine<Token> one = first;
+    SvmProblem<Token> operator[](Index b) const {
+        SvmProblem<Token> one = first;
         const Index n = one.samples, T = one.tokens;
         one.X += b * n * T * one.dimension;
         one.Z += b * n * one.query_dimension;
@@ -234,37 +232,37 @@ struct MachineBatch {
         one.equality += b * n * T;
         return one;
     }
-    MachineAnswer at(Index b, MachineAnswer answer) const {
+    SvmResultView at(Index b, SvmResultView result) const {
         const Index n = first.samples, T = first.tokens;
-        answer.dual += b * n * T;
-        answer.margins += b * n * T;
-        answer.left += b * n * first.dimension;
-        answer.right += b * n * first.query_dimension;
-        answer.norm += b;
-        answer.gap += b;
-        answer.kkt += b;
-        answer.status += b;
-        answer.rounds += b;
-        return answer;
+        result.dual += b * n * T;
+        result.margins += b * n * T;
+        result.left += b * n * first.dimension;
+        result.right += b * n * first.query_dimension;
+        result.norm += b;
+        result.gap += b;
+        result.kkt += b;
+        result.status += b;
+        result.iterations += b;
+        return result;
     }
 };
 
-// Solves every machine of a batch. `start` (count, samples, tokens) guesses the multipliers; null: no guess.
+// Solves every SVM of a batch. `start` (count, samples, tokens) guesses the multipliers; null: no guess.
 template <class Token>
-void solve_machines(const MachineBatch<Token>& batch, const double* start, MachineTolerance tolerance, int threads,
-                    Progress& progress, const MachineAnswer& answer) {
-    // Many machines go to one thread each. Few are shared out if a product with A multiplies this often: threads meet
-    // several times in one, and on a busy machine a meeting waits for a thread that is not running.
+void solve_frobenius(const SvmBatch<Token>& batch, const double* start, SvmTolerance tolerance, int threads,
+                     Progress& progress, const SvmResultView& result) {
+    // Many SVMs go to one thread each. Few are shared out if a product with A multiplies this often: threads meet
+    // several times in one, and on a busy computer a meeting waits for a thread that is not running.
     constexpr double enough_for_threads = 2e7;
-    const Machine<Token>& one = batch.first;
+    const SvmProblem<Token>& one = batch.first;
     const auto product = static_cast<double>(one.samples * one.dimension) *
                          static_cast<double>(one.tokens + std::min(one.samples, one.query_dimension));
     const bool many = batch.count >= threads;
     const int within = many || product < enough_for_threads ? 1 : threads;
     share_jobs(many ? threads : 1, batch.count, progress, [&](Index b, bool calling_thread) {
-        const Machine<Token> machine = batch[b];
-        MachineSolver<Token> solver(machine, tolerance, Team(within), progress, calling_thread, batch.at(b, answer));
-        solver.run(start == nullptr ? nullptr : start + b * machine.samples * machine.tokens);
+        const SvmProblem<Token> svm = batch[b];
+        FrobeniusSolver<Token> solver(svm, tolerance, Team(within), progress, calling_thread, batch.at(b, result));
+        solver.run(start == nullptr ? nullptr : start + b * svm.samples * svm.tokens);
         progress.advance(1.0, calling_thread);
     });
 }

@@ -1,4 +1,4 @@
-// Constraints of a nuclear-norm machine as matrices, and how far a point is from proof.
+// Constraints of a nuclear-norm SVM as matrices, and how far a point is from proof.
 #pragma once
 
 #include <Eigen/Dense>
@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "attsvm/machine.hpp"
+#include "attsvm/svm_problem.hpp"
 
 namespace attsvm::nuclear {
 

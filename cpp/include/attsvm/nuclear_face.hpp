@@ -1,8 +1,8 @@
-// Newton's method on a face of the unit ball of the spectral norm: the exact end of a nuclear-norm machine.
+// Newton's method on a face of the unit ball of the spectral norm: the exact end of a nuclear-norm SVM.
 //
 // With G = A*(λ), the eigenvectors P of [0 G; G' 0] for the eigenvalues near 1 hold the singular vectors that W is made
 // of: W is the corner of X = 2 P C P', C symmetric and positive definite. Once the rank of W and the active constraints
-// are known, the machine is the smooth system
+// are known, the SVM is the smooth system
 //     A_r(W) = b_r (r active),   P' [0 G; G' 0] P = I
 // in λ and C. P moves with λ by first-order perturbation of eigenvectors, which makes the Newton equations
 //     M dλ + B dC = b - A(W),   B' dλ = I - P' [0 G; G' 0] P,

@@ -7,7 +7,7 @@
 // Farkas multipliers. Both programs have interior points whatever the constraints, and the method starts from them. Its
 // directions are those of Helmberg, Rendl, Vanderbei, Wolkowicz, "An interior-point method for semidefinite
 // programming", SIAM Journal on Optimization 6, 1996, with Mehrotra's predictor and corrector. The A_r are of rank one,
-// which makes the equations of a step as cheap as the Gram matrix of a Frobenius machine.
+// which makes the equations of a step as cheap as the Gram matrix of a Frobenius SVM.
 #pragma once
 
 #include "attsvm/nuclear_face.hpp"
@@ -95,7 +95,7 @@ class InteriorPoint {
     double margin() const { return margin_; }
     double bound() const { return bound_; }
 
-    // The machine's solution as far as it is known; γ must be positive.
+    // The problem's solution as far as it is known; γ must be positive.
     Candidate candidate() const {
         return {constraints_, corner(X_) / margin_, 0.5 * X_.trace() / margin_, dual_ / bound_};
     }

@@ -1,4 +1,4 @@
-// Support vector machines in the nuclear norm: which method solves them, what proves the answer, and batches of them.
+// SVMs in the nuclear norm: which method solves them, what proves the result, and batches of them.
 #pragma once
 
 #include "attsvm/dual_svm.hpp"
@@ -42,23 +42,23 @@ inline OptimalityCertificate certify_nuclear(const Team& team, const UnitConstra
             64.0 * std::numeric_limits<double>::epsilon() * (largest_row * norm), norm};
 }
 
-// Solves one machine.
+// Solves one SVM.
 template <class Token>
 class NuclearSolver {
    public:
-    NuclearSolver(const Machine<Token>& machine, NuclearMethod method, MachineTolerance tolerance, Team team,
-                  Progress& progress, bool calling_thread, const MachineAnswer& answer)
-        : machine_(machine),
+    NuclearSolver(const SvmProblem<Token>& svm, NuclearMethod method, SvmTolerance tolerance, Team team,
+                  Progress& progress, bool calling_thread, const SvmResultView& result)
+        : svm_(svm),
           method_(method),
           tolerance_(tolerance),
           team_(team),
           progress_(progress),
           calling_thread_(calling_thread),
-          answer_(answer),
-          constraints_(team, machine) {}
+          result_(result),
+          constraints_(team, svm) {}
 
     void run() {
-        // What does not depend on the norm: machines that W = 0 solves, that nothing does, that are not numbers.
+        // What does not depend on the norm: SVMs that W = 0 solves, that nothing does, that are not numbers.
         if (constraints_.contradiction() || constraints_.trivial() || !constraints_.within_float64()) {
             decide_feasibility();
             return;
@@ -76,7 +76,7 @@ class NuclearSolver {
         if (interior_point_first ? by_interior_point(unit) : by_thresholding(unit)) return;
         if (progress_.stopped()) return;
         if (!is_certified()) {
-            if (decide_feasibility() == MachineStatus::infeasible) return;
+            if (decide_feasibility() == SvmStatus::infeasible) return;
             write_unresolved();
         }
         if (both_methods(unit)) interior_point_first ? by_thresholding(unit) : by_interior_point(unit);
@@ -90,7 +90,7 @@ class NuclearSolver {
         return method_ == NuclearMethod::automatic && unit.count() <= most_for_interior_point;
     }
 
-    // Both methods say whether their answer is certified to the last digits; one that is certified, but less well, is
+    // Both methods say whether their result is certified to the last digits; one that is certified, but less well, is
     // kept in case nothing better comes.
 
     // Steps of the first-order method, and the face that they point to once it no longer changes.
@@ -150,10 +150,10 @@ class NuclearSolver {
         if (one.distance < best.distance) best = std::move(one);
     }
 
-    // The constraints are those of the Frobenius machine, which finds the proof that nothing meets them.
-    MachineStatus decide_feasibility() {
-        MachineSolver<Token>(machine_, tolerance_, team_, progress_, calling_thread_, answer_).run(nullptr);
-        return static_cast<MachineStatus>(*answer_.status);
+    // The constraints are those of the Frobenius SVM, which finds the proof that nothing meets them.
+    SvmStatus decide_feasibility() {
+        FrobeniusSolver<Token>(svm_, tolerance_, team_, progress_, calling_thread_, result_).run(nullptr);
+        return static_cast<SvmStatus>(*result_.status);
     }
 
     bool is_certified() const { return std::isfinite(worst_); }
@@ -167,16 +167,15 @@ class NuclearSolver {
         if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
         worst_ = worst;
         write(W, values, best.dual);
-        finish(MachineStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
-               steps);
+        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt, steps);
         return worst <= finished;
     }
-    // W in the machine's own token coordinates
+    // W in the caller's token coordinates
     nuclear::Matrix lifted(const nuclear::Matrix& W) const {
         if (!basis_) return W;
         const Buffer<double> vectors = basis_->vectors(team_);
-        nuclear::Matrix all(machine_.dimension, W.cols());
-        multiply(team_, W.cols(), W.rows(), machine_.dimension, Strided<double>{W.data(), W.rows(), 1}, Extents{},
+        nuclear::Matrix all(svm_.dimension, W.cols());
+        multiply(team_, W.cols(), W.rows(), svm_.dimension, Strided<double>{W.data(), W.rows(), 1}, Extents{},
                  vectors.data(), all.data());
         return all;
     }
@@ -185,61 +184,60 @@ class NuclearSolver {
         clear(0.0);
         for (Index r = 0; r < constraints_.size(); ++r) {
             const double row_norm = constraints_.row_norm(r);
-            answer_.dual[constraints_.place(r)] = dual[r] / row_norm;
-            answer_.margins[constraints_.place(r)] = row_norm * (constraints_.scale() * values[r]);
+            result_.dual[constraints_.place(r)] = dual[r] / row_norm;
+            result_.margins[constraints_.place(r)] = row_norm * (constraints_.scale() * values[r]);
         }
-        const Buffer<double> queries = constraints_.query_basis(team_, machine_.query_dimension);
-        for (Index k = 0; k < W.size(); ++k) answer_.left[k] = constraints_.scale() * W.data()[k];
-        std::copy(queries.data(), queries.data() + queries.size(), answer_.right);
+        const Buffer<double> queries = constraints_.query_basis(team_, svm_.query_dimension);
+        for (Index k = 0; k < W.size(); ++k) result_.left[k] = constraints_.scale() * W.data()[k];
+        std::copy(queries.data(), queries.data() + queries.size(), result_.right);
     }
     void write_unresolved() {
         clear(nan);
-        finish(MachineStatus::unresolved, nan, nan, nan, 0);
+        finish(SvmStatus::unresolved, nan, nan, nan, 0);
     }
     void clear(double value) {
-        const Index n = machine_.samples, T = machine_.tokens;
-        std::fill(answer_.dual, answer_.dual + n * T, 0.0);
-        std::fill(answer_.left, answer_.left + n * machine_.dimension, value);
-        std::fill(answer_.right, answer_.right + n * machine_.query_dimension, value);
+        const Index n = svm_.samples, T = svm_.tokens;
+        std::fill(result_.dual, result_.dual + n * T, 0.0);
+        std::fill(result_.left, result_.left + n * svm_.dimension, value);
+        std::fill(result_.right, result_.right + n * svm_.query_dimension, value);
         for (Index i = 0; i < n; ++i)
             for (Index t = 0; t < T; ++t)
-                answer_.margins[i * T + t] =
-                    machine_.has_constraint(i, t) ? value : std::numeric_limits<double>::infinity();
+                result_.margins[i * T + t] =
+                    svm_.has_constraint(i, t) ? value : std::numeric_limits<double>::infinity();
     }
-    void finish(MachineStatus status, double norm, double gap, double kkt, Index steps) {
-        *answer_.norm = norm;
-        *answer_.gap = gap;
-        *answer_.kkt = kkt;
-        *answer_.status = static_cast<std::int8_t>(status);
-        *answer_.rounds = steps;
+    void finish(SvmStatus status, double norm, double gap, double kkt, Index steps) {
+        *result_.norm = norm;
+        *result_.gap = gap;
+        *result_.kkt = kkt;
+        *result_.status = static_cast<std::int8_t>(status);
+        *result_.iterations = steps;
     }
 
-    const Machine<Token>& machine_;
+    const SvmProblem<Token>& svm_;
     NuclearMethod method_;
-    MachineTolerance tolerance_;
+    SvmTolerance tolerance_;
     Team team_;
     Progress& progress_;
     bool calling_thread_;
-    MachineAnswer answer_;
+    SvmResultView result_;
     UnitConstraints constraints_;
     std::optional<RowBasis> basis_;  // of the differences, where they are longer than they are many
     double worst_ = std::numeric_limits<double>::infinity();
 };
 
-// Solves every machine of a batch.
+// Solves every SVM of a batch.
 template <class Token>
-void solve_nuclear_machines(const MachineBatch<Token>& batch, NuclearMethod method, MachineTolerance tolerance,
-                            int threads, Progress& progress, const MachineAnswer& answer) {
-    // Many machines go to one thread each; few large ones have their products shared out.
+void solve_nuclear(const SvmBatch<Token>& batch, NuclearMethod method, SvmTolerance tolerance, int threads,
+                   Progress& progress, const SvmResultView& result) {
+    // Many SVMs go to one thread each; few large ones have their products shared out.
     constexpr double worth_sharing = 1e6;
-    const Machine<Token>& one = batch.first;
+    const SvmProblem<Token>& one = batch.first;
     const auto numbers = static_cast<double>(one.samples * one.tokens) * static_cast<double>(one.dimension);
     const bool many = batch.count >= threads;
     const int within = many || numbers < worth_sharing ? 1 : threads;
     share_jobs(many ? threads : 1, batch.count, progress, [&](Index b, bool calling_thread) {
-        const Machine<Token> machine = batch[b];
-        NuclearSolver<Token>(machine, method, tolerance, Team(within), progress, calling_thread, batch.at(b, answer))
-            .run();
+        const SvmProblem<Token> svm = batch[b];
+        NuclearSolver<Token>(svm, method, tolerance, Team(within), progress, calling_thread, batch.at(b, result)).run();
         progress.advance(1.0, calling_thread);
     });
 }

@@ -1,4 +1,4 @@
-// The nuclear-norm machine by a first-order method: primal-dual hybrid gradient with singular value thresholding.
+// The nuclear-norm SVM by a first-order method: primal-dual hybrid gradient with singular value thresholding.
 //
 //     W⁺ = threshold(W + τ A*(λ), τ),   λ⁺ = (λ + σ (b - A(2 W⁺ - W)))₊,   τ σ |A|² <= 1
 //

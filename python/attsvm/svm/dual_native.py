@@ -179,7 +179,7 @@ def solve_natively(
         "norm": answer["norm"],
         "gap": answer["gap"],
         "kkt": answer["kkt"],
-        "solver": np.where(answer["rounds"] == 0, "none", "native").astype("<U10"),
+        "solver": np.where(answer["iterations"] == 0, "none", "native").astype("<U10"),
         "left": left,
         "right": right,
         **of_constraints,

@@ -1,4 +1,4 @@
-// Support vector machines on tokens, min ½|W|² subject to A_r(W) >= b_r (or = b_r), and their form in units of its own.
+// SVMs on tokens, min ½|W|² subject to A_r(W) >= b_r (or = b_r), and their form in units of its own.
 #pragma once
 
 #include <limits>
@@ -10,10 +10,10 @@
 
 namespace attsvm {
 
-// One machine in the caller's memory. Constraint (i, t) is (x_iα - x_it)' W z_i >= b_it for every valid token t of
+// One SVM in the caller's memory. Constraint (i, t) is (x_iα - x_it)' W z_i >= b_it for every valid token t of
 // sample i other than the selected α; a sample without a selected token (α < 0) has x_it itself for the difference.
 template <class Token>
-struct Machine {
+struct SvmProblem {
     Index samples, tokens, dimension, query_dimension;
     const Token* X;                // (samples, tokens, dimension)
     const double* Z;               // (samples, query_dimension)
@@ -42,23 +42,23 @@ struct UnitProblem {
     static double rounding(double norm) { return 64.0 * std::numeric_limits<double>::epsilon() * (1.0 + norm); }
 };
 
-// A machine's constraints scaled to unit size, and the way back: with A_r = row_norm_r Â_r the problem in w is
+// The problem's constraints scaled to unit size, and the way back: with A_r = row_norm_r Â_r the problem in w is
 // Â_r(w) >= b_r / (row_norm_r scale), and W = scale w. Rows that are zero have no such form and are left out.
 class UnitConstraints {
    public:
     template <class Token>
-    UnitConstraints(const Team& team, const Machine<Token>& machine)
-        : start_(machine.samples + 1), query_norm_(machine.samples), L_(machine.samples * machine.query_dimension) {
-        const Index n = machine.samples, T = machine.tokens, d = machine.dimension, e = machine.query_dimension;
+    UnitConstraints(const Team& team, const SvmProblem<Token>& svm)
+        : start_(svm.samples + 1), query_norm_(svm.samples), L_(svm.samples * svm.query_dimension) {
+        const Index n = svm.samples, T = svm.tokens, d = svm.dimension, e = svm.query_dimension;
         for (Index i = 0; i < n; ++i) {
-            const double* const z = machine.Z + i * e;
+            const double* const z = svm.Z + i * e;
             query_norm_[i] = norm(z, e);
             for (Index t = 0; t < T; ++t) {
-                if (!machine.has_constraint(i, t)) continue;
+                if (!svm.has_constraint(i, t)) continue;
                 const Index at = i * T + t;
-                const bool zero = !(query_norm_[i] > 0) || Difference<Token>(machine, i, t).is_zero(d);
+                const bool zero = !(query_norm_[i] > 0) || Difference<Token>(svm, i, t).is_zero(d);
                 if (!zero) place_.push_back(at);
-                if (zero && !contradiction_ && contradicts(machine, at)) contradiction_ = at;
+                if (zero && !contradiction_ && contradicts(svm, at)) contradiction_ = at;
             }
             start_[i + 1] = size();
             if (query_norm_[i] > 0)
@@ -74,13 +74,13 @@ class UnitConstraints {
                 for (Index r = start_[i]; r < start_[i + 1]; ++r) {
                     const Index at = place(r);
                     double* const row = D_.data() + r * d;
-                    const Difference<Token> difference(machine, i, at - i * T);
+                    const Difference<Token> difference(svm, i, at - i * T);
                     for (Index j = 0; j < d; ++j) row[j] = difference[j];
                     const double size = norm(row, d);
                     for (Index j = 0; j < d; ++j) row[j] /= size;
                     row_norm_[r] = size * query_norm_[i];
-                    rhs_[r] = machine.rhs[at] / row_norm_[r];
-                    equality_[r] = machine.equality[at];
+                    rhs_[r] = svm.rhs[at] / row_norm_[r];
+                    equality_[r] = svm.equality[at];
                 }
         });
         for (Index r = 0; r < size(); ++r) scale_ = std::max(scale_, std::abs(rhs_[r]));
@@ -91,7 +91,7 @@ class UnitConstraints {
     }
 
     Index size() const { return static_cast<Index>(place_.size()); }
-    // The position (i, t) of constraint r among all of the machine's, as i T + t.
+    // The position (i, t) of constraint r among all of the problem's, as i T + t.
     Index place(Index r) const { return place_[static_cast<std::size_t>(r)]; }
     // A zero row with a right-hand side that it cannot meet.
     std::optional<Index> contradiction() const { return contradiction_; }
@@ -111,7 +111,7 @@ class UnitConstraints {
     }
 
     UnitProblem problem() const { return {map_, rhs_.data(), equality_.data()}; }
-    // Rows B with ẑ_i = Σ_c l_ic B_c, (query_dimension of the problem × query_dimension of the machine).
+    // Rows B with ẑ_i = Σ_c l_ic B_c, (query_dimension of the problem × query_dimension of the SVM).
     Buffer<double> query_basis(const Team& team, Index query_dimension) const {
         if (query_basis_) return query_basis_->vectors(team);
         Buffer<double> identity(query_dimension * query_dimension);
@@ -124,17 +124,17 @@ class UnitConstraints {
 
    private:
     template <class Token>
-    static bool contradicts(const Machine<Token>& machine, Index at) {
-        return machine.rhs[at] > 0 || (machine.equality[at] && machine.rhs[at] != 0);
+    static bool contradicts(const SvmProblem<Token>& svm, Index at) {
+        return svm.rhs[at] > 0 || (svm.equality[at] && svm.rhs[at] != 0);
     }
     // The two tokens that a constraint's difference is made of; the first is null where there is only the other.
     template <class Token>
     struct Difference {
         const Token *top, *token;
-        Difference(const Machine<Token>& machine, Index i, Index t) {
-            const Token* const sample = machine.X + i * machine.tokens * machine.dimension;
-            token = sample + t * machine.dimension;
-            top = machine.selected[i] < 0 ? nullptr : sample + machine.selected[i] * machine.dimension;
+        Difference(const SvmProblem<Token>& svm, Index i, Index t) {
+            const Token* const sample = svm.X + i * svm.tokens * svm.dimension;
+            token = sample + t * svm.dimension;
+            top = svm.selected[i] < 0 ? nullptr : sample + svm.selected[i] * svm.dimension;
         }
         double operator[](Index j) const {
             const auto x = static_cast<double>(token[j]);

@@ -1,4 +1,4 @@
-// Batches of support vector machines between Python's arrays and the core.
+// Batches of SVMs between Python's arrays and the core.
 #pragma once
 
 #include <optional>
@@ -7,7 +7,7 @@
 #include "attsvm/dual_svm.hpp"
 #include "monitor.hpp"
 
-// Checks the shapes and has `solve` solve the machines without the GIL: solve(batch, progress, answer).
+// Checks the shapes and has `solve` solve the SVMs without the GIL: solve(batch, progress, result).
 template <class Token, class Solve>
 pybind11::dict solved(const Array<Token>& tokens, const Array<double>& queries, const Array<std::int64_t>& selected,
                       const Array<std::int64_t>& lengths, const Array<double>& rhs, const Array<bool>& equality,
@@ -37,20 +37,20 @@ pybind11::dict solved(const Array<Token>& tokens, const Array<double>& queries, 
     auto gap = make_array<double>({B});
     auto kkt = make_array<double>({B});
     auto status = make_array<std::int8_t>({B});
-    auto rounds = make_array<std::int64_t>({B});
-    const attsvm::MachineBatch<Token> batch{
+    auto iterations = make_array<std::int64_t>({B});
+    const attsvm::SvmBatch<Token> batch{
         B, {n, T, d, e, tokens.data(), queries.data(), selected.data(), lengths.data(), rhs.data(), equality.data()}};
-    const attsvm::MachineAnswer answer{dual.mutable_data(),  margins.mutable_data(), left.mutable_data(),
+    const attsvm::SvmResultView result{dual.mutable_data(),  margins.mutable_data(), left.mutable_data(),
                                        right.mutable_data(), norm.mutable_data(),    gap.mutable_data(),
-                                       kkt.mutable_data(),   status.mutable_data(),  rounds.mutable_data()};
+                                       kkt.mutable_data(),   status.mutable_data(),  iterations.mutable_data()};
 
     PythonMonitor monitor(std::move(report));
     {
         const pybind11::gil_scoped_release no_gil;
         attsvm::Progress progress(&monitor, static_cast<double>(B));
-        solve(batch, progress, answer);
+        solve(batch, progress, result);
     }
     monitor.rethrow();
     return pybind11::dict("dual"_a = dual, "margins"_a = margins, "left"_a = left, "right"_a = right, "norm"_a = norm,
-                          "gap"_a = gap, "kkt"_a = kkt, "status"_a = status, "rounds"_a = rounds);
+                          "gap"_a = gap, "kkt"_a = kkt, "status"_a = status, "iterations"_a = iterations);
 }

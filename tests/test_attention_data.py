@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attsvm.data import AttentionData
+from attsvm.data import AttentionData, NextTokenData
 
 FIELDS = ("tokens", "labels", "queries", "value", "lengths")
 n, T, d, B = 3, 4, 2, 5
@@ -119,9 +119,59 @@ def test_every_form_of_the_same_numbers_is_the_same_problem(form, lead):
 def test_contiguous_arrays_are_kept_as_views_of_the_callers_memory(lead, dtype):
     arrays = plain(lead, dtype)
     data = AttentionData(**arrays)
-    for name in FIELDS:
+    for name in ("tokens", "labels", "queries", "value"):
         assert np.shares_memory(getattr(data, name), arrays[name]), name
         assert arrays[name].flags.writeable
+
+
+def test_indices_stay_what_was_checked():
+    arrays = plain() | {"sequence": np.arange(n)}
+    data = AttentionData(**arrays)
+    contexts = np.zeros((2, 3), dtype=np.int64)
+    table = NextTokenData(np.eye(3), contexts, [0, 0])
+    for name in ("lengths", "sequence"):
+        before = getattr(data, name).copy()
+        arrays[name][...] = 10**9
+        assert np.array_equal(getattr(data, name), before), name
+    contexts[...] = 10**9
+    assert not table.contexts.any()
+
+
+@pytest.mark.parametrize("number", [1e-300, -1e300])
+def test_numbers_that_the_type_of_the_tokens_cannot_hold_are_refused(number):
+    tokens = np.ones((1, 2, 2), dtype=np.float32)
+    queries = np.array([[0.0, number]])
+    message = rf"^queries: expected numbers that float32 can hold, got {number:g} at \[0, 1\]$"
+    with pytest.raises(ValueError, match=message.replace("+", r"\+")):
+        AttentionData(tokens, [1], queries=queries)
+    assert AttentionData(tokens.astype(float), [1], queries=queries).queries[0, 1] == number
+
+
+@pytest.mark.parametrize("nest", [list, tuple, lambda rows: [list(rows)]])
+def test_masked_arrays_inside_lists_are_refused(nest):
+    rows = np.ma.masked_greater(np.ones((2, 3, 4)), 0.5)
+    with pytest.raises(TypeError, match=r"^tokens: expected a plain array, got a masked array$"):
+        AttentionData(nest(rows), [1, -1])
+
+
+def test_another_value_head_leaves_the_rest_of_the_problem():
+    data = AttentionData(**plain((B,)))
+    other = data.with_value(np.arange(float(d)))
+    assert np.shares_memory(other.tokens, data.tokens)
+    assert other.value.tolist() == [list(range(d))] * B
+    assert_same(other.with_value(data.value), data)
+
+
+@pytest.mark.parametrize("lead", [(), (B,)])
+def test_a_problem_with_its_batch_axis_is_a_batch_of_one(lead):
+    data = AttentionData(**plain(lead))
+    batch = data.batched()
+    assert batch.batch == (B if lead else 1)
+    assert np.shares_memory(batch.tokens, data.tokens)
+    assert_same(batch.problem(0), data.problem(0) if lead else data)
+    if not lead:
+        assert data.repeated(3).batch == 3
+        assert_same(data.repeated(3).problem(2), data)
 
 
 def test_fields_are_contiguous_and_cannot_be_changed():

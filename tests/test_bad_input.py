@@ -236,7 +236,7 @@ QUERIES_AND_VALUE = [
         "value that float32 cannot hold",
         data_with(tokens=np.ones((n, T, d), dtype=np.float32), value=np.full(d, 1e300)),
         ValueError,
-        "value: expected finite numbers, got inf at [0]",
+        "value: expected numbers that float32 can hold, got 1e+300 at [0]",
     ),
 ]
 

@@ -26,9 +26,11 @@ __all__ = [
     "as_float",
     "as_float_array",
     "as_float_dtype",
+    "as_float_in",
     "as_generator",
     "as_index_array",
     "as_int",
+    "as_nonnegative_float",
     "as_nonnegative_int",
     "as_positive_float",
     "as_positive_int",
@@ -36,7 +38,9 @@ __all__ = [
     "position_text",
     "read_array",
     "read_only",
+    "require_direction",
     "require_finite",
+    "require_nonnegative",
     "require_shape",
 ]
 
@@ -59,6 +63,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _LARGEST_COPY = 2**31 - 1
 _FINITE_CHUNK = 2**16
+_MAY_BE_MASKED = (list, tuple, np.ma.MaskedArray)
 
 
 @overload
@@ -114,8 +119,8 @@ def as_float_array(
         `value` cannot be read as an array, is a masked array, or holds anything but float64,
         float32 or integers.
     ValueError
-        Wrong number of axes, an empty axis, a value that is not finite, or a copy of more than
-        2**31 - 1 numbers would be needed.
+        Wrong number of axes, an empty axis, a value that is not finite or that a cast to float32
+        would turn into 0 or inf, or a copy of more than 2**31 - 1 numbers would be needed.
     """
     array = read_array(name, value)
     if array.dtype.kind in "iu":
@@ -128,9 +133,17 @@ def as_float_array(
         )
     _require_axes(name, array, shape_text, ndim)
     wanted = own_type if dtype is None else np.dtype(dtype)
-    array = _contiguous(name, array, wanted)
-    require_finite(name, array)
-    return read_only(array)
+    result = _contiguous(name, array, wanted)
+    if wanted.itemsize < own_type.itemsize:
+        lost = ((result == 0) & (array != 0)) | (np.isinf(result) & np.isfinite(array))
+        if lost.any():
+            where = first_index(lost)
+            raise ValueError(
+                f"{name}: expected numbers that float32 can hold, got {array[where]:g} at "
+                f"{position_text(where)}"
+            )
+    require_finite(name, result)
+    return read_only(result)
 
 
 def as_index_array(
@@ -138,7 +151,8 @@ def as_index_array(
 ) -> IndexArray:
     """C-contiguous, read-only int64 array of integers; floats are refused even when they are whole.
 
-    Parameters are those of `as_float_array`.
+    It is always a copy: what is used as an index must stay what was checked. Parameters are those
+    of `as_float_array`.
 
     Raises
     ------
@@ -153,7 +167,7 @@ def as_index_array(
     _require_axes(name, array, shape_text, ndim)
     if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected integers below 2**63, got {array.max()}")
-    return read_only(_contiguous(name, array, np.dtype(np.int64)))
+    return read_only(np.array(_contiguous(name, array, np.dtype(np.int64))))
 
 
 def as_bool_array(
@@ -216,6 +230,24 @@ def as_positive_float(name: str, value: float) -> float:
     return number
 
 
+def as_nonnegative_float(name: str, value: float) -> float:
+    """`value` as a finite float that is 0 or more; strings and bools are refused."""
+    number = _as_real(name, value, "a number >= 0")
+    if number < 0:
+        raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
+    return number
+
+
+def as_float_in(name: str, value: float, low: float, high: float, *, ends: str = "[]") -> float:
+    """`value` as a float from `low` to `high`, with both of them or, as "[)" in `ends`, without."""
+    wanted = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}"
+    number = _as_real(name, value, wanted)
+    at_end = (number == low and ends[0] == "(") or (number == high and ends[1] == ")")
+    if not low <= number <= high or at_end:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return number
+
+
 def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
     """`value` as the NumPy dtype float64 or float32, in the byte order of the machine."""
     wanted = f"{name}: expected float64 or float32, got {value!r}"
@@ -246,6 +278,24 @@ def require_shape(
     """Raise `ValueError` unless `array` has the shape `expected`, in letters `shape_text`."""
     if array.shape != expected:
         raise ValueError(f"{name}: expected shape {shape_text} = {expected}, got {array.shape}")
+
+
+def require_nonnegative(name: str, array: npt.NDArray[Any], what: str) -> None:
+    """Raise `ValueError` at the first number below 0; `what` are the numbers of `array`."""
+    negative = array < 0
+    if negative.any():
+        where = first_index(negative)
+        raise ValueError(
+            f"{name}: expected {what} of 0 or more, got {array[where]:g} at {position_text(where)}"
+        )
+
+
+def require_direction(name: str, points: BoolArray | np.bool_) -> None:
+    """Raise `ValueError` unless `points`, which says what is not zero, is True throughout."""
+    zero = ~np.asarray(points)
+    if zero.any():
+        at = f" at {position_text(first_index(zero))}" if zero.size > 1 else ""
+        raise ValueError(f"{name}: expected a direction, got zero{at}")
 
 
 def require_finite(name: str, array: npt.NDArray[Any]) -> None:
@@ -289,7 +339,7 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
     TypeError, ValueError
         It cannot be read as an array.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if _is_masked(value):
         raise TypeError(f"{name}: expected a plain array, got a masked array")
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
@@ -299,6 +349,13 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
         raise ValueError(f"{name}: cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name}: cannot be read as an array: {error}") from error
+
+
+def _is_masked(value: Any) -> bool:
+    """Say whether a value is a masked array, or a list or tuple with one in it."""
+    if isinstance(value, list | tuple):
+        return any(_is_masked(one) for one in value if isinstance(one, _MAY_BE_MASKED))
+    return isinstance(value, np.ma.MaskedArray)
 
 
 def _require_axes(

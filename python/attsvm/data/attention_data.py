@@ -23,7 +23,14 @@ from attsvm._validation import (
 )
 from attsvm.data.in_batches import InBatches
 
-__all__ = ["AttentionData", "as_data", "as_selected", "other_tokens", "token_differences"]
+__all__ = [
+    "AttentionData",
+    "as_data",
+    "as_selected",
+    "other_tokens",
+    "require_queries",
+    "token_differences",
+]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -61,6 +68,7 @@ class AttentionData(InBatches):
         the caller's memory, so a change made there is seen here.
     lengths : ndarray of int64, shape ([B,] n)
     sequence : ndarray of int64, shape (n,), or None
+        Copies: what is used as an index stays what was checked.
     n, T, d : int
         Number of inputs, tokens of each, dimension.
     batch : int or None
@@ -76,8 +84,8 @@ class AttentionData(InBatches):
         An argument cannot be read as an array of numbers: complex, bool, text, objects, float16.
     ValueError
         A shape that does not fit, an empty axis, NaN or inf, a label other than -1 and +1, a length
-        outside 1..T, a sequence that is not there, or an array that would need a copy of more than
-        2**31 - 1 numbers.
+        outside 1..T, a sequence that is not there, a number that the type of the tokens cannot
+        hold, or an array that would need a copy of more than 2**31 - 1 numbers.
 
     References
     ----------
@@ -290,6 +298,17 @@ class AttentionData(InBatches):
         """`sequence`, of size 0 where inputs do not share tokens."""
         return np.empty(0, dtype=np.int64) if self.sequence is None else self.sequence
 
+    def with_value(self, value: ArrayLike) -> AttentionData:
+        """Return the same problem with another linear head v of shape ([B,] d)."""
+        return AttentionData(
+            self.tokens,
+            self.labels,
+            queries=self.queries,
+            value=value,
+            lengths=self.lengths,
+            sequence=self.sequence,
+        )
+
     def subset(self, which: ArrayLike) -> AttentionData:
         """Some problems of the batch, as a batch.
 
@@ -326,6 +345,13 @@ def as_data(data: object) -> AttentionData:
     if not isinstance(data, AttentionData):
         raise TypeError(f"data: expected AttentionData, got {type(data).__name__}")
     return data
+
+
+def require_queries(data: AttentionData, purpose: str) -> FloatArray:
+    """Return the queries ([B,] n, d), or raise `ValueError` that they are needed for `purpose`."""
+    if data.queries is None:
+        raise ValueError(f"queries: needed for {purpose}, got data without queries")
+    return data.queries
 
 
 def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:

@@ -14,6 +14,7 @@ from attsvm._validation import (
     as_float_array,
     first_index,
     position_text,
+    require_nonnegative,
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData
@@ -75,13 +76,7 @@ def as_attention_weights(
     if data is not None:
         require_shape(name, attention, text, data.valid.shape)
         attention = np.where(data.valid, attention, 0.0)
-    negative = attention < 0
-    if negative.any():
-        where = first_index(negative)
-        raise ValueError(
-            f"{name}: expected weights of 0 or more, got {attention[where]:g} at "
-            f"{position_text(where)}"
-        )
+    require_nonnegative(name, attention, "weights")
     total = attention.sum(axis=-1)
     off = np.abs(total - 1) > _OFF_ONE
     if off.any():

@@ -43,6 +43,11 @@ class InBatches(ABC):
         """Return the data with a batch axis: a single problem as a batch of one, as views."""
         return self if self.batch is not None else self._at(None)
 
+    def require_one_problem(self, name: str = "data") -> None:
+        """Raise `ValueError` where there is a batch axis."""
+        if self.batch is not None:
+            raise ValueError(f"{name}: expected one problem, got a batch of {self.batch}")
+
     def repeated(self: _Data, count: int) -> _Data:
         """Return a batch of `count` copies of a single problem."""
         return self.batched()._at(np.zeros(count, dtype=np.int64))

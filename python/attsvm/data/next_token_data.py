@@ -65,7 +65,8 @@ class NextTokenData(InBatches):
     embeddings : ndarray, shape (K, d) or (B, K, d)
     contexts : ndarray of int64, shape ([B,] n, T)
     labels, lengths, last : ndarray of int64, shape ([B,] n)
-        All are C-contiguous and read-only.
+        All are C-contiguous and read-only. What is used as an index is a copy, so that it stays
+        what was checked.
     vocabulary : ndarray of str, shape (K,), or None
     K, d, n, T : int
         Size of the vocabulary, dimension, number of contexts, tokens of each with padding.

@@ -1,0 +1,152 @@
+"""W or p as a caller passes it: an array, a run of descent, or an SVM solution with its factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from attsvm._linalg import LowRank
+from attsvm._validation import ArrayLike, BoolArray, as_float_array
+from attsvm.data.attention_data import AttentionData, require_queries
+from attsvm.descent import Run
+from attsvm.svm import SVMSolution
+
+__all__ = [
+    "AttentionParameter",
+    "Float64Array",
+    "ParameterLike",
+    "as_parameter",
+    "as_parameter_beside",
+    "as_parameter_of",
+]
+
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+ParameterLike: TypeAlias = "ArrayLike | Run | SVMSolution"
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionParameter:
+    """W or p of each of B problems; p is the case e = 1.
+
+    Attributes
+    ----------
+    variable : {"W", "p"}
+    matrix : LowRank, shape (B, d, e)
+    exists : ndarray of bool, shape (B,)
+        False for an infeasible SVM, whose matrix here is zero.
+    batched : bool
+        Whether the caller's had the axis B.
+    """
+
+    variable: Literal["W", "p"]
+    matrix: LowRank
+    exists: BoolArray
+    batched: bool
+
+    @property
+    def caller_shape(self) -> tuple[int, ...]:
+        """Shape of W or p as the caller knows it."""
+        shape = self.matrix.shape[: 2 if self.variable == "p" else 3]
+        return shape if self.batched else shape[1:]
+
+    def unit(self) -> AttentionParameter:
+        """Return W / |W|_F; zero stays zero."""
+        return replace(self, matrix=self.matrix.unit())
+
+    def directions(self, data: AttentionData) -> Float64Array:
+        """Compute W z_i or p of every input, shape (B, n, d)."""
+        if self.variable == "p":
+            p: Float64Array = self.matrix.dense()[..., 0]
+            return np.broadcast_to(p[:, np.newaxis], (len(p), data.n, data.d))
+        queries = require_queries(data.batched(), "the logits X W z")
+        return self.matrix.of_rows(queries.astype(np.float64, copy=False))
+
+    def answer(self, values: npt.NDArray[Any]) -> Any:
+        """Return one value per problem (B,) in the caller's form, a scalar if there is no batch."""
+        return values if self.batched else values[0].item()
+
+
+def as_parameter(name: str, value: ParameterLike) -> AttentionParameter:
+    """Check and read W, of shape (d, e) or (B, d, e) where it is an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not a finite array of numbers of two or three axes, a solution of the label SVM, or a single
+        one that is infeasible.
+    """
+    if isinstance(value, SVMSolution):
+        return _of_solution(name, value)
+    if isinstance(value, Run):
+        return _of_run(value)
+    array = as_float_array(name, value, "(d, d) or (B, d, d)", ndim=(2, 3), dtype=np.float64)
+    return _of_array("W", array, array.ndim == 3)
+
+
+def as_parameter_of(name: str, value: ParameterLike, data: AttentionData) -> AttentionParameter:
+    """Check and read W ([B,] d, d), or p ([B,] d), of the problems of `data`."""
+    return _of_problems(name, value, data.batch, data.d)
+
+
+def as_parameter_beside(
+    name: str, value: ParameterLike, other: AttentionParameter
+) -> AttentionParameter:
+    """Check and read W or p, whichever `other` is, of the same problems."""
+    B, d, _ = other.matrix.shape
+    parameter = _of_problems(name, value, B if other.batched else None, d)
+    if parameter.variable != other.variable:
+        raise ValueError(f"{name}: expected {other.variable}, got {parameter.variable}")
+    return parameter
+
+
+def _of_problems(name: str, value: ParameterLike, batch: int | None, d: int) -> AttentionParameter:
+    lead, B = ((), "") if batch is None else ((batch,), "B, ")
+    if isinstance(value, SVMSolution | Run):
+        parameter = as_parameter(name, value)
+    else:
+        text = f"({B}d, d) for W or ({B}d{'' if B else ','}) for p"
+        ndim = (len(lead) + 1, len(lead) + 2)
+        array = as_float_array(name, value, text, ndim=ndim, dtype=np.float64)
+        parameter = _of_array("p" if array.ndim == ndim[0] else "W", array, batch is not None)
+    one, text = ((d,), "d" if B else "d,") if parameter.variable == "p" else ((d, d), "d, d")
+    if parameter.caller_shape != (*lead, *one):
+        raise ValueError(
+            f"{name}: expected shape ({B}{text}) = {(*lead, *one)}, got {parameter.caller_shape}"
+        )
+    return parameter
+
+
+def _of_array(
+    variable: Literal["W", "p"], array: Float64Array, batched: bool
+) -> AttentionParameter:
+    W = array if batched else array[np.newaxis]
+    matrix = LowRank.of_dense(W[..., np.newaxis] if variable == "p" else W)
+    return AttentionParameter(variable, matrix, np.ones(len(W), dtype=np.bool_), batched)
+
+
+def _of_run(run: Run) -> AttentionParameter:
+    batched = run.selected.ndim == 2
+    variable: Literal["W", "p"] = "p" if run.attention_parameter == "p" else "W"
+    if run.left is None or run.right is None:
+        return _of_array(variable, run.direction, batched)
+    left, right = (part if batched else part[np.newaxis] for part in (run.left, run.right))
+    exists = np.ones(len(left), dtype=np.bool_)
+    return AttentionParameter(variable, LowRank(left, right), exists, batched)
+
+
+def _of_solution(name: str, solution: SVMSolution) -> AttentionParameter:
+    if solution.variable == "v":
+        raise ValueError(f"{name}: expected a solution W or p, got one of the label SVM")
+    left, right = solution.left, solution.right
+    if left is None or right is None:
+        raise ValueError(f"{name}: expected a feasible solution, got an infeasible one")
+    batched = np.ndim(solution.status) == 1
+    exists = np.atleast_1d(np.asarray(solution.feasible))
+    there = exists[:, np.newaxis, np.newaxis]
+    factors = (
+        np.where(there, part if batched else part[np.newaxis], 0.0) for part in (left, right)
+    )
+    return AttentionParameter(solution.variable, LowRank(*factors), exists, batched)

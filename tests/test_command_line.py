@@ -219,7 +219,7 @@ class TestStudy:
             assert process.returncode == 0
             return b"".join(parts).decode()
 
-        assert "problems [........................] 0/24" in seen()
+        assert re.search(r"problems   0%\|.*\| 0/24 \[", seen())
         assert seen("--quiet") == ""
 
 

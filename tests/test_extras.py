@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from email.message import Message
 from importlib import metadata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +25,14 @@ REQUIREMENTS = [
 
 @pytest.fixture
 def required(monkeypatch):
-    monkeypatch.setattr(metadata, "requires", lambda _: REQUIREMENTS)
+    headers = Message()
+    for extra in ("first", "second", "all"):
+        headers["Provides-Extra"] = extra
+    installed = SimpleNamespace(requires=REQUIREMENTS, metadata=headers)
+    real = metadata.distribution
+    monkeypatch.setattr(
+        metadata, "distribution", lambda name: installed if name == "attsvm" else real(name)
+    )
 
 
 @pytest.mark.usefixtures("required")

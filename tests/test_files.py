@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import stat
+import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from attsvm.data import AttentionData, load, save
+from attsvm.data import AttentionData, files, load, save
 
 FIELDS = ("tokens", "labels", "queries", "value", "lengths")
 ONE_DIRECTORY = [HealthCheck.function_scoped_fixture]  # every example overwrites the same file
@@ -153,6 +156,69 @@ def test_load_says_what_is_wrong(tmp_path: Path):
         load(written(path, tokens=tokens, labels=labels[:1]))
     with pytest.raises(TypeError, match=r"x\.npz: tokens: expected float64"):
         load(written(path, tokens=tokens.astype(complex), labels=labels))
+
+
+def zipped(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def npy(shape: tuple[int, ...], content: bytes) -> bytes:
+    """An array in the format of NumPy, whose header may announce more than there is."""
+    stream = io.BytesIO()
+    header = {"shape": shape, "fortran_order": False, "descr": "<f8"}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + content
+
+
+def test_arrays_that_are_stored_twice_are_refused(tmp_path: Path):
+    tokens, labels = npy((1, 1, 1), bytes(8)), npy((1,), bytes(8))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in ("tokens.npy", "labels.npy", "tokens"):
+            archive.writestr(name, labels if name == "labels.npy" else tokens)
+    with pytest.raises(ValueError, match=r"x\.npz: expected every array once, got 'tokens' twice"):
+        load(tmp_path / "x.npz")
+
+
+def test_headers_are_checked_before_arrays_are_unpacked(tmp_path: Path, monkeypatch):
+    path, labels = tmp_path / "x.npz", npy((1,), bytes(8))
+    monkeypatch.setattr(np.lib.format, "read_array", None)  # nothing is to be unpacked
+    zipped(path, **{"tokens.npy": npy((10**12, 1, 1), bytes(8)), "labels.npy": labels})
+    with pytest.raises(ValueError, match=r"tokens: expected 8000000000000 bytes .*, got 8$"):
+        load(path)
+    zipped(path, **{"tokens.npy": npy((1,), bytes(8)), "labels.npy": labels})
+    with pytest.raises(ValueError, match=r"tokens: expected 3 axes, or one more of a batch, got"):
+        load(path)
+    bomb = npy((10**5, 10, 10), bytes(8 * 10**7))
+    zipped(path, zipfile.ZIP_DEFLATED, **{"tokens.npy": bomb, "labels.npy": labels})
+    monkeypatch.setattr(files, "_memory", lambda: 10**7)
+    with pytest.raises(ValueError, match=r"tokens: expected arrays that fit into the memory"):
+        load(path)
+
+
+def test_pipes_and_devices_are_written_to_and_not_replaced(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    save(pipe, small())
+    reader.join()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    (tmp_path / "copy").write_bytes(read[0])
+    np.testing.assert_array_equal(load(tmp_path / "copy").tokens, small().tokens)
+    with pytest.raises(OSError, match="No space left"):
+        save("/dev/full", small())
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "pipe"])
+def test_devices_and_pipes_are_not_read(tmp_path: Path, device: str):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="expected a file, got a device or a pipe"):
+        load(tmp_path / device)
 
 
 class Payload:

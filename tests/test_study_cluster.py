@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import dask
 import distributed
 import numpy as np
 import pytest
@@ -47,7 +47,6 @@ def test_a_cluster_gives_the_bytes_that_this_process_gives(client, tmp_path):
 
 def test_parts_and_tasks_of_any_size_are_put_together(client, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "batch_size", lambda settings: 8)
-    monkeypatch.setattr(cluster, "_SECONDS_OF_TASK", 0.01)
     run(SMALL, tmp_path / "here", progress=False)
     run(SMALL, tmp_path / "there", scheduler=client, progress=False)
     assert content(tmp_path / "there") == content(tmp_path / "here")
@@ -99,14 +98,62 @@ def test_workers_of_another_kind_are_refused_before_any_work(client, tmp_path, m
 
 
 def test_a_worker_of_another_kind_that_joins_later_refuses_its_tasks():
+    task = cluster._Task(0, SMALL.cells[0], range(1), None)
     with pytest.raises(ValueError, match=r"isa is .* there and abacus here"):
-        cluster._measure([], (), (), {"isa": "abacus"}, 1)
+        cluster._measure(task, (), (), {"isa": "abacus"}, 1)
 
 
-def test_a_scheduler_that_is_not_there_is_an_error(tmp_path):
-    soon = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
-    with soon, pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
-        run(SMALL, tmp_path, scheduler="tcp://127.0.0.1:9", progress=False)
+def test_a_worker_without_attsvm_is_named_before_any_work(tmp_path):
+    with (
+        distributed.LocalCluster(n_workers=1, dashboard_address=":0") as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
+        client.run(lambda: sys.modules.update({"attsvm": None}))  # as if it were not installed
+        with pytest.raises(ValueError, match=r"expected attsvm .* on every worker, got .*attsvm"):
+            run(SMALL, tmp_path / "out", scheduler=client, progress=False)
+
+
+def test_workers_that_die_again_and_again_are_an_error(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_measure", lambda *_: os._exit(1))
+    monkeypatch.setattr(cluster, "batch_size", lambda settings: 100)
+    with pytest.raises(ChildProcessError, match=r"workers died at d=\d: "):
+        run(SMALL, tmp_path, scheduler=client, progress=False)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://127.0.0.1:9", "tcp://"])
+def test_a_scheduler_that_is_not_there_is_an_error(tmp_path, monkeypatch, address):
+    monkeypatch.setattr(cluster, "_SECONDS_TO_CONNECT", 1)
+    with pytest.raises(OSError, match=f"scheduler: expected the address .* got '{address}'"):
+        run(SMALL, tmp_path, scheduler=address, progress=False)
+
+
+@pytest.mark.parametrize(("from_file", "message"), [(True, "line 4 of .*script"), (False, "input")])
+def test_a_script_that_workers_cannot_import_is_refused_at_once(tmp_path, from_file, message):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from attsvm.studies import Study, run\n"
+        "study = Study(n=3, T=4, d=2, problems=4, steps=9)\n"
+        "\nrun(study, 'out', workers=1)\n"
+    )
+    words = [sys.executable, *([str(script)] if from_file else [])]
+    done = subprocess.run(
+        words, input=script.read_text(), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert re.search(f"^RuntimeError: workers: expected .*{message}", done.stderr, re.MULTILINE)
+    assert done.stderr.count("Traceback") == 1
+    assert not (tmp_path / "out" / RESULTS).exists()
+
+
+def test_a_script_with_a_guard_starts_workers(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from attsvm.studies import Study, run\n"
+        "if __name__ == '__main__':\n"
+        "    run(Study(n=3, T=4, d=2, problems=4, steps=9), 'out', workers=1)\n"
+    )
+    subprocess.run([sys.executable, str(script)], check=True, cwd=tmp_path)
+    assert (tmp_path / "out" / RESULTS).exists()
 
 
 def test_scheduler_and_workers_exclude_each_other(tmp_path):

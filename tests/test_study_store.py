@@ -1,4 +1,4 @@
-"""The Zarr store of a study: what it says, and that it can be left at any moment."""
+"""Zarr store of a study: its content, its checksums, and that it can be left at any moment."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
+import zarr
 from file_tree import content
 
 import attsvm
@@ -22,7 +23,7 @@ from attsvm import _core
 from attsvm.studies import MEASUREMENTS, Study, engine, layout, open_results, run
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.layout import Layout
-from attsvm.studies.store import RESULTS, Store
+from attsvm.studies.store import RESULTS, DamageWarning, Store
 
 SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=10, steps=60, measure=tuple(MEASUREMENTS))
 
@@ -143,10 +144,11 @@ class TestGoingOn:
         store = Store(tmp_path / "half", SMALL)
         part = store.missing()[0]
         with monkeypatch.context() as patch:
-            patch.setattr(Layout, "variables", Layout(SMALL).variables[:5])
+            patch.setitem(vars(store.layout), "variables", store.layout.variables[:5])
             store.write(part, measure_cell(SMALL, part.cell, part.problems))
         for place in ("selected/0.0.0", "all_support/0.0"):
-            left = store.path / f"{place}.0123456789abcdef.partial"
+            folder, chunk = place.split("/")
+            left = store.path / folder / f".{chunk}.01234567.part"
             left.write_bytes(b"half")
         assert len(store.missing()) == 2
         assert content(finished(SMALL, tmp_path / "half")) == expected
@@ -154,8 +156,11 @@ class TestGoingOn:
     def test_what_a_killed_process_left_aside_is_removed(self, tmp_path):
         (tmp_path / f".{RESULTS}.0011aabb.part" / "selected").mkdir(parents=True)
         (tmp_path / ".table.csv.0011aabb.part").write_bytes(b"half")
+        others = {".mine.part", ".notes.txt.0011aabb.part", ".gitignore"}
+        for name in others:
+            (tmp_path / name).mkdir()
         finished(SMALL, tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == {RESULTS}
+        assert {path.name for path in tmp_path.iterdir()} == {RESULTS, *others}
 
 
 def attempt(study: list[str], directory: Path) -> subprocess.Popen:
@@ -211,6 +216,81 @@ def test_study_killed_five_times_ends_with_the_same_bytes(tmp_path, seed):
     require_same_after_kills(tmp_path, study, kills=5, seed=seed)
 
 
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", [cut, flip, Path.unlink, lambda file: file.write_bytes(b"")])
+    @pytest.mark.parametrize("name", ["cosine", "selected", "finished"])
+    def test_a_damaged_chunk_is_named_and_its_cell_computed_again(self, tmp_path, name, damage):
+        path = finished(SMALL, tmp_path)
+        whole = content(path)
+        (file,) = path.glob(f"{name}/1.0*")
+        damage(file)
+        with pytest.raises(ValueError, match=f"damaged results: {file}.*run the study again"):
+            open_results(tmp_path)
+        with pytest.warns(DamageWarning, match=f"{file}: .*; d=5 is computed again"):
+            finished(SMALL, tmp_path)
+        assert content(path) == whole
+
+    def test_no_flipped_bit_goes_unseen(self, tmp_path):
+        path = finished(SMALL, tmp_path)
+        (file,) = path.glob("history_loss/1.0*")
+        whole = file.read_bytes()
+        for position in range(0, 8 * len(whole), 61):
+            damaged = bytearray(whole)
+            damaged[position // 8] ^= 1 << position % 8
+            file.write_bytes(damaged)
+            with pytest.raises(ValueError, match="damaged results"):
+                open_results(tmp_path)
+
+    @pytest.mark.parametrize(
+        "name", [".zmetadata", ".zgroup", "cosine/.zarray", "cosine/.zattrs", "d/0", "d/.zarray"]
+    )
+    def test_damaged_metadata_and_coordinates_are_written_again(self, tmp_path, name):
+        path = finished(SMALL, tmp_path)
+        whole = content(path)
+        cut(path / name)
+        with pytest.warns(DamageWarning, match=f"{path / name}: not as this study writes it"):
+            finished(SMALL, tmp_path)
+        assert content(path) == whole
+
+    def test_a_variable_that_is_gone_is_measured_again(self, tmp_path):
+        path = finished(SMALL, tmp_path)
+        whole = content(path)
+        shutil.rmtree(path / "cosine_gap")
+        with pytest.warns(DamageWarning, match="cosine_gap"):
+            finished(SMALL, tmp_path)
+        assert content(path) == whole
+
+    def test_unfinished_parts_need_no_chunks(self, tmp_path):
+        store = Store(tmp_path, SMALL)
+        part = store.missing()[1]
+        store.write(part, measure_cell(SMALL, part.cell, part.problems))
+        assert open_results(tmp_path).finished.all("problem").values.tolist() == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore")  # of format 3 about text
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_results_can_be_copied(tmp_path, zarr_format):
+    if zarr_format == 3 and int(zarr.__version__.split(".")[0]) < 3:
+        pytest.skip("Zarr 2 knows no format 3")
+    study = replace(SMALL, loss=("logistic", "exponential"), seed=(0, 2**64 - 1))
+    finished(study, tmp_path)
+    results = open_results(tmp_path).load()
+    results.to_zarr(tmp_path / "copy", zarr_format=zarr_format)
+    copied = xarray.open_zarr(tmp_path / "copy").load()
+    assert copied.equals(results)
+    assert copied.loss.values.tolist() == ["logistic", "exponential"]
+
+
 class TestDirectory:
     def test_directory_of_another_study_is_refused_and_kept(self, tmp_path):
         before = content(finished(SMALL, tmp_path))
@@ -243,12 +323,6 @@ class TestDirectory:
         monkeypatch.setattr(layout, "made_with", lambda study: {**there(study), name: "other"})
         with pytest.raises(ValueError, match=f'{name} is .* there and "other" here'):
             Store(tmp_path, SMALL)
-
-    def test_results_without_a_variable_are_not_gone_on_with(self, tmp_path):
-        shutil.rmtree(finished(SMALL, tmp_path) / "cosine_gap")
-        with pytest.raises(ValueError, match="belongs to another study: it has no cosine_gap"):
-            Store(tmp_path, SMALL)
-        assert len(Store(tmp_path, SMALL, overwrite=True).missing()) == 2
 
     def test_overwrite_starts_afresh_and_leaves_other_files_alone(self, tmp_path):
         finished(SMALL, tmp_path)
@@ -290,6 +364,25 @@ class TestDirectory:
     def test_results_that_are_not_there_are_not_opened(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             open_results(tmp_path / "none")
+
+    def test_hidden_files_make_no_study_and_stay(self, tmp_path):
+        (tmp_path / ".DS_Store").write_bytes(b"mine")
+        finished(SMALL, tmp_path)
+        assert (tmp_path / ".DS_Store").read_bytes() == b"mine"
+
+    def test_more_chunks_than_a_directory_holds_are_refused_before_any_work(self, tmp_path):
+        with pytest.raises(ValueError, match=r"problems: expected at most \d+ of each cell"):
+            run(replace(SMALL, problems=2**62), tmp_path / "out")
+        assert not list(tmp_path.glob("out/*"))
+
+    def test_a_directory_that_is_removed_during_a_run_can_be_used_again(self, tmp_path):
+        store = Store(tmp_path / "out", SMALL)
+        part = store.missing()[0]
+        record = measure_cell(SMALL, part.cell, part.problems)
+        shutil.rmtree(tmp_path / "out")
+        with pytest.raises(FileNotFoundError):
+            store.write(part, record)
+        finished(SMALL, tmp_path / "out")
 
     def test_metadata_are_consolidated(self, tmp_path):
         path = finished(SMALL, tmp_path)

@@ -1,23 +1,19 @@
-"""Which distributions attsvm can use, and the extras that bring them."""
+"""Distributions that attsvm can use, and the extras that bring them."""
 
 from __future__ import annotations
 
-import re
-import sys
 from importlib import import_module, metadata
+
+from packaging.requirements import Requirement
 
 __all__ = ["dependencies", "require_extra"]
 
-_NAME = re.compile(r"[\w.-]+")
-_BEFORE = re.compile(r"""\bpython_version\s*<\s*["'](\d+)\.(\d+)["']""")
-_EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
-
 
 def dependencies() -> dict[str, tuple[str, ...]]:
-    """Distributions that attsvm can use, each with the extras that bring it.
+    """Return the distributions that attsvm can use, each with the extras that bring it.
 
-    It is what the metadata of the installed attsvm say: no extra is named for what is always
-    needed; extras that only bundle others are left out, and so is what only an older Python needs.
+    They are read from the metadata of the installed attsvm: no extra is named for what is always
+    needed; extras that only bundle others are left out, and so is what another Python needs.
 
     Examples
     --------
@@ -27,14 +23,16 @@ def dependencies() -> dict[str, tuple[str, ...]]:
     >>> dependencies()["matplotlib"]
     ('plot',)
     """
+    attsvm = metadata.distribution("attsvm")
+    extras = attsvm.metadata.get_all("Provides-Extra") or []
     found: dict[str, tuple[str, ...]] = {}
-    for requirement in metadata.requires("attsvm") or ():
-        named = _NAME.match(requirement)
-        before = _BEFORE.search(requirement)
-        if before is not None and sys.version_info >= tuple(map(int, before.groups())):
-            continue
-        if named is not None and named[0] != "attsvm":
-            found[named[0]] = (*found.get(named[0], ()), *_EXTRA.findall(requirement))
+    for requirement in map(Requirement, attsvm.requires or ()):
+        marker = requirement.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        brought_by = [] if marker is None else [x for x in extras if marker.evaluate({"extra": x})]
+        if requirement.name != "attsvm" and (always or brought_by):
+            more = () if always else tuple(brought_by)
+            found[requirement.name] = found.get(requirement.name, ()) + more
     return found
 
 

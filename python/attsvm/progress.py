@@ -1,10 +1,10 @@
-"""A one-line progress bar for the terminal."""
+"""Progress bars of tqdm, on a terminal or in a notebook."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -13,31 +13,24 @@ __all__ = ["Advance", "bar"]
 
 
 class Advance(Protocol):
-    """What `bar` hands out."""
+    """Function that `bar` yields."""
 
     def __call__(self, count: int = 1, note: str = "") -> None:
-        """`count` more of the total are done; `note` says what is worked at now."""
-
-
-_SECONDS_BETWEEN_DRAWINGS = 0.1
-_ERASE_LINE = "\r\x1b[K"
+        """Count `count` more as done; `note` names what is being worked on."""
 
 
 @contextmanager
 def bar(total: int, label: str, enabled: bool | None = None) -> Iterator[Advance]:
-    """Show how far a loop is, at what rate, and how long it will still take.
-
-    The line is drawn on standard error, at most ten times a second, and is erased at the end,
-    whether the loop came through or not.
+    """Show a progress bar on standard error, and erase it at the end.
 
     Parameters
     ----------
     total : int
-        How many things there are to do.
+        Number of things to do.
     label : str
-        What they are, in front of the bar: ``"problems"``.
+        Their name, in front of the bar: ``"problems"``.
     enabled : bool, optional
-        By default the bar is drawn if standard error is a terminal.
+        By default the bar is shown if standard error is a terminal, and in a Jupyter notebook.
 
     Yields
     ------
@@ -50,56 +43,39 @@ def bar(total: int, label: str, enabled: bool | None = None) -> Iterator[Advance
     ...     for _ in range(3):
     ...         advance(1, "")
     """
-    if not (sys.stderr.isatty() if enabled is None else enabled):
-        yield _stand_still
+    if not (_is_watched() if enabled is None else enabled) or sys.stderr is None:
+        yield lambda count=1, note="": None
         return
-    started = time.monotonic()
-    last_drawn = started - _SECONDS_BETWEEN_DRAWINGS
-    done = 0
+    from tqdm.auto import tqdm
 
-    def advance(count: int = 1, note: str = "") -> None:
-        nonlocal done, last_drawn
-        done += count
-        now = time.monotonic()
-        if now - last_drawn >= _SECONDS_BETWEEN_DRAWINGS:
-            last_drawn = now
-            columns = shutil.get_terminal_size().columns
-            line = progress_line(done, total, now - started, label, note, columns)
-            sys.stderr.write(_ERASE_LINE + line)
-            sys.stderr.flush()
+    class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
+        monitor_interval = 0  # no thread that watches the bar
+        _lock = threading.RLock()  # no semaphore shared with other processes
 
-    try:
-        advance(0)
+    # The note before the times, so that a narrow terminal does not cut it.
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}]"
+    with Bar(
+        total=total,
+        desc=label,
+        bar_format=layout,
+        miniters=1,
+        leave=False,
+        ncols=shutil.get_terminal_size().columns,
+        file=sys.stderr,
+    ) as shown:
+
+        def advance(count: int = 1, note: str = "") -> None:
+            shown.set_postfix_str(note, refresh=False)
+            shown.update(count)
+
         yield advance
-    finally:
-        sys.stderr.write(_ERASE_LINE)
-        sys.stderr.flush()
 
 
-def progress_line(
-    done: int, total: int, seconds: float, label: str, note: str, columns: int
-) -> str:
-    """One line of at most `columns` - 1 characters: label, bar, counts, rate, time left, note.
-
-    The time left is taken from the mean rate since the start; both are left out until something is
-    done.
-    """
-    share = done / total if total else 1.0
-    filled = round(24 * share)
-    parts = [f"{label} [{'#' * filled}{'.' * (24 - filled)}] {done}/{total}"]
-    if done and seconds > 0:
-        rate = done / seconds
-        parts += [f"{rate:.3g}/s", f"{_clock((total - done) / rate)} left"]
-    if note:
-        parts.append(note)
-    return "  ".join(parts)[: columns - 1]
-
-
-def _stand_still(count: int = 1, note: str = "") -> None:
-    """Advance nothing: no bar is drawn."""
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def _is_watched() -> bool:
+    """Return whether standard error is a terminal, or this runs in a Jupyter notebook."""
+    is_terminal = getattr(sys.stderr, "isatty", None)
+    if is_terminal is not None and is_terminal():
+        return True
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -22,7 +23,13 @@ _KINDS: tuple[tuple[type[AttentionData] | type[NextTokenData], set[str]], ...] =
     (AttentionData, {"tokens", "labels"}),
     (NextTokenData, {"embeddings", "contexts", "labels"}),
 )
-"""What a file may hold, and the fields it must have then."""
+"""Kinds of data that a file may hold, and the fields that it must have then."""
+
+_AXES = {
+    **{"tokens": 3, "labels": 1, "queries": 2, "value": 1, "lengths": 1, "sequence": 1},
+    **{"embeddings": 2, "contexts": 2, "last": 1, "vocabulary": 1},
+}
+"""Number of axes of each field, without that of a batch."""
 
 
 def load(path: str | os.PathLike[str]) -> AttentionData | NextTokenData:
@@ -50,7 +57,10 @@ def load(path: str | os.PathLike[str]) -> AttentionData | NextTokenData:
         The file is not an ``.npz`` or is damaged, a field is missing, unknown or holds objects, or
         the arrays do not make a problem (the checks of `AttentionData` and `NextTokenData`).
     """
-    with Path(path).open("rb") as file:
+    where = Path(path)
+    if where.exists() and not (where.is_file() or where.is_dir()):
+        raise ValueError(f"{path}: expected a file, got a device or a pipe")
+    with where.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError(f"{path}: expected an .npz file of NumPy arrays, got another format")
         try:
@@ -90,10 +100,18 @@ def save(path: str | os.PathLike[str], data: AttentionData | NextTokenData) -> N
 def _read_fields(
     file: BinaryIO,
 ) -> tuple[type[AttentionData] | type[NextTokenData], dict[str, npt.NDArray[Any]]]:
-    """What an open ``.npz`` file holds: its arrays, each read to its end, where zip checks them."""
+    """Read the arrays of an open ``.npz`` file, each to its end, where zip checks them.
+
+    All headers are checked before the first array is unpacked.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
-            members = {member.removesuffix(".npy"): member for member in archive.namelist()}
+            members: dict[str, zipfile.ZipInfo] = {}
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name in members:
+                    raise ValueError(f"expected every array once, got {name!r} twice")
+                members[name] = member
             kind, required = _KINDS["contexts" in members or "embeddings" in members]
             known = [field.name for field in fields(kind)]
             unknown, missing = members.keys() - known, required - members.keys()
@@ -101,17 +119,57 @@ def _read_fields(
                 raise ValueError(f"expected the fields {', '.join(known)}, got {min(unknown)!r}")
             if missing:
                 raise ValueError(f"expected the field {max(missing)}, got {sorted(members)}")
+            sizes = {name: _size(archive, name, member) for name, member in members.items()}
+            largest, memory = max(sizes, key=lambda name: sizes[name]), _memory()
+            if sum(sizes.values()) > memory:
+                raise ValueError(
+                    f"{largest}: expected arrays that fit into the memory of {memory / 1e9:.1f} "
+                    f"GB, got {sum(sizes.values()) / 1e9:.1f} GB"
+                )
             arrays = {}
             for name, member in members.items():
                 with archive.open(member) as stream:
-                    try:
-                        arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-                    except ValueError as error:
-                        raise ValueError(
-                            f"{name}: expected an array of numbers or text: {error}"
-                        ) from error
+                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
                     if stream.read(1):
                         raise ValueError(f"{name}: expected the end of the array, got more bytes")
             return kind, arrays
+    except MemoryError as error:
+        raise ValueError("expected arrays that fit into memory, got larger ones") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise ValueError(f"expected an .npz file, got a damaged one: {error}") from error
+
+
+def _size(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> int:
+    """Return the number of bytes of an array, by its header.
+
+    Raises
+    ------
+    ValueError
+        It is not a header of numbers or text, has too many axes, or the file holds another number
+        of bytes than it announces.
+    """
+    with archive.open(member) as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            read_header = np.lib.format.read_array_header_1_0
+            if version != (1, 0):
+                read_header = np.lib.format.read_array_header_2_0
+            shape, _, dtype = read_header(stream)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected an array of numbers or text: {error}") from error
+        rest = member.file_size - stream.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name}: expected an array of numbers or text, got objects")
+    if len(shape) not in (_AXES[name], _AXES[name] + 1):
+        raise ValueError(
+            f"{name}: expected {_AXES[name]} axes, or one more of a batch, got the shape {shape}"
+        )
+    size = math.prod(shape) * dtype.itemsize
+    if size != rest:
+        raise ValueError(f"{name}: expected {size} bytes for the shape {shape}, got {rest}")
+    return size
+
+
+def _memory() -> int:
+    """Return the size of the memory of this computer, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,23 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["UNFINISHED", "whole_file", "write_whole"]
-
-UNFINISHED = ".*.part"
-"""Pattern of the names under which `whole_file` writes; a killed process may leave such files."""
+__all__ = ["whole_file", "write_whole"]
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file beside `path` under a hidden name, and move it there once it is complete.
 
-    After a crash or a kill, `path` holds either the old file or the whole new one. If the block
-    raises, the new file is removed and `path` is left as it was.
+    After a crash or a kill, `path` holds either the old file or the whole new one, and perhaps
+    ``.NAME.XXXXXXXX.part`` is left beside it. If the block raises, the new file is removed and
+    `path` is left as it was. A device or a pipe is written to in one piece, and never replaced.
 
     Parameters
     ----------
     path : str or path-like
-        Replaced if it exists; a symbolic link is followed.
+        Replaced if it is a file; a symbolic link is followed.
 
     Yields
     ------
@@ -42,6 +41,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise FileNotFoundError(f"path: expected an existing directory, got {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"path: expected a file, got the directory {target}")
+    if target.exists() and not target.is_file():
+        buffer = io.BytesIO()
+        yield buffer
+        with target.open("wb") as device:
+            device.write(buffer.getvalue())
+        return
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with beside.open("xb") as file:
@@ -55,7 +60,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write a file as `whole_file` does. Returns its path."""
+    """Write a file as `whole_file` does. Return its path."""
     with whole_file(path) as file:
         file.write(content)
     return Path(path)

@@ -1,24 +1,26 @@
-"""A study on a Dask cluster: what is sent, how much at a time, and what comes back."""
+"""Study on a Dask cluster: its tasks, and the assembly of their results."""
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import signal
 import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from attsvm import _core
 from attsvm.data import AttentionData
 from attsvm.progress import bar
-from attsvm.studies.compute import batch_size, measure
+from attsvm.studies.compute import batch_size, joined, measure
+from attsvm.studies.environment import version
 from attsvm.studies.layout import Part, made_with
 from attsvm.studies.measurements import Record
 from attsvm.studies.store import Store
@@ -27,17 +29,19 @@ from attsvm.studies.study import Cell, Study
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["run_on_cluster"]
+__all__ = ["require_guard", "run_on_cluster"]
 
-_SECONDS_OF_TASK = 1.0
-"""What a task should take: scheduling one costs a few milliseconds."""
-_IN_FLIGHT = 3
+_IN_FLIGHT = 4
 """Tasks of each worker thread that are submitted ahead of their results."""
+_STARTS = 3
+"""Attempts to start a cluster on this machine."""
+_SECONDS_TO_CONNECT = 10
+_SECONDS_WITHOUT_WORKERS = 60
 
 
 @dataclass(frozen=True, eq=False)
-class _Batch:
-    """Problems that are measured in one call; no task is smaller.
+class _Task:
+    """Problems that are measured in one call.
 
     Attributes
     ----------
@@ -54,32 +58,6 @@ class _Batch:
     problems: range
     given: AttentionData | None
 
-    @property
-    def work(self) -> float:
-        """Multiplications of training, roughly: what tasks are sized by until one has ended."""
-        s = self.cell.settings
-        return len(self.problems) * float(s["steps"] * (s["n"] * s["T"] * s["d"] + 100))
-
-
-@dataclass(eq=False)
-class _Assembly:
-    """The batches of a part as they come, in any order."""
-
-    part: Part
-    records: dict[int, Record] = field(default_factory=dict)
-    received: int = 0
-
-    def add(self, problems: range, record: Record) -> bool:
-        """Take a batch; whether it was the last."""
-        self.records[problems.start] = record
-        self.received += len(problems)
-        return self.received == len(self.part.problems)
-
-    def whole(self) -> Record:
-        """The record of the part."""
-        parts = [self.records[start] for start in sorted(self.records)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
 
 def run_on_cluster(
     study: Study,
@@ -92,152 +70,121 @@ def run_on_cluster(
 ) -> None:
     """Measure what is missing in the store on a Dask cluster.
 
-    Tasks are batches of problems; a declaration goes out and the measured arrays come back, and
-    this process alone writes. Whatever computes, a batch is the same call with the same arguments.
+    A task is a batch of problems; its declaration is sent and the measured arrays come back, and
+    this process alone writes. Wherever it is computed, a batch is the same call with the same
+    arguments.
 
     Raises
     ------
     ValueError
-        A worker has other versions or another instruction set.
+        A worker has other versions or another instruction set, or the address is not one.
     FloatingPointError, SolverError, ValueError
         A problem has no answer, as in `measure`.
     OSError
-        The scheduler is not reached, or several workers died of one task.
+        The scheduler is not reached, or the workers end again and again.
     """
     missing = store.missing()
     if not missing:
         return
     with _client(scheduler, workers) as client:
-        here = made_with(study)
-        _require_same_workers(client, study, here)
+        _require_same_workers(client, made_with(study))
         if sys.stderr.isatty() if progress is None else progress:
             print(f"Dask's dashboard: {client.dashboard_link}", file=sys.stderr)
         with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
-            assemblies: dict[int, _Assembly] = {}
-            for batches, records in _computed(client, study, missing, here, num_threads or 1):
-                for batch, record in zip(batches, records, strict=True):
-                    assembly = assemblies.setdefault(batch.part, _Assembly(missing[batch.part]))
-                    if assembly.add(batch.problems, record):
-                        store.write(assembly.part, assembly.whole())
-                        del assemblies[batch.part]
-                    advance(len(batch.problems), batch.cell.name)
+            records: dict[int, dict[int, Record]] = {}
+            for task, record in _computed(client, study, missing, num_threads or 1):
+                part, received = missing[task.part], records.setdefault(task.part, {})
+                received[task.problems.start] = record
+                advance(len(task.problems), task.cell.name)
+                if sum(map(_size, received.values())) == len(part.problems):
+                    del records[task.part]
+                    in_order = [received[first] for first in sorted(received)]
+                    store.write(part, joined(in_order))
+
+
+def _size(record: Record) -> int:
+    """Return the number of problems of a record."""
+    return len(next(iter(record.values())))
 
 
 def _computed(
-    client: Client,
-    study: Study,
-    missing: Sequence[Part],
-    here: Mapping[str, Any],
-    num_threads: int,
-) -> Iterator[tuple[list[_Batch], list[Record]]]:
-    """Batches and their records, as tasks end."""
+    client: Client, study: Study, missing: Sequence[Part], num_threads: int
+) -> Iterator[tuple[_Task, Record]]:
+    """Yield tasks and their records, as they end."""
     from distributed import as_completed
+    from distributed.scheduler import KilledWorker, NoWorkerError
 
     names = [each.name for each in study.measurements]
-    waiting = deque(_batches(study, missing))
-    work_left = sum(batch.work for batch in waiting)
-    threads = max(1, sum(client.nthreads().values()))
-    speed: float | None = None
-    flying: dict[Any, list[_Batch]] = {}
+    versions = made_with(study)
+    waiting = _tasks(study, missing)
+    tasks: dict[Any, _Task] = {}
+
+    def submit(count: int) -> list[Any]:
+        futures = {
+            client.submit(
+                _measure, task, names, study.recorded_steps, versions, num_threads, pure=False
+            ): task
+            for task in islice(waiting, count)
+        }
+        tasks.update(futures)
+        return list(futures)
+
     ended = as_completed(loop=client.loop)
-
-    def submit() -> None:
-        nonlocal work_left
-        # Fewer at a time towards the end, so that all workers end together.
-        most = work_left / (2 * threads)
-        if speed is not None:
-            most = min(most, speed * _SECONDS_OF_TASK)
-        task = [waiting.popleft()]
-        work = task[0].work
-        while speed is not None and waiting and work + waiting[0].work <= most:
-            task.append(waiting.popleft())
-            work += task[-1].work
-        work_left -= work
-        future = client.submit(
-            _measure, task, names, study.recorded_steps, here, num_threads, pure=False
-        )
-        flying[future] = task
-        ended.add(future)
-
+    ended.update(submit(_IN_FLIGHT * max(1, sum(client.nthreads().values()))))
     try:
-        while waiting or flying:
-            while waiting and len(flying) < _IN_FLIGHT * threads:
-                submit()
-            future = next(ended)
-            task = flying.pop(future)
-            seconds, records = _result(future, task)
-            threads = max(1, sum(client.nthreads().values()))
-            speed = sum(batch.work for batch in task) / max(seconds, 1e-3)
+        for future in ended:
+            task = tasks.pop(future)
+            try:
+                record = future.result()
+            except (KilledWorker, NoWorkerError) as error:
+                raise ChildProcessError(f"workers died at {task.cell.name}: {error}") from error
             future.release()
-            yield task, records
+            ended.update(submit(1))
+            yield task, record
     finally:
         with suppress(Exception):
-            client.cancel(list(flying), force=True)
+            client.cancel(list(tasks), force=True)
 
 
-def _batches(study: Study, missing: Sequence[Part]) -> Iterator[_Batch]:
+def _tasks(study: Study, missing: Sequence[Part]) -> Iterator[_Task]:
     for number, part in enumerate(missing):
         step = batch_size(part.cell.settings)
         for first in range(part.problems.start, part.problems.stop, step):
             problems = range(first, min(first + step, part.problems.stop))
             given = None if study.file is None else study.file.take(problems)
-            yield _Batch(number, part.cell, problems, given)
+            yield _Task(number, part.cell, problems, given)
 
 
 def _measure(
-    task: Sequence[_Batch],
+    task: _Task,
     names: Sequence[str],
     record: Sequence[int],
-    asked: Mapping[str, Any],
+    versions: Mapping[str, Any],
     num_threads: int,
-) -> tuple[float, list[Record]]:
-    """What a worker does: the seconds it took, and a record for each batch."""
-    _require_same("this worker", _made_here(asked), asked)
-    started = time.perf_counter()
-    records = [
-        measure(
-            batch.cell,
-            names,
-            record,
-            batch.problems,
-            given=batch.given,
-            num_threads=num_threads,
-        )
-        for batch in task
-    ]
-    return time.perf_counter() - started, records
+) -> Record:
+    """Measure the problems of a task, on a worker."""
+    _require_same("this worker", _installed(versions), versions)
+    return measure(
+        task.cell, names, record, task.problems, given=task.given, num_threads=num_threads
+    )
 
 
-def _result(future: Any, task: Sequence[_Batch]) -> tuple[float, list[Record]]:
-    """What a task gave; its own errors name their cell."""
-    from distributed.scheduler import KilledWorker
-
-    try:
-        seconds, records = future.result()
-    except KilledWorker as error:
-        cells = ", ".join(dict.fromkeys(batch.cell.name for batch in task))
-        raise ChildProcessError(f"several workers died at {cells}: {error}") from error
-    return seconds, records
+def _installed(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what this process would compute with, of the same things as `names`."""
+    return {name: _core.isa if name == "isa" else version(name) for name in names}
 
 
-def _made_here(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What this process would compute with, of what is asked for."""
-    from attsvm import _core
-    from attsvm.studies.environment import version
-
-    return {name: _core.isa if name == "isa" else version(name) for name in asked}
-
-
-def _require_same_workers(client: Client, study: Study, here: Mapping[str, Any]) -> None:
-    """Before any work: every worker would give the same results."""
-    try:
-        of_workers = client.run(_made_here, here)
-    except ImportError as error:
-        raise ValueError(f"workers: expected attsvm on every worker, got {error}") from error
-    if not of_workers:
-        raise ValueError("workers: expected one or more on the cluster, got none")
-    for worker, there in of_workers.items():
-        _require_same(f"worker {worker}", there, here)
+def _require_same_workers(client: Client, versions: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless every worker would give the same results."""
+    client.wait_for_workers(1, timeout=_SECONDS_WITHOUT_WORKERS)
+    answers = client.run(_installed, versions, on_error="return")
+    for worker, answer in answers.items():
+        if isinstance(answer, BaseException):
+            raise ValueError(
+                f"workers: expected attsvm {versions['attsvm']} on every worker, got "
+                f"{type(answer).__name__}: {answer} on {worker}"
+            ) from answer
+        _require_same(f"worker {worker}", answer, versions)
 
 
 def _require_same(worker: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -259,56 +206,113 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
 
     if isinstance(scheduler, distributed.Client):
         yield scheduler
-        return
-    if scheduler is not None:
-        with distributed.Client(scheduler, set_as_default=False) as client:
+    elif scheduler is not None:
+        with _quiet(), _connected(scheduler) as client:
             yield client
-        return
-    with _ctrl_c_later():
-        cluster = distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=":0"
-        )
-        client = distributed.Client(cluster, set_as_default=False)
-    log = logging.getLogger("distributed")
-    level = log.level
+    else:
+        with _quiet():
+            with _ctrl_c_held_back():
+                cluster = _local_cluster(workers)
+            try:
+                with distributed.Client(cluster, set_as_default=False) as client:
+                    yield client
+            except BaseException:
+                # A worker in the midst of a long task would not hear that it is over.
+                for nanny in cluster.workers.values():
+                    if nanny.pid is not None:
+                        with suppress(ProcessLookupError):
+                            os.kill(nanny.pid, signal.SIGKILL)
+                raise
+            finally:
+                cluster.close()
+
+
+def _connected(scheduler: str) -> Client:
+    import distributed
+
     try:
-        yield client
-    except BaseException:
-        # A worker in the midst of a long task would not hear that it is over.
-        log.setLevel(logging.CRITICAL)
-        for process in list(_processes(cluster)):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        raise
-    finally:
-        client.close()
-        cluster.close()
-        log.setLevel(level)
+        return distributed.Client(scheduler, set_as_default=False, timeout=_SECONDS_TO_CONNECT)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ConnectionError(
+            f"scheduler: expected the address of a Dask scheduler, such as tcp://host:8786, got "
+            f"{scheduler!r}: {error}"
+        ) from error
+
+
+def _local_cluster(workers: int | None) -> Any:
+    """Start a cluster on this machine, again where a worker was killed while it started."""
+    import dask
+    import distributed
+
+    limit = {"distributed.scheduler.no-workers-timeout": f"{_SECONDS_WITHOUT_WORKERS}s"}
+    for attempt in range(_STARTS):
+        try:
+            with dask.config.set(limit):
+                return distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address=":0",
+                    silence_logs=logging.CRITICAL,
+                )
+        except RuntimeError as error:
+            if attempt == _STARTS - 1:
+                raise ChildProcessError(
+                    f"workers: expected {workers} processes to start, but they ended {_STARTS} "
+                    f"times: {error}"
+                ) from error
+    raise AssertionError
 
 
 @contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Hold Ctrl-C back: a cluster that is half started cannot be closed."""
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end: a cluster that is half started cannot be closed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
-
-    def remember(*_: Any) -> None:
-        nonlocal asked
-        asked = True
-
-    before = signal.signal(signal.SIGINT, remember)
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-    if asked:
+    if received:
         raise KeyboardInterrupt
 
 
-def _processes(cluster: Any) -> Iterator[int]:
-    """Process ids of the workers of a local cluster."""
-    for nanny in cluster.workers.values():
-        if nanny.pid is not None:
-            yield nanny.pid
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's own log off standard error: what it reports is raised here."""
+    log = logging.getLogger("distributed")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def require_guard() -> None:
+    """Raise `RuntimeError` unless processes can be started from where this is called.
+
+    Each of them imports the script that is running, so that one which starts them outside of
+    ``if __name__ == "__main__":`` would do it again and again.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None:
+        return
+    if not Path(script).is_file():
+        raise RuntimeError("workers: expected a script in a file, got one from standard input")
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename == script:
+            guards = [
+                node
+                for node in ast.parse(Path(script).read_bytes()).body
+                if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+            ]
+            if not any(node.lineno <= frame.f_lineno <= (node.end_lineno or 0) for node in guards):
+                raise RuntimeError(
+                    'workers: expected the call under `if __name__ == "__main__":`, since every '
+                    f"worker imports the script; got it at line {frame.f_lineno} of {script}"
+                )
+        frame = frame.f_back

@@ -1,8 +1,9 @@
-"""The one way to the results of a cell: draw, train, measure."""
+"""Results of a cell: draw its problems, train, measure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,18 @@ from attsvm.studies.problems import draw, filled, start_of_factors, taken
 from attsvm.studies.study import Cell, Study
 from attsvm.svm import SolverError
 
-__all__ = ["batch_size", "measure", "measure_cell"]
+__all__ = ["batch_size", "joined", "measure", "measure_cell"]
 
 _MOST_PROBLEMS = 256
-_FEWEST_PROBLEMS = 8
-"""Small problems of fewer would be trained one by one, which rounds otherwise than together."""
+_LANES = 8
+_MOST_NUMBERS_OF_LANE = 8192
+"""Problems of at most so many token entries, in reduced coordinates, are trained in SIMD lanes, and
+rounded otherwise than a single one by itself: where there are too few, the lanes are filled."""
 _MOST_NUMBERS = 2**22
 
 
 def batch_size(settings: Mapping[str, Any]) -> int:
-    """Problems measured in one call: at most 256, and no more than 32 MB of W or of tokens."""
+    """Return the number of problems measured in one call: at most 256, and 32 MB of W or tokens."""
     n, T, d = (int(settings[size]) for size in ("n", "T", "d"))
     return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(d**2, n * T * d)))
 
@@ -36,7 +39,7 @@ def measure_cell(
     num_threads: int | None = None,
     done: Callable[[int], None] | None = None,
 ) -> Record:
-    """`measure` these problems of a cell of a study."""
+    """Train and measure these problems of a cell of a study, as `measure` does."""
     return measure(
         cell,
         [each.name for each in study.measurements],
@@ -76,7 +79,7 @@ def measure(
     num_threads : int, optional
         As in `attsvm.train`.
     done : callable, optional
-        Hears of each batch how many problems it had.
+        Called after each batch with the number of its problems.
 
     Returns
     -------
@@ -101,10 +104,15 @@ def measure(
         except (FloatingPointError, SolverError, ValueError) as error:
             where = f"{cell.name}, counted from problem {some.start}"
             raise type(error)(f"{where}: {error}") from error
-        parts.append({name: array[: len(some)] for name, array in part.items()})
+        parts.append(part)
         if done is not None:
             done(len(some))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return joined(parts)
+
+
+def joined(records: Sequence[Record]) -> Record:
+    """Return the record of all problems of these records, in order."""
+    return {name: np.concatenate([each[name] for each in records]) for name in records[0]}
 
 
 def _train(
@@ -115,12 +123,14 @@ def _train(
     num_threads: int | None,
 ) -> Measured:
     data = draw(settings, problems) if given is None else given
-    data = filled(data, min(_FEWEST_PROBLEMS, batch_size(settings)))
     parameter = settings["parameter"]
-    some = range(problems.start, problems.start + (data.batch or 1))
-    start = start_of_factors(settings, some, data.d) if parameter == "KQ" else None
+    count = len(problems)
+    in_lanes = data.n * data.T * min(data.d, data.n * data.T) <= _MOST_NUMBERS_OF_LANE
+    trained = filled(data, _LANES) if in_lanes else data
+    numbers = range(problems.start, problems.start + (trained.batch or 1))
+    start = start_of_factors(settings, numbers, data.d) if parameter == "KQ" else None
     run = train(
-        data,
+        trained,
         parameter=parameter,
         rule=StepRule(settings["rule"], decay=settings["decay"], momentum=settings["momentum"]),
         lr=settings["lr"],
@@ -133,4 +143,9 @@ def _train(
     norm = settings["norm"]
     if norm == "auto":
         norm = "nuc" if parameter == "KQ" else "fro"
-    return Measured(data, run, norm)
+    # Neither SVMs nor measurements see the problems that fill lanes.
+    seen = {name: getattr(run, name)[:count] for name in ("attention", "log_attention", "selected")}
+    history = {k: x if k == "step" else x[:count] for k, x in run.history.items()}
+    v = None if run.v is None else run.v[:count]
+    kept = replace(run, v=v, history=history, **seen)
+    return Measured(data, kept, run.direction[:count], norm)

@@ -1,4 +1,4 @@
-"""Runs a study: in this process, or on a Dask cluster."""
+"""Running of a study: in this process, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -40,33 +40,38 @@ def run(
     ----------
     study : Study
     directory : str or path-like
-        Made if it does not exist; otherwise it must be empty or hold this study.
+        Created if it does not exist; otherwise it must hold this study, or nothing but hidden
+        files.
     overwrite : bool
         Remove the study that the directory holds and start afresh.
     scheduler : str or distributed.Client, optional
         The Dask cluster that computes: the address of its scheduler, or a client of it. Its
         workers need attsvm of the same version and instruction set, and no common file system.
     workers : int, optional
-        Start a Dask cluster of so many processes on this machine.
+        Start a Dask cluster of so many processes on this machine. A script that does so needs
+        ``if __name__ == "__main__":``.
     num_threads : int, optional
         As in `attsvm.train`; on a cluster the threads of each task, by default 1.
     progress : bool, optional
-        Show a progress bar; by default if standard error is a terminal.
+        Show a progress bar; by default on a terminal and in a notebook.
 
     Returns
     -------
     xarray.Dataset
         Its dimensions are the axes of the study, ``problem``, and ``input`` and ``step`` where they
-        are needed; it is read from ``results.zarr`` in the directory where it is asked for.
+        are needed. Values are read from ``results.zarr`` in the directory when they are used.
 
     Raises
     ------
     ValueError
         The directory holds something else, or workers would not give the same results.
+    RuntimeError
+        Workers cannot be started from this script.
     BlockingIOError
         Another process, or another call in this one, is writing the directory.
     OSError
-        The directory cannot be written, or the scheduler is not reached.
+        The directory cannot be written, the scheduler is not reached, or workers end again and
+        again.
     ImportError
         xarray, zarr or distributed is not installed.
 
@@ -88,10 +93,12 @@ def run(
         as_positive_int("workers", workers)
     on_cluster = scheduler is not None or workers is not None
     if on_cluster:
-        from attsvm.studies.cluster import run_on_cluster
+        from attsvm.studies.cluster import require_guard, run_on_cluster
 
         require_extra("a study on a cluster", "dask", "distributed")
-    require_extra("attsvm.studies", "study", "zarr", "xarray")
+        if workers is not None:
+            require_guard()
+    require_extra("attsvm.studies", "study", "zarr", "xarray", "filelock")
     with only_writer(directory):
         store = Store(directory, study, overwrite=overwrite)
         if on_cluster:

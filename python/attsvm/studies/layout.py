@@ -1,10 +1,12 @@
-"""How the results of a study are laid out: dimensions, chunks, coordinates and attributes."""
+"""Layout of the results of a study: dimensions, chunks, coordinates and attributes."""
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +24,7 @@ FINISHED = Variable("finished", "whether a problem is measured; nothing holds be
 """The variable that is written last."""
 
 _MOST_BYTES = 2**25
+_MOST_PARTS = 100_000
 MEANINGS = MappingProxyType(
     {
         "n": "inputs of a problem",
@@ -33,25 +36,34 @@ MEANINGS = MappingProxyType(
         "label_noise": "share of labels that are flipped",
         "parameter": "what is trained",
         "init": "start of K and Q",
-        "rule": "rule of descent",
-        "lr": "rate of descent",
-        "momentum": "momentum of descent",
-        "decay": "exponent with which the rate decays",
+        "rule": "step rule",
+        "lr": "step size",
+        "momentum": "momentum",
+        "decay": "exponent of the decay of the step size",
         "loss": "loss of a margin",
         "norm": "norm of the SVM",
         "seed": "seed of all draws",
         "step": "step of the run that is recorded",
     }
 )
-"""What coordinates and axes mean."""
+"""Meanings of the axes and coordinates."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Problems of a cell that are written together: all of them, unless they are very many."""
+    """Problems of a cell that are written together: all of them, unless they are very many.
+
+    Attributes
+    ----------
+    cell : Cell
+    problems : range
+    chunk : tuple of int
+        Index of their chunk along the axes of the study and ``problem``.
+    """
 
     cell: Cell
     problems: range
+    chunk: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,13 @@ class Layout:
 
     study: Study
 
-    @property
+    @cached_property
     def variables(self) -> tuple[Variable, ...]:
-        """What is measured, and last of all whether it is."""
-        of_measurements = (v for each in self.study.measurements for v in each.variables)
-        return (*of_measurements, FINISHED)
+        """Measured variables, and last `FINISHED`."""
+        measured = (v for each in self.study.measurements for v in each.variables)
+        return (*measured, FINISHED)
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of each dimension, by its name."""
         study = self.study
@@ -81,24 +93,36 @@ class Layout:
             "step": len(study.recorded_steps),
         }
 
-    @property
+    @cached_property
     def part_size(self) -> int:
-        """Problems of a chunk."""
+        """Number of problems of a chunk."""
         sizes = self.sizes
-        numbers = sum(
-            np.dtype(v.dtype).itemsize * int(np.prod([sizes[dim] for dim in v.along]))
+        bytes_of_problem = sum(
+            np.dtype(v.dtype).itemsize * math.prod(sizes[dim] for dim in v.along)
             for v in self.variables
         )
-        return max(1, min(sizes["problem"], _MOST_BYTES // numbers))
+        return max(1, min(sizes["problem"], _MOST_BYTES // bytes_of_problem))
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """All there is to write, in order."""
+        """All parts, in order.
+
+        Raises
+        ------
+        ValueError
+            There are more than 100,000.
+        """
         count, step = self.sizes["problem"], self.part_size
+        cells = self.study.cells
+        if len(cells) * -(-count // step) > _MOST_PARTS:
+            raise ValueError(
+                f"problems: expected at most {_MOST_PARTS // len(cells) * step} of each cell, so "
+                f"that the results have at most {_MOST_PARTS} chunks, got {count}"
+            )
         return tuple(
-            Part(cell, range(first, min(first + step, count)))
-            for cell in self.study.cells
-            for first in range(0, count, step)
+            Part(cell, range(first, min(first + step, count)), (*cell.index, k))
+            for cell in cells
+            for k, first in enumerate(range(0, count, step))
         )
 
     @property
@@ -110,49 +134,44 @@ class Layout:
         return coordinates
 
     def dimensions(self, variable: Variable) -> tuple[str, ...]:
-        """Dimensions of a variable."""
+        """Return the dimensions of a variable."""
         return (*self.study.axes, "problem", *variable.along)
 
     def chunks(self, variable: Variable) -> tuple[int, ...]:
-        """Chunk sizes of a variable."""
-        sizes = self.sizes
-        return (
-            *(1 for _ in self.study.axes),
-            self.part_size,
-            *(sizes[dim] for dim in variable.along),
-        )
+        """Return the chunk sizes of a variable."""
+        along = (self.sizes[dim] for dim in variable.along)
+        return (*(1 for _ in self.study.axes), self.part_size, *along)
 
     def attributes(self, name: str) -> dict[str, Any]:
-        """Attributes of a variable or coordinate."""
+        """Return the attributes of a variable or coordinate."""
         for variable in self.variables:
             if variable.name == name:
-                said: dict[str, Any] = {"long_name": variable.meaning, **variable.attributes}
-                ragged = isinstance(self.study.n, tuple) and "input" in variable.along
-                if ragged:
-                    said["padding"] = f"{variable.padding} at inputs that the cell does not have"
-                return said
+                result: dict[str, Any] = {"long_name": variable.meaning, **variable.attributes}
+                if isinstance(self.study.n, tuple) and "input" in variable.along:
+                    result["padding"] = f"{variable.padding} at inputs that the cell does not have"
+                return result
         return {"long_name": MEANINGS[name], "units": "1"}
 
     def block(self, variable: Variable, part: Part, record: Record) -> NDArray[Any]:
-        """What is written of a variable, padded to the size of a chunk."""
-        sizes = self.sizes
-        shape = (len(part.problems), *(sizes[dim] for dim in variable.along))
+        """Return the chunk of a variable, padded."""
+        fill = variable.padding if variable.along else 0
+        block = np.full(self.chunks(variable)[len(self.study.axes) :], fill, variable.dtype)
         if variable is FINISHED:
-            return np.ones(shape, dtype=np.bool_)
-        values = record[variable.name]
-        block = np.full(shape, variable.padding if variable.along else 0, dtype=variable.dtype)
-        block[tuple(slice(size) for size in values.shape)] = values
-        return block
+            block[: len(part.problems)] = True
+        else:
+            values = record[variable.name]
+            block[tuple(slice(size) for size in values.shape)] = values
+        return block.reshape(self.chunks(variable))
 
 
 def _coordinate(values: tuple[Any, ...]) -> NDArray[Any]:
-    """Values along an axis. Integers above 2**63, as seeds are, NumPy would take for floats."""
+    """Return the values of an axis. Integers above 2**63, as seeds are, would become floats."""
     unsigned = isinstance(values[0], int) and max(values) >= 2**63
     return np.array(values, dtype=np.uint64 if unsigned else None)
 
 
 def made_with(study: Study) -> dict[str, Any]:
-    """All that the results of a study depend on beside its declaration."""
+    """Return all that the results of a study depend on beside its declaration."""
     names = ["attsvm", "numpy", "scipy", "osqp"]
     if study.data == "digits":
         names.append("scikit-learn")
@@ -160,9 +179,9 @@ def made_with(study: Study) -> dict[str, Any]:
 
 
 def attributes(study: Study) -> dict[str, Any]:
-    """What the results say of themselves: settings, declaration, versions, instruction set."""
+    """Return the attributes of the results: settings, declaration, versions, instruction set."""
     settings: Mapping[str, Any] = study.settings
-    said = {
+    result = {
         "title": study.title or study.name,
         **{name: value for name, value in settings.items() if name not in ("name", "title")},
         "name": study.name,
@@ -172,5 +191,5 @@ def attributes(study: Study) -> dict[str, Any]:
         "python": platform.python_version(),
     }
     if study.file is not None:
-        said |= {"data_sha256": study.file.sha256, **study.largest}
-    return said
+        result |= {"data_sha256": study.file.sha256, **study.largest}
+    return result

@@ -1,4 +1,4 @@
-"""What a study can measure of its problems: names, and the variables that each makes."""
+"""Measurements of the problems of a study: names, and the variables that each makes."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Variable:
     along : tuple of {"input", "step"}
         Its axes beside those of the study and ``problem``.
     padding : int or float, optional
-        What stands where a cell has fewer inputs than the largest.
+        Value at inputs that a cell does not have.
     attributes : mapping
-        More of them.
+        Further attributes.
     """
 
     name: str
@@ -81,18 +81,21 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A batch of problems that have been trained, and what is known of them.
+    """A batch of B trained problems.
 
     Attributes
     ----------
     data : AttentionData
     run : Run
+    direction : ndarray, shape (B, d, d) or (B, d)
+        Trained W or p.
     norm : {"fro", "nuc"}
         Of its SVMs.
     """
 
     data: AttentionData
     run: Run
+    direction: npt.NDArray[np.float64]
     norm: str
 
     @cached_property
@@ -134,20 +137,19 @@ class Measured:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A question to every problem.
+    """A measurement of every problem.
 
     Attributes
     ----------
     name : str
-        What a declaration calls it.
+        Its name in declarations.
     recorded : str
-        What it records of a run, for a reader who does not know its name.
+        Description of what it records of a run.
     variables : tuple of Variable
-        What it makes.
     measure : callable
         `Measured` to one array for each variable, by name, without padding.
     parameters : tuple of str, optional
-        The trained parameters it can be asked for; by default all.
+        Trained parameters that it is defined for; by default all.
     of_value : bool
         Whether the problems must have a value v.
     """
@@ -160,7 +162,7 @@ class Measurement:
     of_value: bool = False
 
     def obstacle(self, parameter: str, has_value: bool) -> str | None:
-        """Why it cannot be measured, None where it can."""
+        """Return why it cannot be measured, or None where it can."""
         if self.parameters is not None and parameter not in self.parameters:
             return (
                 f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
@@ -186,17 +188,17 @@ def _all_support(measured: Measured) -> Record:
 
 
 def _cosines(measured: Measured) -> Record:
-    """Of each trained parameter with its SVM, and 1 - each; NaN where one points nowhere."""
-    run, solution = measured.run, measured.svm_selected
-    directions = solution.p if run.attention_parameter == "p" else solution.W
+    """Compute the cosine of the trained direction with its SVM, and 1 - cosine; NaN for zero."""
+    trained, solution = measured.direction, measured.svm_selected
+    directions = solution.p if measured.run.attention_parameter == "p" else solution.W
     assert directions is not None
     axes = tuple(range(1, directions.ndim))
-    compare = solution.feasible & run.direction.any(axis=axes) & (solution.norm > 0)
+    compare = solution.feasible & trained.any(axis=axes) & (solution.norm > 0)
     record = {}
     for name, of in (("cosine", cosine), ("cosine_gap", cosine_gap)):
         record[name] = np.full(len(directions), np.nan)
         if compare.any():
-            record[name][compare] = of(run.direction[compare], directions[compare], axis=axes)
+            record[name][compare] = of(trained[compare], directions[compare], axis=axes)
     return record
 
 
@@ -246,7 +248,7 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
                 (
                     Variable(
                         "outcome",
-                        "where training went",
+                        "classification of the selected tokens",
                         "int8",
                         attributes={
                             "flag_values": list(range(len(OUTCOMES))),
@@ -305,7 +307,7 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
             _accuracy("svm_selected", "selected"),
             Measurement(
                 "history",
-                "loss, norm and gradient along the way",
+                "loss, norm and gradient during training",
                 tuple(
                     Variable(f"history_{key}", f"record of the run: {meaning}", along=("step",))
                     for key, meaning in _HISTORY.items()
@@ -315,13 +317,13 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
         )
     }
 )
-"""What a study can measure, by name."""
+"""Measurements by name."""
 
 
 def measurable(
     names: Iterable[str], parameters: Collection[str], has_value: bool
 ) -> tuple[str, ...]:
-    """Those of these measurements that can be made of every one of the trained parameters."""
+    """Return those of these measurements that can be made of all the trained parameters."""
     return tuple(
         name
         for name in names

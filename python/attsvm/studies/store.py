@@ -1,23 +1,26 @@
-"""The results of a study in a directory: a Zarr store that can be left at any moment."""
+"""Results of a study in a directory: a Zarr store that can be left at any moment."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from attsvm.data.whole_file import UNFINISHED
+from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
 from attsvm.studies.measurements import Record
-from attsvm.studies.only_writer import LOCK
 from attsvm.studies.study import Study
 
 if TYPE_CHECKING:
@@ -29,25 +32,72 @@ RESULTS = "results.zarr"
 TABLE = "table.csv"
 FIGURE = "figure.png"
 REPORT = "report.html"
-"""What stands in the directory of a study."""
+"""Names in the directory of a study."""
 
-_COMPRESSION = 3
+_NAMES = "|".join(map(re.escape, (RESULTS, TABLE, FIGURE, REPORT)))
+_UNFINISHED = re.compile(rf"\.({_NAMES})\.[0-9a-f]{{8}}(\.old)?\.part")
+"""Names under which this module and `write_whole` prepare what they then move to its place."""
+_COMPRESSION = {"id": "zstd", "level": 3, "checksum": True}
 _FREE = ("python", "title", "declaration")
-"""Attributes that may differ where a study goes on: what they say of results others say too."""
+"""Attributes that may differ where a study goes on: others state what the results depend on."""
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError)
+"""Errors that reading damaged chunks or metadata raises."""
+
+
+class DamageWarning(RuntimeWarning):
+    """A part of the results was damaged, and is computed or written again."""
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array of the store, by its chunks.
+
+    Attributes
+    ----------
+    folder : Path
+    metadata : dict
+        Content of its ``.zarray``.
+    """
+
+    folder: Path
+    metadata: Mapping[str, Any]
+
+    @cached_property
+    def _codec(self) -> Any:
+        import numcodecs
+
+        return numcodecs.get_codec(dict(self.metadata["compressor"]))
+
+    def chunk(self, index: tuple[int, ...]) -> Path:
+        """Return the file of a chunk; all chunks are whole along the axes that `index` lacks."""
+        ndim = len(self.metadata["shape"])
+        return self.folder / ".".join(map(str, (*index, *[0] * (ndim - len(index)))))
+
+    def read(self, index: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return a chunk, flat. The codec verifies its checksum."""
+        content = self._codec.decode(self.chunk(index).read_bytes())
+        values = np.frombuffer(content, np.dtype(self.metadata["dtype"]))
+        return values.reshape(self.metadata["chunks"])
+
+    def encode(self, values: npt.NDArray[Any]) -> bytes:
+        """Return the content of the file of a chunk."""
+        return bytes(self._codec.encode(np.ascontiguousarray(values, self.metadata["dtype"])))
 
 
 class Store:
-    """The results of one study, cell by cell, for a process that is the `only_writer` there.
+    """Results of one study, cell by cell, for a process that is the `only_writer` there.
 
     The store is a Zarr group (format 2, which all versions of Zarr read) that is laid out whole,
-    with all its metadata, before the first cell. Each chunk is written beside its place and moved
-    there, and the chunk of ``finished`` after all others of its cell, so that a process that is
-    killed leaves finished cells and cells that will be written again with the same bytes.
+    with all its metadata, before the first cell. Each chunk carries a checksum. It is written
+    beside its place, flushed to the disk and moved there, and the chunk of ``finished`` after all
+    others of its cell, so that a process that is killed leaves finished cells and cells that will
+    be written again with the same bytes.
 
     Parameters
     ----------
     directory : str or path-like
-        Made if it does not exist; otherwise it must be empty or hold this study.
+        Created if it does not exist; otherwise it must hold this study, or nothing but hidden
+        files.
     study : Study
     overwrite : bool, default False
         Remove the study that the directory holds and start afresh.
@@ -61,52 +111,76 @@ class Store:
     Raises
     ------
     ValueError
-        The directory holds something else: files that are no study, or another study.
+        The directory holds something else: files that are no study, or another study. Or the
+        results would have too many chunks.
     OSError
         The directory cannot be made or written.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], study: Study, *, overwrite: bool = False
+        self, directory: str | PathLike[str], study: Study, *, overwrite: bool = False
     ) -> None:
         self.directory = Path(directory)
         self.path = self.directory / RESULTS
         self.layout = Layout(study)
+        self._parts = self.layout.parts
         self.attributes = attributes(study)
         if self.directory.exists():
-            self._take_over(overwrite)
+            self._claim(overwrite)
+        self._metadata = self._all_metadata()
+        self._arrays = {
+            v.name: _Array(self.path / v.name, self._metadata[f"{v.name}/.zarray"])
+            for v in self.layout.variables
+        }
         if overwrite or not self.path.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lay_out()
-        with _every_chunk():
-            self._group = _open_group(self.path, "r+")
-            self._arrays = {v.name: self._group[v.name] for v in self.layout.variables}
+        else:
+            self._repair_metadata()
 
     def missing(self) -> list[Part]:
-        """Parts that are not finished."""
-        finished = self._arrays[FINISHED.name][:]
-        return [
-            part
-            for part in self.layout.parts
-            if not finished[(*part.cell.index, part.problems.start)]
-        ]
+        """Return the parts that are not finished.
+
+        Every chunk of the finished ones is read. Where one is damaged or gone, a `DamageWarning`
+        names it and its part counts as missing.
+        """
+        return [part for part in self._parts if not self._intact(part)]
 
     def write(self, part: Part, record: Record) -> None:
         """Keep a finished part. The same record always makes the same bytes."""
-        problems = slice(part.problems.start, part.problems.stop)
-        with _every_chunk():
-            for variable in self.layout.variables:
-                block = self.layout.block(variable, part, record)
-                self._arrays[variable.name][(*part.cell.index, problems)] = block
+        for variable in self.layout.variables:
+            array = self._arrays[variable.name]
+            block = self.layout.block(variable, part, record)
+            write_whole(array.chunk(part.chunk), array.encode(block))
 
     def open(self) -> xr.Dataset:
-        """The results as a labelled array, read where they are asked for."""
-        return open_results(self.path)
+        """Return the results as a labelled array, read where they are asked for."""
+        return open_results(self.path, verify=False)
 
-    def _take_over(self, overwrite: bool) -> None:
-        unfinished = [*self.directory.glob(UNFINISHED), *self.path.rglob("*.partial")]
+    def _intact(self, part: Part) -> bool:
+        finished = self._arrays[FINISHED.name]
+        try:
+            if not finished.read(part.chunk).flat[: len(part.problems)].all():
+                return False
+            damage = _damage(self._arrays, part.chunk)
+        except _UNREADABLE as error:
+            damage = f"{finished.chunk(part.chunk)}: {error}"
+        if damage is None:
+            return True
+        _warn(f"{damage}; {part.cell.name} is computed again")
+        write_whole(finished.chunk(part.chunk), self._unfinished)
+        return False
+
+    @cached_property
+    def _unfinished(self) -> bytes:
+        """Chunk of ``finished`` where nothing is."""
+        return self._arrays[FINISHED.name].encode(np.zeros(self.layout.chunks(FINISHED), bool))
+
+    def _claim(self, overwrite: bool) -> None:
+        """Accept the directory, and remove what an interrupted writer has left there."""
         if not self.path.exists():
-            if set(self.directory.iterdir()) - {*unfinished, self.directory / LOCK}:
+            # Hidden files, such as those of file managers and version control, are left alone.
+            if any(not path.name.startswith(".") for path in self.directory.iterdir()):
                 raise ValueError(
                     f"{self.directory}: expected a new or empty directory or one that holds a "
                     f"study, got one with files but without {RESULTS}"
@@ -117,48 +191,87 @@ class Store:
                 (self.directory / name).unlink(missing_ok=True)
         else:
             self._require_same()
-        for path in unfinished:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for path in self.directory.iterdir():
+            if _UNFINISHED.fullmatch(path.name):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        for path in self.path.rglob(".*.part"):
+            path.unlink(missing_ok=True)
 
     def _require_same(self) -> None:
-        there, here = _attributes_of(self.path), self.attributes
-        # A file of problems is told by its bytes, wherever it lies now.
-        free = (*_FREE, "data") if "data_sha256" in here and "data_sha256" in there else _FREE
-        names = [name for name in dict.fromkeys([*here, *there]) if name not in free]
+        stored, expected = _attributes_of(self.path), self.attributes
+        # A file of problems is known by its bytes, wherever it lies now.
+        from_files = "data_sha256" in stored and "data_sha256" in expected
+        free = (*_FREE, "data") if from_files else _FREE
+        names = [name for name in dict.fromkeys([*expected, *stored]) if name not in free]
         different = [
-            f"{name} is {json.dumps(there.get(name))} there and {json.dumps(here.get(name))} here"
+            f"{name} is {json.dumps(stored.get(name))} there and "
+            f"{json.dumps(expected.get(name))} here"
             for name in names
-            if there.get(name) != here.get(name)
+            if stored.get(name) != expected.get(name)
         ]
-        variables = (variable.name for variable in self.layout.variables)
-        different += [f"it has no {name}" for name in variables if not (self.path / name).is_dir()]
         if different:
             raise ValueError(
                 f"{self.path} belongs to another study: {'; '.join(different)}. "
                 "Start afresh with overwrite (--overwrite) or choose another directory (--out)"
             )
+        self.attributes |= {name: stored[name] for name in free if name in stored}
+
+    def _all_metadata(self) -> dict[str, Any]:
+        """Content of every metadata file, by its path in the store."""
+        layout = self.layout
+        metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": self.attributes}
+
+        def add(name: str, dimensions: Any, shape: Any, chunks: Any, dtype: Any) -> None:
+            little = np.dtype(dtype).newbyteorder("<")
+            metadata[f"{name}/.zarray"] = {
+                "zarr_format": 2,
+                "shape": list(shape),
+                "chunks": list(chunks),
+                "dtype": little.str,
+                # Else none: what is not written is marked in `finished`.
+                "fill_value": "NaN" if little.kind == "f" else None,
+                "order": "C",
+                "filters": None,
+                "dimension_separator": ".",
+                "compressor": _COMPRESSION,
+            }
+            named = {"_ARRAY_DIMENSIONS": list(dimensions)}
+            metadata[f"{name}/.zattrs"] = named | layout.attributes(name)
+
+        for name, values in layout.coordinates.items():
+            add(name, (name,), values.shape, values.shape, values.dtype)
+        for v in layout.variables:
+            dimensions = layout.dimensions(v)
+            add(
+                v.name, dimensions, [layout.sizes[d] for d in dimensions], layout.chunks(v), v.dtype
+            )
+        return metadata
+
+    def _fixed_files(self) -> dict[str, bytes]:
+        """Metadata and coordinates, by their paths in the store; no cell changes them."""
+        consolidated = {"zarr_consolidated_format": 1, "metadata": self._metadata}
+        files = {
+            name: json.dumps(content, indent=4).encode()
+            for name, content in (self._metadata | {".zmetadata": consolidated}).items()
+        }
+        for name, values in self.layout.coordinates.items():
+            array = _Array(self.path / name, self._metadata[f"{name}/.zarray"])
+            files[f"{name}/0"] = array.encode(values)
+        return files
 
     def _lay_out(self) -> None:
         """Make the store with everything but results, aside, and move it to its place."""
-        import zarr
-
         aside = self.directory / f".{RESULTS}.{secrets.token_hex(4)}.part"
         try:
-            with _every_chunk():
-                _open_group(aside, "w").attrs.update(self.attributes)
-                for name, values in self.layout.coordinates.items():
-                    array = self._create(aside, name, (name,), values.shape, values.dtype)
-                    array[:] = values
-                for v in self.layout.variables:
-                    sizes, dims = self.layout.sizes, self.layout.dimensions(v)
-                    shape = tuple(sizes[dim] for dim in dims)
-                    array = self._create(aside, v.name, dims, self.layout.chunks(v), v.dtype, shape)
-                    if v is FINISHED:
-                        array[:] = False
-                zarr.consolidate_metadata(str(aside), **_format())
+            for name, content in self._fixed_files().items():
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                (aside / name).write_bytes(content)
+            for part in self._parts:
+                name = self._arrays[FINISHED.name].chunk(part.chunk).name
+                (aside / FINISHED.name / name).write_bytes(self._unfinished)
             if self.path.exists():
                 old = aside.with_name(f"{aside.name[:-5]}.old.part")
                 self.path.rename(old)
@@ -170,46 +283,31 @@ class Store:
             shutil.rmtree(aside, ignore_errors=True)
             raise
 
-    def _create(
-        self,
-        root: Path,
-        name: str,
-        dimensions: tuple[str, ...],
-        chunks: tuple[int, ...],
-        dtype: Any,
-        shape: tuple[int, ...] | None = None,
-    ) -> Any:
-        """An array without a fill value: what is not written is marked in ``finished``."""
-        import numcodecs
-        import zarr
-
-        floating = np.dtype(dtype).kind == "f"
-        array = zarr.create(
-            chunks if shape is None else shape,
-            chunks=chunks,
-            dtype=dtype,
-            compressor=numcodecs.Zstd(_COMPRESSION),
-            fill_value=np.nan if floating else None,
-            store=str(root),
-            path=name,
-            **_format(),
-        )
-        array.attrs.update({"_ARRAY_DIMENSIONS": list(dimensions), **self.layout.attributes(name)})
-        return array
+    def _repair_metadata(self) -> None:
+        """Write metadata and coordinates again where they are not what they must be."""
+        for name, content in self._fixed_files().items():
+            file = self.path / name
+            if not file.is_file() or file.read_bytes() != content:
+                _warn(f"{file}: not as this study writes it; it is written again")
+                file.parent.mkdir(exist_ok=True)
+                write_whole(file, content)
 
 
-def open_results(path: str | os.PathLike[str]) -> xr.Dataset:
-    """The results of a study as a labelled array: what ``xarray.open_zarr`` gives.
+def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Dataset:
+    """Open the results of a study as a labelled array: what ``xarray.open_zarr`` gives.
 
     Parameters
     ----------
     path : str or path-like
         The Zarr store, or the directory of the study.
+    verify : bool
+        Read all finished chunks once, so that damaged ones are an error here and now.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        There is no such store, or it is not that of a study.
+        There is no such store, it is not that of a study, or it is damaged; the message names what
+        is, and running the study again mends it.
     ImportError
         xarray or zarr is not installed.
     """
@@ -222,39 +320,61 @@ def open_results(path: str | os.PathLike[str]) -> xr.Dataset:
     if not (where / ".zattrs").exists():
         raise FileNotFoundError(f"{path}: expected the results of a study, got none there")
     _attributes_of(where)
-    return xarray.open_zarr(str(where), chunks=None)
+    try:
+        results = xarray.open_zarr(str(where), chunks=None)
+        damage = _damage_of_finished(where, results) if verify else None
+    except _UNREADABLE as error:
+        damage = f"{where}: {error}"
+    if damage is not None:
+        raise ValueError(f"damaged results: {damage}; run the study again to mend them")
+    # Encodings are those of the store, and of no use where a copy is written.
+    return results.drop_encoding()
+
+
+def _damage_of_finished(path: Path, results: xr.Dataset) -> str | None:
+    """Return a description of the first damaged chunk of finished problems, or None."""
+    arrays = {
+        str(name): _Array(path / str(name), json.loads((path / str(name) / ".zarray").read_text()))
+        for name in results.data_vars
+    }
+    finished = arrays[FINISHED.name]
+    grid = [
+        -(-size // chunk)
+        for size, chunk in zip(finished.metadata["shape"], finished.metadata["chunks"], strict=True)
+    ]
+    for index in np.ndindex(*grid):
+        damage = _damage({FINISHED.name: finished}, index)
+        if damage is None and finished.read(index).any():
+            damage = _damage(arrays, index)
+        if damage is not None:
+            return damage
+    return None
+
+
+def _damage(arrays: Mapping[str, _Array], index: tuple[int, ...]) -> str | None:
+    """Return a description of the first damaged chunk of this index, or None."""
+    for array in arrays.values():
+        try:
+            array.read(index)
+        except FileNotFoundError:
+            return f"{array.chunk(index)}: missing"
+        except _UNREADABLE as error:
+            return f"{array.chunk(index)}: {error}"
+    return None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DamageWarning, stacklevel=5)
 
 
 def _attributes_of(path: Path) -> Mapping[str, Any]:
     try:
-        said = json.loads((path / ".zattrs").read_text())
-        said["declaration"]
+        stored = json.loads((path / ".zattrs").read_text())
+        stored["declaration"]
     except (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{path}: expected the results of a study, got something else") from error
-    attributes: Mapping[str, Any] = said
+        raise ValueError(
+            f"{path}: expected the results of a study, got something else; remove it or choose "
+            "another directory (--out)"
+        ) from error
+    attributes: Mapping[str, Any] = stored
     return attributes
-
-
-def _format() -> dict[str, int]:
-    """The argument that asks for format 2, which Zarr 2 does not know: it has no other."""
-    import zarr
-
-    return {"zarr_format": 2} if int(zarr.__version__.split(".")[0]) > 2 else {}
-
-
-def _open_group(path: Path, mode: str) -> Any:
-    import zarr
-
-    return zarr.open_group(str(path), mode=mode, **_format())
-
-
-@contextmanager
-def _every_chunk() -> Iterator[None]:
-    """Chunks that hold nothing but zeros are written too, as Zarr 2 does unasked."""
-    import zarr
-
-    if not _format():
-        yield
-        return
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        yield

@@ -94,14 +94,15 @@ def _table(rows: Iterable[dict[str, str]]) -> list[str]:
 def summary(record: dict[str, Any]) -> dict[str, str]:
     """Return the line of a row in the first table."""
     ours, peer = record["contenders"][0], best_peer(record)
-    worst = max(one["accuracy"].get("difference", 0.0) for one in record["contenders"])
+    differences = [one["accuracy"].get("difference") for one in record["contenders"]]
+    worst = max((each for each in differences if each is not None), default=None)
     return {
         "work": record["title"],
         "attsvm": duration(ours["seconds"][1]) if ours["seconds"] else ours["status"],
         "target": "; ".join(map(_target, record["targets"])),
         "measured": "; ".join(map(_got, record["targets"])),
         "best peer, times attsvm's": f"{brackets(peer['ratio'])} ({peer['title']})" if peer else "",
-        "accuracy": _accuracy(ours) or (f"answers equal to {worst:.0e}" if worst else "equal bits"),
+        "accuracy": _accuracy(ours) or ("" if worst is None else f"answers equal to {worst:.0e}"),
     }
 
 

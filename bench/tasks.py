@@ -79,7 +79,8 @@ class Descent(Batchable):
     def starts(self) -> list[Array]:
         """Return a copy of the start of each block."""
         *lead, _, _, d = self.tokens.shape
-        zero = np.zeros((*lead, d) if self.parameter == "p" else (*lead, d, d), self.tokens.dtype)
+        shape = (d,) if self.parameter == "p" else (d, self.queries.shape[-1])
+        zero = np.zeros((*lead, *shape), dtype=self.tokens.dtype)
         return [np.array((self.init or {}).get(block, zero)) for block in BLOCKS[self.parameter]]
 
     def outcome(self, *blocks: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What a run certifies of its own direction, and what is so."""
+"""The angle to the SVM that a run certifies, and the true one."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,15 +10,15 @@ steps = attsvm.log_schedule(20_000, per_decade=8)
 end = attsvm.train(data, steps=20_000)
 svm = attsvm.att_svm(data, end.selected)
 run = attsvm.train(data, steps=20_000, record_every=steps, reference=svm, certify=True)
-sure = run.history["settled"] & (run.history["certified_cosine"] > -1)
+certified = run.history["settled"] & (run.history["certified_cosine"] > -1)
 
 figure, plot = plt.subplots(figsize=(5.2, 3.0))
 angles = {
-    "certified along the run, no SVM solved": np.arccos(run.history["certified_cosine"][sure]),
-    "true": np.arccos(1 - run.history["cosine_gap"][sure]),
+    "certified along the run, no SVM solved": np.arccos(run.history["certified_cosine"][certified]),
+    "true": np.arccos(1 - run.history["cosine_gap"][certified]),
 }
 for (name, angle), colour in zip(angles.items(), ("#e08a1e", "#2f6db5"), strict=True):
-    plot.plot(steps[sure], np.degrees(angle), color=colour, label=name)
+    plot.plot(steps[certified], np.degrees(angle), color=colour, label=name)
 plot.set_xscale("log")
 plot.set_yscale("log")
 plot.set_xlabel("step")

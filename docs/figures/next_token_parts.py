@@ -1,4 +1,4 @@
-"""Next tokens: the direction turns to the Graph-SVM, the rest to the finite part."""
+"""Next tokens: the direction converges to the Graph-SVM, the rest to the finite part."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -1,4 +1,4 @@
-"""The attention that a penalised head leaves, and the projection that theory gives."""
+"""Attention after training with a penalised head, and the projection that theory predicts."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +20,7 @@ attention = np.array(attention)
 
 
 def projection(x):
-    """The nearest point of the simplex."""
+    """Return the nearest point of the simplex."""
     ordered = np.sort(x)[::-1]
     levels = (np.cumsum(ordered) - 1) / np.arange(1, len(x) + 1)
     return np.maximum(x - levels[np.sum(ordered > levels) - 1], 0)

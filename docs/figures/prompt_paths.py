@@ -1,4 +1,4 @@
-"""Where p goes from six starts, and the two machines it goes to."""
+"""Paths of p from six starts, and the directions of the two SVMs that they converge to."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,8 +20,8 @@ path = [run.history["norm"] * run.history[f"cosine:{axis}"] for axis in "xy"]
 
 figure, plot = plt.subplots(figsize=(5.2, 4.2))
 for token, colour in ((0, "#c8352b"), (1, "#2f6db5")):
-    machine = attsvm.prompt_svm(data.problem(0), [token])
-    ray = np.outer([0, 20], machine.p / machine.norm)
+    svm = attsvm.prompt_svm(data.problem(0), [token])
+    ray = np.outer([0, 20], svm.p / svm.norm)
     plot.plot(*ray.T, "--", color=colour, label=f"SVM of token {token}")
 for b, token in enumerate(run.selected[:, 0]):
     plot.plot(path[0][b], path[1][b], color=["#c8352b", "#2f6db5"][token], linewidth=1)

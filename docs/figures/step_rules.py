@@ -1,4 +1,4 @@
-"""Three step rules on one problem: distance to the machine, and attention that is missed."""
+"""Three step rules on one problem: distance to the SVM's direction, and loss above its infimum."""
 
 import matplotlib.pyplot as plt
 import numpy as np

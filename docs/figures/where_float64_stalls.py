@@ -1,4 +1,4 @@
-"""The published arithmetic beside ours: 1 - cosine with the SVM, and the norm of W."""
+"""1 - cosine with the SVM and the norm of W: the published arithmetic and attsvm's."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +17,7 @@ scores = attsvm.scores(data)
 
 
 def plain(eps):
-    """The same steps with the textbook gradient; `eps` is added to its norm."""
+    """Take the same steps with the textbook gradient; `eps` is added to its norm."""
     W, gaps, norms = np.zeros((data.d, data.d)), [], []
     for step in range(1, steps + 1):
         logits = np.einsum("itd,id->it", X, z @ W.T)

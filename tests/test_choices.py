@@ -16,7 +16,7 @@ from attsvm import (
     prompt_svm,
 )
 from attsvm.datasets import unit_sphere
-from attsvm.theory import choices, every_choice
+from attsvm.theory import every_choice, local_optimality
 
 
 def ragged(seed: int, d: int = 3) -> AttentionData:
@@ -29,7 +29,7 @@ def ragged(seed: int, d: int = 3) -> AttentionData:
 @pytest.mark.parametrize(("parameter", "machine"), [("W", att_svm), ("p", prompt_svm)])
 @pytest.mark.parametrize("at_once", [1, 100, 2**22])
 def test_choices_are_those_solved_one_by_one(parameter, machine, at_once, monkeypatch):
-    monkeypatch.setattr(choices, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(local_optimality, "_NUMBERS_AT_ONCE", at_once)
     data = ragged(0)
     found = every_choice(data, parameter=parameter)
     expected = list(itertools.product(range(2), range(4), range(3)))
@@ -81,5 +81,5 @@ def test_unknown_options_are_refused(options, error, message):
 
 
 def test_a_batch_is_refused():
-    with pytest.raises(ValueError, match=r"^data: expected a single problem, got a batch"):
+    with pytest.raises(ValueError, match=r"^data: expected one problem, got a batch of 2$"):
         locally_optimal_choices(unit_sphere(2, 3, 4, batch=2, rng=0))

@@ -90,15 +90,15 @@ def test_what_is_no_cone_is_refused():
     data = unit_sphere(2, 3, 4, rng=0)
     solution = att_svm(data, [0, 1])
     W = np.eye(4)
-    with pytest.raises(ValueError, match=r"^mu: expected a number from 0 to 2, got -0\.1"):
+    with pytest.raises(ValueError, match=r"^mu: expected a number in \[0, 2\], got -0\.1"):
         in_cone(W, solution, -0.1, 1.0)
-    with pytest.raises(ValueError, match=r"^radius: expected a number of 0 or more, got -1"):
+    with pytest.raises(ValueError, match=r"^radius: expected a number >= 0, got -1"):
         in_cone(W, solution, 0.1, -1)
     with pytest.raises(ValueError, match=r"^W: expected W, got p"):
         in_cone(np.ones(4), solution, 0.1, 1.0)
     with pytest.raises(ValueError, match=r"^W: expected shape \(d, d\) = \(4, 4\), got \(5, 5\)"):
         in_cone(np.eye(5), solution, 0.1, 1.0)
-    with pytest.raises(ValueError, match=r"^epsilon: expected a number of 0 or more"):
+    with pytest.raises(ValueError, match=r"^epsilon: expected a number >= 0"):
         in_separation_cone(W, data, [0, 1], -1e-9)
     with pytest.raises(ValueError, match=r"^selected: expected token indices"):
         in_separation_cone(W, data, [0, 3], 0.1)

@@ -357,12 +357,12 @@ SOLUTION = att_svm(ONE, [0, 1, 2], norm="nuc")
         (
             lambda: nuclear_suboptimality(np.zeros((5, 5)), ONE, [0, 1, 2], SOLUTION),
             ValueError,
-            "W: expected matrices other than zero",
+            "W: expected a direction, got zero",
         ),
         (
             lambda: nuclear_suboptimality(np.eye(5), ONE, [0, 1, 1], SOLUTION),
             ValueError,
-            "solution: expected the support vector machine of `selected`",
+            "solution: expected the SVM of `selected`",
         ),
         (
             lambda: nuclear_suboptimality(

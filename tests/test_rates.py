@@ -141,7 +141,13 @@ def test_train_records_a_schedule():
         ([1, 2, 3], [1, 2, 3], {"window": ("a", 3)}, TypeError, "window: expected"),
         ([1, 2, 3], [1, 2, 3], {"window": 3}, TypeError, "window: expected a pair"),
         ([1, 2, 3], [1, 2, 3], {"kind": "linear"}, ValueError, "kind: expected one of"),
-        ([1, 2, 3], [1, 2, 3], {"level": 1.0}, ValueError, "level: expected a number between"),
+        (
+            [1, 2, 3],
+            [1, 2, 3],
+            {"level": 1.0},
+            ValueError,
+            "level: expected a number in \\(0, 1\\)",
+        ),
         ("abc", [1, 2, 3], {}, TypeError, "steps: expected"),
     ],
 )

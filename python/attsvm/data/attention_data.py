@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class AttentionData(InBatches):
-    """Sequences of tokens with labels, queries and a value head: what attention is trained on.
+    """Sequences of tokens with labels, queries and a value head, the training data of attention.
 
     Input i is a sequence X_i of T tokens x_it in R^d with a label Y_i, and a query z_i. Attention
     with a linear head predicts from f(X_i, z_i) = v' X_i' softmax(X_i W z_i) (or softmax(X_i p)).
@@ -184,7 +184,7 @@ class AttentionData(InBatches):
         lengths: ArrayLike | None = None,
         causal: bool = True,
     ) -> AttentionData:
-        """Sequences with an output at every position: its token is the query.
+        """Make data of sequences with an output at every position, whose token is the query.
 
         Position k of a sequence attends to its tokens up to k, or with ``causal=False`` to all of
         them. The result has one input for every valid position, sequence after sequence.
@@ -310,7 +310,7 @@ class AttentionData(InBatches):
         )
 
     def subset(self, which: ArrayLike) -> AttentionData:
-        """Some problems of the batch, as a batch.
+        """Return some problems of the batch, as a batch.
 
         Parameters
         ----------
@@ -341,7 +341,7 @@ class AttentionData(InBatches):
 
 
 def as_data(data: object) -> AttentionData:
-    """`data` if it is an `AttentionData`, else `TypeError`."""
+    """Return `data` if it is an `AttentionData`, else raise `TypeError`."""
     if not isinstance(data, AttentionData):
         raise TypeError(f"data: expected AttentionData, got {type(data).__name__}")
     return data
@@ -355,7 +355,7 @@ def require_queries(data: AttentionData, purpose: str) -> FloatArray:
 
 
 def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
-    """Selected token of every input of `data`: int64, shape ([B,] n), within the valid tokens.
+    """Check the selected token of every input of `data`: int64 ([B,] n), within the valid tokens.
 
     Raises
     ------

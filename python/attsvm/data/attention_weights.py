@@ -1,4 +1,4 @@
-"""Softmax weights as a caller gives them: an array, or what has them, as a run of descent."""
+"""Softmax weights as a caller passes them: an array, or an object with them, as a run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from attsvm.data.next_token_data import NextTokenData
 
 __all__ = ["AttendedLike", "Attends", "AttentionWeights", "as_attention_weights"]
 
-_OFF_ONE = 1e-4  # what sums of many float32 weights leave
+_OFF_ONE = 1e-4  # sums of many float32 weights are off by less
 
 
 @runtime_checkable
 class Attends(Protocol):
-    """What has softmax weights and their logarithms, as a `Run` has."""
+    """An object with softmax weights and their logarithms, as a `Run`."""
 
     @property
     def attention(self) -> FloatArray:

@@ -1,4 +1,4 @@
-"""What every kind of data has of its batch axis and of its padding."""
+"""The batch axis and the padding of every kind of data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class InBatches(ABC):
 
     @property
     def valid(self) -> BoolArray:
-        """([B,] n, T) bool: which tokens are not padding."""
+        """([B,] n, T) bool, False at padding."""
         return np.arange(self.T) < self.lengths[..., np.newaxis]
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Which token goes before which, given the last one: the edges of all token-priority graphs."""
+"""Token-priority graphs of next-token data: edges, strongly connected components, reduction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Preferences", "TokenPriorities", "label_preferences", "token_priorit
 
 @dataclass(frozen=True, eq=False)
 class Preferences:
-    """What each context says: its top token goes before others, or is tied with them.
+    """Priorities stated by each context: its top token over other tokens, or tied with them.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Preferences:
 
 
 def label_preferences(data: NextTokenData) -> Preferences:
-    """The label goes before every other token of a context which it is in."""
+    """Return the priorities of the label over every other token of a context which it is in."""
     other = data.contexts != data.labels[..., np.newaxis]
     below = data.valid & data.realizable[..., np.newaxis] & other
     return Preferences(data.labels, below, np.zeros_like(below))
@@ -45,7 +45,7 @@ def label_preferences(data: NextTokenData) -> Preferences:
 class TokenPriorities:
     """Token-priority graphs of all last tokens k, and of all problems of a batch, as one graph.
 
-    A node is a token j in the graph of k, an edge y -> j says that y goes before j. Tokens without
+    A node is a token j in the graph of k; an edge y -> j gives y priority over j. Tokens without
     edges are not nodes. Strongly connected components are numbered by graph, and within a graph so
     that edges between components go from lower to higher numbers: the first has highest priority.
 
@@ -58,9 +58,9 @@ class TokenPriorities:
     source, target : ndarray of int, shape (E,)
         Nodes of the edges, each edge once, sorted.
     count : ndarray of int, shape (E,)
-        How often an edge occurs.
+        Number of occurrences of an edge.
     component, level : ndarray of int, shape (M,)
-        Number of the node's component, and the length of the longest way down to it.
+        Number of the node's component, and the length of the longest path to it.
     edge : ndarray of int, shape ([B,] n, T)
         Edge of each token, from the top token of its context; -1 where there is none.
     K : int
@@ -79,7 +79,7 @@ class TokenPriorities:
 
     @property
     def strict(self) -> BoolArray:
-        """(E,) whether an edge goes from one component to another."""
+        """(E,) True for edges from one component to another."""
         strict: BoolArray = self.component[self.source] != self.component[self.target]
         return strict
 
@@ -101,18 +101,18 @@ class TokenPriorities:
         return graph
 
     def node(self, graph: IndexArray, token: IndexArray) -> IndexArray:
-        """Nodes of tokens in graphs, -1 where a token is not a node."""
+        """Return the nodes of tokens in graphs, -1 where a token is not a node."""
         keys = self.graph * self.K + self.token
         wanted = graph * self.K + token
-        at = np.minimum(np.searchsorted(keys, wanted), max(keys.size - 1, 0))
         if keys.size == 0:
             return np.full(wanted.shape, -1, dtype=np.int64)
-        found: IndexArray = np.where(keys[at] == wanted, at, -1)
-        return found
+        at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
+        nodes: IndexArray = np.where(keys[at] == wanted, at, -1)
+        return nodes
 
     @cached_property
     def _condensed(self) -> tuple[list[int], IndexArray, IndexArray]:
-        """Components that each component reaches, as bits; the covering edges; where bits begin."""
+        """Components reached from each component, as bits; the covering edges; the first bits."""
         strict = np.flatnonzero(self.strict)
         pairs = (
             self.component[self.source[strict]] * self.components
@@ -142,7 +142,7 @@ class TokenPriorities:
         return self._condensed[1]
 
     def reaches_all(self, above: int, others: list[int]) -> bool:
-        """Whether there is a way from component `above` to each of `others` in its graph."""
+        """Test whether there is a path from component `above` to each of `others` in its graph."""
         reached, _, offset = self._condensed
         wanted = 0
         for other in others:
@@ -153,12 +153,12 @@ class TokenPriorities:
     def tree(self) -> tuple[IndexArray, IndexArray]:
         """Edges of a spanning tree of every component, and the nodes at their far ends.
 
-        Nodes come after those nearer to the root. All edges go down from the top token of some
+        Nodes come after those nearer to the root. All edges lead from the top token of some
         context, so that `edge` has them.
         """
-        stated = np.zeros(self.source.size, dtype=np.bool_)
-        stated[self.edge[self.edge >= 0]] = True
-        inside = np.flatnonzero(~self.strict & stated)
+        in_contexts = np.zeros(self.source.size, dtype=np.bool_)
+        in_contexts[self.edge[self.edge >= 0]] = True
+        inside = np.flatnonzero(~self.strict & in_contexts)
         M = self.graph.size
         nothing = np.empty(0, dtype=np.int64)
         if inside.size == 0:
@@ -179,18 +179,18 @@ class TokenPriorities:
 
 
 def token_priorities(data: NextTokenData, preferences: Preferences) -> TokenPriorities:
-    """The graphs that the preferences of all contexts make."""
+    """Build the graphs from the preferences of all contexts."""
     K = data.K
-    problem = np.arange(data.batch or 1).reshape(-1, *([1] * (data.batch is not None)))
-    graph = (problem * K + data.last)[..., np.newaxis]
+    last = data.batched().last
+    graph = (np.arange(len(last))[:, np.newaxis] * K + last).reshape(*data.last.shape, 1)
     top = np.broadcast_to(graph * K + preferences.top[..., np.newaxis], data.contexts.shape)
     below = preferences.below
     upper, lower = top[below], (graph * K + data.contexts)[below]
-    nodes, place = np.unique(np.concatenate([upper, lower]), return_inverse=True)
+    nodes, index = np.unique(np.concatenate([upper, lower]), return_inverse=True)
     M, E = nodes.size, upper.size
-    upper, lower = place[:E].astype(np.int64), place[E:].astype(np.int64)
+    upper, lower = index[:E].astype(np.int64), index[E:].astype(np.int64)
     tied = preferences.tied[below]
-    edges, found, count = np.unique(
+    edges, edge_of, count = np.unique(
         np.concatenate([upper * M + lower, (lower * M + upper)[tied]]),
         return_inverse=True,
         return_counts=True,
@@ -198,7 +198,7 @@ def token_priorities(data: NextTokenData, preferences: Preferences) -> TokenPrio
     source, target = np.divmod(edges, max(M, 1))
     component, level = _in_order(source, target, nodes // K)
     edge = np.full(data.contexts.shape, -1, dtype=np.int64)
-    edge[below] = found[:E]
+    edge[below] = edge_of[:E]
     return TokenPriorities(
         nodes // K, nodes % K, source, target, count.astype(np.int64), component, level, edge, K
     )
@@ -207,16 +207,16 @@ def token_priorities(data: NextTokenData, preferences: Preferences) -> TokenPrio
 def _in_order(
     source: IndexArray, target: IndexArray, graph: IndexArray
 ) -> tuple[IndexArray, IndexArray]:
-    """Component of every node, numbered by graph and way down, and that length of its way."""
+    """Return the component of every node, numbered by graph and level, and its level."""
     M = graph.size
     if M == 0:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     links = scipy.sparse.csr_array((np.ones(source.size), (source, target)), shape=(M, M))
-    C, found = connected_components(links, directed=True, connection="strong")
-    label = found.astype(np.int64)
+    C, label = connected_components(links, directed=True, connection="strong")
+    label = label.astype(np.int64)
     between = label[source] != label[target]
     pairs = np.unique(label[source[between]] * C + label[target[between]])
-    level = _longest_ways(*np.divmod(pairs, C), C)
+    level = _longest_paths(*np.divmod(pairs, C), C)
     _, first = np.unique(label, return_index=True)
     order = np.lexsort((first, level, graph[first]))
     rank = np.empty(C, dtype=np.int64)
@@ -224,8 +224,8 @@ def _in_order(
     return rank[label], level[label]
 
 
-def _longest_ways(above: IndexArray, below: IndexArray, C: int) -> IndexArray:
-    """Number of edges of the longest way to every node of an acyclic graph; `above` is sorted."""
+def _longest_paths(above: IndexArray, below: IndexArray, C: int) -> IndexArray:
+    """Count the edges of the longest path to every node of an acyclic graph; `above` is sorted."""
     level = np.zeros(C, dtype=np.int64)
     waiting = np.bincount(below, minlength=C)
     starts = np.searchsorted(above, np.arange(C + 1))

@@ -38,7 +38,7 @@ class AttentionParameter:
     exists : ndarray of bool, shape (B,)
         False for an infeasible SVM, whose matrix here is zero.
     batched : bool
-        Whether the caller's had the axis B.
+        True where the caller's array had the axis B.
     """
 
     variable: Literal["W", "p"]
@@ -56,13 +56,12 @@ class AttentionParameter:
         """Return W / |W|_F; zero stays zero."""
         return replace(self, matrix=self.matrix.unit())
 
-    def directions(self, data: AttentionData) -> Float64Array:
-        """Compute W z_i or p of every input, shape (B, n, d)."""
+    def queries(self, data: AttentionData) -> Float64Array:
+        """Return the z_i (B, n, d) that W multiplies; the number 1 (B, n, 1) for p."""
         if self.variable == "p":
-            p: Float64Array = self.matrix.dense()[..., 0]
-            return np.broadcast_to(p[:, np.newaxis], (len(p), data.n, data.d))
+            return np.ones((data.batch or 1, data.n, 1))
         queries = require_queries(data.batched(), "the logits X W z")
-        return self.matrix.of_rows(queries.astype(np.float64, copy=False))
+        return queries.astype(np.float64, copy=False)
 
     def answer(self, values: npt.NDArray[Any]) -> Any:
         """Return one value per problem (B,) in the caller's form, a scalar if there is no batch."""

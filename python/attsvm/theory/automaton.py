@@ -27,12 +27,12 @@ from attsvm.svm.selected_ids import id_weights
 
 __all__ = ["Prediction", "predict_next"]
 
-_TIED = 1e-6  # of margins, which are 0 or at least 1 between tokens of one way
+_TIED = 1e-6  # of margins, which are 0 or at least 1 between tokens connected by a path
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """What the automaton predicts, beside the attention layer.
+    """Predictions of the automaton, beside those of the attention layer.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class Prediction:
     layer_ids, layer_attention : ndarray, shapes (n,) and (n, T)
         Those of the layer softmax(X W e_k).
     determined : ndarray of bool, shape (n,)
-        Whether the graphs alone say what is retrieved: one component of the context has priority
-        over all others in it.
+        True where the graphs alone determine the retrieved tokens: one component of the context has
+        priority over all others in it.
     contexts : ndarray of int, shape (n, T)
     K : int
     """
@@ -65,7 +65,7 @@ class Prediction:
 
     @property
     def probabilities(self) -> scipy.sparse.csr_array:
-        """Distribution of the automaton over ids: (n, K), sparse."""
+        """Distribution of the automaton over ids, (n, K), sparse."""
         row, token = np.nonzero(self.attention)
         return scipy.sparse.csr_array(
             (self.attention[row, token], (row, self.contexts[row, token])),
@@ -106,7 +106,7 @@ def predict_next(
     W : array_like of shape (d, d), or Run
         Trained W, or `finite_part`.
     training : NextTokenData, optional
-        What the priorities are from, with the same embeddings; `data` by default.
+        Data of the priorities, with the same embeddings; `data` by default.
     solution : SVMSolution, optional
         Graph-SVM of `training`; solved when not given.
 
@@ -136,9 +136,8 @@ def predict_next(
     array([1, 2])
     """
     source = data if training is None else training
-    for name, one in (("data", data), ("training", source)):
-        if as_next_token_data(one).batch is not None:
-            raise ValueError(f"{name}: expected one problem, got data with a batch axis")
+    for name, each in (("data", data), ("training", source)):
+        as_next_token_data(each).require_one_problem(name)
     require_shape("training.embeddings", source.embeddings, "(K, d)", data.embeddings.shape)
     if isinstance(W, Run):
         if W.W is None:
@@ -168,7 +167,7 @@ def predict_next(
 
 
 def _logits(data: NextTokenData, W: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """e_{x_it}' W e_k, -inf at padding: (n, T)."""
+    """Compute e_{x_it}' W e_k, -inf at padding: (n, T)."""
     E: Any = data.embeddings.astype(np.float64, copy=False)
     lasts, which = np.unique(data.last, return_inverse=True)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -184,7 +183,7 @@ def _logits(data: NextTokenData, W: NDArray[np.float64], name: str) -> NDArray[n
 
 
 def _largest(data: NextTokenData, attention: NDArray[np.float64]) -> IndexArray:
-    """The id with the largest sum of weights in every context."""
+    """Return the id with the largest sum of weights in every context."""
     weights = id_weights(data, attention)
     best = weights.argmax(axis=1)
     ids: IndexArray = data.contexts[np.arange(data.n), best]
@@ -192,7 +191,7 @@ def _largest(data: NextTokenData, attention: NDArray[np.float64]) -> IndexArray:
 
 
 def _determined(data: NextTokenData, training: NextTokenData) -> BoolArray:
-    """Whether a component of the context has priority over all others, in the graphs."""
+    """Test whether a component of the context has priority over all others, in the graphs."""
     graphs = token_priorities(training, label_preferences(training))
     last = np.broadcast_to(data.last[:, np.newaxis], data.contexts.shape)
     node = graphs.node(last, data.contexts)

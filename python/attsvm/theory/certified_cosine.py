@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from attsvm._linalg import LowRank
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
     as_float_array,
-    first_index,
-    position_text,
+    require_nonnegative,
     require_shape,
 )
 from attsvm.data.attention_data import (
@@ -20,16 +22,16 @@ from attsvm.data.attention_data import (
     token_differences,
 )
 from attsvm.svm import SVMSolution
-from attsvm.theory.margins import margins_of
-from attsvm.theory.matrices import Float64Array, Matrices, MatrixLike, matrices_on, queries_of
+from attsvm.theory.attention_parameter import Float64Array, ParameterLike, as_parameter_of
+from attsvm.theory.separation import logit_differences
 
 __all__ = ["certified_cosine", "certified_cosine_gap"]
 
 
 def certified_cosine(
-    W: MatrixLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution
+    W: ParameterLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution
 ) -> float | Float64Array:
-    """Lower bound of cosine(W, W^mm) from the margins of W and any multipliers λ >= 0.
+    """Compute a lower bound of cosine(W, W^mm) from the margins of W and any multipliers λ >= 0.
 
     Let W_λ = Σ λ_it (x_iα - x_it) z_i', θ its angle with W, and D = Σ λ_it / |W_λ|_F. The solution
     has <W_λ, W^mm> >= Σ λ_it, so |W^mm|_F >= D. With m > 0 the smallest margin of W, W / m is
@@ -81,9 +83,9 @@ def certified_cosine(
 
 
 def certified_cosine_gap(
-    W: MatrixLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution
+    W: ParameterLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution
 ) -> float | Float64Array:
-    """Upper bound of 1 - cosine(W, W^mm), that of `certified_cosine` without the cancellation.
+    """Compute an upper bound of 1 - cosine(W, W^mm), `certified_cosine` without the cancellation.
 
     All is computed from terms that are not negative: 1 - cos θ, and with the margins m_it of W
 
@@ -108,30 +110,38 @@ def certified_cosine_gap(
     True
     """
     alpha = as_selected("selected", selected, as_data(data))
-    given = matrices_on("W", W, data)
-    weights = _multipliers(dual, data, other_tokens(data, alpha))
+    parameter = as_parameter_of("W", W, data)
+    constrained = other_tokens(data, alpha)
+    weights = _multipliers(dual, data, constrained)
     differences = token_differences(data.batched(), alpha.reshape(-1, data.n))
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
-    combined = Matrices(given.variable, sums, queries_of(data, given), given.exists, given.batched)
-    sizes = combined.norms()[:, np.newaxis, np.newaxis]
+    queries = parameter.queries(data)
+    combined = replace(parameter, matrix=LowRank(sums, queries))
+    sizes = combined.matrix.norm()[:, np.newaxis, np.newaxis]
     shares = weights / np.where(sizes > 0, sizes, 1.0)
-    unit, combined = given.unit(), combined.unit()
-    apart = unit.cosine_gaps(combined)
-    constrained = other_tokens(data, alpha).reshape(weights.shape)
-    slack, separates = _slack(margins_of(unit, data, alpha, differences), shares, constrained)
-    own_slack, own = _slack(margins_of(combined, data, alpha, differences), shares, constrained)
+    unit, combined = parameter.unit(), combined.unit()
+    apart = unit.matrix.cosine_gap(combined.matrix)
+    constrained = constrained.reshape(weights.shape)
+    slack, separates = _slack(
+        logit_differences(unit, data, alpha, differences), shares, constrained
+    )
+    combined_slack, combined_separates = _slack(
+        logit_differences(combined, data, alpha, differences), shares, constrained
+    )
     of_unit = np.where(separates, (_angle(apart) + _angle(apart + 2 * slack)) / 2, np.pi)
-    of_combined = np.where(own, _angle(apart) + _angle(2 * own_slack) / 2, np.pi)
+    of_combined = np.where(
+        combined_separates, _angle(apart) + _angle(2 * combined_slack) / 2, np.pi
+    )
     angle = np.minimum(np.minimum(of_unit, of_combined), np.pi)
-    exists = sizes[:, 0, 0] > 0
-    gaps = np.where(exists & unit.left.any(axis=(1, 2)), 2 * np.sin(angle / 2) ** 2, 2.0)
-    return gaps if given.batched else float(gaps[0])
+    exists = (sizes[:, 0, 0] > 0) & (unit.matrix.left != 0).any(axis=(1, 2))
+    gap: float | Float64Array = parameter.answer(np.where(exists, 2 * np.sin(angle / 2) ** 2, 2.0))
+    return gap
 
 
 def _slack(
     of_tokens: Float64Array, shares: Float64Array, constrained: BoolArray
 ) -> tuple[Float64Array, BoolArray]:
-    """Σ λ_it (m_it - m), shape (B,), with m the smallest margin, and whether m > 0."""
+    """Compute Σ λ_it (m_it - m), shape (B,), with m the smallest margin, and whether m > 0."""
     smallest = np.where(constrained, of_tokens, np.inf).min(axis=(1, 2))
     separates: BoolArray = (smallest > 0) & (smallest < np.inf)
     least = np.where(separates, smallest, 0.0)[:, np.newaxis, np.newaxis]
@@ -139,7 +149,7 @@ def _slack(
 
 
 def _angle(gap: Float64Array) -> Float64Array:
-    """The angle whose cosine is 1 - gap, without cancellation where it is small."""
+    """Compute the angle whose cosine is 1 - gap, without cancellation where it is small."""
     angle: Float64Array = 2.0 * np.arcsin(np.sqrt(np.clip(gap, 0.0, 2.0) / 2))
     return angle
 
@@ -149,7 +159,7 @@ def _multipliers(
     data: AttentionData,
     constrained: BoolArray,
 ) -> Float64Array:
-    """λ (B, n, T) over its largest entry; zero where there is no constraint or no certificate."""
+    """Return λ (B, n, T) over its largest entry; 0 where there is no constraint or certificate."""
     shape = (data.batch or 1, data.n, data.T)
     text = "(n, T)" if data.batch is None else "(B, n, T)"
     if isinstance(dual, SVMSolution):
@@ -161,13 +171,7 @@ def _multipliers(
     given = as_float_array("dual", dual, text, ndim=data.valid.ndim, dtype=np.float64)
     require_shape("dual", given, text, data.valid.shape)
     given = np.where(constrained, given, 0.0)
-    negative = given < 0
-    if negative.any():
-        where = first_index(negative)
-        raise ValueError(
-            f"dual: expected multipliers of 0 or more, got {given[where]:g} at "
-            f"{position_text(where)}"
-        )
+    require_nonnegative("dual", given, "multipliers")
     weights = given.reshape(shape)
     largest = weights.max(axis=(1, 2), keepdims=True)
     return weights / np.where(largest > 0, largest, 1.0)

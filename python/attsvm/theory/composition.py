@@ -1,4 +1,4 @@
-"""How next-token attention composes inside components: the minimiser of the loss on S_fin."""
+"""Composition of tokens inside components: the minimiser of the next-token loss on S_fin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from attsvm._validation import BoolArray, IndexArray
-from attsvm.data.next_token_data import NextTokenData
+from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
 
@@ -23,15 +23,16 @@ _SHRINKS = 1e-4
 
 
 def next_token_finite_part(data: NextTokenData) -> Float64Array:
-    """W^fin of a single problem, (d, d)."""
+    """Compute W^fin of a single problem, (d, d)."""
     space = cyclic_subspace(data)
     return space.lift(composition(space))
 
 
 def optimal_loss(data: NextTokenData) -> float | Float64Array:
-    """Infimum of the next-token loss, mean of -log Σ_{t: x_it = y_i} softmax(X_i W e_k)_t.
+    """Compute the infimum of the next-token loss.
 
-    It is the loss of W^fin on the cyclic sub-dataset, as other contexts lose nothing in the limit.
+    The loss is the mean of -log Σ_{t: x_it = y_i} softmax(X_i W e_k)_t.
+    Its infimum is the loss of W^fin on the cyclic sub-dataset: that of other contexts goes to zero.
 
     Parameters
     ----------
@@ -64,22 +65,16 @@ def optimal_loss(data: NextTokenData) -> float | Float64Array:
     >>> bool(np.isclose(attsvm.theory.optimal_loss(data), np.log(2)))
     True
     """
-    if not isinstance(data, NextTokenData):
-        raise TypeError(f"data: expected NextTokenData, got {type(data).__name__}")
-    missing = int(np.sum(~data.realizable))
+    missing = int(np.sum(~as_next_token_data(data).realizable))
     if missing:
         raise ValueError(f"data: expected every label in its context, got {missing} that are not")
-    losses = np.array([_loss(problem) for problem in data.problems()])
-    return float(losses[0]) if data.batch is None else losses
-
-
-def _loss(data: NextTokenData) -> float:
-    space = cyclic_subspace(data)
-    return loss_of_composition(space, composition(space))
+    spaces = [cyclic_subspace(problem) for problem in data.problems()]
+    losses = [loss_of_composition(space, composition(space)) for space in spaces]
+    return losses[0] if data.batch is None else np.array(losses)
 
 
 def loss_of_composition(space: CyclicSubspace, values: Float64Array) -> float:
-    """Loss of the cyclic sub-dataset, over all contexts, at these logits of the nodes of S_fin."""
+    """Compute the loss of the cyclic sub-dataset, over all contexts, at logits of S_fin's nodes."""
     data = space.data
     kept, inside = inside_components(data, space.graphs)
     if not kept.any():
@@ -90,7 +85,7 @@ def loss_of_composition(space: CyclicSubspace, values: Float64Array) -> float:
 
 
 def composition(space: CyclicSubspace) -> Float64Array:
-    """Logits e_j' W^fin e_k of the nodes of S_fin, up to a constant of each component.
+    """Compute the logits e_j' W^fin e_k of the nodes of S_fin, up to a constant of each component.
 
     Where embeddings are linearly independent the differences inside components are free, and every
     component is a problem of its own; else W has coordinates in S_fin. The loss is strictly convex
@@ -122,7 +117,7 @@ def composition(space: CyclicSubspace) -> Float64Array:
 
 
 def _places(space: CyclicSubspace, inside: BoolArray) -> IndexArray:
-    """Place among the nodes of S_fin of the tokens inside components, -1 for the others: (n, T)."""
+    """Return the index in the nodes of S_fin of tokens inside components, -1 for others: (n, T)."""
     data = space.data
     last = np.broadcast_to(data.last[:, np.newaxis], data.contexts.shape)
     places = np.full(data.contexts.shape, -1, dtype=np.int64)
@@ -139,7 +134,7 @@ def _logits(space: CyclicSubspace, inside: BoolArray, values: Float64Array) -> F
 def _newton(
     place: IndexArray, label: IndexArray, size: int, features: Float64Array | None
 ) -> Float64Array:
-    """Argmin Σ_i log Σ_t exp(θ_{place it}) - θ_{label i}, by damped Newton steps from zero.
+    """Minimise Σ_i log Σ_t exp(θ_{place it}) - θ_{label i}, by damped Newton steps from zero.
 
     Parameters
     ----------
@@ -153,15 +148,15 @@ def _newton(
     rows, often = np.unique(
         np.column_stack([label, np.sort(place, axis=1)]), axis=0, return_counts=True
     )
-    own, place = rows[:, :1], rows[:, 1:]
-    there = place >= 0
-    at = np.where(there, place, 0)
-    other = there & (place != own)
+    label, place = rows[:, :1], rows[:, 1:]
+    present = place >= 0
+    at = np.where(present, place, 0)
+    other = present & (place != label)
     row = np.broadcast_to(np.arange(len(place))[:, np.newaxis], place.shape)
 
     def logits(x: Float64Array) -> Float64Array:
         theta = x if features is None else features @ x
-        return np.where(there, theta[at] - theta[own], -np.inf)
+        return np.where(present, theta[at] - theta[label], -np.inf)
 
     def loss(x: Float64Array) -> float:
         return float(often @ logsumexp(logits(x), axis=1))
@@ -172,15 +167,15 @@ def _newton(
         a = logits(x)
         weights = np.exp(a - logsumexp(a, axis=1, keepdims=True))
         counted = often[:, np.newaxis] * weights
-        expected = np.bincount(at[there], weights=counted[there], minlength=size)
+        expected = np.bincount(at[present], weights=counted[present], minlength=size)
         matrix = scipy.sparse.csr_array(
-            ((np.sqrt(often)[:, np.newaxis] * weights)[there], (row[there], at[there])),
+            ((np.sqrt(often)[:, np.newaxis] * weights)[present], (row[present], at[present])),
             shape=(len(place), size),
         )
         hessian = np.diag(expected) - (matrix.T @ matrix).toarray()
-        # What the label lacks is what the others have: no difference of numbers near each other.
+        # 1 minus the weight of the label is the sum of the other weights, which does not cancel.
         lacking = np.where(other, counted, 0.0)
-        lack = np.bincount(own[:, 0], weights=lacking.sum(axis=1), minlength=size)
+        lack = np.bincount(label[:, 0], weights=lacking.sum(axis=1), minlength=size)
         gradient = np.bincount(at[other], weights=counted[other], minlength=size) - lack
         if features is None:
             hessian += expected.mean() / size  # along the constants, where nothing changes

@@ -1,4 +1,4 @@
-"""The cyclic subspace S_fin: where next-token attention converges to something finite."""
+"""The cyclic subspace S_fin, in which next-token attention converges to a finite part."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class CyclicSubspace:
 
     @cached_property
     def free(self) -> bool:
-        """Whether any differences inside components are those of some W.
+        """True where any differences of logits inside components are those of some W.
 
-        They are where the embeddings are linearly independent.
+        It is so where the embeddings are linearly independent.
         """
         if self.data.orthonormal:
             return True
@@ -91,7 +91,7 @@ class CyclicSubspace:
         return self._coordinates.lifted(np.eye(self.dimension))
 
     def project(self, W: ArrayLike) -> NDArray[np.float64]:
-        """Π(W), the part of W in S_fin.
+        """Compute Π(W), the orthogonal projection of W onto S_fin.
 
         Parameters
         ----------
@@ -108,11 +108,11 @@ class CyclicSubspace:
         if not self.data.orthonormal:
             parts = self._coordinates.lifted(self._coordinates.of(stack))
         else:
-            parts = np.stack([self.lift(self._values(one)) for one in stack])
+            parts = np.stack([self.lift(self._values(matrix)) for matrix in stack])
         return parts.reshape(matrices.shape)
 
     def lift(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The W in S_fin with the differences of `values` inside every component.
+        """Compute the W in S_fin with the differences of `values` inside every component.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class CyclicSubspace:
         return self._coordinates.features
 
     def _values(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
-        """e_j' W e_k of every one of `nodes`."""
+        """Compute e_j' W e_k of all `nodes`."""
         E, nodes = self.embeddings, self.nodes
         token, last = self.graphs.token[nodes], self.graphs.graph[nodes]
         if self.data.d == self.data.K and np.array_equal(E, np.eye(self.data.K)):
@@ -175,7 +175,7 @@ class _Coordinates:
     pivots : ndarray of int, shape (r,)
         Generators of the first r columns.
     upper, lower : ndarray of int, shape (m,)
-        Places in `nodes` of i and j of the generators (e_i - e_j) e_k'.
+        Indices in `nodes` of i and j of the generators (e_i - e_j) e_k'.
     features : ndarray, shape (nodes, r)
     """
 
@@ -222,14 +222,14 @@ class _Coordinates:
         )
 
     def of(self, stack: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Coordinates (s, r) of the parts in S_fin of matrices (s, d, d)."""
+        """Compute coordinates (s, r) of the projections onto S_fin of matrices (s, d, d)."""
         inside = stack if self.span is None else self.span @ stack @ self.span.T
         flat = self.basis.reshape(len(self.basis), inside[0].size)
         coordinates: NDArray[np.float64] = inside.reshape(len(stack), inside[0].size) @ flat.T
         return coordinates
 
     def with_differences(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Coordinates (r,) of the W in S_fin with these differences inside components."""
+        """Compute coordinates (r,) of the W in S_fin with these differences inside components."""
         wanted = (values[self.upper] - values[self.lower])[self.pivots]
         coordinates: NDArray[np.float64] = scipy.linalg.solve_triangular(
             self.triangle, wanted, trans=1
@@ -237,7 +237,7 @@ class _Coordinates:
         return coordinates
 
     def lifted(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Matrices (s, d, d) of coordinates (s, r)."""
+        """Compute the matrices (s, d, d) of coordinates (s, r)."""
         size = self.basis.shape[1]
         inside = coordinates @ self.basis.reshape(len(self.basis), size * size)
         stack: NDArray[np.float64] = inside.reshape(len(coordinates), size, size)
@@ -245,7 +245,7 @@ class _Coordinates:
 
 
 def cyclic_subspace(data: NextTokenData) -> CyclicSubspace:
-    """S_fin: the matrices that next-token attention settles among, while it grows along W^mm.
+    """Return S_fin, the span in which next-token attention converges while it grows along W^mm.
 
     Parameters
     ----------
@@ -280,15 +280,15 @@ def cyclic_subspace(data: NextTokenData) -> CyclicSubspace:
            [ 0.5,  0. ,  0. ],
            [-0.5,  0. ,  0. ]])
     """
-    _require_single(data)
+    as_next_token_data(data).require_one_problem()
     return CyclicSubspace(data, token_priorities(data, label_preferences(data)))
 
 
 def cyclic_subset(data: NextTokenData) -> NextTokenData | None:
-    """The cyclic sub-dataset: what is left of the contexts inside components of several tokens.
+    """Return the cyclic sub-dataset: the contexts restricted to components of several tokens.
 
     A context is kept if another of its tokens is in the component of its label, and keeps the
-    tokens of that component. Its query stays what it was, also where it is no longer among them.
+    tokens of that component. Its query is kept, also where it is no longer one of them.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def cyclic_subset(data: NextTokenData) -> NextTokenData | None:
     Returns
     -------
     NextTokenData or None
-        None where nothing is left.
+        None where no context is kept.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def cyclic_subset(data: NextTokenData) -> NextTokenData | None:
     array([[1, 2],
            [1, 2]])
     """
-    _require_single(data)
+    as_next_token_data(data).require_one_problem()
     kept, inside = inside_components(data, token_priorities(data, label_preferences(data)))
     if not kept.any():
         return None
@@ -338,13 +338,8 @@ def cyclic_subset(data: NextTokenData) -> NextTokenData | None:
 
 
 def inside_components(data: NextTokenData, graphs: TokenPriorities) -> tuple[BoolArray, BoolArray]:
-    """Contexts of the cyclic sub-dataset (n,), and the tokens (n, T) in their label's component."""
+    """Find contexts of the cyclic sub-dataset (n,), and tokens (n, T) of the label's component."""
     tied = graphs.edge >= 0
     tied[tied] = ~graphs.strict[graphs.edge[tied]]
     kept: Any = tied.any(axis=-1)
     return kept, kept[..., np.newaxis] & (tied | (data.label_scores > 0))
-
-
-def _require_single(data: NextTokenData) -> None:
-    if as_next_token_data(data).batch is not None:
-        raise ValueError("data: expected one problem, got data with a batch axis")

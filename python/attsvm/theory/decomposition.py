@@ -1,4 +1,4 @@
-"""A trained W as a finite part beside a direction that it grows in."""
+"""A trained W as the sum of a finite part and a multiple of the SVM solution."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from scipy.special import log_softmax
 
 from attsvm._validation import (
     ArrayLike,
-    BoolArray,
     as_float_array,
-    first_index,
+    require_direction,
     require_shape,
 )
-from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.attention_data import AttentionData, as_data, require_queries
 from attsvm.data.attention_weights import (
     AttendedLike,
     AttentionWeights,
@@ -24,19 +23,19 @@ from attsvm.data.attention_weights import (
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, general_svm, graph_svm
-from attsvm.theory.directions import cosine_gap
+from attsvm.theory.attention_parameter import as_parameter_of
+from attsvm.theory.cosine import cosine_gap
 from attsvm.theory.finite_part import finite_part
-from attsvm.theory.margins import margins_of
-from attsvm.theory.matrices import matrices_on
+from attsvm.theory.separation import logit_differences
 
 __all__ = ["Decomposition", "decompose"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
-    """A matrix beside W^fin + R W^mm, which predicts where it goes.
+    """A matrix beside W^fin + R W^mm, to which descent converges.
 
-    What an infeasible SVM does not have is None, and in a batch NaN.
+    Fields that an infeasible SVM does not have are None, and in a batch NaN.
 
     Attributes
     ----------
@@ -80,16 +79,16 @@ def decompose(
     finite: ArrayLike | None = None,
     threshold: float = 1e-3,
 ) -> Decomposition:
-    """Fit W^fin + R W^mm to a trained W: what descent with several selected tokens comes to.
+    """Fit W^fin + R W^mm to a trained W, the limit of descent with several selected tokens.
 
-    Next-token prediction comes to it with the Graph-SVM and the finite part of its components.
+    For next-token prediction W^mm is the Graph-SVM and W^fin the finite part of its components.
 
     Parameters
     ----------
     W : array_like of shape ([B,] d, d), or Run
         Trained W, not zero; of a run W or K Q'.
     data : AttentionData or NextTokenData
-        What was trained on; with queries.
+        Training data, with queries.
     solution : SVMSolution, optional
         W^mm, by default `general_svm` of the attention, or `graph_svm`.
     attention : array_like of shape ([B,] n, T), or Run, optional
@@ -142,16 +141,14 @@ def decompose(
         require_shape(name, array, text, shape)
         return array
 
-    if not isinstance(data, NextTokenData) and data.queries is None:
-        raise ValueError("queries: needed for the logits X W z, got data without queries")
+    if not isinstance(data, NextTokenData):
+        require_queries(data, "the logits X W z")
     if isinstance(data, NextTokenData) and attention is not None:
         raise TypeError("attention: expected None for next-token data, whose labels say it")
     if isinstance(W, Run) and W.W is None:
         raise ValueError("W: expected a run of W or of K and Q, got one of p")
     matrix = of_data("W", W.W if isinstance(W, Run) else W)
-    zero = np.asarray(~matrix.any(axis=(-2, -1)))
-    if zero.any():
-        raise ValueError(f"W: expected a matrix other than zero{_at(zero)}")
+    require_direction("W", matrix.any(axis=(-2, -1)))
     if isinstance(data, NextTokenData):
         W_fin = finite_part(data) if finite is None else of_data("finite", finite)
         solution = graph_svm(data) if solution is None else solution
@@ -188,10 +185,7 @@ def decompose(
 def _attention(W: npt.NDArray[np.float64], data: AttentionData) -> AttentionWeights:
     """Compute the softmax weights of the logits X W z, from their differences to the first one."""
     first = np.zeros(data.labels.shape, dtype=np.int64)
-    behind = margins_of(matrices_on("W", W, data), data, first).reshape(data.valid.shape)
+    behind = logit_differences(as_parameter_of("W", W, data), data, first)
+    behind = behind.reshape(data.valid.shape)
     logs = log_softmax(np.where(data.valid, -behind, -np.inf), axis=-1)
     return AttentionWeights(np.exp(logs), logs)
-
-
-def _at(wrong: BoolArray) -> str:
-    return f", got zero for problem {first_index(wrong)[0]}" if wrong.ndim else ", got zero"

@@ -1,4 +1,4 @@
-"""The finite part W^fin: what settles the ratios of the weights inside the selected sets."""
+"""The finite part W^fin, which has the ratios of the softmax weights inside the selected sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.linalg import lstsq
 
 from attsvm._validation import as_positive_float
-from attsvm.data.attention_data import AttentionData, as_data
+from attsvm.data.attention_data import AttentionData, as_data, require_queries
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.svm import SolverError
@@ -28,7 +28,7 @@ def finite_part(
     threshold: float = 1e-3,
     tolerance: float = 1e-6,
 ) -> npt.NDArray[np.float64]:
-    """W^fin: what attention composes several tokens by, while it grows in the direction of an SVM.
+    """Compute W^fin, by which attention composes several tokens while W grows along the SVM.
 
     Of next-token data it is the minimiser of the next-token loss of the cyclic sub-dataset on the
     cyclic subspace (`attsvm.theory.cyclic_subset`, `attsvm.theory.cyclic_subspace`), found by
@@ -92,23 +92,22 @@ def finite_part(
     if isinstance(data, NextTokenData):
         if attention is not None:
             raise TypeError("attention: expected None for next-token data, whose labels say it")
-        of_problems = np.stack([next_token_finite_part(one) for one in data.problems()])
-        return of_problems[0] if data.batch is None else of_problems
+        solutions = np.stack([next_token_finite_part(problem) for problem in data.problems()])
+        return solutions[0] if data.batch is None else solutions
     if attention is None:
         raise TypeError("attention: needed for data that is not next-token data, got None")
     weights = as_attention_weights("attention", attention, as_data(data))
     sets = sets_of(weights, threshold)
     largest = as_positive_float("tolerance", tolerance)
-    if data.queries is None:
-        raise ValueError("queries: needed for the finite part, got data without queries")
+    require_queries(data, "the finite part")
     chosen = representatives(data, weights)
     parts = np.zeros((data.batch or 1, data.d, data.d))
     several = sets.sum(axis=-1).reshape(len(parts), -1).max(axis=-1) > 1
     for b in np.flatnonzero(several):
-        problem, one = (data, ()) if data.batch is None else (data.problem(int(b)), b)
-        every = general_constraints(problem, chosen[one], sets[one])
-        logs = weights.log_attention[one]
-        lead = logs[np.arange(data.n), chosen[one]][:, np.newaxis] - logs
+        problem, at = (data, ()) if data.batch is None else (data.problem(int(b)), b)
+        every = general_constraints(problem, chosen[at], sets[at])
+        logs = weights.log_attention[at]
+        lead = logs[np.arange(data.n), chosen[at]][:, np.newaxis] - logs
         inside = every.restricted(every.equality)
         parts[b], residual = _smallest(replace(inside, rhs=lead[inside.position]))
         if residual > largest:
@@ -121,10 +120,9 @@ def finite_part(
 
 
 def _smallest(equations: Constraints) -> tuple[npt.NDArray[np.float64], float]:
-    """Smallest W of least squares of A(W) = b, and the largest residual.
+    """Compute the smallest W of least squares of A(W) = b, and the largest residual.
 
-    Equations that W has come to solve may depend on each other, up to the rounding of b only, which
-    least squares forgives.
+    Equations of a trained W may be linearly dependent, up to the rounding of b.
     """
     zero = equations.zero_rows()
     contradiction = float(np.abs(equations.rhs[zero]).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""Token-priority graphs: which token goes before which, given the last one."""
+"""Token-priority graphs: the priority of tokens over others, given the last token."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse.csgraph import breadth_first_order
 
 from attsvm._validation import IndexArray, as_int
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
@@ -17,7 +18,7 @@ __all__ = ["TokenPriorityGraph", "token_priority_graphs"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenPriorityGraph:
-    """The graph of one last token k: an edge y -> j for every label y beside a token j.
+    """Graph of one last token k: an edge y -> j for every label y beside a token j.
 
     Attributes
     ----------
@@ -30,11 +31,11 @@ class TokenPriorityGraph:
     edges : ndarray of int, shape (E, 2)
         Ids y and j of every edge.
     count : ndarray of int, shape (E,)
-        Tokens that state it, over all contexts.
+        Number of tokens of all contexts that make the edge.
     component : ndarray of int, shape (M,)
         Component of each of `tokens`: 0, 1, ..., with priorities from lower to higher numbers.
     level : ndarray of int, shape (M,)
-        Number of steps of the longest way down to the component.
+        Number of edges of the longest path to the component.
     condensation : ndarray of int, shape (R, 2)
         Priorities between components that do not follow from others: the transitive reduction.
     """
@@ -49,7 +50,7 @@ class TokenPriorityGraph:
     condensation: IndexArray
 
     def __repr__(self) -> str:
-        largest = max((len(one) for one in self.components), default=0)
+        largest = max(map(len, self.components), default=0)
         return (
             f"TokenPriorityGraph(last={self.last}, {self.tokens.size} tokens, "
             f"{len(self.edges)} edges, {len(self.components)} components, largest {largest})"
@@ -73,7 +74,7 @@ class TokenPriorityGraph:
 
     @property
     def cyclic(self) -> bool:
-        """Whether some component has two tokens or more."""
+        """True where some component has two tokens or more."""
         return len(self.components) < self.tokens.size
 
     @property
@@ -84,39 +85,33 @@ class TokenPriorityGraph:
         """
         return len(self.components) + self.K - self.tokens.size
 
-    @cached_property
-    def _below(self) -> list[int]:
-        """Components that each one has priority over, as bits."""
-        below = [0] * len(self.components)
-        for above, other in reversed(self.condensation.tolist()):
-            below[above] |= below[other] | 1 << other
-        return below
-
     def precedes(self, i: int, j: int) -> bool:
-        """Whether `i` has priority over `j` and not `j` over `i`: a way from `i` to `j` only.
+        """Test whether `i` has priority over `j` and not `j` over `i`: a path from `i` to `j` only.
 
         Raises
         ------
         TypeError, ValueError
             Not ids of the vocabulary.
         """
-        at = []
-        for name, one in (("i", i), ("j", j)):
-            if not 0 <= as_int(name, one) < self.K:
-                raise ValueError(f"{name}: expected an id in 0..{self.K - 1}, got {one}")
-            place = int(np.searchsorted(self.tokens, one))
-            if place == self.tokens.size or self.tokens[place] != one:
-                return False
-            at.append(int(self.component[place]))
-        return bool(self._below[at[0]] >> at[1] & 1)
+        for name, token in (("i", i), ("j", j)):
+            if not 0 <= as_int(name, token) < self.K:
+                raise ValueError(f"{name}: expected an id in 0..{self.K - 1}, got {token}")
+        if not np.isin([i, j], self.tokens).all():
+            return False
+        above, below = self.component[np.searchsorted(self.tokens, [i, j])].tolist()
+        rows, columns = self.condensation.T
+        size = len(self.components)
+        links = scipy.sparse.csr_array((np.ones(rows.size), (rows, columns)), shape=(size, size))
+        reached, _ = breadth_first_order(links, above)
+        return above != below and below in reached
 
 
 def token_priority_graphs(data: NextTokenData) -> dict[int, TokenPriorityGraph]:
-    """Token-priority graphs of all last tokens.
+    """Build the token-priority graphs of all last tokens.
 
     The graph of k is made of the contexts with the last token k: each has an edge from its label to
-    every other of its tokens. Tokens that are connected both ways, in one strongly connected
-    component, share the attention; a token with a way to another and none back takes all of it.
+    every other of its tokens. Tokens with paths in both directions, in one strongly connected
+    component, share the attention; a token with a path to another and none back takes all of it.
 
     Parameters
     ----------
@@ -149,8 +144,7 @@ def token_priority_graphs(data: NextTokenData) -> dict[int, TokenPriorityGraph]:
     >>> graph.precedes(1, 3)
     True
     """
-    if as_next_token_data(data).batch is not None:
-        raise ValueError("data: expected one problem, got data with a batch axis")
+    as_next_token_data(data).require_one_problem()
     every = token_priorities(data, label_preferences(data))
     lasts = np.unique(data.last)
     nodes = np.searchsorted(every.graph, np.stack([lasts, lasts + 1]))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._validation import BoolArray, as_positive_float
+from attsvm._validation import as_positive_float
 from attsvm.svm import SVMSolution
-from attsvm.theory.matrices import Float64Array, MatrixLike, matrices_of
+from attsvm.theory.attention_parameter import (
+    AttentionParameter,
+    Float64Array,
+    ParameterLike,
+    as_parameter,
+)
 
 __all__ = ["effective_rank", "rank"]
 
 
-def rank(W: MatrixLike, *, rtol: float = 1e-5) -> int | Float64Array | None:
-    """Number of singular values of W above `rtol` times the largest.
+def rank(W: ParameterLike, *, rtol: float = 1e-5) -> int | Float64Array | None:
+    """Count the singular values of W above `rtol` times the largest.
 
     An infeasible SVM has no W and so no rank: it must not enter an average as a number.
 
@@ -45,16 +50,17 @@ def rank(W: MatrixLike, *, rtol: float = 1e-5) -> int | Float64Array | None:
     1
     """
     least = as_positive_float("rtol", rtol)
-    if _single_infeasible(W):
+    parameter = _existing(W)
+    if parameter is None:
         return None
-    values, exists, batched = _singular_values(W)
-    ranks = np.sum(values > least * values[:, :1], axis=1).astype(np.float64)
-    ranks[~exists] = np.nan
-    return ranks if batched else int(ranks[0])
+    values = _singular_values(parameter)
+    ranks = np.sum(values > least, axis=1).astype(np.float64)
+    ranks[~parameter.exists] = np.nan
+    return ranks if parameter.batched else int(ranks[0])
 
 
-def effective_rank(W: MatrixLike) -> float | Float64Array | None:
-    """Effective rank exp(-Σ p_k ln p_k) with p_k = σ_k / Σ σ of the singular values σ of W.
+def effective_rank(W: ParameterLike) -> float | Float64Array | None:
+    """Compute the effective rank exp(-Σ p_k ln p_k), p_k = σ_k / Σ σ of the singular values σ of W.
 
     It lies between 1 and the rank, which it is when all non-zero singular values are equal, and
     needs no tolerance.
@@ -85,27 +91,25 @@ def effective_rank(W: MatrixLike) -> float | Float64Array | None:
     >>> effective_rank([[2.0, 0.0], [0.0, 2.0]])
     2.0
     """
-    if _single_infeasible(W):
+    parameter = _existing(W)
+    if parameter is None:
         return None
-    values, exists, batched = _singular_values(W)
-    share = values / np.where(exists & values.any(axis=1), values.sum(axis=1), 1.0)[:, np.newaxis]
+    values = _singular_values(parameter)
+    some = values.any(axis=1)
+    share = values / np.where(some, values.sum(axis=1), 1.0)[:, np.newaxis]
     entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)), axis=1)
-    ranks = np.where(values.any(axis=1), np.exp(entropy), 0.0)
-    ranks[~exists] = np.nan
-    return ranks if batched else float(ranks[0])
+    ranks = np.where(some, np.exp(entropy), 0.0)
+    ranks[~parameter.exists] = np.nan
+    answer: float | Float64Array = parameter.answer(ranks)
+    return answer
 
 
-def _single_infeasible(W: MatrixLike) -> bool:
-    return isinstance(W, SVMSolution) and W.feasible is False
+def _existing(W: ParameterLike) -> AttentionParameter | None:
+    """Check and read W; None for a single infeasible SVM."""
+    return None if isinstance(W, SVMSolution) and W.feasible is False else as_parameter("W", W)
 
 
-def _singular_values(
-    W: MatrixLike,
-) -> tuple[Float64Array, BoolArray, bool]:
-    """Singular values (B, k), largest first, over the largest entry; which exist; whether B."""
-    matrices = matrices_of("W", W)
-    compact = matrices.compact()
-    largest = np.abs(compact).max(axis=(1, 2), keepdims=True)
-    unit = compact / np.where(largest > 0, largest, 1.0)
-    values = np.asarray(np.linalg.svd(unit, compute_uv=False), dtype=np.float64)
-    return values, matrices.exists, matrices.batched
+def _singular_values(parameter: AttentionParameter) -> Float64Array:
+    """Compute the singular values (B, k), largest first, over the largest."""
+    values = np.linalg.svd(parameter.matrix.compact(), compute_uv=False)
+    return np.asarray(values / np.where(values[:, :1] > 0, values[:, :1], 1.0), dtype=np.float64)

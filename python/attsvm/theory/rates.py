@@ -1,4 +1,4 @@
-"""Rates: at which power of the step, or how fast exponentially, something grows or falls."""
+"""Rates of growth or decay: powers of the step, or exponentials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from attsvm._validation import ArrayLike, as_choice, as_float, as_float_array, require_shape
+from attsvm._validation import (
+    ArrayLike,
+    as_choice,
+    as_float,
+    as_float_array,
+    as_float_in,
+    require_shape,
+)
 
 __all__ = ["Rate", "fit_rate"]
 
@@ -22,11 +29,11 @@ class Rate:
     Attributes
     ----------
     kind : {"power", "exponential"}
-        Which of the two.
+        The law.
     exponent : float
-        Negative for what falls.
+        Negative for decay.
     low, high : float
-        Ends of its confidence interval; see `fit_rate` for what it assumes.
+        Ends of its confidence interval, under the assumptions that `fit_rate` states.
     log_prefactor : float
         Logarithm of the prefactor.
     r_squared : float
@@ -44,7 +51,7 @@ class Rate:
     size: int
 
     def at(self, steps: ArrayLike) -> npt.NDArray[np.float64]:
-        """Value of the law, same shape as `steps`; positive steps where it is a power."""
+        """Evaluate the law, same shape as `steps`; positive steps where it is a power."""
         s = np.asarray(steps, dtype=np.float64)
         x = np.log(s) if self.kind == "power" else s
         value: npt.NDArray[np.float64] = np.exp(self.log_prefactor + self.exponent * x)
@@ -61,12 +68,12 @@ def fit_rate(
 ) -> Rate:
     """Fit a rate by least squares: log(values) on log(steps), or on steps if exponential.
 
-    The interval is Student's. It holds the true exponent with probability `level` if log(values)
-    scatter about a line independently, normally, with one variance. Values along one run of descent
-    do not: they bend smoothly, and neighbours err alike. There the interval tells how well a single
-    exponent describes the window, and is too short for anything else; what another problem would
-    give is told by fitting several runs. The more records lie in the window the shorter it gets,
-    so record evenly in what is fitted against: on `attsvm.log_schedule` for a power.
+    The interval is Student's. It contains the true exponent with probability `level` if log(values)
+    scatter about a line with independent normal errors of one variance. Values along one run of
+    descent do not: they lie on a smooth curve, and errors of neighbours are correlated. There the
+    interval measures only how well one exponent describes the window; the variation between
+    problems is measured by fitting several runs. The interval shrinks with the number of records,
+    so record evenly in the regressor: on `attsvm.log_schedule` for a power.
 
     Parameters
     ----------
@@ -104,8 +111,7 @@ def fit_rate(
     x = as_float_array("steps", steps, "(R,)", ndim={1}, dtype=np.float64)
     y = as_float_array("values", values, "(R,)", ndim={1}, dtype=np.float64)
     require_shape("values", y, "of steps", x.shape)
-    if not 0 < as_float("level", level) < 1:
-        raise ValueError(f"level: expected a number between 0 and 1, got {level}")
+    as_float_in("level", level, 0, 1, ends="()")
     if window is not None:
         if np.shape(window) != (2,):
             raise TypeError(f"window: expected a pair of numbers, got {window!r}")
@@ -128,7 +134,11 @@ def _require_positive(name: str, array: npt.NDArray[np.float64]) -> None:
 
 
 def _line(kind: str, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], level: float) -> Rate:
-    """Least squares of y on x, with the interval of the slope."""
+    """Fit y on x by least squares, with the interval of the slope.
+
+    The interval is from the residuals: 1 - r², as in `scipy.stats.linregress`, cancels for exact
+    laws.
+    """
     dx, dy = x - x.mean(), y - y.mean()
     unit = float(np.abs(dx).max())  # keeps the squares of steps in the range of float64
     dx = dx / unit

@@ -1,4 +1,4 @@
-"""How many tokens attention spreads over."""
+"""The soft number of tokens that attention spreads over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["sparsity"]
 
 
 def sparsity(attention: AttendedLike) -> npt.NDArray[np.float64]:
-    """Soft number of tokens attended to, |s|_1 / |s|_2² of the softmax weights s of an input.
+    """Compute the soft number of attended tokens, |s|_1 / |s|_2² of the weights s of each input.
 
     It is k when k tokens share the weight equally: 1 for a single token, T for all of them.
 

@@ -1,4 +1,4 @@
-"""Token scores: what each token contributes to the right label."""
+"""Token scores, the margins that tokens contribute, and the tokens of highest score."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["optimal_tokens", "scores"]
 
 
 def scores(data: AttentionData) -> npt.NDArray[np.float64]:
-    """Token scores γ_it = Y_i v'x_it.
+    """Compute the token scores γ_it = Y_i v'x_it.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def scores(data: AttentionData) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape ([B,] n, T)
-        -inf at padding, which is thus never the best token.
+        -inf at padding.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def scores(data: AttentionData) -> npt.NDArray[np.float64]:
 
 
 def optimal_tokens(data: AttentionData) -> IndexArray:
-    """Tokens opt_i = argmax_t γ_it of the highest score, the first one among equals.
+    """Return the tokens opt_i = argmax_t γ_it of highest score, the first of equals.
 
     Parameters
     ----------

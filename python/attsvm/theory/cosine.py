@@ -1,0 +1,189 @@
+"""Cosine and distance of directions, and the cone around the direction of an SVM."""
+
+from __future__ import annotations
+
+from typing import overload
+
+import numpy as np
+
+from attsvm._linalg import half_squared_distances
+from attsvm._validation import (
+    ArrayLike,
+    BoolArray,
+    as_float_array,
+    as_float_in,
+    as_nonnegative_float,
+    require_direction,
+    require_shape,
+)
+from attsvm.svm import SVMSolution
+from attsvm.theory.attention_parameter import (
+    Float64Array,
+    ParameterLike,
+    as_parameter,
+    as_parameter_beside,
+)
+
+__all__ = ["cosine", "cosine_gap", "directional_distance", "in_cone"]
+
+
+@overload
+def cosine(A: ArrayLike, B: ArrayLike, *, axis: None = None) -> float: ...
+@overload
+def cosine(A: ArrayLike, B: ArrayLike, *, axis: int | tuple[int, ...]) -> Float64Array: ...
+def cosine(
+    A: ArrayLike, B: ArrayLike, *, axis: int | tuple[int, ...] | None = None
+) -> float | Float64Array:
+    """Compute the cosine <A, B> / (|A| |B|) of two vectors or matrices, or stacks of them.
+
+    Computed from the distance of the unit vectors, so it lies in [-1, 1] and is 1 exactly for
+    multiples of one direction whose unit vectors round alike. Where it is close to 1, `cosine_gap`
+    has the digits that are lost.
+
+    Parameters
+    ----------
+    A, B : array_like
+        Real, finite, of equal shape. Norms neither overflow nor underflow.
+    axis : int or tuple of int, optional
+        The axes that span one direction, as in NumPy: -1 for vectors (B, d), (-2, -1) for matrices
+        (B, d, d). By default all of them: one vector or one matrix.
+
+    Returns
+    -------
+    float, or ndarray of float64 over the other axes when `axis` is given
+
+    Raises
+    ------
+    TypeError
+        Not numbers.
+    ValueError
+        Shapes differ, NaN or inf, an axis that is not there, or a zero vector, which has no
+        direction.
+
+    Examples
+    --------
+    >>> from attsvm import cosine
+    >>> cosine([1.0, 0.0], [-3.0, 0.0])
+    -1.0
+    """
+    near, far = _distances(A, B, axis)
+    return _result(np.where(near <= far, 1 - near, far - 1), axis)
+
+
+@overload
+def cosine_gap(A: ArrayLike, B: ArrayLike, *, axis: None = None) -> float: ...
+@overload
+def cosine_gap(A: ArrayLike, B: ArrayLike, *, axis: int | tuple[int, ...]) -> Float64Array: ...
+def cosine_gap(
+    A: ArrayLike, B: ArrayLike, *, axis: int | tuple[int, ...] | None = None
+) -> float | Float64Array:
+    """Compute 1 - cosine = ½|A/|A| - B/|B||², without the cancellation of that difference.
+
+    Gaps far below the rounding unit of 1 are kept: two directions an angle θ apart give θ²/2, down
+    to about 1e-32.
+
+    Parameters, results and errors are those of `cosine`.
+
+    Examples
+    --------
+    >>> from attsvm.theory import cosine_gap
+    >>> cosine_gap([1.0, 0.0], [1.0, 2.0**-40]) == 2.0**-81
+    True
+    """
+    near, far = _distances(A, B, axis)
+    return _result(np.where(near <= far, near, 2 - far), axis)
+
+
+@overload
+def directional_distance(A: ArrayLike, B: ArrayLike, *, axis: None = None) -> float: ...
+@overload
+def directional_distance(
+    A: ArrayLike, B: ArrayLike, *, axis: int | tuple[int, ...]
+) -> Float64Array: ...
+def directional_distance(
+    A: ArrayLike, B: ArrayLike, *, axis: int | tuple[int, ...] | None = None
+) -> float | Float64Array:
+    """Compute the distance |A/|A| - B/|B|| of two directions, from 0 to 2.
+
+    Parameters, results and errors are those of `cosine`.
+
+    Examples
+    --------
+    >>> from attsvm import directional_distance
+    >>> directional_distance([1.0, 0.0], [-3.0, 0.0])
+    2.0
+    """
+    near, _ = _distances(A, B, axis)
+    return _result(np.sqrt(2 * near), axis)
+
+
+def in_cone(W: ParameterLike, solution: SVMSolution, mu: float, radius: float) -> bool | BoolArray:
+    """Test whether W lies in the cone of local convergence: |W| >= R, cosine(W, W^mm) >= 1 - μ.
+
+    Gradient descent that starts there, with μ small and R large enough, converges to the direction
+    W^mm of a locally optimal choice of tokens.
+
+    Parameters
+    ----------
+    W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
+    solution : SVMSolution
+        W^mm or p^mm.
+    mu : float
+        From 0 to 2.
+    radius : float
+        R, 0 or more, in the Frobenius norm.
+
+    Returns
+    -------
+    bool, or ndarray of bool of shape (B,) for a batch
+        False for W = 0, and where the SVM is infeasible or its solution 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be; the message names it.
+
+    References
+    ----------
+    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, and
+    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
+    cones of the theorems of local convergence.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
+    >>> solution = attsvm.att_svm(data, [0])
+    >>> attsvm.in_cone([[5.0, 0.0], [-4.0, 0.0]], solution, mu=0.01, radius=1.0)
+    True
+    """
+    reach = as_float_in("mu", mu, 0, 2)
+    least = as_nonnegative_float("radius", radius)
+    if solution.feasible is False:
+        return False
+    mm = as_parameter("solution", solution)
+    parameter = as_parameter_beside("W", W, mm)
+    norm = parameter.matrix.norm()
+    inside = (norm >= least) & (norm > 0) & (mm.matrix.norm() > 0)
+    inside &= parameter.matrix.cosine_gap(mm.matrix) <= reach
+    answer: bool | BoolArray = parameter.answer(inside)
+    return answer
+
+
+def _distances(
+    A: ArrayLike, B: ArrayLike, axis: int | tuple[int, ...] | None
+) -> tuple[Float64Array, Float64Array]:
+    """Check A and B, and compute ½|a - b|² and ½|a + b|² of their unit vectors."""
+    text = "of one axis or more"
+    first, second = (
+        as_float_array(name, value, text, ndim=range(1, 65), dtype=np.float64)
+        for name, value in (("A", A), ("B", B))
+    )
+    require_shape("B", second, "of A", first.shape)
+    for name, array in (("A", first), ("B", second)):
+        require_direction(name, array.any(axis=axis))
+    return half_squared_distances(first, second, axis)
+
+
+def _result(values: Float64Array, axis: int | tuple[int, ...] | None) -> float | Float64Array:
+    return float(values) if axis is None else values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -243,6 +244,14 @@ def test_a_run_of_a_prompt_or_data_without_queries_is_refused():
         decompose(np.eye(4), bare)
     with pytest.raises(ValueError, match=r"^queries: needed for the finite part"):
         finite_part(bare, np.full((2, 3), 1 / 3))
+
+
+def test_equations_of_many_coordinates_are_solved_by_their_multipliers(monkeypatch):
+    data, W = drawn(np.random.default_rng(5), n=4, T=5, d=30)
+    weights = softmax_of(W, data)
+    expected = finite_part(data, weights)
+    monkeypatch.setattr(sys.modules["attsvm.theory.finite_part"], "_MOST_NUMBERS", 0)
+    assert finite_part(data, weights) == pytest.approx(expected, abs=1e-10)
 
 
 def test_sizes_beyond_float64_are_refused():

@@ -285,8 +285,7 @@ class NextTokenData(InBatches):
         ValueError
             There is a batch axis, `which` has another shape, or it is False throughout.
         """
-        if self.batch is not None:
-            raise ValueError("which: expected one problem, got data with a batch axis")
+        self.require_one_problem("which")
         chosen = as_bool_array("which", which, "(n,)", ndim=1)
         require_shape("which", chosen, "(n,)", (self.n,))
         if not chosen.any():
@@ -304,7 +303,7 @@ class NextTokenData(InBatches):
 
 
 def as_next_token_data(data: object) -> NextTokenData:
-    """`data` if it is a `NextTokenData`, else `TypeError`."""
+    """Return `data` if it is a `NextTokenData`, else raise `TypeError`."""
     if not isinstance(data, NextTokenData):
         raise TypeError(f"data: expected NextTokenData, got {type(data).__name__}")
     return data

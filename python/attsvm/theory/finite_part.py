@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from scipy.linalg import lstsq
 
+from attsvm._linalg import euclidean_norm, in_own_span
 from attsvm._validation import as_positive_float
-from attsvm.data.attention_data import AttentionData, as_data, require_queries
+from attsvm.data.attention_data import (
+    AttentionData,
+    as_data,
+    other_tokens,
+    require_queries,
+    token_differences,
+)
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.svm import SolverError
-from attsvm.svm.constraints import Constraints, general_constraints
-from attsvm.svm.coordinates import row_coordinates
 from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.theory.composition import next_token_finite_part
 
 __all__ = ["finite_part"]
+
+Float64Array = NDArray[np.float64]
+
+_MOST_NUMBERS = 2**25
+_SMALLEST = 1e-290
 
 
 def finite_part(
@@ -27,7 +35,7 @@ def finite_part(
     *,
     threshold: float = 1e-3,
     tolerance: float = 1e-6,
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """Compute W^fin, by which attention composes several tokens while W grows along the SVM.
 
     Of next-token data it is the minimiser of the next-token loss of the cyclic sub-dataset on the
@@ -99,17 +107,17 @@ def finite_part(
     weights = as_attention_weights("attention", attention, as_data(data))
     sets = sets_of(weights, threshold)
     largest = as_positive_float("tolerance", tolerance)
-    require_queries(data, "the finite part")
+    queries = require_queries(data, "the finite part").reshape(-1, data.n, data.d)
     chosen = representatives(data, weights)
-    parts = np.zeros((data.batch or 1, data.d, data.d))
-    several = sets.sum(axis=-1).reshape(len(parts), -1).max(axis=-1) > 1
-    for b in np.flatnonzero(several):
-        problem, at = (data, ()) if data.batch is None else (data.problem(int(b)), b)
-        every = general_constraints(problem, chosen[at], sets[at])
-        logs = weights.log_attention[at]
-        lead = logs[np.arange(data.n), chosen[at]][:, np.newaxis] - logs
-        inside = every.restricted(every.equality)
-        parts[b], residual = _smallest(replace(inside, rhs=lead[inside.position]))
+    others = (sets & other_tokens(data, chosen)).reshape(-1, data.n, data.T)
+    differences = token_differences(data, chosen).reshape(*others.shape, data.d)
+    logs = weights.log_attention.reshape(others.shape)
+    parts = np.zeros((len(others), data.d, data.d))
+    for b in np.flatnonzero(others.any(axis=(1, 2))):
+        sample, token = np.nonzero(others[b])
+        ratios = logs[b].max(axis=1)[sample] - logs[b, sample, token]
+        z = queries[b, sample].astype(np.float64)
+        parts[b], residual = _smallest(differences[b, sample, token], z, ratios)
         if residual > largest:
             of_problem = "" if data.batch is None else f", for problem {b}"
             raise ValueError(
@@ -119,26 +127,48 @@ def finite_part(
     return parts[0] if data.batch is None else parts
 
 
-def _smallest(equations: Constraints) -> tuple[npt.NDArray[np.float64], float]:
-    """Compute the smallest W of least squares of A(W) = b, and the largest residual.
+def _smallest(
+    differences: Float64Array, queries: Float64Array, rhs: Float64Array
+) -> tuple[Float64Array, float]:
+    """Compute the smallest W of least squares of D_r' W z_r = b_r, and the largest residual.
 
-    Equations of a trained W may be linearly dependent, up to the rounding of b.
+    Equations of a trained W may be linearly dependent, up to the rounding of b. W has coordinates
+    in the spans of the D_r and of the z_r; where these are too many it is Σ λ_r D_r z_r'.
+
+    Parameters
+    ----------
+    differences, queries : ndarray, shapes (m, d) and (m, e)
+    rhs : ndarray, shape (m,)
     """
-    zero = equations.zero_rows()
-    contradiction = float(np.abs(equations.rhs[zero]).max(initial=0.0))
-    solvable = equations.restricted(~zero)
-    if not solvable.rhs.any():
-        d, e = equations.differences.shape[1], equations.queries.shape[1]
-        return np.zeros((d, e)), contradiction
-    scaled = solvable.normalised()
-    if not scaled.within_float64():
-        raise SolverError("finite_part: equations of sizes beyond what float64 holds")
-    coordinates = row_coordinates(scaled.unit)
-    w = lstsq(coordinates.rows, scaled.unit.rhs)[0]
-    factors = coordinates.factors(w)
-    if factors is None:
-        multipliers = lstsq(coordinates.rows.T, w)[0]
-        factors = scaled.unit.token_sums(multipliers), scaled.unit.queries
-    left, right = scaled.scale * factors[0], factors[1]
-    missed = np.abs(solvable.values(left, right) - solvable.rhs).max()
-    return left.T @ right, max(contradiction, float(missed))
+    sizes = euclidean_norm(differences, -1), euclidean_norm(queries, -1)
+    solvable = (sizes[0] > 0) & (sizes[1] > 0)
+    contradiction = float(np.abs(rhs[~solvable]).max(initial=0.0))
+    D, z, b = differences[solvable], queries[solvable], rhs[solvable]
+    if not b.any():
+        return np.zeros((differences.shape[1], queries.shape[1])), contradiction
+    lengths = [size[solvable, np.newaxis] for size in sizes]
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        row_norm = (lengths[0] * lengths[1])[:, 0]
+        scaled = b / row_norm
+        scale = np.abs(scaled).max()
+        within = np.array([*row_norm, scale, *scale / row_norm])
+        if not np.all((within > _SMALLEST) & (within < 1 / _SMALLEST)):
+            raise SolverError("finite_part: equations of sizes beyond what float64 holds")
+        left, left_basis = _in_span(D / lengths[0])
+        right, right_basis = _in_span(z / lengths[1])
+    m, k, e = len(b), left.shape[1], right.shape[1]
+    if k * e <= max(m, _MOST_NUMBERS // m):
+        rows = (left[:, :, np.newaxis] * right[:, np.newaxis, :]).reshape(m, k * e)
+        W = lstsq(rows, scaled / scale)[0].reshape(k, e)
+    else:
+        multipliers = lstsq((left @ left.T) * (right @ right.T), scaled / scale)[0]
+        W = (multipliers[:, np.newaxis] * left).T @ right
+    W = left_basis.T @ (scale * W) @ right_basis
+    missed = float(np.abs(np.einsum("rd,rd->r", D, z @ W.T) - b).max())
+    return W, max(contradiction, missed)
+
+
+def _in_span(vectors: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return (coordinates, basis) of vectors in their span, which has orthonormal rows."""
+    coordinates, basis = in_own_span(vectors[np.newaxis])
+    return coordinates[0], np.eye(vectors.shape[1]) if basis is None else basis[0]

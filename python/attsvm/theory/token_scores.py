@@ -45,15 +45,14 @@ def scores(data: AttentionData) -> npt.NDArray[np.float64]:
     >>> attsvm.scores(data)
     array([[-1., -2.]])
     """
-    value = as_data(data).value
-    if value is None:
+    problems = as_data(data).batched()
+    if problems.value is None:
         raise ValueError("data: expected a value, which the token scores need; got None")
-    lead = (data.batch or 1,)
     gamma = _core.token_scores(
-        tokens=data.tokens.reshape(*lead, -1, data.T, data.d),
-        labels=data.labels.reshape(*lead, data.n).astype(np.float64, copy=False),
-        value=value.reshape(*lead, data.d).astype(np.float64, copy=False),
-        lengths=data.lengths.reshape(*lead, data.n),
+        tokens=problems.tokens,
+        labels=problems.labels.astype(np.float64, copy=False),
+        value=problems.value.astype(np.float64, copy=False),
+        lengths=problems.lengths,
         sequence=data.sequence_index,
         threads=thread_count(None),
     ).reshape(data.valid.shape)

@@ -232,7 +232,7 @@ def _record(row: Row, timed: list[Timed], seconds: pd.DataFrame, busy: float) ->
     contenders = [
         {
             "name": one.entry.name,
-            "title": one.entry.label,
+            "title": one.entry.title,
             "role": one.entry.role,
             "status": one.status,
             "reason": one.reason,
@@ -249,12 +249,8 @@ def _record(row: Row, timed: list[Timed], seconds: pd.DataFrame, busy: float) ->
     ]
     record = {
         "name": row.name,
-        "title": row.title,
-        "unit": row.unit,
         "limit": spread(ours / limits.sum(axis=1, skipna=False)) if len(limits.columns) else None,
         "processors_busy_with_others": busy,
-        "left_out": dict(row.left_out),
-        "note": row.note,
         "contenders": contenders,
     }
     return {**record, "targets": [_answer(*target, record) for target in row.targets.items()]}

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.contenders import CONTENDERS
 from bench.measure import best_peer
+from bench.rows import ROWS
 
 HERE = Path(__file__).resolve().parent
 _GIB = 2**30
@@ -94,20 +95,24 @@ def _table(rows: Iterable[dict[str, str]]) -> list[str]:
 def summary(record: dict[str, Any]) -> dict[str, str]:
     """Return the line of a row in the first table."""
     ours, peer = record["contenders"][0], best_peer(record)
-    differences = [one["accuracy"].get("difference") for one in record["contenders"]]
-    worst = max((each for each in differences if each is not None), default=None)
+    found = [one["accuracy"] for one in record["contenders"] if "difference" in one["accuracy"]]
+    worst = max((accuracy["difference"] for accuracy in found), default=None)
+    equal = {None: "", 0.0: "equal bits"}.get(
+        worst, f"answers equal to {worst:.0e}" if worst else ""
+    )
     return {
-        "work": record["title"],
+        "work": ROWS[record["name"]].title,
         "attsvm": duration(ours["seconds"][1]) if ours["seconds"] else ours["status"],
         "target": "; ".join(map(_target, record["targets"])),
         "measured": "; ".join(map(_got, record["targets"])),
         "best peer, times attsvm's": f"{brackets(peer['ratio'])} ({peer['title']})" if peer else "",
-        "accuracy": _accuracy(ours) or ("" if worst is None else f"answers equal to {worst:.0e}"),
+        "accuracy": _accuracy(ours) or equal,
     }
 
 
 def _contenders(record: dict[str, Any]) -> list[str]:
-    time = f"time per {record['unit']}"
+    row = ROWS[record["name"]]
+    time = f"time per {row.unit}"
     rows = [
         {
             "contender": one["title"] + (f" ({one['reason']})" if one["role"] == "limit" else ""),
@@ -121,15 +126,13 @@ def _contenders(record: dict[str, Any]) -> list[str]:
         else {"contender": one["title"], time: f"{one['status']}: {one['reason']}"}
         for one in record["contenders"]
     ]
-    left_out = record["left_out"].items()
-    rows += [{"contender": name, time: f"left out: {reason}"} for name, reason in left_out]
+    for name, reason in row.left_out.items():
+        rows.append({"contender": name, time: f"left out: {reason}"})
     return _table(rows)
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the page of results; `limits.md` has a section on what bounds each row."""
-    parts = re.split(r"^## (.+)\n", (HERE / "limits.md").read_text(), flags=re.MULTILINE)
-    bounds = dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
+    """Return the page of results."""
     hardware = results["hardware"]
     lines = [
         "# Speed of attsvm beside other libraries",
@@ -147,12 +150,12 @@ def markdown(results: dict[str, Any]) -> str:
         "## Row by row",
     ]
     for record in results["rows"]:
-        lines += ["", f"### {record['title']}", "", bounds[record["name"]], ""]
-        lines += _contenders(record)
+        row = ROWS[record["name"]]
+        lines += ["", f"### {row.title}", "", row.about, "", *_contenders(record)]
         if record["limit"]:
             lines += ["", f"attsvm takes {brackets(record['limit'])} times the limit."]
-        if record["note"]:
-            lines += ["", record["note"]]
+        if row.note:
+            lines += ["", row.note]
         if record["processors_busy_with_others"] > 0.1:
             busy = record["processors_busy_with_others"]
             lines += ["", f"Other programs kept {busy:.2f} processors busy meanwhile."]

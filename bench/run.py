@@ -16,7 +16,7 @@ from bench.contenders import CONTENDERS, Processes
 from bench.hardware import hardware_facts
 from bench.measure import Pace, measure
 from bench.report import HERE, markdown, write
-from bench.rows import ROWS, Row, random_descent, step_entries
+from bench.rows import ROWS, Row
 
 _QUICK = Pace(rounds=3, run=0.1, budget=2.0)
 _BUSY = 0.5
@@ -27,7 +27,7 @@ _SWEEPS = {
     "d": (8, 32, 128, 512, 2048),
 }
 PEERS = [name for name in CONTENDERS if name not in ("attsvm", "limit")]
-NAMES = [*(row.name for row in ROWS), "scaling"]
+NAMES = [*ROWS, "scaling"]
 
 
 def main() -> int:
@@ -44,9 +44,9 @@ def main() -> int:
     begin = time.perf_counter()
     with Processes() as processes:
         rows = []
-        for row in ROWS:
-            if row.name in chosen:
-                print(f"{row.name} ...", file=sys.stderr, flush=True)
+        for name, row in ROWS.items():
+            if name in chosen:
+                print(f"{name} ...", file=sys.stderr, flush=True)
                 rows.append(measure(processes, row, pace, arguments.peers))
         points = list(_scaling(processes, pace)) if "scaling" in chosen else []
     busiest = max((row["processors_busy_with_others"] for row in rows), default=0.0)
@@ -83,8 +83,8 @@ def _scaling(processes: Processes, pace: Pace) -> Iterator[dict[str, Any]]:
         for value in values:
             sizes = {**_SIZES, variable: value}
             print(f"one step, {sizes} ...", file=sys.stderr, flush=True)
-            task = random_descent(**sizes)
-            row = Row("", "", "step", lambda task=task: step_entries(task, ("jax", "torch")))
+            contenders = ("attsvm", "read", "products", "jax", "torch")
+            row = Row("", "", "step", {"kind": "descent", **sizes}, contenders)
             found = measure(processes, row, short)["contenders"]
             times = {one["name"]: one["seconds"] and one["seconds"][1] for one in found}
             yield {"variable": variable, **sizes, **times}

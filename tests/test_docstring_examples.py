@@ -26,9 +26,9 @@ def test_examples_do_what_they_say(name):
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("room", [attsvm.svm, attsvm.theory])
-def test_public_functions_have_an_example(room):
-    functions = {name: getattr(room, name) for name in room.__all__}
+@pytest.mark.parametrize("module", [attsvm.svm, attsvm.theory])
+def test_public_functions_have_an_example(module):
+    functions = {name: getattr(module, name) for name in module.__all__}
     functions = {name: value for name, value in functions.items() if inspect.isfunction(value)}
     assert len(functions) >= 5
     assert [name for name in functions if ">>>" not in (functions[name].__doc__ or "")] == []

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ class TestStudy:
         assert "12 problems of each size, seed 0" in " ".join(shown.out.split())
         heading = "n   T   d   global %"
         assert heading in shown.out
-        assert "In brackets 95 % intervals" in shown.out
+        assert "In brackets: 95 % confidence intervals" in shown.out
         assert "d >= max(T-1, n) makes the SVM feasible" in shown.out
         assert {path.name for path in out.iterdir()} == {"table.csv", "figure.png", "results.zarr"}
         rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
@@ -67,6 +68,23 @@ class TestStudy:
         outcome = xarray.open_zarr(out / "results.zarr").outcome.sel(n=3, T=4, d=6)
         share = 100 * np.mean(outcome == OUTCOMES.index("global"))
         assert float(rows[1]["global_percent"]) == pytest.approx(float(share))
+
+    def test_study_is_printed_where_the_encoding_lacks_a_character(self, tmp_path):
+        words = [*QUICK_STUDY, "--set", "title=Größe α", "--out", tmp_path / "out"]
+        done = subprocess.run(
+            command(*words),
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout.startswith(rb"Gr\xf6\xdfe \u03b1")
+        assert (tmp_path / "out" / "table.csv").exists()
+
+    @pytest.mark.parametrize("closed", [True, False])
+    def test_study_does_not_need_a_terminal_or_its_methods(self, tmp_path, monkeypatch, closed):
+        plain = SimpleNamespace(write=lambda text: None, flush=lambda: None)
+        monkeypatch.setattr(sys, "stdout", None if closed else plain)
+        assert main([*QUICK_STUDY, "--out", str(tmp_path / "out")]) == 0
 
     def test_study_runs_from_where_one_stands_to_out(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

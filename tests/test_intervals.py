@@ -13,7 +13,7 @@ from scipy import stats
 from attsvm.studies.intervals import mean, proportion
 
 
-@given(size=st.integers(1, 2000), share=st.floats(0, 1), level=st.floats(0.5, 0.999))
+@given(size=st.integers(2, 2000), share=st.floats(0, 1), level=st.floats(0.5, 0.999))
 def test_wilson_interval_is_where_the_score_test_does_not_reject(size, share, level):
     count = round(share * size)
     estimate = proportion(np.arange(size) < count, level=level)
@@ -32,6 +32,13 @@ def test_wilson_interval_of_agreeing_trials_reaches_the_end_and_has_a_length():
     assert (none.low, every.high) == (0.0, 1.0)
     assert none.high == pytest.approx(z**2 / (300 + z**2), rel=1e-12)
     assert every.low == pytest.approx(300 / (300 + z**2), rel=1e-12)
+
+
+def test_one_trial_has_no_interval():
+    one = proportion(np.array([True]))
+    assert (one.value, one.size) == (1.0, 1)
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
 
 
 def test_share_of_no_trials_is_refused():

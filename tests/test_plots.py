@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ pytest.importorskip("matplotlib")
 from matplotlib.container import BarContainer
 from matplotlib.image import imread
 
-from attsvm import plots
+from attsvm import att_svm, plots, train
+from attsvm.datasets import unit_sphere
+from attsvm.studies import Study, describe, run, tabulate
 from attsvm.studies.intervals import Estimate
 from attsvm.studies.summary import MEASURES
 from attsvm.studies.table import Row, Table
+from attsvm.theory import optimal_tokens
 
 SHARES = {
     "global_percent": 60.0,
@@ -50,7 +54,7 @@ def test_study_figure_has_a_bar_for_each_measure_and_dimension():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "Global",
         "Local (including Global)",
-        "Not Local",
+        "Neither",
         "All tokens support vectors",
     ]
 
@@ -64,7 +68,7 @@ def test_study_figure_draws_the_intervals():
 def test_study_figure_has_a_panel_for_each_n_and_T():
     cells = [(n, T, d) for n in (5, 10) for T in (4, 6) for d in (3, 9)]
     figure = plots.study(table(*cells), "the settings")
-    assert [axes.get_title("left") for axes in figure.axes[::2]] == [
+    assert [title for axes in figure.axes if (title := axes.get_title("left"))] == [
         "n = 5, T = 4",
         "n = 5, T = 6",
         "n = 10, T = 4",
@@ -76,7 +80,7 @@ def test_study_figure_has_a_panel_for_each_n_and_T():
 def test_study_figure_shows_every_cosine_on_one_scale():
     far, near = (table((5, T, 2), (5, T, 3), cosine=c).rows for T, c in ((4, 0.5), (6, 0.98)))
     figure = plots.study(Table(MEASURES, far + near))
-    assert [axes.get_ylim() for axes in figure.axes[1::2]] == [pytest.approx((0.439, 1.051))] * 2
+    assert [axes.get_ylim() for axes in figure.axes[2:]] == [pytest.approx((0.439, 1.051))] * 2
 
 
 def test_study_figure_is_drawn_where_a_mean_does_not_exist():
@@ -101,3 +105,64 @@ def test_plots_touch_no_global_state_of_matplotlib():
         "assert rcParams['font.size'] == rcParamsDefault['font.size']"
     )
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, check=True)
+
+
+def test_legend_is_within_the_narrowest_figure():
+    figure = plots.study(table((5, 4, 2)))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_notebooks_show_figures_without_pyplot():
+    figure = plots.study(table((5, 4, 2)))
+    assert figure._repr_png_() == plots.png(figure)
+
+
+def test_results_alone_are_drawn_with_their_settings(tmp_path):
+    study = Study(n=3, T=4, d=(2, 5), problems=5, steps=20)
+    results = run(study, tmp_path, progress=False)
+    expected = plots.study(tabulate(study, results), describe(study))
+    assert plots.png(plots.study(results)) == plots.png(expected)
+
+
+def test_a_single_problem_is_drawn_by_its_history(tmp_path):
+    study = Study(n=3, T=4, d=5, problems=1, steps=50, measure=("cosine", "history"))
+    results = run(study, tmp_path, progress=False)
+    figure = plots.study(results)
+    curves = {axes.get_ylabel(): axes.lines[0].get_xydata() for axes in figure.axes}
+    assert list(curves) == ["loss − infimum", "norm", "largest attention,\nmean over inputs"]
+    assert np.array_equal(curves["norm"][:, 0], results.step)
+    assert np.array_equal(curves["norm"][:, 1], results.history_norm[0])
+
+
+def test_run_is_drawn_by_its_record_and_its_attention():
+    data = unit_sphere(3, 4, 5, rng=0)
+    solution = att_svm(data, optimal_tokens(data))
+    result = train(data, steps=50, reference={"optimal": solution, "value": np.ones((5, 5))})
+    *curves, attention, colours = plots.run(result).axes
+    assert [axes.get_ylabel() for axes in curves][-1] == "1 − cosine"
+    labels = ["optimal", "value"]
+    assert [text.get_text() for text in curves[-1].get_legend().get_texts()] == labels
+    for line, name in zip(curves[-1].lines, labels, strict=True):
+        expected = result.history[f"cosine_gap:{name}"]
+        assert np.array_equal(line.get_xydata(), np.transpose([result.history["step"], expected]))
+    assert np.array_equal(attention.images[0].get_array(), result.attention)
+    assert colours.get_ylabel() == "attention"
+
+
+def test_run_of_a_batch_is_a_line_for_each_problem():
+    result = train(unit_sphere(3, 4, 5, batch=7, rng=0), steps=20)
+    assert [len(axes.lines) for axes in plots.run(result).axes] == [7, 7, 7]
+
+
+@pytest.mark.parametrize("setting", ["MPLBACKEND=nonsense", "text.usetex: True"])
+def test_settings_of_matplotlib_do_not_stop_a_figure(tmp_path, setting):
+    (tmp_path / "matplotlibrc").write_text(setting if ":" in setting else "")
+    name, _, value = setting.partition("=")
+    environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path), **({name: value} if value else {})}
+    program = (
+        "from attsvm import datasets, plots, train;"
+        "plots.png(plots.run(train(datasets.unit_sphere(2, 3, 4, rng=0), steps=5)))"
+    )
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

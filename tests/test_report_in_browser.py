@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,24 +23,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 STUDY = replace(
-    Study.load("overparam"), n=(3,), T=(4,), d=(2, 5, 9), attention=("cross", "self"), problems=12,
-    steps=100,
+    Study.load("overparam"), n=(3,), T=(4,), d=(2, 5, 9), lr=(0.1, 0.2), problems=12,
+    loss=("logistic", "exponential", "correlation"), steps=100,
 )  # fmt: skip
-FIGURES = [f"{name}-{k}" for k in range(2) for name in ("shares", "cosine", "norm", "loss")]
-
-
-class Visit:
-    """A page in the browser, with what it asked the network for and what it complained of."""
-
-    def __init__(self, browser, address: str, **options) -> None:
-        self.page = browser.new_page(**options)
-        self.address = address
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.goto(address)
+PANELS, OPEN = 6, 4
+NAMES = ("shares", "cosine", "norm", "loss", "attention")
 
 
 @pytest.fixture(scope="module")
@@ -57,114 +45,124 @@ def browser() -> Iterator:
         chromium.close()
 
 
-@pytest.fixture
-def visit(browser, results_and_address) -> Iterator[Visit]:
-    visit = Visit(browser, results_and_address[1], viewport={"width": 1200, "height": 900})
-    yield visit
-    # No request but that of the page itself, and not a word on the console, whatever was done.
-    assert visit.requests == [visit.address]
-    assert visit.complaints == []
-    visit.page.close()
+@pytest.fixture(scope="module")
+def visit(browser, results_and_address) -> Iterator[Callable[..., Any]]:
+    """Opens the report, which requests nothing but itself and reports no error until the end."""
+    address = results_and_address[1]
+    pages, requests, messages = [], [], []
+
+    def open_page(width: int = 1200, **options: Any) -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield open_page
+    assert requests == [address] * len(pages)
+    assert messages == []
+
+
+@pytest.fixture(scope="module")
+def page(visit) -> Any:
+    return visit()
 
 
 def global_percent(results: xarray.Dataset, **place) -> float:
     return 100 * float(np.mean(results.outcome.sel(place) == OUTCOMES.index("global")))
 
 
-def test_table_on_the_page(visit, results_and_address):
-    results, _ = results_and_address
-    rows = visit.page.locator("#table tbody tr")
+def test_table_on_the_page(page, results_and_address):
+    rows = page.locator("#table tbody tr")
     texts = [row.locator("th, td").all_inner_texts() for row in rows.all()]
-    assert len(texts) == 6
-    for n, T, d, attention, problems, share, *_ in texts:
-        expected = global_percent(results, n=int(n), T=int(T), d=int(d), attention=attention)
+    assert len(texts) == 3 * PANELS
+    for d, lr, loss, problems, share, *_ in texts:
+        expected = global_percent(results_and_address[0], d=int(d), lr=float(lr), loss=loss)
         assert float(share.split()[0]) == pytest.approx(expected, abs=0.05)
         assert problems == "12"
 
 
-def test_every_figure_is_drawn(visit):
-    assert visit.page.locator(".drawing").count() == len(FIGURES)
+def test_figures_are_drawn_once_their_panel_is_open(page):
     marks = {"shares": ".bars .point path", "cosine": ".boxes path.box"}
-    for name in FIGURES:
-        drawn = visit.page.locator(f"#{name} svg {marks.get(name[:-2], '.scatter path.js-line')}")
-        assert drawn.count() == {"shares": 12, "cosine": 3}.get(name[:-2], 3), name
-        assert all(path.get_attribute("d") for path in drawn.all())
-        assert "NaN" not in visit.page.locator(f"#{name}").inner_html()
+    for k in range(PANELS):
+        if k >= OPEN:
+            assert page.locator(f"#shares-{k}").count() == 0
+            page.locator("summary").nth(k).click()
+            page.locator(f"#{NAMES[-1]}-{k} svg .scatter path.js-line").first.wait_for()
+        for name in NAMES:
+            path = marks.get(name, ".scatter path.js-line")
+            paths = page.locator(f"#{name}-{k} svg {path}")
+            assert paths.count() == {"shares": 12}.get(name, 3), name
+            assert all(path.get_attribute("d") for path in paths.all())
+            assert "NaN" not in page.locator(f"#{name}-{k}").inner_html()
 
 
-def test_a_mark_shows_its_values_under_the_mouse(visit, results_and_address):
-    results, _ = results_and_address
-    bars = visit.page.locator("#shares-1 .trace.bars").first.locator(".point path")
+def test_a_mark_shows_its_values_under_the_mouse(page, results_and_address):
+    bars = page.locator("#shares-1 .trace.bars").first.locator(".point path")
     bars.last.scroll_into_view_if_needed()
     box = bars.last.bounding_box()
-    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    label = visit.page.locator("#shares-1 .hoverlayer .hovertext")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    label = page.locator("#shares-1 .hoverlayer .hovertext")
     label.wait_for()
-    share = global_percent(results, n=3, T=4, d=9, attention="self")
+    share = global_percent(results_and_address[0], d=9, lr=0.1, loss="exponential")
     assert share > 0
-    said = label.text_content()
-    assert f"dimension d = 9{share:.1f} % of 12 problems95 % interval" in said
+    expected = f"dimension d = 9{share:.1f} % of 12 problems95 % confidence interval"
+    assert expected in label.text_content()
 
 
-def test_dragging_zooms_and_a_double_click_goes_back(visit):
-    visit.page.locator("#norm-0").scroll_into_view_if_needed()
+def test_dragging_zooms_and_a_double_click_goes_back(page):
+    page.locator("#norm-0").scroll_into_view_if_needed()
     ranges = "[...document.getElementById('norm-0').layout.xaxis.range]"
-    before = visit.page.evaluate(ranges)
-    area = visit.page.locator("#norm-0 .nsewdrag").bounding_box()
+    left, right = page.evaluate(ranges)
+    area = page.locator("#norm-0 .nsewdrag").bounding_box()
     middle = area["y"] + area["height"] / 2
-    visit.page.mouse.move(area["x"] + 0.25 * area["width"], middle)
-    visit.page.mouse.down()
-    visit.page.mouse.move(area["x"] + 0.75 * area["width"], middle, steps=5)
-    visit.page.mouse.up()
-    visit.page.wait_for_function(f"{ranges}[0] > {before[0]} + 0.1")
-    left, right = before
+    page.mouse.move(area["x"] + 0.25 * area["width"], middle)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 0.75 * area["width"], middle, steps=5)
+    page.mouse.up()
+    page.wait_for_function(f"{ranges}[0] > {left} + 0.1")
     width = right - left
-    assert visit.page.evaluate(ranges) == pytest.approx(
+    assert page.evaluate(ranges) == pytest.approx(
         [left + 0.25 * width, left + 0.75 * width], abs=0.02 * width
     )
-    visit.page.mouse.dblclick(area["x"] + area["width"] / 2, middle)
-    visit.page.wait_for_function(f"{ranges}[0] < {before[0]} + 0.01")
-    assert visit.page.evaluate(ranges) == pytest.approx(before)
+    page.mouse.dblclick(area["x"] + area["width"] / 2, middle)
+    page.wait_for_function(f"{ranges}[0] < {left} + 0.01")
+    assert page.evaluate(ranges) == pytest.approx([left, right])
 
 
-def test_a_click_on_a_heading_sorts(visit):
-    column = visit.page.locator("#table thead th").all_inner_texts().index("mean cosine") + 1
-    keys = f"[...document.querySelectorAll('#table tbody tr > :nth-child({column})')]"
+@pytest.mark.parametrize("heading", ["mean cosine", "lr", "loss"])
+def test_a_click_on_a_heading_sorts(page, heading):
+    column = page.locator("#table thead th").all_inner_texts().index(heading) + 1
+    cells = f"[...document.querySelectorAll('#table tbody tr > :nth-child({column})')]"
     for order, reverse in (("ascending", False), ("descending", True)):
-        visit.page.locator("#table th button", has_text="mean cosine").click()
-        seen = visit.page.evaluate(f"{keys}.map(cell => Number(cell.dataset.key))")
-        assert seen == sorted(seen, reverse=reverse)
-        assert len(set(seen)) > 1
-        sorted_by = visit.page.locator("#table th[aria-sort]")
+        page.locator("#table th button", has_text=heading).click()
+        seen = page.evaluate(f"{cells}.map(c => c.querySelector('data')?.value ?? c.textContent)")
+        keys = seen if heading == "loss" else [float(each) for each in seen]
+        assert keys == sorted(keys, reverse=reverse)
+        assert len(set(keys)) > 1
+        sorted_by = page.locator("#table th[aria-sort]")
         assert sorted_by.get_attribute("aria-sort") == order
-        assert sorted_by.inner_text() == "mean cosine"
+        assert sorted_by.inner_text() == heading
 
 
-def test_a_closed_panel_is_drawn_once_it_is_opened(browser, results_and_address, tmp_path):
-    study = replace(STUDY, d=(2, 3, 4, 5, 6), lr=(0.1, 0.2, 0.3), problems=2, steps=5)
-    run(study, tmp_path, progress=False)
-    page = Visit(browser, report(tmp_path).resolve().as_uri()).page
-    assert page.locator("details").count() == 6
-    assert page.locator("#shares-5 svg").count() == 0
-    page.locator("summary").last.click()
-    page.locator("#shares-5 svg .bars .point path").first.wait_for()
-    page.close()
+def test_a_button_copies_the_commands(page):
+    page.locator(".code:has(#rerun) button").click()
+    assert page.locator(".code:has(#rerun) button").inner_text() == "Copied"
+    assert page.evaluate("getSelection().toString()").startswith("pip install")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1200])
-def test_it_is_legible_in_light_and_dark_and_on_a_phone(
-    browser, results_and_address, scheme, width
-):
-    page = Visit(
-        browser,
-        results_and_address[1],
-        color_scheme=scheme,
-        viewport={"width": width, "height": 800},
-    ).page
+@pytest.mark.parametrize("width", [400, 1280])
+def test_it_is_legible_in_light_and_dark_and_on_a_phone(visit, scheme, width):
+    page = visit(width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    colours = [
-        page.evaluate(f"getComputedStyle(document.querySelector('{where}')).{what}")
+    table, scroll = "document.getElementById('table')", "document.querySelector('.scroll')"
+    if width == 1280:
+        assert page.evaluate(f"{table}.offsetWidth <= {scroll}.clientWidth")
+    paper, *inks = (
+        luminance(page.evaluate(f"getComputedStyle(document.querySelector('{where}')).{what}"))
         for where, what in (
             ("body", "backgroundColor"),
             ("body", "color"),
@@ -172,12 +170,10 @@ def test_it_is_legible_in_light_and_dark_and_on_a_phone(
             ("#shares-0 .legendtext", "fill"),
             ("#shares-0 .errorbar path", "stroke"),
         )
-    ]
-    paper, *inks = (luminance(colour) for colour in colours)
+    )
     for ink in inks:
-        # The contrast that WCAG 2 asks of text.
+        # The contrast that WCAG 2 requires of text.
         assert (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) >= 4.5
-    page.close()
 
 
 def luminance(colour: str) -> float:

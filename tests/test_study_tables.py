@@ -6,6 +6,7 @@ import csv
 import math
 from dataclasses import replace
 
+import bs4
 import numpy as np
 import pytest
 import xarray
@@ -14,7 +15,7 @@ from attsvm.studies import OUTCOMES, Study, describe, expectations, run, tabulat
 from attsvm.studies.expectations import REFERENCE
 from attsvm.studies.intervals import proportion
 from attsvm.studies.summary import MEASURES
-from attsvm.studies.table import Measure, Row, Table, longest_axis
+from attsvm.studies.table import Measure, Row, Table
 
 OVERPARAM = Study.load("overparam")
 SMALL = replace(OVERPARAM, n=(3,), T=(4,), d=(2, 5), problems=10, steps=60)
@@ -59,14 +60,60 @@ class TestTable:
         assert second["cosine_mean_runs"] == "0"
 
     def test_text_is_aligned_and_rounds_intervals_outwards(self):
-        share = Measure("share", "share %", "of heads", lambda record: record["heads"])
+        share = Measure("share", "share %", "heads", "of heads")
         rows = [
             Row({"n": 5, "d": d}, {"share": share.estimate({"heads": np.arange(300) < heads})})
             for d, heads in ((2, 3), (50, 300))
         ]
         assert Table((share,), tuple(rows)).text() == (
-            "n    d   share %\n5    2     1.0 (0-3)\n5   50   100.0 (98-100)\n"
+            "n    d   share %\n5    2     1.0 (0.3-2.9)\n5   50   100.0 (98.7-100.0)\n"
         )
+
+    @pytest.mark.parametrize(
+        ("size", "count", "shown"),
+        [
+            (1, 1, "100.0"),
+            (10, 5, "50.0 (23-77)"),
+            (300, 188, "62.7 (57-68)"),
+            (20_000, 12_520, "62.6 (61.9-63.3)"),
+            (20_000, 0, "0.000 (0.000-0.020)"),
+            (10**7, 6_260_000, "62.600 (62.570-62.630)"),
+        ],
+    )
+    def test_decimals_fit_the_width_of_the_interval(self, size, count, shown):
+        share = Measure("share", "share %", "heads", "of heads")
+        row = Row({"n": 5}, {"share": share.estimate({"heads": np.arange(size) < count})})
+        assert Table((share,), (row,)).text().split(maxsplit=4)[4].strip() == shown
+
+    def test_interval_with_a_negative_end_is_written_with_to(self):
+        value = Measure("value", "value", "x", "", decimals=(2, 2))
+        row = Row({"n": 5}, {"value": value.estimate({"x": np.array([-0.3, -0.2, -0.1])})})
+        assert Table((value,), (row,)).text().splitlines()[1] == "5   -0.20 (-0.45 to 0.05)"
+
+    def test_printed_it_is_its_text_and_in_a_notebook_a_table(self):
+        table = Table(MEASURES, (self.row(n=3, d=2), self.row(n=3, d=50)))
+        assert repr(table) == table.text()
+        assert "function" not in repr(MEASURES)
+        page = bs4.BeautifulSoup(table._repr_html_(), "html.parser")
+        headings = ["d", "problems", *(measure.heading for measure in MEASURES)]
+        assert [heading.get_text() for heading in page.find_all("th")] == headings
+        assert [row.find_all("td")[2].get_text() for row in page.select("tbody tr")] == [
+            "50.0 15–85 of 4"
+        ] * 2
+        assert "no finished" in repr(Table(MEASURES, ()))
+
+    def test_frame_has_the_axes_and_every_number(self):
+        frame = Table(MEASURES, (self.row(n=3, d=2), self.row(n=3, d=50))).frame
+        assert frame.d.tolist() == [2, 50]
+        assert frame.cosine_mean.tolist() == [pytest.approx(0.9)] * 2
+        assert frame.cosine_mean_high.tolist() == [1.0, 1.0]
+        assert frame.cosine_mean_runs.tolist() == [3, 3]
+
+    def test_results_alone_are_tabulated(self, tmp_path):
+        results = run(SMALL, tmp_path, progress=False)
+        assert tabulate(results).csv() == tabulate(SMALL, results).csv()
+        with pytest.raises(TypeError, match="results: expected the results of the study"):
+            tabulate(SMALL)
 
     def test_text_without_a_number_shows_a_dash(self):
         nothing = {**RECORD, "cosine": np.full(4, math.nan)}
@@ -111,15 +158,16 @@ class TestTable:
     def test_the_longest_axis_is_one_of_numbers(self):
         def axis_of(**axes: list) -> str:
             grid = xarray.Dataset(coords=axes).stack(cell=list(axes)).indexes["cell"]
-            return longest_axis(
-                Table((), tuple(Row(dict(zip(axes, cell, strict=True)), {}) for cell in grid))
-            )
+            rows = tuple(Row(dict(zip(axes, cell, strict=True)), {}) for cell in grid)
+            return Table((), rows).longest_axis
 
         assert axis_of(n=[5], T=[5], d=[2, 3]) == "d"
         assert axis_of(n=[2, 3], d=[5]) == "n"
         assert axis_of(d=[2, 3], loss=["logistic", "exponential", "correlation"]) == "d"
         assert axis_of(d=[2], loss=["logistic", "exponential"]) == "loss"
-        assert axis_of(d=[2, 3], lr=[0.1, 0.2]) == "lr"
+        assert axis_of(n=[2, 3], d=[2, 3], lr=[0.1, 0.2]) == "d"
+        assert axis_of(n=[2, 3], lr=[0.1, 0.2]) == "n"
+        assert axis_of(d=[2, 3], lr=[0.1, 0.2, 0.3]) == "lr"
 
 
 class TestExpectations:
@@ -129,14 +177,15 @@ class TestExpectations:
     def test_feasibility_is_counted_where_the_theorem_holds(self, tmp_path):
         assert self.sentences(SMALL, tmp_path / "both")[0] == (
             "d >= max(T-1, n) makes the SVM feasible for almost all data: "
-            "seen in 10 of 10 problems."
+            "measured in 10 of 10 problems."
         )
         assert self.sentences(replace(SMALL, d=(2,)), tmp_path / "narrow") == []
 
     def test_feasibility_of_the_prompt_needs_more_dimensions(self, tmp_path):
         study = replace(SMALL, parameter="p", d=(5, 8, 9))
         assert self.sentences(study, tmp_path)[0] == (
-            "d >= n (T-1) makes the SVM feasible for almost all data: seen in 10 of 10 problems."
+            "d >= n (T-1) makes the SVM feasible for almost all data: "
+            "measured in 10 of 10 problems."
         )
 
     def test_global_selection_is_counted_where_all_tokens_are_support_vectors(self, tmp_path):
@@ -145,16 +194,16 @@ class TestExpectations:
         saturated = int(results.all_support.sum())
         assert saturated > 0
         assert expectations(study, results)[1] == (
-            "Where all tokens are support vectors training is expected to go global: "
-            f"seen in {saturated} of {saturated} problems."
+            "Where all tokens are support vectors training is expected to select the optimal "
+            f"tokens: measured in {saturated} of {saturated} problems."
         )
 
     def test_reference_is_compared_where_the_settings_are_its_own(self, tmp_path):
         study = replace(OVERPARAM, d=(8, 9), problems=8)
         last = self.sentences(study, tmp_path / "same")[-1]
         assert last.startswith("Largest difference from an independent computation at n = T = 5")
-        assert "(d=8)" in last
-        assert "(d=9)" not in last
+        assert "(d=8, ±" in last
+        assert "d=9" not in last
         for change in ({"steps": 5}, {"attention": "self"}, {"n": (4,)}):
             sentences = self.sentences(replace(study, **change), tmp_path / str(change))
             assert not any("independent" in sentence for sentence in sentences)

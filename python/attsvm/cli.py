@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import shutil
@@ -30,7 +31,7 @@ from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import Render, reproduce
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
 from attsvm.studies.study import OverrideError
-from attsvm.studies.summary import describe, tabulate, terminal_report
+from attsvm.studies.summary import tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
 
@@ -69,10 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         published numbers; 2 wrong usage or input; 130 stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal lacks, as in a title, must not lose what was computed.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(words)
     try:
         status: int | None = arguments.command(arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("attsvm: stopped", file=sys.stderr)
         if arguments.resumable:
@@ -393,7 +397,7 @@ def _study(arguments: argparse.Namespace) -> None:
         progress=False if arguments.quiet else None,
     )
     table = tabulate(declaration, results)
-    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    terminal = shutil.get_terminal_size().columns if getattr(sys.stdout, "isatty", bool)() else None
     width = min(terminal or 100, 100)
     sentences = expectations(declaration, results)
     print(terminal_report(declaration, table, sentences, width, broken=terminal is not None))
@@ -402,7 +406,7 @@ def _study(arguments: argparse.Namespace) -> None:
         written.append(write_whole(out / TABLE, table.csv().encode()))
     if plots.drawable(table):
         try:
-            figure = plots.png(plots.study(table, describe(declaration)))
+            figure = plots.png(plots.study(results))
             written.append(write_whole(out / FIGURE, figure))
         except ImportError as error:
             print(f"attsvm: {FIGURE} is not drawn: {error}", file=sys.stderr)

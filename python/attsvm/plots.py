@@ -3,46 +3,115 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
+import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm.descent import Run
 from attsvm.extras import require_extra
-from attsvm.studies.axis_values import in_words
-from attsvm.studies.panels import AXIS_NAMES, SHARES, panels
+from attsvm.studies.recorded import recorded_study
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
-from attsvm.studies.table import Row, Table, longest_axis
+from attsvm.studies.reproduce.palette import CYCLE, INK
+from attsvm.studies.summary import describe, tabulate
+from attsvm.studies.table import AXIS_NAMES, SHARES, Table, in_words
 from attsvm.theory.priority_graphs import TokenPriorityGraph
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["drawable", "png", "published", "require_matplotlib", "study", "token_priority_graph"]
+__all__ = [
+    "drawable",
+    "png",
+    "published",
+    "require_matplotlib",
+    "run",
+    "study",
+    "token_priority_graph",
+]
 
 _TOKENS_OF_BOX = 24
 _BOXES_OF_LINE = 8
-_INK = "#333333"
 _STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "axes.titlesize": 9,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "text.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "text.usetex": False,
 }
+_GRID: dict[str, Any] = {"axis": "y", "linewidth": 0.4, "color": "#dddddd"}
+_CURVES = {
+    "loss": "loss",
+    "loss_gap": "loss − infimum",
+    "norm": "norm",
+    "max_attention": "largest attention,\nmean over inputs",
+    "cosine_gap": "1 − cosine",
+}
+"""Records of a run that `run` draws, and the labels of their axes."""
+
+
+def require_matplotlib() -> None:
+    """Raise ImportError, naming the extra that brings it, if matplotlib is not installed.
+
+    An MPLBACKEND that matplotlib does not know stops its import, though no backend is used here: it
+    is set afterwards, as matplotlib does, unless it is unknown.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        require_extra("attsvm.plots", "plot", "matplotlib")
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        from matplotlib import rcParams
+
+        with suppress(ValueError):
+            rcParams["backend"] = backend
+
+
+def png(figure: Figure) -> bytes:
+    """Encode a figure as PNG with 200 dots per inch; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context(_STYLE):
+        figure.savefig(buffer, format="png", dpi=200)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """Make a figure to draw on in the style of all, which a notebook shows without pyplot."""
+    require_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        figure = Figure(figsize=(width, height), layout=layout)
+        vars(figure)["_repr_png_"] = partial(png, figure)
+        yield figure
 
 
 def drawable(table: Table) -> bool:
-    """Whether a table has something that `study` draws: outcomes, support vectors or cosines.
+    """Return whether a table has what `study` draws: outcomes, support vectors or cosines.
 
     Parameters
     ----------
@@ -56,21 +125,23 @@ def drawable(table: Table) -> bool:
     return bool(table.rows and measured & {*(name for name, _, _ in SHARES), "cosine_mean"})
 
 
-def study(table: Table, caption: str = "") -> Figure:
-    """Where training went, as bars over one axis of a study, above the cosine with the SVM.
+def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
+    """Draw the outcomes of a study as bars over one axis, above the cosine with the SVM.
 
     Parameters
     ----------
-    table : Table
-        From `attsvm.studies.tabulate`, with the outcome, the cosine or both. The bars stand along
-        its longest axis of numbers; every combination of the others has a panel of its own.
+    table : Table, or xarray.Dataset
+        From `attsvm.studies.tabulate`, with the outcome, the cosine or both; or the results, which
+        are tabulated. The bars stand along the longest axis of numbers; every combination of the
+        others has a panel of its own. Of results with a single problem and its history the record
+        is drawn instead.
     caption : str
-        Settings, written small under the figure.
+        Written small under the figure; by default the settings, if results are given.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Error bars are the 95 % intervals of the table.
+        Error bars are the 95 % confidence intervals of the table.
 
     Raises
     ------
@@ -79,61 +150,118 @@ def study(table: Table, caption: str = "") -> Figure:
     ValueError
         The table has nothing of what is drawn.
     """
+    if not isinstance(table, Table):
+        results, declared = table, recorded_study(table)
+        caption = caption or describe(declared)
+        table = tabulate(declared, results)
+        if [row.problems for row in table.rows] == [1] and "history_norm" in results:
+            figure = _record(_only_history(results), None)
+            figure.supxlabel(textwrap.fill(caption, round(17 * figure.get_figwidth())), fontsize=7)
+            return figure
     require_matplotlib()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    measured = {measure.name for measure in table.measures}
-    drawn = [bar for bar in SHARES if bar[0] in measured]
-    has_cosine = "cosine_mean" in measured
     if not drawable(table):
         raise ValueError("table: expected outcomes or cosines to draw, got neither")
-    along = longest_axis(table)
-    all_panels = panels(table)
-    columns = _columns(all_panels)
-    lines = -(-len(all_panels) // columns)
-    groups = max(len(rows) for rows in all_panels.values())
-    width = columns * max(3.0, 0.5 + 0.62 * groups) + 0.4
-    heights = [3.2] * bool(drawn) + [1 if drawn else 3.2] * has_cosine
+    measured = {measure.name for measure in table.measures}
+    heights = [3.2] if measured & {name for name, _, _ in SHARES} else []
+    draw = [_draw_shares] if heights else []
+    if "cosine_mean" in measured:
+        heights.append(1 if draw else 3.2)
+        draw.append(_draw_cosines)
+    panels, along = table.panels, table.longest_axis
+    columns = _columns(table)
+    lines = -(-len(panels) // columns)
+    panel_width = max(3.0, 0.5 + 0.62 * max(len(part.rows) for part in panels.values()))
+    width = columns * panel_width + 0.4
 
-    with rc_context(_STYLE):
-        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
-        figure = Figure(figsize=(width, 0.88 * sum(heights) * lines + 0.6), layout=layout)
-        grid = figure.add_gridspec(len(heights) * lines, columns, height_ratios=heights * lines)
-        cosines: Axes | None = None
-        for k, (others, rows) in enumerate(all_panels.items()):
+    with _figure(width, 0.88 * sum(heights) * lines + 0.6) as figure:
+        rows = len(draw) * lines
+        grid = figure.subplots(rows, columns, height_ratios=heights * lines, squeeze=False)
+        for k, (name, part) in enumerate(panels.items()):
             line, column = divmod(k, columns)
-            top: Axes | None = None
-            if drawn:
-                top = bars = figure.add_subplot(grid[len(heights) * line, column])
-                _draw_bars(bars, rows, drawn)
-                if column == 0:
-                    bars.set_ylabel("problems (%)")
-            if has_cosine:
-                below = grid[len(heights) * (line + 1) - 1, column]
-                cosines = figure.add_subplot(below, sharex=top, sharey=cosines)
-                _draw_cosines(cosines, rows)
-                _set_range_of_cosines(cosines, table)
-                if column == 0:
-                    cosines.set_ylabel("mean cosine\nwith the SVM")
-                if top is not None:
-                    top.tick_params(labelbottom=False, bottom=False)
-            last = figure.axes[-1]
-            last.set_xticks(range(len(rows)), [in_words(row.axes[along]) for row in rows])
-            last.set_xlabel(AXIS_NAMES.get(along, along))
-            title = ", ".join(f"{axis} = {in_words(x)}" for axis, x in others)
-            (top or last).set_title(title, loc="left")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        if drawn:
-            figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+            panel = grid[len(draw) * line : len(draw) * (line + 1), column]
+            for axes, draw_part in zip(panel, draw, strict=True):
+                draw_part(axes, table, part)
+                axes.set_xlim(-0.6, len(part.rows) - 0.4)
+                axes.set_xticks(range(len(part.rows)), [in_words(r.axes[along]) for r in part.rows])
+                axes.tick_params(labelbottom=axes is panel[-1], bottom=axes is panel[-1])
+                axes.grid(**_GRID)
+                axes.set_axisbelow(True)
+                if column > 0:
+                    axes.set_ylabel("")
+            panel[0].set_title(textwrap.fill(name, round(16 * panel_width)), loc="left")
+            panel[-1].set_xlabel(AXIS_NAMES.get(along, along))
+        for axes in grid.flat:
+            if not axes.has_data():
+                axes.remove()
+        _add_legend(figure)
         if caption:
             figure.supxlabel(textwrap.fill(caption, round(17 * width)), fontsize=7)
     return figure
 
 
+def _only_history(results: xr.Dataset) -> dict[str, NDArray[Any]]:
+    """Return the record of the only finished problem, without what it does not have."""
+    finished = results["finished"].to_numpy()
+    names = {f"history_{name}": name for name in _CURVES}
+    history = {names[v]: results[v].to_numpy()[finished][0] for v in names if v in results}
+    known = {name: values for name, values in history.items() if not np.isnan(values).any()}
+    return {"step": results["step"].to_numpy(), **known}
+
+
+def run(result: Run) -> Figure:
+    """Draw the record of a training run against the step, and its final attention.
+
+    Parameters
+    ----------
+    result : Run
+        From `attsvm.train`. Of a batch every problem is a line, and no attention is drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Panels of the loss (less its infimum where that is known), the norm, the largest attention,
+        1 - cosine with each reference, and the attention of every input.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    return _record(result.history, result.attention if result.attention.ndim == 2 else None)
+
+
+def _record(history: Mapping[str, NDArray[Any]], attention: NDArray[Any] | None) -> Figure:
+    """Draw the curves of a record, and a map of the attention."""
+    curves = {
+        name: [key for key in history if key.split(":")[0] == name]
+        for name in _CURVES
+        if name in {key.split(":")[0] for key in history}
+    }
+    if "loss_gap" in curves:
+        curves.pop("loss", None)
+    count = len(curves) + (attention is not None)
+    with _figure(2.5 * count, 2.5) as figure:
+        panels = figure.subplots(1, count, squeeze=False)[0]
+        for axes, (name, keys) in zip(panels, curves.items(), strict=False):
+            for key, colour in zip(keys, itertools.cycle(CYCLE), strict=False):
+                lines = axes.plot(history["step"], history[key].T, color=colour, linewidth=1)
+                lines[0].set_label(key.partition(":")[2] or "unnamed")
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_yscale("linear" if name == "max_attention" else "log")
+            axes.set(xlabel="step", ylabel=_CURVES[name])
+            axes.grid(**_GRID)
+            if len(keys) > 1:
+                axes.legend(frameon=False, fontsize=7)
+        if attention is not None:
+            axes = panels[-1]
+            image = axes.imshow(attention, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+            axes.set(xlabel="token", ylabel="input")
+            figure.colorbar(image, ax=axes, label="attention")
+    return figure
+
+
 def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
-    """A published figure, drawn from what was computed anew.
+    """Draw a published figure from its recomputed data.
 
     Parameters
     ----------
@@ -150,14 +278,7 @@ def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
     ImportError
         matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with rc_context(_STYLE):
-        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
-        canvas = Figure(figsize=figure.size, layout=layout)
+    with _figure(*figure.size) as canvas:
         figure.draw(canvas, outcome)
     return canvas
 
@@ -168,7 +289,7 @@ def token_priority_graph(
     *,
     most: int = 40,
 ) -> Figure:
-    """The token-priority graph of one last token: components as boxes, priorities as arrows.
+    """Draw the token-priority graph of one last token: components as boxes, priorities as arrows.
 
     Priorities go down. Arrows that follow from others are left out; so are tokens without an edge.
     A coloured box is a component of several tokens. A dashed box holds single tokens with the same
@@ -192,10 +313,6 @@ def token_priority_graph(
     ImportError
         matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     groups = _alike(graph)
     drawn = groups[:most]
     lines = _lines(graph, drawn)
@@ -207,8 +324,7 @@ def token_priority_graph(
     box_of = {c: box for box, group in enumerate(drawn) for c in group}
     height = max(len(lines), 1)
     width = max(3.2, 1.6 * max((len(line) for line in lines), default=1))
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(width, 0.8 + 0.95 * height), layout="constrained")
+    with _figure(width, 0.8 + 0.95 * height) as figure:
         axes = figure.add_subplot()
         axes.set_axis_off()
         axes.set_xlim(0, 1)
@@ -228,7 +344,7 @@ def token_priority_graph(
                 bbox={
                     "boxstyle": "round,pad=0.35",
                     "facecolor": "#f3d9a4" if cyclic else "white",
-                    "edgecolor": _INK,
+                    "edgecolor": INK,
                     "linewidth": 0.7,
                     "linestyle": "--" if len(group) > 1 else "-",
                 },
@@ -247,7 +363,7 @@ def token_priority_graph(
                 zorder=1,
                 arrowprops={
                     "arrowstyle": "-|>",
-                    "color": _INK,
+                    "color": INK,
                     "linewidth": 0.6,
                     "patchA": patches[above],
                     "patchB": patches[below],
@@ -258,11 +374,13 @@ def token_priority_graph(
         left_out = sum(len(group) for group in groups[most:])
         more = f"; {left_out} components of lower priority are not drawn" if left_out else ""
         axes.set_title(f"last token {_token_name(graph.last, vocabulary)}{more}", loc="left")
+        legend = "yellow: component of several tokens; dashed: tokens with the same priorities"
+        figure.supxlabel(textwrap.fill(legend, round(17 * width)), fontsize=7)
     return figure
 
 
 def _alike(graph: TokenPriorityGraph) -> list[list[int]]:
-    """Components, with single tokens that have the same arrows to and from them taken together."""
+    """Group single tokens that have the same arrows to and from them; other components alone."""
     above: dict[int, set[int]] = {}
     below: dict[int, set[int]] = {}
     for upper, lower in graph.condensation.tolist():
@@ -276,7 +394,7 @@ def _alike(graph: TokenPriorityGraph) -> list[list[int]]:
 
 
 def _lines(graph: TokenPriorityGraph, groups: list[list[int]]) -> list[list[int]]:
-    """Groups by the levels of their components, the levels in lines of at most eight."""
+    """Sort groups by the levels of their components, at most eight groups in a line."""
     level = np.zeros(len(graph.components), dtype=np.int64)
     level[graph.component] = graph.level
     levels: dict[int, list[int]] = {}
@@ -303,75 +421,54 @@ def _token_name(token: int, vocabulary: Sequence[str] | NDArray[np.str_] | None)
     return printed.replace("$", r"\$")
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file of 200 dots per inch; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200)
-    return buffer.getvalue()
+def _draw_shares(axes: Axes, table: Table, part: Table) -> None:
+    shares = [share for share in SHARES if share[0] in {m.name for m in table.measures}]
+    at, width = np.arange(len(part.rows)), 0.84 / len(shares)
+    for k, (measure, label, colour) in enumerate(shares):
+        value, errors = _with_errors(part, measure)
+        style: dict[str, Any] = {"error_kw": {"elinewidth": 0.7, "ecolor": INK}, "color": colour}
+        place = at + (k - (len(shares) - 1) / 2) * width
+        axes.bar(place, value, 0.94 * width, label=label, yerr=errors, **style)
+    axes.set(ylim=(0, 102), ylabel="problems (%)")
 
 
-def _draw_bars(axes: Axes, rows: Sequence[Row], drawn: Sequence[tuple[str, str, str]]) -> None:
-    at = np.arange(len(rows))
-    width = 0.84 / len(drawn)
-    for k, (measure, label, colour) in enumerate(drawn):
-        value, below, above = _with_errors(rows, measure)
-        axes.bar(
-            at + (k - (len(drawn) - 1) / 2) * width,
-            value,
-            0.94 * width,
-            color=colour,
-            label=label,
-            yerr=(below, above),
-            error_kw={"elinewidth": 0.7, "ecolor": _INK},
-        )
-    axes.set_ylim(0, 102)
-    axes.set_xlim(-0.6, len(rows) - 0.4)
-    axes.grid(axis="y", linewidth=0.4, color="#dddddd")
-    axes.set_axisbelow(True)
+def _draw_cosines(axes: Axes, table: Table, part: Table) -> None:
+    """Draw the cosines of a panel, on a scale from the lowest of all panels to above 1."""
+    value, errors = _with_errors(part, "cosine_mean")
+    style: dict[str, Any] = {"fmt": "o", "markersize": 3, "elinewidth": 0.7, "capsize": 1.5}
+    axes.errorbar(np.arange(len(value)), value, errors, color=INK, **style)
+    estimates = [row.estimates["cosine_mean"] for row in table.rows]
+    lowest = min((x for e in estimates for x in (e.value, e.low) if x < 1), default=0.0)
+    axes.set(ylim=(1 - 1.1 * (1 - lowest), 1 + 0.1 * (1 - lowest)))
+    axes.set_ylabel("mean cosine\nwith the SVM")
+    axes.ticklabel_format(axis="y", useOffset=False)
 
 
-def _draw_cosines(axes: Axes, rows: Sequence[Row]) -> None:
-    value, below, above = _with_errors(rows, "cosine_mean")
-    axes.errorbar(
-        np.arange(len(rows)),
-        value,
-        (below, above),
-        fmt="o",
-        markersize=3,
-        color=_INK,
-        elinewidth=0.7,
-        capsize=1.5,
-    )
-    axes.grid(axis="y", linewidth=0.4, color="#dddddd")
-    axes.set_axisbelow(True)
+def _columns(table: Table) -> int:
+    """Return the panels of a line: a grid of the two axes that vary if it fits, else three."""
+    varying = [
+        count
+        for axis in table.rows[0].axes
+        if (count := len({row.axes[axis] for row in table.rows})) > 1 and axis != table.longest_axis
+    ]
+    fits = len(varying) == 2 and varying[1] <= 4
+    return varying[1] if fits else min(len(table.panels), 3)
 
 
-def _set_range_of_cosines(axes: Axes, table: Table) -> None:
-    """From below the lowest end of an interval to above 1, the same for all panels."""
-    ends = [row.estimates["cosine_mean"] for row in table.rows]
-    lowest = min((e.low for e in ends if e.low < 1), default=0.0)
-    axes.set_ylim(1 - 1.1 * (1 - lowest), 1 + 0.1 * (1 - lowest))
+def _add_legend(figure: Figure) -> None:
+    """Add the legend of the bars above the figure, in as many columns as its width holds."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    for columns in (len(handles), 2, 1) if handles else ():
+        place: dict[str, Any] = {"loc": "outside upper center", "frameon": False}
+        legend = figure.legend(handles, labels, ncols=columns, **place)
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
 
 
-def _columns(panels: Collection[tuple[tuple[str, Any], ...]]) -> int:
-    """Panels of one line: the grid of the two axes that vary where it fits, else three."""
-    values = [set(column) for column in zip(*panels, strict=True)]
-    varying = [len(column) for column in values if len(column) > 1]
-    if len(varying) == 2 and varying[1] <= 4:
-        return varying[1]
-    return min(len(panels), 3)
-
-
-def _with_errors(rows: Sequence[Row], measure: str) -> tuple[Any, Any, Any]:
-    """Values, and how far their intervals reach below and above; NaN where there is none."""
-    estimates = [row.estimates[measure] for row in rows]
-    value, low, high = (
-        np.array([getattr(e, part) for e in estimates]) for part in ("value", "low", "high")
-    )
-    # Lists: matplotlib 3.10, the last for Python 3.10, stumbles over arrays of one element.
-    return value, (value - low).tolist(), (high - value).tolist()
-
-
-def require_matplotlib() -> None:
-    """Raise ImportError, naming the extra that brings it, if matplotlib is not installed."""
-    require_extra("attsvm.plots", "plot", "matplotlib")
+def _with_errors(table: Table, measure: str) -> tuple[NDArray[np.float64], Any]:
+    """Return values, and how far their intervals extend below and above; NaN for none."""
+    estimates = [row.estimates[measure] for row in table.rows]
+    value, low, high = np.array([(e.value, e.low, e.high) for e in estimates]).T
+    # Lists: matplotlib 3.10, the last for Python 3.10, fails on arrays of one element.
+    return value, [(value - low).tolist(), (high - value).tolist()]

@@ -1,7 +1,8 @@
-"""What theory and an independent program expect of a study, beside what was seen."""
+"""Results of a study beside what theory and an independent program predict."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records, tabulate
-from attsvm.studies.table import Row, Table
+from attsvm.studies.table import Row
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,17 +32,17 @@ REFERENCE = MappingProxyType(
         }.items()
     }
 )
-"""Percentages by measure and d at n = T = 5 which an independent program found.
+"""Percentages by measure and d at n = T = 5, computed by an independent program.
 
 It ran 3,000 normalised steps of 0.1 from zero (2,000 for d >= 30) on random unit-norm data with
-cross-attention: 300 problems per d (150 for d >= 30), so that its own 95 % intervals reach up to 6
-points to either side. The published bar chart (Tarzanagh, Li, Thrampoulidis, Oymak, 2023) shows the
-same trends; its numbers, sizes and trials are not given.
+cross-attention: 300 problems per d (150 for d >= 30), so that its own 95 % confidence intervals
+extend up to 6 points to either side. The published bar chart (Tarzanagh, Li, Thrampoulidis, Oymak,
+2023) shows the same trends; its numbers, sizes and trials are not given.
 """
 
 
 def expectations(study: Study, results: xr.Dataset) -> list[str]:
-    """What theory and the reference say of the finished cells, each beside what was seen.
+    """Compare the finished cells with theory and with the independent program, in sentences.
 
     Parameters
     ----------
@@ -52,42 +53,39 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     Returns
     -------
     list of str
-        Sentences; those of which the study has no case are left out.
+        Those of which the study has no case are left out.
     """
     sentences = []
-    if "feasible" in results:
+    if "feasible" in results and study.file is None:
         for parameter, bound in (("W", "max(T-1, n)"), ("p", "n (T-1)")):
-            seen = [
+            feasible = [
                 record["feasible"]
                 for cell, record in records(study, results, ["feasible"])
                 if cell.settings["parameter"] == parameter
                 and cell.settings["d"] >= _sufficient_dimension(cell.settings)
             ]
-            if seen and study.file is None:
-                feasible = np.concatenate(seen)
+            if feasible:
                 sentences.append(
                     f"d >= {bound} makes the SVM feasible for almost all data: "
-                    f"seen in {feasible.sum()} of {feasible.size} problems."
+                    f"measured in {_count(np.concatenate(feasible))}."
                 )
     if "all_support" in results and "outcome" in results:
-        saturated = [
+        outcomes = [
             record["outcome"][record["all_support"]]
             for cell, record in records(study, results, ["all_support", "outcome"])
-            if cell.settings["parameter"] == "W"
+            if cell.settings["parameter"] == "W" and record["all_support"].any()
         ]
-        outcomes = np.concatenate([np.empty(0, dtype=np.int8), *saturated])
-        if outcomes.size:
+        if outcomes:
+            is_global = np.concatenate(outcomes) == OUTCOMES.index("global")
             sentences.append(
-                "Where all tokens are support vectors training is expected to go global: "
-                f"seen in {(outcomes == OUTCOMES.index('global')).sum()} of {outcomes.size} "
-                "problems."
+                "Where all tokens are support vectors training is expected to select the optimal "
+                f"tokens: measured in {_count(is_global)}."
             )
-    differences = _differences_from_reference(study, tabulate(study, results))
+    differences = _differences_from_reference(study, results)
     if differences:
         sentences.append(
-            "Largest difference from an independent computation at n = T = 5, in points: "
-            + ", ".join(f"{heading} {points:.1f} (d={d})" for heading, points, d in differences)
-            + "."
+            "Largest difference from an independent computation at n = T = 5, in percentage "
+            "points, with the 95 % range of chance in brackets: " + ", ".join(differences) + "."
         )
     if study.data == "digits":
         sentences.append(
@@ -97,8 +95,12 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     return sentences
 
 
+def _count(seen: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
+    return f"{seen.sum()} of {seen.size} problem{'' if seen.size == 1 else 's'}"
+
+
 def _sufficient_dimension(settings: Mapping[str, Any]) -> int:
-    """Smallest d at which the SVM of any selection is feasible for almost all data.
+    """Return the smallest d at which the SVM of any selection is feasible for almost all data.
 
     For W by the feasibility theorem of "Transformers as Support Vector Machines"; for p because
     n(T-1) differences of tokens are then linearly independent, and any margins can be had.
@@ -124,7 +126,7 @@ _OF_REFERENCE = MappingProxyType(
 
 
 def reference(study: Study, row: Row) -> dict[str, float]:
-    """Percentages of `REFERENCE` that a row of the table compares with, by measure."""
+    """Return the percentages of `REFERENCE` at the place of a row, by measure."""
     place = {"n": study.n, "T": study.T, "d": study.d, **row.axes}
     if (
         any(study.settings.get(name) != value for name, value in _OF_REFERENCE.items())
@@ -136,20 +138,22 @@ def reference(study: Study, row: Row) -> dict[str, float]:
     return {measure: by_d[d] for measure, by_d in REFERENCE.items() if d in by_d}
 
 
-def _differences_from_reference(study: Study, table: Table) -> list[tuple[str, float, int]]:
-    """Heading, points and d of the largest difference of each measure, where it compares."""
-    compared = [(row, reference(study, row)) for row in table.rows]
-    differences = []
+def _differences_from_reference(study: Study, results: xr.Dataset) -> list[str]:
+    """Write the largest difference of each measure, its d, and the range of chance there."""
+    table = tabulate(study, results)
+    texts = []
     for measure in table.measures:
-        pairs = [
-            (
-                abs(row.estimates[measure.name].value - expected[measure.name]),
-                {"d": study.d, **row.axes}["d"],
-            )
-            for row, expected in compared
-            if measure.name in expected
-        ]
-        if pairs:
-            points, d = max(pairs)
-            differences.append((measure.heading.removesuffix(" %"), points, d))
-    return differences
+        compared = []
+        for row in table.rows:
+            expected = reference(study, row).get(measure.name)
+            if expected is not None:
+                estimate, d = row.estimates[measure.name], {"d": study.d, **row.axes}["d"]
+                sizes = (estimate.size, 150 if d >= 30 else 300)
+                share = np.average([estimate.value, expected], weights=sizes) / 100
+                chance = 196 * math.sqrt(share * (1 - share) * sum(1 / size for size in sizes))
+                compared.append((abs(estimate.value - expected), d, chance))
+        if compared:
+            points, d, chance = max(compared)
+            name = measure.heading.removesuffix(" %")
+            texts.append(f"{name} {points:.1f} (d={d}, ±{chance:.1f})")
+    return texts

@@ -7,21 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 __all__ = ["Estimate", "mean", "proportion"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number measured on a sample, and the interval that holds the true one.
+    """A number measured on a sample, and its confidence interval.
 
     Attributes
     ----------
     value : float
-        The estimate; NaN if the sample was empty.
+        The estimate; NaN if the sample is empty.
     low, high : float
-        Ends of the confidence interval; NaN where the sample is too small to have one.
+        Ends of the confidence interval; NaN for a sample of less than two.
     size : int
         Size of the sample.
     """
@@ -33,7 +32,7 @@ class Estimate:
 
 
 def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Estimate:
-    """Share of True, with Wilson's score interval.
+    """Compute the proportion of True, with Wilson's score interval.
 
     Parameters
     ----------
@@ -50,31 +49,23 @@ def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Esti
     Raises
     ------
     ValueError
-        No trial at all.
-
-    References
-    ----------
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
-    the American Statistical Association 22 (1927).
+        There is no trial.
     """
-    size = successes.size
+    from scipy import stats
+
+    size, count = successes.size, int(np.count_nonzero(successes))
     if size == 0:
         raise ValueError("successes: expected at least one trial, got none")
-    count = int(np.count_nonzero(successes))
-    z = float(special.ndtri((1 + level) / 2))
-    share = count / size
-    centre = (count + z**2 / 2) / (size + z**2)
-    half = z / (size + z**2) * math.sqrt(size * share * (1 - share) + z**2 / 4)
-    # The ends at 0 and 1 are exact: there centre and half width are the same number, rounded twice.
-    low = 0.0 if count == 0 else centre - half
-    high = 1.0 if count == size else centre + half
-    return Estimate(share, low, high, size)
+    if size == 1:
+        return Estimate(float(count), math.nan, math.nan, 1)
+    ends = stats.binomtest(count, size).proportion_ci(level, method="wilson")
+    return Estimate(count / size, float(ends.low), float(ends.high), size)
 
 
 def mean(
     values: npt.NDArray[np.float64], *, bounds: tuple[float, float], level: float = 0.95
 ) -> Estimate:
-    """Mean with Student's t interval, cut at the range the quantity can take.
+    """Compute the mean, with Student's t interval clipped to the range of the quantity.
 
     Parameters
     ----------
@@ -90,11 +81,11 @@ def mean(
     Estimate
         All NaN for an empty sample; the interval is NaN for a single value.
     """
+    from scipy import stats
+
     size = values.size
-    if size == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    centre = float(values.mean())
-    if size == 1:
-        return Estimate(centre, math.nan, math.nan, 1)
-    half = float(special.stdtrit(size - 1, (1 + level) / 2) * values.std(ddof=1)) / math.sqrt(size)
+    centre = float(values.mean()) if size else math.nan
+    if size < 2:
+        return Estimate(centre, math.nan, math.nan, size)
+    half = float(stats.t.ppf((1 + level) / 2, size - 1) * stats.sem(values))
     return Estimate(centre, max(centre - half, bounds[0]), min(centre + half, bounds[1]), size)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
-from attsvm.studies.axis_values import in_words
+from attsvm.studies.table import in_words
 
 __all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "filled", "start_of_factors", "taken"]
 

@@ -1,4 +1,4 @@
-"""The results of a study in a table, and its settings in words."""
+"""The results of a study as a table, and its settings in words."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from attsvm.studies.axis_values import in_words
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import KINDS
+from attsvm.studies.recorded import recorded_study
 from attsvm.studies.study import Cell, Study
-from attsvm.studies.table import Measure, Row, Table
+from attsvm.studies.table import Measure, Row, Table, in_words
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,55 +21,52 @@ MEASURES = (
     Measure(
         "global_percent",
         "global %",
+        "outcome",
         "every input selects its optimal token, the one with the largest score Y v'x",
-        lambda record: record["outcome"] == OUTCOMES.index("global"),
-        variable="outcome",
+        lambda outcome: outcome == OUTCOMES.index("global"),
     ),
     Measure(
         "local_percent",
         "local %",
+        "outcome",
         "the selection is locally optimal: it outscores all its SVM-neighbours (global included)",
-        lambda record: record["outcome"] != OUTCOMES.index("neither"),
-        variable="outcome",
+        lambda outcome: outcome != OUTCOMES.index("neither"),
     ),
     Measure(
         "neither_percent",
         "neither %",
+        "outcome",
         "the selection is not locally optimal",
-        lambda record: record["outcome"] == OUTCOMES.index("neither"),
-        variable="outcome",
+        lambda outcome: outcome == OUTCOMES.index("neither"),
     ),
     Measure(
         "feasible_percent",
         "feasible %",
+        "feasible",
         "the SVM that separates the optimal tokens from the others has a solution",
-        lambda record: record["feasible"],
-        variable="feasible",
     ),
     Measure(
         "all_support_percent",
-        "all SV %",
+        "all support %",
+        "all_support",
         "all constraints of that SVM are active: all tokens are support vectors",
-        lambda record: record["all_support"],
-        variable="all_support",
     ),
     Measure(
         "cosine_mean",
         "mean cosine",
-        "of what was trained with the SVM solution of the tokens it selected",
-        lambda record: record["cosine"],
+        "cosine",
+        "cosine of the trained parameter with the SVM solution of the tokens it selects",
         bounds=(-1.0, 1.0),
         decimals=(4, 4),
-        variable="cosine",
     ),
 )
-"""Columns of the table of a study, where it has measured what they are made of."""
+"""Columns of the table of a study, where their variable was measured."""
 
 INTERVALS = (
-    "95 % intervals, rounded outwards: Wilson's for percentages, Student's t for the mean, cut at "
-    "1."
+    "95 % confidence intervals, rounded outwards: Wilson's for percentages, Student's t for the "
+    "mean, clipped at 1."
 )
-"""What the table shows beside its estimates."""
+"""Explanation of the intervals in a table."""
 
 _RULES = {
     "ngd": "normalised steps",
@@ -82,21 +79,21 @@ _RULES = {
 def records(
     study: Study, results: xr.Dataset, variables: Collection[str]
 ) -> Iterator[tuple[Cell, Record]]:
-    """Finished problems of each cell that has one: the cell, and its arrays by name."""
+    """Yield each cell that has finished problems, and its arrays of these problems by name."""
     for cell in study.cells:
-        place = dict(zip(study.axes, cell.index, strict=True))
-        there = results.isel(place)
-        finished = there["finished"].to_numpy()
+        part = results.isel(dict(zip(study.axes, cell.index, strict=True)))
+        finished = part["finished"].to_numpy()
         if finished.any():
-            yield cell, {name: there[name].to_numpy()[finished] for name in variables}
+            yield cell, {name: part[name].to_numpy()[finished] for name in variables}
 
 
-def tabulate(study: Study, results: xr.Dataset) -> Table:
-    """Table of the results, one row for each cell that has finished problems.
+def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Table:
+    """Tabulate the results, one row for each cell that has finished problems.
 
     Parameters
     ----------
-    study : Study
+    study : Study, or xarray.Dataset
+        The study of the results; or the results alone, which hold their declaration.
     results : xarray.Dataset
         From `attsvm.studies.run` or `attsvm.studies.open_results`.
 
@@ -105,16 +102,21 @@ def tabulate(study: Study, results: xr.Dataset) -> Table:
     Table
         Its measures are those of `MEASURES` whose variable was measured; it may have none.
     """
+    if not isinstance(study, Study):
+        study, results = recorded_study(study), study
+    if results is None:
+        raise TypeError("results: expected the results of the study, got none")
     measures = tuple(m for m in MEASURES if m.variable in results)
     rows = []
-    for cell, record in records(study, results, {m.variable for m in measures}):
+    for cell, record in records(study, results, {"finished", *(m.variable for m in measures)}):
         place = cell.axes or {size: cell.settings[size] for size in ("n", "T", "d")}
-        rows.append(Row(place, {m.name: m.estimate(record) for m in measures}))
+        estimates = {m.name: m.estimate(record) for m in measures}
+        rows.append(Row(place, estimates, record["finished"].size))
     return Table(measures, tuple(rows))
 
 
 def describe(study: Study) -> str:
-    """The settings of a study in a line or two, for the reader of its table or figure."""
+    """Describe the settings of a study in a line or two, for its table and its figure."""
     settings = study.settings
     if study.file is None:
         data = KINDS[study.data].describe(settings)
@@ -139,13 +141,14 @@ def describe(study: Study) -> str:
 def terminal_report(
     study: Study, table: Table, sentences: Collection[str], width: int, *, broken: bool
 ) -> str:
-    """Title, settings, table, what its columns mean, and what was expected, for a terminal.
+    """Write title, settings, table, meaning of its columns, and expectations, for a terminal.
 
     Parameters
     ----------
     study : Study
     table : Table
     sentences : collection of str
+        From `attsvm.studies.expectations`.
     width : int
         Characters per line of text.
     broken : bool
@@ -164,7 +167,8 @@ def terminal_report(
             )
             for measure in table.measures
         ]
-        lines += [textwrap.fill(f"In brackets {INTERVALS}", width), ""]
+        several = any(row.problems > 1 for row in table.rows)
+        lines += [textwrap.fill(f"In brackets: {INTERVALS}", width), ""] if several else [""]
     return "\n".join([*lines, *(textwrap.fill(sentence, width) for sentence in sentences)])
 
 

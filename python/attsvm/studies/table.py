@@ -1,23 +1,40 @@
-"""The table of a study: one row per cell, each measure an estimate with its interval."""
+"""The table of a study: one row per cell, each measure an estimate with its confidence interval."""
 
 from __future__ import annotations
 
-import csv
-import io
+import html
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from attsvm.studies.intervals import Estimate, mean, proportion
 from attsvm.studies.measurements import Record
+from attsvm.studies.reproduce.palette import BLUE, LIME, RED, TEAL
 
-__all__ = ["Measure", "Row", "Table", "longest_axis"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-_GAP = "   "
+__all__ = ["AXIS_NAMES", "SHARES", "Measure", "Row", "Table", "in_words"]
+
+SHARES = (
+    ("global_percent", "Global", RED),
+    ("local_percent", "Local (including Global)", BLUE),
+    ("neither_percent", "Neither", TEAL),
+    ("all_support_percent", "All tokens support vectors", LIME),
+)
+"""Measures drawn as bars, with their names and colours."""
+
+AXIS_NAMES: Mapping[str, str] = MappingProxyType(
+    {"d": "dimension d", "n": "inputs n", "T": "tokens T", "lr": "learning rate"}
+)
+"""Labels of axes in figures, where they differ from the names in a declaration."""
+
+_MOST_DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -29,83 +46,114 @@ class Measure:
     name : str
         Name in the CSV file and of the estimate in a `Row`.
     heading : str
-        Heading of the printed column, and what the figure calls it.
+        Heading of the printed column.
+    variable : str
+        Variable of the results it is computed from.
     meaning : str
         One line for the reader of the table.
     values : callable
-        The record of a cell to an array with one value per run. Booleans are averaged to a
-        percentage; floats to a mean, NaN marking the runs which have no value.
+        The variable to an array with one value per run. Booleans are averaged to a percentage;
+        floats to a mean, NaN marking the runs that have no value.
     bounds : tuple of float
         Smallest and largest value a float can take.
     decimals : tuple of int
-        Decimals printed of the estimate, and of the ends of its interval.
-    variable : str
-        What the record must have for it.
+        Fewest decimals printed of the estimate, and of the ends of its interval.
     """
 
     name: str
     heading: str
+    variable: str
     meaning: str
-    values: Callable[[Record], npt.NDArray[Any]]
+    values: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = field(default=np.asarray, repr=False)
     bounds: tuple[float, float] = (-math.inf, math.inf)
     decimals: tuple[int, int] = (1, 0)
-    variable: str = ""
 
     def estimate(self, record: Record) -> Estimate:
         """Average over the runs of a cell: in percent for booleans."""
-        values = self.values(record)
+        values = self.values(record[self.variable])
         if values.dtype == bool:
             share = proportion(values)
             return Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.size)
         return mean(values[~np.isnan(values)], bounds=self.bounds)
 
-    def shown(self, estimate: Estimate) -> tuple[str, str, str]:
-        """An estimate for reading, and the ends of its interval, rounded outwards, or nothing."""
-        value_decimals, end_decimals = self.decimals
-        unit = 10**end_decimals
-        value = "-" if math.isnan(estimate.value) else f"{estimate.value:.{value_decimals}f}"
-        if math.isnan(estimate.low):
-            return value, "", ""
-        low, high = math.floor(estimate.low * unit) / unit, math.ceil(estimate.high * unit) / unit
-        return value, f"{low:.{end_decimals}f}", f"{high:.{end_decimals}f}"
-
 
 @dataclass(frozen=True)
 class Row:
-    """One cell: its place in the grid, and its estimates by the name of their measure."""
+    """One cell.
+
+    Attributes
+    ----------
+    axes : dict
+        Its place in the grid.
+    estimates : dict of Estimate
+        By the name of their measure.
+    problems : int
+        Finished problems of the cell.
+    """
 
     axes: Mapping[str, Any]
     estimates: Mapping[str, Estimate]
+    problems: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
-    """Rows with the same axes and the same measures."""
+    """Rows with the same axes and the same measures.
+
+    Printed, it is the text of `text`; in a notebook it is an HTML table.
+    """
 
     measures: tuple[Measure, ...]
     rows: tuple[Row, ...]
 
-    def csv(self) -> str:
-        """Table as CSV: the axes, then for every measure its value, interval and number of runs.
+    @property
+    def frame(self) -> pd.DataFrame:
+        """All numbers as a pandas DataFrame, a row per cell.
 
-        A cell stays empty where the number does not exist, such as the mean of no runs.
+        The columns are the axes, and for every measure ``name``, ``name_low``, ``name_high`` (the
+        95 % confidence interval) and ``name_runs`` (size of the sample).
         """
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        axes = list(self.rows[0].axes)
-        parts = ("", "_low", "_high", "_runs")
-        writer.writerow(axes + [m.name + part for m in self.measures for part in parts])
-        for row in self.rows:
-            line: list[Any] = [row.axes[axis] for axis in axes]
-            for measure in self.measures:
-                e = row.estimates[measure.name]
-                line += ["" if math.isnan(x) else repr(x) for x in (e.value, e.low, e.high)]
-                line.append(e.size)
-            writer.writerow(line)
-        return out.getvalue()
+        import pandas as pd
+
+        parts = {"": "value", "_low": "low", "_high": "high", "_runs": "size"}
+        columns = {axis: [row.axes[axis] for row in self.rows] for axis in self._axes}
+        for m in self.measures:
+            for part, name in parts.items():
+                columns[m.name + part] = [getattr(r.estimates[m.name], name) for r in self.rows]
+        return pd.DataFrame(columns)
+
+    @property
+    def _axes(self) -> list[str]:
+        return [*self.rows[0].axes] if self.rows else []
+
+    def csv(self) -> str:
+        """Write `frame` as CSV with all digits; a number that does not exist is left empty."""
+        text: str = self.frame.to_csv(index=False, lineterminator="\n")
+        return text
+
+    def shown(self, measure: Measure) -> list[tuple[str, str, str]]:
+        """Write each estimate of a measure and the ends of its interval, rounded outwards.
+
+        The decimals show two digits of the width of the median interval of the column. Ends that do
+        not exist are empty.
+        """
+        estimates = [row.estimates[measure.name] for row in self.rows]
+        widths = [e.high - e.low for e in estimates if e.high > e.low]
+        digits = 1 - math.floor(math.log10(np.median(widths))) if widths else 0
+        of_value, of_ends = (
+            max(fewest, min(digits, _MOST_DECIMALS)) for fewest in measure.decimals
+        )
+        unit = 10**of_ends
+        texts = []
+        for e in estimates:
+            value = "-" if math.isnan(e.value) else f"{e.value:.{of_value}f}"
+            ends = (math.floor(e.low * unit), math.ceil(e.high * unit)) if e.low <= e.high else ()
+            low, high = (f"{end / unit:.{of_ends}f}" for end in ends) if ends else ("", "")
+            texts.append((value, low, high))
+        return texts
 
     def text(self, width: int | None = None) -> str:
-        """Table for reading: ``estimate (low-high)``, the interval rounded outwards.
+        """Write the table for reading: ``estimate (low-high)``, the interval rounded outwards.
 
         Parameters
         ----------
@@ -113,51 +161,106 @@ class Table:
             Characters per line. A wider table is broken into blocks which all repeat the axes; by
             default it is not broken.
         """
-        places = [[f"{value}" for value in row.axes.values()] for row in self.rows]
-        keys = _aligned([*self.rows[0].axes], places)
-        blocks = [keys]
+        axes = [_column(axis, [str(r.axes[axis]) for r in self.rows], ">") for axis in self._axes]
+        blocks = [axes]
+        for measure in self.measures if self.rows else ():
+            values, lows, highs = zip(*self.shown(measure), strict=True)
+            intervals = [
+                f"({low}{' to ' if low.startswith('-') else '-'}{high})" if low else ""
+                for low, high in zip(lows, highs, strict=True)
+            ]
+            parts = zip(_column("", values, ">"), _column("", intervals, "<"), strict=True)
+            column = _column(measure.heading, [" ".join(part) for part in parts][1:], "<")
+            wide = width is not None and len(_lines([*blocks[-1], column])[0]) > width
+            if wide and blocks[-1] is not axes:
+                blocks.append(axes)
+            blocks[-1] = [*blocks[-1], column]
+        return "\n\n".join("\n".join(map(str.rstrip, _lines(block))) for block in blocks) + "\n"
+
+    def html(self, **options: Any) -> str:
+        """Write the table as HTML: the axes that vary, and estimates with their small intervals.
+
+        Parameters
+        ----------
+        **options
+            Of `pandas.DataFrame.to_html`.
+        """
+        import pandas as pd
+
+        varying = [axis for axis in self._axes if len({r.axes[axis] for r in self.rows}) > 1]
+        columns = {
+            axis: [html.escape(in_words(row.axes[axis])) for row in self.rows]
+            for axis in varying or self._axes
+        }
+        columns["problems"] = [f"{row.problems:,}" for row in self.rows]
         for measure in self.measures:
-            column = _estimates(measure, [row.estimates[measure.name] for row in self.rows])
-            joined = _beside(blocks[-1], column)
-            if width is None or len(joined[0]) <= width or blocks[-1] is keys:
-                blocks[-1] = joined
-            else:
-                blocks.append(_beside(keys, column))
-        return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks) + "\n"
+            columns[measure.heading] = [
+                _html_cell(row.estimates[measure.name], row.problems, *shown)
+                for row, shown in zip(self.rows, self.shown(measure), strict=True)
+            ]
+        with pd.option_context("display.max_colwidth", None):
+            text: str = pd.DataFrame(columns).to_html(
+                index=False, border=0, escape=False, **options
+            )
+        return text
+
+    def __repr__(self) -> str:
+        return self.text() if self.rows else "Table of no finished cells"
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    @property
+    def longest_axis(self) -> str:
+        """Axis with the most values; of equals a number before text, and d, T and n first."""
+        values = {axis: {row.axes[axis] for row in self.rows} for axis in self._axes}
+
+        def rank(axis: str) -> tuple[bool, int, int, int]:
+            several = len(values[axis])
+            numbers = several > 1 and not any(isinstance(value, str) for value in values[axis])
+            return numbers, several, "nTd".find(axis), self._axes.index(axis)
+
+        return max(values, key=rank)
+
+    @property
+    def panels(self) -> dict[str, Table]:
+        """Rows along the longest axis, by the values of all other axes in words."""
+        rows: dict[str, list[Row]] = {}
+        for row in self.rows:
+            others = {axis: x for axis, x in row.axes.items() if axis != self.longest_axis}
+            name = ", ".join(f"{axis} = {in_words(x)}" for axis, x in others.items())
+            rows.setdefault(name, []).append(row)
+        return {name: Table(self.measures, tuple(part)) for name, part in rows.items()}
 
 
-def longest_axis(table: Table) -> str:
-    """The axis with the most values: of numbers, the last of equals, where there is one."""
-    values = {axis: {row.axes[axis] for row in table.rows} for axis in table.rows[0].axes}
-    numbers = {
-        axis: several
-        for axis, several in values.items()
-        if len(several) > 1 and not any(isinstance(value, str) for value in several)
-    }
-    chosen = numbers or values
-    return max(reversed(chosen), key=lambda axis: len(chosen[axis]))
+def in_words(value: Any) -> str:
+    """Write one value of an axis, or the list of them: whole numbers with all their digits.
+
+    Examples
+    --------
+    >>> from attsvm.studies.table import in_words
+    >>> in_words(20260101), in_words([0.1, 1e-05, 3.0]), in_words(["W", "p"])
+    ('20260101', '0.1/1e-05/3', 'W/p')
+    """
+    if isinstance(value, list):
+        return "/".join(map(in_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _estimates(measure: Measure, estimates: list[Estimate]) -> list[str]:
-    """Lines of one column: the heading, then values and intervals each below each other."""
-    values, lows, highs = zip(*(measure.shown(e) for e in estimates), strict=True)
-    ends = zip(lows, highs, strict=True)
-    intervals = [f"({low}-{high})" if low else "" for low, high in ends]
-    value_width, interval_width = (max(map(len, texts)) for texts in (values, intervals))
-    lines = [
-        f"{value:>{value_width}} {interval:<{interval_width}}"
-        for value, interval in zip(values, intervals, strict=True)
-    ]
-    width = max(len(measure.heading), len(lines[0]))
-    return [f"{text:<{width}}" for text in (measure.heading, *lines)]
+def _column(heading: str, texts: Sequence[str], align: str) -> list[str]:
+    width = max(map(len, (heading, *texts)))
+    return [f"{text:{align}{width}}" for text in (heading, *texts)]
 
 
-def _aligned(headings: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of right-aligned columns of equal width, the headings first."""
-    lines = [headings, *rows]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(headings))]
-    return [_GAP.join(f"{x:>{w}}" for x, w in zip(line, widths, strict=True)) for line in lines]
+def _lines(columns: list[list[str]]) -> list[str]:
+    return ["   ".join(cells) for cells in zip(*columns, strict=True)]
 
 
-def _beside(left: list[str], right: list[str]) -> list[str]:
-    return [a + _GAP + b for a, b in zip(left, right, strict=True)]
+def _html_cell(estimate: Estimate, problems: int, value: str, low: str, high: str) -> str:
+    """Write an estimate with its value for sorting, a minus sign, its interval and its runs."""
+    interval = f"{low}–{high}".replace("-", "−") if low else ""
+    runs = "" if estimate.size == problems else f"of {estimate.size:,}"
+    number = "" if math.isnan(estimate.value) else repr(float(estimate.value))
+    shown = value.replace("-", "−") if number else value
+    small = "".join(f" <small>{text}</small>" for text in (interval, runs) if text)
+    return f'<data value="{number}">{shown}</data>{small}'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BLUE", "CYCLE", "GREEN", "GREY", "INK", "ORANGE", "PURPLE", "RED", "TEAL"]
+__all__ = ["BLUE", "CYCLE", "GREEN", "GREY", "INK", "LIME", "ORANGE", "PURPLE", "RED", "TEAL"]
 
 INK = "#333333"
 GREY = "#9a9a9a"
@@ -11,6 +11,7 @@ BLUE = "#2f6db5"
 RED = "#c8352b"
 """Nuclear norm, (K, Q); the global solution in the trajectories of P1."""
 GREEN = "#4f9d45"
+LIME = "#a9c93f"
 ORANGE = "#e08a1e"
 PURPLE = "#7b52a1"
 TEAL = "#35a79c"

@@ -1,0 +1,236 @@
+"""The figures of a report, drawn by plotly in the reader's browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm.studies.expectations import reference
+from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
+from attsvm.studies.study import Study
+from attsvm.studies.summary import records
+from attsvm.studies.table import AXIS_NAMES, SHARES, Row, Table, in_words
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Drawing", "figures"]
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_Quantiles: TypeAlias = "Mapping[str, Mapping[str, NDArray[np.float64]]]"
+"""By value of the longest axis and variable, those that have values."""
+_HISTORIES = {
+    "norm": (("history_norm",), "Frobenius norm of the trained parameters"),
+    "loss": (("history_loss_gap", "history_loss"), "Mean loss, less its infimum if known"),
+    "attention": (("history_max_attention",), "Largest attention of an input, mean over inputs"),
+}
+"""By figure: variables, of which the first with values is drawn, and what it is."""
+
+
+class Drawing(NamedTuple):
+    """One figure of a report; its id is that of its HTML element, the same in every report."""
+
+    id: str
+    heading: str
+    caption: str
+    figure: Any
+
+    @property
+    def html(self) -> str:
+        """The element and the script that draws it."""
+        text: str = self.figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=self.id,
+            default_height="400px",
+            config={"displaylogo": False, "plotlyServerURL": ""},
+            post_script="prepare(document.getElementById('{plot_id}'))",
+        )
+        return text
+
+
+def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[Drawing]]:
+    """Draw all that the study has measured.
+
+    Parameters
+    ----------
+    study : Study
+    results : xarray.Dataset
+    table : Table
+        Of these results.
+
+    Returns
+    -------
+    dict of list of Drawing
+        By the values of all axes but the longest, along which the figures are drawn.
+    """
+    axis = AXIS_NAMES.get(table.longest_axis, table.longest_axis)
+    names = ["cosine_gap", *(name for variables, _ in _HISTORIES.values() for name in variables)]
+    names = [name for name in names if name in results]
+    quantiles = {
+        id(row): {
+            name: found
+            for name, values in record.items()
+            if (found := _quantiles(name, values)) is not None
+        }
+        for row, (_, record) in zip(table.rows, records(study, results, names), strict=True)
+    }
+    drawn = {}
+    for k, (panel, part) in enumerate(table.panels.items()):
+        rows = {in_words(row.axes[table.longest_axis]): row for row in part.rows}
+        of_rows = {tick: quantiles[id(row)] for tick, row in rows.items()}
+        drawings = [_shares(study, part, rows, axis), _cosines(of_rows, axis)]
+        drawings += [_history(study, name, of_rows, axis) for name in _HISTORIES]
+        drawn[panel] = [
+            drawing._replace(id=f"{drawing.id}-{k}", figure=_styled(drawing.figure))
+            for drawing in drawings
+            if drawing is not None
+        ]
+    return {panel: drawings for panel, drawings in drawn.items() if drawings}
+
+
+def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
+    import plotly.graph_objects as go
+
+    figure, frame, compared = go.Figure(), table.frame, False
+    for name, label, colour in SHARES:
+        if name not in frame:
+            continue
+        columns = [name + part for part in ("", "_low", "_high", "_runs")]
+        value, low, high, runs = frame[columns].to_numpy().T
+        start = f"<b>{label}</b><br>{axis} = %{{x}}<br>"
+        figure.add_bar(
+            x=[*rows],
+            y=value,
+            name=label,
+            offsetgroup=name,
+            marker_color=colour,
+            error_y={"array": high - value, "arrayminus": value - low, "color": INK, "width": 2},
+            error_y_thickness=1,
+            customdata=np.transpose([low, high, runs]),
+            hovertemplate=start + "%{y:.1f} % of %{customdata[2]} problems<br>95 % confidence "
+            "interval %{customdata[0]:.1f} to %{customdata[1]:.1f} %<extra></extra>",
+        )
+        expected = {tick: reference(study, row) for tick, row in rows.items()}
+        marks = {tick: by_name[name] for tick, by_name in expected.items() if name in by_name}
+        if marks:
+            figure.add_scatter(
+                x=[*marks],
+                y=[*marks.values()],
+                mode="markers",
+                name="Independent computation",
+                legendgroup="reference",
+                showlegend=not compared,
+                offsetgroup=name,
+                marker={"symbol": "diamond", "size": 7, "color": "white", "line_width": 1},
+                hovertemplate=start + "independent computation: %{y:.1f} %<extra></extra>",
+            )
+            compared = True
+    figure.update_layout(barmode="group", scattermode="group", bargap=0.16, scattergap=0.16)
+    figure.update_yaxes(title_text="problems (%)", range=[0, 102])
+    figure.update_xaxes(title_text=axis, type="category", categoryarray=[*rows])
+    caption = "Shares of the problems of a cell, with 95\u00a0% confidence intervals (Wilson's)."
+    if compared:
+        caption += (
+            " Diamonds: an independent program on 300 problems of its own (150 where d ≥ 30), "
+            "whose own intervals extend up to 6 points to either side."
+        )
+    return Drawing("shares", "Outcome of training", caption, figure) if figure.data else None
+
+
+def _cosines(rows: _Quantiles, axis: str) -> Drawing | None:
+    """Draw a box per row, or its only value; a logarithmic axis has no place for cosines of 1."""
+    import plotly.graph_objects as go
+
+    gaps = {tick: q["cosine_gap"] for tick, q in rows.items() if "cosine_gap" in q}
+    gaps = {tick: quantiles for tick, quantiles in gaps.items() if quantiles[-1] > 0}
+    if not gaps:
+        return None
+    low, first, median, third, high = np.transpose([*gaps.values()])
+    if (high > low).any():
+        box = {"lowerfence": low, "q1": first, "median": median, "q3": third, "upperfence": high}
+        trace = go.Box(x=[*gaps], **box, name="", line={"color": BLUE, "width": 1.5})
+        spread = "Median, quartiles (box), and 5\u00a0% and 95\u00a0% quantiles (fences) of a cell."
+    else:
+        trace = go.Scatter(x=[*gaps], y=median, mode="markers", marker_color=BLUE)
+        spread = "One problem in each cell."
+    figure = go.Figure(trace, {"showlegend": False})
+    figure.update_yaxes(title_text="1 − cosine", hoverformat=".3~g", **_logarithmic(low, high))
+    figure.update_xaxes(title_text=axis, type="category", categoryarray=[*rows])
+    caption = (
+        "1 − cosine of the trained parameter with the SVM solution of the tokens it selects, which "
+        f"tends to 0 in theory. {spread}"
+    )
+    return Drawing("cosine", "Distance from the SVM direction", caption, figure)
+
+
+def _history(study: Study, name: str, rows: _Quantiles, axis: str) -> Drawing | None:
+    """Draw the medians over the problems against the recorded steps, one curve per row."""
+    import plotly.graph_objects as go
+    from plotly.colors import sample_colorscale
+
+    variables, meaning = _HISTORIES[name]
+    found = {tick: next((q[v] for v in variables if v in q), None) for tick, q in rows.items()}
+    # A logarithm has no zero, such as the norm before the first step that moves it.
+    curves = {
+        tick: np.where(q > 0, q, np.nan)[:, 1:]
+        for tick, q in found.items()
+        if q is not None and (q[2, 1:] > 0).any()
+    }
+    if not curves:
+        return None
+    figure = go.Figure()
+    colours = sample_colorscale([BLUE, TEAL, ORANGE, RED], max(len(curves), 2))
+    for (tick, quantiles), colour in zip(curves.items(), colours, strict=False):
+        figure.add_scatter(
+            x=study.recorded_steps[1:],
+            y=quantiles[2],
+            name=tick,
+            mode="lines+markers",
+            line={"color": colour, "width": 1.8},
+            customdata=quantiles[[0, -1]].T,
+            hovertemplate=f"{axis} = {tick}<br>step %{{x:,}}<br>median %{{y:.4~g}}<br>90 % of the "
+            "problems from %{customdata[0]:.4~g} to %{customdata[1]:.4~g}<extra></extra>",
+        )
+    figure.update_layout(legend_title_text=f"{axis}  ", showlegend=True)
+    figure.update_xaxes(title_text="step", **_logarithmic(study.recorded_steps[1:]))
+    scale = {} if name == "attention" else _logarithmic(*(q[2] for q in curves.values()))
+    figure.update_yaxes(title_text=name, **scale)
+    caption = f"{meaning}: median over the problems of a cell."
+    return Drawing(name, f"{name.capitalize()} over the steps", caption, figure)
+
+
+def _quantiles(name: str, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Compute the quantiles over the problems; None where there are no values."""
+    values = values[~np.isnan(values)] if name == "cosine_gap" else values
+    if np.isnan(values).any() or not values.size:
+        return None
+    return np.quantile(values, _QUANTILES, axis=0)
+
+
+def _logarithmic(*values: Any) -> dict[str, Any]:
+    """Return the settings of a logarithmic axis with about six labels."""
+    numbers = np.hstack(values)
+    decades = np.ptp(np.log10(numbers[numbers > 0]))
+    spacing = "D2" if 0 < decades < 1.5 else max(1, round(decades / 6))
+    return {"type": "log", "exponentformat": "power", "dtick": spacing}
+
+
+def _styled(figure: Any) -> Any:
+    """Set what all figures share; the colours of text and axes follow the page."""
+    clear = "rgba(0,0,0,0)"
+    return figure.update_layout(
+        template="none",
+        margin={"l": 62, "r": 12, "t": 50 if len(figure.data) > 1 else 20, "b": 55},
+        paper_bgcolor=clear,
+        plot_bgcolor=clear,
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": clear},
+        modebar={"bgcolor": clear, "remove": ["select2d", "lasso2d", "autoScale2d"]},
+        hovermode="closest",
+        yaxis={"automargin": True, "title_standoff": 12},
+        xaxis_title_standoff=10,
+    )

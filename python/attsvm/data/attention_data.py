@@ -21,7 +21,7 @@ from attsvm._validation import (
     read_only,
     require_shape,
 )
-from attsvm.data.in_batches import InBatches
+from attsvm.data.batch_axis import BatchAxis
 
 __all__ = [
     "AttentionData",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class AttentionData(InBatches):
+class AttentionData(BatchAxis):
     """Sequences of tokens with labels, queries and a value head, the training data of attention.
 
     Input i is a sequence X_i of T tokens x_it in R^d with a label Y_i, and a query z_i. Attention
@@ -289,9 +289,14 @@ class AttentionData(InBatches):
         return self.tokens.dtype
 
     @property
-    def own_tokens(self) -> FloatArray:
+    def tokens_per_input(self) -> FloatArray:
         """([B,] n, T, d) tokens of each input: `tokens`, or a copy where inputs share them."""
         return self.tokens if self.sequence is None else self.tokens[..., self.sequence, :, :]
+
+    @property
+    def own_tokens(self) -> FloatArray:
+        """Older name of `tokens_per_input`."""
+        return self.tokens_per_input
 
     @property
     def sequence_index(self) -> IndexArray:
@@ -364,10 +369,9 @@ def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
     ValueError
         Wrong shape, or an index outside ``0 <= selected < lengths``.
     """
-    expected = data.labels.shape
-    text = "(n,)" if data.batch is None else "(B, n)"
-    selected = as_index_array(name, value, text, ndim=len(expected))
-    require_shape(name, selected, text, expected)
+    text, shape = data.shape_of("n")
+    selected = as_index_array(name, value, text, ndim=len(shape))
+    require_shape(name, selected, text, shape)
     wrong = (selected < 0) | (selected >= data.lengths)
     if wrong.any():
         where = first_index(wrong)
@@ -384,7 +388,7 @@ def token_differences(data: AttentionData, selected: IndexArray) -> npt.NDArray[
     α is the `selected` token of the input. Inputs may share their tokens. Differences beyond
     float64 are inf.
     """
-    tokens = data.own_tokens.astype(np.float64, copy=False)
+    tokens = data.tokens_per_input.astype(np.float64, copy=False)
     chosen = np.take_along_axis(tokens, selected[..., np.newaxis, np.newaxis], axis=-2)
     with np.errstate(over="ignore"):
         return chosen - tokens

@@ -68,14 +68,11 @@ def as_attention_weights(
         by more than 1e-4.
     """
     weights = value.attention if isinstance(value, Attends) else value
-    text = "(n, T) or (B, n, T)"
-    if data is not None:
-        text = "(n, T)" if data.batch is None else "(B, n, T)"
-    ndim = (2, 3) if data is None else data.valid.ndim
-    attention = as_float_array(name, weights, text, ndim=ndim, dtype=np.float64)
-    if data is not None:
-        require_shape(name, attention, text, data.valid.shape)
-        attention = np.where(data.valid, attention, 0.0)
+    if data is None:
+        text = "(n, T) or (B, n, T)"
+        attention = as_float_array(name, weights, text, ndim=(2, 3), dtype=np.float64)
+    else:
+        attention = np.where(data.valid, data.as_float64(name, weights, "n", "T"), 0.0)
     require_nonnegative(name, attention, "weights")
     total = attention.sum(axis=-1)
     off = np.abs(total - 1) > _OFF_ONE
@@ -87,6 +84,7 @@ def as_attention_weights(
         )
     if isinstance(value, Attends):
         logs = np.asarray(value.log_attention, dtype=np.float64)
+        text = "(n, T)" if attention.ndim == 2 else "(B, n, T)"
         require_shape(f"{name}.log_attention", logs, text, attention.shape)
     else:
         with np.errstate(divide="ignore"):

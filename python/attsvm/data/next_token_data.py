@@ -24,7 +24,7 @@ from attsvm._validation import (
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData
-from attsvm.data.in_batches import InBatches
+from attsvm.data.batch_axis import BatchAxis
 
 __all__ = ["NextTokenData", "as_next_token_data"]
 
@@ -34,7 +34,7 @@ _OF_CONTEXTS = ("contexts", "labels", "lengths", "last")
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class NextTokenData(InBatches):
+class NextTokenData(BatchAxis):
     """Contexts over a vocabulary of K tokens, each with the token that follows.
 
     Context i is a sequence X_i of tokens x_it, given by their ids, with a label y_i, the id of the

@@ -10,7 +10,6 @@ from attsvm._linalg import LowRank
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
-    as_float_array,
     require_nonnegative,
     require_shape,
 )
@@ -160,16 +159,14 @@ def _multipliers(
     constrained: BoolArray,
 ) -> Float64Array:
     """Return λ (B, n, T) over its largest entry; 0 where there is no constraint or certificate."""
-    shape = (data.batch or 1, data.n, data.T)
-    text = "(n, T)" if data.batch is None else "(B, n, T)"
+    shape = data.batched().valid.shape
     if isinstance(dual, SVMSolution):
         if dual.dual is None:
             return np.zeros(shape)
-        require_shape("dual.dual", dual.dual, text, data.valid.shape)
+        require_shape("dual.dual", dual.dual, *data.shape_of("n", "T"))
         feasible = np.asarray(dual.feasible)[..., np.newaxis, np.newaxis]
         dual = np.where(feasible, dual.dual, 0.0)
-    given = as_float_array("dual", dual, text, ndim=data.valid.ndim, dtype=np.float64)
-    require_shape("dual", given, text, data.valid.shape)
+    given = data.as_float64("dual", dual, "n", "T")
     given = np.where(constrained, given, 0.0)
     require_nonnegative("dual", given, "multipliers")
     weights = given.reshape(shape)

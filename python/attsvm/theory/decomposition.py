@@ -9,22 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
+from attsvm._linalg import LowRank
 from attsvm._validation import (
     ArrayLike,
-    as_float_array,
     require_direction,
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
-from attsvm.data.attention_weights import (
-    AttendedLike,
-    AttentionWeights,
-)
+from attsvm.data.attention_weights import AttendedLike, AttentionWeights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, general_svm, graph_svm
 from attsvm.theory.attention_parameter import as_parameter_of
-from attsvm.theory.cosine import cosine_gap
 from attsvm.theory.finite_part import finite_part
 from attsvm.theory.separation import logit_differences
 
@@ -131,52 +127,38 @@ def decompose(
     20.0
     """
     if not isinstance(data, NextTokenData):
-        as_data(data)
-    lead = () if data.batch is None else (data.batch,)
-    text = "(B, d, d)" if lead else "(d, d)"
-    shape = (*lead, data.d, data.d)
-
-    def of_data(name: str, value: Any) -> npt.NDArray[np.float64]:
-        array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)
-        require_shape(name, array, text, shape)
-        return array
-
-    if not isinstance(data, NextTokenData):
-        require_queries(data, "the logits X W z")
-    if isinstance(data, NextTokenData) and attention is not None:
+        require_queries(as_data(data), "the logits X W z")
+    elif attention is not None:
         raise TypeError("attention: expected None for next-token data, whose labels say it")
-    if isinstance(W, Run) and W.W is None:
+    trained = W.W if isinstance(W, Run) else W
+    if trained is None:
         raise ValueError("W: expected a run of W or of K and Q, got one of p")
-    matrix = of_data("W", W.W if isinstance(W, Run) else W)
+    matrix = data.as_float64("W", trained, "d", "d")
     require_direction("W", matrix.any(axis=(-2, -1)))
-    if isinstance(data, NextTokenData):
-        W_fin = finite_part(data) if finite is None else of_data("finite", finite)
-        solution = graph_svm(data) if solution is None else solution
+    if not isinstance(data, NextTokenData) and attention is None:
+        attention = W if isinstance(W, Run) else _attention(matrix, data)
+    if finite is None:
+        W_fin = finite_part(data, attention, threshold=threshold)
     else:
-        if attention is None:
-            attention = W if isinstance(W, Run) else _attention(matrix, data)
-        if finite is None:
-            W_fin = finite_part(data, attention, threshold=threshold)
-        else:
-            W_fin = of_data("finite", finite)
-        if solution is None:
-            solution = general_svm(data, attention, threshold=threshold)
+        W_fin = data.as_float64("finite", finite, "d", "d")
+    if isinstance(data, NextTokenData):
+        solution = graph_svm(data) if solution is None else solution
+    elif solution is None:
+        assert attention is not None
+        solution = general_svm(data, attention, threshold=threshold)
     if solution.feasible is False:
         return Decomposition(W_fin, None, None, None, None)
-    if solution.W is None:
-        raise ValueError(f"solution: expected one with W, got one with {solution.variable}")
     W_mm = solution.W
-    require_shape("solution.W", W_mm, text, shape)
+    if W_mm is None:
+        raise ValueError(f"solution: expected one with W, got one with {solution.variable}")
+    require_shape("solution.W", W_mm, *data.shape_of("d", "d"))
 
     axes = (-2, -1)
-    feasible = np.asarray(solution.feasible)
     size = np.square(W_mm).sum(axis=axes)
     radius = np.sum(W_mm * (matrix - W_fin), axis=axes) / np.where(size == 0, 1.0, size)
     fitted = W_fin + radius[..., np.newaxis, np.newaxis] * W_mm
-    pointing = fitted.any(axis=axes) & feasible
-    some = np.where(pointing[..., np.newaxis, np.newaxis], fitted, 1.0)
-    gap = np.where(pointing, cosine_gap(matrix, some, axis=axes), 1.0)
-    gap = np.where(feasible, gap, np.nan)
+    gap = LowRank.of_dense(matrix).cosine_gap(LowRank.of_dense(fitted))
+    gap = np.where(solution.feasible, gap, np.nan)
     if data.batch is None:
         return Decomposition(W_fin, W_mm, float(radius), fitted, float(gap))
     return Decomposition(W_fin, W_mm, radius, fitted, gap)

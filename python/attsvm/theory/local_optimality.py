@@ -89,17 +89,15 @@ def support_tokens(
     """
     valid = as_data(data).valid
     active = 1 + as_positive_float("tolerance", tolerance)
-    text = "()" if data.batch is None else "(B,)"
     status = np.asarray(solution.status)
-    require_shape("solution.status", status, text, valid.shape[:-2])
+    require_shape("solution.status", status, *data.shape_of())
     feasible: BoolArray = status == "optimal"
     if not (feasible | (status == "infeasible")).all():
         raise ValueError(f"solution.status: expected optimal or infeasible, got {status}")
     if not feasible.any():
         return np.zeros(valid.shape, dtype=np.bool_)
     margins = np.asarray(solution.margins)
-    text = "(n, T)" if data.batch is None else "(B, n, T)"
-    require_shape("solution.margins", margins, text, valid.shape)
+    require_shape("solution.margins", margins, *data.shape_of("n", "T"))
     support: BoolArray = (margins < active) & valid & feasible[..., np.newaxis, np.newaxis]
     return support
 

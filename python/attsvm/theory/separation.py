@@ -288,9 +288,7 @@ def nuclear_suboptimality(
     norm = np.linalg.svd(unit.matrix.compact(), compute_uv=False).sum(axis=1)
     require_direction("W", ((norm > 0) | ~parameter.exists).reshape(data.labels.shape[:-1]))
     status = np.asarray(solution.status)
-    require_shape(
-        "solution.status", status, "()" if data.batch is None else "(B,)", data.valid.shape[:-2]
-    )
+    require_shape("solution.status", status, *data.shape_of())
     other = other_tokens(data, alpha)
     if solution.margins is not None:
         expected = (np.isfinite(solution.margins) == other).all(axis=(-2, -1))

@@ -7,15 +7,23 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from attsvm._validation import BoolArray, IndexArray, as_int
+from attsvm._validation import (
+    ArrayLike,
+    BoolArray,
+    IndexArray,
+    as_float_array,
+    as_int,
+    require_shape,
+)
 
-__all__ = ["InBatches"]
+__all__ = ["BatchAxis"]
 
-_Data = TypeVar("_Data", bound="InBatches")
+_Data = TypeVar("_Data", bound="BatchAxis")
 
 
-class InBatches(ABC):
+class BatchAxis(ABC):
     """Data of one problem, or of a batch of B independent ones of one shape."""
 
     lengths: IndexArray
@@ -29,6 +37,23 @@ class InBatches(ABC):
     @abstractmethod
     def T(self) -> int:
         """Number of tokens of a sequence, padding included."""
+
+    def shape_of(self, *axes: str) -> tuple[str, tuple[int, ...]]:
+        """Return the shape with these axes for each problem, in letters for errors, and in numbers.
+
+        Of a batch ``shape_of("n", "T")`` is ``("(B, n, T)", (B, n, T))``.
+        """
+        if self.batch is not None:
+            axes = ("B", *axes)
+        sizes = (getattr(self, "batch" if axis == "B" else axis) for axis in axes)
+        return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})", tuple(sizes)
+
+    def as_float64(self, name: str, value: ArrayLike, *axes: str) -> npt.NDArray[np.float64]:
+        """Check an array with these axes for each problem: finite numbers, cast to float64."""
+        text, shape = self.shape_of(*axes)
+        array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)
+        require_shape(name, array, text, shape)
+        return array
 
     @property
     def valid(self) -> BoolArray:
@@ -53,7 +78,7 @@ class InBatches(ABC):
         return self.batched()._at(np.zeros(count, dtype=np.int64))
 
     def problem(self: _Data, b: int) -> _Data:
-        """Problem `b` of the batch, as views; negative `b` counts from the end.
+        """Return problem `b` of the batch, as views; negative `b` counts from the end.
 
         Raises
         ------
@@ -69,7 +94,7 @@ class InBatches(ABC):
         return self._at(b)
 
     def problems(self: _Data) -> Iterator[_Data]:
-        """Each problem of the batch in turn; the data itself when it has no batch axis."""
+        """Yield each problem of the batch in turn; the data itself when it has no batch axis."""
         if self.batch is None:
             yield self
         else:

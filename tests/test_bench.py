@@ -1,0 +1,42 @@
+"""The rows of the benchmark name contenders and entries that exist, and its page shows them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from bench.contenders import CONTENDERS  # noqa: E402
+from bench.rows import LIMITS, ROWS  # noqa: E402
+
+sys.path.remove(str(ROOT))
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_row_names_contenders_and_entries(row):
+    entries = [{"contender": e} if isinstance(e, str) else e for e in row.contenders]
+    assert entries[0]["contender"] == "attsvm"
+    assert {entry["contender"] for entry in entries} <= CONTENDERS.keys() | LIMITS.keys()
+    names = [entry.get("name", entry["contender"]) for entry in entries]
+    assert len(set(names)) == len(names)
+    for target in row.targets.keys() - {"seconds", "limit", "flat", "gap", "peak"}:
+        assert set(target.split("|")) <= set(names)
+    assert row.title
+    assert row.about
+
+
+def test_every_contender_has_a_module():
+    for contender in CONTENDERS.values():
+        file = ROOT / "bench" / "peers" / f"{contender.module}.py"
+        assert file.is_file()
+
+
+def test_the_page_shows_every_row_that_was_run():
+    results = json.loads((ROOT / "bench" / "results.json").read_text(encoding="utf-8"))
+    page = (ROOT / "bench" / "results.md").read_text(encoding="utf-8")
+    for row in results["rows"]:
+        assert f"### {ROWS[row['name']].title}" in page

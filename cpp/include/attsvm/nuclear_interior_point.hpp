@@ -16,108 +16,22 @@ namespace attsvm::nuclear {
 
 class InteriorPoint {
    public:
-    explicit InteriorPoint(const Constraints& constraints)
-        : constraints_(constraints), inequality_(constraints.count()), margin_(0.0) {
-        const Index m = constraints.count(), order = constraints.order();
-        for (Index r = 0; r < m; ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
-        dual_ = inequality_;
-        const double gain = constraints.rhs().dot(dual_);
-        if (gain > 0.0) dual_ /= gain;
-        bound_ = 2.0 * constraints.adjoint(dual_).norm();
-        if (!(bound_ > 0.0)) bound_ = 1.0;
-        X_ = Matrix::Identity(order, order) * (2.0 / static_cast<double>(order));
-        // nearly centred: s λ = μ, where X S = 2 μ I to leading order
-        slack_ = divided_by_dual(Vector::Constant(m, bound_ / static_cast<double>(order)));
-        for (Index r = 0; r < m; ++r)
-            if (inequality_[r] != 0.0 && constraints.rhs()[r] > 0.0)
-                margin_ = std::min(margin_, -slack_[r] / constraints.rhs()[r]);
-        factorise_dual();
-    }
+    // `constraints` must outlive it.
+    explicit InteriorPoint(const Constraints& constraints);
 
     // One step. False when the iterates come no nearer.
-    bool step() {
-        const Eigen::LLT<Matrix> of_X(X_);
-        if (of_X.info() != Eigen::Success) return false;
-        const double degree = static_cast<double>(constraints_.order()) + inequality_.sum();
-        const double mu = (0.5 * X_.cwiseProduct(S_).sum() + slack_.dot(dual_)) / degree;
-        Matrix M = constraints_.coupling(0.5 * X_, S_inverse_);
-        M.diagonal() += divided_by_dual(slack_);
-        const Eigen::LLT<Matrix> equations = factorised(M);
-        if (equations.info() != Eigen::Success) return false;
-        const Vector centre = constraints_.values(corner(S_inverse_));
-        const Matrix XS = symmetric_part(X_ * S_inverse_);
-        const Vector of_trace = constraints_.values(corner(XS));
-        const Vector by_bound = equations.solve(of_trace), by_margin = equations.solve(constraints_.rhs());
-        Eigen::Matrix2d border;
-        border << constraints_.rhs().dot(by_bound), constraints_.rhs().dot(by_margin),
-            of_trace.dot(by_bound) - 0.5 * XS.trace(), of_trace.dot(by_margin);
-
-        // Towards the point of the central path with this μ, with the curvature that a first direction shows.
-        const auto towards = [&](double target, const Direction* first) {
-            Vector aim = divided_by_dual(Vector::Constant(constraints_.count(), target));
-            Vector rhs = -2.0 * target * centre;
-            Matrix bend = Matrix::Zero(X_.rows(), X_.cols());
-            if (first != nullptr) {
-                bend = symmetric_part(first->X * first->S * S_inverse_);
-                aim -= divided_by_dual(first->slack.cwiseProduct(first->dual));
-                rhs += constraints_.values(corner(bend));
-            }
-            const Vector fixed = equations.solve(rhs + aim);
-            const Eigen::Vector2d missing(1.0 - constraints_.rhs().dot(dual_ + fixed),
-                                          1.0 - target * S_inverse_.trace() + 0.5 * bend.trace() - of_trace.dot(fixed));
-            const Eigen::Vector2d both = border.fullPivLu().solve(missing);
-            Direction to;
-            to.bound = both[0];
-            to.margin = both[1] - margin_;
-            to.dual = fixed + both[0] * by_bound + both[1] * by_margin;
-            to.S = to.bound * Matrix::Identity(X_.rows(), X_.cols()) - constraints_.symmetric_adjoint(to.dual);
-            to.X = 2.0 * target * S_inverse_ - X_ - bend - symmetric_part(X_ * to.S * S_inverse_);
-            to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
-            to.primal_step = std::min(largest_step(of_X, to.X), largest_step(slack_, to.slack));
-            to.dual_step = std::min(largest_step(of_S_, to.S), largest_step(dual_, to.dual));
-            return to;
-        };
-        const Direction straight = towards(0.0, nullptr);
-        const double p = std::min(1.0, straight.primal_step), q = std::min(1.0, straight.dual_step);
-        const double reached = (0.5 * (X_ + p * straight.X).cwiseProduct(S_ + q * straight.S).sum() +
-                                (slack_ + p * straight.slack).dot(dual_ + q * straight.dual)) /
-                               degree;
-        const double share = std::clamp(reached / mu, 1e-3, 1.0);
-        const Direction curved = towards(share * share * mu, &straight);
-        const double least = std::min({curved.primal_step, curved.dual_step, 1.0});
-        if (!(least > shortest_step)) return false;
-        const double boldness = 0.9 + 0.09 * least;
-        move(curved, std::min(1.0, boldness * curved.primal_step), std::min(1.0, boldness * curved.dual_step));
-        return factorise_dual();
-    }
-
+    bool step();
     // γ and t: no W of norm 1 has a margin above t, and W has γ.
     double margin() const { return margin_; }
     double bound() const { return bound_; }
-
     // The problem's solution as far as it is known; γ must be positive.
     Candidate candidate() const {
         return {constraints_, corner(X_) / margin_, 0.5 * X_.trace() / margin_, dual_ / bound_};
     }
-
-    // The nearest face. Of λ_r and s_r, and of the eigenvalues of X and S, the one that is larger on its own scale is
-    // not 0 in the end. With unit rows no value is larger than the norm of W, which is 1.
-    Face face() const {
-        std::vector<Index> active;
-        const double most = dual_.cwiseAbs().maxCoeff();
-        for (Index r = 0; r < constraints_.count(); ++r)
-            if (inequality_[r] == 0.0 || dual_[r] > slack_[r] * most) active.push_back(r);
-        const Vector of_X = Eigen::SelfAdjointEigenSolver<Matrix>(X_, Eigen::EigenvaluesOnly).eigenvalues();
-        const Vector of_S = Eigen::SelfAdjointEigenSolver<Matrix>(S_, Eigen::EigenvaluesOnly).eigenvalues();
-        const Index largest_rank = std::min(constraints_.left(), constraints_.right()), last = of_X.size() - 1;
-        Index rank = 1;
-        while (rank < largest_rank && of_X[last - rank] * bound_ > of_S[rank] * of_X[last]) ++rank;
-        return {constraints_, std::move(active), rank, dual_ / bound_, X_ / margin_};
-    }
+    // The nearest face.
+    Face face() const;
 
    private:
-    static constexpr double shortest_step = 1e-4;
-
     struct Direction {
         Vector dual, slack;
         Matrix X, S;
@@ -125,67 +39,19 @@ class InteriorPoint {
     };
 
     Matrix corner(const Matrix& full) const { return full.topRightCorner(constraints_.left(), constraints_.right()); }
-    static Matrix symmetric_part(const Matrix& full) { return 0.5 * (full + full.transpose()); }
-
     // x_r / λ_r on inequalities, 0 on equalities
-    Vector divided_by_dual(const Vector& x) const {
-        Vector quotient(x.size());
-        for (Index r = 0; r < x.size(); ++r) quotient[r] = inequality_[r] != 0.0 ? x[r] / dual_[r] : 0.0;
-        return quotient;
-    }
-
-    // Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
-    static Eigen::LLT<Matrix> factorised(const Matrix& M) {
-        Eigen::LLT<Matrix> factor;
-        for (const double share : {1e-15, 1e-13, 1e-11}) {
-            Matrix larger = M;
-            larger.diagonal() *= 1.0 + share;
-            factor.compute(larger);
-            if (factor.info() == Eigen::Success) break;
-        }
-        return factor;
-    }
-
-    bool factorise_dual() {
-        const Matrix identity = Matrix::Identity(X_.rows(), X_.cols());
-        S_ = bound_ * identity - constraints_.symmetric_adjoint(dual_);
-        of_S_.compute(S_);
-        if (of_S_.info() != Eigen::Success) return false;
-        S_inverse_ = of_S_.solve(identity);
-        return true;
-    }
-
-    void move(const Direction& along, double primal, double dual) {
-        X_ += primal * along.X;
-        slack_ += primal * along.slack;
-        margin_ += primal * along.margin;
-        dual_ += dual * along.dual;
-        bound_ += dual * along.bound;
-    }
-
-    // Largest t for which X + t dX is positive semidefinite, X = L L'.
-    static double largest_step(const Eigen::LLT<Matrix>& factor, const Matrix& along) {
-        Matrix scaled = along;
-        factor.matrixL().solveInPlace(scaled);
-        scaled.transposeInPlace();
-        factor.matrixL().solveInPlace(scaled);
-        const double least =
-            Eigen::SelfAdjointEigenSolver<Matrix>(scaled, Eigen::EigenvaluesOnly).eigenvalues().minCoeff();
-        return least < 0.0 ? -1.0 / least : std::numeric_limits<double>::infinity();
-    }
-    double largest_step(const Vector& at, const Vector& along) const {
-        double largest = std::numeric_limits<double>::infinity();
-        for (Index r = 0; r < at.size(); ++r)
-            if (inequality_[r] != 0.0 && along[r] < 0.0) largest = std::min(largest, -at[r] / along[r]);
-        return largest;
-    }
+    Vector divided_by_dual(const Vector& x) const;
+    // Largest t for which x + t dx >= 0 on inequalities
+    double largest_step(const Vector& at, const Vector& along) const;
+    bool factorise_dual();
+    void move(const Direction& along, double primal, double dual);
 
     const Constraints& constraints_;
     Vector inequality_;  // 1 on inequalities, 0 on equalities
     Vector dual_, slack_;
     double margin_, bound_;
     Matrix X_, S_, S_inverse_;
-    Eigen::LLT<Matrix> of_S_;
+    Cholesky of_S_;
 };
 
 }  // namespace attsvm::nuclear

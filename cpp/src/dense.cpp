@@ -1,0 +1,60 @@
+#include "attsvm/dense.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
+#include <Eigen/QR>
+
+namespace attsvm {
+
+Matrix times(const MatrixView& A, const MatrixView& B) { return A * B; }
+Matrix transpose_times(const MatrixView& A, const MatrixView& B) { return A.transpose() * B; }
+Matrix times_transpose(const MatrixView& A, const MatrixView& B) { return A * B.transpose(); }
+void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix> product) {
+    product.noalias() = A.transpose() * B;
+}
+Vector apply(const MatrixView& A, const Vector& x) { return A * x; }
+Vector apply_transpose(const MatrixView& A, const Vector& x) { return A.transpose() * x; }
+void add_gram(Matrix& M, double multiple, const Matrix& B) {
+    M.selfadjointView<Eigen::Lower>().rankUpdate(B, multiple);
+}
+Matrix smaller_gram(const Matrix& G) { return G.rows() < G.cols() ? times_transpose(G, G) : transpose_times(G, G); }
+
+SymmetricEigen eigen(const Matrix& symmetric) {
+    const Eigen::SelfAdjointEigenSolver<Matrix> solver(symmetric);
+    return {solver.eigenvalues(), solver.eigenvectors()};
+}
+Vector eigenvalues(const Matrix& symmetric) {
+    return Eigen::SelfAdjointEigenSolver<Matrix>(symmetric, Eigen::EigenvaluesOnly).eigenvalues();
+}
+
+double spectral_norm(const Matrix& G) { return std::sqrt(std::max(eigenvalues(smaller_gram(G)).maxCoeff(), 0.0)); }
+
+// With R the triangular factor of G, the eigenvalues of [0 R; R' 0] are the singular values of G and their negatives.
+double nuclear_norm(const Matrix& G) {
+    const Eigen::HouseholderQR<Matrix> factors(G.rows() < G.cols() ? Matrix(G.transpose()) : G);
+    const Index size = std::min(G.rows(), G.cols());
+    Matrix both = Matrix::Zero(2 * size, 2 * size);
+    both.bottomLeftCorner(size, size) = factors.matrixQR().topRows(size).triangularView<Eigen::Upper>();
+    return 0.5 * eigenvalues(both).lpNorm<1>();
+}
+
+Cholesky::Cholesky(Matrix M) : L_(std::move(M)) {
+    const Eigen::LLT<Eigen::Ref<Matrix>> in_place(L_);
+    succeeded_ = in_place.info() == Eigen::Success;
+}
+Vector Cholesky::solve(Vector b) const {
+    L_.triangularView<Eigen::Lower>().solveInPlace(b);
+    L_.triangularView<Eigen::Lower>().adjoint().solveInPlace(b);
+    return b;
+}
+Matrix Cholesky::solve_columns(Matrix B) const {
+    L_.triangularView<Eigen::Lower>().solveInPlace(B);
+    L_.triangularView<Eigen::Lower>().adjoint().solveInPlace(B);
+    return B;
+}
+Matrix Cholesky::solve_lower(Matrix B) const {
+    L_.triangularView<Eigen::Lower>().solveInPlace(B);
+    return B;
+}
+
+}  // namespace attsvm

@@ -1,0 +1,241 @@
+// Which method solves an SVM in the nuclear norm, what proves the result, and batches.
+#include "attsvm/nuclear_svm.hpp"
+
+#include "attsvm/nuclear_interior_point.hpp"
+#include "attsvm/nuclear_thresholding.hpp"
+
+namespace attsvm {
+namespace {
+
+// The certificate of a W (dimension × query_dimension) with multipliers λ, all in units of the unit problem; A(W) is
+// left in `values`.
+//
+// Gap: (f - g) / f with g = b'λ / |A*λ|_op and f = |W|_*, raised by |λ_r| / |A*λ|_op times the miss where a constraint
+// is missed.
+//
+// KKT residual: the largest of the violations, of max(-λ_r, 0) / max |λ|, |λ_r (A_r(W) - b_r)| / b'λ, |A*λ|_op - 1, and
+// (|W|_* - <A*λ, W>) / |W|_*.
+OptimalityCertificate certify_nuclear(const Team& team, const UnitConstraints& constraints, const Matrix& W,
+                                      const Vector& dual, Vector& values) {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    const nuclear::Constraints unit(constraints.problem(), team);
+    values = unit.values(W);
+    const double norm = nuclear_norm(W);
+    const double spectral = spectral_norm(unit.adjoint(dual));
+    const double gain = unit.rhs().dot(dual);
+    if (!std::isfinite(norm + spectral + gain) || !(norm > 0 && spectral > 0 && gain > 0))
+        return {infinity, infinity, 0.0, norm};
+
+    const double largest_dual = dual.cwiseAbs().maxCoeff();
+    double largest_row = 0.0, kkt = std::max(spectral - 1.0, (norm - values.dot(dual)) / norm);
+    for (Index r = 0; r < unit.count(); ++r) {
+        const double size = constraints.row_norm(r) * constraints.scale();
+        largest_row = std::max(largest_row, size);
+        kkt = std::max({kkt, size * unit.problem().violation(r, values[r]),
+                        std::abs(dual[r] * (values[r] - unit.rhs()[r])) / gain,
+                        unit.is_equality(r) ? 0.0 : -dual[r] / largest_dual});
+    }
+    return {nuclear::duality_gap(unit, values, norm, dual / spectral), kkt,
+            64.0 * std::numeric_limits<double>::epsilon() * (largest_row * norm), norm};
+}
+
+void keep_better(nuclear::Candidate& best, nuclear::Candidate&& one) {
+    if (one.distance < best.distance) best = std::move(one);
+}
+
+// Solves one SVM.
+class NuclearSolver {
+   public:
+    NuclearSolver(const SvmProblem<double>& svm, NuclearMethod method, SvmTolerance tolerance, Team team,
+                  Progress& progress, bool calling_thread, const SvmResultView& result)
+        : svm_(svm),
+          method_(method),
+          tolerance_(tolerance),
+          team_(team),
+          progress_(progress),
+          calling_thread_(calling_thread),
+          result_(result),
+          constraints_(team, svm) {}
+
+    void run() {
+        // What does not depend on the norm: SVMs that W = 0 solves, that nothing does, that are not numbers.
+        if (constraints_.contradiction() || constraints_.trivial() || !constraints_.within_float64()) {
+            decide_feasibility();
+            return;
+        }
+        UnitProblem problem = constraints_.problem();
+        if (problem.map.dimension > problem.size()) {
+            basis_.emplace(team_, problem.map.D, problem.size(), problem.map.dimension);
+            problem.map.dimension = problem.size();
+            problem.map.D = basis_->coordinates().data();
+        }
+        const nuclear::Constraints unit(problem, team_);
+        write_unresolved();
+        const bool interior_point_first = method_ == NuclearMethod::interior_point ||
+                                          (method_ == NuclearMethod::automatic && unit.count() <= few_constraints);
+        if (interior_point_first ? by_interior_point(unit) : by_thresholding(unit)) return;
+        if (progress_.stopped()) return;
+        if (!is_certified()) {
+            if (decide_feasibility() == SvmStatus::infeasible) return;
+            write_unresolved();
+        }
+        if (both_methods(unit)) interior_point_first ? by_thresholding(unit) : by_interior_point(unit);
+    }
+
+   private:
+    static constexpr Index few_constraints = 64, most_for_interior_point = 2500;
+    static constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+    bool both_methods(const nuclear::Constraints& unit) const {
+        return method_ == NuclearMethod::automatic && unit.count() <= most_for_interior_point;
+    }
+
+    // Both methods say whether their result is certified to the last digits; one that is certified, but less well, is
+    // kept in case nothing better comes.
+
+    // Steps of the first-order method, and the face that they point to once it no longer changes.
+    bool by_thresholding(const nuclear::Constraints& unit) {
+        constexpr int between_looks = 20;
+        const int most_steps = both_methods(unit) ? 2000 : 20000;
+        constexpr double good = 1e-10, near_enough = 0.3, hopeless = 1e6;
+        nuclear::Thresholding iteration(unit);
+        const double work_of_step = iteration.work_of_step();
+        nuclear::Candidate best;
+        std::vector<Index> active;
+        Index rank = 0;
+        int steps = 0, next_try = 0;
+        while (steps < most_steps && best.distance > good && progress_.advance(0.0, calling_thread_)) {
+            for (int k = 0; k < between_looks; ++k) iteration.step();
+            steps += between_looks;
+            nuclear::Candidate now = iteration.candidate();
+            if (now.dual.size() > 0 && unit.rhs().dot(now.dual) > hopeless) break;
+            std::vector<Index> now_active = iteration.active();
+            const bool settled = now_active == active && iteration.rank() == rank;
+            active = std::move(now_active);
+            rank = iteration.rank();
+            const double work_of_face = 3.0 * nuclear::Face::work_of_step(std::ssize(active), rank, unit.order());
+            const bool affordable = work_of_face <= steps * work_of_step;
+            if (settled && affordable && steps >= next_try && now.distance < near_enough) {
+                nuclear::Face face = iteration.face(now);
+                if (face.newton()) keep_better(best, face.candidate());
+                next_try = steps + steps / 4;
+            }
+            keep_better(best, std::move(now));
+        }
+        return is_optimal(best, steps);
+    }
+
+    bool by_interior_point(const nuclear::Constraints& unit) {
+        constexpr int most_steps = 100, most_faces = 6;
+        constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-10;
+        nuclear::InteriorPoint point(unit);
+        nuclear::Candidate best;
+        int steps = 0;
+        while (steps < most_steps && best.distance > good && progress_.advance(0.0, calling_thread_)) {
+            ++steps;
+            if (!point.step() || point.bound() < hopeless) break;
+            if (point.bound() - point.margin() > near_enough * point.bound()) continue;
+            keep_better(best, point.candidate());
+            std::optional<nuclear::Face> face = point.face();
+            for (int k = 0; k < most_faces && face && face->newton(); ++k) {
+                keep_better(best, face->candidate());
+                if (best.distance <= good) break;
+                face = face->revised();
+            }
+        }
+        return is_optimal(best, steps);
+    }
+
+    // The constraints are those of the Frobenius SVM, which finds the proof that nothing meets them.
+    SvmStatus decide_feasibility() {
+        FrobeniusSolver<double>(svm_, tolerance_, team_, progress_, calling_thread_, result_).run(nullptr);
+        return static_cast<SvmStatus>(*result_.status);
+    }
+
+    bool is_certified() const { return std::isfinite(worst_); }
+    bool is_optimal(const nuclear::Candidate& best, Index steps) {
+        constexpr double finished = 1e-11;
+        if (!std::isfinite(best.distance)) return false;
+        const Matrix W = lifted(best.W);
+        Vector values;
+        const OptimalityCertificate certificate = certify_nuclear(team_, constraints_, W, best.dual, values);
+        const double worst = std::max(certificate.gap, certificate.kkt);
+        if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
+        worst_ = worst;
+        write(W, values, best.dual);
+        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt, steps);
+        return worst <= finished;
+    }
+    // W in the caller's token coordinates
+    Matrix lifted(const Matrix& W) const {
+        if (!basis_) return W;
+        const Buffer<double> vectors = basis_->vectors(team_);
+        Matrix all(svm_.dimension, W.cols());
+        multiply(team_, W.cols(), W.rows(), svm_.dimension, Strided<double>{W.data(), W.rows(), 1}, Extents{},
+                 vectors.data(), all.data());
+        return all;
+    }
+
+    void write(const Matrix& W, const Vector& values, const Vector& dual) {
+        clear(0.0);
+        for (Index r = 0; r < constraints_.size(); ++r) {
+            const double row_norm = constraints_.row_norm(r);
+            result_.dual[constraints_.place(r)] = dual[r] / row_norm;
+            result_.margins[constraints_.place(r)] = row_norm * (constraints_.scale() * values[r]);
+        }
+        const Buffer<double> queries = constraints_.query_basis(team_, svm_.query_dimension);
+        for (Index k = 0; k < W.size(); ++k) result_.left[k] = constraints_.scale() * W.data()[k];
+        std::copy(queries.data(), queries.data() + queries.size(), result_.right);
+    }
+    void write_unresolved() {
+        clear(nan);
+        finish(SvmStatus::unresolved, nan, nan, nan, 0);
+    }
+    void clear(double value) {
+        const Index n = svm_.samples, T = svm_.tokens;
+        std::fill(result_.dual, result_.dual + n * T, 0.0);
+        std::fill(result_.left, result_.left + n * svm_.dimension, value);
+        std::fill(result_.right, result_.right + n * svm_.query_dimension, value);
+        for (Index i = 0; i < n; ++i)
+            for (Index t = 0; t < T; ++t)
+                result_.margins[i * T + t] =
+                    svm_.has_constraint(i, t) ? value : std::numeric_limits<double>::infinity();
+    }
+    void finish(SvmStatus status, double norm, double gap, double kkt, Index steps) {
+        *result_.norm = norm;
+        *result_.gap = gap;
+        *result_.kkt = kkt;
+        *result_.status = static_cast<std::int8_t>(status);
+        *result_.iterations = steps;
+    }
+
+    const SvmProblem<double>& svm_;
+    NuclearMethod method_;
+    SvmTolerance tolerance_;
+    Team team_;
+    Progress& progress_;
+    bool calling_thread_;
+    SvmResultView result_;
+    UnitConstraints constraints_;
+    std::optional<RowBasis> basis_;  // of the differences, where they are longer than they are many
+    double worst_ = std::numeric_limits<double>::infinity();
+};
+
+}  // namespace
+
+void solve_nuclear(const SvmBatch<double>& batch, NuclearMethod method, SvmTolerance tolerance, int threads,
+                   Progress& progress, const SvmResultView& result) {
+    // Many SVMs go to one thread each; few large ones have their products shared out.
+    constexpr double worth_sharing = 1e6;
+    const SvmProblem<double>& one = batch.first;
+    const auto numbers = static_cast<double>(one.samples * one.tokens) * static_cast<double>(one.dimension);
+    const bool many = batch.count >= threads;
+    const int within = many || numbers < worth_sharing ? 1 : threads;
+    share_jobs(many ? threads : 1, batch.count, progress, [&](Index b, bool calling_thread) {
+        const SvmProblem<double> svm = batch[b];
+        NuclearSolver(svm, method, tolerance, Team(within), progress, calling_thread, batch.at(b, result)).run();
+        progress.advance(1.0, calling_thread);
+    });
+}
+
+}  // namespace attsvm

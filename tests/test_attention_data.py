@@ -237,8 +237,8 @@ def test_the_problems_of_a_batch_are_its_slices(lead, seed, full):
     problems = list(data.problems())
     assert len(problems) == lead
     for b, problem in enumerate(problems):
-        own = {name: None if array is None else array[b] for name, array in arrays.items()}
-        assert_same(problem, AttentionData(**own))
+        parts = {name: None if array is None else array[b] for name, array in arrays.items()}
+        assert_same(problem, AttentionData(**parts))
         assert_same(problem, data.problem(b - lead))
         assert problem.batch is None
         assert np.shares_memory(problem.tokens, data.tokens)

@@ -41,10 +41,10 @@ def test_the_label_is_in_the_component_that_is_retrieved(seed, embedding):
     prediction = predict_next(data, finite_part(data))
     assert prediction.determined.all()
     for k, graph in token_priority_graphs(data).items():
-        own = {int(j): c for c, tokens in enumerate(graph.components) for j in tokens}
+        component_of = {int(j): c for c, tokens in enumerate(graph.components) for j in tokens}
         for i in np.flatnonzero(data.last == k):
-            component = own.get(int(data.labels[i]), -1)
-            inside = [own.get(int(j), -1) == component for j in data.contexts[i]]
+            component = component_of.get(int(data.labels[i]), -1)
+            inside = [component_of.get(int(j), -1) == component for j in data.contexts[i]]
             np.testing.assert_array_equal(prediction.attention[i] > 0, inside)
 
 

@@ -26,16 +26,16 @@ def ragged(seed: int, d: int = 3) -> AttentionData:
     )
 
 
-@pytest.mark.parametrize(("parameter", "machine"), [("W", att_svm), ("p", prompt_svm)])
+@pytest.mark.parametrize(("parameter", "svm"), [("W", att_svm), ("p", prompt_svm)])
 @pytest.mark.parametrize("at_once", [1, 100, 2**22])
-def test_choices_are_those_solved_one_by_one(parameter, machine, at_once, monkeypatch):
+def test_choices_are_those_solved_one_by_one(parameter, svm, at_once, monkeypatch):
     monkeypatch.setattr(local_optimality, "_NUMBERS_AT_ONCE", at_once)
     data = ragged(0)
     found = every_choice(data, parameter=parameter)
     expected = list(itertools.product(range(2), range(4), range(3)))
     assert found.selected.tolist() == [list(choice) for choice in expected]
     for k, selected in enumerate(expected):
-        solution = machine(data, selected)
+        solution = svm(data, selected)
         assert found.solution.feasible[k] == solution.feasible
         assert found.locally_optimal[k] == is_locally_optimal(data, selected, solution)
         if solution.feasible:

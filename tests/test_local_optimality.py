@@ -207,8 +207,8 @@ def test_the_published_problems_end_at_local_optima(local_convergence):
     assert 0.5 <= is_global.mean() <= 0.9
     assert (kinds != "neither").mean() >= 0.95
     for b in range(3):
-        one = local_convergence.problem(b)
-        assert classify(one, chosen(run.selected[b], "W")) == kinds[b]
+        problem = local_convergence.problem(b)
+        assert classify(problem, chosen(run.selected[b], "W")) == kinds[b]
 
 
 @pytest.mark.parametrize(

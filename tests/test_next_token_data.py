@@ -132,7 +132,7 @@ def problems(draw: st.DrawFn) -> NextTokenData:
     dtype = draw(st.sampled_from([np.float64, np.float32]))
     lead = draw(st.sampled_from([(), (1,), (3,)]))
     n, T, K, d = (draw(st.integers(1, 3)) for _ in range(4))
-    own = draw(st.booleans())
+    per_problem = draw(st.booleans())
     width = 8 * np.dtype(dtype).itemsize
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=width)
 
@@ -140,7 +140,7 @@ def problems(draw: st.DrawFn) -> NextTokenData:
         return draw(hnp.arrays(np.int32, (*lead, *shape), elements=st.integers(low, high)))
 
     return NextTokenData(
-        draw(hnp.arrays(dtype, ((*lead, K, d) if own else (K, d)), elements=numbers)),
+        draw(hnp.arrays(dtype, ((*lead, K, d) if per_problem else (K, d)), elements=numbers)),
         ids(0, K - 1, n, T),
         ids(0, K - 1, n),
         lengths=ids(1, T, n),

@@ -49,8 +49,8 @@ def reduced(data: NextTokenData) -> list[tuple[list[int], int, int]]:
     kept = []
     for i in range(data.n):
         x, y, k = data.contexts[i, : data.lengths[i]], data.labels[i], data.last[i]
-        own = next((one for one in components(data, k) if y in one), [y])
-        tokens = [int(j) for j in x if j in own]
+        component = next((ids for ids in components(data, k) if y in ids), [y])
+        tokens = [int(j) for j in x if j in component]
         if y in x and set(tokens) != {y}:
             kept.append((tokens, int(y), int(k)))
     return kept
@@ -76,9 +76,9 @@ def exact_finite_part(data: NextTokenData) -> tuple[mpmath.matrix, mpmath.mpf]:
             right = mpmath.fsum(w for w, j in zip(weights, tokens, strict=True) if j == y)
             loss += mpmath.log(total / right)
             mean = [mpmath.fdot(weights, [r[c] for r in rows]) / total for c in range(m)]
-            own = rows[tokens.index(y)]
+            label = rows[tokens.index(y)]
             for a in range(m):
-                gradient[a] += mean[a] - own[a]
+                gradient[a] += mean[a] - label[a]
                 for b in range(m):
                     second = mpmath.fdot(weights, [r[a] * r[b] for r in rows]) / total
                     hessian[a, b] += second - mean[a] * mean[b]

@@ -232,9 +232,9 @@ def test_e24_causal_attention_goes_to_the_svm_of_its_positions(seed, n):
 
 def test_a_problem_of_a_batch_keeps_its_sequences(tmp_path):
     data = random_sequences(6, batch=(3,))
-    one = data.problem(1)
-    assert np.array_equal(one.sequence, data.sequence)
-    assert np.array_equal(one.own_tokens, data.own_tokens[1])
+    problem = data.problem(1)
+    assert np.array_equal(problem.sequence, data.sequence)
+    assert np.array_equal(problem.own_tokens, data.own_tokens[1])
     attsvm.save(tmp_path / "sequences.npz", data)
     again = attsvm.load(tmp_path / "sequences.npz")
     assert np.array_equal(again.sequence, data.sequence)

@@ -214,19 +214,19 @@ class NextTokenData(BatchAxis):
 
     @cached_property
     def realizable(self) -> BoolArray:
-        """([B,] n) bool: whether the label is in the context."""
+        """([B,] n) bool, True where the label is in the context."""
         return read_only(np.any(self.label_scores, axis=-1))
 
     @cached_property
     def orthonormal(self) -> bool:
-        """Whether the embeddings of every problem are orthonormal, to 1e-12."""
+        """True where the embeddings of every problem are orthonormal, to 1e-12."""
         if self.d < self.K:
             return False
         tables = self.embeddings.reshape(-1, self.K, self.d).astype(np.float64, copy=False)
         return all(np.abs(e @ e.T - np.eye(self.K)).max() <= _ROUNDING for e in tables)
 
     def as_attention(self) -> AttentionData:
-        """The problem with its tokens looked up: keys e_{x_it}, queries e_k, labels +1.
+        """Look up the tokens of the problem: keys e_{x_it}, queries e_k, labels +1.
 
         With the head ``LinearScores(data.label_scores)`` and the loss -log m it is this problem.
 
@@ -260,7 +260,7 @@ class NextTokenData(BatchAxis):
         )
 
     def look_up(self, ids: IndexArray) -> FloatArray:
-        """Embeddings of ids of shape ([B,] ...)."""
+        """Return the embeddings of ids of shape ([B,] ...)."""
         if self.embeddings.ndim == 2:
             return np.asarray(self.embeddings[ids])
         problem = np.arange(len(ids)).reshape(-1, *([1] * (ids.ndim - 1)))
@@ -271,7 +271,7 @@ class NextTokenData(BatchAxis):
         return self._with(table, index)
 
     def subset(self, which: ArrayLike) -> NextTokenData:
-        """Some contexts of a single problem.
+        """Return some contexts of a single problem.
 
         Parameters
         ----------
@@ -310,17 +310,17 @@ def as_next_token_data(data: object) -> NextTokenData:
 
 
 def _padded(contexts: Any) -> tuple[Any, Any]:
-    """Contexts of different length as an array padded with id 0, and their lengths."""
+    """Pad contexts of different length with id 0, and return their lengths too."""
     if not isinstance(contexts, list | tuple) or not all(
-        isinstance(one, list | tuple | np.ndarray) and np.ndim(one) == 1 for one in contexts
+        isinstance(ids, list | tuple | np.ndarray) and np.ndim(ids) == 1 for ids in contexts
     ):
         return contexts, None
-    counts = np.array([len(one) for one in contexts], dtype=np.int64)
+    counts = np.array([len(ids) for ids in contexts], dtype=np.int64)
     if counts.size == 0 or counts.min() == counts.max():
         return contexts, None
     if counts.min() == 0:
         raise ValueError(f"contexts[{counts.argmin()}]: expected at least one token, got none")
-    rows = [as_index_array(f"contexts[{i}]", one, "(T,)", ndim=1) for i, one in enumerate(contexts)]
+    rows = [as_index_array(f"contexts[{i}]", ids, "(T,)", ndim=1) for i, ids in enumerate(contexts)]
     padded = np.zeros((counts.size, counts.max()), dtype=np.int64)
     padded[np.arange(counts.max()) < counts[:, np.newaxis]] = np.concatenate(rows)
     return padded, counts

@@ -144,8 +144,6 @@ def _of_solution(name: str, solution: SVMSolution) -> AttentionParameter:
         raise ValueError(f"{name}: expected a feasible solution, got an infeasible one")
     batched = np.ndim(solution.status) == 1
     exists = np.atleast_1d(np.asarray(solution.feasible))
-    there = exists[:, np.newaxis, np.newaxis]
-    factors = (
-        np.where(there, part if batched else part[np.newaxis], 0.0) for part in (left, right)
-    )
+    mask = exists[:, np.newaxis, np.newaxis]
+    factors = (np.where(mask, part if batched else part[np.newaxis], 0.0) for part in (left, right))
     return AttentionParameter(solution.variable, LowRank(*factors), exists, batched)

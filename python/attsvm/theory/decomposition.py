@@ -130,9 +130,9 @@ def decompose(
         require_queries(as_data(data), "the logits X W z")
     elif attention is not None:
         raise TypeError("attention: expected None for next-token data, whose labels say it")
-    trained = W.W if isinstance(W, Run) else W
-    if trained is None:
+    if isinstance(W, Run) and W.W is None:
         raise ValueError("W: expected a run of W or of K and Q, got one of p")
+    trained: Any = W.W if isinstance(W, Run) else W
     matrix = data.as_float64("W", trained, "d", "d")
     require_direction("W", matrix.any(axis=(-2, -1)))
     if not isinstance(data, NextTokenData) and attention is None:

@@ -119,7 +119,7 @@ def test_gaussian_classes_leave_the_head_to_be_learned():
         ({"signals": None}, TypeError, "signals: expected one of"),
         ({"noise": -0.1}, ValueError, "noise: expected a number >= 0"),
         ({"noise": np.nan}, ValueError, "noise: expected"),
-        ({"label_noise": 1.1}, ValueError, r"label_noise: expected a share in \[0, 1\]"),
+        ({"label_noise": 1.1}, ValueError, r"label_noise: expected a number in \[0, 1\]"),
         ({"label_noise": "half"}, TypeError, "label_noise: expected"),
         ({"batch": 0}, ValueError, "batch: expected a positive integer"),
         ({"rng": -1}, ValueError, "rng: expected"),

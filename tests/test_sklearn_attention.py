@@ -384,3 +384,12 @@ def test_zero_query_has_no_margin_to_soften():
     X[2, 0] = 0
     with pytest.raises(ValueError, match=r"^queries: expected no zero vector, got one at \[2\]"):
         AttentionSVM(C=1.0).fit(X, y)
+
+
+def test_masked_arrays_are_refused_not_their_values_used():
+    X = np.random.default_rng(0).standard_normal((4, 3, 2))
+    model = AttentionSVM().fit(X, [0, 1, 0, 1])
+    masked = np.ma.array(X, mask=X > 1)
+    for call in (lambda: AttentionSVM().fit(masked, [0, 1, 0, 1]), lambda: model.predict(masked)):
+        with pytest.raises(TypeError, match=r"^X: expected a plain array, got a masked array$"):
+            call()

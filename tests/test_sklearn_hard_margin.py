@@ -288,6 +288,17 @@ def test_bad_penalty_is_named(C, error):
         HardMarginSVC(C=C).fit([[0.0], [1.0]], [0, 1])
 
 
+@pytest.mark.parametrize("wrap", [lambda rows: rows, list])
+def test_masked_arrays_are_refused_not_their_values_used(wrap):
+    plain, masked = np.eye(2), wrap(np.ma.array(np.eye(2), mask=[[0, 0], [1, 0]]))
+    model = HardMarginSVC().fit(plain, [0, 1])
+    for call in (lambda: HardMarginSVC().fit(masked, [0, 1]), lambda: model.predict(masked)):
+        with pytest.raises(TypeError, match=r"^X: expected a plain array, got a masked array$"):
+            call()
+    with pytest.raises(TypeError, match=r"^y: expected a plain array, got a masked array$"):
+        HardMarginSVC().fit(plain, np.ma.array([0, 1], mask=[1, 0]))
+
+
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match=r"^y: expected two classes, got one class"):
         HardMarginSVC().fit([[0.0], [1.0]], [1, 1])

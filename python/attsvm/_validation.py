@@ -42,6 +42,7 @@ __all__ = [
     "require_finite",
     "require_nonnegative",
     "require_shape",
+    "require_unmasked",
 ]
 
 
@@ -280,6 +281,12 @@ def require_shape(
         raise ValueError(f"{name}: expected shape {shape_text} = {expected}, got {array.shape}")
 
 
+def require_unmasked(name: str, value: Any) -> None:
+    """Raise `TypeError` for a masked array, by itself or inside lists: its mask would be lost."""
+    if _is_masked(value):
+        raise TypeError(f"{name}: expected a plain array, got a masked array")
+
+
 def require_nonnegative(name: str, array: npt.NDArray[Any], what: str) -> None:
     """Raise `ValueError` at the first number below 0; `what` are the numbers of `array`."""
     negative = array < 0
@@ -339,8 +346,7 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
     TypeError, ValueError
         It cannot be read as an array.
     """
-    if _is_masked(value):
-        raise TypeError(f"{name}: expected a plain array, got a masked array")
+    require_unmasked(name, value)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)

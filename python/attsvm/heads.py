@@ -11,9 +11,9 @@ from attsvm._validation import (
     ArrayLike,
     FloatArray,
     IndexArray,
-    as_float,
     as_float_array,
     as_index_array,
+    as_nonnegative_float,
     first_index,
     position_text,
     require_shape,
@@ -120,9 +120,7 @@ class Penalised:
 
     def __init__(self, value: ArrayLike, penalty: float) -> None:
         v = as_float_array("value", value, "(d,) or (B, d)", ndim=(1, 2))
-        strength = as_float("penalty", penalty)
-        if strength < 0:
-            raise ValueError(f"penalty: expected a number >= 0, got {penalty}")
+        strength = as_nonnegative_float("penalty", penalty)
         object.__setattr__(self, "value", v)
         object.__setattr__(self, "penalty", strength)
 

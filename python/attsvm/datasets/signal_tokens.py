@@ -7,7 +7,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import FloatArray, as_choice, as_float, as_positive_int
+from attsvm._validation import (
+    FloatArray,
+    as_choice,
+    as_float_in,
+    as_nonnegative_float,
+    as_positive_int,
+)
 from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_problems
 
@@ -173,12 +179,8 @@ class _Draw:
         self.d = as_positive_int("d", d)
         if self.d <= self.span:
             raise ValueError(f"d: expected more than {self.span} for {signals} signals, got {d}")
-        self.noise = as_float("noise", noise)
-        if self.noise < 0:
-            raise ValueError(f"noise: expected a number >= 0, got {noise}")
-        share = as_float("label_noise", label_noise)
-        if not 0 <= share <= 1:
-            raise ValueError(f"label_noise: expected a share in [0, 1], got {label_noise}")
+        self.noise = as_nonnegative_float("noise", noise)
+        share = as_float_in("label_noise", label_noise, 0, 1)
         self.flips = round(share * self.n)
 
     def sequences(

@@ -12,7 +12,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
-from attsvm._validation import FloatArray, IndexArray, as_choice, as_float, as_float_array
+from attsvm._validation import (
+    FloatArray,
+    IndexArray,
+    as_choice,
+    as_float_array,
+    as_nonnegative_float,
+    require_unmasked,
+)
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_selected
 from attsvm.descent import train
@@ -186,6 +193,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         options = _as_train_options(self.train_options)
         if norm == "nuc" and (parameter == "p" or not np.isinf(C)):
             raise ValueError("norm: expected 'fro' for p and for a finite C, got 'nuc'")
+        for name, array in (("X", X), ("y", y)):
+            require_unmasked(name, array)
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
         self.classes_, sign = two_classes(y)
         value = None
@@ -293,10 +302,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         return tags
 
     def _temperature(self) -> float:
-        temperature = as_float("temperature", self.temperature)
-        if temperature < 0:
-            raise ValueError(f"temperature: expected a number >= 0, got {self.temperature!r}")
-        return temperature
+        return as_nonnegative_float("temperature", self.temperature)
 
     def _queries(self, X: NDArray[Any], queries: Any, lengths: Any) -> Any:
         """The queries that are given, or the token that stands for each."""
@@ -312,6 +318,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def _data(self, X: Any, queries: Any, lengths: Any) -> AttentionData:
         """The sequences to predict for; labels are not used."""
         check_is_fitted(self)
+        require_unmasked("X", X)
         X = _tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
         if X.shape[2] != self.n_features_in_:
             raise ValueError(

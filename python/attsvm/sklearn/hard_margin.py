@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from attsvm._validation import require_unmasked
 from attsvm.sklearn.largest_margin import separation
 from attsvm.sklearn.not_separable import warn_not_separable
 from attsvm.sklearn.slack import as_penalty
@@ -106,6 +107,8 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            Masked arrays, whose mask would be lost.
         ValueError
             Not two classes, a shape that does not fit, NaN or inf, samples of a size below 1e-140
             or above 1e140, or C below 1e-280.
@@ -113,6 +116,8 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
             No answer could be certified.
         """
         C = as_penalty(self.C)
+        for name, array in (("X", X), ("y", y)):
+            require_unmasked(name, array)
         X, y = validate_data(self, X, y, dtype=np.float64)
         self.classes_, sign = two_classes(y)
         found = separation(np.ascontiguousarray(X), sign, C, intercept=bool(self.fit_intercept))
@@ -144,6 +149,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
             Positive for ``classes_[1]``.
         """
         check_is_fitted(self)
+        require_unmasked("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         scores: NDArray[np.float64] = X @ self.coef_[0] + self.intercept_[0]
         return scores

@@ -27,8 +27,8 @@ from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
 from attsvm.studies.next_tokens import NextTokenStudy, study_next_tokens
 from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
-from attsvm.studies.reproduce.registry import FIGURES, named
-from attsvm.studies.reproduce.runner import Render, reproduce
+from attsvm.studies.reproduce.registry import FIGURES, matching
+from attsvm.studies.reproduce.runner import Render, listing, reproduce, summary
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
 from attsvm.studies.study import OverrideError
 from attsvm.studies.summary import tabulate, terminal_report
@@ -307,9 +307,16 @@ def _add_reproduce(commands: Any, running: argparse.ArgumentParser) -> None:
         "what was published or is known. The exit status is 1 if one is outside its tolerance.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("name", nargs="?", metavar="NAME", help="the figure, as --list names it")
+    which.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="the figure, as --list names it, or all of a paper by its arXiv number",
+    )
     which.add_argument("--all", action="store_true", help="every figure, one after the other")
-    which.add_argument("--list", action="store_true", help="say which figures there are")
+    which.add_argument(
+        "--list", action="store_true", help="the figures by paper, and where their numbers are from"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer runs")
     parser.add_argument(
         "--out",
@@ -621,22 +628,22 @@ def _write_arrays(out: Path, arrays: dict[str, Any]) -> None:
 
 def _reproduce(arguments: argparse.Namespace) -> int:
     if arguments.list:
-        _print_facts({figure.name: f"{figure.title} ({figure.source})" for figure in FIGURES})
+        print(listing(FIGURES))
         return 0
-    figures = FIGURES if arguments.all else (named(arguments.name),)
+    figures = FIGURES if arguments.all else matching(arguments.name)
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
     render = _render()
-    failed = []
+    results = []
     for figure in figures:
         result = reproduce(figure, arguments.out, settings, render)
+        results.append(result)
         if arguments.traceback and result.error is not None:
             raise result.error
         print(result.text)
         print(f"Written: {', '.join(map(str, result.written))}", end="\n\n", flush=True)
-        if not result.passed:
-            failed.append(figure.name)
-    if len(figures) > 1:
-        print(f"{len(figures) - len(failed)} of {len(figures)} figures as expected")
+    if len(results) > 1:
+        print(summary(results))
+    failed = [result.figure.name for result in results if not result.passed]
     if failed:
         print(f"attsvm: not as expected: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -50,6 +50,8 @@ _STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,

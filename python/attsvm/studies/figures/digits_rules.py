@@ -7,7 +7,7 @@ for they have no rate. The rates chosen lie inside the grids. Mini-batches are t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,99 +17,74 @@ from scipy import special
 from attsvm.data import AttentionData
 from attsvm.datasets import digits
 from attsvm.descent import Run, StepRule, log_schedule, train
-from attsvm.progress import bar
-from attsvm.studies.reproduce.check import Check
-from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm.studies.reproduce.drawing import legend_outside
+from attsvm.studies.reproduce.figure import Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["CURVES", "FIGURE", "Curve", "accuracy", "best_rate", "halves", "mean_losses"]
+__all__ = ["FIGURE", "accuracy", "compute", "draw", "halves"]
 
-
-@dataclass(frozen=True)
-class Curve:
-    """A rule, the grid of its rates (of c for Polyak steps), and how it is drawn."""
-
-    kind: str
-    text: str
-    colour: str
-    grid: tuple[float, ...]
-
-    def rule(self, rate: float) -> StepRule:
-        """The rule with mini-batches."""
-        factor = rate if self.kind == "polyak" else StepRule.factor
-        return StepRule(self.kind, factor=factor, batch_size=BATCH_SIZE)
-
-    def lr(self, rate: float) -> float:
-        """The rate for `train`, where a Polyak rule ignores it."""
-        return 1.0 if self.kind == "polyak" else rate
-
-
-CURVES = {
-    "gd": Curve("gd", "SGD", ORANGE, (3, 10, 30, 100, 300, 1000)),
-    "ngd": Curve("ngd", "normalised SGD", BLUE, (0.3, 1, 3, 10, 30, 100)),
-    "polyak": Curve("polyak", "stochastic Polyak", RED, (0.05, 0.1, 0.2, 0.5, 1, 2, 5)),
-    "adam": Curve("adam", "Adam", GREEN, (0.03, 0.1, 0.3, 1, 3)),
-}
-CLASSES = (3, 8)
-IMAGES, TRAINED_ON, FEATURES = 174, 116, 128
-BATCH_SIZE, STEPS = 16, 300
-PROBLEMS, QUICK_PROBLEMS = 16, 8
-_SEED = 5
-LOSS_GOAL, ACCURACY_GOAL = 0.01, 0.95
-"""Training loss and test accuracy that the rules are timed to."""
+FIGURE = Figure.of(__name__)
+_GIVEN = FIGURE.settings
+_RULES = _GIVEN["rules"]
+_TEXTS = {kind: rule["text"] for kind, rule in _RULES.items()}
+_COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED, "adam": GREEN}
 
 
 def halves(problems: int) -> tuple[AttentionData, AttentionData]:
-    """Images to train on and to test with, embedded alike; each problem draws both anew."""
-    data = digits(IMAGES, FEATURES, classes=CLASSES, batch=problems, rng=_SEED)
-    queries = np.asarray(data.queries)
+    """Draw images to train on and to test with, embedded alike; each problem draws both anew."""
+    data = digits(
+        _GIVEN["trained_on"] + _GIVEN["tested_on"],
+        _GIVEN["features"],
+        classes=tuple(_GIVEN["classes"]),
+        batch=problems,
+        rng=_GIVEN["seed"],
+    )
+    queries, middle = np.asarray(data.queries), _GIVEN["trained_on"]
 
     def part(images: slice) -> AttentionData:
         return AttentionData(
             data.tokens[:, images], data.labels[:, images], queries=queries[:, images]
         )
 
-    return part(slice(0, TRAINED_ON)), part(slice(TRAINED_ON, IMAGES))
+    return part(slice(0, middle)), part(slice(middle, None))
 
 
-def trained(
-    data: AttentionData, curve: Curve, rate: float, steps: int, settings: Settings, **more: Any
+def _trained(
+    data: AttentionData, kind: str, rate: float, steps: int, task: Task, **more: Any
 ) -> Run:
-    """Attention and head after so many mini-batches, from zero."""
+    """Train attention and head from zero with so many mini-batches."""
+    polyak = kind == "polyak"
+    factor = rate if polyak else StepRule.factor
     return train(
         data,
         parameter=("v", "W"),
-        rule=curve.rule(rate),
-        lr=curve.lr(rate),
+        rule=StepRule(kind, factor=factor, batch_size=_GIVEN["batch_size"]),
+        lr=1.0 if polyak else rate,
         steps=steps,
-        rng=_SEED,
-        num_threads=settings.num_threads,
+        rng=_GIVEN["seed"],
+        num_threads=task.num_threads,
         **more,
     )
 
 
-def mean_losses(data: AttentionData, curve: Curve, settings: Settings) -> NDArray[np.float64]:
-    """Training loss, averaged over steps and problems, for every rate; inf if a run overflows."""
-    means = np.full(len(curve.grid), np.inf)
-    for k, rate in enumerate(curve.grid):
+def _mean_losses(data: AttentionData, kind: str, task: Task) -> NDArray[np.float64]:
+    """Average the training loss over steps and problems for every rate; inf if a run overflows."""
+    grid = _RULES[kind]["grid"]
+    means = np.full(len(grid), np.inf)
+    for k, rate in enumerate(grid):
         try:
-            run = trained(data, curve, rate, STEPS, settings, record_every=1)
+            run = _trained(data, kind, rate, task["steps"], task, record_every=1)
         except FloatingPointError:
             continue
         means[k] = run.history["loss"].mean()
     return means
 
 
-def best_rate(curve: Curve, means: NDArray[np.float64]) -> float:
-    """The rate with the smallest mean loss."""
-    return curve.grid[int(means.argmin())]
-
-
 def accuracy(data: AttentionData, run: Run) -> NDArray[np.float64]:
-    """Share of images (B,) whose label is the sign of v'X'softmax(XWz); half where that is 0."""
+    """Compute the share of images (B,) whose label is the sign of v'X'softmax(XWz); 1/2 if 0."""
     if data.queries is None or run.W is None or run.v is None:
         raise ValueError("run: expected W and v trained on data with queries")
     logits = data.tokens @ (run.W @ np.swapaxes(data.queries, -1, -2)).swapaxes(-1, -2)[..., None]
@@ -120,127 +95,87 @@ def accuracy(data: AttentionData, run: Run) -> NDArray[np.float64]:
     return right
 
 
-def compute(settings: Settings) -> Outcome:
+def compute(task: Task) -> dict[str, dict[str, Any]]:
     """Find the rate of every rule, and train with it."""
-    fit, held_out = halves(QUICK_PROBLEMS if settings.quick else PROBLEMS)
-    marks = log_schedule(STEPS, per_decade=10)
+    fit, held_out = halves(task["problems"])
+    steps = task["steps"]
+    marks = log_schedule(steps, per_decade=10)
     results: dict[str, dict[str, Any]] = {}
-    enabled = None if settings.progress else False
-    with bar(len(CURVES), "rules", enabled=enabled) as advance:
-        for name, curve in CURVES.items():
-            means = mean_losses(fit, curve, settings)
-            rate = best_rate(curve, means)
-            whole = trained(fit, curve, rate, STEPS, settings, record_every=1)
+    with task.bar(len(_RULES), "rules") as advance:
+        for kind, rule in _RULES.items():
+            means = _mean_losses(fit, kind, task)
+            rate = rule["grid"][int(means.argmin())]
+            whole = _trained(fit, kind, rate, steps, task, record_every=1)
             # The same mini-batches from the start up to every mark.
-            runs = [trained(fit, curve, rate, int(mark), settings) for mark in marks]
-            results[name] = {
+            runs = [_trained(fit, kind, rate, int(mark), task) for mark in marks]
+            results[kind] = {
                 "means": means,
                 "rate": rate,
                 "loss": whole.history["loss"],
                 "marks": marks,
                 "accuracy": np.stack([accuracy(held_out, run) for run in runs], axis=1),
             }
-            advance(1, curve.text)
-    rates = ", ".join(f"{CURVES[name].text} {r['rate']:g}" for name, r in results.items())
-    ends = ", ".join(
-        f"{CURVES[name].text} {100 * r['accuracy'][:, -1].mean():.1f} %"
-        for name, r in results.items()
-    )
-    reached = ", ".join(f"{CURVES[name].text} {_times(r)[1]:g}" for name, r in results.items())
-    notes = (
-        f"Digits {CLASSES[0]} and {CLASSES[1]} of 8x8 pixels in place of MNIST: {TRAINED_ON} images"
-        f" to train on, {IMAGES - TRAINED_ON} to test with, {len(fit.labels)} draws; mini-batches "
-        f"of {BATCH_SIZE}; W and v from zero. Only the order in training loss is compared.",
+            advance(1, rule["text"])
+    _check(task, results)
+    goal = task["accuracy_goal"]
+    rates, reached, ends = [], [], []
+    for kind, result in results.items():
+        accuracies = result["accuracy"].mean(axis=0)
+        rates.append(f"{_TEXTS[kind]} {result['rate']:g}")
+        reached.append(f"{_TEXTS[kind]} {_first(accuracies > goal, marks):g}")
+        ends.append(f"{_TEXTS[kind]} {100 * accuracies[-1]:.1f} %")
+    task.note(
         "Each rule has the rate of its grid with the smallest training loss averaged over the run: "
-        f"{rates} (of Polyak steps, c).",
-        f"Test accuracy does not order the rules: its mean passes {100 * ACCURACY_GOAL:g} % after "
-        f"so few steps ({reached}) that another way to choose the rates changes the order, and "
-        f"after {STEPS} steps it is {ends}.",
+        f"{', '.join(rates)} (of Polyak steps, c)."
     )
-    return Outcome(results, tuple(_checks(results)), notes)
+    task.note(
+        f"Test accuracy does not order the rules: its mean passes {100 * goal:g} % after so few "
+        f"steps ({', '.join(reached)}) that another way to choose the rates changes the order, and "
+        f"after {steps} steps it is {', '.join(ends)}."
+    )
+    return results
 
 
-def first_step(reached: NDArray[np.bool_], steps: NDArray[np.int64]) -> float:
-    """The first of the steps at which something is reached; infinity if at none."""
+def _first(reached: NDArray[np.bool_], steps: NDArray[np.int64]) -> float:
+    """Find the first of the steps at which something is reached; infinity if at none."""
     return float(steps[reached.argmax()]) if reached.any() else np.inf
 
 
-def _times(result: dict[str, Any]) -> tuple[float, float]:
-    """Steps to the training loss and to the test accuracy aimed at, of means over problems."""
-    loss = result["loss"].mean(axis=0)
-    accuracies = result["accuracy"].mean(axis=0)
-    return (
-        first_step(loss < LOSS_GOAL, np.arange(loss.size)),
-        first_step(accuracies > ACCURACY_GOAL, result["marks"]),
-    )
-
-
-def _checks(results: dict[str, dict[str, Any]]) -> list[Check]:
-    found = []
+def _check(task: Task, results: Mapping[str, dict[str, Any]]) -> None:
+    inside = [0 < of["means"].argmin() < of["means"].size - 1 for of in results.values()]
+    task.check("inside", inside)
+    losses = {kind: result["loss"].mean(axis=0) for kind, result in results.items()}
+    to_goal = {
+        kind: _first(loss < task["loss_goal"], np.arange(loss.size))
+        for kind, loss in losses.items()
+    }
     sgd = results["gd"]
-    for name, curve in CURVES.items():
-        inside = best_rate(curve, results[name]["means"]) not in (curve.grid[0], curve.grid[-1])
-        found.append(Check(f"P3-8: best rate inside the grid, {curve.text}", True, inside,
-                           kind="equal", source="protocol"))  # fmt: skip
-    for name in ("ngd", "polyak"):
-        result, text = results[name], CURVES[name].text
-        to_loss = _times(result)[0] / _times(sgd)[0]
-        lower = (result["loss"][:, -1] < sgd["loss"][:, -1]).mean()
-        mean = result["means"].min() / sgd["means"].min()
-        found += [
-            Check(f"P3-8: steps to loss {LOSS_GOAL:g} over those of SGD, {text}", 1, to_loss,
-                  kind="at most"),
-            Check(f"P3-8: mean training loss over that of SGD, {text}", 1, mean, kind="at most"),
-            Check(f"P3-8: share of draws with lower final training loss than SGD, {text}", 1,
-                  lower, kind="equal"),
-        ]  # fmt: skip
-    return found
+    for kind in ("ngd", "polyak"):
+        result, at = results[kind], [_TEXTS[kind]]
+        task.check("to loss", [to_goal[kind] / to_goal["gd"]], at=at)
+        task.check("mean", [result["means"].min() / sgd["means"].min()], at=at)
+        task.check("lower", [(result["loss"][:, -1] < sgd["loss"][:, -1]).mean()], at=at)
 
 
-def draw(canvas: Canvas, outcome: Outcome) -> None:
-    """Training loss and test accuracy along the runs, and the choice of the rates."""
+def draw(canvas: Canvas, data: Mapping[str, dict[str, Any]]) -> None:
+    """Plot training loss and test accuracy along the runs, and the choice of the rates."""
     loss, test, choice = canvas.subplots(1, 3)
-    for name, curve in CURVES.items():
-        result = outcome.data[name]
-        label = f"{curve.text}, {'c' if name == 'polyak' else 'η'} = {result['rate']:g}"
+    for kind, result in data.items():
+        colour = _COLOURS[kind]
+        label = f"{_TEXTS[kind]}, {'c' if kind == 'polyak' else 'η'} = {result['rate']:g}"
         mean = result["loss"].mean(axis=0)
-        loss.plot(np.arange(1, mean.size), mean[1:], color=curve.colour, label=label)
+        loss.plot(np.arange(1, mean.size), mean[1:], color=colour, label=label)
         spread = result["accuracy"].std(axis=0) / np.sqrt(len(result["accuracy"]))
         middle = result["accuracy"].mean(axis=0)
-        test.errorbar(result["marks"], 100 * middle, 100 * spread, color=curve.colour, marker="o",
+        test.errorbar(result["marks"], 100 * middle, 100 * spread, color=colour, marker="o",
                       markersize=3, linewidth=1.2, elinewidth=0.8)  # fmt: skip
-        finite = result["means"] < 100  # larger ones have diverged
-        grid = np.array(curve.grid)
-        choice.plot(
-            grid[finite], result["means"][finite], "o-", color=curve.colour, markersize=3,
-            linewidth=1,
-        )  # fmt: skip
-        best = int(result["means"].argmin())
-        choice.plot(grid[best], result["means"][best], "o", color=curve.colour, markersize=8,
-                    fillstyle="none")  # fmt: skip
-    loss.set_yscale("log")
-    loss.set_ylim(1e-10, 3)
-    loss.set_title("(a) training loss", loc="left")
-    test.set_title("(b) test accuracy (%)", loc="left")
-    test.set_ylim(65, 100)
-    for axes in (loss, test):
-        axes.set_xscale("log")
-        axes.set_xlabel("step")
-    choice.set_xscale("log")
-    choice.set_yscale("log")
-    choice.set_ylim(0.004, 1)
-    choice.set_xlabel("rate η, or c")
-    choice.set_title("(c) mean training loss by rate", loc="left")
-    handles, labels = loss.get_legend_handles_labels()
-    canvas.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-
-
-FIGURE = Figure(
-    name="p3-digits",
-    title="Step rules on handwritten digits, mini-batches, each at its best rate",
-    source="P3, MNIST and CIFAR-10 experiments, on digits",
-    size=(9.6, 3.4),
-    compute=compute,
-    draw=draw,
-    quick=f"{QUICK_PROBLEMS} draws in place of {PROBLEMS}",
-)
+        grid, means = np.array(_RULES[kind]["grid"]), result["means"]
+        finite = means < 100  # larger ones have diverged
+        choice.plot(grid[finite], means[finite], "o-", color=colour, markersize=3, linewidth=1)
+        best = int(means.argmin())
+        choice.plot(grid[best], means[best], "o", color=colour, markersize=8, fillstyle="none")
+    loss.set(title="(a) training loss", xscale="log", yscale="log", ylim=(1e-10, 3), xlabel="step")
+    test.set(title="(b) test accuracy (%)", xscale="log", ylim=(65, 100), xlabel="step")
+    choice.set(title="(c) mean training loss by rate", xscale="log", yscale="log",
+               ylim=(0.004, 1), xlabel="rate η, or c")  # fmt: skip
+    legend_outside(canvas, loss, "lower center", 4)

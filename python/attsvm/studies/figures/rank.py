@@ -13,15 +13,14 @@ larger and on average much smaller. The published curves differ from it by two a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attsvm.datasets import unit_sphere
-from attsvm.progress import bar
-from attsvm.studies.reproduce.check import Check
-from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm.studies.reproduce.figure import Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE
 from attsvm.svm import att_svm
 from attsvm.theory import optimal_tokens, rank
@@ -30,206 +29,120 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["DIMENSIONS", "FIGURE", "NUCLEAR", "PUBLISHED", "PUBLISHED_NUCLEAR", "comparisons"]
+__all__ = ["FIGURE", "compare", "compute", "draw"]
 
-DIMENSIONS = (1, 2, 3, 4, 5, 10, 15, 20)
-BY_N = ((5, 5), (10, 5), (15, 5))
-BY_T = ((5, 5), (5, 10), (5, 15))
-"""(n, T) of the two panels."""
-INSTANCES, QUICK_INSTANCES = 100, 20
-_PUBLISHED_INSTANCES = 100
-_SEED = 0
-
-PUBLISHED = {
-    (5, 5): (1.0, 1.4, 2.78, 4.0, 4.95, 5.0, 5.0, 5.0),
-    (10, 5): (1.0, 1.0, 1.25, 3.59, 5.0, 10.0, 10.0, 10.0),
-    (15, 5): (1.0, 1.0, 1.0, 1.42, 4.84, 10.0, 15.0, 15.0),
-}
-"""Mean rank in the Frobenius norm, read off the figure: by (n, T), over `DIMENSIONS`."""
-PUBLISHED_NUCLEAR = {
-    (5, 5): {5: 4.5, 10: 4.95},
-    (10, 5): {10: 9.06, 15: 9.97},
-    (15, 5): {10: 9.82, 15: 13.91, 20: 14.95},
-}
-"""The same in the nuclear norm, by d, where it differs."""
-NUCLEAR = {
-    (5, 5): {2: 1.75, 3: 2.55, 4: 2.6, 5: 2.55, 10: 2.4, 15: 2.6, 20: 2.55},
-    (10, 5): {4: 3.35, 5: 3.65, 10: 3.85, 15: 3.7, 20: 3.7},
-    (15, 5): {4: 3.6, 5: 4.45, 10: 4.7, 15: 4.8, 20: 4.6},
-}
-"""True mean rank in the nuclear norm: an interior-point solver, 20 feasible problems each."""
-NUCLEAR_RANGES = {(5, 10): (2.85, 3.1), (5, 15): (3.0, 3.25)}
-"""The same for more tokens: smallest and largest over d."""
-NUCLEAR_TOLERANCE = 0.4
-FROBENIUS_SHARE = 0.02
-"""min(n, d) may be missed by this share: a few W have a singular value near 0."""
-_LOWER_FROM = 4
-"""Dimension from which the mean rank in the nuclear norm is clearly the lower one."""
-_READING = 0.05
-"""What reading a mean off the figure may be wrong by."""
-_FEW = 10
-"""Feasible problems that a mean takes to be compared."""
+FIGURE = Figure.of(__name__)
+_DIMENSIONS = FIGURE.settings["dimensions"]
 
 
-def compute(settings: Settings) -> Outcome:
+def compute(task: Task) -> dict[tuple[int, int], dict[str, NDArray[np.float64]]]:
     """Solve both SVMs of the optimal tokens of random problems of every size."""
-    instances = QUICK_INSTANCES if settings.quick else INSTANCES
-    sizes = list(dict.fromkeys(BY_N + BY_T))
+    sizes = dict.fromkeys(map(tuple, task["by_n"] + task["by_T"]))
     ranks: dict[tuple[int, int], dict[str, NDArray[np.float64]]] = {}
-    enabled = None if settings.progress else False
-    with bar(len(sizes) * len(DIMENSIONS), "sizes", enabled=enabled) as advance:
+    with task.bar(len(sizes) * len(_DIMENSIONS), "sizes") as advance:
         for n, T in sizes:
             of_size: dict[str, list[NDArray[np.float64]]] = {"fro": [], "nuc": []}
-            for d in DIMENSIONS:
-                seed = np.random.SeedSequence(_SEED, spawn_key=(n, T, d))
-                data = unit_sphere(n, T, d, batch=instances, rng=np.random.default_rng(seed))
+            for d in _DIMENSIONS:
+                seed = np.random.SeedSequence(task["seed"], spawn_key=(n, T, d))
+                rng = np.random.default_rng(seed)
+                data = unit_sphere(n, T, d, batch=task["problems"], rng=rng)
                 best = optimal_tokens(data)
-                for norm, found_ranks in of_size.items():
-                    found_ranks.append(np.asarray(rank(att_svm(data, best, norm=norm))))
+                for norm, by_d in of_size.items():
+                    by_d.append(np.asarray(rank(att_svm(data, best, norm=norm))))
                 advance(1, f"n = {n}, T = {T}, d = {d}")
-            ranks[n, T] = {norm: np.stack(found) for norm, found in of_size.items()}
-
-    found: list[Check] = []
+            ranks[n, T] = {norm: np.stack(by_d) for norm, by_d in of_size.items()}
     for (n, T), by_norm in ranks.items():
-        found += comparisons(n, T, by_norm)
-    notes = (
-        f"{instances} problems of each size, tokens of highest score selected; means are over the "
-        f"feasible ones, and are compared where these are {_FEW} or more. Singular values count "
-        "above 1e-5 of the largest.",
-        "The published means count a problem without a solution as rank 1, for matrix_rank(None) "
-        "is 1. The check counts them so too, and finds the published curve.",
-        "The published ranks in the nuclear norm are the error of a first-order solver above an "
-        "absolute 1e-7, not ranks; they are drawn faintly and not compared.",
-    )
-    return Outcome({"ranks": ranks}, tuple(found), notes)
+        compare(task, n, T, by_norm)
+    return ranks
 
 
-def comparisons(n: int, T: int, ranks: dict[str, NDArray[np.float64]]) -> list[Check]:
-    """Means over the problems of one (n, T), ranks by norm (dimensions, problems), NaN for none."""
-    found: list[Check] = []
-    for k, d in enumerate(DIMENSIONS):
-        size = f"n={n}, T={T}, d={d}"
-        fro, nuc = ranks["fro"][k], ranks["nuc"][k]
+def compare(task: Task, n: int, T: int, ranks: Mapping[str, NDArray[np.float64]]) -> None:
+    """Compare means over the problems of one (n, T), ranks by norm (dimensions, problems).
+
+    A problem without a solution has the rank NaN.
+    """
+    for d, fro, nuc in zip(_DIMENSIONS, ranks["fro"], ranks["nuc"], strict=True):
+        size, most = [n, T, d], min(n, d)
         feasible = np.isfinite(fro)
-        count, most = int(feasible.sum()), min(n, d)
-        if (n, T) in PUBLISHED:
-            as_published = np.where(feasible, fro, 1.0)
-            error = _artefact_error(PUBLISHED[n, T][k], most, len(fro))
-            found.append(
-                Check(
-                    f"{size}: mean rank, Frobenius, infeasible as 1",
-                    PUBLISHED[n, T][k],
-                    as_published.mean(),
-                    3 * error + _READING,
-                )
+        count = int(feasible.sum())
+        published = FIGURE.numbers.get(f"published {n} {T}")
+        if published is not None:
+            task.check(
+                f"published {n} {T}",
+                [np.where(feasible, fro, 1.0).mean()],
+                at=[d],
+                tolerance=_artefact_tolerance(task, published.value(d), most, len(fro)),
             )
-        if count < _FEW:
+        if count < task["few"]:
             continue
-        higher = float(np.maximum(fro, nuc)[feasible].max())
-        found += [
-            Check(f"{size}: highest rank of all", most, higher, kind="at most", source="theory"),
-            Check(f"{size}: mean rank, Frobenius", most, fro[feasible].mean(),
-                  _deficit(most, count), source="theory"),
-        ]  # fmt: skip
-        if d >= _LOWER_FROM:
-            lower = nuc[feasible].mean() < fro[feasible].mean()
-            found.append(Check(f"{size}: nuclear below Frobenius", True, lower, kind="equal"))
-        expected = NUCLEAR.get((n, T), {}).get(d)
-        if expected is None and (n, T) in NUCLEAR_RANGES and d >= 5:
-            expected = float(np.mean(NUCLEAR_RANGES[n, T]))
-        if expected is not None:
-            found.append(
-                Check(
-                    f"{size}: mean rank, nuclear",
-                    expected,
-                    nuc[feasible].mean(),
-                    NUCLEAR_TOLERANCE,
-                    source="Clarabel, 20 problems",
-                )
-            )
-    return found
+        fro, nuc = fro[feasible], nuc[feasible]
+        task.check("highest", [np.maximum(fro, nuc).max()], at=[size], expected=most)
+        # The share, and three standard errors of it.
+        share = task["share"] * most
+        allowed = share + 3 * math.sqrt(share / count)
+        task.check("mean", [fro.mean()], at=[size], expected=most, tolerance=allowed)
+        if d >= task["lower_from"]:
+            task.check("lower", [nuc.mean() < fro.mean()], at=[size])
+        if size in FIGURE.numbers["nuclear"].at:
+            task.check("nuclear", [nuc.mean()], at=[size])
 
 
-def _artefact_error(published: float, most: int, instances: int) -> float:
-    """Standard error of the difference of two means of ranks that are 1 or `most`.
+def _artefact_tolerance(task: Task, published: float, most: int, instances: int) -> float:
+    """Compute three standard errors of the difference of two means of ranks 1 or `most`.
 
     The published mean, up to reading, gives the share of either.
     """
-    if most == 1:
-        return 0.0
-    reading = _READING / (most - 1)
-    share = min(max((published - 1) / (most - 1), reading), 1 - reading)
-    spread = (most - 1) * math.sqrt(share * (1 - share))
-    return spread * math.sqrt(1 / _PUBLISHED_INSTANCES + 1 / instances)
+    error = 0.0
+    if most > 1:
+        reading = task["reading"] / (most - 1)
+        share = min(max((published - 1) / (most - 1), reading), 1 - reading)
+        spread = (most - 1) * math.sqrt(share * (1 - share))
+        error = spread * math.sqrt(1 / task["published_problems"] + 1 / instances)
+    return float(3 * error + task["reading"])
 
 
-def _deficit(most: int, count: int) -> float:
-    """What the mean of `count` ranks may miss `most` by: the share, and three standard errors."""
-    share = FROBENIUS_SHARE * most
-    return share + 3 * math.sqrt(share / count)
-
-
-def draw(canvas: Canvas, outcome: Outcome) -> None:
-    """Mean rank against d, by n and by T, and below it the share of feasible problems."""
-    ranks = outcome.data["ranks"]
+def draw(canvas: Canvas, data: Mapping[tuple[int, int], Mapping[str, NDArray[np.float64]]]) -> None:
+    """Plot the mean rank against d, by n and by T, and below it the share of feasible problems."""
     grid = canvas.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
-    for column, (sizes, varied, fixed) in enumerate(
-        ((BY_N, "n", f"T = {BY_N[0][1]}"), (BY_T, "T", f"n = {BY_T[0][0]}"))
-    ):
-        means, shares = grid[:, column]
-        for (n, T), colour in zip(sizes, (BLUE, ORANGE, GREEN), strict=True):
-            label = f"{varied} = {n if varied == 'n' else T}"
-            _draw_means(means, (n, T), ranks[n, T], colour, label)
-            feasible = np.isfinite(ranks[n, T]["fro"]).mean(axis=1)
-            shares.plot(DIMENSIONS, feasible, "o-", color=colour, markersize=3, linewidth=1)
-        means.set_title(fixed, loc="left")
-        shares.set_xlabel("dimension d")
-        shares.set_xticks((1, 5, 10, 15, 20))
+    panels = (("by_n", "n = {}", "T = 5"), ("by_T", "T = {}", "n = 5"))
+    for (means, shares), (sizes, label, title) in zip(grid.T, panels, strict=True):
+        for (n, T), colour in zip(FIGURE.settings[sizes], (BLUE, ORANGE, GREEN), strict=True):
+            ranks = data[n, T]
+            _draw_means(means, n, T, ranks, colour, label.format(n if sizes == "by_n" else T))
+            feasible = np.isfinite(ranks["fro"]).mean(axis=1)
+            shares.plot(_DIMENSIONS, feasible, "o-", color=colour, markersize=3, linewidth=1)
+        means.set_title(title)
+        shares.set(xlabel="dimension d", xticks=(1, 5, 10, 15, 20))
     styles = grid[0, 1]
     for style, label in (("-", "Frobenius norm"), ("--", "nuclear norm")):
         styles.plot([], [], style, color=INK, label=label)
-    faint: dict[str, Any] = {"color": "none", "markeredgecolor": INK, "alpha": 0.5, "markersize": 5}
-    styles.plot([], [], "o", label="published, Frobenius", **faint)
-    styles.plot([], [], "s", label="published, nuclear", **faint)
+    for mark, label in (("o", "published, Frobenius"), ("s", "published, nuclear")):
+        styles.plot([], [], mark, label=label, **_faint(INK))
     for axes in grid[0]:
-        axes.legend(frameon=False, loc="upper left")
-    grid[0, 0].set_ylabel("mean rank of the feasible")
-    grid[1, 0].set_ylabel("feasible")
-    grid[1, 0].set_ylim(-0.05, 1.1)
-    grid[0, 0].set_ylim(0, 17)
+        axes.legend(loc="upper left")
+    grid[0, 0].set(ylabel="mean rank of the feasible", ylim=(0, 17))
+    grid[1, 0].set(ylabel="feasible", ylim=(-0.05, 1.1))
+
+
+def _faint(colour: str) -> dict[str, Any]:
+    return {"color": "none", "markeredgecolor": colour, "alpha": 0.5, "markersize": 5}
 
 
 def _draw_means(
     axes: Axes,
-    size: tuple[int, int],
-    ranks: dict[str, NDArray[np.float64]],
+    n: int,
+    T: int,
+    ranks: Mapping[str, NDArray[np.float64]],
     colour: str,
     label: str,
 ) -> None:
     for norm, style in (("fro", "-"), ("nuc", "--")):
         some = np.isfinite(ranks[norm]).any(axis=1)
-        at = np.array(DIMENSIONS)[some]
         mean = np.nanmean(ranks[norm][some], axis=1)
-        name = label if norm == "fro" else None
-        axes.plot(at, mean, style, marker=".", color=colour, markersize=5, label=name)
-    faint: dict[str, Any] = {
-        "color": "none",
-        "markeredgecolor": colour,
-        "alpha": 0.5,
-        "markersize": 5,
-    }
-    if size in PUBLISHED:
-        axes.plot(DIMENSIONS, PUBLISHED[size], "o", **faint)
-        nuclear = PUBLISHED_NUCLEAR[size]
-        axes.plot(list(nuclear), list(nuclear.values()), "s", **faint)
-
-
-FIGURE = Figure(
-    name="rank",
-    title="Rank of the smallest W against the dimension",
-    source="P2, the figure of the rank of SVM solutions",
-    size=(9.0, 5.0),
-    compute=compute,
-    draw=draw,
-    quick=f"{QUICK_INSTANCES} problems of each size in place of {INSTANCES}",
-)
+        axes.plot(np.array(_DIMENSIONS)[some], mean, style, marker=".", color=colour, markersize=5,
+                  label=label if norm == "fro" else None)  # fmt: skip
+    published = FIGURE.numbers.get(f"published {n} {T}")
+    if published is not None:
+        axes.plot(_DIMENSIONS, published.expected, "o", **_faint(colour))
+        nuclear = FIGURE.settings["published_nuclear"][f"{n} {T}"]
+        axes.plot(nuclear["d"], nuclear["rank"], "s", **_faint(colour))

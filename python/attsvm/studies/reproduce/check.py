@@ -1,22 +1,33 @@
-"""A number of a published figure, beside the one obtained here."""
+"""A number of a published figure beside the one obtained here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Check", "Kind", "checks", "table"]
+__all__ = ["SOURCES", "Check", "Kind", "Verdict", "counted", "table"]
 
-Kind: TypeAlias = Literal["within", "at least", "at most", "equal"]
+Kind: TypeAlias = Literal["within", "factor", "at least", "at most", "equal"]
+Verdict: TypeAlias = Literal["ok", "OUTSIDE", "not comparable"]
 
-_SIGNS = {"within": "", "at least": ">= ", "at most": "<= ", "equal": "= "}
+SOURCES = {
+    "published": "stated in the paper, read off one of its figures, or in the code of its authors",
+    "recomputed": "by a program that is independent of attsvm, in float64 or in many digits, with "
+    "the settings of the paper",
+    "theory": "follows from a theorem or a closed form",
+    "criterion": "required of the computation itself; no other result to compare with",
+}
+"""Where an expected number is from: the words, and what they mean."""
+
+_SIGNS = {"within": "", "factor": "", "at least": ">= ", "at most": "<= ", "equal": "= "}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One number: what it should be, what it is, and how far they may be apart.
+    """One number: expected value, obtained value, and how far apart they may be.
 
     Attributes
     ----------
@@ -25,29 +36,33 @@ class Check:
     expected, obtained : float
         A truth value counts as 0 or 1.
     tolerance : float
-        "within": |obtained - expected| may be this large. "at least", "at most": by how much the
-        number may be on the wrong side. "equal": none, it has to be 0.
-    kind : {"within", "at least", "at most", "equal"}
+        "within": |obtained - expected| may be this large. "factor": their ratio may be this large,
+        either way. "at least", "at most": by how much the number may be on the wrong side. "equal":
+        none, it has to be 0.
+    kind : {"within", "factor", "at least", "at most", "equal"}
         How the two are compared.
     source : str
-        Where the expected number is from, in few words: "published" (in the text, the figures or
-        the code of the authors), "recomputed" (an independent float64 program with the published
-        settings), "closed form", "mpmath" (many digits), "theory" (what a theorem says of the
-        limit).
+        One of `SOURCES`.
+    origin : str
+        Where exactly the expected number is from, in few words.
+    reason : str
+        What the tolerance is made of.
 
     Raises
     ------
     ValueError
-        The expected number or the tolerance is not finite, or the tolerance is negative, or there
-        is one where the kind is "equal".
+        The expected number or the tolerance is not finite, the tolerance is negative, there is one
+        where the kind is "equal", a factor is below 1, or kind or source is unknown.
 
     Examples
     --------
     >>> from attsvm.studies.reproduce.check import Check
-    >>> Check("norm", 19.791, 19.7911, tolerance=2e-3, source="mpmath").passed
+    >>> Check("norm", 19.791, 19.7911, tolerance=2e-3, source="recomputed").passed
     True
-    >>> Check("cosine", 0.99, float("nan"), kind="at least").passed
-    False
+    >>> Check("cosine", 0.99, float("nan"), kind="at least").verdict
+    'OUTSIDE'
+    >>> Check("mean", 0.0086, 0.0219, tolerance=0.022).verdict
+    'not comparable'
     """
 
     name: str
@@ -56,17 +71,24 @@ class Check:
     tolerance: float = 0.0
     kind: Kind = "within"
     source: str = "published"
+    origin: str = ""
+    reason: str = ""
 
     def __post_init__(self) -> None:
         for part in ("expected", "obtained", "tolerance"):
             object.__setattr__(self, part, float(getattr(self, part)))
-        if self.kind not in _SIGNS:
-            raise ValueError(f"kind: expected one of {', '.join(_SIGNS)}, got {self.kind!r}")
+        for part, known in (("kind", _SIGNS), ("source", SOURCES)):
+            if getattr(self, part) not in known:
+                raise ValueError(
+                    f"{part}: expected one of {', '.join(known)}, got {getattr(self, part)!r}"
+                )
         if not math.isfinite(self.expected):
             raise ValueError(f"expected: must be finite, got {self.expected} for {self.name!r}")
-        if not 0 <= self.tolerance < math.inf:
+        least = 1 if self.kind == "factor" else 0
+        if not least <= self.tolerance < math.inf:
             raise ValueError(
-                f"tolerance: expected a finite number >= 0, got {self.tolerance} for {self.name!r}"
+                f"tolerance: expected a finite number >= {least}, got {self.tolerance} for "
+                f"{self.name!r}"
             )
         if self.kind == "equal" and self.tolerance:
             raise ValueError(
@@ -75,53 +97,48 @@ class Check:
             )
 
     @property
+    def verdict(self) -> Verdict:
+        """Judge the obtained number. NaN and infinity are always outside.
+
+        A number that is within a tolerance larger than the expected number itself is "not
+        comparable": zero would pass as well. An expected zero has no size to compare with; its
+        tolerance is the bound that is checked.
+        """
+        apart = self.obtained - self.expected
+        inside = {
+            "within": abs(apart) <= self.tolerance,
+            "factor": self.expected * self.obtained > 0
+            and max(self.obtained / self.expected, self.expected / self.obtained) <= self.tolerance,
+            "at least": apart >= -self.tolerance,
+            "at most": apart <= self.tolerance,
+            "equal": apart == 0,
+        }[self.kind]
+        if not (inside and math.isfinite(self.obtained)):
+            return "OUTSIDE"
+        vague = self.kind == "within" and 0 < abs(self.expected) < self.tolerance
+        return "not comparable" if vague else "ok"
+
+    @property
     def passed(self) -> bool:
-        """Whether the number is where it should be. NaN and infinity never are."""
-        if not math.isfinite(self.obtained):
-            return False
-        if self.kind == "at least":
-            return self.obtained >= self.expected - self.tolerance
-        if self.kind == "at most":
-            return self.obtained <= self.expected + self.tolerance
-        return abs(self.obtained - self.expected) <= self.tolerance
+        """Whether the number is where it should be."""
+        return self.verdict == "ok"
 
     @property
     def cells(self) -> tuple[str, str, str, str, str, str]:
         """Name, expected, obtained, tolerance, verdict and source, for a table."""
+        tolerance = f"{self.tolerance:.2g}" if self.tolerance else "-"
         return (
             self.name,
             f"{_SIGNS[self.kind]}{self.expected:.6g}",
             f"{self.obtained:.6g}",
-            f"{self.tolerance:.2g}" if self.tolerance else "-",
-            "ok" if self.passed else "OUTSIDE",
-            self.source,
+            f"factor {tolerance}" if self.kind == "factor" else tolerance,
+            self.verdict,
+            f"{self.source}: {self.origin}" if self.origin else self.source,
         )
 
 
-def checks(
-    names: Sequence[str],
-    expected: Iterable[float],
-    obtained: Iterable[float],
-    *,
-    tolerance: float = 0.0,
-    kind: Kind = "within",
-    source: str = "published",
-) -> tuple[Check, ...]:
-    """A check for every element of one-dimensional arrays of equal length.
-
-    Raises
-    ------
-    ValueError
-        The lengths differ, or as for `Check`.
-    """
-    return tuple(
-        Check(name, e, o, tolerance, kind, source)
-        for name, e, o in zip(names, expected, obtained, strict=True)
-    )
-
-
 def table(checks: Iterable[Check]) -> str:
-    """Lines of a table of checks, the headings first."""
+    """Return the lines of a table of checks, the headings first."""
     lines = [
         ("number", "expected", "obtained", "tolerance", "", "source"),
         *(check.cells for check in checks),
@@ -135,3 +152,16 @@ def table(checks: Iterable[Check]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def counted(sources: Iterable[str]) -> str:
+    """Count words of `SOURCES`: ``"7 published, 12 recomputed"``.
+
+    Examples
+    --------
+    >>> from attsvm.studies.reproduce.check import counted
+    >>> counted(["theory", "published", "theory"])
+    '1 published, 2 theory'
+    """
+    counts = Counter(sources)
+    return ", ".join(f"{counts[source]} {source}" for source in SOURCES if counts[source])

@@ -1,17 +1,53 @@
-"""What a published figure is to us: how to compute it, what it should show, how to draw it."""
+"""A published figure: computation, expected numbers, plot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import ArrayLike
+
+from attsvm.progress import Advance, bar
+from attsvm.studies.declarations import read_toml
 from attsvm.studies.reproduce.check import Check
+from attsvm.studies.reproduce.expected import Expected
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["Figure", "Outcome", "Settings"]
+__all__ = ["PAPERS", "Figure", "Outcome", "Paper", "Settings", "Task"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper whose figures are reproduced."""
+
+    arxiv: str
+    title: str
+    authors: str
+    venue: str
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.authors}; {self.venue}, arXiv {self.arxiv})"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_toml(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+PAPERS = {
+    arxiv: Paper(arxiv, **stated)
+    for arxiv, stated in _read(Path(__file__).with_name("papers.toml")).items()
+}
+"""By arXiv number, in the order they are listed."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +61,7 @@ class Settings:
     num_threads : int, optional
         As in `attsvm.train`.
     progress : bool
-        Show progress where standard error is a terminal: ``train(progress=settings.progress)``, or
-        ``bar(..., enabled=None if settings.progress else False)``.
+        Show progress where standard error is a terminal.
     """
 
     quick: bool = False
@@ -36,7 +71,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out.
+    """A computed figure.
 
     Attributes
     ----------
@@ -53,9 +88,9 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Figure:
-    """A figure of the papers.
+    """A figure of the papers: a module with `compute` and `draw`, and a TOML file of its name.
 
     Attributes
     ----------
@@ -63,23 +98,133 @@ class Figure:
         On the command line and of the files: ``"single-input"``.
     title : str
         One line.
-    source : str
-        Paper and figure: ``"P1, figure 1 (a), (b)"``.
+    papers : tuple of str
+        arXiv numbers, keys of `PAPERS`.
+    place : str
+        Where it stands there: ``"figure 1 (a), (b)"``.
     size : tuple of float
         Width and height of the drawing in inches.
-    compute : callable
-        Settings to Outcome.
-    draw : callable
-        Called with an empty matplotlib Figure of that size (constrained layout, house style) and
-        the outcome; adds the axes. It imports nothing of matplotlib when its module is imported.
+    computation : callable
+        `Task` to the data that are drawn; records checks and notes in the task.
+    drawing : callable
+        Called with an empty matplotlib Figure of that size (constrained layout, style of
+        `attsvm.plots`) and the data; adds the axes.
     quick : str
         What is fewer in a quick run: ``"30 problems in place of 100"``; empty if nothing is.
+    settings : mapping
+        Of the computation, by name; ``"quick"`` holds what differs in a quick run.
+    numbers : mapping
+        `Expected` numbers, by name.
+    notes : tuple of str
+        Templates of notes, filled in with the settings.
+    position : int
+        Among the figures of its paper.
+    aliases : tuple of str
+        Other names on the command line.
     """
 
     name: str
     title: str
-    source: str
+    papers: tuple[str, ...]
+    place: str
     size: tuple[float, float]
-    compute: Callable[[Settings], Outcome]
-    draw: Callable[[Canvas, Outcome], None]
+    computation: Callable[[Task], Mapping[Any, Any]]
+    drawing: Callable[[Canvas, Mapping[Any, Any]], None]
     quick: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, Expected] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    position: int = 0
+    aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, module: str) -> Figure:
+        """Read the TOML file beside a module, given its ``__name__``."""
+        return _of_module(module)
+
+    @property
+    def source(self) -> str:
+        """Papers and place, in a line."""
+        titles = " and ".join(f"{PAPERS[arxiv].title} (arXiv {arxiv})" for arxiv in self.papers)
+        return f"{titles}, {self.place}"
+
+    @property
+    def sources(self) -> list[str]:
+        """Source of every number that is compared in a full run."""
+        return [group.source for group in self.numbers.values() for _ in group.at]
+
+    def compute(self, settings: Settings) -> Outcome:
+        """Compute the data and compare the numbers."""
+        task = Task(self, settings)
+        data = self.computation(task)
+        return Outcome(data, tuple(task.checks), tuple(task.notes))
+
+    def draw(self, canvas: Canvas, outcome: Outcome) -> None:
+        """Draw what was computed."""
+        self.drawing(canvas, outcome.data)
+
+
+@cache
+def _of_module(module: str) -> Figure:
+    # The path of the module, without importing it: it may be the one that is being imported.
+    package, _, stem = module.rpartition(".")
+    stated = _read(Path(import_module(package).__path__[0]) / f"{stem}.toml")
+    for key in ("papers", "size", "notes", "aliases"):
+        stated[key] = tuple(stated.get(key, ()))
+    numbers = {
+        key: Expected.read(group, stated.get("settings", {}))
+        for key, group in stated.pop("numbers").items()
+    }
+
+    def computation(task: Task) -> Mapping[Any, Any]:
+        data: Mapping[Any, Any] = import_module(module).compute(task)
+        return data
+
+    def drawing(canvas: Canvas, data: Mapping[Any, Any]) -> None:
+        import_module(module).draw(canvas, data)
+
+    return Figure(computation=computation, drawing=drawing, numbers=numbers, **stated)
+
+
+class Task:
+    """One computation of a figure: its settings, and the checks and notes that it records.
+
+    Attributes
+    ----------
+    num_threads, progress
+        As in `Settings`.
+    checks : list of Check
+    notes : list of str
+    """
+
+    def __init__(self, figure: Figure, settings: Settings) -> None:
+        self.num_threads = settings.num_threads
+        self.progress = settings.progress
+        self.quick = settings.quick
+        self._numbers = figure.numbers
+        own = dict(figure.settings)
+        fewer = own.pop("quick", {})
+        self._settings = own | fewer if settings.quick else own
+        self.checks: list[Check] = []
+        self.notes = [note.format_map(self._settings) for note in figure.notes]
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a setting."""
+        return self._settings[name]
+
+    def check(
+        self, numbers: str, obtained: ArrayLike | Mapping[Any, ArrayLike], **changes: Any
+    ) -> None:
+        """Compare with expected numbers of the figure, by the name of their group.
+
+        The arguments are those of `Expected.checks`.
+        """
+        self.checks += self._numbers[numbers].checks(obtained, **changes)
+
+    def note(self, text: str) -> None:
+        """Record a note."""
+        self.notes.append(text)
+
+    def bar(self, total: int, label: str) -> AbstractContextManager[Advance]:
+        """Show a progress bar, as `attsvm.progress.bar`, where progress is to be shown."""
+        return bar(total, label, enabled=None if self.progress else False)

@@ -3,53 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
 
-from attsvm.studies.figures import (
-    digits_rules,
-    joint_rates,
-    joint_training,
-    lambda_head,
-    local_convergence,
-    loss_comparison,
-    multi_token,
-    multiple_inputs,
-    next_token_global,
-    next_token_local,
-    over_parameterisation,
-    priority_components,
-    rank,
-    regularization_paths,
-    single_input,
-    step_rules,
-    trajectories,
-)
-from attsvm.studies.reproduce.figure import Figure
+from attsvm.studies import figures
+from attsvm.studies.reproduce.figure import PAPERS, Figure
 
-__all__ = ["FIGURES", "named"]
+__all__ = ["FIGURES", "matching", "named"]
 
-FIGURES: tuple[Figure, ...] = (
-    single_input.FIGURE,
-    multiple_inputs.FIGURE,
-    joint_training.FIGURE,
-    loss_comparison.FIGURE,
-    trajectories.FIGURE,
-    local_convergence.FIGURE,
-    rank.FIGURE,
-    over_parameterisation.FIGURE,
-    multi_token.FIGURE,
-    lambda_head.FIGURE,
-    regularization_paths.FIGURE,
-    step_rules.FIGURE,
-    joint_rates.FIGURE,
-    digits_rules.FIGURE,
-    next_token_global.FIGURE,
-    next_token_local.FIGURE,
-    priority_components.FIGURE,
+FIGURES: tuple[Figure, ...] = tuple(
+    sorted(
+        (
+            Figure.of(f"{figures.__name__}.{file.stem}")
+            for file in Path(figures.__path__[0]).glob("*.toml")
+        ),
+        key=lambda figure: (list(PAPERS).index(figure.papers[0]), figure.position),
+    )
 )
 
 
 def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:
-    """The figure of this name.
+    """Return the figure of this name.
 
     Raises
     ------
@@ -57,7 +31,21 @@ def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:
         There is none; the message lists the names.
     """
     for figure in figures:
-        if figure.name == name:
+        if name in (figure.name, *figure.aliases):
             return figure
-    known = ", ".join(figure.name for figure in figures)
-    raise ValueError(f"NAME: expected one of {known}, got {name!r}")
+    known = [figure.name for figure in figures]
+    near = get_close_matches(name, [*known, *(a for f in figures for a in f.aliases), *PAPERS], 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"NAME: expected one of {', '.join(known)}, got {name!r}{hint}")
+
+
+def matching(name: str, figures: Sequence[Figure] = FIGURES) -> tuple[Figure, ...]:
+    """Return the figure of this name, or all figures of the paper of this arXiv number.
+
+    Raises
+    ------
+    ValueError
+        There is none; the message lists the names.
+    """
+    of_paper = tuple(figure for figure in figures if name in figure.papers)
+    return of_paper or (named(name, figures),)

@@ -1,0 +1,74 @@
+"""Parts of drawings that several figures have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attsvm.studies.reproduce.expected import Expected
+from attsvm.studies.reproduce.palette import INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+__all__ = ["band", "legend_outside", "paths_in_plane", "ray", "rings"]
+
+
+def band(
+    axes: Axes,
+    x: ArrayLike,
+    curves: NDArray[np.float64],
+    colour: str,
+    label: str | None = None,
+    *,
+    middle: str = "mean",
+    **style: Any,
+) -> None:
+    """Plot the mean of curves (runs, x) in a band of one standard deviation, or median in range."""
+    if middle == "mean":
+        line, spread = curves.mean(axis=0), curves.std(axis=0)
+        low, high = line - spread, line + spread
+    else:
+        low, line, high = np.quantile(curves, (0, 0.5, 1), axis=0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, line, **{"color": colour, "label": label, "linewidth": 1.5, **style})
+
+
+def rings(
+    axes: Axes, numbers: Expected, colour: str = INK, *, upto: float = np.inf, label: str = ""
+) -> None:
+    """Mark expected numbers at their places with rings."""
+    shown = [(place, numbers.value(place)) for place in numbers.at if place <= upto]
+    axes.plot(
+        *zip(*shown, strict=True),
+        "o",
+        color="white",
+        markeredgecolor=colour,
+        markersize=4.5,
+        clip_on=False,
+        zorder=3,
+        label=label or None,
+    )
+
+
+def ray(axes: Axes, direction: NDArray[np.float64], colour: str, label: str, **style: Any) -> None:
+    """Plot a half line from the origin, beyond every frame."""
+    end = 40 * direction / np.linalg.norm(direction)
+    axes.plot(*np.outer([0.0, 1.0], end).T, color=colour, label=label, **{"linewidth": 2, **style})
+
+
+def paths_in_plane(axes: Axes, paths: NDArray[np.float64], colour: str, label: str) -> None:
+    """Plot paths (runs, steps, 2) and rings where they start."""
+    for k, path in enumerate(paths):
+        axes.plot(*path.T, color=colour, linewidth=1, label=None if k else label)
+    axes.plot(
+        *paths[:, 0].T, "o", color="white", markeredgecolor=colour, markersize=4.5, label="start"
+    )
+
+
+def legend_outside(canvas: Canvas, axes: Axes, place: str, columns: int) -> None:
+    """Put the legend of one panel outside of all."""
+    canvas.legend(*axes.get_legend_handles_labels(), loc=f"outside {place}", ncols=columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def local_convergence() -> AttentionData:
 def toys() -> dict:
     """The small published problems, as nested lists."""
     return json.loads((DATA / "toys.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def computed():
+    """Outcome of a figure of the papers by its name, in a quick or full run, computed once."""
+    from attsvm.studies.reproduce.figure import Settings
+    from attsvm.studies.reproduce.registry import named
+
+    return cache(lambda name, quick=True: named(name).compute(Settings(quick=quick)))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,161 +1,112 @@
-"""The experiments of paper 4 (Mechanics of Next Token Prediction with Self-Attention).
+"""Experiments of "Mechanics of Next Token Prediction with Self-Attention" (paper 4).
 
-100 instances each, as published: W from U(-1/√d, 1/√d), normalised steps. The numbers are those of
-the figures and of independent simulations.
+Numbers of its figures are compared by `test_reproduce`. Here: the quantities which they draw, and
+that descent of the cyclic subset is the finite part, which no figure shows.
 """
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 
-from attsvm import (
-    NextTokenData,
-    SVMSolution,
-    cosine,
-    finite_part,
-    graph_svm,
-    regularization_path,
-    train,
-)
+from attsvm import NextTokenData, finite_part, graph_svm, train
 from attsvm.datasets import next_token
-from attsvm.descent import Run
-from attsvm.theory import cyclic_subset, cyclic_subspace, optimal_loss
+from attsvm.studies.figures import next_token_global, priority_components
+from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.theory import cyclic_subset, cyclic_subspace, token_priority_graphs
 
-POINTS = [0, 50, 100, 200, 300, 500, 1000, 2000, 3000, 4000]
+
+@pytest.fixture(scope="module")
+def data():
+    return next_token(6, 4, 6, 8, kind="cyclic", batch=5, rng=3)
 
 
-def global_runs(n, T, K, d, kind) -> tuple[NextTokenData, SVMSolution, Run]:
-    data = next_token(n, T, K, d, kind=kind, batch=100, rng=0)
-    solution = graph_svm(data)
-    run = train(
-        data,
-        lr=0.01,
-        steps=4000,
-        init="uniform",
-        rng=1,
-        record_every=POINTS,
-        reference=solution,
+def components_by_paths(data: NextTokenData, last: int) -> np.ndarray:
+    """Component of every id in the graph of a last token, by SciPy on its matrix of edges."""
+    edges = np.zeros((data.K, data.K))
+    for context, label, k in zip(data.contexts, data.labels, data.last, strict=True):
+        if k == last:
+            edges[label, context[context != label]] = 1
+    return connected_components(edges, connection="strong")[1]
+
+
+def test_attention_along_a_path_is_that_of_the_runs(data):
+    settings = {"init": "uniform", "rng": 0}
+    run = train(data, steps=40, record_every=20, reference=axes_of(8, 8), **settings)
+    attention = next_token_global.attention_along(data, path_of(run, 8, 8))
+    for at, step in enumerate((0, 20, 40)):
+        exact = train(data, steps=step, **settings).attention
+        assert attention[:, at] == pytest.approx(exact, abs=1e-13)
+
+
+def test_mass_on_one_component(data):
+    attention = np.random.default_rng(0).dirichlet(np.ones(4), size=(5, 2, 6))
+    mass = next_token_global.mass_on_one_component(data, attention)
+    for b, problem in enumerate(data.problems()):
+        for r in range(2):
+            best = []
+            for i, context in enumerate(problem.contexts):
+                component = components_by_paths(problem, problem.last[i])[context]
+                weights = attention[b, r, i]
+                best.append(max(weights[component == one].sum() for one in component))
+            assert mass[b, r] == pytest.approx(np.mean(best), abs=1e-14)
+
+
+def test_least_margin_is_over_paths_not_edges():
+    """1 -> 2 -> 3 given 0: the edges have margins 3 and -1, the path from 1 to 3 has 2."""
+    data = NextTokenData(np.eye(4), [[1, 2, 0], [2, 3, 0]], [1, 2])
+    W = np.zeros((4, 4))
+    W[:, 0] = [-9.0, 5.0, 2.0, 3.0]
+    assert next_token_global.least_margin(data, W) == -1.0
+    W[:, 0] = [-9.0, 5.0, 2.0, 1.0]
+    assert next_token_global.least_margin(data, W) == 1.0
+    W = graph_svm(data).W
+    assert W is not None
+    assert next_token_global.least_margin(data, W) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_components_are_those_of_the_graphs():
+    data = next_token(40, 4, 8, 8, batch=4, rng=5)
+    counts = priority_components.components(data)
+    for problem, count in zip(data.problems(), counts, strict=True):
+        by_paths = [components_by_paths(problem, last).max() + 1 for last in range(8)]
+        assert count == np.mean(by_paths)
+        graphs = token_priority_graphs(problem)
+        assert count == np.mean([graphs[k].component_count if k in graphs else 8 for k in range(8)])
+
+
+@pytest.mark.parametrize(
+    ("T", "expected"),
+    [
+        (2, priority_components.of_pairs),
+        (4, priority_components.of_permutations),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 2])
+def test_expected_components_over_all_contexts(T, expected, n):
+    """The average over everything that can be drawn, of a vocabulary of four."""
+    K = 4
+    # By symmetry a context is its label, its last token and, of two tokens, what is before it.
+    if T == 2:
+        single = [([j, k], y) for k in range(K) for j in range(K) if j != k for y in (j, k)]
+    else:
+        single = [([*(set(range(K)) - {k}), k], y) for k in range(K) for y in range(K)]
+    draws = list(product(single, repeat=n))
+    data = NextTokenData(
+        np.broadcast_to(np.eye(K), (len(draws), K, K)),
+        [[context for context, _ in draw] for draw in draws],
+        [[label for _, label in draw] for draw in draws],
     )
-    return data, solution, run
+    assert priority_components.components(data).mean() == pytest.approx(expected(n, K), abs=1e-12)
 
 
-def at(run: Run, step: int) -> float:
-    """Mean correlation with the Graph-SVM."""
-    return float(run.history["cosine"][:, POINTS.index(step)].mean())
-
-
-def mass_of_components(data: NextTokenData, attention: np.ndarray) -> np.ndarray:
-    """Largest attention on one component of each context, by the graph of the last token: (n,)."""
-    best = np.zeros(data.n)
-    space = cyclic_subspace(data)
-    graphs = space.graphs
-    for i in range(data.n):
-        node = graphs.node(np.full(data.T, data.last[i]), data.contexts[i])
-        component = np.where(node >= 0, graphs.component[node], -1 - np.arange(data.T))
-        best[i] = max(attention[i][component == c].sum() for c in component)
-    return best
-
-
-@pytest.fixture(scope="module")
-def acyclic():
-    return global_runs(4, 6, 8, 8, "acyclic")
-
-
-@pytest.fixture(scope="module")
-def cyclic():
-    return global_runs(6, 4, 6, 8, "cyclic")
-
-
-def test_p4_1_acyclic_data_goes_to_the_graph_svm(acyclic):
-    _, solution, run = acyclic
-    assert (solution.status == "optimal").all()
-    assert at(run, 0) == pytest.approx(0, abs=0.04)
-    published = {100: 0.434, 200: 0.658, 500: 0.855, 1000: 0.937, 2000: 0.978}
-    for step, correlation in published.items():
-        assert at(run, step) == pytest.approx(correlation, abs=0.02)
-    assert at(run, 4000) == pytest.approx(0.993, abs=0.005)
-    assert run.history["norm"][:, -1].mean() == pytest.approx(39.5, abs=0.5)
-    assert run.history["loss"][:, -1].mean() == pytest.approx(1e-4, abs=5e-5)
-
-
-def test_p4_2_cyclic_data_goes_to_the_graph_svm_and_its_finite_part(cyclic):
-    data, solution, run = cyclic
-    published = {500: 0.868, 1000: 0.947, 2000: 0.980}
-    for step, correlation in published.items():
-        assert at(run, step) == pytest.approx(correlation, abs=0.02)
-    assert at(run, 4000) == pytest.approx(0.987, abs=0.005)
-    spaces = [cyclic_subspace(problem) for problem in data.problems()]
-    inside = np.stack([space.project(W) for space, W in zip(spaces, run.W, strict=True)])
-    projected = cosine(run.W - inside, solution.W, axis=(-2, -1)).mean()
-    assert projected == pytest.approx(at(run, 4000), abs=1e-3)
-    assert np.square(inside - finite_part(data)).sum(axis=(1, 2)).mean() <= 1e-3
-    gap = run.history["loss"][:, -1] - optimal_loss(data)
-    assert (gap > 0).all()
-    assert gap.mean() < 2e-3
-
-
-def test_p4_2_descent_of_the_cyclic_subset_from_zero_is_the_finite_part(cyclic):
+def test_p4_2_descent_of_the_cyclic_subset_from_zero_is_the_finite_part():
     """It stays in the cyclic subspace. Plain steps: normalised ones of 0.01 do not settle."""
-    data, _, _ = cyclic
-    for problem in list(data.problems())[:10]:
+    for problem in next_token(6, 4, 6, 8, kind="cyclic", batch=10, rng=0).problems():
         small, space = cyclic_subset(problem), cyclic_subspace(problem)
         alone = train(small, rule="gd", lr=1.0, steps=20_000).W
         assert np.abs(alone - space.project(alone)).max() <= 20_000 * np.finfo(float).eps
         assert np.linalg.norm(alone - finite_part(problem)) <= 1e-10
-
-
-def test_p4_3_larger_cyclic_data():
-    _, _, run = global_runs(10, 6, 8, 8, "cyclic")
-    assert at(run, 4000) > 0.95
-
-
-@pytest.mark.parametrize(("which", "start"), [("acyclic", 0.21), ("cyclic", 0.40)])
-def test_p4_6_attention_settles_on_one_component(which, start, request):
-    data, _, run = request.getfixturevalue(which)
-    mass = [
-        mass_of_components(problem, attention).mean()
-        for problem, attention in zip(data.problems(), run.attention, strict=True)
-    ]
-    assert np.mean(mass) > 0.99
-    first = train(data, steps=0, init="uniform", rng=1)
-    mass = [
-        mass_of_components(problem, attention).mean()
-        for problem, attention in zip(data.problems(), first.attention, strict=True)
-    ]
-    assert np.mean(mass) == pytest.approx(start, abs=0.03)
-
-
-@pytest.mark.parametrize(
-    ("loss", "to_global", "to_local"),
-    [("cross_entropy", (0.70, 0.80), (0.98, 1.0)), ("squared", (0.63, 0.76), (0.99, 1.0))],
-)
-def test_p4_4_and_5_other_losses_go_to_the_machine_of_what_they_select(loss, to_global, to_local):
-    data = next_token(6, 4, 6, 8, kind="cyclic", batch=100, rng=0)
-    run = train(data, loss=loss, lr=0.1, steps=2000, init="uniform", rng=1)
-    local = graph_svm(data, attention=run)
-    assert (local.status == "optimal").all()
-    correlations = {
-        name: float(cosine(run.W, machine.W, axis=(-2, -1)).mean())
-        for name, machine in (("global", graph_svm(data)), ("local", local))
-    }
-    assert to_global[0] < correlations["global"] < to_global[1]
-    assert to_local[0] < correlations["local"] <= to_local[1]
-
-
-def test_p4_7_regularisation_paths_go_to_the_graph_svm_beside_the_finite_part():
-    """Simulated on 15 instances: .930 .973 .991, and .17 .052 .0077 from the finite part."""
-    radii = [5.0, 10.0, 20.0]
-    correlations, distances = [], []
-    for problem in next_token(6, 4, 6, 8, kind="cyclic", batch=15, rng=0).problems():
-        solution, space = graph_svm(problem), cyclic_subspace(problem)
-        path = regularization_path(problem, radii, starts=0, tol=1e-6, reference=solution)
-        assert path.converged.all()
-        correlations.append(path.cosines[""])
-        inside = space.project(path.W)
-        distances.append(np.linalg.norm(inside - finite_part(problem), axis=(1, 2)))
-    correlation, distance = np.mean(correlations, axis=0), np.mean(distances, axis=0)
-    assert (np.diff(correlation) > 0).all()
-    assert (np.diff(distance) < 0).all()
-    assert correlation == pytest.approx([0.930, 0.973, 0.991], abs=0.02)
-    assert distance[-1] < 0.02

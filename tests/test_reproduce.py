@@ -1,4 +1,4 @@
-"""Published figures computed anew: the framework, and that every figure shows what it should."""
+"""Published figures computed anew: the framework, and every figure against its TOML file."""
 
 from __future__ import annotations
 
@@ -7,25 +7,16 @@ import json
 import subprocess
 import sys
 
-import mpmath
 import numpy as np
-import plain_loss
 import pytest
-from plain_attention import exact
 
 import attsvm
-from attsvm import cli
-from attsvm.studies.figures import (
-    joint_training,
-    loss_comparison,
-    multiple_inputs,
-    single_input,
-    trajectories,
-)
-from attsvm.studies.reproduce.check import Check, checks, table
-from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm import cli, plots
+from attsvm.studies.reproduce.check import SOURCES, Check, table
+from attsvm.studies.reproduce.expected import Expected
+from attsvm.studies.reproduce.figure import PAPERS, Figure, Settings
 from attsvm.studies.reproduce.iterates import axes_of, path_of
-from attsvm.studies.reproduce.registry import FIGURES, named
+from attsvm.studies.reproduce.registry import FIGURES, matching, named
 from attsvm.studies.reproduce.runner import reproduce
 
 GOOD = Check("one", 1.0, 1.0005, 1e-3)
@@ -33,13 +24,19 @@ BAD = Check("two", 1.0, 1.002, 1e-3)
 
 
 def figure(*found, name="small", notes=(), draw=None, compute=None, quick=""):
+    def computation(task):
+        task.checks += found
+        task.notes += notes
+        return {"x": [0, 1]}
+
     return Figure(
         name=name,
         title="A small figure",
-        source="nowhere",
+        papers=("2306.13596",),
+        place="figure 0",
         size=(2.0, 2.0),
-        compute=compute or (lambda settings: Outcome({"x": [0, 1]}, found, notes)),
-        draw=draw or (lambda canvas, outcome: canvas.subplots().plot(outcome.data["x"])),
+        computation=compute or computation,
+        drawing=draw or (lambda canvas, data: canvas.subplots().plot(data["x"])),
         quick=quick,
     )
 
@@ -65,6 +62,11 @@ class TestCheck:
             ("at most", 0.0, -7.0, True),
             ("at most", 0.0, 1.25, False),
             ("at most", 0.5, 1.25, True),
+            ("factor", 2.0, 2.0, True),
+            ("factor", 2.0, 0.5, True),
+            ("factor", 2.0, 2.25, False),
+            ("factor", 2.0, 0.25, False),
+            ("factor", 2.0, -1.0, False),
             ("equal", 0.0, 1.0, True),
             ("equal", 0.0, np.nextafter(1.0, 2.0), False),
         ],
@@ -72,10 +74,28 @@ class TestCheck:
     def test_kinds(self, kind, tolerance, obtained, passed):
         assert Check("x", 1.0, obtained, tolerance, kind).passed is passed
 
-    @pytest.mark.parametrize("kind", ["within", "at least", "at most", "equal"])
+    @pytest.mark.parametrize("kind", ["within", "factor", "at least", "at most", "equal"])
     @pytest.mark.parametrize("obtained", [np.nan, np.inf, -np.inf])
-    def test_what_is_not_finite_never_passes(self, kind, obtained):
-        assert not Check("x", 1.0, obtained, kind=kind).passed
+    def test_numbers_that_are_not_finite_never_pass(self, kind, obtained):
+        tolerance = 2.0 if kind == "factor" else 0.0
+        assert Check("x", 1.0, obtained, tolerance, kind).verdict == "OUTSIDE"
+
+    @pytest.mark.parametrize(
+        ("expected", "obtained", "tolerance", "verdict"),
+        [
+            (0.0086, 0.0219, 0.022, "not comparable"),
+            (-1.0, 0.5, 2.0, "not comparable"),
+            (1.0, 0.5, 1.0, "ok"),
+            (0.0086, 0.0419, 0.022, "OUTSIDE"),
+            (0.0, 1e-9, 1e-8, "ok"),
+        ],
+    )
+    def test_a_tolerance_larger_than_the_number_compares_nothing(
+        self, expected, obtained, tolerance, verdict
+    ):
+        check = Check("x", expected, obtained, tolerance)
+        assert check.verdict == verdict
+        assert check.passed is (verdict == "ok")
 
     @pytest.mark.parametrize(
         ("changed", "message"),
@@ -85,21 +105,14 @@ class TestCheck:
             ({"tolerance": np.nan}, "tolerance: expected a finite number >= 0"),
             ({"tolerance": np.inf}, "tolerance: expected a finite number >= 0"),
             ({"kind": "equal"}, "tolerance: expected 0 where the kind is 'equal'"),
+            ({"kind": "factor", "tolerance": 0.5}, "tolerance: expected a finite number >= 1"),
             ({"kind": "near"}, "kind: expected one of within"),
+            ({"source": "hearsay"}, "source: expected one of published"),
         ],
     )
-    def test_a_check_that_says_nothing_is_refused(self, changed, message):
+    def test_invalid_checks_are_refused(self, changed, message):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(GOOD, **changed)
-
-    def test_arrays_are_several_checks(self):
-        found = checks(["a", "b"], (1, 2), np.array([1.0, 3.0]), tolerance=0.5, source="theory")
-        assert [(c.name, c.expected, c.passed, c.source) for c in found] == [
-            ("a", 1.0, True, "theory"),
-            ("b", 2.0, False, "theory"),
-        ]
-        with pytest.raises(ValueError, match="zip"):
-            checks(["a", "b"], (1, 2), [1.0])
 
     def test_table_shows_all_of_every_check(self):
         lines = table([GOOD, BAD, Check("three", 0.99, np.nan, kind="at least")]).splitlines()
@@ -107,6 +120,63 @@ class TestCheck:
         assert lines[1].split() == ["one", "1", "1.0005", "0.001", "ok", "published"]
         assert lines[2].split() == ["two", "1", "1.002", "0.001", "OUTSIDE", "published"]
         assert lines[3].split() == ["three", ">=", "0.99", "nan", "-", "OUTSIDE", "published"]
+
+
+class TestExpected:
+    NORMS = Expected.read(
+        {"name": "|p| at {}", "source": "theory", "at": "steps", "expected": [1, 2, 4],
+         "tolerance": [0.5, "sampling", 0.25], "sampling": {"errors": 3, "runs": 4}},
+        {"steps": [10, 20, 40]},
+    )  # fmt: skip
+
+    def test_numbers_are_compared_by_their_places(self):
+        single = dataclasses.replace(self.NORMS, sampling={}, tolerance=(0.25,))
+        found = single.checks({10: 1, 20: 2.5, 30: 9, 40: 4})
+        assert [(c.expected, c.obtained, c.verdict) for c in found] == [
+            (1, 1, "ok"),
+            (2, 2.5, "OUTSIDE"),
+            (4, 4, "ok"),
+        ]
+        with pytest.raises(KeyError):
+            single.checks({20: 2.5})
+
+    def test_means_of_runs_have_tolerances_of_their_standard_errors(self):
+        runs = np.array([[1.0, 1.0, 1.3], [2.0, 2.2, 2.4], [4.0, 4.0, 4.0]])
+        found = self.NORMS.checks(runs)
+        assert [c.name for c in found] == ["|p| at 10", "|p| at 20", "|p| at 40"]
+        assert [c.expected for c in found] == [1, 2, 4]
+        assert [c.obtained for c in found] == pytest.approx([1.1, 2.2, 4.0])
+        error = 0.2 * np.sqrt(1 / 4 + 1 / 3)
+        assert [c.tolerance for c in found] == pytest.approx([0.5, 3 * error, 0.25])
+        assert "3 standard errors" in found[1].reason
+        least = dataclasses.replace(self.NORMS, sampling={"errors": 3, "least": 9, "runs": 4})
+        assert least.checks(runs)[1].tolerance == 9
+        spread = dataclasses.replace(self.NORMS, sampling={"errors": 1, "spread": [1, 2, 3]})
+        assert spread.checks(runs)[1].tolerance == pytest.approx(2 / np.sqrt(3))
+
+    def test_some_places_and_numbers_that_are_computed(self):
+        found = self.NORMS.checks([[2.0, 2.0]], at=[20], expected=[3.0], tolerance=0.5)
+        assert [(c.name, c.expected, c.tolerance) for c in found] == [("|p| at 20", 3.0, 0.5)]
+
+    def test_a_tolerance_relative_to_the_number(self):
+        one = Expected.read(
+            {"name": "x", "source": "theory", "expected": -4, "relative": 0.25, "reason": "rough"}
+        )
+        (check,) = one.checks(-4.5)
+        assert (check.name, check.tolerance, check.reason) == (
+            "x",
+            1.0,
+            "0.25 of the number; rough",
+        )
+
+    @pytest.mark.parametrize("obtained", [1.0, [1.0, 2.0], [[1.0, 2.0]], np.ones((2, 3))])
+    def test_other_shapes_are_refused(self, obtained):
+        with pytest.raises(ValueError, match="obtained: expected runs at 3 places"):
+            self.NORMS.checks(obtained)
+
+    def test_unknown_keys_are_refused(self):
+        with pytest.raises(TypeError, match="tolerence"):
+            Expected.read({"name": "x", "source": "theory", "tolerence": 1})
 
 
 class TestRunner:
@@ -119,7 +189,10 @@ class TestRunner:
         assert path == tmp_path / "new" / "dir" / "small.json"
         written = json.loads(path.read_text())
         assert written["figure"] == "small"
-        assert written["source"] == "nowhere"
+        assert written["source"] == (
+            "Max-Margin Token Selection in Attention Mechanism (arXiv 2306.13596), figure 0"
+        )
+        assert written["papers"] == ["2306.13596"]
         assert written["passed"] is False
         assert written["error"] is None
         assert written["drawing"] is None
@@ -137,7 +210,10 @@ class TestRunner:
                 "tolerance": 1e-3,
                 "kind": "within",
                 "passed": True,
+                "verdict": "ok",
                 "source": "published",
+                "origin": "",
+                "reason": "",
             },
             {
                 "name": "three",
@@ -146,7 +222,10 @@ class TestRunner:
                 "tolerance": 0.0,
                 "kind": "at least",
                 "passed": False,
+                "verdict": "OUTSIDE",
                 "source": "theory",
+                "origin": "",
+                "reason": "",
             },
         ]
 
@@ -158,7 +237,7 @@ class TestRunner:
         assert {path.name for path in tmp_path.iterdir()} == {"small.json", "small.png"}
 
     def test_a_failure_is_kept_and_said(self, tmp_path):
-        def fail(settings):
+        def fail(task):
             raise FloatingPointError("it overflowed")
 
         result = reproduce(figure(compute=fail), tmp_path, Settings())
@@ -175,8 +254,13 @@ class TestRunner:
         assert result.checks == (GOOD,)
         assert not (tmp_path / "small.png").exists()
 
-    def test_a_figure_without_numbers_does_not_pass(self, tmp_path):
+    def test_a_figure_without_comparable_numbers_does_not_pass(self, tmp_path):
+        vague = Check("vague", 1.0, 1.5, 2.0)
         assert not reproduce(figure(), tmp_path, Settings()).passed
+        assert not reproduce(figure(vague), tmp_path, Settings()).passed
+        result = reproduce(figure(GOOD, vague), tmp_path, Settings())
+        assert result.passed
+        assert "1 of 2 as expected (2 published), 1 not comparable" in result.text
 
     def test_quick_says_what_is_left_out(self, tmp_path):
         texts = [
@@ -201,7 +285,7 @@ class TestCommand:
     def test_one_number_outside_gives_one_and_the_others_are_still_computed(
         self, monkeypatch, tmp_path, capsys
     ):
-        def fail(settings):
+        def fail(task):
             raise attsvm.SolverError("not certified")
 
         figures = [
@@ -214,27 +298,46 @@ class TestCommand:
         assert "1 of 2 as expected" in shown.out
         assert "SolverError: not certified" in shown.out
         assert "1 of 3 figures as expected" in shown.out
+        assert "numbers of all: 2 of 3 as expected (3 published)" in shown.out
+        assert all(f"{source}: {meaning}" in shown.out for source, meaning in SOURCES.items())
         assert shown.err == "attsvm: not as expected: first, second\n"
         assert json.loads((tmp_path / "third.json").read_text())["passed"] is True
 
     def test_ctrl_c_stops_all(self, monkeypatch, tmp_path, capsys):
-        def stop(settings):
+        def stop(task):
             raise KeyboardInterrupt
 
         figures = [figure(name="first", compute=stop), figure(GOOD, name="second")]
         assert run_cli(monkeypatch, figures, "--all", "--out", tmp_path) == 130
         assert list(tmp_path.iterdir()) == []
 
-    def test_list_names_every_figure(self, capsys):
+    def test_list_has_every_figure_by_paper_with_the_sources_of_its_numbers(self, capsys):
         assert cli.main(["reproduce", "--list"]) == 0
-        names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-        assert names == [figure.name for figure in FIGURES]
+        shown = capsys.readouterr().out
+        lines = shown.splitlines()
+        indented = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+        assert indented == [figure.name for figure in FIGURES]
+        papers = [line for line in lines if "arXiv" in line and not line.startswith(" ")]
+        assert papers == [str(paper) for paper in PAPERS.values()]
+        line = next(k for k, line in enumerate(lines) if line.split()[:1] == ["single-input"])
+        assert lines[line + 1].split(", ") == [" " * 26 + "4 published", "37 recomputed"]
+        assert all(f"{source}: {meaning}" in shown for source, meaning in SOURCES.items())
 
-    def test_unknown_name_lists_the_known_ones(self, capsys):
+    def test_unknown_name_lists_the_known_ones_and_the_nearest(self, capsys):
         assert cli.main(["reproduce", "nothing"]) == 2
         error = capsys.readouterr().err
         assert "got 'nothing'" in error
+        assert "did you mean" not in error
         assert all(figure.name in error for figure in FIGURES)
+        assert cli.main(["reproduce", "singl-input"]) == 2
+        assert "did you mean single-input?" in capsys.readouterr().err
+
+    def test_a_paper_is_all_of_its_figures(self, monkeypatch, tmp_path, capsys):
+        of_paper = [figure(GOOD, name="first"), figure(GOOD, name="second")]
+        monkeypatch.setattr(cli, "matching", lambda name: matching(name, of_paper))
+        assert cli.main(["reproduce", "2306.13596", "--out", str(tmp_path)]) == 0
+        assert {path.stem for path in tmp_path.iterdir()} == {"first", "second"}
+        assert "2 of 2 figures as expected" in capsys.readouterr().out
 
     @pytest.mark.parametrize("words", [[], ["single-input", "--all"], ["--all", "--list"]])
     def test_exactly_one_choice_of_figures(self, words, capsys):
@@ -243,7 +346,7 @@ class TestCommand:
         assert stopped.value.code == 2
 
     def test_error_is_raised_where_a_traceback_is_wanted(self, monkeypatch, tmp_path):
-        def fail(settings):
+        def fail(task):
             raise ZeroDivisionError("here")
 
         monkeypatch.setattr(cli, "FIGURES", (figure(compute=fail),))
@@ -266,13 +369,44 @@ class TestCommand:
         assert {path.name for path in tmp_path.iterdir()} == {"single-input.json"}
 
 
-def test_names_are_unique_and_found():
-    names = [figure.name for figure in FIGURES]
+def test_names_are_unique_and_lead_to_figures():
+    names = [name for figure in FIGURES for name in (figure.name, *figure.aliases)]
     assert len(set(names)) == len(names)
-    assert all(named(figure.name) is figure for figure in FIGURES)
+    assert all(named(name) is figure for figure in FIGURES for name in (figure.name,))
+    assert named("overparam").name == "over-parameterisation"
+    assert matching("single-input") == (named("single-input"),)
+    paths = named("regularization-paths")
+    for arxiv in PAPERS:
+        figures = matching(arxiv)
+        assert figures == tuple(figure for figure in FIGURES if arxiv in figure.papers)
+        assert (paths in figures) is (arxiv in ("2306.13596", "2308.16898"))
 
 
-SLOW = {"multi-token", "p3-digits", "p3-joint", "p3-rules", "regularization-paths"}
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_every_number_has_a_source_and_every_tolerance_a_reason(figure):
+    names = []
+    for key, group in figure.numbers.items():
+        assert group.source in SOURCES, key
+        assert group.origin, key
+        assert len(group.expected) in (0, 1, len(group.at)), key
+        assert len(group.tolerance) in (0, 1, len(group.at)), key
+        if group.kind in ("within", "factor"):
+            assert group.reason or group.sampling, key
+        names += [
+            (group.kind, group.name.format(*at) if isinstance(at, list) else group.name.format(at))
+            for at in group.at
+        ]
+    assert len(set(names)) == len(names)
+
+
+SLOW = {"multi-token", "p3-digits", "p3-rules", "regularization-paths"}
+
+
+def assert_reproduced(figure, outcome):
+    assert not [check for check in outcome.checks if check.verdict == "OUTSIDE"]
+    assert any(check.passed for check in outcome.checks)
+    pytest.importorskip("matplotlib")
+    assert plots.png(plots.published(figure, outcome)).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -282,11 +416,17 @@ SLOW = {"multi-token", "p3-digits", "p3-joint", "p3-rules", "regularization-path
         for figure in FIGURES
     ],
 )
-def test_every_figure_shows_what_was_published(name, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    status = cli.main(["reproduce", name, "--quick", "--quiet", "--out", str(tmp_path)])
-    assert status == 0, capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.json", f"{name}.png"}
+def test_numbers_of_a_quick_run(name, computed):
+    assert_reproduced(named(name), computed(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [figure.name for figure in FIGURES if figure.quick])
+def test_numbers_of_a_full_run(name, computed):
+    """And every number that the file states is compared."""
+    figure, outcome = named(name), computed(name, quick=False)
+    assert_reproduced(figure, outcome)
+    assert len(outcome.checks) == len(figure.sources)
 
 
 @pytest.mark.parametrize("parameter", ["p", "W", "KQ"])
@@ -299,95 +439,3 @@ def test_path_is_that_of_the_iterates(parameter):
     for step in (0, 1, 7, 30):
         end = attsvm.train(data, steps=step, **settings).direction
         assert path[step] == pytest.approx(end, abs=1e-14)
-
-
-def test_the_published_data_are_those_of_the_tests(toys):
-    """Bit for bit: the figures hold them as short decimals of float32 numbers."""
-    batch, head, _ = multiple_inputs.problem()
-    drawn = np.array(toys["multi_input_X"])
-    for tokens, scores in zip(batch.tokens, head.scores, strict=True):
-        assert np.array_equal(tokens, drawn[..., :2])
-        assert np.array_equal(scores, drawn[..., 2])
-    for name in trajectories.PROBLEMS:
-        data = trajectories.problem(name)
-        for part, key in (("tokens", "X"), ("queries", "Z"), ("value", "v")):
-            assert np.array_equal(getattr(data, part), np.array(toys[name][key]))
-
-
-def many_digits(keys, scores, start, steps, slope, digits):
-    """Final p of normalised steps of 0.1 on p, by the textbook formula in many digits."""
-    with mpmath.workdps(digits):
-        keys, scores = exact(np.asarray(keys)), exact(np.asarray(scores))
-        p = exact(np.asarray(start))
-        exp = np.frompyfunc(mpmath.exp, 1, 1)
-        for _ in range(steps):
-            weights = exp(keys @ p)
-            weights = weights / weights.sum(axis=1, keepdims=True)
-            margins = (weights * scores).sum(axis=1)
-            slopes = np.array([slope(margin) for margin in margins])[:, np.newaxis]
-            of_logits = slopes * weights * (scores - margins[:, np.newaxis])
-            gradient = (of_logits[:, :, np.newaxis] * keys).sum(axis=(0, 1))
-            p = p - gradient / mpmath.sqrt((gradient**2).sum()) / 10
-        return p.astype(np.float64)
-
-
-SLOPES = {
-    "correlation": lambda margin: mpmath.mpf(-1),
-    "logistic": lambda margin: -1 / (1 + mpmath.exp(margin)),
-    "exponential": lambda margin: -mpmath.exp(-margin),
-}
-
-
-class TestExpectedNumbers:
-    """What the figures state as computed in many digits is what comes out in many digits."""
-
-    @pytest.mark.parametrize("case", ["global", "local"])
-    def test_single_input(self, case):
-        scores = [[1.0, 0.9, single_input.THIRD_SCORE[case]]]
-        machines = {0: [-10 / 101, 100 / 101], 1: [1.0, 0.0]}
-        for k, c in enumerate(single_input.STARTS):
-            steps = single_input.STEPS
-            p = many_digits([single_input.KEYS], scores, [0.0, c], steps, SLOPES["logistic"], 60)
-            machine = machines[single_input.SELECTED[case][k]]
-            stated = single_input.COSINES[case][k]
-            assert attsvm.cosine(p, machine) == pytest.approx(stated, abs=1e-8)
-            if case == "global":
-                assert np.linalg.norm(p) == pytest.approx(single_input.NORMS[k], abs=1e-6)
-
-    @pytest.mark.parametrize("step", [50, 100, 199, pytest.param(999, marks=pytest.mark.slow)])
-    def test_multiple_inputs(self, step):
-        batch, head, _ = multiple_inputs.problem()
-        inputs, scores = batch.problem(0), head.scores[0]
-        p = many_digits(inputs.tokens, scores, [0.0, 0.0], step, SLOPES["logistic"], step // 2 + 60)
-        machine = attsvm.prompt_svm(inputs, [0, 0, 0]).p
-        if step in multiple_inputs.COSINES:
-            stated = multiple_inputs.COSINES[step]
-            assert attsvm.cosine(p, machine) == pytest.approx(stated, abs=1e-7)
-        if step in multiple_inputs.NORM_NGD:
-            assert np.linalg.norm(p) == pytest.approx(multiple_inputs.NORM_NGD[step], abs=1e-5)
-
-    def test_joint_training(self):
-        data, start = joint_training.problem(joint_training.LOOSE), joint_training.START
-        with mpmath.workdps(120):
-            begin = {name: exact(np.array(value)) for name, value in start.items()}
-            steps = joint_training.STEPS
-            end = plain_loss.normalised_descent(data, begin, 0.1, steps, ("p", "v"))
-            p = plain_loss.rounded(end["p"])
-        assert p == pytest.approx(joint_training.LOOSE_END, abs=1e-5)
-
-    @pytest.mark.parametrize("loss", loss_comparison.LOSSES)
-    def test_losses_at_the_largest_score(self, loss):
-        batch, head = loss_comparison.problem()
-        inputs, scores = batch.problem(-1), head.scores[-1]
-        p = many_digits(inputs.tokens, scores, [0.0, 0.0], 999, SLOPES[loss], 200)
-        stated = loss_comparison.LATE_COSINES[loss]
-        assert attsvm.cosine(p, [1.0, 0.0]) == pytest.approx(stated, abs=1e-7)
-
-    @pytest.mark.parametrize("loss", loss_comparison.LOSSES)
-    def test_limits_of_the_offsets(self, loss):
-        """1/2 ln(C |l'(C)| / |l'(1)|)."""
-        for C, stated in zip(
-            loss_comparison.HIGH_SCORES, loss_comparison.LIMIT_OFFSETS[loss], strict=False
-        ):
-            limit = mpmath.log(C * SLOPES[loss](mpmath.mpf(C)) / SLOPES[loss](mpmath.mpf(1))) / 2
-            assert float(limit) == pytest.approx(stated, abs=5.1e-4)

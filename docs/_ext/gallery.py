@@ -1,12 +1,14 @@
-"""The gallery: every reproduced figure beside its published numbers, computed where it is missing.
+"""The gallery: every reproduced figure with its expected numbers, computed where it is missing.
 
-A figure is computed again when something of the installed package has changed since.
+A figure is computed again when a file of the installed package has changed since.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +19,11 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from attsvm import _core, plots
-from attsvm.studies.reproduce.check import Check
-from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm.studies.reproduce.check import SOURCES, Check, counted
+from attsvm.studies.reproduce.figure import PAPERS, Figure, Outcome, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import reproduce
 
-PAPERS = {
-    "P1": "Max-Margin Token Selection in Attention Mechanism",
-    "P2": "Transformers as Support Vector Machines",
-    "P3": "Implicit Bias and Fast Convergence Rates for Self-attention",
-    "P4": "Mechanics of Next Token Prediction with Self-Attention",
-}
 CACHE = Path(__file__).parents[2] / "out" / "docs-figures"
 """Outside the built pages, so that a clean build need not compute the figures again."""
 
@@ -35,10 +31,11 @@ logger = logging.getLogger(__name__)
 
 
 def digest() -> str:
-    """Of all files of the package, the compiled core among them."""
+    """Hash all files of the package, the compiled core among them."""
     found = hashlib.sha256()
     package = Path(plots.__file__).parent
-    for file in (*sorted(package.rglob("*.py")), Path(_core.__file__)):
+    sources = sorted(f for f in package.rglob("*") if f.suffix in (".py", ".toml"))
+    for file in (*sources, Path(_core.__file__)):
         found.update(file.read_bytes())
     return found.hexdigest()
 
@@ -48,7 +45,7 @@ def drawn(figure: Figure, outcome: Outcome) -> bytes:
 
 
 def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[str, Any]]]:
-    """Every chosen figure with its numbers, as `attsvm reproduce` writes them."""
+    """Yield every chosen figure with its numbers, as `attsvm reproduce` writes them."""
     state = f"{digest()} {quick}"
     for figure in chosen:
         stamp = CACHE / f"{figure.name}.of"
@@ -59,29 +56,36 @@ def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[st
         yield figure, json.loads((CACHE / f"{figure.name}.json").read_text(encoding="utf-8"))
 
 
+def check_of(written: dict[str, Any]) -> Check:
+    """Read a check from JSON, which has no NaN."""
+    values = {field.name: written[field.name] for field in dataclasses.fields(Check)}
+    if values["obtained"] is None:
+        values["obtained"] = math.nan
+    return Check(**values)
+
+
 def page(figure: Figure, found: dict[str, Any]) -> list[str]:
-    good = sum(check["passed"] for check in found["checks"])
+    checks = [check_of(written) for written in found["checks"]]
+    good = sum(check.passed for check in checks)
     lines = [
         f"# {figure.title}",
         "",
-        f"{figure.source.replace(figure.source[:2], PAPERS[figure.source[:2]], 1)}.",
+        f"{figure.source}.",
         "",
         f"![{figure.title}]({figure.name}.png)",
         "",
         f"    attsvm reproduce {figure.name}{' --quick' if found['settings']['quick'] else ''}",
         "",
-        f"{good} of {len(found['checks'])} numbers as expected; computed in "
-        f"{found['seconds']:.2g} s.",
+        f"{good} of {len(checks)} numbers as expected "
+        f"({counted(check.source for check in checks)}); computed in {found['seconds']:.2g} s.",
         "",
         *(line for note in found["notes"] for line in (generated.cell(note), "")),
-        "| number | expected | obtained | tolerance | | source |",
-        "|---|--:|--:|--:|---|---|",
+        "| number | expected | obtained | tolerance | | source | tolerance is |",
+        "|---|--:|--:|--:|---|---|---|",
     ]
-    for check in found["checks"]:
-        given = {key: value for key, value in check.items() if key != "passed"}
-        given["obtained"] = float("nan") if given["obtained"] is None else given["obtained"]
-        lines.append(f"| {' | '.join(map(generated.cell, Check(**given).cells))} |")
-    return lines
+    return lines + [
+        f"| {' | '.join(map(generated.cell, (*check.cells, check.reason)))} |" for check in checks
+    ]
 
 
 def write_pages(app: Any) -> None:
@@ -98,7 +102,7 @@ def write_pages(app: Any) -> None:
         passed += sum(check["passed"] for check in found["checks"])
         generated.write(folder / f"{figure.name}.md", page(figure, found))
         shutil.copyfile(CACHE / f"{figure.name}.png", folder / f"{figure.name}.png")
-        shown.setdefault(figure.source[:2], []).append(figure)
+        shown.setdefault(figure.papers[0], []).append(figure)
     for page_of in folder.glob("*.md"):
         if page_of.stem not in {"index", *(figure.name for figure in chosen)}:
             page_of.unlink()
@@ -110,9 +114,20 @@ def write_pages(app: Any) -> None:
         "was obtained, and how far they may be apart. Of "
         f"{count} numbers, {passed} are where they should be.",
         "",
+        *(f"- *{source}*: {meaning}" for source, meaning in SOURCES.items()),
+        "- *not comparable*: the tolerance is larger than the expected number",
+        "",
     ]
     for paper, figures in shown.items():
-        lines += [f"## {PAPERS[paper]}", "", "::::{grid} 1 1 2 2", ":gutter: 3", ""]
+        lines += [
+            f"## {PAPERS[paper].title}",
+            "",
+            f"{PAPERS[paper]}",
+            "",
+            "::::{grid} 1 1 2 2",
+            ":gutter: 3",
+            "",
+        ]
         for figure in figures:
             lines += [
                 f":::{{grid-item-card}} {figure.title}",

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 __all__ = ["built_in", "declared", "read_toml", "write_toml"]
 
@@ -41,24 +47,13 @@ def declared(source: str | os.PathLike[str]) -> Path:
 
 
 def read_toml(text: str) -> dict[str, Any]:
-    """What TOML says.
+    """Parse TOML.
 
     Raises
     ------
     ValueError
         It is not TOML.
-    ImportError
-        Python is 3.10 and tomli is not installed.
     """
-    try:
-        import tomllib
-    except ImportError:
-        try:
-            import tomli as tomllib  # type: ignore[no-redef]
-        except ImportError as error:
-            raise ImportError(
-                'studies in TOML files need tomli on Python 3.10: pip install "attsvm[study]"'
-            ) from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attsvm.studies.measurements import OUTCOMES
+from attsvm.studies.reproduce.figure import Figure
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records, tabulate
 from attsvm.studies.table import Row
@@ -19,17 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["REFERENCE", "expectations", "reference"]
 
-_REFERENCE_D = (2, 3, 4, 5, 8, 10, 15, 20, 30, 50)
-
+_NUMBERS = Figure.of("attsvm.studies.figures.over_parameterisation").numbers
 REFERENCE = MappingProxyType(
     {
-        measure: MappingProxyType(dict(zip(_REFERENCE_D, percentages, strict=True)))
-        for measure, percentages in {
-            "global_percent": (21.7, 46.3, 63.7, 72.3, 87.0, 92.3, 94.0, 98.0, 98.7, 100.0),
-            "local_percent": (75.3, 100.0, 99.3, 100.0, 99.7, 100.0, 99.7, 99.7, 100.0, 100.0),
-            "feasible_percent": (29.0, 92.7, *8 * (100.0,)),
-            "all_support_percent": (*7 * (0.0,), 1.3, 8.0, 44.7),
-        }.items()
+        name: MappingProxyType(dict(zip(_NUMBERS[name].at, _NUMBERS[name].expected, strict=True)))
+        for name in ("global_percent", "local_percent", "feasible_percent", "all_support_percent")
     }
 )
 """Percentages by measure and d at n = T = 5, computed by an independent program.

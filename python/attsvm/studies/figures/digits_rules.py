@@ -7,8 +7,7 @@ for they have no rate. The rates chosen lie inside the grids. Mini-batches are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,10 @@ from scipy import special
 
 from attsvm.data import AttentionData
 from attsvm.datasets import digits
-from attsvm.descent import Run, StepRule, log_schedule, train
-from attsvm.studies.reproduce.drawing import legend_outside
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.descent import Run, StepRule, log_schedule
+from attsvm.studies.reproduce.drawing import Canvas, legend_outside
+from attsvm.studies.reproduce.figure import Array, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "accuracy", "compute", "draw", "halves"]
 
 FIGURE = Figure.of(__name__)
 _GIVEN = FIGURE.settings
@@ -52,38 +46,29 @@ def halves(problems: int) -> tuple[AttentionData, AttentionData]:
     return part(slice(0, middle)), part(slice(middle, None))
 
 
-def _trained(
-    data: AttentionData, kind: str, rate: float, steps: int, task: Task, **more: Any
-) -> Run:
-    """Train attention and head from zero with so many mini-batches."""
+def _trained(task: Task, data: AttentionData, kind: str, rate: float, **options: Any) -> Run:
+    """Train attention and head from zero by mini-batches."""
     polyak = kind == "polyak"
     factor = rate if polyak else StepRule.factor
-    return train(
-        data,
-        parameter=("v", "W"),
-        rule=StepRule(kind, factor=factor, batch_size=_GIVEN["batch_size"]),
-        lr=1.0 if polyak else rate,
-        steps=steps,
-        rng=_GIVEN["seed"],
-        num_threads=task.num_threads,
-        **more,
-    )
+    rule = StepRule(kind, factor=factor, batch_size=task["batch_size"])
+    lr = 1.0 if polyak else rate
+    return task.train(data, parameter=("v", "W"), rule=rule, lr=lr, rng=task["seed"], **options)
 
 
-def _mean_losses(data: AttentionData, kind: str, task: Task) -> NDArray[np.float64]:
+def _mean_losses(task: Task, data: AttentionData, kind: str) -> Array:
     """Average the training loss over steps and problems for every rate; inf if a run overflows."""
     grid = _RULES[kind]["grid"]
     means = np.full(len(grid), np.inf)
     for k, rate in enumerate(grid):
         try:
-            run = _trained(data, kind, rate, task["steps"], task, record_every=1)
+            run = _trained(task, data, kind, rate, record_every=1)
         except FloatingPointError:
             continue
         means[k] = run.history["loss"].mean()
     return means
 
 
-def accuracy(data: AttentionData, run: Run) -> NDArray[np.float64]:
+def accuracy(data: AttentionData, run: Run) -> Array:
     """Compute the share of images (B,) whose label is the sign of v'X'softmax(XWz); 1/2 if 0."""
     if data.queries is None or run.W is None or run.v is None:
         raise ValueError("run: expected W and v trained on data with queries")
@@ -91,23 +76,23 @@ def accuracy(data: AttentionData, run: Run) -> NDArray[np.float64]:
     attention = special.softmax(logits[..., 0], axis=-1)
     outputs = (attention[..., None, :] @ data.tokens)[..., 0, :] @ run.v[..., None]
     outputs = outputs[..., 0]
-    right: NDArray[np.float64] = (1 + np.sign(data.labels * outputs)).mean(axis=-1) / 2
+    right: Array = (1 + np.sign(data.labels * outputs)).mean(axis=-1) / 2
     return right
 
 
 def compute(task: Task) -> dict[str, dict[str, Any]]:
     """Find the rate of every rule, and train with it."""
     fit, held_out = halves(task["problems"])
-    steps = task["steps"]
+    steps = task["train"]["steps"]
     marks = log_schedule(steps, per_decade=10)
     results: dict[str, dict[str, Any]] = {}
     with task.bar(len(_RULES), "rules") as advance:
         for kind, rule in _RULES.items():
-            means = _mean_losses(fit, kind, task)
+            means = _mean_losses(task, fit, kind)
             rate = rule["grid"][int(means.argmin())]
-            whole = _trained(fit, kind, rate, steps, task, record_every=1)
+            whole = _trained(task, fit, kind, rate, record_every=1)
             # The same mini-batches from the start up to every mark.
-            runs = [_trained(fit, kind, rate, int(mark), task) for mark in marks]
+            runs = [_trained(task, fit, kind, rate, steps=int(mark)) for mark in marks]
             results[kind] = {
                 "means": means,
                 "rate": rate,
@@ -124,11 +109,11 @@ def compute(task: Task) -> dict[str, dict[str, Any]]:
         rates.append(f"{_TEXTS[kind]} {result['rate']:g}")
         reached.append(f"{_TEXTS[kind]} {_first(accuracies > goal, marks):g}")
         ends.append(f"{_TEXTS[kind]} {100 * accuracies[-1]:.1f} %")
-    task.note(
+    task.notes.append(
         "Each rule has the rate of its grid with the smallest training loss averaged over the run: "
         f"{', '.join(rates)} (of Polyak steps, c)."
     )
-    task.note(
+    task.notes.append(
         f"Test accuracy does not order the rules: its mean passes {100 * goal:g} % after so few "
         f"steps ({', '.join(reached)}) that another way to choose the rates changes the order, and "
         f"after {steps} steps it is {', '.join(ends)}."
@@ -141,7 +126,7 @@ def _first(reached: NDArray[np.bool_], steps: NDArray[np.int64]) -> float:
     return float(steps[reached.argmax()]) if reached.any() else np.inf
 
 
-def _check(task: Task, results: Mapping[str, dict[str, Any]]) -> None:
+def _check(task: Task, results: dict[str, dict[str, Any]]) -> None:
     inside = [0 < of["means"].argmin() < of["means"].size - 1 for of in results.values()]
     task.check("inside", inside)
     losses = {kind: result["loss"].mean(axis=0) for kind, result in results.items()}
@@ -157,7 +142,7 @@ def _check(task: Task, results: Mapping[str, dict[str, Any]]) -> None:
         task.check("lower", [(result["loss"][:, -1] < sgd["loss"][:, -1]).mean()], at=at)
 
 
-def draw(canvas: Canvas, data: Mapping[str, dict[str, Any]]) -> None:
+def draw(canvas: Canvas, data: dict[str, dict[str, Any]]) -> None:
     """Plot training loss and test accuracy along the runs, and the choice of the rates."""
     loss, test, choice = canvas.subplots(1, 3)
     for kind, result in data.items():
@@ -178,4 +163,4 @@ def draw(canvas: Canvas, data: Mapping[str, dict[str, Any]]) -> None:
     test.set(title="(b) test accuracy (%)", xscale="log", ylim=(65, 100), xlabel="step")
     choice.set(title="(c) mean training loss by rate", xscale="log", yscale="log",
                ylim=(0.004, 1), xlabel="rate η, or c")  # fmt: skip
-    legend_outside(canvas, loss, "lower center", 4)
+    legend_outside(canvas, loss, "outside lower center", 4)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.datasets import near_orthogonal
-from attsvm.descent import Run, StepRule, log_schedule, train
-from attsvm.studies.reproduce.drawing import band, legend_outside
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.descent import Run, StepRule, log_schedule
+from attsvm.studies.reproduce.drawing import Canvas, band, legend_outside
+from attsvm.studies.reproduce.figure import Array, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED
 from attsvm.svm import att_svm, label_svm
 from attsvm.theory import Rate, fit_rate, optimal_tokens
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "cube_root_law", "distances", "draw"]
 
 FIGURE = Figure.of(__name__)
 _COLOURS = {"gd": ORANGE, "constant": BLUE, "decaying": RED}
 
 
-def distances(run: Run, block: str) -> NDArray[np.float64]:
+def distances(run: Run, block: str) -> Array:
     """Compute the distance of W or v from the direction of its SVM, shape (B, R)."""
-    apart: NDArray[np.float64] = np.sqrt(2 * run.history[f"cosine_gap:{block}"])
+    apart: Array = np.sqrt(2 * run.history[f"cosine_gap:{block}"])
     return apart
 
 
@@ -40,22 +31,19 @@ def cube_root_law(run: Run) -> list[Rate]:
 
 def compute(task: Task) -> dict[str, Run]:
     """Train W and v from zero under every schedule, beside the SVMs of the optimal tokens."""
-    n, T, d, steps = (task[key] for key in ("n", "T", "d", "steps"))
+    n, T, d = (task[key] for key in "nTd")
     data = near_orthogonal(n, T, d, signals="antipodal", batch=task["problems"], rng=task["seed"])
     best = optimal_tokens(data)
     reference = {"W": att_svm(data, best), "v": label_svm(data, best)}
     runs = {
-        name: train(
+        name: task.train(
             data,
             parameter=("v", "W"),
             rule=StepRule(schedule["kind"], decay=schedule.get("decay", 0.0)),
             lr=schedule["lr"],
-            steps=steps,
-            loss="exponential",
             init={"v": np.zeros_like(data.value)},
-            record_every=log_schedule(steps, per_decade=12),
+            record_every=log_schedule(task["train"]["steps"], per_decade=12),
             reference=reference,
-            num_threads=task.num_threads,
         )
         for name, schedule in task["schedules"].items()
     }
@@ -63,7 +51,7 @@ def compute(task: Task) -> dict[str, Run]:
     return runs
 
 
-def _check(task: Task, runs: Mapping[str, Run]) -> None:
+def _check(task: Task, runs: dict[str, Run]) -> None:
     gd, constant, decaying = (runs[name].history for name in ("gd", "constant", "decaying"))
     steps = decaying["step"].tolist()
     apart = {(name, block): distances(run, block) for name, run in runs.items() for block in "Wv"}
@@ -89,7 +77,7 @@ def _check(task: Task, runs: Mapping[str, Run]) -> None:
     task.check("gd", [ends["gd", block].mean() for block in "Wv"])
 
 
-def draw(canvas: Canvas, data: Mapping[str, Run]) -> None:
+def draw(canvas: Canvas, data: dict[str, Run]) -> None:
     """Plot the loss against t and t^(1/3), and the distances of both blocks."""
     loss, law, of_w, of_v = canvas.subplots(1, 4)
     for name, run in data.items():
@@ -120,4 +108,4 @@ def draw(canvas: Canvas, data: Mapping[str, Run]) -> None:
     law.set(title="(b) -log of the loss, decaying rates", xlabel="$t^{1/3}$", xlim=(0, None),
             ylim=(0, None))  # fmt: skip
     law.legend(loc="upper left")
-    legend_outside(canvas, loss, "lower center", 3)
+    legend_outside(canvas, loss, "outside lower center", 3)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from attsvm.data import AttentionData
-from attsvm.descent import train
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.drawing import ray
+from attsvm.studies.reproduce.drawing import Axes, Canvas, ray
 from attsvm.studies.reproduce.figure import Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
 from attsvm.svm import label_svm, prompt_svm
 from attsvm.theory import cosine
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw", "problem"]
 
 FIGURE = Figure.of(__name__)
 
@@ -39,16 +30,8 @@ def compute(task: Task) -> dict[str, Any]:
     for case in task["third"]:
         inputs = problem(case)
         label = label_svm(inputs, last)
-        run = train(
-            inputs,
-            parameter=("v", "p"),
-            init=task["start"],
-            lr=task["rate"],
-            steps=task["steps"],
-            record_every=1,
-            reference={**axes_of(2), **axes_of(2, block="v")},
-            num_threads=task.num_threads,
-        )
+        references = {**axes_of(2), **axes_of(2, block="v")}
+        run = task.train(inputs, parameter=("v", "p"), init=task["start"], reference=references)
         solved = data[case] = {
             "paths": {"p": path_of(run, 2), "v": path_of(run, 2, block="v")},
             "v": direction_of(label),
@@ -93,7 +76,7 @@ def _loose(task: Task, case: dict[str, Any]) -> None:
     task.check("end", end)
 
 
-def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
+def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     """Plot the paths of p and v in both cases, and the probabilities along the tight one."""
     tight, loose, curves = canvas.subplots(1, 3)
     _draw_plane(tight, data["tight"], "tight")
@@ -103,11 +86,11 @@ def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
     curves.plot(data["tight"]["softmax"], color=RED, label="softmax, token 1")
     curves.plot(data["tight"]["logistic"], color=BLUE, label="logistic, label")
     curves.set(title="(c) probabilities of (a)", xlabel="step", ylabel="mean probability",
-               xlim=(0, FIGURE.settings["steps"]), ylim=(0, 1.05))  # fmt: skip
+               xlim=(0, FIGURE.settings["train"]["steps"]), ylim=(0, 1.05))  # fmt: skip
     curves.legend(loc="lower right")
 
 
-def _draw_plane(axes: Axes, case: Mapping[str, Any], name: str) -> None:
+def _draw_plane(axes: Axes, case: dict[str, Any], name: str) -> None:
     ray(axes, case["v"], BLUE, "SVM of v", alpha=0.5)
     text = "SVM of p" if name == "tight" else "relaxed SVM of p"
     ray(axes, case["relaxed"], RED, text, alpha=0.5)

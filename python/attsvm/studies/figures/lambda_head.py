@@ -7,29 +7,19 @@ W then converges within the set of tokens of positive weight, and the larger λ,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.data import AttentionData
 from attsvm.datasets.drawing import unit_rows
-from attsvm.descent import train
 from attsvm.heads import Penalised
-from attsvm.studies.reproduce.drawing import band, rings
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.studies.reproduce.drawing import Canvas, band, rings
+from attsvm.studies.reproduce.figure import Array, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw", "sparsemax"]
 
 FIGURE = Figure.of(__name__)
 
 
-def sparsemax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def sparsemax(scores: Array) -> Array:
     """Project the rows of `scores` (..., T) on the simplex, in the Euclidean norm.
 
     References
@@ -47,15 +37,15 @@ def sparsemax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     ordered = np.sort(scores, axis=-1)[..., ::-1]
     levels = (np.cumsum(ordered, axis=-1) - 1) / np.arange(1, scores.shape[-1] + 1)
     above = np.sum(ordered > levels, axis=-1, keepdims=True)
-    projected: NDArray[np.float64] = scores - np.take_along_axis(levels, above - 1, axis=-1)
+    projected: Array = scores - np.take_along_axis(levels, above - 1, axis=-1)
     return np.maximum(projected, 0.0)
 
 
-def compute(task: Task) -> dict[str, NDArray[np.float64]]:
+def compute(task: Task) -> dict[str, Array]:
     """Train from zero for each λ, and compare attention with sparsemax."""
     draws, d = task["draws"], task["d"]
     drawn = np.random.default_rng(task["seed"]).standard_normal((draws, d))
-    values: NDArray[np.float64] = unit_rows(drawn).astype(np.float64, copy=False)
+    values: Array = unit_rows(drawn).astype(np.float64, copy=False)
     basis = np.eye(d)
     data = AttentionData(
         np.broadcast_to(basis, (draws, 1, d, d)),
@@ -66,14 +56,7 @@ def compute(task: Task) -> dict[str, NDArray[np.float64]]:
     for penalty in task["penalties"]:
         W = None
         for lr in task["rates"]:
-            run = train(
-                data,
-                head=Penalised(values, penalty),
-                init=W,
-                lr=lr,
-                steps=task["steps"],
-                num_threads=task.num_threads,
-            )
+            run = task.train(data, head=Penalised(values, penalty), init=W, lr=lr)
             W = run.W
         trained.append(run.attention[:, 0])
         limits.append(sparsemax(values / (2 * penalty)))
@@ -95,7 +78,7 @@ def compute(task: Task) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def draw(canvas: Canvas, data: Mapping[str, NDArray[np.float64]]) -> None:
+def draw(canvas: Canvas, data: dict[str, Array]) -> None:
     """Plot selected tokens against λ, the weights of one draw, and the error of attention."""
     given = FIGURE.settings
     penalties, d = given["penalties"], given["d"]

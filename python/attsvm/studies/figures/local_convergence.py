@@ -11,28 +11,21 @@ on the 50 published problems at hand the mean cosine is 0.979 at step 1000 and 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.data import AttentionData
 from attsvm.datasets import unit_sphere
-from attsvm.descent import Run, train
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.drawing import band, rings
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.descent import Run
+from attsvm.studies.reproduce.drawing import Canvas, band, rings
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, INK, RED
 from attsvm.svm import SVMSolution, att_svm
 from attsvm.theory import cosine, is_locally_optimal, optimal_tokens, rank
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "Trained", "compare", "compute", "draw", "problems", "train_and_solve"]
 
 FIGURE = Figure.of(__name__)
 _NAMES = {"W": "W", "KQ": "(K, Q)"}
@@ -54,41 +47,24 @@ def problems() -> AttentionData:
     return unit_sphere(n, T, d, batch=batch, rng=seed)
 
 
-def train_and_solve(data: AttentionData, num_threads: int | None = None) -> dict[str, Trained]:
+def train_and_solve(task: Task, data: AttentionData) -> dict[str, Trained]:
     """Train W and (K, Q), solve both SVMs of what each selects, and record the cosines.
 
     Which tokens a run selects is known at its end only, so each runs twice: the second time it is
     compared with its SVMs at every tenth step.
     """
-    return {parameter: _trained(data, parameter, num_threads) for parameter in _NAMES}
+    results = {}
+    for parameter in _NAMES:
+        options = {"init": _start(parameter, data), "ridge": task["ridge"][parameter]}
+        selected = task.train(data, parameter=parameter, **options).selected
+        solved = {norm: att_svm(data, selected, norm=norm) for norm in ("fro", "nuc")}
+        certify = parameter == "W"
+        run = task.train(data, parameter=parameter, reference=solved, certify=certify, **options)
+        results[parameter] = Trained(run, solved)
+    return results
 
 
-def _trained(data: AttentionData, parameter: str, num_threads: int | None) -> Trained:
-    given = FIGURE.settings
-    start = _start(parameter, data)
-
-    def descend(solutions: Mapping[str, SVMSolution] | None) -> Run:
-        return train(
-            data,
-            parameter=parameter,
-            init=start,
-            lr=given["rate"],
-            ridge=given["ridge"][parameter],
-            steps=given["steps"],
-            record_every=given["every"],
-            reference=solutions,
-            certify=parameter == "W" and solutions is not None,
-            num_threads=num_threads,
-        )
-
-    selected = descend(None).selected
-    solutions = {norm: att_svm(data, selected, norm=norm) for norm in ("fro", "nuc")}
-    return Trained(descend(solutions), solutions)
-
-
-def _start(
-    parameter: str, data: AttentionData
-) -> NDArray[np.float64] | dict[str, NDArray[np.float64]]:
+def _start(parameter: str, data: AttentionData) -> Array | dict[str, Array]:
     """Draw the default start of a linear layer in PyTorch: U(-1/sqrt(d), 1/sqrt(d))."""
     # Problem k is drawn from child k of the seed.
     child = FIGURE.settings["problems"] + list(_NAMES).index(parameter)
@@ -102,7 +78,7 @@ def _start(
 def compute(task: Task) -> dict[str, Any]:
     """Train and solve for all problems, and compare means over them."""
     data = problems()
-    results = train_and_solve(data, task.num_threads)
+    results = train_and_solve(task, data)
     compare(task, data, results)
     curves = {
         (parameter, name): of.run.history[name]
@@ -113,7 +89,7 @@ def compute(task: Task) -> dict[str, Any]:
     history = results["W"].run.history
     at = [list(history["step"]).index(step) for step in (1000, 2000)]
     first, second = np.median(history["cosine_gap:fro"][:, at], axis=0)
-    task.note(
+    task.notes.append(
         "The published steps of W add a small number to the norm of the gradient and stand still "
         f"at |W| = 118. Exact steps go on: the median cosine of W is {1 - first:.4f} at step 1000 "
         f"and {1 - second:.4f} at 2000; the mean is lower for a few runs with nearly tied margins."
@@ -121,7 +97,7 @@ def compute(task: Task) -> dict[str, Any]:
     return {"step": history["step"], "curves": curves}
 
 
-def compare(task: Task, data: AttentionData, results: Mapping[str, Trained]) -> None:
+def compare(task: Task, data: AttentionData, results: dict[str, Trained]) -> None:
     """Compare means over the problems with those of the 100 published ones."""
     for parameter, of in results.items():
         history = of.run.history
@@ -145,18 +121,18 @@ def compare(task: Task, data: AttentionData, results: Mapping[str, Trained]) -> 
     task.check("fall", [before / after for before, after in pairwise(_gaps(results["W"].run))])
 
 
-def _gaps(run: Run) -> NDArray[np.float64]:
+def _gaps(run: Run) -> Array:
     """Interpolate the median of 1 - cosine at the norms of the settings."""
     at = np.log(FIGURE.settings["norms"])
     gaps = [
         np.exp(np.interp(at, np.log(norm), np.log(gap)))
         for norm, gap in zip(run.history["norm"], run.history["cosine_gap:fro"], strict=True)
     ]
-    medians: NDArray[np.float64] = np.median(gaps, axis=0)
+    medians: Array = np.median(gaps, axis=0)
     return medians
 
 
-def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
+def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     """Plot attention, and the cosines of both parameters with both SVMs, means and one std."""
     step, curves, numbers = data["step"], data["curves"], FIGURE.numbers
     shown = FIGURE.settings["shown"]

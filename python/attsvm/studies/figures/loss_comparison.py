@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.data import AttentionData
-from attsvm.descent import train
 from attsvm.heads import LinearScores
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.figure import Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.studies.reproduce.drawing import Axes, Canvas
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import prompt_svm
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw", "problem"]
 
 FIGURE = Figure.of(__name__)
 
@@ -37,23 +26,14 @@ def problem() -> tuple[AttentionData, LinearScores]:
     return AttentionData(tokens, np.ones((C.size, 2))), LinearScores(scores)
 
 
-def compute(task: Task) -> dict[str, NDArray[np.float64]]:
+def compute(task: Task) -> dict[str, Array]:
     """Train p from zero with every loss and every C."""
     batch, head = problem()
     svm = direction_of(prompt_svm(batch.problem(0), np.array([1, 1])))
     task.check("SVM", svm)
     paths, late = {}, {}
     for loss in task["losses"]:
-        run = train(
-            batch,
-            parameter="p",
-            head=head,
-            loss=loss,
-            steps=task["late"],
-            record_every=1,
-            reference={"svm": svm, **axes_of(2)},
-            num_threads=task.num_threads,
-        )
+        run = task.train(batch, head=head, loss=loss, reference={"svm": svm, **axes_of(2)})
         paths[loss] = path_of(run, 2)[:, : task["steps"] + 1]
         late[loss] = run.history["cosine:svm"][:, -1]
         end = paths[loss][:, -1]
@@ -65,7 +45,7 @@ def compute(task: Task) -> dict[str, NDArray[np.float64]]:
     return paths
 
 
-def draw(canvas: Canvas, data: Mapping[str, NDArray[np.float64]]) -> None:
+def draw(canvas: Canvas, data: dict[str, Array]) -> None:
     """Plot the paths of p for every C, a panel for each loss, and the offsets with their limits."""
     from matplotlib import colormaps
 
@@ -82,9 +62,7 @@ def draw(canvas: Canvas, data: Mapping[str, NDArray[np.float64]]) -> None:
     canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
 
 
-def _draw_offsets(
-    axes: Axes, paths: Mapping[str, NDArray[np.float64]], high_scores: list[float]
-) -> None:
+def _draw_offsets(axes: Axes, paths: dict[str, Array], high_scores: list[float]) -> None:
     C = np.linspace(1, 10, 200)
     limits = {
         "correlation": np.log(C) / 2,

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import softmax
 
 from attsvm.data import AttentionData
-from attsvm.descent import train
 from attsvm.heads import LinearScores
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.drawing import paths_in_plane, ray
-from attsvm.studies.reproduce.figure import Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.studies.reproduce.drawing import Canvas, paths_in_plane, ray
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, ORANGE, RED, TEAL
 from attsvm.svm import prompt_svm
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw", "problem"]
 
 FIGURE = Figure.of(__name__)
 _DRAWN = np.array(FIGURE.settings["tokens"], dtype=np.float32)
 
 
-def problem() -> tuple[AttentionData, LinearScores, NDArray[np.float64]]:
+def problem() -> tuple[AttentionData, LinearScores, Array]:
     """Return data, head and starts of the six runs, as a batch."""
     starts, of = FIGURE.settings["starts"], FIGURE.settings["scores"]
     runs, (n, T, _) = len(starts), _DRAWN.shape
@@ -45,17 +36,8 @@ def compute(task: Task) -> dict[str, Any]:
     solution = prompt_svm(batch.problem(0), np.zeros(batch.n, dtype=np.int64))
     svm = direction_of(solution)
     runs = {
-        rule: train(
-            batch,
-            parameter="p",
-            head=head,
-            init=init,
-            rule=rule,
-            lr=lr,
-            steps=task["steps"],
-            record_every=1,
-            reference={"svm": svm, **axes_of(2)},
-            num_threads=task.num_threads,
+        rule: task.train(
+            batch, head=head, init=init, rule=rule, lr=lr, reference={"svm": svm, **axes_of(2)}
         )
         for rule, lr in task["rates"].items()
     }
@@ -80,7 +62,7 @@ def compute(task: Task) -> dict[str, Any]:
     return {"svm": svm, "paths": paths["ngd"], "softmax": best, "norm": norm}
 
 
-def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
+def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     """Plot the paths of p beside the curves of attention and norm of both rules."""
     plane, softmax_axes, norm_axes = canvas.subplots(1, 3, width_ratios=(2, 1.3, 1.3))
     ray(plane, data["svm"], RED, "SVM direction")

@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import softmax
 
 from attsvm.data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.datasets import next_token
-from attsvm.descent import Run, regularization_path, train
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.drawing import band, rings
-from attsvm.studies.reproduce.figure import Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.descent import Run, regularization_path
+from attsvm.studies.reproduce.drawing import Canvas, band, rings
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import graph_svm
-from attsvm.theory import (
-    cosine,
-    cyclic_subspace,
-    finite_part,
-    optimal_loss,
-    token_priority_graphs,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = [
-    "FIGURE",
-    "attention_along",
-    "compute",
-    "draw",
-    "least_margin",
-    "mass_on_one_component",
-]
-
-Float64Array: TypeAlias = NDArray[np.float64]
+from attsvm.theory import cosine, cyclic_subspace, finite_part, optimal_loss, token_priority_graphs
 
 FIGURE = Figure.of(__name__)
-_STEPS = FIGURE.settings["steps"]
+_STEPS = FIGURE.settings["train"]["steps"]
 _RECORDED = sorted({*range(0, 500, 25), *range(500, _STEPS + 1, 100)})
 
 
-def attention_along(data: NextTokenData, path: Float64Array) -> Float64Array:
+def attention_along(data: NextTokenData, path: Array) -> Array:
     """Compute the attention of a batch at every W of `path` (B, R, d, d): (B, R, n, T)."""
     keys, queries = data.look_up(data.contexts), data.look_up(data.last)
     logits = np.einsum("bntd,brde,bne->brnt", keys, path, queries, optimize=True)
-    weights: Float64Array = softmax(logits, axis=-1)
+    weights: Array = softmax(logits, axis=-1)
     return weights
 
 
-def mass_on_one_component(data: NextTokenData, attention: Float64Array) -> Float64Array:
+def mass_on_one_component(data: NextTokenData, attention: Array) -> Array:
     """Average the largest attention on one component of each context over contexts: (B, R).
 
     Components are those of the graph of the last token; a token without edges is one by itself.
@@ -67,11 +44,11 @@ def mass_on_one_component(data: NextTokenData, attention: Float64Array) -> Float
     component = np.where(node >= 0, graphs.component[node], -1 - np.arange(T))
     together = component[..., :, np.newaxis] == component[..., np.newaxis, :]
     masses = np.einsum("bnst,brnt->brns", together.astype(np.float64), attention)
-    best: Float64Array = masses.max(axis=-1).mean(axis=-1)
+    best: Array = masses.max(axis=-1).mean(axis=-1)
     return best
 
 
-def least_margin(data: NextTokenData, W: Float64Array) -> float:
+def least_margin(data: NextTokenData, W: Array) -> float:
     """Find the least (e_i - e_j)' W e_k over all pairs with a path from i to j, edge or not."""
     E = data.embeddings
     least = np.inf
@@ -83,26 +60,19 @@ def least_margin(data: NextTokenData, W: Float64Array) -> float:
     return least
 
 
-def _train(task: Task, data: NextTokenData, svm: Float64Array, **settings: Any) -> Run:
-    return train(
-        data,
-        init="uniform",
-        reference={"svm": svm, **axes_of(data.d, data.d)},
-        rng=task["start_seed"],
-        num_threads=task.num_threads,
-        progress=task.progress,
-        **settings,
-    )
+def _train(task: Task, data: NextTokenData, svm: Array, **settings: Any) -> Run:
+    reference = {"svm": svm, **axes_of(data.d, data.d)}
+    return task.train(data, reference=reference, progress=task.progress, **settings)
 
 
-def _correlation(path: Float64Array, svm: Float64Array) -> Float64Array:
+def _correlation(path: Array, svm: Array) -> Array:
     """Compute the cosines of a batch of paths (B, R, d, d) with one matrix each."""
     directions = np.broadcast_to(svm[:, np.newaxis], path.shape)
-    cosines: Float64Array = cosine(path, directions, axis=(-2, -1))
+    cosines: Array = cosine(path, directions, axis=(-2, -1))
     return cosines
 
 
-def _inside(data: NextTokenData, path: Float64Array) -> Float64Array:
+def _inside(data: NextTokenData, path: Array) -> Array:
     """Project a batch of paths on S_fin."""
     problems = zip(data.problems(), path, strict=True)
     return np.stack([cyclic_subspace(problem).project(W) for problem, W in problems])
@@ -130,11 +100,11 @@ def compute(task: Task) -> dict[str, Any]:
     return {**data, "limits": _limits(task)}
 
 
-def _run(task: Task, name: str) -> dict[str, Float64Array]:
+def _run(task: Task, name: str) -> dict[str, Array]:
     """Train on one kind of problems; return series (B, R)."""
     data = next_token(**task["problems"][name], batch=task["instances"], rng=task["seed"])
     svm = direction_of(graph_svm(data))
-    run = _train(task, data, svm, lr=task["rate"], steps=_STEPS, record_every=_RECORDED)
+    run = _train(task, data, svm, record_every=_RECORDED)
     path = path_of(run, data.d, data.d)
     inside = _inside(data, path)
     limit = finite_part(data)[:, np.newaxis]
@@ -162,9 +132,7 @@ def _limits(task: Task) -> dict[str, Any]:
     data = next_token(**task["problems"]["cyclic"], batch=task["limit_instances"], rng=task["seed"])
     svm, finite = direction_of(graph_svm(data)), finite_part(data)
     steps = task["plain_steps"]
-    run = _train(
-        task, data, svm, rule="gd", lr=task["plain_rate"], steps=max(steps), record_every=steps
-    )
+    run = _train(task, data, svm, rule="gd", lr=1.0, steps=max(steps), record_every=steps)
     balls = [
         np.asarray(regularization_path(one, task["radii"], starts=0, tol=1e-6).W)
         for one in data.problems()
@@ -187,7 +155,7 @@ def _limits(task: Task) -> dict[str, Any]:
     return drawn
 
 
-def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
+def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     """Plot correlations and distance from the finite part; losses, attention and limits below."""
     (first, second, distance), (loss, mass, limits) = canvas.subplots(2, 3)
     colours = {"acyclic": BLUE, "cyclic": RED, "larger cyclic": ORANGE}

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.datasets import next_token
-from attsvm.descent import train
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.drawing import band, rings
-from attsvm.studies.reproduce.figure import Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.studies.reproduce.drawing import Canvas, band, rings
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
 from attsvm.svm import graph_svm
 from attsvm.theory import cosine
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw"]
-
 FIGURE = Figure.of(__name__)
 _LOSSES = FIGURE.settings["losses"]
-_STEPS = FIGURE.settings["steps"]
+_STEPS = FIGURE.settings["train"]["steps"]
 _RECORDED = sorted({*range(0, 200, 10), *range(200, _STEPS + 1, 50)})
 
 
-def compute(task: Task) -> dict[str, dict[str, NDArray[np.float64]]]:
+def compute(task: Task) -> dict[str, dict[str, Array]]:
     """Train with both losses, and compare W with the SVMs of the labels and of its selection."""
     problems = next_token(**task["problem"], batch=task["instances"], rng=task["seed"])
     threshold = task["threshold"]
     of_labels = direction_of(graph_svm(problems))
     data = {}
     for loss, text in _LOSSES.items():
-        run = train(
+        run = task.train(
             problems,
             loss=loss,
-            lr=task["rate"],
-            steps=_STEPS,
-            init="uniform",
             record_every=_RECORDED,
             reference=axes_of(problems.d, problems.d),
-            rng=task["start_seed"],
-            num_threads=task.num_threads,
             progress=task.progress,
         )
         path = path_of(run, problems.d, problems.d)
@@ -62,7 +46,7 @@ def compute(task: Task) -> dict[str, dict[str, NDArray[np.float64]]]:
     return data
 
 
-def draw(canvas: Canvas, data: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
+def draw(canvas: Canvas, data: dict[str, dict[str, Array]]) -> None:
     """Plot both correlations for each loss, and those of every problem at the end."""
     *panels, ends = canvas.subplots(1, 3)
     colours = {"global": BLUE, "local": RED}

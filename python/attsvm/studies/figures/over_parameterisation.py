@@ -6,26 +6,18 @@ those of an independent program at n = T = 5.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.measurements import OUTCOMES, Record
-from attsvm.studies.reproduce.drawing import legend_outside
+from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
 from attsvm.studies.reproduce.figure import Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, RED, TEAL
 from attsvm.studies.study import Study
 from attsvm.studies.summary import MEASURES
 from attsvm.studies.table import Row
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw"]
 
 FIGURE = Figure.of(__name__)
 _BARS = {
@@ -41,8 +33,9 @@ def compute(task: Task) -> dict[str, dict[int, Row]]:
     count = task["problems"]
     whole = Study.load("overparam", {"problems": count})
     studies = {"d": replace(whole, d=tuple(task["dimensions"]))}
-    for axis in ("n", "T") if task["sweep"] else ():
-        studies[axis] = replace(whole, **{axis: tuple(task["sweep"])}, d=(task["d"],))
+    if task["sweep"]:
+        sweep, d = tuple(task["sweep"]), (task["d"],)
+        studies |= {"n": replace(whole, n=sweep, d=d), "T": replace(whole, T=sweep, d=d)}
     records: dict[str, dict[int, Record]] = {}
     cells = sum(len(study.cells) for study in studies.values())
     with task.bar(cells * count, "problems") as advance:
@@ -67,12 +60,19 @@ def compute(task: Task) -> dict[str, dict[int, Row]]:
     for name, by_d in shares.items():
         if name in FIGURE.numbers:
             task.check(name, by_d, at=by_d)
-    sufficient = [d for d in FIGURE.numbers["theorem"].at if d in rows["d"]]
-    task.check("theorem", shares["local_percent"], at=sufficient)
+    for key, values in (
+        ("theorem", shares["local_percent"]),
+        ("always feasible", shares["feasible_percent"]),
+        ("mean cosine", {d: np.nanmean(of["cosine"]) for d, of in records["d"].items()}),
+        ("median cosine", {d: np.nanmedian(of["cosine"]) for d, of in records["d"].items()}),
+    ):
+        task.check(key, values, at=[d for d in FIGURE.numbers[key].at if d in values])
     wide = [records["d"][d] for d in task["wide"] if d in rows["d"]]
     ends = np.concatenate([record["outcome"][record["all_support"]] for record in wide])
     task.check("all support", (ends == OUTCOMES.index("global")).mean())
-    task.note(f"All tokens are support vectors in {ends.size} runs at d >= {task['wide'][0]}.")
+    task.notes.append(
+        f"All tokens are support vectors in {ends.size} runs at d >= {task['wide'][0]}."
+    )
     for axis, by_size in rows.items():
         values = [row.estimates["global_percent"].value for row in by_size.values()]
         change = np.diff(values) if axis == "d" else -np.diff(values)
@@ -81,7 +81,7 @@ def compute(task: Task) -> dict[str, dict[int, Row]]:
     return rows
 
 
-def draw(canvas: Canvas, data: Mapping[str, Mapping[int, Row]]) -> None:
+def draw(canvas: Canvas, data: dict[str, dict[int, Row]]) -> None:
     """Draw bars over d, and below them over n and T where these were varied."""
     others = [axis for axis in data if axis != "d"]
     grid = canvas.add_gridspec(2 if others else 1, max(len(others), 1))
@@ -95,10 +95,10 @@ def draw(canvas: Canvas, data: Mapping[str, Mapping[int, Row]]) -> None:
         axes.set(title=titles[axis], xlabel=names[axis])
     for _, axes in panels[:2]:
         axes.set_ylabel("runs (%)")
-    legend_outside(canvas, panels[0][1], "upper center", len(_BARS) + 1)
+    legend_outside(canvas, panels[0][1], "outside upper center", len(_BARS) + 1)
 
 
-def _draw_bars(axes: Axes, rows: Mapping[int, Row]) -> None:
+def _draw_bars(axes: Axes, rows: dict[int, Row]) -> None:
     at, width = np.arange(len(rows)), 0.84 / len(_BARS)
     for k, (name, (label, colour)) in enumerate(_BARS.items()):
         estimates = [row.estimates[name] for row in rows.values()]

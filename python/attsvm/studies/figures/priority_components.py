@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.datasets import next_token
-from attsvm.studies.reproduce.drawing import band
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.studies.reproduce.drawing import Canvas, band
+from attsvm.studies.reproduce.figure import Array, Figure, Task
 from attsvm.studies.reproduce.palette import CYCLE, INK
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "components", "compute", "draw", "of_pairs", "of_permutations"]
 
 FIGURE = Figure.of(__name__)
 _K = FIGURE.settings["K"]
 _SIZES, _LENGTHS = FIGURE.settings["sizes"], FIGURE.settings["lengths"]
 
 
-def components(data: NextTokenData) -> NDArray[np.float64]:
+def components(data: NextTokenData) -> Array:
     """Compute the mean number of components of the graphs of all K last tokens, (B,).
 
     A token without edges is a component of its own, so a graph of no edges has K.
@@ -34,7 +25,7 @@ def components(data: NextTokenData) -> NDArray[np.float64]:
     total = len(data.contexts) * data.K
     of_nodes = np.bincount(graphs.graph_of_component, minlength=total)
     single = data.K - np.bincount(graphs.graph, minlength=total)
-    count: NDArray[np.float64] = (of_nodes + single).reshape(-1, data.K).mean(axis=1)
+    count: Array = (of_nodes + single).reshape(-1, data.K).mean(axis=1)
     return count
 
 
@@ -64,7 +55,7 @@ def of_permutations(n: float, K: int = _K) -> float:
 _EXPECTED = {2: of_pairs, _K: of_permutations}
 
 
-def compute(task: Task) -> Mapping[str, NDArray[np.float64]]:
+def compute(task: Task) -> dict[str, Array]:
     """Count components for all numbers of contexts and all lengths."""
     instances = task["instances"]
     counts = np.array(
@@ -91,7 +82,7 @@ def compute(task: Task) -> Mapping[str, NDArray[np.float64]]:
     return {"counts": counts}
 
 
-def draw(canvas: Canvas, data: Mapping[str, NDArray[np.float64]]) -> None:
+def draw(canvas: Canvas, data: dict[str, Array]) -> None:
     """Plot against the number of contexts for every length, and the other way round."""
     counts = data["counts"]
     by_size, by_length = canvas.subplots(1, 2, sharey=True)

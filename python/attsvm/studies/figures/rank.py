@@ -13,35 +13,28 @@ larger and on average much smaller. The published curves differ from it by two a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.datasets import unit_sphere
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.studies.reproduce.drawing import Axes, Canvas
+from attsvm.studies.reproduce.figure import Array, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE
 from attsvm.svm import att_svm
 from attsvm.theory import optimal_tokens, rank
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compare", "compute", "draw"]
 
 FIGURE = Figure.of(__name__)
 _DIMENSIONS = FIGURE.settings["dimensions"]
 
 
-def compute(task: Task) -> dict[tuple[int, int], dict[str, NDArray[np.float64]]]:
+def compute(task: Task) -> dict[tuple[int, int], dict[str, Array]]:
     """Solve both SVMs of the optimal tokens of random problems of every size."""
     sizes = dict.fromkeys(map(tuple, task["by_n"] + task["by_T"]))
-    ranks: dict[tuple[int, int], dict[str, NDArray[np.float64]]] = {}
+    ranks: dict[tuple[int, int], dict[str, Array]] = {}
     with task.bar(len(sizes) * len(_DIMENSIONS), "sizes") as advance:
         for n, T in sizes:
-            of_size: dict[str, list[NDArray[np.float64]]] = {"fro": [], "nuc": []}
+            of_size: dict[str, list[Array]] = {"fro": [], "nuc": []}
             for d in _DIMENSIONS:
                 seed = np.random.SeedSequence(task["seed"], spawn_key=(n, T, d))
                 rng = np.random.default_rng(seed)
@@ -56,7 +49,7 @@ def compute(task: Task) -> dict[tuple[int, int], dict[str, NDArray[np.float64]]]
     return ranks
 
 
-def compare(task: Task, n: int, T: int, ranks: Mapping[str, NDArray[np.float64]]) -> None:
+def compare(task: Task, n: int, T: int, ranks: dict[str, Array]) -> None:
     """Compare means over the problems of one (n, T), ranks by norm (dimensions, problems).
 
     A problem without a solution has the rank NaN.
@@ -101,7 +94,7 @@ def _artefact_tolerance(task: Task, published: float, most: int, instances: int)
     return float(3 * error + task["reading"])
 
 
-def draw(canvas: Canvas, data: Mapping[tuple[int, int], Mapping[str, NDArray[np.float64]]]) -> None:
+def draw(canvas: Canvas, data: dict[tuple[int, int], dict[str, Array]]) -> None:
     """Plot the mean rank against d, by n and by T, and below it the share of feasible problems."""
     grid = canvas.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
     panels = (("by_n", "n = {}", "T = 5"), ("by_T", "T = {}", "n = 5"))
@@ -129,12 +122,7 @@ def _faint(colour: str) -> dict[str, Any]:
 
 
 def _draw_means(
-    axes: Axes,
-    n: int,
-    T: int,
-    ranks: Mapping[str, NDArray[np.float64]],
-    colour: str,
-    label: str,
+    axes: Axes, n: int, T: int, ranks: dict[str, Array], colour: str, label: str
 ) -> None:
     for norm, style in (("fro", "-"), ("nuc", "--")):
         some = np.isfinite(ranks[norm]).any(axis=1)

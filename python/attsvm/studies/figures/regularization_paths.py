@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.descent import regularization_path
 from attsvm.heads import LinearScores
 from attsvm.studies.figures import joint_training, single_input, trajectories
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.studies.reproduce.drawing import Axes, Canvas
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED, TEAL
 from attsvm.svm import prompt_svm
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw"]
 
 FIGURE = Figure.of(__name__)
 _NORMS = {"W": ("fro", "nuc"), "KQ": ("nuc", "fro")}
@@ -67,17 +60,18 @@ def compute(task: Task) -> dict[Any, Any]:
     return data
 
 
-def _radii(task: Task, name: str) -> NDArray[np.float64]:
+def _radii(task: Task, name: str) -> Array:
     """Return the radii that are checked, and between them enough to draw a curve."""
-    curve = np.geomspace(*task["drawn"][name], task["curve_points"]).round(2)
+    low, high = task["drawn"][name]
+    curve = np.geomspace(low, high, task["curve_points"]).round(2)
     return np.union1d(np.array(task["radii"][name], dtype=np.float64), curve)
 
 
-def _by_radius(radii: NDArray[np.float64], values: NDArray[np.float64]) -> dict[float, np.float64]:
+def _by_radius(radii: Array, values: Array) -> dict[float, np.float64]:
     return dict(zip(radii.tolist(), values, strict=True))
 
 
-def draw(canvas: Canvas, data: Mapping[Any, Any]) -> None:
+def draw(canvas: Canvas, data: dict[Any, Any]) -> None:
     """Plot the paths of one and of both blocks above, those of W and (K, Q) below."""
     (single, joint), below = canvas.subplots(2, 2)
     single.plot(*data["single"], ".-", color=RED)
@@ -96,7 +90,7 @@ def draw(canvas: Canvas, data: Mapping[Any, Any]) -> None:
         axes.legend(loc="lower right")
 
 
-def _draw_joint(axes: Axes, data: Mapping[Any, Any]) -> None:
+def _draw_joint(axes: Axes, data: dict[Any, Any]) -> None:
     for key, colour, limit, label in (
         (("tight", "large"), BLUE, 0.25, "all inputs support, r = 50,000"),
         (("loose", "large"), RED, 0.0, "third does not, r = 50,000"),

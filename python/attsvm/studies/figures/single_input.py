@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.data import AttentionData
-from attsvm.descent import train
 from attsvm.heads import LinearScores
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.drawing import legend_outside, paths_in_plane, ray
-from attsvm.studies.reproduce.figure import Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, paths_in_plane, ray
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED, TEAL
 from attsvm.svm import prompt_svm
 from attsvm.theory import cosine
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw", "problem"]
 
 FIGURE = Figure.of(__name__)
 _CASES = ("global", "local")
 
 
-def problem(case: str) -> tuple[AttentionData, LinearScores, NDArray[np.float64]]:
+def problem(case: str) -> tuple[AttentionData, LinearScores, Array]:
     """Return data, head and starts of the six runs of a case, as a batch."""
     given = FIGURE.settings
     runs = len(given["starts"])
@@ -50,16 +40,7 @@ def compute(task: Task) -> dict[str, Any]:
     paths = {}
     for case in _CASES:
         batch, head, init = problem(case)
-        run = train(
-            batch,
-            parameter="p",
-            head=head,
-            init=init,
-            steps=task["steps"],
-            record_every=1,
-            reference=axes_of(2),
-            num_threads=task.num_threads,
-        )
+        run = task.train(batch, head=head, init=init, reference=axes_of(2))
         paths[case] = path_of(run, 2)
         expected = np.array(FIGURE.numbers[f"selected {case}"].expected, dtype=np.int64)
         reached = cosine(paths[case][:, -1], np.stack([svm[token] for token in expected]), axis=-1)
@@ -74,7 +55,7 @@ def compute(task: Task) -> dict[str, Any]:
     return {"svm": svm, **paths}
 
 
-def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
+def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     """Plot the paths of p from the starts, the tokens, and the directions of the two SVMs."""
     panels = canvas.subplots(1, 2, sharey=True)
     titles = ("(a) all runs go to the best token", "(b) two runs go to token 1")
@@ -82,10 +63,10 @@ def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
         _draw_case(axes, data[case], data["svm"])
         axes.set(title=title, xlabel="$p_1$")
     panels[0].set_ylabel("$p_2$")
-    legend_outside(canvas, panels[1], "lower center", 5)
+    legend_outside(canvas, panels[1], "outside lower center", 5)
 
 
-def _draw_case(axes: Axes, paths: NDArray[np.float64], svm: list[NDArray[np.float64]]) -> None:
+def _draw_case(axes: Axes, paths: Array, svm: list[Array]) -> None:
     ray(axes, svm[0], RED, "SVM of token 0")
     ray(axes, svm[1], BLUE, "SVM of token 1", linestyle="--")
     paths_in_plane(axes, paths, GREY, "gradient descent")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,32 +11,17 @@ from numpy.typing import NDArray
 from attsvm._linalg import in_own_span
 from attsvm.data import AttentionData
 from attsvm.datasets import near_orthogonal
-from attsvm.descent import log_schedule, train
+from attsvm.descent import log_schedule
 from attsvm.studies.attention_record import train_recording_attention
-from attsvm.studies.reproduce.drawing import band, legend_outside
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.studies.reproduce.drawing import Axes, Canvas, band, legend_outside
+from attsvm.studies.reproduce.figure import Array, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import SVMSolution, att_svm
 from attsvm.theory import Rate, fit_rate, optimal_tokens
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = [
-    "FIGURE",
-    "Problems",
-    "compute",
-    "distance",
-    "draw",
-    "least_attention",
-    "run_rule",
-    "starts_that_reach",
-]
-
 FIGURE = Figure.of(__name__)
 _GIVEN = FIGURE.settings
-RULES: Mapping[str, Any] = _GIVEN["rules"]
+RULES: dict[str, Any] = _GIVEN["rules"]
 _COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED}
 History: TypeAlias = dict[str, NDArray[Any]]
 
@@ -82,37 +66,27 @@ class Problems:
 
 
 def run_rule(
-    problems: Problems,
-    kind: str,
-    *,
-    loss: str,
-    steps: int | None = None,
-    lr: float | None = None,
-    num_threads: int | None = None,
+    problems: Problems, kind: str, *, steps: int = 0, num_threads: int | None = None, **options: Any
 ) -> History:
     """Train from zero; return the history on a logarithmic schedule, with the attention missed."""
-    rule = RULES[kind]
     return train_recording_attention(
         problems.data,
         problems.best,
-        log_schedule(steps or rule["steps"], per_decade=6),
-        rule=kind,
-        lr=lr or rule["lr"],
-        loss=loss,
-        reference=problems.solution,
+        log_schedule(steps or RULES[kind]["steps"], per_decade=6),
         num_threads=num_threads,
+        **{"rule": kind, "lr": RULES[kind]["lr"], "reference": problems.solution, **options},
     )
 
 
-def distance(history: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+def distance(history: dict[str, NDArray[Any]]) -> Array:
     """Compute |W/|W| - W^mm/|W^mm||, shape (B, R)."""
-    apart: NDArray[np.float64] = np.sqrt(2 * history["cosine_gap"])
+    apart: Array = np.sqrt(2 * history["cosine_gap"])
     return apart
 
 
-def least_attention(history: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+def least_attention(history: dict[str, NDArray[Any]]) -> Array:
     """Compute the smallest attention of an input to its optimal token, shape (B, R)."""
-    smallest: NDArray[np.float64] = -np.expm1(history["log_miss"].max(axis=-1))
+    smallest: Array = -np.expm1(history["log_miss"].max(axis=-1))
     return smallest
 
 
@@ -123,22 +97,21 @@ def _rates(history: History, kind: str) -> list[Rate]:
 
 
 def starts_that_reach(
-    kind: str, size: float, problems: Problems, *, num_threads: int | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    task: Task, kind: str, size: float, problems: Problems
+) -> tuple[Array, Array]:
     """Train from random W of this norm; return least attention and distance, shape (B,)."""
     B, _, _, d = problems.data.tokens.shape
     W = np.random.default_rng(_GIVEN["seed"]).standard_normal((B, d, d))
     W *= size / np.linalg.norm(W, axis=(1, 2), keepdims=True)
-    run = train(
+    steps = task["start_steps"][kind]
+    run = task.train(
         problems.data,
         rule=kind,
         lr=RULES[kind]["lr"],
-        steps=_GIVEN["start_steps"][kind],
-        loss="exponential",
+        steps=steps,
         init=W,
         reference=problems.solution,
-        record_every=_GIVEN["start_steps"][kind],
-        num_threads=num_threads,
+        record_every=steps,
     )
     attention = np.take_along_axis(run.attention, problems.best[..., np.newaxis], axis=-1)
     return attention.min(axis=(1, 2)), distance(run.history)[:, -1]
@@ -157,7 +130,7 @@ def compute(task: Task) -> dict[str, Any]:
     sizes, kinds = task["start_norms"], task["start_steps"]
     work = len(task["losses"]) * len(RULES) + len(kinds) * len(drawn) * len(sizes)
     histories: dict[str, dict[str, History]] = {}
-    reached: dict[tuple[str, str, float], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    reached: dict[tuple[str, str, float], tuple[Array, Array]] = {}
     with task.bar(work, "runs") as advance:
         for loss in task["losses"]:
             histories[loss] = {}
@@ -169,9 +142,7 @@ def compute(task: Task) -> dict[str, Any]:
         for kind in kinds:
             for name, some in drawn.items():
                 for size in sizes:
-                    reached[kind, name, size] = starts_that_reach(
-                        kind, size, some, num_threads=threads
-                    )
+                    reached[kind, name, size] = starts_that_reach(task, kind, size, some)
                     advance(1, f"starts, {kind}, {name}")
     for kind in ("ngd", "polyak"):
         attention = np.concatenate([got[0] for key, got in reached.items() if key[0] == kind])
@@ -183,7 +154,7 @@ def compute(task: Task) -> dict[str, Any]:
     return {"histories": histories, "reached": reached, "norm": float(norms.mean())}
 
 
-def _check_direction(task: Task, loss: str, histories: Mapping[str, History]) -> None:
+def _check_direction(task: Task, loss: str, histories: dict[str, History]) -> None:
     """Compare the distance from the direction of the SVM, in numbers, order, and power."""
     at_100 = {}
     for kind, history in histories.items():
@@ -197,9 +168,7 @@ def _check_direction(task: Task, loss: str, histories: Mapping[str, History]) ->
     task.check("order", [ordered.mean()], at=[loss])
 
 
-def _check_asymptotics(
-    task: Task, loss: str, histories: Mapping[str, History], norm: NDArray[np.float64]
-) -> None:
+def _check_asymptotics(task: Task, loss: str, histories: dict[str, History], norm: Array) -> None:
     """Compare the growth of the norm, Polyak's steps, and the attention missed."""
     ngd, gd, polyak = (histories[kind] for kind in ("ngd", "gd", "polyak"))
     rate = RULES["ngd"]["lr"]
@@ -233,7 +202,7 @@ def _check_asymptotics(
         task.check(numbers, [obtained], at=[loss])
 
 
-def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
+def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     """Plot six measures along the runs from zero, and the distance after random starts."""
     panels = canvas.subplots(2, 3)
     histories = data["histories"]["exponential"]
@@ -257,7 +226,7 @@ def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
     norm.set(yscale="log")
     apart.set(yscale="log", ylim=(2e-4, 1))
     attention.set(ylim=(0, 1.03))
-    legend_outside(canvas, loss, "lower center", 3)
+    legend_outside(canvas, loss, "outside lower center", 3)
     apart.legend(loc="lower left", title="fitted at the end")
     _draw_sparsification(panels[1, 1], histories["ngd"], data["norm"])
     _draw_starts(panels[1, 2], data["reached"])
@@ -274,7 +243,7 @@ def _draw_sparsification(axes: Axes, history: History, norm: float) -> None:
     axes.legend(loc="upper right")
 
 
-def _draw_starts(axes: Axes, reached: Mapping[tuple[str, str, float], Any]) -> None:
+def _draw_starts(axes: Axes, reached: dict[tuple[str, str, float], Any]) -> None:
     shades = dict(zip(_GIVEN["starts"], (BLUE, GREEN, ORANGE), strict=True))
     marks = {"ngd": "o", "polyak": "^", "gd": "s"}
     sizes = _GIVEN["start_norms"]

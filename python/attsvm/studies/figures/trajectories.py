@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm.data import AttentionData
-from attsvm.descent import Run, train
-from attsvm.studies.reproduce.directions import direction_of
-from attsvm.studies.reproduce.drawing import legend_outside
-from attsvm.studies.reproduce.figure import Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, path_of
+from attsvm.descent import Run
+from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
+from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, ORANGE, RED, TEAL
 from attsvm.svm import att_svm
 from attsvm.theory import cosine, optimal_tokens, rank
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-__all__ = ["FIGURE", "compute", "draw", "problem", "svm_directions"]
 
 FIGURE = Figure.of(__name__)
 _NORM = {"W": "fro", "KQ": "nuc"}
@@ -39,7 +30,7 @@ def problem(name: str) -> AttentionData:
     return AttentionData(tokens, np.ones(len(tokens)), queries=queries, value=value)
 
 
-def svm_directions(data: AttentionData) -> dict[str, NDArray[np.float64]]:
+def svm_directions(data: AttentionData) -> dict[str, Array]:
     """Solve for W^mm and W*^mm of the best tokens, by the name of their norm."""
     best = optimal_tokens(data)
     return {norm: direction_of(att_svm(data, best, norm=norm)) for norm in ("fro", "nuc")}
@@ -76,26 +67,15 @@ def compute(task: Task) -> dict[str, Any]:
 
 
 def _train(
-    task: Task,
-    data: AttentionData,
-    parameter: str,
-    reference: Mapping[str, NDArray[np.float64]],
-    ridge: float = 0.0,
+    task: Task, data: AttentionData, parameter: str, reference: dict[str, Array], ridge: float = 0.0
 ) -> Run:
     K = 0.1 * np.random.default_rng(0).standard_normal((2, 2))
-    return train(
-        data,
-        parameter=parameter,
-        init=None if parameter == "W" else {"K": K, "Q": np.zeros((2, 2))},
-        ridge=ridge,
-        steps=task["steps"],
-        record_every=1,
-        reference={**reference, **axes_of(2, 2)},
-        num_threads=task.num_threads,
-    )
+    init = None if parameter == "W" else {"K": K, "Q": np.zeros((2, 2))}
+    references = {**reference, **axes_of(2, 2)}
+    return task.train(data, parameter=parameter, init=init, ridge=ridge, reference=references)
 
 
-def _vis1(task: Task, of_vis1: Mapping[str, Any]) -> None:
+def _vis1(task: Task, of_vis1: dict[str, Any]) -> None:
     solved, cosines = of_vis1["svm"], of_vis1["cosines"]
     for norm, direction in solved.items():
         task.check(f"entries {norm}", direction.ravel())
@@ -109,7 +89,7 @@ def _vis1(task: Task, of_vis1: Mapping[str, Any]) -> None:
     task.check("ridge", ridged.history["norm"][-1])
 
 
-def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
+def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     """Plot tokens, SVMs and paths mapped to the queries above, the cosines below."""
     panels = canvas.subplots(2, 3, height_ratios=(1.5, 1))
     columns = (
@@ -123,19 +103,16 @@ def draw(canvas: Canvas, data: Mapping[str, Any]) -> None:
         for parameter in parameters:
             style = "-" if parameter == "W" else "--"
             for norm, colour, symbol in (("fro", BLUE, "$W^{mm}$"), ("nuc", RED, "$W_*^{mm}$")):
-                curve, label = (
-                    data[name]["cosines"][parameter, norm],
-                    f"{parameter} run with {symbol}",
-                )
-                curves.plot(curve, style, color=colour, label=label)
+                curve = data[name]["cosines"][parameter, norm]
+                curves.plot(curve, style, color=colour, label=f"{parameter} run with {symbol}")
         curves.axhline(1, color=GREY, linewidth=0.5)
         curves.set(xlabel="step", xlim=(0, FIGURE.settings["shown"]), ylim=(0.5, 1.02))
     panels[1, 0].set_ylabel("cosine with the SVM")
-    legend_outside(canvas, panels[0, 0], "upper center", 4)
-    legend_outside(canvas, panels[1, 0], "lower center", 4)
+    legend_outside(canvas, panels[0, 0], "outside upper center", 4)
+    legend_outside(canvas, panels[1, 0], "outside lower center", 4)
 
 
-def _draw_plane(axes: Axes, one: Mapping[str, Any], parameters: tuple[str, ...]) -> None:
+def _draw_plane(axes: Axes, one: dict[str, Any], parameters: tuple[str, ...]) -> None:
     data: AttentionData = one["data"]
     for parameter in parameters:
         style = "-" if parameter == "W" else "--"

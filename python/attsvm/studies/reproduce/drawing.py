@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from attsvm.studies.reproduce.expected import Expected
+from attsvm.studies.reproduce.figure import Array
 from attsvm.studies.reproduce.palette import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+else:  # matplotlib is an extra
+    Axes: TypeAlias = Any
+    Canvas: TypeAlias = Any
 
-__all__ = ["band", "legend_outside", "paths_in_plane", "ray", "rings"]
+__all__ = ["Axes", "Canvas", "band", "legend_outside", "paths_in_plane", "ray", "rings"]
 
 
 def band(
     axes: Axes,
     x: ArrayLike,
-    curves: NDArray[np.float64],
+    curves: Array,
     colour: str,
     label: str | None = None,
     *,
@@ -54,13 +58,13 @@ def rings(
     )
 
 
-def ray(axes: Axes, direction: NDArray[np.float64], colour: str, label: str, **style: Any) -> None:
+def ray(axes: Axes, direction: Array, colour: str, label: str, **style: Any) -> None:
     """Plot a half line from the origin, beyond every frame."""
     end = 40 * direction / np.linalg.norm(direction)
     axes.plot(*np.outer([0.0, 1.0], end).T, color=colour, label=label, **{"linewidth": 2, **style})
 
 
-def paths_in_plane(axes: Axes, paths: NDArray[np.float64], colour: str, label: str) -> None:
+def paths_in_plane(axes: Axes, paths: Array, colour: str, label: str) -> None:
     """Plot paths (runs, steps, 2) and rings where they start."""
     for k, path in enumerate(paths):
         axes.plot(*path.T, color=colour, linewidth=1, label=None if k else label)
@@ -69,6 +73,6 @@ def paths_in_plane(axes: Axes, paths: NDArray[np.float64], colour: str, label: s
     )
 
 
-def legend_outside(canvas: Canvas, axes: Axes, place: str, columns: int) -> None:
-    """Put the legend of one panel outside of all."""
-    canvas.legend(*axes.get_legend_handles_labels(), loc=f"outside {place}", ncols=columns)
+def legend_outside(canvas: Canvas, axes: Axes, place: Any, columns: int = 1) -> None:
+    """Put the legend of one panel outside of all, at ``"outside lower center"`` for example."""
+    canvas.legend(*axes.get_legend_handles_labels(), loc=place, ncols=columns)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from attsvm.studies.reproduce.check import Check, Kind
 
-__all__ = ["Expected", "Sampling", "standard_error"]
+__all__ = ["Expected", "standard_error"]
 
 
 def standard_error(
@@ -27,44 +27,10 @@ def standard_error(
         Runs of the second mean, of equal spread; infinite where that is exact.
     spread : array_like, shape (...), optional
         Standard deviation of a run; by default that of the samples.
-
-    Returns
-    -------
-    ndarray, shape (...)
     """
     deviation = samples.std(axis=-1, ddof=1) if spread is None else np.asarray(spread)
     error: NDArray[np.float64] = deviation * np.sqrt(1 / others + 1 / samples.shape[-1])
     return error
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """A tolerance of so many standard errors of the difference of two means.
-
-    Attributes
-    ----------
-    errors : float
-        How many.
-    runs : float
-        Runs of the expected mean; infinite where it is exact.
-    least : float
-        The tolerance is at least this: the digits that are given.
-    spread : sequence of float, optional
-        Standard deviation of a run at each place; by default that of the runs here.
-    """
-
-    errors: float
-    runs: float = np.inf
-    least: float = 0.0
-    spread: Sequence[float] | None = None
-
-    @property
-    def reason(self) -> str:
-        """What the tolerance is made of."""
-        exact = np.isinf(self.runs)
-        of = "of the mean" if exact else f"of the difference of this mean and one of {self.runs:g}"
-        least = f", at least {self.least:g}" if self.least else ""
-        return f"{self.errors:g} standard errors {of}{least}"
 
 
 @dataclass(frozen=True)
@@ -75,23 +41,23 @@ class Expected:
     ----------
     name : str
         Name of each; ``{}`` is its place.
-    source : str
-        A word of `attsvm.studies.reproduce.check.SOURCES`.
-    origin : str
-        Where exactly they are from.
+    source, origin : str
+        Where they are from, as in `Check`.
     kind : str
         As in `Check`.
     at : tuple
-        Place of each number: steps, dimensions, cases. One number without a name for its place by
-        default.
+        Place of each number: steps, dimensions, cases. A single number has the place ``""``.
     expected : tuple of float
         The numbers, or one for all places; empty if they are computed (closed forms).
     tolerance : tuple
         Of each number, or one for all: a number, or ``"sampling"``.
     relative : float
         In place of a tolerance: share of the number.
-    sampling : Sampling or None
-        What ``"sampling"`` stands for; without a tolerance, that of all.
+    sampling : mapping
+        If not empty, the obtained numbers are those of runs, whose means are compared.
+        ``"sampling"`` (without a tolerance, of all) are so many ``errors`` of the difference from a
+        mean of ``runs`` (default: exact), at least ``least`` (the digits given), where a run has
+        the standard deviation ``spread`` at each place (default: that of the runs here).
     reason : str
         What the tolerance is made of.
 
@@ -112,11 +78,11 @@ class Expected:
     expected: tuple[float, ...] = ()
     tolerance: tuple[float | str, ...] = ()
     relative: float = 0.0
-    sampling: Sampling | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
 
     @classmethod
-    def read(cls, stated: Mapping[str, Any], settings: Mapping[str, Any] = {}) -> Expected:
+    def read(cls, stated: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Expected:
         """Make them from a table of a TOML file, whose places may be the name of a setting.
 
         Raises
@@ -128,31 +94,15 @@ class Expected:
         """
         values = dict(stated)
         if isinstance(values.get("at"), str):
-            values["at"] = settings[values["at"]]
-        for key in ("at", "expected", "tolerance"):
-            if key in values:
-                value = values[key]
-                values[key] = tuple(value) if isinstance(value, list) else (value,)
-        if "sampling" in values:
-            values["sampling"] = Sampling(**values["sampling"])
+            values["at"] = (settings or {})[values["at"]]
+        for key in {"at", "expected", "tolerance"} & values.keys():
+            value = values[key]
+            values[key] = tuple(value) if isinstance(value, list) else (value,)
         return cls(**values)
 
     def value(self, place: Any = "") -> float:
         """Return the number expected at a place."""
-        return self._of_place(self.expected, place)
-
-    def _of_place(self, values: tuple[Any, ...], place: Any) -> Any:
-        return values[0] if len(values) == 1 else values[self.at.index(place)]
-
-    def _allowed(self, place: Any, expected: float, error: NDArray[np.float64]) -> float:
-        if self.relative:
-            return self.relative * abs(expected)
-        tolerance = self._of_place(self.tolerance, place) if self.tolerance else "sampling"
-        if tolerance != "sampling":
-            return float(tolerance)
-        if self.sampling is None:
-            return 0.0
-        return max(self.sampling.errors * float(error), self.sampling.least)
+        return float(self._at(self.expected, place))
 
     def checks(
         self,
@@ -160,7 +110,7 @@ class Expected:
         *,
         at: Iterable[Any] | None = None,
         expected: ArrayLike | None = None,
-        tolerance: ArrayLike | None = None,
+        tolerance: float | None = None,
         kind: Kind | None = None,
     ) -> list[Check]:
         """Compare with what was obtained.
@@ -168,68 +118,71 @@ class Expected:
         Parameters
         ----------
         obtained : array_like, shape (k,) or (k, runs), or mapping
-            A number for each of the k places, or where there is a `sampling` those of all runs,
-            whose mean is compared; the first axis may be missing if k = 1. A mapping has them by
-            place, and may have more.
+            A number for each of the k places, or where there is a `sampling` those of all runs; the
+            first axis may be missing if k = 1. A mapping has them by place, and may have more.
         at : iterable, optional
             Only these places.
-        expected, tolerance : array_like, shape (k,), optional
-            In place of the stated ones.
+        expected : array_like, optional, shape (k,)
+        tolerance : float, optional
         kind : str, optional
-            In place of the stated one.
+            In place of the stated ones.
 
         Raises
         ------
         ValueError
             The shape of `obtained` is another one, or a place is not stated.
         """
-        places = self.at if at is None else tuple(at)
-        if isinstance(obtained, Mapping):
-            obtained = [obtained[place] for place in places]
-        got = np.asarray(obtained, dtype=np.float64)
-        if got.ndim == 0 or (got.ndim == 1 and self.sampling is not None):
+        places = list(self.at if at is None else at)
+        got = np.asarray(
+            [obtained[place] for place in places] if isinstance(obtained, Mapping) else obtained,
+            dtype=np.float64,
+        )
+        if got.ndim == bool(self.sampling):
             got = got[np.newaxis]
-        if len(got) != len(places) or got.ndim != (1 if self.sampling is None else 2):
+        if got.ndim != 1 + bool(self.sampling) or len(got) != len(places):
             raise ValueError(
-                f"obtained: expected {'numbers' if self.sampling is None else 'runs'} at "
-                f"{len(places)} places, got shape {np.shape(obtained)} for {self.name!r}"
+                f"obtained: expected {'runs' if self.sampling else 'numbers'} at {len(places)} "
+                f"places, got shape {got.shape} for {self.name!r}"
             )
-        errors = np.zeros(len(places))
-        if self.sampling is not None:
-            spread = self.sampling.spread
-            if spread is not None:
-                spread = [spread[self.at.index(place)] for place in places]
-            errors, got = standard_error(got, self.sampling.runs, spread), got.mean(axis=-1)
-        stated = [
-            self.value(place) if expected is None else of_place
-            for place, of_place in zip(
-                places, np.broadcast_to(np.asarray(expected), len(places)), strict=True
-            )
-        ]
-        given = np.broadcast_to(np.asarray(tolerance), len(places))
+        if expected is None:
+            expected = [self.value(place) for place in places]
         return [
             Check(
                 self.name.format(*place) if isinstance(place, list) else self.name.format(place),
-                wanted,
                 number,
-                self._allowed(place, wanted, error) if tolerance is None else of_place,
+                here.mean(),
+                self._allowed(place, number, here) if tolerance is None else tolerance,
                 kind or self.kind,
                 self.source,
                 self.origin,
                 self._reason(place),
             )
-            for place, wanted, number, error, of_place in zip(
-                places, stated, got, errors, given, strict=True
+            for place, number, here in zip(
+                places, np.broadcast_to(expected, len(places)).tolist(), got, strict=True
             )
         ]
 
+    def _at(self, values: tuple[Any, ...], place: Any) -> Any:
+        return values[0] if len(values) == 1 else values[self.at.index(place)]
+
+    def _sampled(self, place: Any) -> bool:
+        by_sampling = not self.tolerance or self._at(self.tolerance, place) == "sampling"
+        return bool(self.sampling) and by_sampling
+
+    def _allowed(self, place: Any, number: float, here: NDArray[np.float64]) -> float:
+        if self._sampled(place):
+            given = self.sampling
+            spread = given["spread"][self.at.index(place)] if "spread" in given else None
+            error = standard_error(here, given.get("runs", np.inf), spread)
+            return float(max(given["errors"] * error, given.get("least", 0.0)))
+        if self.relative:
+            return self.relative * abs(number)
+        return float(self._at(self.tolerance, place)) if self.tolerance else 0.0
+
     def _reason(self, place: Any) -> str:
-        sampled = self.sampling is not None and (
-            not self.tolerance or self._of_place(self.tolerance, place) == "sampling"
-        )
-        parts = [
-            f"{self.relative:.3g} of the number" if self.relative else "",
-            self.sampling.reason if sampled and self.sampling is not None else "",
-            self.reason,
-        ]
-        return "; ".join(part for part in parts if part)
+        parts = [f"{self.relative:.3g} of the number"] if self.relative else []
+        if self._sampled(place):
+            runs = self.sampling.get("runs")
+            of = f" of the difference from one of {runs} runs" if runs else ""
+            parts.append(f"{self.sampling['errors']} standard errors of the mean{of}")
+        return "; ".join([*parts, *([self.reason] if self.reason else [])])

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from attsvm.data import AttentionData, NextTokenData
+from attsvm.descent import Run, train
 from attsvm.progress import Advance, bar
 from attsvm.studies.declarations import read_toml
 from attsvm.studies.reproduce.check import Check
@@ -20,7 +23,9 @@ from attsvm.studies.reproduce.expected import Expected
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["PAPERS", "Figure", "Outcome", "Paper", "Settings", "Task"]
+__all__ = ["PAPERS", "Array", "Figure", "Outcome", "Paper", "Settings", "Task"]
+
+Array: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -198,19 +203,22 @@ class Task:
     """
 
     def __init__(self, figure: Figure, settings: Settings) -> None:
-        self.num_threads = settings.num_threads
-        self.progress = settings.progress
-        self.quick = settings.quick
+        self.num_threads, self.progress = settings.num_threads, settings.progress
         self._numbers = figure.numbers
-        own = dict(figure.settings)
-        fewer = own.pop("quick", {})
-        self._settings = own | fewer if settings.quick else own
+        self._settings = dict(figure.settings)
+        fewer = self._settings.pop("quick", {})
+        if settings.quick:
+            self._settings.update(fewer)
         self.checks: list[Check] = []
         self.notes = [note.format_map(self._settings) for note in figure.notes]
 
     def __getitem__(self, name: str) -> Any:
         """Return a setting."""
         return self._settings[name]
+
+    def train(self, data: AttentionData | NextTokenData, **options: Any) -> Run:
+        """Train as `attsvm.train` does, with the setting ``train`` in place of its defaults."""
+        return train(data, **{"num_threads": self.num_threads, **self["train"], **options})
 
     def check(
         self, numbers: str, obtained: ArrayLike | Mapping[Any, ArrayLike], **changes: Any
@@ -220,10 +228,6 @@ class Task:
         The arguments are those of `Expected.checks`.
         """
         self.checks += self._numbers[numbers].checks(obtained, **changes)
-
-    def note(self, text: str) -> None:
-        """Record a note."""
-        self.notes.append(text)
 
     def bar(self, total: int, label: str) -> AbstractContextManager[Advance]:
         """Show a progress bar, as `attsvm.progress.bar`, where progress is to be shown."""

@@ -1,4 +1,4 @@
-"""Paths of small parameters, step by step."""
+"""Directions of SVM solutions, and paths of small parameters step by step."""
 
 from __future__ import annotations
 
@@ -6,12 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm.descent import Run
+from attsvm.svm import SVMSolution
 
-__all__ = ["axes_of", "path_of"]
+__all__ = ["axes_of", "direction_of", "path_of"]
+
+
+def direction_of(solution: SVMSolution) -> NDArray[np.float64]:
+    """Return W, p or v of a feasible solution.
+
+    Raises
+    ------
+    ValueError
+        It is infeasible.
+    """
+    direction = {"W": solution.W, "p": solution.p, "v": solution.v}[solution.variable]
+    if direction is None:
+        raise ValueError("solution: expected a feasible one, got status 'infeasible'")
+    return direction
 
 
 def axes_of(*shape: int, block: str = "axis") -> dict[str, NDArray[np.float64]]:
-    """Unit vectors or matrices, as references of `attsvm.train` with which `path_of` finds a path.
+    """Return unit vectors or matrices: references of `attsvm.train` with which `path_of` works.
 
     Parameters
     ----------
@@ -26,7 +41,7 @@ def axes_of(*shape: int, block: str = "axis") -> dict[str, NDArray[np.float64]]:
 
 
 def path_of(run: Run, *shape: int, block: str = "axis") -> NDArray[np.float64]:
-    """Recorded iterates ([B,] R, *shape) of a run with the references `axes_of`."""
+    """Return the recorded iterates ([B,] R, *shape) of a run with the references `axes_of`."""
     norm = run.history["norm:v" if block == "v" else "norm"]
     cosines = [run.history[f"cosine:{block}:{k}"] for k in range(int(np.prod(shape)))]
     entries = norm[..., np.newaxis] * np.stack(cosines, axis=-1)

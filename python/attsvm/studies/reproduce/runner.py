@@ -8,7 +8,7 @@ import os
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -182,24 +182,16 @@ def _as_json(result: Reproduction) -> dict[str, Any]:
         "settings": {"quick": result.settings.quick, "num_threads": result.settings.num_threads},
         "less_in_quick": figure.quick,
         "seconds": result.seconds,
-        "checks": [
-            {
-                "name": check.name,
-                "expected": check.expected,
-                # JSON has no NaN and no infinity.
-                "obtained": check.obtained if math.isfinite(check.obtained) else None,
-                "tolerance": check.tolerance,
-                "kind": check.kind,
-                "passed": check.passed,
-                "verdict": check.verdict,
-                "source": check.source,
-                "origin": check.origin,
-                "reason": check.reason,
-            }
-            for check in result.checks
-        ],
+        "checks": [_check_as_json(check) for check in result.checks],
         "notes": list(result.notes),
         "drawing": result.written[1].name if len(result.written) > 1 else None,
         "attsvm": version("attsvm"),
         "environment": environment(),
     }
+
+
+def _check_as_json(check: Check) -> dict[str, Any]:
+    # JSON has no NaN and no infinity.
+    obtained = check.obtained if math.isfinite(check.obtained) else None
+    found = {"obtained": obtained, "passed": check.passed, "verdict": check.verdict}
+    return asdict(check) | found

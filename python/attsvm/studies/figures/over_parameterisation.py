@@ -74,8 +74,8 @@ def compute(task: Task) -> dict[str, dict[int, Row]]:
         f"All tokens are support vectors in {ends.size} runs at d >= {task['wide'][0]}."
     )
     for axis, by_size in rows.items():
-        values = [row.estimates["global_percent"].value for row in by_size.values()]
-        change = np.diff(values) if axis == "d" else -np.diff(values)
+        change = np.diff([row.estimates["global_percent"].value for row in by_size.values()])
+        change = change if axis == "d" else -change
         text = f"{'rises' if axis == 'd' else 'falls'} with {axis}"
         task.check("trend", [(change > 0).all()], at=[text])
     return rows

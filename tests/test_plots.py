@@ -134,6 +134,7 @@ def test_a_single_problem_is_drawn_by_its_history(tmp_path):
     assert list(curves) == ["loss − infimum", "norm", "largest attention,\nmean over inputs"]
     assert np.array_equal(curves["norm"][:, 0], results.step)
     assert np.array_equal(curves["norm"][:, 1], results.history_norm[0])
+    assert figure.get_supxlabel().replace("\n", " ") == describe(study)
 
 
 def test_run_is_drawn_by_its_record_and_its_attention():

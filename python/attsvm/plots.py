@@ -113,16 +113,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def drawable(table: Table) -> bool:
-    """Return whether a table has what `study` draws: outcomes, support vectors or cosines.
-
-    Parameters
-    ----------
-    table : Table
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether a table has what `study` draws: outcomes, support vectors or cosines."""
     measured = {measure.name for measure in table.measures}
     return bool(table.rows and measured & {*(name for name, _, _ in SHARES), "cosine_mean"})
 
@@ -157,9 +148,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         caption = caption or describe(declared)
         table = tabulate(declared, results)
         if [row.problems for row in table.rows] == [1] and "history_norm" in results:
-            figure = _record(_only_history(results), None)
-            figure.supxlabel(textwrap.fill(caption, round(17 * figure.get_figwidth())), fontsize=7)
-            return figure
+            return _record(_only_history(results), caption=caption)
     require_matplotlib()
     if not drawable(table):
         raise ValueError("table: expected outcomes or cosines to draw, got neither")
@@ -196,8 +185,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
             if not axes.has_data():
                 axes.remove()
         _add_legend(figure)
-        if caption:
-            figure.supxlabel(textwrap.fill(caption, round(17 * width)), fontsize=7)
+        _add_caption(figure, caption)
     return figure
 
 
@@ -232,13 +220,12 @@ def run(result: Run) -> Figure:
     return _record(result.history, result.attention if result.attention.ndim == 2 else None)
 
 
-def _record(history: Mapping[str, NDArray[Any]], attention: NDArray[Any] | None) -> Figure:
+def _record(
+    history: Mapping[str, NDArray[Any]], attention: NDArray[Any] | None = None, caption: str = ""
+) -> Figure:
     """Draw the curves of a record, and a map of the attention."""
-    curves = {
-        name: [key for key in history if key.split(":")[0] == name]
-        for name in _CURVES
-        if name in {key.split(":")[0] for key in history}
-    }
+    keys_of = {name: [key for key in history if key.split(":")[0] == name] for name in _CURVES}
+    curves = {name: keys for name, keys in keys_of.items() if keys}
     if "loss_gap" in curves:
         curves.pop("loss", None)
     count = len(curves) + (attention is not None)
@@ -249,7 +236,8 @@ def _record(history: Mapping[str, NDArray[Any]], attention: NDArray[Any] | None)
                 lines = axes.plot(history["step"], history[key].T, color=colour, linewidth=1)
                 lines[0].set_label(key.partition(":")[2] or "unnamed")
             axes.set_xscale("symlog", linthresh=1)
-            axes.set_yscale("linear" if name == "max_attention" else "log")
+            if name != "max_attention":
+                axes.set_yscale("log", nonpositive="mask")
             axes.set(xlabel="step", ylabel=_CURVES[name])
             axes.grid(**_GRID)
             if len(keys) > 1:
@@ -258,7 +246,9 @@ def _record(history: Mapping[str, NDArray[Any]], attention: NDArray[Any] | None)
             axes = panels[-1]
             image = axes.imshow(attention, cmap="Blues", vmin=0, vmax=1, aspect="auto")
             axes.set(xlabel="token", ylabel="input")
+            axes.locator_params(integer=True)
             figure.colorbar(image, ax=axes, label="attention")
+        _add_caption(figure, caption)
     return figure
 
 
@@ -377,7 +367,7 @@ def token_priority_graph(
         more = f"; {left_out} components of lower priority are not drawn" if left_out else ""
         axes.set_title(f"last token {_token_name(graph.last, vocabulary)}{more}", loc="left")
         legend = "yellow: component of several tokens; dashed: tokens with the same priorities"
-        figure.supxlabel(textwrap.fill(legend, round(17 * width)), fontsize=7)
+        _add_caption(figure, legend)
     return figure
 
 
@@ -466,6 +456,11 @@ def _add_legend(figure: Figure) -> None:
         if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
             break
         legend.remove()
+
+
+def _add_caption(figure: Figure, caption: str) -> None:
+    if caption:
+        figure.supxlabel(textwrap.fill(caption, round(17 * figure.get_figwidth())), fontsize=7)
 
 
 def _with_errors(table: Table, measure: str) -> tuple[NDArray[np.float64], Any]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.figure import Figure
@@ -90,8 +91,8 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     return sentences
 
 
-def _count(seen: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
-    return f"{seen.sum()} of {seen.size} problem{'' if seen.size == 1 else 's'}"
+def _count(holds: npt.NDArray[np.bool_]) -> str:
+    return f"{holds.sum()} of {holds.size} problem{'' if holds.size == 1 else 's'}"
 
 
 def _sufficient_dimension(settings: Mapping[str, Any]) -> int:

@@ -143,16 +143,7 @@ def terminal_report(
 ) -> str:
     """Write title, settings, table, meaning of its columns, and expectations, for a terminal.
 
-    Parameters
-    ----------
-    study : Study
-    table : Table
-    sentences : collection of str
-        From `attsvm.studies.expectations`.
-    width : int
-        Characters per line of text.
-    broken : bool
-        Whether the table is broken into blocks of that width.
+    Text has lines of `width` characters; so has the table if it is `broken` into blocks.
     """
     lines = [study.title or study.name, textwrap.fill(describe(study), width), ""]
     if table.measures:

@@ -30,7 +30,7 @@ SHARES = (
 """Measures drawn as bars, with their names and colours."""
 
 AXIS_NAMES: Mapping[str, str] = MappingProxyType(
-    {"d": "dimension d", "n": "inputs n", "T": "tokens T", "lr": "learning rate"}
+    {"d": "dimension d", "n": "inputs n", "T": "tokens T", "lr": "step size"}
 )
 """Labels of axes in figures, where they differ from the names in a declaration."""
 

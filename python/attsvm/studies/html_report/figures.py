@@ -53,28 +53,15 @@ class Drawing(NamedTuple):
 
 
 def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[Drawing]]:
-    """Draw all that the study has measured.
-
-    Parameters
-    ----------
-    study : Study
-    results : xarray.Dataset
-    table : Table
-        Of these results.
-
-    Returns
-    -------
-    dict of list of Drawing
-        By the values of all axes but the longest, along which the figures are drawn.
-    """
+    """Draw all that was measured along the longest axis, by the values of the other axes."""
     axis = AXIS_NAMES.get(table.longest_axis, table.longest_axis)
     names = ["cosine_gap", *(name for variables, _ in _HISTORIES.values() for name in variables)]
     names = [name for name in names if name in results]
     quantiles = {
         id(row): {
-            name: found
+            name: of_cell
             for name, values in record.items()
-            if (found := _quantiles(name, values)) is not None
+            if (of_cell := _quantiles(name, values)) is not None
         }
         for row, (_, record) in zip(table.rows, records(study, results, names), strict=True)
     }
@@ -123,6 +110,7 @@ def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> D
                 mode="markers",
                 name="Independent computation",
                 legendgroup="reference",
+                legendrank=2000,
                 showlegend=not compared,
                 offsetgroup=name,
                 marker={"symbol": "diamond", "size": 7, "color": "white", "line_width": 1},
@@ -173,11 +161,11 @@ def _history(study: Study, name: str, rows: _Quantiles, axis: str) -> Drawing | 
     from plotly.colors import sample_colorscale
 
     variables, meaning = _HISTORIES[name]
-    found = {tick: next((q[v] for v in variables if v in q), None) for tick, q in rows.items()}
+    known = {tick: next((q[v] for v in variables if v in q), None) for tick, q in rows.items()}
     # A logarithm has no zero, such as the norm before the first step that moves it.
     curves = {
         tick: np.where(q > 0, q, np.nan)[:, 1:]
-        for tick, q in found.items()
+        for tick, q in known.items()
         if q is not None and (q[2, 1:] > 0).any()
     }
     if not curves:
@@ -195,7 +183,7 @@ def _history(study: Study, name: str, rows: _Quantiles, axis: str) -> Drawing | 
             hovertemplate=f"{axis} = {tick}<br>step %{{x:,}}<br>median %{{y:.4~g}}<br>90 % of the "
             "problems from %{customdata[0]:.4~g} to %{customdata[1]:.4~g}<extra></extra>",
         )
-    figure.update_layout(legend_title_text=f"{axis}  ", showlegend=True)
+    figure.update_layout(legend={"title": {"text": axis, "side": "top"}}, showlegend=True)
     figure.update_xaxes(title_text="step", **_logarithmic(study.recorded_steps[1:]))
     scale = {} if name == "attention" else _logarithmic(*(q[2] for q in curves.values()))
     figure.update_yaxes(title_text=name, **scale)
@@ -224,7 +212,7 @@ def _styled(figure: Any) -> Any:
     clear = "rgba(0,0,0,0)"
     return figure.update_layout(
         template="none",
-        margin={"l": 62, "r": 12, "t": 50 if len(figure.data) > 1 else 20, "b": 55},
+        margin={"l": 62, "r": 12, "t": 70 if figure.layout.legend.title.text else 50, "b": 55},
         paper_bgcolor=clear,
         plot_bgcolor=clear,
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},

@@ -41,6 +41,7 @@ __all__ = [
     "require_direction",
     "require_finite",
     "require_nonnegative",
+    "require_range",
     "require_shape",
     "require_unmasked",
 ]
@@ -279,6 +280,19 @@ def require_shape(
     """Raise `ValueError` unless `array` has the shape `expected`, in letters `shape_text`."""
     if array.shape != expected:
         raise ValueError(f"{name}: expected shape {shape_text} = {expected}, got {array.shape}")
+
+
+def require_range(
+    name: str, array: IndexArray, low: int, high: int | np.integer[Any] | IndexArray
+) -> None:
+    """Raise `ValueError` at the first integer outside `low` to `high`, which may be an array."""
+    wrong = (array < low) | (array > high)
+    if wrong.any():
+        where = first_index(wrong)
+        largest = np.broadcast_to(high, array.shape)[where]
+        raise ValueError(
+            f"{name}: expected {low}..{largest}, got {array[where]} at {position_text(where)}"
+        )
 
 
 def require_unmasked(name: str, value: Any) -> None:

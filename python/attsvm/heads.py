@@ -14,8 +14,7 @@ from attsvm._validation import (
     as_float_array,
     as_index_array,
     as_nonnegative_float,
-    first_index,
-    position_text,
+    require_range,
     require_shape,
 )
 
@@ -155,13 +154,7 @@ class Softmax:
     def __init__(self, classes: ArrayLike, targets: ArrayLike) -> None:
         C = as_float_array("classes", classes, "(K, d) or (B, K, d)", ndim=(2, 3))
         right = as_index_array("targets", targets, "(n,) or (B, n)", ndim=(1, 2))
-        K = C.shape[-2]
-        wrong = (right < 0) | (right >= K)
-        if wrong.any():
-            where = first_index(wrong)
-            raise ValueError(
-                f"targets: expected 0..{K - 1}, got {right[where]} at {position_text(where)}"
-            )
+        require_range("targets", right, 0, C.shape[-2] - 1)
         object.__setattr__(self, "classes", C)
         object.__setattr__(self, "targets", right)
 

@@ -19,6 +19,7 @@ from attsvm._validation import (
     first_index,
     position_text,
     read_only,
+    require_range,
     require_shape,
 )
 from attsvm.data.batch_axis import BatchAxis
@@ -117,16 +118,11 @@ class AttentionData(BatchAxis):
     ) -> None:
         x = as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
         *lead, n, T, d = x.shape
-        place = None
+        index = None
         if sequence is not None:
-            place = as_index_array("sequence", sequence, "(n,)", ndim=1)
-            wrong = (place < 0) | (place >= n)
-            if wrong.any():
-                where = first_index(wrong)
-                raise ValueError(
-                    f"sequence: expected 0..{n - 1}, got {place[where]} at {position_text(where)}"
-                )
-            n = place.size
+            index = as_index_array("sequence", sequence, "(n,)", ndim=1)
+            require_range("sequence", index, 0, n - 1)
+            n = index.size
         B = "B, " if lead else ""
 
         def fitting(name: str, array: ArrayLike, text: str, shape: tuple[int, ...]) -> FloatArray:
@@ -157,12 +153,7 @@ class AttentionData(BatchAxis):
         else:
             counts = as_index_array("lengths", lengths, per_input, ndim=y.ndim)
             require_shape("lengths", counts, per_input, (*lead, n))
-            wrong = (counts < 1) | (counts > T)
-            if wrong.any():
-                where = first_index(wrong)
-                raise ValueError(
-                    f"lengths: expected 1..{T} (T), got {counts[where]} at {position_text(where)}"
-                )
+            require_range("lengths", counts, 1, T)
         self.__setstate__(
             {
                 "tokens": x,
@@ -170,7 +161,7 @@ class AttentionData(BatchAxis):
                 "queries": z,
                 "value": v,
                 "lengths": counts,
-                "sequence": place,
+                "sequence": index,
             }
         )
 
@@ -372,13 +363,7 @@ def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
     text, shape = data.shape_of("n")
     selected = as_index_array(name, value, text, ndim=len(shape))
     require_shape(name, selected, text, shape)
-    wrong = (selected < 0) | (selected >= data.lengths)
-    if wrong.any():
-        where = first_index(wrong)
-        raise ValueError(
-            f"{name}: expected token indices in 0..{data.lengths[where] - 1}, "
-            f"got {selected[where]} at {position_text(where)}"
-        )
+    require_range(name, selected, 0, data.lengths - 1)
     return selected
 
 

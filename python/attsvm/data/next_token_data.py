@@ -18,9 +18,8 @@ from attsvm._validation import (
     as_bool_array,
     as_float_array,
     as_index_array,
-    first_index,
-    position_text,
     read_only,
+    require_range,
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData
@@ -129,10 +128,10 @@ class NextTokenData(BatchAxis):
         def of_contexts(name: str, array: ArrayLike, low: int, high: int) -> IndexArray:
             result = as_index_array(name, array, text, ndim=x.ndim - 1)
             require_shape(name, result, text, (*lead, n))
-            _require_range(name, result, low, high)
+            require_range(name, result, low, high)
             return result
 
-        _require_range("contexts", x, 0, K - 1)
+        require_range("contexts", x, 0, K - 1)
         y = of_contexts("labels", labels, 0, K - 1)
         if lengths is None:
             counts = np.full((*lead, n), T, dtype=np.int64)
@@ -334,12 +333,3 @@ def _as_vocabulary(
         raise TypeError(f"vocabulary: expected K strings, got an array of dtype {names.dtype}")
     require_shape("vocabulary", names, "(K,)", (K,))
     return names
-
-
-def _require_range(name: str, array: IndexArray, low: int, high: int) -> None:
-    wrong = (array < low) | (array > high)
-    if wrong.any():
-        where = first_index(wrong)
-        raise ValueError(
-            f"{name}: expected {low}..{high}, got {array[where]} at {position_text(where)}"
-        )

@@ -406,7 +406,7 @@ THEORY = [
         )
         for function in (cosine, cosine_gap, directional_distance)
         for kind, A, B, axis, error, start in [
-            ("zero", [0.0], [1.0], None, ValueError, "A: expected a non-zero"),
+            ("zero", [0.0], [1.0], None, ValueError, "A: expected a direction"),
             ("nan", [1.0], [np.nan], None, ValueError, "B: expected finite"),
             ("inf", [np.inf], [1.0], None, ValueError, "A: expected finite"),
             ("scalar", 1.0, 1.0, None, ValueError, "A: expected shape of one axis or more"),

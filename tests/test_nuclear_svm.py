@@ -1,4 +1,4 @@
-"""The nuclear-norm attention machine: values, certificates, a semidefinite program, laws."""
+"""Attention SVMs in the nuclear norm: values, certificates, a semidefinite program, laws."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_orthogonal_constraints_give_the_sum_of_their_outer_products():
     assert solution.norm == pytest.approx(n, rel=1e-13)
 
 
-def test_equal_queries_give_the_prompt_machine():
+def test_equal_queries_give_the_prompt_svm():
     """A W of rank 1 in the direction of the only query: |W|_* = |p| / |z|."""
     rng = np.random.default_rng(1)
     data, selected = random_problem(rng, 4, 5, 20)
@@ -178,7 +178,7 @@ def problem_of(rng, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_problem_is_certified_one_way_or_the_other(kind):
-    """Feasibility does not depend on the norm: the Frobenius machine says the same."""
+    """Feasibility does not depend on the norm: the Frobenius SVM has the same status."""
     statuses = set()
     for seed in range(60):
         data, selected = problem_of(np.random.default_rng([seed, KINDS.index(kind)]), kind)
@@ -197,19 +197,39 @@ def test_every_problem_is_certified_one_way_or_the_other(kind):
     assert "optimal" in statuses
 
 
+@pytest.mark.parametrize("noise", [1e-9, 1e-8, 1e-7, 1e-6])
+def test_nearly_equal_inputs_are_solved_to_the_last_digits(noise):
+    """Every input three times, two of them moved: of such rows one is active in the end."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        plain = unit_sphere(3, 6, 5, rng=seed)
+        tokens, queries = (
+            np.tile(x, (3,) + (1,) * (x.ndim - 1)) for x in (plain.tokens, plain.queries)
+        )
+        tokens[3:] += noise * rng.standard_normal(tokens[3:].shape)
+        queries[6:] += noise * rng.standard_normal(queries[6:].shape)
+        data = AttentionData(tokens, np.ones(9), queries=queries)
+        selected = np.tile(attsvm.optimal_tokens(plain), 3)
+        solution = att_svm(data, selected, norm="nuc")
+        assert solution.status == "optimal"
+        assert_certified(data, selected, solution, tolerance=1e-11)
+        expected = att_svm(plain, selected[:3], norm="nuc").norm
+        assert solution.norm == pytest.approx(expected, rel=100 * noise)
+
+
 @pytest.mark.parametrize("method", ["interior-point", "thresholding"])
 @pytest.mark.parametrize("shape", [(6, 8, 10), (20, 6, 12)])
 def test_each_method_of_the_core_solves_alone(method, shape):
     data = unit_sphere(*shape, batch=10, rng=3)
     selected = attsvm.optimal_tokens(data)
-    machines = attention_machines(data, selected)
+    svms = attention_machines(data, selected)
     answer = attsvm._core.smallest_nuclear(
-        tokens=machines.tokens,
-        queries=machines.queries,
-        selected=machines.selected,
-        lengths=machines.lengths,
-        rhs=machines.rhs,
-        equality=machines.equality,
+        tokens=svms.tokens,
+        queries=svms.queries,
+        selected=svms.selected,
+        lengths=svms.lengths,
+        rhs=svms.rhs,
+        equality=svms.equality,
         method=method,
         optimality=1e-9,
         infeasibility=1e-9,
@@ -405,7 +425,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, shape, batch):
 
 
 @pytest.mark.parametrize(("shape", "batch"), [((15, 10, 15), 3000), ((400, 40, 150), None)])
-def test_ctrl_c_ends_the_machines(shape, batch):
+def test_ctrl_c_ends_the_solver(shape, batch):
     """Many small ones and a large one, either of which would go on for longer."""
     data = unit_sphere(*shape, batch=batch, rng=10)
     selected = attsvm.optimal_tokens(data)

@@ -68,6 +68,31 @@ ChosenConstraints::ChosenConstraints(const Constraints& all, std::vector<Index> 
     }
 }
 
+std::vector<std::vector<Index>> clusters(const Constraints& constraints) {
+    constexpr double nearly = 1.0 - 5e-9;  // rows at 1e-4
+    const MarginMap& map = constraints.map();
+    const auto D = constraints.differences();
+    std::vector<Index> sample;
+    for (Index i = 0; i < map.samples; ++i) sample.insert(sample.end(), static_cast<std::size_t>(map.rows(i)), i);
+    const Matrix queries = transpose_times(constraints.queries(), constraints.queries());
+    std::vector<bool> taken(static_cast<std::size_t>(constraints.count()));
+    std::vector<std::vector<Index>> clusters;
+    for (Index r = 0; r < constraints.count(); ++r) {
+        if (taken[static_cast<std::size_t>(r)]) continue;
+        std::vector<Index>& cluster = clusters.emplace_back(1, r);
+        if (constraints.is_equality(r)) continue;
+        const Vector products = apply_transpose(D, D.col(r));
+        for (Index s = r + 1; s < constraints.count(); ++s) {
+            const auto at = static_cast<std::size_t>(s);
+            const double cosine = products[s] * queries(sample[static_cast<std::size_t>(r)], sample[at]);
+            if (taken[at] || constraints.is_equality(s) || cosine < nearly) continue;
+            cluster.push_back(s);
+            taken[at] = true;
+        }
+    }
+    return clusters;
+}
+
 double duality_gap(const Constraints& constraints, const Vector& values, double norm, const Vector& dual) {
     double primal = norm;
     for (Index r = 0; r < constraints.count(); ++r)

@@ -73,13 +73,13 @@ class NuclearSolver {
         write_unresolved();
         const bool interior_point_first = method_ == NuclearMethod::interior_point ||
                                           (method_ == NuclearMethod::automatic && unit.count() <= few_constraints);
-        if (interior_point_first ? by_interior_point(unit) : by_thresholding(unit)) return;
-        if (progress_.stopped()) return;
+        if (is_optimal(search(unit, interior_point_first)) || progress_.stopped()) return;
+        if (is_optimal(by_exchange(unit, interior_point_first)) || progress_.stopped()) return;
         if (!is_certified()) {
             if (decide_feasibility() == SvmStatus::infeasible) return;
             write_unresolved();
         }
-        if (both_methods(unit)) interior_point_first ? by_thresholding(unit) : by_interior_point(unit);
+        if (both_methods(unit)) is_optimal(search(unit, !interior_point_first));
     }
 
    private:
@@ -90,11 +90,45 @@ class NuclearSolver {
         return method_ == NuclearMethod::automatic && unit.count() <= most_for_interior_point;
     }
 
-    // Both methods say whether their result is certified to the last digits; one that is certified, but less well, is
-    // kept in case nothing better comes.
+    nuclear::Candidate search(const nuclear::Constraints& unit, bool interior_point) {
+        return interior_point ? by_interior_point(unit) : by_thresholding(unit);
+    }
+
+    // Rows that nearly agree leave the equations of every method without digits; but as a rule at most one of them is
+    // active in the end. Solves with one row of each cluster, and exchanges it for the one that W misses most.
+    nuclear::Candidate by_exchange(const nuclear::Constraints& unit, bool interior_point) {
+        constexpr int most_exchanges = 8;
+        constexpr double good = 1e-12;
+        nuclear::Candidate best;
+        std::vector<std::vector<Index>> clusters = nuclear::clusters(unit);
+        if (std::ssize(clusters) == unit.count()) return best;
+        bool exchanged = true;
+        for (int k = 0; k < most_exchanges && exchanged && best.distance > good && !progress_.stopped(); ++k) {
+            std::vector<Index> chosen;
+            for (const std::vector<Index>& cluster : clusters) chosen.push_back(cluster.front());
+            std::sort(chosen.begin(), chosen.end());
+            const nuclear::ChosenConstraints part(unit, std::move(chosen));
+            nuclear::Candidate found = search(part.constraints(), interior_point);
+            if (!std::isfinite(found.distance)) break;
+            Vector dual = Vector::Zero(unit.count());
+            for (Index c = 0; c < part.count(); ++c) dual[part[c]] = found.dual[c];
+            const Vector excess = unit.values(found.W) - unit.rhs();
+            exchanged = false;
+            for (std::vector<Index>& cluster : clusters) {
+                const auto least = std::min_element(cluster.begin(), cluster.end(),
+                                                    [&](Index r, Index s) { return excess[r] < excess[s]; });
+                if (excess[*least] >= 0.0 || least == cluster.begin()) continue;
+                std::iter_swap(cluster.begin(), least);
+                exchanged = true;
+            }
+            const double norm = nuclear_norm(found.W);
+            keep_better(best, {unit, std::move(found.W), norm, std::move(dual)});
+        }
+        return best;
+    }
 
     // Steps of the first-order method, and the face that they point to once it no longer changes.
-    bool by_thresholding(const nuclear::Constraints& unit) {
+    nuclear::Candidate by_thresholding(const nuclear::Constraints& unit) {
         constexpr int between_looks = 20;
         const int most_steps = both_methods(unit) ? 2000 : 20000;
         constexpr double good = 1e-10, near_enough = 0.3, hopeless = 1e6;
@@ -122,10 +156,11 @@ class NuclearSolver {
             }
             keep_better(best, std::move(now));
         }
-        return is_optimal(best, steps);
+        steps_ = steps;
+        return best;
     }
 
-    bool by_interior_point(const nuclear::Constraints& unit) {
+    nuclear::Candidate by_interior_point(const nuclear::Constraints& unit) {
         constexpr int most_steps = 100, most_faces = 6;
         constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-10;
         nuclear::InteriorPoint point(unit);
@@ -143,7 +178,8 @@ class NuclearSolver {
                 face = face->revised();
             }
         }
-        return is_optimal(best, steps);
+        steps_ = steps;
+        return best;
     }
 
     // The constraints are those of the Frobenius SVM, which finds the proof that nothing meets them.
@@ -153,7 +189,9 @@ class NuclearSolver {
     }
 
     bool is_certified() const { return std::isfinite(worst_); }
-    bool is_optimal(const nuclear::Candidate& best, Index steps) {
+    // Whether the candidate is certified to the last digits; one that is certified, but less well, is kept in case
+    // nothing better comes.
+    bool is_optimal(const nuclear::Candidate& best) {
         constexpr double finished = 1e-11;
         if (!std::isfinite(best.distance)) return false;
         const Matrix W = lifted(best.W);
@@ -163,7 +201,7 @@ class NuclearSolver {
         if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
         worst_ = worst;
         write(W, values, best.dual);
-        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt, steps);
+        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt, steps_);
         return worst <= finished;
     }
     // W in the caller's token coordinates
@@ -218,6 +256,7 @@ class NuclearSolver {
     SvmResultView result_;
     UnitConstraints constraints_;
     std::optional<RowBasis> basis_;  // of the differences, where they are longer than they are many
+    Index steps_ = 0;                // of the latest search
     double worst_ = std::numeric_limits<double>::infinity();
 };
 

@@ -62,6 +62,9 @@ class ChosenConstraints {
     Team team_;
 };
 
+// The constraints in clusters whose unit rows nearly agree; an equality is alone.
+std::vector<std::vector<Index>> clusters(const Constraints& constraints);
+
 // Relative duality gap of a W with these values and norm and a λ with |A*(λ)|_op <= 1. A missed constraint raises the
 // primal value by |λ_r| times the miss.
 double duality_gap(const Constraints& constraints, const Vector& values, double norm, const Vector& dual);

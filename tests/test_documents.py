@@ -158,6 +158,20 @@ def test_links_to_files_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", [*TEXTS, ROOT / "bench" / "README.md"], ids=lambda page: page.stem)
+def test_source_files_that_are_named_exist(page):
+    named_files = re.findall(
+        r"`([\w./]+\.(?:py|pyi|hpp|cpp|toml|c))`", page.read_text(encoding="utf-8")
+    )
+    sources = [
+        file.relative_to(ROOT).as_posix()
+        for folder in ("python", "cpp", "tests", "bench", "docs")
+        for file in (ROOT / folder).rglob("*.*")
+    ] + ["pyproject.toml"]
+    for name in named_files:
+        assert any(f"/{source}".endswith(f"/{name}") for source in sources), name
+
+
 def test_every_page_is_in_a_table_of_contents():
     docs = ROOT / "docs"
     listed = {"index"}

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-
 import numpy as np
 import pytest
 
 import attsvm
-import attsvm.theory
 from attsvm import AttentionData
 from attsvm.functional import loss_and_grad
 
@@ -27,152 +23,12 @@ def random_sequences(seed, n=3, T=5, d=4, batch=(), **settings):
 def written_out(data):
     """The same problem with a copy of its tokens for every input."""
     return AttentionData(
-        data.own_tokens, data.labels, queries=data.queries, value=data.value, lengths=data.lengths
+        data.tokens_per_input,
+        data.labels,
+        queries=data.queries,
+        value=data.value,
+        lengths=data.lengths,
     )
-
-
-def swapped(batch=(), n=2):
-    """Inputs whose order is not that of the sequences; with padding, and one used twice."""
-    rng = np.random.default_rng(11)
-    sequence = [1, 0, 1][:n]
-    return AttentionData(
-        rng.standard_normal((*batch, 2, 3, 5)),
-        rng.choice([-1.0, 1.0], (*batch, n)),
-        queries=rng.standard_normal((*batch, n, 5)),
-        value=rng.standard_normal((*batch, 5)),
-        lengths=np.broadcast_to([3, 2, 3][:n], (*batch, n)),
-        sequence=sequence,
-    )
-
-
-SHARED = {
-    "swapped": swapped(),
-    "used twice": swapped(n=3),
-    "batch": swapped((2,), n=3),
-    "causal": random_sequences(12, n=2, T=3, d=5),
-}
-
-
-def matrix(data):
-    """A W with no special direction."""
-    lead = () if data.batch is None else (data.batch,)
-    return np.random.default_rng(13).standard_normal((*lead, data.d, data.d))
-
-
-def trained(data, **settings):
-    return attsvm.train(data, steps=60, rng=0, **settings)
-
-
-def of_attention(data):
-    """Softmax weights with several selected tokens."""
-    return trained(data).attention
-
-
-def two_classes(data):
-    return attsvm.heads.LinearScores(np.where(data.valid, attsvm.scores(data), 0.0))
-
-
-best = attsvm.optimal_tokens
-CALLS = {
-    "att_svm": lambda data: [
-        attsvm.att_svm(data, best(data), norm=norm) for norm in ("fro", "nuc")
-    ],
-    "certified_cosine": lambda data: attsvm.certified_cosine(
-        trained(data), data, best(data), attsvm.att_svm(data, best(data))
-    ),
-    "certified_cosine_gap": lambda data: attsvm.theory.certified_cosine_gap(
-        matrix(data), data, best(data), data.valid.astype(float)
-    ),
-    "classify": lambda data: attsvm.classify(data, trained(data)),
-    "decompose": lambda data: attsvm.decompose(matrix(data), data),
-    "every_choice": lambda data: attsvm.theory.every_choice(data),
-    "finite_part": lambda data: attsvm.finite_part(data, of_attention(data)),
-    "first_step_separates": lambda data: [
-        attsvm.first_step_separates(data, selected=selected, head=two_classes(data))
-        for selected in (best(data), np.zeros(data.labels.shape, int))
-    ],
-    "general_svm": lambda data: attsvm.general_svm(data, of_attention(data)),
-    "in_separation_cone": lambda data: [
-        attsvm.in_separation_cone(matrix(data), data, attsvm.theory.optimal_tokens(data), epsilon)
-        for epsilon in (0.0, 0.1, 1.0)
-    ],
-    "is_locally_optimal": lambda data: attsvm.is_locally_optimal(
-        data, best(data), attsvm.att_svm(data, best(data))
-    ),
-    "label_svm": lambda data: attsvm.label_svm(data, best(data)),
-    "locally_optimal_choices": lambda data: [
-        attsvm.locally_optimal_choices(data, parameter=parameter) for parameter in ("W", "p")
-    ],
-    "loss_and_grad": lambda data: loss_and_grad(data, {"W": matrix(data)}),
-    "margins": lambda data: attsvm.theory.margins(matrix(data), data, best(data)),
-    "nuclear_suboptimality": lambda data: [
-        attsvm.nuclear_suboptimality(
-            W, data, best(data), attsvm.att_svm(data, best(data), norm="nuc")
-        )
-        for W in (matrix(data), trained(data).W)
-    ],
-    "optimal_tokens": attsvm.optimal_tokens,
-    "prompt_svm": lambda data: attsvm.prompt_svm(data, best(data)),
-    "regularization_path": lambda data: attsvm.regularization_path(data, [1.0, 10.0], starts=2),
-    "scores": attsvm.scores,
-    "support_tokens": lambda data: attsvm.support_tokens(data, attsvm.att_svm(data, best(data))),
-    "train": lambda data: [
-        trained(data, parameter=parameter, reference=matrix(data) if parameter == "W" else None)
-        for parameter in ("W", "KQ", "p")
-    ],
-}
-NOT_IN_BATCHES = [
-    (name, "batch") for name in ("every_choice", "locally_optimal_choices", "regularization_path")
-]
-
-
-def taking_attention_data():
-    """Names of all public functions with an argument of AttentionData, but the writer of files."""
-    for module in (attsvm, attsvm.theory, attsvm.functional):
-        for name in module.__all__:
-            item = getattr(module, name)
-            if inspect.isfunction(item) and name != "save":
-                annotations = (
-                    str(p.annotation) for p in inspect.signature(item).parameters.values()
-                )
-                if any("AttentionData" in annotation for annotation in annotations):
-                    yield name
-
-
-def numbers(result, path=""):
-    """Every array, number and text of a result, by its path."""
-    if isinstance(result, list | tuple):
-        result = dict(enumerate(result))
-    elif dataclasses.is_dataclass(result):
-        names = [f.name for f in dataclasses.fields(result) if f.name != "trained"]
-        result = {
-            name: getattr(result, name) for name in (*names, "direction") if hasattr(result, name)
-        }
-    if not isinstance(result, dict):
-        return {path: result}
-    found = {}
-    for name, value in result.items():
-        found.update(numbers(value, f"{path}.{name}"))
-    return found
-
-
-def test_every_function_of_attention_data_is_tried_with_shared_sequences():
-    assert set(CALLS) == set(taking_attention_data())
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [(name, kind) for name in CALLS for kind in SHARED if (name, kind) not in NOT_IN_BATCHES],
-)
-def test_shared_sequences_give_what_copies_of_them_give(name, kind):
-    data = SHARED[kind]
-    ours, theirs = (numbers(CALLS[name](each)) for each in (data, written_out(data)))
-    assert ours.keys() == theirs.keys()
-    for path, expected in theirs.items():
-        if np.asarray(expected).dtype.kind in "fc":
-            np.testing.assert_allclose(ours[path], expected, rtol=1e-9, atol=1e-12, err_msg=path)
-        else:
-            np.testing.assert_array_equal(ours[path], expected, err_msg=path)
 
 
 def test_every_position_is_an_input():
@@ -234,7 +90,7 @@ def test_a_problem_of_a_batch_keeps_its_sequences(tmp_path):
     data = random_sequences(6, batch=(3,))
     problem = data.problem(1)
     assert np.array_equal(problem.sequence, data.sequence)
-    assert np.array_equal(problem.own_tokens, data.own_tokens[1])
+    assert np.array_equal(problem.own_tokens, data.tokens_per_input[1])
     attsvm.save(tmp_path / "sequences.npz", data)
     again = attsvm.load(tmp_path / "sequences.npz")
     assert np.array_equal(again.sequence, data.sequence)

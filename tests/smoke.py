@@ -53,8 +53,9 @@ def files_and_commands_work() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problem.npz"
         attsvm.save(path, attsvm.datasets.unit_sphere(6, 8, 10, rng=0))
-        for words in (["info"], ["train", str(path), "--quiet"], ["svm", str(path)]):
-            attsvm_says(*words)
+        attsvm_says("info")
+        for command in ("train", "svm"):
+            attsvm_says(command, str(path), "--out", str(path.with_name(f"{command}.npz")))
         assert len(list(Path(folder).glob("*.npz"))) == 3
     assert attsvm_says("--version").strip() == f"attsvm {attsvm.__version__}"
 

@@ -6,10 +6,12 @@ import csv
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ import xarray
 import attsvm
 from attsvm.cli import main
 from attsvm.studies import OUTCOMES, Study
+from attsvm.studies.declarations import read_toml
 from attsvm.svm import att_svm, label_svm, prompt_svm
 
 
@@ -32,9 +35,16 @@ STUDY = ["study", "overparam", *changed(n=3, T=4, d="3,6", problems=12)]
 QUICK_STUDY = [*STUDY, *changed(steps=200)]
 
 
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def problem(tmp_path) -> Path:
-    path = tmp_path / "problem.npz"
+    """A problem in another directory than the working directory."""
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "problem.npz"
     attsvm.save(path, attsvm.datasets.unit_sphere(3, 4, 9, rng=0))
     return path
 
@@ -69,31 +79,12 @@ class TestStudy:
         share = 100 * np.mean(outcome == OUTCOMES.index("global"))
         assert float(rows[1]["global_percent"]) == pytest.approx(float(share))
 
-    def test_study_is_printed_where_the_encoding_lacks_a_character(self, tmp_path):
-        words = [*QUICK_STUDY, "--set", "title=Größe α", "--out", tmp_path / "out"]
-        done = subprocess.run(
-            command(*words),
-            env={**os.environ, "PYTHONIOENCODING": "ascii"},
-            capture_output=True,
-            check=True,
-        )
-        assert done.stdout.startswith(rb"Gr\xf6\xdfe \u03b1")
-        assert (tmp_path / "out" / "table.csv").exists()
-
-    @pytest.mark.parametrize("closed", [True, False])
-    def test_study_does_not_need_a_terminal_or_its_methods(self, tmp_path, monkeypatch, closed):
-        plain = SimpleNamespace(write=lambda text: None, flush=lambda: None)
-        monkeypatch.setattr(sys, "stdout", None if closed else plain)
-        assert main([*QUICK_STUDY, "--out", str(tmp_path / "out")]) == 0
-
-    def test_study_runs_from_where_one_stands_to_out(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
+    def test_study_runs_from_where_one_stands_to_out(self, tmp_path):
         assert main(QUICK_STUDY) == 0
         assert (tmp_path / "out" / "overparam" / "table.csv").exists()
 
-    def test_study_of_the_digits_has_a_directory_of_its_own(self, tmp_path, monkeypatch, capsys):
+    def test_study_of_the_digits_has_a_directory_of_its_own(self, tmp_path, capsys):
         pytest.importorskip("sklearn")
-        monkeypatch.chdir(tmp_path)
         words = changed(d="4,8", problems=6, steps=50, classes="0,1")
         assert main(["study", "overparam-digits", *words]) == 0
         assert "digits 0 and 1" in capsys.readouterr().out
@@ -106,7 +97,7 @@ class TestStudy:
 
     def test_study_of_ones_own_file_and_problems(self, problem, tmp_path, capsys):
         (tmp_path / "mine.toml").write_text(
-            'title = "Rates"\ndata = "problem.npz"\nlr = [0.1, 0.5]\nsteps = 50\n'
+            'title = "Rates"\ndata = "data/problem.npz"\nlr = [0.1, 0.5]\nsteps = 50\n'
             'measure = ["selected", "outcome", "cosine"]\n'
         )
         out = tmp_path / "out"
@@ -146,7 +137,8 @@ class TestStudy:
             ("", {"steps": "5", "lr": "fast"}, "--set lr=fast: lr: expected a positive number"),
             ("measure = ['outcome']\n", {"parameter": "KQ"}, "--set parameter=KQ: measure: 'outco"),
             ("rule = 'adam'\n", {"lr": 1, "decay": 1, "momentum": 0.5}, "--set momentum=0.5: mom"),
-            ("momentum = 0.5\n", {"lr": 1, "rule": "adam"}, "--set lr=1 --set rule=adam: momentum"),
+            ("momentum = 0.5\n", {"lr": 1, "rule": "adam"}, "--set rule=adam: momentum"),
+            ("", {"rule": "adam", "momentum": 1 / 2}, "--set rule=adam --set momentum=0.5: momen"),
             ("d = 0\n", {"d": "3", "steps": "-1"}, "--set steps=-1: steps: expected a positive"),
             ("steps = 0\n", {"lr": "2"}, "{file}: steps: expected a positive integer, got 0"),
             ("stpes = 3\n", {"lr": "2"}, "{file}: stpes: expected one of the fields"),
@@ -162,6 +154,21 @@ class TestStudy:
         file.write_text(text + given)
         assert main(["study", str(file), *changed(**words), "--print"]) == 2
         assert capsys.readouterr().err.startswith(f"attsvm: error: {error.format(file=file)}")
+
+    def test_changes_are_written_as_in_the_file_or_with_commas(self, tmp_path, capsys):
+        def printed(word: str) -> str:
+            assert main(["study", "overparam", "--set", word, "--print"]) == 0
+            return capsys.readouterr().out
+
+        assert printed("d=[2, 4]") == printed("d=2,4")
+        assert printed("parameter=['W', 'p']") == printed("parameter=W,p")
+        assert printed('rule="gd"') == printed("rule=gd")
+
+    def test_measures_that_were_not_asked_for_fit_what_is_trained(self, problem, capsys):
+        assert main(["study", str(problem), "--set", "parameter=KQ", "--print"]) == 0
+        measure = read_toml(capsys.readouterr().out)["measure"]
+        assert "outcome" not in measure
+        assert "svm_selected" in measure
 
     def test_the_last_of_two_changes_of_a_field_is_named(self, capsys):
         assert main(["study", "overparam", "--set", "d=3", "--set", "d=0"]) == 2
@@ -211,7 +218,7 @@ class TestStudy:
         assert process.returncode == 130
         assert shown == ""
         again = f"attsvm {' '.join(STUDY)} --set steps=20000000 --out '{out}'"
-        assert errors == (f"attsvm: stopped\nFinished cells are kept. To go on: {again}\n")
+        assert errors == (f"attsvm: stopped\nFinished cells are kept. To continue: {again}\n")
 
     def test_progress_is_shown_on_a_terminal_and_silenced_by_quiet(self, tmp_path):
         study = [*QUICK_STUDY, *changed(measure="selected")]  # without a figure to draw
@@ -272,11 +279,43 @@ class TestTrain:
         )
         assert shown["written"] == str(out)
 
-    def test_train_of_the_prompt_writes_beside_the_problem(self, problem):
-        assert main(["train", str(problem), "--parameter", "p", "--rule", "gd"]) == 0
+    def test_results_are_written_where_one_stands_under_their_settings(self, problem, capsys):
+        words = ["train", str(problem), "--parameter", "p", "--rule", "gd"]
+        assert main(words) == 0
         result = attsvm.train(attsvm.load(problem), parameter="p", rule="gd")
-        with np.load(problem.with_name("problem-run.npz"), allow_pickle=False) as file:
+        with np.load("problem-run-p-gd-lr0.1-1000.npz", allow_pickle=False) as file:
             assert np.array_equal(file["p"], result.p)
+        assert list(problem.parent.iterdir()) == [problem]
+        before = Path("problem-run-p-gd-lr0.1-1000.npz").read_bytes()
+        assert main(words) == 2
+        assert "problem-run-p-gd-lr0.1-1000.npz exists: --overwrite" in capsys.readouterr().err
+        assert Path("problem-run-p-gd-lr0.1-1000.npz").read_bytes() == before
+        assert main([*words, "--overwrite"]) == 0
+        assert main([*words, "--out", "/dev/null"]) == 0
+
+    @pytest.mark.parametrize(
+        ("names", "parameter"),
+        [((), "v+p"), (("queries",), "v+W"), (("value",), "p"), (("queries", "value"), "W")],
+    )
+    def test_what_is_trained_by_default_fits_the_arrays(self, problem, capsys, names, parameter):
+        data = attsvm.load(problem)
+        arrays = {name: getattr(data, name) for name in ("tokens", "labels", *names)}
+        np.savez("own.npz", **arrays)
+        assert main(["train", "own.npz", "--steps", "50"]) == 0
+        assert facts(capsys.readouterr().out)["training"].startswith(f"{parameter}, 50 steps")
+        assert Study.load("own.npz").parameter == parameter
+
+    @pytest.mark.parametrize("parameter", ["KQ", "v+W"])
+    def test_other_parameters_are_trained_and_compared_with_their_svm(
+        self, problem, capsys, parameter
+    ):
+        assert main(["train", str(problem), "--parameter", parameter, "--out", "run.npz"]) == 0
+        shown = facts(capsys.readouterr().out)
+        assert -1 <= float(shown["cosine with its SVM"]) <= 1
+        names = {"KQ": {"W", "K", "Q"}, "v+W": {"W", "v"}}[parameter]
+        with np.load("run.npz") as file:
+            assert names <= set(file.files)
+            assert str(file["parameter"]) == parameter
 
     def test_large_svm_is_left_to_its_own_command(self, tmp_path, capsys):
         path = tmp_path / "large.npz"
@@ -334,7 +373,7 @@ class TestTrain:
         batch = attsvm.datasets.unit_sphere(3, 4, 6, batch=5, rng=0)
         attsvm.save(path, batch)
         assert main(["svm", str(path), "--index", "2"]) == 0
-        with np.load(tmp_path / "batch-att-svm.npz", allow_pickle=False) as file:
+        with np.load("batch-2-att-svm.npz", allow_pickle=False) as file:
             expected = att_svm(batch.problem(2), attsvm.optimal_tokens(batch.problem(2)))
             assert np.array_equal(file["W"], expected.W)
         capsys.readouterr()
@@ -352,7 +391,7 @@ class TestSVM:
         assert main(["svm", str(problem), "--selected", "1,0,3", "--problem", kind]) == 0
         solution = solve(attsvm.load(problem), [1, 0, 3])
         assert solution.feasible
-        with np.load(problem.with_name(f"problem-{kind}-svm.npz"), allow_pickle=False) as file:
+        with np.load(f"problem-{kind}-svm.npz", allow_pickle=False) as file:
             assert np.array_equal(file[name], getattr(solution, name))
             assert file["selected"].tolist() == [1, 0, 3]
             assert np.array_equal(file["dual"], solution.dual)
@@ -369,6 +408,20 @@ class TestSVM:
         constraints = 3 if kind == "label" else 9
         assert shown["active constraints"] == f"{solution.support.sum()} of {constraints}"
 
+    def test_svm_of_the_tokens_of_a_run_is_compared_with_it(self, problem, capsys):
+        assert main(["train", str(problem), "--out", "run.npz"]) == 0
+        cosine = facts(capsys.readouterr().out)["cosine with its SVM"]
+        assert main(["svm", str(problem), "--selected", "run.npz"]) == 0
+        assert facts(capsys.readouterr().out)["cosine of the run"] == cosine
+        assert main(["svm", str(problem), "--selected", str(problem), "--out", "o.npz"]) == 2
+        assert "expected the results of attsvm train" in capsys.readouterr().err
+
+    def test_svm_of_the_nuclear_norm(self, problem, capsys):
+        assert main(["svm", str(problem), "--selected", "1,0,3", "--norm", "nuc"]) == 0
+        solution = att_svm(attsvm.load(problem), [1, 0, 3], norm="nuc")
+        shown = facts(capsys.readouterr().out)
+        assert float(shown["norm"]) == pytest.approx(solution.norm, rel=1e-8)
+
     def test_infeasible_is_a_result_with_its_proof(self, tmp_path, capsys):
         path = tmp_path / "hard.npz"
         data = attsvm.AttentionData(
@@ -377,7 +430,7 @@ class TestSVM:
         attsvm.save(path, data)
         assert main(["svm", str(path), "--selected", "0,1"]) == 0
         assert facts(capsys.readouterr().out)["status"] == "infeasible"
-        with np.load(tmp_path / "hard-att-svm.npz", allow_pickle=False) as file:
+        with np.load("hard-att-svm.npz", allow_pickle=False) as file:
             assert "W" not in file.files
             assert file["certificate"].shape == (2, 2)
             assert np.isinf(file["norm"])
@@ -458,8 +511,8 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "expected an existing directory"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
-        (["train", "{no queries}"], "queries: needed to train W"),
-        (["train", "{no value}"], "value: "),
+        (["train", "{no queries}", "--parameter", "W"], "queries: needed to train W"),
+        (["train", "{no value}", "--parameter", "W"], "value: "),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),
         (["train", "--text", "{file}"], "expected UTF-8 text"),
@@ -467,18 +520,16 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "--text", "{text}", "--loss", "logistic"], "--loss: expected log for text"),
         (["train", "--text", "{text}", "--index", "0"], "--index: expected none for text"),
         (["train", "--text", "{text}"], "source: expected text of more than 16 characters"),
+        (["svm", "{file}", "--norm", "nuc", "--problem", "label"], "--norm: expected fro"),
         (["svm", "{file}", "--selected", "1,0"], "selected: expected shape"),
-        (["svm", "{file}", "--selected", "1,0,9"], "selected: expected token indices"),
+        (["svm", "{file}", "--selected", "1,0,9"], "selected: expected "),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),
         (["svm", "{no value}"], "--selected: expected a token of every input"),
         (["svm", "{no queries}"], "queries: needed for the attention SVM"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_mistake_is_answered_by_one_line_and_status_2(
-    words, message, problem, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
+def test_mistake_is_answered_by_one_line_and_status_2(words, message, problem, tmp_path, capsys):
     data = attsvm.load(problem)
     (tmp_path / "text").write_text("not an archive")
     np.savez(tmp_path / "unlabelled.npz", tokens=data.tokens)
@@ -517,6 +568,51 @@ def test_overflow_is_a_failure_of_the_run_not_of_its_input(tmp_path, capsys):
     assert main(["train", str(path), "--rule", "polyak", "--steps", "2000"]) == 1
     assert "overflowed" in capsys.readouterr().err
     assert not (tmp_path / "steep-run.npz").exists()
+
+
+class TestStreams:
+    """Nothing that was computed is lost over how it can be shown."""
+
+    @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "</dev/null"])
+    def test_closed_streams_are_no_obstacle(self, tmp_path, redirection):
+        words = shlex.join(command(*QUICK_STUDY, "--out", tmp_path))
+        done = subprocess.run(f"{words} {redirection}", shell=True, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (tmp_path / "table.csv").exists()
+
+    def test_a_stream_without_isatty_is_no_terminal(self, tmp_path, monkeypatch):
+        written = []
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=written.append, flush=bool))
+        assert main([*QUICK_STUDY, "--out", str(tmp_path)]) == 0
+        assert "global %" in "".join(written)
+
+    def test_characters_that_cannot_be_shown_are_escaped(self, tmp_path):
+        title = "α \x1b[31mred \u2028"
+        words = command(*QUICK_STUDY, f"--set=title={title}", "--out", tmp_path)
+        done = subprocess.run(
+            words, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+        )
+        assert done.stdout.startswith(rb"\u03b1 \x1b[31mred \u2028" + b"\n")
+
+    @pytest.mark.parametrize("backend", ["nonsense", "module://matplotlib_inline.backend_inline"])
+    def test_the_figure_needs_no_backend(self, tmp_path, backend):
+        pytest.importorskip("matplotlib")
+        (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+        words = command(*QUICK_STUDY, "--out", "out")
+        environment = {**os.environ, "MPLBACKEND": backend}
+        subprocess.run(words, check=True, cwd=tmp_path, env=environment)
+        assert (tmp_path / "out" / "figure.png").exists()
+
+    def test_a_warning_is_one_line(self, tmp_path, capsys):
+        assert main([*QUICK_STUDY, "--out", str(tmp_path)]) == 0
+        (damaged,) = (tmp_path / "results.zarr" / "cosine").glob("0.0.0.*")
+        damaged.unlink()
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main([*QUICK_STUDY, "--out", str(tmp_path)]) == 0
+        error = f"attsvm: warning: {damaged}: missing; n=3, T=4, d=3 is computed again\n"
+        assert capsys.readouterr().err == error
 
 
 def test_traceback_is_shown_when_asked_for(tmp_path):

@@ -193,7 +193,7 @@ def test_headers_are_checked_before_arrays_are_unpacked(tmp_path: Path, monkeypa
         load(path)
     bomb = npy((10**5, 10, 10), bytes(8 * 10**7))
     zipped(path, zipfile.ZIP_DEFLATED, **{"tokens.npy": bomb, "labels.npy": labels})
-    monkeypatch.setattr(files, "_memory", lambda: 10**7)
+    monkeypatch.setattr(files, "memory_size", lambda: 10**7)
     with pytest.raises(ValueError, match=r"tokens: expected arrays that fit into the memory"):
         load(path)
 

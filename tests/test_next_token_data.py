@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import attsvm
 from attsvm import NextTokenData, load, save
-from attsvm.datasets import next_token, text
+from attsvm.datasets import next_token, text, texts
 from attsvm.functional import loss_and_grad
 from attsvm.heads import LinearScores
 
@@ -283,6 +283,32 @@ def test_text_that_is_none_is_refused(tmp_path: Path):
         text(tmp_path / "x")
     with pytest.raises(FileNotFoundError):
         text(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("unit", ["word", "character"])
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path, unit):
+    story = "the cat sat on the mat and the dog sat on the cat "
+    (tmp_path / "marked").write_text(story, encoding="utf-8-sig")
+    data = text(tmp_path / "marked", unit=unit, context=4)
+    assert data.vocabulary.tolist() == text(story, unit=unit, context=4).vocabulary.tolist()
+
+
+def test_words_keep_their_combining_marks():
+    data = text("नमस्ते दुनिया, e\u0301te\u0301 नमस्ते e\u0301te\u0301 " * 3, unit="word", context=6)
+    assert set(data.vocabulary) == {"नमस्ते", "दुनिया", "e\u0301te\u0301", ","}
+
+
+def test_texts_that_cannot_be_kept_are_refused(tmp_path: Path, monkeypatch):
+    with pytest.raises(ValueError, match="source: expected text without NUL"):
+        text("a\0b\0a\0b\0" * 6, context=3)
+    with pytest.raises(TypeError, match=r"source: expected text or a pathlib\.Path, got bytes"):
+        text(b"some bytes of text")
+    with pytest.raises(ValueError, match="/dev/zero: expected a file or a pipe, got a device"):
+        text(Path("/dev/zero"))
+    monkeypatch.setattr(texts, "memory_size", lambda: 1000)
+    with pytest.raises(ValueError, match=r"vocabulary: expected characters .* got 12 of them"):
+        text("abcdefghijkl" * 6, context=12)
+    assert text("abcdefghijkl" * 6, vocabulary=3, context=3).K == 3
 
 
 def test_training_needs_the_label_in_the_context():

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
+from attrs import evolve as replace
 from scipy import stats
 
 import attsvm
@@ -430,7 +430,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ("colour = 3", "colour is no field of a study"),
+            ("colour = 3", "colour: expected one of the fields"),
             ("problems = 13", "its results have the sizes"),
             ("problems =", "expected TOML"),
         ],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray
+from attrs import evolve as replace
 
 from attsvm.studies import OUTCOMES, Study, report, run
 

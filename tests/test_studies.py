@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 import attsvm
 from attsvm import classify, cosine, optimal_tokens, train
-from attsvm.studies import MEASUREMENTS, OUTCOMES, Study
+from attsvm.studies import MEASUREMENTS, OUTCOMES, Study, run, tabulate
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.declarations import read_toml
 from attsvm.studies.problems import draw
@@ -28,7 +30,7 @@ def cell_of(study: Study, **axes):
 
 class TestDeclaration:
     def test_a_field_of_several_values_is_an_axis_and_cells_are_their_combinations(self):
-        study = replace(SMALL, loss=["logistic", "exponential"], lr=0.2)
+        study = evolve(SMALL, loss=["logistic", "exponential"], lr=0.2)
         assert study.axes == {"d": (2, 5), "loss": ("logistic", "exponential")}
         assert [cell.name for cell in study.cells] == [
             "d=2, loss=logistic",
@@ -81,11 +83,12 @@ class TestDeclaration:
             ({"measure": ("cosines",)}, "measure: expected one of 'selected', "),
             ({"measure": ("cosine", "cosine")}, "measure: expected different names"),
             ({"name": "a/b"}, "name: expected a name for a directory"),
+            ({"title": "\ud800"}, "title: expected Unicode text, got '.ud800'"),
         ],
     )
     def test_what_makes_no_study_is_refused(self, settings, message):
         with pytest.raises(ValueError, match=message):
-            replace(SMALL, **settings)
+            evolve(SMALL, **settings)
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -101,15 +104,15 @@ class TestDeclaration:
     )
     def test_the_wrong_kind_of_value_is_refused(self, settings, message):
         with pytest.raises(TypeError, match=message):
-            replace(SMALL, **settings)
+            evolve(SMALL, **settings)
 
     def test_digits_that_make_no_problem_are_refused(self):
         pytest.importorskip("sklearn")
-        study = replace(SMALL, data="digits", T=9)
+        study = evolve(SMALL, data="digits", T=9)
         with pytest.raises(ValueError, match="classes: expected two different digits"):
-            replace(study, classes=(3, 3))
+            evolve(study, classes=(3, 3))
         with pytest.raises(ValueError, match="n: expected at most"):
-            replace(study, n=(5, 5000))
+            evolve(study, n=(5, 5000))
 
     @pytest.mark.parametrize(
         ("settings", "measured"),
@@ -150,14 +153,40 @@ class TestDeclaration:
 
 class TestFile:
     def test_toml_is_read_back_as_it_was_written(self, tmp_path):
-        for study in (SMALL, replace(SMALL, name="named", title='é "\\', lr=(0.1, 1e-05), seed=7)):
+        for study in (SMALL, evolve(SMALL, name="named", title='é "\\', lr=(0.1, 1e-05), seed=7)):
             path = tmp_path / f"{study.name}.toml"
             path.write_text(study.toml, encoding="utf-8")
             assert Study.load(path).settings == study.settings
 
     @given(st.text(st.characters(exclude_categories=("Cs",))))
     def test_any_title_survives(self, title):
-        assert read_toml(replace(SMALL, title=title).toml)["title"] == title
+        assert read_toml(evolve(SMALL, title=title).toml)["title"] == title
+
+    def test_a_byte_order_mark_is_no_part_of_the_declaration(self, tmp_path):
+        path = tmp_path / "mine.toml"
+        path.write_text(SMALL.toml, encoding="utf-8-sig")
+        assert Study.load(path).settings == SMALL.settings
+        path.write_text(SMALL.toml, encoding="utf-16")
+        with pytest.raises(ValueError, match=r"mine\.toml: expected TOML in UTF-8"):
+            Study.load(path)
+
+    @pytest.mark.parametrize(
+        ("file", "name"), [("UPPER.NPZ", "UPPER"), (".hidden.npz", "hidden"), (b"\xff.npz", "\xff")]
+    )
+    def test_problems_have_files_of_any_name(self, tmp_path, file, name):
+        path = tmp_path / os.fsdecode(file)
+        attsvm.save(path, attsvm.datasets.unit_sphere(3, 4, 5, rng=0))
+        study = Study.load(path, {"steps": 20} if file != b"\xff.npz" else {"name": name})
+        assert study.name == name
+        results = run(study, tmp_path / "out", progress=False)
+        assert Study.from_results(results).settings == study.settings
+        assert tabulate(study, results).rows
+
+    def test_a_file_of_problems_that_is_a_pipe_is_refused(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", "/dev/zero"):
+            with pytest.raises(ValueError, match="expected a file, got a device or a pipe"):
+                evolve(SMALL, data=str(path), n=None, T=None, d=None, problems=None)
 
     def test_name_is_that_of_the_file_unless_it_says_one(self, tmp_path):
         path = tmp_path / "mine.toml"
@@ -176,7 +205,13 @@ class TestFile:
             ("stpes = 3", r"mine.toml: stpes: expected one of .*; did you mean 'steps'\?"),
             ("n = 3", "mine.toml: T: expected a number, got none"),
             ("n = 0\nT = 4\nd = 5\nproblems = 2", "mine.toml: n: expected a positive integer"),
+            (f"n = {'[' * 10**5}{']' * 10**5}", "mine.toml: expected TOML: "),
+            (
+                f"n = 3\nT = 4\nd = {[*range(1, 10**5 + 2)]}\nproblems = 1",
+                "mine.toml: d: expected at most 100000 combinations of values, got 100001",
+            ),
         ],
+        ids=lambda text: text[:20],
     )
     def test_mistakes_name_the_file_and_the_field(self, tmp_path, text, message):
         path = tmp_path / "mine.toml"
@@ -194,10 +229,10 @@ class TestFile:
 
 class TestProblems:
     def test_problem_depends_on_seed_sizes_and_number_only(self):
-        study = replace(SMALL, n=(3,), T=(4,), d=(5,))
+        study = evolve(SMALL, n=(3,), T=(4,), d=(5,))
         whole = draw(study.cells[0].settings, range(10))
         assert np.array_equal(whole.tokens[7:], draw(study.cells[0].settings, range(7, 10)).tokens)
-        wider = replace(study, d=(5, 9), problems=20, steps=7, lr=(0.3, 0.4), parameter="p")
+        wider = evolve(study, d=(5, 9), problems=20, steps=7, lr=(0.3, 0.4), parameter="p")
         again = draw(cell_of(wider, d=5, lr=0.4).settings, range(10))
         assert np.array_equal(whole.queries, again.queries)
 
@@ -211,16 +246,16 @@ class TestProblems:
         assert len(drawn) == 5
 
     def test_self_attention_queries_are_the_first_tokens(self):
-        data = draw(replace(SMALL, attention="self").cells[0].settings, range(2))
+        data = draw(evolve(SMALL, attention="self").cells[0].settings, range(2))
         assert np.array_equal(data.queries, data.tokens[:, :, 0])
 
     def test_digits_have_the_asked_number_of_patches_and_the_asked_classes(self):
         pytest.importorskip("sklearn")
-        study = replace(SMALL, n=5, d=6, data="digits", T=(4, 9, 25), classes=(0, 1))
+        study = evolve(SMALL, n=5, d=6, data="digits", T=(4, 9, 25), classes=(0, 1))
         for T in study.T:
             data = draw(cell_of(study, T=T).settings, range(2))
             assert data.tokens.shape == (2, 5, T, 6)
-        other = draw(cell_of(replace(study, classes=(0, 7)), T=25).settings, range(2))
+        other = draw(cell_of(evolve(study, classes=(0, 7)), T=25).settings, range(2))
         assert not np.array_equal(data.tokens, other.tokens)
 
     def test_problems_of_a_file_are_those_of_the_file(self, tmp_path):
@@ -232,11 +267,11 @@ class TestProblems:
         selected = train(data, steps=60).selected
         assert np.array_equal(record["selected"], selected[2:])
         with pytest.raises(ValueError, match="problems: expected at most the 6 of "):
-            replace(study, problems=7)
+            evolve(study, problems=7)
         with pytest.raises(ValueError, match="d: expected none or the 5 of the file"):
-            replace(study, d=4)
+            evolve(study, d=4)
         with pytest.raises(ValueError, match=r"n, d: expected none or the 3, 5 .* got \[3\], 4"):
-            replace(study, n=[3], d=4)
+            evolve(study, n=[3], d=4)
 
     def test_queries_are_missed_before_any_work(self, tmp_path):
         data = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
@@ -271,7 +306,7 @@ class TestRecord:
     @pytest.mark.parametrize("parameter", ["W", "p"])
     @pytest.mark.parametrize("d", [2, 5])
     def test_record_is_what_training_and_the_svms_of_each_problem_give(self, parameter, d):
-        study = replace(SMALL, parameter=parameter, steps=300)
+        study = evolve(SMALL, parameter=parameter, steps=300)
         cell = cell_of(study, d=d)
         record = measure_cell(study, cell, range(10))
         batch = draw(cell.settings, range(10))
@@ -299,7 +334,7 @@ class TestRecord:
 
     def test_the_gap_of_a_cosine_that_rounds_to_one_is_kept(self):
         """With a single constraint every step goes along the solution, but for rounding."""
-        study = replace(SMALL, n=1, T=2, d=6, problems=20, rule="gd", measure=("cosine",))
+        study = evolve(SMALL, n=1, T=2, d=6, problems=20, rule="gd", measure=("cosine",))
         record = measure_cell(study, study.cells[0], range(20))
         assert np.all(1 - record["cosine"] < 1e-15)
         assert np.all(record["cosine_gap"] < 1e-29)
@@ -307,7 +342,7 @@ class TestRecord:
 
     def test_keys_and_queries_are_compared_with_the_nuclear_norm(self):
         measures = ("selected", "cosine", "svm_selected")
-        study = replace(SMALL, parameter="KQ", steps=300, measure=measures, init="balanced")
+        study = evolve(SMALL, parameter="KQ", steps=300, measure=measures, init="balanced")
         cell = cell_of(study, d=5)
         record = measure_cell(study, cell, range(10))
         batch = draw(cell.settings, range(10))
@@ -317,7 +352,7 @@ class TestRecord:
 
     def test_a_trained_head_needs_no_value(self):
         measures = ("selected", "cosine", "history")
-        study = replace(
+        study = evolve(
             SMALL, data="gaussian_classes", d=60, parameter="v+W", steps=500, measure=measures
         )
         record = measure_cell(study, study.cells[0], range(8))
@@ -332,7 +367,7 @@ class TestRecord:
         ids=str,
     )
     def test_bits_of_a_problem_do_not_depend_on_its_batch_or_on_threads(self, changes):
-        study = replace(SMALL, problems=40, **changes)
+        study = evolve(SMALL, problems=40, **changes)
         for cell in study.cells:
             whole = measure_cell(study, cell, range(40), num_threads=2)
             for some in (range(1), range(39, 40), range(5, 8), range(3, 30)):
@@ -344,11 +379,11 @@ class TestRecord:
 
     def test_history_is_recorded_at_the_start_in_decades_and_at_the_end(self):
         steps = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 3000)
-        assert replace(SMALL, steps=3000).recorded_steps == steps
-        assert replace(SMALL, steps=1).recorded_steps == (0, 1)
+        assert evolve(SMALL, steps=3000).recorded_steps == steps
+        assert evolve(SMALL, steps=1).recorded_steps == (0, 1)
 
     def test_all_support_means_that_every_constraint_is_active(self):
-        study = replace(SMALL, steps=1, n=2, T=3, d=10, problems=40)
+        study = evolve(SMALL, steps=1, n=2, T=3, d=10, problems=40)
         record = measure_cell(study, study.cells[0], range(40))
         for k, data in enumerate(draw(study.cells[0].settings, range(40)).problems()):
             margins = att_svm(data, optimal_tokens(data)).margins
@@ -357,7 +392,7 @@ class TestRecord:
 
     def test_trained_zero_has_no_cosine(self):
         # One dimension and one input: where all its tokens agree, attention changes nothing.
-        study = replace(SMALL, n=1, T=2, d=1, problems=20, steps=5)
+        study = evolve(SMALL, n=1, T=2, d=1, problems=20, steps=5)
         record = measure_cell(study, study.cells[0], range(20))
         still = record["history_norm"][:, -1] == 0
         assert 0 < still.sum() < 20

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import distributed
 import numpy as np
 import pytest
+from attrs import evolve
 from file_tree import content
 
 import attsvm
@@ -64,7 +64,7 @@ def test_problems_of_a_file_travel_with_the_task(client, tmp_path):
 
 
 def test_a_worker_that_is_killed_is_replaced_without_loss(client, tmp_path):
-    study = replace(SMALL, d=(2, 3, 4, 5, 6, 7), problems=600, steps=6000)
+    study = evolve(SMALL, d=(2, 3, 4, 5, 6, 7), problems=600, steps=6000)
     before = client.run(os.getpid)
     killed = []
 
@@ -86,7 +86,7 @@ def test_a_worker_that_is_killed_is_replaced_without_loss(client, tmp_path):
 
 
 def test_an_error_of_a_worker_names_the_cell(client, tmp_path):
-    study = replace(SMALL, rule=("ngd", "polyak"), steps=5000)
+    study = evolve(SMALL, rule=("ngd", "polyak"), steps=5000)
     with pytest.raises(FloatingPointError, match=r"d=2, rule=polyak, .*: train: problem \d+ over"):
         run(study, tmp_path, scheduler=client, progress=False)
 

@@ -9,13 +9,13 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
 import zarr
+from attrs import evolve
 from file_tree import content
 
 import attsvm
@@ -35,7 +35,7 @@ def finished(study: Study, directory: Path, **options) -> Path:
 
 class TestDataset:
     def test_dimensions_are_the_axes_and_those_of_a_problem(self, tmp_path):
-        study = replace(SMALL, loss=("logistic", "exponential"))
+        study = evolve(SMALL, loss=("logistic", "exponential"))
         results = xarray.open_zarr(finished(study, tmp_path))
         assert results.selected.dims == ("d", "loss", "problem", "input")
         assert results.history_norm.dims == ("d", "loss", "problem", "step")
@@ -59,7 +59,7 @@ class TestDataset:
 
     def test_the_largest_seeds_are_coordinates_like_others(self, tmp_path):
         seeds = (0, 2**63, 2**64 - 1)
-        study = replace(SMALL, seed=seeds, d=5, measure=("history",))
+        study = evolve(SMALL, seed=seeds, d=5, measure=("history",))
         results = xarray.open_zarr(finished(study, tmp_path))
         assert results.seed.values.tolist() == list(seeds)
         last = results.history_norm.sel(seed=2**64 - 1)
@@ -67,7 +67,7 @@ class TestDataset:
         assert np.array_equal(last.values, record["history_norm"])
 
     def test_inputs_that_a_cell_does_not_have_are_padded(self, tmp_path):
-        study = replace(SMALL, n=(2, 4))
+        study = evolve(SMALL, n=(2, 4))
         results = xarray.open_zarr(finished(study, tmp_path))
         assert results.selected.sizes["input"] == 4
         assert (results.selected.sel(n=2)[..., 2:] == -1).all()
@@ -98,7 +98,7 @@ class TestDataset:
 
     def test_chunks_hold_one_cell_and_a_bounded_number_of_problems(self, tmp_path, monkeypatch):
         assert Layout(SMALL).part_size == 10
-        huge = Layout(replace(SMALL, problems=10**7))
+        huge = Layout(evolve(SMALL, problems=10**7))
         assert 10**4 < huge.part_size < 10**6
         monkeypatch.setattr(layout, "_MOST_BYTES", 2 * 10**3)
         split = Layout(SMALL)
@@ -282,7 +282,7 @@ class TestDamage:
 def test_results_can_be_copied(tmp_path, zarr_format):
     if zarr_format == 3 and int(zarr.__version__.split(".")[0]) < 3:
         pytest.skip("Zarr 2 knows no format 3")
-    study = replace(SMALL, loss=("logistic", "exponential"), seed=(0, 2**64 - 1))
+    study = evolve(SMALL, loss=("logistic", "exponential"), seed=(0, 2**64 - 1))
     finished(study, tmp_path)
     results = open_results(tmp_path).load()
     results.to_zarr(tmp_path / "copy", zarr_format=zarr_format)
@@ -297,7 +297,7 @@ class TestDirectory:
         with pytest.raises(
             ValueError, match=r"results.zarr .*lr is 0.1 there and 0.2 here; steps is 60 .* 70"
         ) as error:
-            Store(tmp_path, replace(SMALL, lr=0.2, steps=70))
+            Store(tmp_path, evolve(SMALL, lr=0.2, steps=70))
         assert "--overwrite" in str(error.value)
         assert "--out" in str(error.value)
         assert "seed" not in str(error.value)
@@ -327,7 +327,7 @@ class TestDirectory:
     def test_overwrite_starts_afresh_and_leaves_other_files_alone(self, tmp_path):
         finished(SMALL, tmp_path)
         (tmp_path / "notes.txt").write_text("mine")
-        other = replace(SMALL, seed=1)
+        other = evolve(SMALL, seed=1)
         store = Store(tmp_path, other, overwrite=True)
         assert len(store.missing()) == 2
         assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", RESULTS}
@@ -372,7 +372,7 @@ class TestDirectory:
 
     def test_more_chunks_than_a_directory_holds_are_refused_before_any_work(self, tmp_path):
         with pytest.raises(ValueError, match=r"problems: expected at most \d+ of each cell"):
-            run(replace(SMALL, problems=2**62), tmp_path / "out")
+            run(evolve(SMALL, problems=2**62), tmp_path / "out")
         assert not list(tmp_path.glob("out/*"))
 
     def test_a_directory_that_is_removed_during_a_run_can_be_used_again(self, tmp_path):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import replace
 
 import bs4
 import numpy as np
 import pytest
 import xarray
+from attrs import evolve
 
 from attsvm.studies import OUTCOMES, Study, describe, expectations, run, tabulate
 from attsvm.studies.expectations import REFERENCE
@@ -18,7 +18,7 @@ from attsvm.studies.summary import MEASURES
 from attsvm.studies.table import Measure, Row, Table
 
 OVERPARAM = Study.load("overparam")
-SMALL = replace(OVERPARAM, n=(3,), T=(4,), d=(2, 5), problems=10, steps=60)
+SMALL = evolve(OVERPARAM, n=(3,), T=(4,), d=(2, 5), problems=10, steps=60)
 
 RECORD = {
     "outcome": np.array([OUTCOMES.index(o) for o in ("global", "local", "neither", "global")]),
@@ -131,7 +131,7 @@ class TestTable:
         assert all(heading in " ".join(words) for heading in ("global %", "mean cosine"))
 
     def test_columns_are_those_that_were_measured(self, tmp_path):
-        study = replace(SMALL, measure=("selected", "cosine"), lr=(0.1, 0.2))
+        study = evolve(SMALL, measure=("selected", "cosine"), lr=(0.1, 0.2))
         table = tabulate(study, run(study, tmp_path, progress=False))
         assert [measure.name for measure in table.measures] == ["cosine_mean"]
         assert [(row.axes["d"], row.axes["lr"]) for row in table.rows] == [
@@ -151,7 +151,7 @@ class TestTable:
         assert row.estimates["global_percent"].size == 4
 
     def test_a_study_without_axes_has_one_row_named_by_its_sizes(self, tmp_path):
-        study = replace(SMALL, n=3, T=4, d=5)
+        study = evolve(SMALL, n=3, T=4, d=5)
         (row,) = tabulate(study, run(study, tmp_path, progress=False)).rows
         assert row.axes == {"n": 3, "T": 4, "d": 5}
 
@@ -179,17 +179,17 @@ class TestExpectations:
             "d >= max(T-1, n) makes the SVM feasible for almost all data: "
             "measured in 10 of 10 problems."
         )
-        assert self.sentences(replace(SMALL, d=(2,)), tmp_path / "narrow") == []
+        assert self.sentences(evolve(SMALL, d=(2,)), tmp_path / "narrow") == []
 
     def test_feasibility_of_the_prompt_needs_more_dimensions(self, tmp_path):
-        study = replace(SMALL, parameter="p", d=(5, 8, 9))
+        study = evolve(SMALL, parameter="p", d=(5, 8, 9))
         assert self.sentences(study, tmp_path)[0] == (
             "d >= n (T-1) makes the SVM feasible for almost all data: "
             "measured in 10 of 10 problems."
         )
 
     def test_global_selection_is_counted_where_all_tokens_are_support_vectors(self, tmp_path):
-        study = replace(SMALL, n=(2,), T=(3,), d=(40,), problems=20, steps=1000)
+        study = evolve(SMALL, n=(2,), T=(3,), d=(40,), problems=20, steps=1000)
         results = run(study, tmp_path, progress=False)
         saturated = int(results.all_support.sum())
         assert saturated > 0
@@ -199,13 +199,13 @@ class TestExpectations:
         )
 
     def test_reference_is_compared_where_the_settings_are_its_own(self, tmp_path):
-        study = replace(OVERPARAM, d=(8, 9), problems=8)
+        study = evolve(OVERPARAM, d=(8, 9), problems=8)
         last = self.sentences(study, tmp_path / "same")[-1]
         assert last.startswith("Largest difference from an independent computation at n = T = 5")
         assert "(d=8, ±" in last
         assert "d=9" not in last
         for change in ({"steps": 5}, {"attention": "self"}, {"n": (4,)}):
-            sentences = self.sentences(replace(study, **change), tmp_path / str(change))
+            sentences = self.sentences(evolve(study, **change), tmp_path / str(change))
             assert not any("independent" in sentence for sentence in sentences)
 
 
@@ -226,11 +226,11 @@ class TestExpectations:
     ],
 )
 def test_a_study_is_described_in_words(changes, words):
-    assert words in describe(replace(SMALL, **changes))
+    assert words in describe(evolve(SMALL, **changes))
 
 
 def test_over_parameterised_training_is_local_and_the_global_share_grows(tmp_path):
-    study = replace(OVERPARAM, d=(5, 10, 50), problems=100, steps=1500)
+    study = evolve(OVERPARAM, d=(5, 10, 50), problems=100, steps=1500)
     table = tabulate(study, run(study, tmp_path, progress=False))
     shares = [row.estimates["global_percent"].value for row in table.rows]
     assert shares == sorted(shares)
@@ -273,7 +273,7 @@ def test_where_all_tokens_are_support_vectors_training_is_global(default_study):
 @pytest.mark.slow
 def test_over_parameterised_prompt_is_local_and_its_global_share_grows(tmp_path):
     sizes = {"n": (4,), "T": (6,), "d": (10, 20, 40, 160)}
-    study = replace(OVERPARAM, parameter="p", problems=150, **sizes)
+    study = evolve(OVERPARAM, parameter="p", problems=150, **sizes)
     rows = tabulate(study, run(study, tmp_path, progress=False)).rows
     shares = [row.estimates["global_percent"].value for row in rows]
     assert shares == sorted(shares)
@@ -285,7 +285,7 @@ def test_over_parameterised_prompt_is_local_and_its_global_share_grows(tmp_path)
 @pytest.mark.parametrize("attention", ["cross", "self"])
 @pytest.mark.parametrize("sizes", [{"n": (5, 10, 15)}, {"T": (5, 10, 15)}])
 def test_global_share_falls_with_inputs_and_with_tokens(tmp_path, attention, sizes):
-    study = replace(OVERPARAM, **sizes, d=(15,), problems=150, attention=attention)
+    study = evolve(OVERPARAM, **sizes, d=(15,), problems=150, attention=attention)
     rows = tabulate(study, run(study, tmp_path, progress=False)).rows
     shares = [row.estimates["global_percent"].value for row in rows]
     assert shares == sorted(shares, reverse=True)

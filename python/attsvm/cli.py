@@ -1,16 +1,17 @@
-"""The command line: ``attsvm study | report | train | svm | reproduce | info``."""
+"""Command line: ``attsvm study | report | train | svm | reproduce | info``."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
+from attsvm.descent.step_rule import RULES
 from attsvm.extras import dependencies
 from attsvm.studies import Study, report, run
-from attsvm.studies.declarations import built_in, declared
+from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
 from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
 from attsvm.studies.next_tokens import NextTokenStudy, study_next_tokens
@@ -30,7 +32,7 @@ from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
 from attsvm.studies.reproduce.registry import FIGURES, matching
 from attsvm.studies.reproduce.runner import Render, listing, reproduce, summary
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
-from attsvm.studies.study import OverrideError
+from attsvm.studies.study import LOSSES, PARAMETERS, OverrideError, fitting_parameter
 from attsvm.studies.summary import tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
@@ -44,15 +46,19 @@ _OUTCOMES = {
     "local": "local: the selected tokens outscore their SVM-neighbours",
     "neither": "neither: a selected token does not outscore its SVM-neighbours",
 }
-_RUN_SETTINGS = ("parameter", "rule", "steps", "loss")
 _SOLUTION = (
     *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
     *("certificate", "gap", "kkt", "solver"),
 )
-"""What is written of an SVMSolution, where it is there."""
+"""Fields of an SVMSolution that are written, where they are not None."""
+_SVMS: Mapping[str, Callable[..., SVMSolution]] = {
+    "att": att_svm,
+    "prompt": prompt_svm,
+    "label": label_svm,
+}
 _DRAWN_GRAPHS = 12
 _QUICK_CONSTRAINTS = 1000
-"""Constraints n(T-1) up to which an SVM is solved in about a second, unasked."""
+"""Constraints n(T-1) up to which `train` solves the SVM of the selected tokens unasked."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,40 +72,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 done; 1 no answer, for it could not be certified or overflowed, or not the
-        published numbers; 2 wrong usage or input; 130 stopped by Ctrl-C.
+        Exit status: 0 done; 1 no answer, because it could not be certified or overflowed, or
+        figures that are not as published; 2 wrong usage or input; 130 stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the terminal lacks, as in a title, must not lose what was computed.
-        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(words)
     try:
-        status: int | None = arguments.command(arguments)
-        print(end="", flush=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _complain(f"warning: {message}")
+            status: int | None = arguments.command(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
-        print("attsvm: stopped", file=sys.stderr)
+        _complain("stopped")
         if arguments.resumable:
             again = shlex.join(["attsvm", *(word for word in words if word != "--overwrite")])
-            print(f"Finished cells are kept. To go on: {again}", file=sys.stderr)
+            _say(f"Finished cells are kept. To continue: {again}", sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone; nothing may be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, ImportError, *_FAILURES) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError, *_FAILURES) as error:
         if arguments.traceback:
             raise
-        print(f"attsvm: error: {_one_line(error)}", file=sys.stderr)
+        _complain(f"error: {_one_line(error)}")
         return 1 if isinstance(error, _FAILURES) else 2
     return status or 0
+
+
+def _say(line: str, stream: TextIO | None = None) -> None:
+    """Print text, with escapes for control characters and for what the encoding lacks."""
+    stream = sys.stdout if stream is None else stream
+    if stream is None:  # closed before the program began
+        return
+    visible = "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in line
+    )
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(visible.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:
+        _say(f"attsvm: {message}", sys.stderr)
+
+
+def _say_facts(facts: Mapping[str, Any]) -> None:
+    width = max(map(len, facts))
+    _say("\n".join(f"{name:<{width}}   {fact}" for name, fact in facts.items()))
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Help(argparse.HelpFormatter):
+    """Help that shows the defaults."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        hidden = action.default in (None, False, argparse.SUPPRESS) or action.default == []
+        return action.help if hidden else f"{action.help or ''} (default: %(default)s)".lstrip()
 
 
 class _Parser(argparse.ArgumentParser):
     """Parser whose errors are one line."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"attsvm: error: {message} (see '{self.prog} --help')\n")
@@ -108,8 +150,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="attsvm",
-        description="Attention trained by gradient descent, and the support vector machine it "
-        "converges to.",
+        description="Train attention by gradient methods, and compare it with the support vector "
+        "machine (SVM) whose solution is the direction it converges to.",
     )
     parser.add_argument("--version", action="version", version=f"attsvm {__version__}")
     parser.add_argument(
@@ -117,46 +159,101 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(resumable=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    running = _running()
-    _add_study(commands, running)
-    _add_report(commands)
-    _add_train(commands, running)
-    _add_svm(commands)
-    _add_reproduce(commands, running)
-    info = commands.add_parser(
-        "info", help="versions, instruction set, threads", description="Say what runs here."
+
+    def command(name: str, run: Any, short: str, text: str, *parents: _Parser) -> _Parser:
+        added: _Parser = commands.add_parser(name, parents=parents, help=short, description=text)
+        added.set_defaults(command=run)
+        return added
+
+    running, one_problem = _Parser(add_help=False), _Parser(add_help=False)
+    group = running.add_argument_group("running")
+    group.add_argument("--threads", type=int, metavar="N", help="(default: all that are allowed)")
+    group.add_argument("--quiet", action="store_true", help="show no progress")
+    add = one_problem.add_argument
+    add("--index", type=int, metavar="B", help="which problem, if the file holds a batch")
+    add("--overwrite", action="store_true", help="replace the results of an earlier run")
+    add(
+        "--out",
+        type=Path,
+        metavar="RESULT.npz",
+        help="(default: FILE-SETTINGS.npz in the working directory)",
     )
-    info.set_defaults(command=_info)
+    _add_study_options(
+        command(
+            "study",
+            _study,
+            "train and measure many problems",
+            "Train and measure many problems, keep every result, and draw a figure. A study is "
+            "declared in a TOML file; some come with attsvm. Run again, it resumes.",
+            running,
+        )
+    )
+    reporting = command(
+        "report",
+        _report,
+        "write the results of a study as one HTML file",
+        "Write the results of a study, finished or not, as one HTML file that needs no network: "
+        "tables, interactive figures, settings, and how to run it again.",
+    ).add_argument
+    reporting("store", type=Path, metavar="STORE", help="directory of the study, such as out/NAME")
+    reporting(
+        "--out", type=Path, metavar="FILE.html", help="(default: report.html in the directory)"
+    )
+    _add_train_options(
+        command(
+            "train",
+            _train,
+            "train attention on one problem",
+            "Train attention on the problem in an .npz file, or on the next tokens of a text. The "
+            "file holds the arrays tokens (n, T, d) and labels (n,) of -1 and 1, and optionally "
+            "queries (n, d), a value head (d,) and lengths (n,).",
+            running,
+            one_problem,
+        )
+    )
+    _add_svm_options(
+        command(
+            "svm",
+            _svm,
+            "solve the SVM of one problem",
+            "Solve the support vector machine (SVM) that separates selected tokens from the "
+            "others, for the problem in an .npz file, and write the certified solution.",
+            one_problem,
+        )
+    )
+    reproducing = command(
+        "reproduce",
+        _reproduce,
+        "recompute a published figure and compare its numbers",
+        "Recompute a figure of the papers, draw it, and compare its numbers with what was "
+        "published or is known. The exit status is 1 if one is outside its tolerance.",
+        running,
+    )
+    which = reproducing.add_mutually_exclusive_group(required=True).add_argument
+    figure = "the figure, as --list names it, or all of a paper by its arXiv number"
+    which("name", nargs="?", metavar="NAME", help=figure)
+    which("--all", action="store_true", help="every figure, one after the other")
+    listed = "list the figures by paper, and where their numbers are from"
+    which("--list", action="store_true", help=listed)
+    reproducing.add_argument("--quick", action="store_true", help="fewer runs")
+    out = Path("out/reproduce")
+    where = "directory of NAME.json and NAME.png"
+    reproducing.add_argument("--out", type=Path, metavar="DIR", default=out, help=where)
+    about = "show versions, instruction set and threads"
+    command("info", _info, about, f"{about.capitalize()}.")
     return parser
 
 
-def _running() -> argparse.ArgumentParser:
-    """Options of every command that computes for long: the parent of their parsers."""
-    parent = argparse.ArgumentParser(add_help=False)
-    group = parent.add_argument_group("running")
-    group.add_argument(
-        "--threads", type=int, metavar="N", help="threads (default: all that are allowed)"
-    )
-    group.add_argument("--quiet", action="store_true", help="show no progress")
-    return parent
-
-
-def _add_study(commands: Any, running: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "study",
-        parents=[running],
-        help="ask a question of many problems",
-        description="Ask a question of many problems, keep every answer, and draw a figure. A "
-        "study is a TOML file; some come with attsvm. Run again, it goes on where it stopped.",
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
+def _add_study_options(parser: _Parser) -> None:
+    parser.set_defaults(resumable=True)
+    what = parser.add_mutually_exclusive_group(required=True).add_argument
+    what(
         "study",
         nargs="?",
         metavar="STUDY",
         help="FILE.toml, the name of a study (see --list), or your problems in FILE.npz",
     )
-    what.add_argument("--list", action="store_true", help="say which studies come with attsvm")
+    what("--list", action="store_true", help="list the studies that come with attsvm")
     parser.add_argument(
         "--print", action="store_true", help="print the study as TOML, to copy and change"
     )
@@ -168,230 +265,106 @@ def _add_study(commands: Any, running: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="change a field of the study, such as problems=50 or d=2,5,10",
     )
-    output = parser.add_argument_group("results")
-    output.add_argument(
-        "--out", type=Path, metavar="DIR", help="directory of the results (default: out/NAME)"
-    )
-    output.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="remove the study that is in the directory and start afresh",
-    )
-    where = parser.add_argument_group("cluster").add_mutually_exclusive_group()
-    where.add_argument(
-        "--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler"
-    )
-    where.add_argument(
-        "--workers", type=int, metavar="N", help="run on N processes of this machine, by Dask"
-    )
-    parser.set_defaults(command=_study, resumable=True)
+    add = parser.add_argument_group("results").add_argument
+    add("--out", type=Path, metavar="DIR", help="directory of the results (default: out/NAME)")
+    afresh = "remove the study that is in the directory and start afresh"
+    add("--overwrite", action="store_true", help=afresh)
+    add = parser.add_argument_group("cluster").add_mutually_exclusive_group().add_argument
+    add("--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler")
+    add("--workers", type=int, metavar="N", help="run on N processes of this computer, by Dask")
 
 
-def _add_report(commands: Any) -> None:
-    parser = commands.add_parser(
-        "report",
-        help="write the results of a study as one HTML file",
-        description="Write the results of a study, finished or not, as one HTML file that needs no "
-        "network: tables, figures to zoom and hover, settings, and how to run it again.",
-    )
-    parser.add_argument(
-        "store", type=Path, metavar="STORE", help="the directory of the study, such as out/NAME"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="(default: report.html in the directory)"
-    )
-    parser.set_defaults(command=_report)
-
-
-def _add_train(commands: Any, running: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "train",
-        parents=[running],
-        help="train attention on one problem",
-        description="Train attention on the problem in an .npz file (arrays tokens and labels; "
-        "queries, value, lengths), or on the next tokens of a text, and write what came out.",
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("file", type=Path, nargs="?", metavar="FILE.npz", help="the problem")
-    source.add_argument("--text", type=Path, metavar="FILE", help="a UTF-8 text")
-    _add_index(parser)
-    parser.add_argument(
+def _add_train_options(parser: _Parser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("file", type=Path, nargs="?", metavar="FILE.npz", help="the problem")
+    source("--text", type=Path, metavar="FILE", help="a UTF-8 text")
+    add = parser.add_argument
+    add(
         "--parameter",
-        choices=("W", "p"),
-        default="W",
-        help="logits X W z or X p (default: %(default)s)",
+        choices=PARAMETERS,
+        help="logits X W z, X p or X K Q' z; with v+ the head too (default: W, or p without "
+        "queries; with v+ without a value)",
     )
-    parser.add_argument(
-        "--rule",
-        choices=("gd", "ngd", "polyak"),
-        default="ngd",
-        help="gradient descent, normalised, or with Polyak's step (default: %(default)s)",
-    )
-    parser.add_argument("--lr", type=float, default=0.1, help="step size (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="steps (default: %(default)s)")
-    parser.add_argument(
-        "--loss",
-        choices=("logistic", "exponential", "correlation", "log"),
-        help="(default: logistic; of text always log)",
-    )
-    parser.add_argument(
-        "--record-every", type=int, metavar="K", help="record the run every K steps"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-run.npz beside FILE)"
-    )
-    text = parser.add_argument_group("text")
-    text.add_argument(
-        "--unit",
-        choices=("character", "word"),
-        default="character",
-        help="what a token is (default: %(default)s)",
-    )
-    text.add_argument(
-        "--context", type=int, default=16, help="tokens of a context (default: %(default)s)"
-    )
-    text.add_argument(
-        "--vocabulary", type=int, metavar="K", help="most frequent tokens kept (default: all)"
-    )
-    text.add_argument("--most", type=int, metavar="N", help="contexts at most (default: all)")
-    text.add_argument(
-        "--held-out",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="of the contexts, the last ones, to predict only (default: %(default)s)",
-    )
-    text.add_argument(
-        "--graphs",
-        type=Path,
-        metavar="DIR",
-        help=f"draw the graphs of the {_DRAWN_GRAPHS} most frequent last tokens there",
-    )
-    parser.set_defaults(command=_train)
+    rules = "gradient descent, normalised gradient descent, Polyak steps or Adam"
+    add("--rule", choices=RULES, default="ngd", help=rules)
+    add("--lr", type=float, default=0.1, help="step size")
+    add("--steps", type=int, default=1000)
+    add("--loss", choices=(*LOSSES, "log"), help="(default: logistic; of text always log)")
+    add("--record-every", type=int, metavar="K", help="record the run every K steps")
+    add = parser.add_argument_group("text").add_argument
+    add("--unit", choices=("character", "word"), default="character", help="what a token is")
+    add("--context", type=int, default=16, help="tokens of a context")
+    add("--vocabulary", type=int, metavar="K", help="most frequent tokens kept (default: all)")
+    add("--most", type=int, metavar="N", help="contexts at most (default: all)")
+    held_out = "fraction of the contexts, the last ones, to predict only"
+    add("--held-out", type=float, default=0.1, metavar="SHARE", help=held_out)
+    graphs = f"draw the graphs of the {_DRAWN_GRAPHS} most frequent last tokens there"
+    add("--graphs", type=Path, metavar="DIR", help=graphs)
 
 
-def _add_svm(commands: Any) -> None:
-    parser = commands.add_parser(
-        "svm",
-        help="solve the support vector machine of one problem",
-        description="Solve the support vector machine that separates selected tokens from the "
-        "others, for the problem in an .npz file, and write the certified solution.",
-    )
-    _add_problem(parser)
+def _add_svm_options(parser: _Parser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
     parser.add_argument(
         "--selected",
         type=_selected,
-        metavar="LIST",
+        metavar="TOKENS",
         default="optimal",
-        help="a token of every input, counted from 0, such as 1,0,2; or 'optimal', the ones of the "
-        "largest score (default: %(default)s)",
+        help="a token of every input, counted from 0, such as 1,0,2; RUN.npz, those that a run of "
+        "attsvm train selected; or 'optimal', those of the largest score",
     )
-    parser.add_argument(
-        "--problem",
-        choices=("att", "prompt", "label"),
-        default="att",
-        help="separate tokens by W, tokens by p, or labels by v (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="RESULT.npz", help="(default: FILE-PROBLEM-svm.npz beside FILE)"
-    )
-    parser.set_defaults(command=_svm)
+    separated = "separate tokens by W, tokens by p, or labels by v"
+    parser.add_argument("--problem", choices=tuple(_SVMS), default="att", help=separated)
+    norm = "norm of W: Frobenius or nuclear"
+    parser.add_argument("--norm", choices=("fro", "nuc"), default="fro", help=norm)
 
 
-def _add_reproduce(commands: Any, running: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "reproduce",
-        parents=[running],
-        help="compute a published figure anew and compare its numbers",
-        description="Compute a figure of the papers anew, draw it, and compare its numbers with "
-        "what was published or is known. The exit status is 1 if one is outside its tolerance.",
-    )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "name",
-        nargs="?",
-        metavar="NAME",
-        help="the figure, as --list names it, or all of a paper by its arXiv number",
-    )
-    which.add_argument("--all", action="store_true", help="every figure, one after the other")
-    which.add_argument(
-        "--list", action="store_true", help="the figures by paper, and where their numbers are from"
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer runs")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        default=Path("out/reproduce"),
-        help="receives NAME.json and NAME.png (default: %(default)s)",
-    )
-    parser.set_defaults(command=_reproduce)
+def _override(word: str) -> tuple[str, Any, str]:
+    """Parse ``field=value``, ``field=value,value`` or ``field=[value, value]``.
+
+    Returns the field, its value (as TOML reads it, or else text) and the word itself.
+    """
+    field, equals, value = word.partition("=")
+    field = field.strip()
+    if not equals or not field or not value:
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {word!r}")
+    if field in ("name", "title", "data"):
+        return field, value, word
+    values = [_toml_or_text(each.strip()) for each in value.split(",")]
+    if value.startswith("["):
+        return field, _toml_or_text(value), word
+    return field, values if "," in value else values[0], word
 
 
-def _add_problem(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
-    _add_index(parser)
-
-
-def _add_index(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--index", type=int, metavar="B", help="which problem, if the file holds a batch"
-    )
-
-
-def _sizes(text: str) -> tuple[int, ...]:
+def _toml_or_text(word: str) -> Any:
     try:
-        return tuple(int(word) for word in text.split(","))
+        return read_toml(f"value = {word}")["value"]
+    except ValueError:
+        return word
+
+
+def _selected(word: str) -> str | Path | tuple[int, ...]:
+    if word == "optimal":
+        return word
+    if word.lower().endswith(".npz"):
+        return Path(word)
+    try:
+        return tuple(int(each) for each in word.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected integers separated by commas, got {text!r}"
+            f"expected integers separated by commas, an .npz file or 'optimal', got {word!r}"
         ) from None
-
-
-def _override(text: str) -> tuple[str, Any, str]:
-    """``field=value`` or ``field=value,value``: numbers where they are such, otherwise text.
-
-    The field, its value, and the word itself.
-    """
-    field, equals, value = text.partition("=")
-    if not equals or not field or not value:
-        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
-    field = field.strip()
-    if field in ("name", "title", "data"):
-        return field, value, text
-    values = [_number(word.strip()) for word in value.split(",")]
-    return field, values if "," in value else values[0], text
-
-
-def _number(word: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
-
-
-def _selected(text: str) -> str | tuple[int, ...]:
-    return text if text == "optimal" else _sizes(text)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
 
 
 def _study(arguments: argparse.Namespace) -> None:
     if arguments.list:
-        _print_facts({name: Study.load(name).title for name in built_in()})
+        _say_facts({name: Study.load(name).title for name in built_in()})
         return
-    if arguments.print and not arguments.set and not arguments.study.endswith(".npz"):
-        print(declared(arguments.study).read_text(encoding="utf-8"), end="")
+    if arguments.print and not arguments.set and not arguments.study.lower().endswith(".npz"):
+        _say(read_toml_file(declared(arguments.study)).removesuffix("\n"))
         return
     declaration = _declaration(arguments)
     if arguments.print:
-        print(declaration.toml, end="")
+        _say(declaration.toml.removesuffix("\n"))
         return
     out = arguments.out or Path("out") / declaration.name
     results = run(
@@ -404,26 +377,21 @@ def _study(arguments: argparse.Namespace) -> None:
         progress=False if arguments.quiet else None,
     )
     table = tabulate(declaration, results)
-    terminal = shutil.get_terminal_size().columns if getattr(sys.stdout, "isatty", bool)() else None
-    width = min(terminal or 100, 100)
+    written = [write_whole(out / TABLE, table.csv().encode())] if table.measures else []
+    on_terminal = sys.stdout is not None and getattr(sys.stdout, "isatty", bool)()
+    width = min(shutil.get_terminal_size().columns, 100) if on_terminal else 100
     sentences = expectations(declaration, results)
-    print(terminal_report(declaration, table, sentences, width, broken=terminal is not None))
-    written = []
-    if table.measures:
-        written.append(write_whole(out / TABLE, table.csv().encode()))
-    if plots.drawable(table):
-        try:
-            figure = plots.png(plots.study(results))
-            written.append(write_whole(out / FIGURE, figure))
-        except ImportError as error:
-            print(f"attsvm: {FIGURE} is not drawn: {error}", file=sys.stderr)
+    _say(terminal_report(declaration, table, sentences, width, broken=on_terminal))
+    if plots.drawable(table) and _can_draw(FIGURE):
+        figure = plots.png(plots.study(results))
+        written.append(write_whole(out / FIGURE, figure))
     kept = f"every run in {out / RESULTS}"
-    print(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
-    print(f"To zoom and hover: {shlex.join(['attsvm', 'report', str(out)])}")
+    _say(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
+    _say(f"Interactive figures: {shlex.join(['attsvm', 'report', str(out)])}")
 
 
 def _declaration(arguments: argparse.Namespace) -> Study:
-    """The study with the changes of --set; errors of these name them as they were typed."""
+    """Return the study with the changes of --set; their errors name them as they were typed."""
     try:
         return Study.load(arguments.study, {field: value for field, value, _ in arguments.set})
     except OverrideError as error:
@@ -433,82 +401,96 @@ def _declaration(arguments: argparse.Namespace) -> Study:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    print(f"Written: {report(arguments.store, arguments.out)}")
+    _say(f"Written: {report(arguments.store, arguments.out)}")
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    if arguments.text is not None:
-        _train_on_text(arguments)
-    else:
-        _train_on_problem(arguments)
+    (_train_on_problem if arguments.text is None else _train_on_text)(arguments)
+
+
+def _training(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `train` that problems and texts share."""
+    return {
+        **{name: getattr(arguments, name) for name in ("rule", "lr", "steps", "record_every")},
+        "num_threads": arguments.threads,
+        "progress": not arguments.quiet,
+    }
 
 
 def _train_on_problem(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
-    out = _output(arguments, "run")
-    result = train(
-        data,
-        parameter=arguments.parameter,
-        rule=arguments.rule,
-        lr=arguments.lr,
-        steps=arguments.steps,
-        loss=arguments.loss,
-        record_every=arguments.record_every,
-        num_threads=arguments.threads,
-        progress=not arguments.quiet,
-    )
+    parameter = arguments.parameter or fitting_parameter(data)
+    out = _output(arguments, _settings(arguments, parameter))
+    result = train(data, parameter=parameter, loss=arguments.loss, **_training(arguments))
     _write_arrays(out, {"lr": arguments.lr, **_of_run(result)})
+    attention = result.attention_parameter
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
-        "training": f"{result.parameter} from zero, {result.steps} steps of {result.rule}, "
-        f"lr {arguments.lr:g}, {result.loss} loss",
+        "training": f"{parameter}, {result.steps} steps of {result.rule}, lr {arguments.lr:g}, "
+        f"{result.loss} loss",
         "selected tokens": _tokens(result.selected),
-        "optimal tokens": _tokens(optimal_tokens(data)),
-        "loss gap": f"{result.history['loss_gap'][-1]:.3e}",
-        f"norm of {result.parameter}": f"{result.history['norm'][-1]:.6g}",
-        **_comparison(data, result),
-        "written": str(out),
     }
-    _print_facts(facts)
+    if data.value is not None:
+        facts["optimal tokens"] = _tokens(optimal_tokens(data))
+    for key, name in (("loss", "loss"), ("loss_gap", "loss less its infimum")):
+        if key in result.history:
+            facts[name] = f"{result.history[key][-1]:.3e}"
+    facts[f"norm of {attention}"] = f"{result.history['norm'][-1]:.6g}"
+    svm = _quick_svm(data, result)
+    if svm is None:
+        constraints = (data.lengths - 1).sum()
+        command = shlex.join(["attsvm", "svm", str(arguments.file), "--selected", str(out)])
+        facts["SVM"] = f"not solved, as it has {constraints} constraints: {command}"
+    else:
+        facts |= _comparison(data, result, svm)
+    _say_facts({**facts, "written": str(out)})
 
 
 def _of_run(result: Run) -> dict[str, Any]:
-    """What is written of a run."""
+    """Return what is written of a run."""
+    trained = {name: getattr(result, name) for name in ("W", "p", "K", "Q", "v")}
     return {
-        **{name: getattr(result, name) for name in _RUN_SETTINGS},
-        str(result.parameter): result.direction,
-        "attention": result.attention,
-        "log_attention": result.log_attention,
-        "selected": result.selected,
+        "parameter": "+".join(np.atleast_1d(result.parameter)),
+        **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
+        **{name: array for name, array in trained.items() if array is not None},
+        **{name: getattr(result, name) for name in ("attention", "log_attention", "selected")},
         **{f"history_{key}": array for key, array in result.history.items()},
     }
 
 
+def _quick_svm(data: AttentionData, result: Run) -> SVMSolution | None:
+    """Solve the SVM of the selected tokens, unless it may take long."""
+    if (data.lengths - 1).sum() > _QUICK_CONSTRAINTS:
+        return None
+    if result.attention_parameter == "p":
+        return prompt_svm(data, result.selected)
+    return att_svm(data, result.selected, norm="nuc" if result.K is not None else "fro")
+
+
+def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict[str, str]:
+    """Compare the trained parameter with the SVM of the tokens it selected."""
+    facts = {}
+    direction = solution.p if result.attention_parameter == "p" else solution.W
+    if direction is None:
+        facts["SVM"] = "infeasible for the selected tokens"
+    elif direction.any() and result.direction.any():
+        facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
+    if data.value is not None and result.parameter in ("W", "p"):
+        facts["outcome"] = _OUTCOMES[str(classify(data, result, solution=solution))]
+    return facts
+
+
 def _train_on_text(arguments: argparse.Namespace) -> None:
-    if arguments.parameter != "W":
-        raise ValueError("--parameter: expected W for text, got p")
-    if arguments.loss not in (None, "log"):
-        raise ValueError(f"--loss: expected log for text, got {arguments.loss}")
-    if arguments.index is not None:
-        raise ValueError("--index: expected none for text, which is a single problem")
-    out = _output(arguments, "run")
+    for name, expected in (("parameter", "W"), ("loss", "log"), ("index", None)):
+        value = getattr(arguments, name)
+        if value not in (None, expected):
+            raise ValueError(f"--{name}: expected {expected or 'none'} for text, got {value}")
+    out = _output(arguments, _settings(arguments, "W"))
     data = text(
         arguments.text,
-        unit=arguments.unit,
-        context=arguments.context,
-        vocabulary=arguments.vocabulary,
-        most=arguments.most,
+        **{name: getattr(arguments, name) for name in ("unit", "context", "vocabulary", "most")},
     )
-    study = study_next_tokens(
-        data,
-        held_out=arguments.held_out,
-        rule=arguments.rule,
-        lr=arguments.lr,
-        steps=arguments.steps,
-        record_every=arguments.record_every,
-        num_threads=arguments.threads,
-        progress=not arguments.quiet,
-    )
+    study = study_next_tokens(data, held_out=arguments.held_out, **_training(arguments))
     result, solution = study.run, study.solution
     _write_arrays(
         out,
@@ -520,7 +502,7 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
             "finite_part": study.finite,
         },
     )
-    components = [len(one) for graph in study.graphs.values() for one in graph.components]
+    components = [len(each) for graph in study.graphs.values() for each in graph.components]
     facts = {
         "text": f"{arguments.text}: {data.K} different {arguments.unit}s, {data.n} contexts of "
         f"{data.T} with their label",
@@ -535,7 +517,7 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
         "norm of W": f"{result.history['norm'][-1]:.6g}",
     }
     names = {"W": "cosine with Graph-SVM", "outside": "without its finite part"}
-    facts |= {names[name]: f"{found:.6f}" for name, found in study.cosines.items()}
+    facts |= {names[name]: f"{value:.6f}" for name, value in study.cosines.items()}
     facts["finite part"] = (
         f"norm {np.linalg.norm(study.finite):.6g}, that of W {study.finite_distance:.3g} away"
     )
@@ -544,49 +526,33 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
             f"same next token as the layer in {100 * prediction.agreement:.2f} % of "
             f"{prediction.ids.size} contexts, attention {prediction.distance:.3g} apart"
         )
-    _print_facts({**facts, "written": str(out)})
+    _say_facts({**facts, "written": str(out)})
     if arguments.graphs is not None:
         _draw_graphs(study, arguments.graphs)
 
 
 def _draw_graphs(study: NextTokenStudy, directory: Path) -> None:
-    """One figure for each of the most frequent last tokens."""
+    """Draw one figure for each of the most frequent last tokens."""
     directory.mkdir(parents=True, exist_ok=True)
     frequency = np.bincount(study.training.last, minlength=study.training.K)
-    frequent = np.argsort(-frequency, kind="stable")[:_DRAWN_GRAPHS]
-    for k in (int(k) for k in frequent if int(k) in study.graphs):
-        figure = plots.token_priority_graph(study.graphs[k], study.training.vocabulary)
-        with whole_file(directory / f"last-{k}.png") as file:
-            file.write(plots.png(figure))
-
-
-def _comparison(data: AttentionData, result: Run) -> dict[str, str]:
-    """The trained parameter beside the SVM of the tokens it selected."""
-    constraints = (data.lengths - 1).sum()
-    if constraints > _QUICK_CONSTRAINTS:
-        return {"SVM": f"not solved, as it has {constraints} constraints (attsvm svm solves it)"}
-    solve = att_svm if result.parameter == "W" else prompt_svm
-    solution = solve(data, result.selected)
-    direction = solution.W if result.parameter == "W" else solution.p
-    facts = {}
-    if direction is None:
-        facts["SVM"] = "infeasible for the selected tokens"
-    elif direction.any() and result.direction.any():
-        facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
-    facts["outcome"] = _OUTCOMES[str(classify(data, result, solution=solution))]
-    return facts
+    frequent = [int(k) for k in np.argsort(-frequency, kind="stable")[:_DRAWN_GRAPHS]]
+    if _can_draw("a graph"):
+        for k in (k for k in frequent if k in study.graphs):
+            figure = plots.token_priority_graph(study.graphs[k], study.training.vocabulary)
+            write_whole(directory / f"last-{k}.png", plots.png(figure))
 
 
 def _svm(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
-    out = _output(arguments, f"{arguments.problem}-svm")
-    machines: dict[str, Callable[..., SVMSolution]] = {
-        "att": att_svm,
-        "prompt": prompt_svm,
-        "label": label_svm,
-    }
-    solve = machines[arguments.problem]
-    if arguments.selected == "optimal":
+    if arguments.norm != "fro" and arguments.problem != "att":
+        raise ValueError(f"--norm: expected fro for --problem {arguments.problem}, got nuc")
+    nuclear = ("nuc",) if arguments.norm == "nuc" else ()
+    out = _output(arguments, (arguments.problem, *nuclear, "svm"))
+    trained: dict[str, Any] = {}
+    if isinstance(arguments.selected, Path):
+        trained = _read_run(arguments.selected)
+        selected = trained["selected"]
+    elif arguments.selected == "optimal":
         if data.value is None:
             raise ValueError(
                 "--selected: expected a token of every input, such as 1,0,2, for a problem without "
@@ -595,7 +561,8 @@ def _svm(arguments: argparse.Namespace) -> None:
         selected = optimal_tokens(data)
     else:
         selected = np.array(arguments.selected)
-    solution = solve(data, selected)
+    norm = {"norm": arguments.norm} if arguments.problem == "att" else {}
+    solution = _SVMS[arguments.problem](data, selected, **norm)
     members = {name: getattr(solution, name) for name in _SOLUTION}
     _write_arrays(
         out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}}
@@ -608,59 +575,71 @@ def _svm(arguments: argparse.Namespace) -> None:
     if solution.support is None:
         facts["residual of the proof"] = f"{solution.kkt:.1e}"
     else:
+        constraints = data.n if solution.variable == "v" else int((data.lengths - 1).sum())
         facts |= {
             "norm": f"{solution.norm:.9g}",
-            "active constraints": f"{solution.support.sum()} of {_constraints(data, solution)}",
+            "active constraints": f"{solution.support.sum()} of {constraints}",
             "duality gap": f"{solution.gap:.1e} (relative)",
             "KKT residual": f"{solution.kkt:.1e}",
         }
-    _print_facts({**facts, "solver": solution.solver, "written": str(out)})
+        direction = trained.get(solution.variable)
+        if direction is not None and direction.any():
+            against = getattr(solution, solution.variable)
+            facts["cosine of the run"] = f"{cosine(direction, against):.6f}"
+    _say_facts({**facts, "solver": solution.solver, "written": str(out)})
 
 
-def _constraints(data: AttentionData, solution: SVMSolution) -> int:
-    return data.n if solution.variable == "v" else int((data.lengths - 1).sum())
-
-
-def _write_arrays(out: Path, arrays: dict[str, Any]) -> None:
-    with whole_file(out) as file:
-        np.savez(file, **arrays)
+def _read_run(path: Path) -> dict[str, Any]:
+    """Read the arrays that `attsvm train` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = ("selected", *(name for name in ("W", "p", "v") if name in file.files))
+            return {name: file[name] for name in names}
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ValueError(f"--selected: {path}: expected the results of attsvm train") from error
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
     if arguments.list:
-        print(listing(FIGURES))
+        _say(listing(FIGURES))
         return 0
     figures = FIGURES if arguments.all else matching(arguments.name)
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
-    render = _render()
+    render: Render | None = _render if _can_draw("a figure") else None
     results = []
     for figure in figures:
         result = reproduce(figure, arguments.out, settings, render)
         results.append(result)
         if arguments.traceback and result.error is not None:
             raise result.error
-        print(result.text)
-        print(f"Written: {', '.join(map(str, result.written))}", end="\n\n", flush=True)
+        _say(f"{result.text}\nWritten: {', '.join(map(str, result.written))}\n")
     if len(results) > 1:
-        print(summary(results))
+        _say(summary(results))
     failed = [result.figure.name for result in results if not result.passed]
     if failed:
-        print(f"attsvm: not as expected: {', '.join(failed)}", file=sys.stderr)
+        _complain(f"not as expected: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def _render() -> Render | None:
-    """Draws a figure as a PNG file; None, said once, where there is no matplotlib."""
+def _render(figure: Figure, outcome: Outcome) -> bytes:
+    return plots.png(plots.published(figure, outcome))
+
+
+def _can_draw(what: str) -> bool:
+    """Import matplotlib, or warn that it is not there.
+
+    Figures are files, so that it does not matter which backend for windows MPLBACKEND names.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
         plots.require_matplotlib()
     except ImportError as error:
-        print(f"attsvm: no figure is drawn: {error}", file=sys.stderr)
-        return None
-
-    def render(figure: Figure, outcome: Outcome) -> bytes:
-        return plots.png(plots.published(figure, outcome))
-
-    return render
+        _complain(f"{what} is not drawn: {error}")
+        return False
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    return True
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -676,7 +655,7 @@ def _info(arguments: argparse.Namespace) -> None:
     for name, extras in dependencies().items():
         source = f" (comes with attsvm[{','.join(extras)}])" if extras else ""
         facts[name] = f"{version(name) or 'not installed'}{source}"
-    _print_facts(facts)
+    _say_facts(facts)
 
 
 def _problem(arguments: argparse.Namespace) -> AttentionData:
@@ -695,20 +674,29 @@ def _problem(arguments: argparse.Namespace) -> AttentionData:
     return data.problem(arguments.index)
 
 
-def _output(arguments: argparse.Namespace, kind: str) -> Path:
-    file: Path = arguments.file or arguments.text
-    out: Path = arguments.out or file.with_name(f"{file.stem}-{kind}.npz")
-    if out.exists() and out.samefile(file):
+def _settings(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...]:
+    """Return the settings of a training run, for the name of its file."""
+    loss = () if arguments.loss is None else (arguments.loss,)
+    return ("run", parameter, arguments.rule, f"lr{arguments.lr:g}", str(arguments.steps), *loss)
+
+
+def _output(arguments: argparse.Namespace, settings: tuple[str, ...]) -> Path:
+    """Return the file for the results: that of --out, or one in the working directory."""
+    source = getattr(arguments, "text", None) or arguments.file
+    index = () if arguments.index is None else (str(arguments.index),)
+    out: Path = arguments.out or Path(f"{'-'.join((source.stem, *index, *settings))}.npz")
+    if out.exists() and source.exists() and out.samefile(source):
         raise ValueError(f"--out: {out} is the problem itself")
+    if out.is_file() and not arguments.overwrite:
+        raise FileExistsError(f"{out} exists: --overwrite replaces it, --out chooses another file")
     return out
+
+
+def _write_arrays(out: Path, arrays: dict[str, Any]) -> None:
+    with whole_file(out) as file:
+        np.savez(file, **arrays)
 
 
 def _tokens(selected: Any) -> str:
     shown = " ".join(map(str, selected[:20]))
     return shown if len(selected) <= 20 else f"{shown} ... ({len(selected)} in all)"
-
-
-def _print_facts(facts: dict[str, Any]) -> None:
-    width = max(map(len, facts))
-    for name, fact in facts.items():
-        print(f"{name:<{width}}   {fact}")

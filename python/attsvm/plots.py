@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from attsvm.descent import Run
 from attsvm.extras import require_extra
-from attsvm.studies.recorded import recorded_study
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.reproduce.palette import CYCLE, INK
+from attsvm.studies.study import Study
 from attsvm.studies.summary import describe, tabulate
 from attsvm.studies.table import AXIS_NAMES, SHARES, Table, in_words
 from attsvm.theory.priority_graphs import TokenPriorityGraph
@@ -43,6 +43,7 @@ __all__ = [
 _TOKENS_OF_BOX = 24
 _BOXES_OF_LINE = 8
 _STYLE: dict[Any, Any] = {
+    "text.usetex": False,
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.edgecolor": INK,
@@ -55,7 +56,6 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
-    "text.usetex": False,
 }
 _GRID: dict[str, Any] = {"axis": "y", "linewidth": 0.4, "color": "#dddddd"}
 _CURVES = {
@@ -144,7 +144,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         The table has nothing of what is drawn.
     """
     if not isinstance(table, Table):
-        results, declared = table, recorded_study(table)
+        results, declared = table, Study.from_results(table)
         caption = caption or describe(declared)
         table = tabulate(declared, results)
         if [row.problems for row in table.rows] == [1] and "history_norm" in results:

@@ -54,13 +54,15 @@ def bar(total: int, label: str, enabled: bool | None = None) -> Iterator[Advance
 
     # The note before the times, so that a narrow terminal does not cut it.
     layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}]"
+    columns, lines = shutil.get_terminal_size()
     with Bar(
         total=total,
         desc=label,
         bar_format=layout,
         miniters=1,
         leave=False,
-        ncols=shutil.get_terminal_size().columns,
+        ncols=columns,
+        nrows=lines,
         file=sys.stderr,
     ) as shown:
 

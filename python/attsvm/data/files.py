@@ -17,7 +17,7 @@ from attsvm.data.attention_data import AttentionData
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.whole_file import whole_file
 
-__all__ = ["load", "save"]
+__all__ = ["load", "memory_size", "save"]
 
 _KINDS: tuple[tuple[type[AttentionData] | type[NextTokenData], set[str]], ...] = (
     (AttentionData, {"tokens", "labels"}),
@@ -120,7 +120,7 @@ def _read_fields(
             if missing:
                 raise ValueError(f"expected the field {max(missing)}, got {sorted(members)}")
             sizes = {name: _size(archive, name, member) for name, member in members.items()}
-            largest, memory = max(sizes, key=lambda name: sizes[name]), _memory()
+            largest, memory = max(sizes, key=lambda name: sizes[name]), memory_size()
             if sum(sizes.values()) > memory:
                 raise ValueError(
                     f"{largest}: expected arrays that fit into the memory of {memory / 1e9:.1f} "
@@ -170,6 +170,6 @@ def _size(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> int:
     return size
 
 
-def _memory() -> int:
+def memory_size() -> int:
     """Return the size of the memory of this computer, in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

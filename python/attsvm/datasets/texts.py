@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +20,11 @@ from attsvm._validation import (
     as_generator,
     as_positive_int,
 )
+from attsvm.data.files import memory_size
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.datasets.next_tokens import EMBEDDINGS, draw_embeddings
 
 __all__ = ["text"]
-
-_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def text(
@@ -39,7 +40,7 @@ def text(
     rng: int | np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> NextTokenData:
-    """Next-token data from text: every `context` tokens in a row, with the one after them.
+    """Return next-token data from text: every `context` tokens in a row, with the one after them.
 
     Parameters
     ----------
@@ -99,11 +100,16 @@ def text(
     count = None if most is None else as_positive_int("most", most)
     real = as_float_dtype("dtype", dtype)
     generator = as_generator("rng", rng)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source: expected text or a pathlib.Path, got {type(source).__name__}")
     written = source if isinstance(source, str) else _read(source)
-    tokens = list(written) if kind == "character" else _WORD.findall(written.lower())
-    frequent = sorted(Counter(tokens).items(), key=lambda item: (-item[1], item[0]))[:largest]
+    if "\0" in written:
+        raise ValueError("source: expected text without NUL characters, got some")
+    split = iter if kind == "character" else _words
+    counts = Counter(split(written))
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:largest]
     ids = {token: j for j, (token, _) in enumerate(frequent)}
-    sequence = np.array([ids[token] for token in tokens if token in ids], dtype=np.int64)
+    sequence = np.fromiter((ids[token] for token in split(written) if token in ids), np.int64)
     if sequence.size <= T:
         raise ValueError(
             f"source: expected text of more than {T} {kind}s (context) of the vocabulary, got "
@@ -111,7 +117,10 @@ def text(
         )
     windows = np.lib.stride_tricks.sliding_window_view(sequence, T + 1)
     if realizable:
-        windows = windows[(windows[:, :-1] == windows[:, -1:]).any(axis=1)]
+        contained = np.zeros(len(windows), dtype=bool)
+        for t in range(T):
+            contained |= windows[:, t] == windows[:, T]
+        windows = windows[np.flatnonzero(contained)[:count]]
         if len(windows) == 0:
             raise ValueError("source: expected text with a label in its context, got none")
     windows = windows[:count]
@@ -119,6 +128,11 @@ def text(
     size = K if d is None else as_positive_int("d", d)
     if table != "random" and size < K:
         raise ValueError(f"d: expected at least K = {K} for {table} embeddings, got {size}")
+    if K * size * real.itemsize > memory_size():
+        raise ValueError(
+            f"vocabulary: expected {kind}s whose embeddings fit into memory, got {K} of them in "
+            f"{size} dimensions, {K * size * real.itemsize / 1e9:.0f} GB; keep fewer"
+        )
     embeddings: FloatArray
     if table == "orthonormal" and size == K:
         embeddings = np.eye(K, dtype=real)
@@ -129,8 +143,21 @@ def text(
     )
 
 
+def _words(text: str) -> Iterator[str]:
+    """Yield the words and punctuation marks of a text in lower case."""
+    lower = text.lower()
+    # Combining marks, which \w leaves out, belong to the word they stand in.
+    marks = re.escape("".join(c for c in sorted(set(lower)) if category(c).startswith("M")))
+    word = rf"[\w{marks}]+"
+    return (m[0] for m in re.finditer(rf"{word}(?:['’]{word})*|[^\w\s{marks}]", lower))
+
+
 def _read(path: os.PathLike[str]) -> str:
+    """Read UTF-8 text from a file or a pipe, without a byte order mark."""
+    where = Path(path)
+    if where.is_block_device() or where.is_char_device():
+        raise ValueError(f"{path}: expected a file or a pipe, got a device")
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return where.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected UTF-8 text, got {error}") from error

@@ -15,19 +15,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["built_in", "declared", "read_toml", "write_toml"]
+__all__ = ["built_in", "declared", "read_toml", "read_toml_file", "write_toml"]
 
 _FOLDER = Path(str(resources.files("attsvm.studies"))) / "declared"
 
 
 def built_in() -> dict[str, Path]:
-    """Files of the studies that come with attsvm, by their names."""
+    """Return the files of the studies that come with attsvm, by their names."""
     files = {path.stem: path for path in _FOLDER.glob("*.toml")}
     return {name: files[name] for name in sorted(files)}
 
 
 def declared(source: str | os.PathLike[str]) -> Path:
-    """The file of a declaration: that of a name that comes with attsvm, or the path itself.
+    """Return the file of a declaration: that of a name that comes with attsvm, or the path itself.
 
     Raises
     ------
@@ -46,6 +46,22 @@ def declared(source: str | os.PathLike[str]) -> Path:
     )
 
 
+def read_toml_file(path: Path) -> str:
+    """Return the text of a TOML file, without a byte order mark.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected TOML in UTF-8: {error}") from error
+
+
 def read_toml(text: str) -> dict[str, Any]:
     """Parse TOML.
 
@@ -56,12 +72,12 @@ def read_toml(text: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"expected TOML: {error}") from error
 
 
 def write_toml(settings: Mapping[str, Any]) -> str:
-    """Text, numbers and lists of them as TOML, one line for each."""
+    """Format text, numbers and lists of them as TOML, one line for each."""
     return "".join(f"{name} = {_value(value)}\n" for name, value in settings.items())
 
 

@@ -99,6 +99,8 @@ def run(
         if workers is not None:
             require_guard()
     require_extra("attsvm.studies", "study", "zarr", "xarray", "filelock")
+    if study.data == "digits":
+        require_extra("a study of the digits", "digits", "sklearn")
     with only_writer(directory):
         store = Store(directory, study, overwrite=overwrite)
         if on_cluster:

@@ -1,11 +1,11 @@
-"""Where the problems of a study come from: each from a random stream of its own, or from a file."""
+"""Problems of a study: each drawn from a random stream of its own, or read from a file."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,14 +28,14 @@ _OF_START = 2**31
 
 @dataclass(frozen=True)
 class DataKind:
-    """A way to come by problems.
+    """A generator of problems.
 
     Attributes
     ----------
     describe : callable
-        Settings to words, for the reader of the results.
+        Maps settings to a description for the reader of the results.
     generate : callable
-        (settings of a cell, count, rng) to a batch of problems.
+        Maps (settings of a cell, count, rng) to a batch of problems.
     options : mapping
         Settings that this kind has beside n, T and d, and their defaults.
     check : callable
@@ -61,14 +61,20 @@ class FileOfProblems:
         Absolute.
     sha256 : str
         Of its bytes.
+    sizes : mapping
+        n, T, d and the number of problems.
+    data : AttentionData, optional
+        The problems, with a batch axis; None for a file that only its results tell of.
     """
 
     path: Path
     sha256: str
+    sizes: Mapping[str, int]
+    data: AttentionData | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def read(cls, path: str) -> FileOfProblems:
-        """Read and check it.
+        """Read and check a file.
 
         Raises
         ------
@@ -76,42 +82,43 @@ class FileOfProblems:
             There is no such file, or it does not hold problems of attention.
         """
         where = Path(path)
-        if where.suffix != ".npz" and not where.exists():
+        if where.suffix.lower() != ".npz" and not where.exists():
             kinds = ", ".join(map(repr, KINDS))
             raise ValueError(f"data: expected one of {kinds} or an .npz file, got {path!r}")
-        file = cls(where.resolve(), hashlib.sha256(where.read_bytes()).hexdigest())
-        _ = file.data
-        return file
-
-    @cached_property
-    def data(self) -> AttentionData:
-        """The problems, with a batch axis; read once."""
-        data = load(self.path)
+        data = load(where)
         if not isinstance(data, AttentionData):
-            raise ValueError(f"data: {self.path}: expected tokens and labels, got next-token data")
+            raise ValueError(f"data: {where}: expected tokens and labels, got next-token data")
         if data.batch is None:
-            return _each_array(data, lambda array: array[np.newaxis])
-        return data
+            data = _each_array(data, lambda array: array[np.newaxis])
+        sizes = {"n": data.n, "T": data.T, "d": data.d, "problems": data.batch or 1}
+        digest = hashlib.sha256(where.read_bytes()).hexdigest()
+        return cls(where.resolve(), digest, sizes, data)
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """n, T, d and the number of problems."""
-        data = self.data
-        return {"n": data.n, "T": data.T, "d": data.d, "problems": data.batch or 1}
+    def has_value(self) -> bool:
+        """Whether the problems have a value v."""
+        return self.data is None or self.data.value is not None
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether the problems have queries z."""
+        return self.data is None or self.data.queries is not None
 
     def take(self, problems: range) -> AttentionData:
-        """Problems of these numbers, as a batch."""
+        """Return the problems of these numbers, as a batch."""
+        if self.data is None:
+            raise ValueError(f"data: expected the problems of {self.path}, got their results only")
         return taken(self.data, 0, problems)
 
 
 def taken(data: AttentionData, first: int, problems: range) -> AttentionData:
-    """Problems of these numbers, of a batch whose own numbers begin with `first`."""
+    """Return the problems of these numbers, of a batch whose numbers begin with `first`."""
     number = first + np.arange(data.batch or 1)
     return data.subset((number >= problems.start) & (number < problems.stop))
 
 
 def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
-    """Problems of these numbers of a cell, as a batch.
+    """Draw the problems of these numbers of a cell, as a batch.
 
     Problem k comes from ``SeedSequence(seed, spawn_key=(n, T, d, k))``.
     """
@@ -124,7 +131,7 @@ def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
 
 
 def filled(data: AttentionData, count: int) -> AttentionData:
-    """A batch of at least `count` problems: these, the last one repeated."""
+    """Return a batch of at least `count` problems: these, the last one repeated."""
     more = count - (data.batch or 1)
     if more <= 0:
         return data
@@ -134,7 +141,7 @@ def filled(data: AttentionData, count: int) -> AttentionData:
 def _each_array(
     data: AttentionData, change: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> AttentionData:
-    """The data with another batch axis: `sequence` has none and is kept."""
+    """Return the data with another batch axis: `sequence` has none and is kept."""
     arrays: dict[str, Any] = {field.name: getattr(data, field.name) for field in fields(data)}
     changed: dict[str, Any] = {
         name: array if name == "sequence" or array is None else change(array)
@@ -146,7 +153,7 @@ def _each_array(
 def start_of_factors(
     settings: Mapping[str, Any], problems: range, d: int
 ) -> dict[str, NDArray[np.float64]]:
-    """K and Q (B, d, d) to start at: uniform on ±1/sqrt(d), Q = K where they are balanced.
+    """Draw the start of K and Q (B, d, d): uniform on ±1/sqrt(d), Q = K where they are balanced.
 
     Those of problem k are drawn from a stream of their own, whatever the batch.
     """
@@ -195,7 +202,9 @@ def _digits(settings: Mapping[str, Any], count: int, rng: np.random.Generator) -
 def _check_digits(settings: Mapping[str, Any]) -> None:
     if settings["T"] not in _STRIDES:
         raise ValueError(f"T: expected 4, 9 or 25 patches of a digit, got {settings['T']}")
-    digits(settings["n"], 1, classes=settings["classes"], rng=0)
+    # Results of the digits can be reported without scikit-learn; `run` asks for it.
+    if find_spec("sklearn") is not None:
+        digits(settings["n"], 1, classes=settings["classes"], rng=0)
 
 
 def _describe_signals(name: str) -> Callable[[Mapping[str, Any]], str]:

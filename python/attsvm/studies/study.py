@@ -1,18 +1,19 @@
-"""A study as a declaration: which problems, how they are trained, and what is measured."""
+"""Declaration of a study: its problems, their training, and what is measured."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
 import json
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from attrs import Converter, field, fields, frozen
 
 from attsvm._validation import (
     as_choice,
@@ -21,43 +22,51 @@ from attsvm._validation import (
     as_positive_float,
     as_positive_int,
 )
-from attsvm.descent.step_rule import StepRule
-from attsvm.studies.declarations import declared, read_toml, write_toml
+from attsvm.data import AttentionData
+from attsvm.descent import problem
+from attsvm.descent.step_rule import RULES, StepRule
+from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import MEASUREMENTS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
 
-__all__ = ["Cell", "OverrideError", "Study"]
+if TYPE_CHECKING:
+    import xarray as xr
 
-_PARAMETERS = ("W", "p", "KQ", "v+W", "v+p")
-_LOSSES = ("logistic", "exponential", "correlation")
+__all__ = ["LOSSES", "PARAMETERS", "Cell", "OverrideError", "Study", "fitting_parameter"]
+
+PARAMETERS = ("W", "p", "KQ", "v+W", "v+p")
+"""Parameters that are trained from a declaration or from the command line."""
+
+LOSSES = tuple(x for x in problem.LOSSES if x not in ("log", "cross_entropy", "squared"))
+"""Losses of a linear head; log needs scores that are not negative, the others a softmax head."""
+
+_SIZES = ("n", "T", "d")
+_DEFAULT_MEASURES = ("selected", "outcome", "cosine")
+_MOST_CELLS = 100_000
 
 
-def _share(name: str, value: float) -> float:
-    share = as_float(name, value)
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name}: expected a share in [0, 1], got {value}")
-    return share
+def _in_range(low: float, high: float, expected: str) -> Callable[[str, Any], float]:
+    def check(name: str, value: Any) -> float:
+        number = as_float(name, value)
+        if not low <= number <= high:
+            raise ValueError(f"{name}: expected {expected}, got {value}")
+        return number
+
+    return check
 
 
-def _momentum(name: str, value: float) -> float:
+def _momentum(name: str, value: Any) -> float:
     return StepRule(momentum=as_float(name, value)).momentum
 
 
-def _not_negative(name: str, value: float) -> float:
-    number = as_float(name, value)
-    if number < 0:
-        raise ValueError(f"{name}: expected a number >= 0, got {value}")
-    return number
-
-
-def _tokens(name: str, value: int) -> int:
+def _tokens(name: str, value: Any) -> int:
     tokens = as_positive_int(name, value)
     if tokens < 2:
         raise ValueError(f"{name}: expected two tokens or more to select from, got {value}")
     return tokens
 
 
-def _seed(name: str, value: int) -> int:
+def _seed(name: str, value: Any) -> int:
     seed = as_nonnegative_int(name, value)
     # Coordinates of the results have at most 64 bits.
     if seed >= 2**64:
@@ -65,48 +74,90 @@ def _seed(name: str, value: int) -> int:
     return seed
 
 
-def _trained(name: str, value: str | Sequence[str]) -> str:
-    """What is trained, a pair such as ("v", "W") as "v+W"."""
-    written = "+".join(map(str, value)) if isinstance(value, tuple | list) else value
-    return as_choice(name, written, _PARAMETERS)
+def _trained(name: str, value: Any) -> str:
+    """Return the name of a trained parameter, such as "v+W" for the pair ("v", "W")."""
+    return as_choice(name, "+".join(map(str, value)) if _is_list(value) else value, PARAMETERS)
 
 
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
     return lambda name, value: as_choice(name, value, choices)
 
 
-_AXES: Mapping[str, Callable[[str, Any], Any]] = {
-    "n": as_positive_int,
-    "T": _tokens,
-    "d": as_positive_int,
-    "attention": _one_of("cross", "self"),
-    "signals": _one_of("antipodal", "orthogonal"),
-    "noise": _not_negative,
-    "label_noise": _share,
-    "parameter": _trained,
-    "init": _one_of("uniform", "balanced"),
-    "rule": _one_of("ngd", "gd", "polyak", "adam"),
-    "lr": as_positive_float,
-    "momentum": _momentum,
-    "decay": _not_negative,
-    "loss": _one_of(*_LOSSES),
-    "norm": _one_of("auto", "fro", "nuc"),
-    "seed": _seed,
-}
-"""What may be an axis, in the order of the axes, and how each of its values is checked."""
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected text, got {value!r}")
+    return value
 
-_SIZES = ("n", "T", "d")
-_MEASURED = ("selected", "outcome", "cosine")
-"""What is measured unasked, where it can be."""
+
+def _title(name: str, value: Any) -> str:
+    try:
+        _text(name, value).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: expected Unicode text, got {value!r}") from error
+    return str(value)
+
+
+def _directory(name: str, value: Any) -> str:
+    text = _title(name, value)
+    if not text or set(text) & set("/\\\0") or text.startswith("."):
+        raise ValueError(f"{name}: expected a name for a directory, got {text!r}")
+    return text
+
+
+def _pair(name: str, value: Any) -> tuple[Any, ...]:
+    return tuple(value)
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if not _is_list(value) or not len(value):
+        raise TypeError(f"{name}: expected a list of names, got {value!r}")
+    names = tuple(as_choice(name, each, tuple(MEASUREMENTS)) for each in value)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name}: expected different names, got {list(names)}")
+    return names
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, tuple | list | np.ndarray)
+
+
+def _axis(check: Callable[[str, Any], Any], default: Any = None) -> Any:
+    """Declare a field with one value or, as an axis, with several different ones."""
+
+    def convert(value: Any, declared: Any) -> Any:
+        name = declared.name
+        # The pair ("v", "W") is a single value.
+        several = _is_list(value) and "v" not in tuple(value)
+        if value is None or not several:
+            return None if value is None else check(name, value)
+        checked = tuple(check(name, each) for each in value)
+        if not checked or len(set(checked)) < len(checked):
+            raise ValueError(f"{name}: expected one or more different values, got {list(value)}")
+        return checked
+
+    converter = Converter(convert, takes_field=True)  # type: ignore[misc, call-overload, unused-ignore]
+    return field(default=default, converter=converter, metadata={"axis": True})
+
+
+def _fixed(check: Callable[[str, Any], Any], default: Any = None, *, listed: bool = False) -> Any:
+    """Declare a field that is no axis."""
+
+    def convert(value: Any, declared: Any) -> Any:
+        if _is_list(value) and not listed:
+            raise ValueError(f"{declared.name}: expected one value, got {list(value)}")
+        return None if value is None and default is None else check(declared.name, value)
+
+    converter = Converter(convert, takes_field=True)  # type: ignore[misc, call-overload, unused-ignore]
+    return field(default=default, converter=converter)
 
 
 class OverrideError(ValueError):
-    """Overrides of a declaration, and not what it says itself, make no study.
+    """Overrides of a declaration, and not the declaration itself, make no study.
 
     Attributes
     ----------
     fields : tuple of str
-        Those that are to blame.
+        Overrides that are to blame.
     reason : str
     """
 
@@ -126,7 +177,7 @@ class Cell:
     Attributes
     ----------
     index : tuple of int
-        Its place along each axis.
+        Its index along each axis.
     axes : dict
         Its value on each axis.
     settings : dict
@@ -140,18 +191,20 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
-        values = ", ".join(f"{axis}={_plain(value)}" for axis, value in self.axes.items())
-        return values or "the only cell"
+        """Name for messages."""
+        plain = (x if isinstance(x, str) else json.dumps(x) for x in self.axes.values())
+        pairs = zip(self.axes, plain, strict=True)
+        return ", ".join(f"{axis}={value}" for axis, value in pairs) or "the only cell"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Study:
     """Many problems of each kind: how to draw them, how to train, and what to measure.
 
     A field with several values, a tuple or list of them, is an axis; every combination of the
     values of all axes is a cell. A field with one value is a fixed setting. Studies that differ in
-    settings of training alone see the same problems.
+    settings of training alone see the same problems. A study is an attrs class:
+    ``attrs.evolve(study, lr=0.2)`` is a changed copy.
 
     Attributes
     ----------
@@ -166,10 +219,8 @@ class Study:
     problems : int
         Problems of each cell; by default all of a file. Problem k of a cell is the same whatever
         else is in the study: its random stream is that of (seed, n, T, d, k).
-    seed : int or axis
-        From 0 to 2**64 - 1.
     n, T, d : int or axis
-        Inputs, tokens of each and dimension. Not given where the data are a file, which has them.
+        Inputs, tokens of each and dimension; by default those of the file.
     attention : {"cross", "self"} or axis
         Of "sphere".
     signals, noise, label_noise : or axis
@@ -186,16 +237,18 @@ class Study:
     steps : int
     norm : {"auto", "fro", "nuc"} or axis
         Of the SVM; "auto" is the nuclear norm for K and Q, and else the Frobenius norm.
+    seed : int or axis
+        From 0 to 2**64 - 1.
     measure : tuple of str
         Names of `attsvm.studies.MEASUREMENTS`; by default those of selected, outcome and cosine
         that every cell has.
+    file : FileOfProblems, optional
+        The file of problems; read where it is not given.
 
     Raises
     ------
     TypeError, ValueError
         A field is not what it must be, or does not go with another one.
-    ImportError
-        The digits are asked for and scikit-learn is not installed.
     OSError
         The file of problems cannot be read.
 
@@ -209,62 +262,62 @@ class Study:
     ['d=2', 'd=5']
     """
 
-    name: str = "study"
-    title: str = ""
-    data: str = "sphere"
-    problems: int | None = None
-    seed: int | tuple[int, ...] = 0
-    n: int | tuple[int, ...] | None = None
-    T: int | tuple[int, ...] | None = None
-    d: int | tuple[int, ...] | None = None
-    attention: str | tuple[str, ...] | None = None
-    signals: str | tuple[str, ...] | None = None
-    noise: float | tuple[float, ...] | None = None
-    label_noise: float | tuple[float, ...] | None = None
-    classes: tuple[int, int] | None = None
-    parameter: str | tuple[str, ...] = "W"
-    init: str | tuple[str, ...] = "uniform"
-    rule: str | tuple[str, ...] = "ngd"
-    lr: float | tuple[float, ...] = 0.1
-    momentum: float | tuple[float, ...] = 0.0
-    decay: float | tuple[float, ...] = 0.0
-    loss: str | tuple[str, ...] = "logistic"
-    steps: int = 1000
-    norm: str | tuple[str, ...] = "auto"
-    measure: tuple[str, ...] | None = None
+    name: str = _fixed(_directory, "study")
+    title: str = _fixed(_title, "")
+    data: str = _fixed(_text, "sphere")
+    problems: int | None = _fixed(as_positive_int)
+    n: int | tuple[int, ...] | None = _axis(as_positive_int)
+    T: int | tuple[int, ...] | None = _axis(_tokens)
+    d: int | tuple[int, ...] | None = _axis(as_positive_int)
+    attention: str | tuple[str, ...] | None = _axis(_one_of("cross", "self"))
+    signals: str | tuple[str, ...] | None = _axis(_one_of("antipodal", "orthogonal"))
+    noise: float | tuple[float, ...] | None = _axis(_in_range(0, math.inf, "a number >= 0"))
+    label_noise: float | tuple[float, ...] | None = _axis(_in_range(0, 1, "a share in [0, 1]"))
+    classes: tuple[int, int] | None = _fixed(_pair, listed=True)
+    parameter: str | tuple[str, ...] = _axis(_trained, "W")
+    init: str | tuple[str, ...] = _axis(_one_of("uniform", "balanced"), "uniform")
+    rule: str | tuple[str, ...] = _axis(_one_of(*RULES), "ngd")
+    lr: float | tuple[float, ...] = _axis(as_positive_float, 0.1)
+    momentum: float | tuple[float, ...] = _axis(_momentum, 0.0)
+    decay: float | tuple[float, ...] = _axis(_in_range(0, math.inf, "a number >= 0"), 0.0)
+    loss: str | tuple[str, ...] = _axis(_one_of(*LOSSES), "logistic")
+    steps: int = _fixed(as_positive_int, 1000)
+    norm: str | tuple[str, ...] = _axis(_one_of("auto", "fro", "nuc"), "auto")
+    seed: int | tuple[int, ...] = _axis(_seed, 0)
+    measure: tuple[str, ...] | None = _fixed(_names, listed=True)
+    file: FileOfProblems | None = field(default=None, repr=False, eq=False)
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list | np.ndarray):
-                self._set(field.name, tuple(value))
-            if isinstance(value, tuple) and field.name not in (*_AXES, "classes", "measure"):
-                raise ValueError(f"{field.name}: expected one value, got {list(value)}")
-        for name in ("name", "title", "data"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name}: expected text, got {getattr(self, name)!r}")
-        if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
-            raise ValueError(f"name: expected a name for a directory, got {self.name!r}")
-        self._set("steps", as_positive_int("steps", self.steps))
+    def __attrs_post_init__(self) -> None:
+        self._find_file()
         self._check_data()
-        for axis, check in _AXES.items():
-            self._check_axis(axis, check)
+        count = math.prod(len(values) for values in self.axes.values())
+        if count > _MOST_CELLS:
+            raise ValueError(
+                f"{', '.join(self.axes)}: expected at most {_MOST_CELLS} combinations of values, "
+                f"got {count}"
+            )
+        cells = self.cells
         if self.measure is None:
-            self._set("measure", self._measured_by_default())
-        self._check_measure()
-        for cell in self.cells:
+            parameters = {cell.settings["parameter"] for cell in cells}
+            self._set("measure", measurable(_DEFAULT_MEASURES, parameters, self.has_value))
+        for cell in cells:
             try:
-                self._check_cell(cell)
+                self._check_cell(cell.settings)
             except ValueError as error:
                 raise ValueError(f"{error} (where {cell.name})" if self.axes else error) from error
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
+    def _find_file(self) -> None:
+        if self.data in KINDS:
+            self._set("file", None)
+        elif self.file is None or self.file.path != Path(self.data).resolve():
+            self._set("file", FileOfProblems.read(self.data))
+
     def _check_data(self) -> None:
-        own = self.options
         of_all = dict.fromkeys(option for kind in KINDS.values() for option in kind.options)
-        others = [name for name in of_all if name not in own and getattr(self, name) is not None]
+        others = [x for x in of_all if x not in self.options and getattr(self, x) is not None]
         if others:
             raise ValueError(
                 f"{', '.join(others)}: expected none for data {self.data!r}, {self._got(others)}"
@@ -273,81 +326,47 @@ class Study:
         for name, size in sizes.items():
             if getattr(self, name) is None:
                 self._set(name, size)
-        wrong = [name for name in _SIZES if sizes and getattr(self, name) != sizes[name]]
-        if wrong:
-            there = ", ".join(str(sizes[name]) for name in wrong)
-            raise ValueError(
-                f"{', '.join(wrong)}: expected none or the {there} of the file, {self._got(wrong)}"
-            )
         for name in (*_SIZES, "problems"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: expected a number, got none")
-        problems = as_positive_int("problems", self.problems or 0)
-        self._set("problems", problems)
-        if self.file and problems > self.file.sizes["problems"]:
+        wrong = [name for name in _SIZES if sizes and getattr(self, name) != sizes[name]]
+        if wrong:
+            expected = ", ".join(str(sizes[name]) for name in wrong)
             raise ValueError(
-                f"problems: expected at most the {self.file.sizes['problems']} of {self.data}, "
-                f"got {problems}"
+                f"{', '.join(wrong)}: expected none or the {expected} of the file, "
+                f"{self._got(wrong)}"
+            )
+        if self.file and self.problems and self.problems > sizes["problems"]:
+            raise ValueError(
+                f"problems: expected at most the {sizes['problems']} of {self.data}, "
+                f"got {self.problems}"
             )
 
     def _got(self, names: list[str]) -> str:
         values = (getattr(self, name) for name in names)
-        given = (list(value) if isinstance(value, tuple) else value for value in values)
-        return f"got {', '.join(map(repr, given))}"
+        plain = (list(value) if isinstance(value, tuple) else value for value in values)
+        return f"got {', '.join(map(repr, plain))}"
 
-    def _check_axis(self, axis: str, check: Callable[[str, Any], Any]) -> None:
-        given = getattr(self, axis)
-        if given is None:
-            return
-        several = isinstance(given, tuple) and not (axis == "parameter" and "v" in given)
-        values = given if several else (given,)
-        # Integers that stand for floats become floats, so that a declaration has one spelling.
-        checked = tuple(check(axis, value) for value in values)
-        if not checked or len(set(checked)) < len(checked):
-            raise ValueError(f"{axis}: expected one or more different values, got {list(values)}")
-        self._set(axis, checked if several else checked[0])
-
-    def _measured_by_default(self) -> tuple[str, ...]:
-        parameters = {cell.settings["parameter"] for cell in self.cells}
-        return measurable(_MEASURED, parameters, self.has_value)
-
-    def _check_measure(self) -> None:
-        names: Any = self.measure
-        if not isinstance(names, tuple) or not names:
-            raise TypeError(f"measure: expected a list of names, got {names!r}")
-        for name in names:
-            as_choice("measure", name, tuple(MEASUREMENTS))
-        if len(set(names)) < len(names):
-            raise ValueError(f"measure: expected different names, got {list(names)}")
-
-    def _check_cell(self, cell: Cell) -> None:
-        settings = cell.settings
+    def _check_cell(self, settings: Mapping[str, Any]) -> None:
+        parameter = settings["parameter"]
         if self.file is None:
             KINDS[self.data].check(settings)
-        if settings["norm"] == "nuc" and settings["parameter"] in ("p", "v+p"):
+        if settings["norm"] == "nuc" and parameter in ("p", "v+p"):
             raise ValueError("norm: expected 'auto' or 'fro' where p is trained, got 'nuc'")
         if settings["rule"] == "adam" and settings["momentum"]:
             raise ValueError(f"momentum: expected 0 for adam, got {settings['momentum']}")
-        has_value = self.has_value
-        if not has_value and not settings["parameter"].startswith("v+"):
+        if not self.has_value and not parameter.startswith("v+"):
             raise ValueError(
-                "parameter: expected 'v+W' or 'v+p' for data without a value, "
-                f"got {settings['parameter']!r}"
+                f"parameter: expected 'v+W' or 'v+p' for data without a value, got {parameter!r}"
             )
-        if not self.has_queries and settings["parameter"] not in ("p", "v+p"):
+        if not self.has_queries and parameter not in ("p", "v+p"):
             raise ValueError(
-                "parameter: expected 'p' or 'v+p' for data without queries, "
-                f"got {settings['parameter']!r}"
+                f"parameter: expected 'p' or 'v+p' for data without queries, got {parameter!r}"
             )
         for measurement in self.measurements:
-            obstacle = measurement.obstacle(settings["parameter"], has_value)
+            obstacle = measurement.obstacle(parameter, self.has_value)
             if obstacle is not None:
                 raise ValueError(obstacle)
-
-    @cached_property
-    def file(self) -> FileOfProblems | None:
-        """The file of problems, where the data are one."""
-        return None if self.data in KINDS else FileOfProblems.read(self.data)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -359,39 +378,33 @@ class Study:
     @property
     def has_value(self) -> bool:
         """Whether its problems have a value v, and with it scores and optimal tokens."""
-        if self.file is not None:
-            return self.file.data.value is not None
-        return KINDS[self.data].has_value
+        return self.file.has_value if self.file else KINDS[self.data].has_value
 
     @property
     def has_queries(self) -> bool:
         """Whether its problems have queries z, which W, K and Q act on."""
-        return self.file is None or self.file.data.queries is not None
+        return self.file is None or self.file.has_queries
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """What is measured."""
+        """Measurements of every problem."""
         return tuple(MEASUREMENTS[name] for name in self.measure or ())
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
         """Values of each axis, by its name."""
-        return {
-            name: getattr(self, name) for name in _AXES if isinstance(getattr(self, name), tuple)
-        }
+        values = {name: getattr(self, name) for name in _AXES}
+        return {name: several for name, several in values.items() if isinstance(several, tuple)}
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """The grid, the last axis running fastest."""
+        """All combinations of the values of the axes, the last axis running fastest."""
         axes = self.axes
         fixed = {name: getattr(self, name) for name in ("data", *_AXES, "steps")} | self.options
+        indices = itertools.product(*(range(len(values)) for values in axes.values()))
         return tuple(
             Cell(index, chosen := dict(zip(axes, values, strict=True)), {**fixed, **chosen})
-            for index, values in zip(
-                itertools.product(*(range(len(values)) for values in axes.values())),
-                itertools.product(*axes.values()),
-                strict=True,
-            )
+            for index, values in zip(indices, itertools.product(*axes.values()), strict=True)
         )
 
     @property
@@ -410,7 +423,7 @@ class Study:
     @property
     def settings(self) -> dict[str, Any]:
         """Every field that has a value, by default too; axes and pairs as lists."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)} | self.options
+        values = {name: getattr(self, name) for name in _FIELDS} | self.options
         if self.file is not None:
             values |= dict.fromkeys(_SIZES) | {"data": str(self.file.path)}
         return {
@@ -452,69 +465,125 @@ class Study:
         """
         overrides = {} if overrides is None else overrides
         path, named = declared(source), os.fspath(source)
-        if path.suffix == ".npz":
-            given = _of_problems(path)
+        of_problems = path.suffix.lower() == ".npz"
+        if of_problems:
+            given = _of_file(path)
         else:
             try:
-                given = read_toml(path.read_text(encoding="utf-8"))
+                given = read_toml(read_toml_file(path))
+                _require_fields(given)
             except ValueError as error:
                 raise ValueError(f"{named}: {error}") from error
-        known = [field.name for field in fields(cls)]
-        for name in (*given, *overrides):
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                reason = f"{name}: expected one of the fields {', '.join(known)}{hint}"
-                if name in given:
-                    raise ValueError(f"{named}: {reason}")
-                raise OverrideError([name], reason)
-        given.setdefault("name", path.stem)
+        for name in overrides:
+            try:
+                _require_fields([name])
+            except ValueError as error:
+                raise OverrideError([name], str(error)) from error
+        given.setdefault("name", path.stem.lstrip(".") or "study")
         data = given.get("data")
         if isinstance(data, str) and data not in KINDS:
             given["data"] = str(path.parent / data)
-        changed = given | {
-            name: _as_axis(name, value, given.get(name)) for name, value in overrides.items()
-        }
+
+        def declare(changes: Mapping[str, Any]) -> Study:
+            values = given | {k: _like(k, x, given.get(k)) for k, x in changes.items()}
+            if of_problems and "measure" not in values:
+                parameters = values["parameter"]
+                several = parameters if _is_list(parameters) else [parameters]
+                known = [x for x in several if x in PARAMETERS]
+                has_value = given["file"].has_value
+                values["measure"] = measurable(MEASUREMENTS, known, has_value)
+            return cls(**values)
+
         try:
-            return cls(**changed)
+            return declare(overrides)
         except (TypeError, ValueError) as error:
-            blamed = _blamed(cls, error, given, overrides)
+            blamed = _blamed(declare, overrides, str(error))
             if blamed:
                 raise OverrideError(blamed, str(error)) from error
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{named}: {error}") from error
 
+    @classmethod
+    def from_results(cls, results: xr.Dataset) -> Study:
+        """Return the study of results that another computer may have made.
 
-def _as_axis(name: str, value: Any, before: Any) -> Any:
-    """The value of an override: an axis where that was one."""
+        A file of problems need not be there: the study can be described and tabulated, not run.
+
+        Parameters
+        ----------
+        results : xarray.Dataset
+            From `attsvm.studies.open_results`.
+
+        Raises
+        ------
+        ValueError
+            Its attributes do not declare a study that this version of attsvm knows.
+        """
+        stored = results.attrs
+        try:
+            values = read_toml(stored["declaration"])
+            _require_fields(values)
+            if values.get("data", "sphere") not in KINDS:
+                sizes = {size: stored[size] for size in _SIZES}
+                sizes["problems"] = values["problems"]
+                path = Path(values["data"]).resolve()
+                values["file"] = FileOfProblems(path, stored["data_sha256"], sizes)
+            study = cls(**values)
+            expected = {axis: len(several) for axis, several in study.axes.items()}
+            expected["problem"] = study.problems or 0
+            if dict(results["finished"].sizes) != expected:
+                raise ValueError(
+                    f"its results have the sizes {dict(results.sizes)}, not {expected}"
+                )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"expected the results of a study: {error}") from error
+        return study
+
+
+_FIELDS = tuple(each.name for each in fields(Study) if each.name != "file")
+_AXES = tuple(each.name for each in fields(Study) if "axis" in each.metadata)
+
+
+def fitting_parameter(data: AttentionData | FileOfProblems) -> str:
+    """Return the parameter that is trained by default: W or p, with v where there is no value."""
+    if isinstance(data, FileOfProblems):
+        has_value, has_queries = data.has_value, data.has_queries
+    else:
+        has_value, has_queries = data.value is not None, data.queries is not None
+    attention = "W" if has_queries else "p"
+    return attention if has_value else f"v+{attention}"
+
+
+def _require_fields(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in _FIELDS:
+            close = difflib.get_close_matches(name, _FIELDS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{name}: expected one of the fields {', '.join(_FIELDS)}{hint}")
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    """Return the fields of a study of the problems in a file."""
+    file = FileOfProblems.read(str(path))
+    return {"data": path.name, "file": file, "parameter": fitting_parameter(file)}
+
+
+def _like(name: str, value: Any, before: Any) -> Any:
+    """Return the value of an override: an axis where that was one."""
     axis = name == "measure" or (isinstance(before, list) and name in _AXES)
-    return [value] if axis and not isinstance(value, list | tuple) else value
+    return [value] if axis and not _is_list(value) else value
 
 
 def _blamed(
-    kind: type[Study], error: Exception, given: Mapping[str, Any], overrides: Mapping[str, Any]
+    declare: Callable[[Mapping[str, Any]], Study], overrides: Mapping[str, Any], error: str
 ) -> list[str]:
-    """Overrides that an error is about: those it names, or all where it arose only with them."""
-    named = str(error).partition(":")[0].split(", ")
-    blamed = [name for name in overrides if name in named]
-    if overrides and not blamed:
+    """Return the overrides without one of which there is no error, or else another one."""
+    without: dict[str, str] = {}
+    for name in overrides:
         try:
-            kind(**given)
-        except (TypeError, ValueError, OSError):
-            return []
-        return list(overrides)
-    return blamed
-
-
-def _of_problems(path: Path) -> dict[str, Any]:
-    """Fields of a study of the problems in a file."""
-    data = FileOfProblems.read(str(path)).data
-    has_value = data.value is not None
-    attention = "p" if data.queries is None else "W"
-    parameter = attention if has_value else f"v+{attention}"
-    measure = measurable(MEASUREMENTS, [parameter], has_value)
-    return {"data": path.name, "parameter": parameter, "measure": list(measure)}
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+            declare({other: x for other, x in overrides.items() if other != name})
+            without[name] = ""
+        except (TypeError, ValueError, OSError) as other:
+            without[name] = str(other)
+    mended = [name for name, message in without.items() if not message]
+    return mended or [name for name, message in without.items() if message != error]

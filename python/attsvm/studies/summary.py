@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import KINDS
-from attsvm.studies.recorded import recorded_study
 from attsvm.studies.study import Cell, Study
 from attsvm.studies.table import Measure, Row, Table, in_words
 
@@ -103,7 +102,7 @@ def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Ta
         Its measures are those of `MEASURES` whose variable was measured; it may have none.
     """
     if not isinstance(study, Study):
-        study, results = recorded_study(study), study
+        study, results = Study.from_results(study), study
     if results is None:
         raise TypeError("results: expected the results of the study, got none")
     measures = tuple(m for m in MEASURES if m.variable in results)

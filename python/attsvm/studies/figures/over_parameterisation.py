@@ -6,9 +6,8 @@ those of an independent program at n = T = 5.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+from attrs import evolve
 
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.measurements import OUTCOMES, Record
@@ -32,10 +31,10 @@ def compute(task: Task) -> dict[str, dict[int, Row]]:
     """Train and solve the SVMs of random problems over d, and over n and T at one d."""
     count = task["problems"]
     whole = Study.load("overparam", {"problems": count})
-    studies = {"d": replace(whole, d=tuple(task["dimensions"]))}
+    studies = {"d": evolve(whole, d=tuple(task["dimensions"]))}
     if task["sweep"]:
         sweep, d = tuple(task["sweep"]), (task["d"],)
-        studies |= {"n": replace(whole, n=sweep, d=d), "T": replace(whole, T=sweep, d=d)}
+        studies |= {"n": evolve(whole, n=sweep, d=d), "T": evolve(whole, T=sweep, d=d)}
     records: dict[str, dict[int, Record]] = {}
     cells = sum(len(study.cells) for study in studies.values())
     with task.bar(cells * count, "problems") as advance:

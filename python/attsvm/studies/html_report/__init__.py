@@ -15,7 +15,6 @@ from attsvm.extras import require_extra
 from attsvm.studies.expectations import expectations
 from attsvm.studies.html_report.figures import figures
 from attsvm.studies.layout import MEANINGS
-from attsvm.studies.recorded import recorded_study
 from attsvm.studies.store import REPORT, RESULTS, open_results
 from attsvm.studies.study import Study
 from attsvm.studies.summary import INTERVALS, describe, records, tabulate
@@ -79,7 +78,7 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
     where = Path(directory)
     results = open_results(where)
     try:
-        study = recorded_study(results)
+        study = Study.from_results(results)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     by_cell = results["finished"].to_numpy().reshape(-1, study.problems or 0)

@@ -135,6 +135,9 @@ def test_indices_stay_what_was_checked():
         assert np.array_equal(getattr(data, name), before), name
     contexts[...] = 10**9
     assert not table.contexts.any()
+    copied = AttentionData(**{**arrays, "lengths": data.lengths, "sequence": data.sequence})
+    assert np.shares_memory(copied.lengths, data.lengths)  # nobody can write to it
+    assert np.shares_memory(copied.sequence, data.sequence)
 
 
 @pytest.mark.parametrize("number", [1e-300, -1e300])

@@ -153,8 +153,8 @@ def as_index_array(
 ) -> IndexArray:
     """C-contiguous, read-only int64 array of integers; floats are refused even when they are whole.
 
-    It is always a copy: what is used as an index must stay what was checked. Parameters are those
-    of `as_float_array`.
+    It is a copy unless the array is read-only and of nobody's writable memory: what is used as an
+    index must stay what was checked. Parameters are those of `as_float_array`.
 
     Raises
     ------
@@ -169,7 +169,11 @@ def as_index_array(
     _require_axes(name, array, shape_text, ndim)
     if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected integers below 2**63, got {array.max()}")
-    return read_only(np.array(_contiguous(name, array, np.dtype(np.int64))))
+    result = _contiguous(name, array, np.dtype(np.int64))
+    if result is array and not _is_frozen(array):
+        result = array.copy()
+    result.flags.writeable = False
+    return read_only(result)
 
 
 def as_bool_array(
@@ -369,6 +373,15 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
         raise ValueError(f"{name}: cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name}: cannot be read as an array: {error}") from error
+
+
+def _is_frozen(array: Any) -> bool:
+    """Say whether an array, and every array that it is a view of, is read-only."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return False
+        array = array.base
+    return array is None
 
 
 def _is_masked(value: Any) -> bool:

@@ -83,3 +83,22 @@ def test_other_python_threads_run_during_training():
     done.set()
     ticker.join()
     assert np.sum((np.array(ticks) > started) & (np.array(ticks) < ended)) > 5
+
+
+def test_a_daemon_thread_in_the_core_lets_the_program_end():
+    script = """
+        import threading, time
+        import attsvm
+        small = attsvm.datasets.unit_sphere(6, 8, 10, batch=2, rng=0)
+        large = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
+        def call(work):
+            threading.Thread(target=work, daemon=True).start()
+        call(lambda: attsvm.train(large, steps=10**9, record_every=[0], num_threads=2))
+        call(lambda: [attsvm.train(small, steps=3) for _ in range(10**9)])
+        call(lambda: [attsvm.att_svm(small, [[0] * 6] * 2) for _ in range(10**9)])
+        time.sleep(0.5)
+    """
+    for _ in range(3):  # which of them runs Python at the end is a matter of chance
+        command = [sys.executable, "-c", textwrap.dedent(script)]
+        done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")

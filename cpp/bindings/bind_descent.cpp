@@ -6,7 +6,7 @@
 #include "arrays.hpp"
 #include "attsvm/batch.hpp"
 #include "bind.hpp"
-#include "monitor.hpp"
+#include "interpreter.hpp"
 #include "step_rule.hpp"
 
 namespace py = pybind11;
@@ -120,7 +120,7 @@ py::dict descend(const Array<Token>& tokens, const Array<double>& queries, const
                  const std::array<double, 3>& decays, double polyak_factor, double largest_step, double ridge,
                  const std::string& movement, const std::array<double, 3>& inertia, Index batch_size,
                  std::uint64_t seed, std::int64_t steps, const Array<std::int64_t>& record, int threads,
-                 std::optional<py::function> report) {
+                 const std::optional<py::function>& report) {
     attsvm::Batch<Token> batch = batch_view(
         tokens, queries, {head_kind, scores, labels, start_vector, hidden, penalty, trains_head}, lengths, sequence);
     const Index B = batch.problems, n = batch.samples, T = batch.tokens, d = batch.dimension, e = batch.query_dimension;
@@ -182,13 +182,9 @@ py::dict descend(const Array<Token>& tokens, const Array<double>& queries, const
                                      top.mutable_data()};
     const attsvm::Schedule schedule{steps, view(record)};
 
-    PythonMonitor monitor(std::move(report));
-    {
-        const py::gil_scoped_release no_gil;
-        attsvm::Progress progress(&monitor, static_cast<double>(B) * static_cast<double>(steps));
+    without_gil(report, static_cast<double>(B) * static_cast<double>(steps), [&](attsvm::Progress& progress) {
         attsvm::descend(batch, loss, rule, schedule, threads, progress, result);
-    }
-    monitor.rethrow();
+    });
     return py::dict("first"_a = first, "second"_a = second, "head"_a = head, "attention"_a = weight,
                     "log_attention"_a = log_weight, "selected"_a = selected, "loss"_a = losses, "loss_gap"_a = loss_gap,
                     "norm"_a = norm, "log_grad_norm"_a = log_grad_norm, "max_attention"_a = max_attention,
@@ -216,7 +212,7 @@ py::tuple loss_and_gradient(const Array<Token>& tokens, const Array<double>& que
     double* const into_second = second_gradient.mutable_data();
     double* const into_head = head_gradient.mutable_data();
     {
-        const py::gil_scoped_release no_gil;
+        const ReleasedGil no_gil;
         attsvm::loss_and_gradient(batch, loss, first.data(), second.data(), vector.data(), threads, values, into_first,
                                   into_second, into_head);
     }
@@ -239,7 +235,7 @@ Array<double> token_scores(const Array<Token>& tokens, const Array<double>& labe
         const double* const y = labels.data();
         const double* const v = value.data();
         const std::int64_t* const length = lengths.data();
-        const py::gil_scoped_release no_gil;
+        const ReleasedGil no_gil;
         const double numbers = static_cast<double>(scores.size()) * static_cast<double>(d);
         attsvm::Team(attsvm::worth_sharing(numbers) ? threads : 1).for_ranges(B * n, [&](Index row, Index last, int) {
             for (; row < last; ++row) {

@@ -5,7 +5,7 @@
 #include "arrays.hpp"
 #include "attsvm/id_descent.hpp"
 #include "bind.hpp"
-#include "monitor.hpp"
+#include "interpreter.hpp"
 #include "step_rule.hpp"
 
 namespace py = pybind11;
@@ -18,7 +18,7 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
                         const Array<std::int64_t>& lengths, Index pairs, const Array<double>& row_gram,
                         const Array<double>& column_gram, const Array<double>& references,
                         const Array<double>& reference_norms, const StepRuleArguments& rule, std::int64_t steps,
-                        const Array<std::int64_t>& record, int threads, std::optional<py::function> report) {
+                        const Array<std::int64_t>& record, int threads, const std::optional<py::function>& report) {
     if (pair.ndim() != 2) throw std::invalid_argument("pair: need two axes");
     const Index n = pair.shape(0), T = pair.shape(1), rows = row_gram.ndim() == 2 ? row_gram.shape(0) : 0;
     const Index columns = column_gram.ndim() == 2 ? column_gram.shape(0) : 0;
@@ -58,10 +58,7 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
     double* const gaps = cosine_gap.mutable_data();
     const attsvm::Schedule schedule{steps, view(record)};
 
-    PythonMonitor monitor(std::move(report));
-    {
-        const py::gil_scoped_release no_gil;
-        attsvm::Progress progress(&monitor, static_cast<double>(steps));
+    without_gil(report, static_cast<double>(steps), [&](attsvm::Progress& progress) {
         const attsvm::Team team(attsvm::worth_sharing(static_cast<double>(pair.size())) ? threads : 1);
         attsvm::IdDescent descent(problem, rule.rule(), team, A, {compared, references.data(), reference_norms.data()});
         descent.run(schedule, progress, [&](std::size_t slot, const attsvm::Record<double>& seen) {
@@ -72,8 +69,7 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
             for (Index r = 0; r < compared; ++r) gaps[r * recorded + k] = seen.cosine_gap[static_cast<std::size_t>(r)];
         });
         descent.attention(weights, log_weights, tops);
-    }
-    monitor.rethrow();
+    });
     return py::dict("coefficients"_a = coefficients, "attention"_a = weight, "log_attention"_a = log_weight,
                     "selected"_a = selected, "history"_a = history, "cosine_gap"_a = cosine_gap);
 }
@@ -88,10 +84,10 @@ void bind_id_descent(py::module_& module) {
            const Array<double>& references, const Array<double>& reference_norms, const std::string& rule,
            const std::array<double, 3>& rates, const std::array<double, 3>& decays, double polyak_factor,
            double largest_step, const std::string& movement, const std::array<double, 3>& inertia, std::int64_t steps,
-           const Array<std::int64_t>& record, int threads, std::optional<py::function> report) {
+           const Array<std::int64_t>& record, int threads, const std::optional<py::function>& report) {
             return descend_by_ids(pair, is_right, lengths, pairs, row_gram, column_gram, references, reference_norms,
                                   {rule, rates, decays, polyak_factor, largest_step, 0.0, movement, inertia, 0, 0},
-                                  steps, record, threads, std::move(report));
+                                  steps, record, threads, report);
         },
         py::kw_only(), "pair"_a.noconvert(), "is_right"_a.noconvert(), "lengths"_a.noconvert(), "pairs"_a,
         "row_gram"_a.noconvert(), "column_gram"_a.noconvert(), "references"_a.noconvert(),

@@ -17,14 +17,15 @@ namespace {
 py::dict smallest_nuclear(const Array<double>& tokens, const Array<double>& queries,
                           const Array<std::int64_t>& selected, const Array<std::int64_t>& lengths,
                           const Array<double>& rhs, const Array<bool>& equality, const std::string& method,
-                          double optimality, double infeasibility, int threads, std::optional<py::function> report) {
+                          double optimality, double infeasibility, int threads,
+                          const std::optional<py::function>& report) {
     using Method = attsvm::NuclearMethod;
     const std::map<std::string, Method> methods{{"auto", Method::automatic},
                                                 {"thresholding", Method::thresholding},
                                                 {"interior-point", Method::interior_point}};
     const auto found = methods.find(method);
     if (found == methods.end()) throw std::invalid_argument("method: no such method: " + method);
-    return solved(tokens, queries, selected, lengths, rhs, equality, std::move(report),
+    return solved(tokens, queries, selected, lengths, rhs, equality, report,
                   [&](const auto& batch, attsvm::Progress& progress, const attsvm::SvmResultView& result) {
                       attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress,
                                             result);

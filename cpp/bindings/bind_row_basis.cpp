@@ -3,7 +3,7 @@
 #include "arrays.hpp"
 #include "attsvm/row_basis.hpp"
 #include "bind.hpp"
-#include "monitor.hpp"
+#include "interpreter.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -21,11 +21,9 @@ py::tuple row_bases(const Array<double>& rows, int threads) {
     const double* const from = rows.data();
     double* const to_coordinates = coordinates.mutable_data();
     double* const to_bases = bases.mutable_data();
-    PythonMonitor monitor(std::nullopt);
-    {
-        const py::gil_scoped_release no_gil;
-        attsvm::Progress progress(&monitor, static_cast<double>(sets));
-        const attsvm::ThreadPlan plan(threads, sets, static_cast<double>(count * dimension));
+    without_gil(std::nullopt, static_cast<double>(sets), [&](attsvm::Progress& progress) {
+        const attsvm::ThreadPlan plan(threads, sets, static_cast<double>(count * dimension),
+                                      static_cast<double>(count));
         const attsvm::Team team(plan.within);
         attsvm::share_jobs(plan.across, sets, progress, [&](Index k, bool calling_thread) {
             const attsvm::RowBasis basis(team, from + k * count * dimension, count, dimension);
@@ -33,8 +31,7 @@ py::tuple row_bases(const Array<double>& rows, int threads) {
             std::copy_n(basis.vectors(team).data(), count * dimension, to_bases + k * count * dimension);
             progress.advance(1.0, calling_thread);
         });
-    }
-    monitor.rethrow();
+    });
     return py::make_tuple(coordinates, bases);
 }
 

@@ -1,4 +1,5 @@
 #include "bind.hpp"
+#include "interpreter.hpp"
 
 #ifdef _OPENMP
 #include <dlfcn.h>
@@ -26,11 +27,15 @@ void bind_runtime(py::module_& module) {
     module.attr("isa") = ATTSVM_ISA_LEVEL;
     module.attr("version") = ATTSVM_VERSION;
     module.attr("interface") = ATTSVM_INTERFACE;
+    py::module_::import("atexit").attr("register")(py::cpp_function(&ReleasedGil::at_exit));
 #ifdef _OPENMP
     module.attr("openmp") = true;
     module.def("default_threads", [] { return omp_get_max_threads(); });
     // Worker threads do not survive a fork: they are let go before one, and made anew when next needed.
-    module.def("release_threads", [] { omp_pause_resource_all(omp_pause_soft); });
+    module.def("release_threads", [] {
+        omp_pause_resource_all(omp_pause_soft);
+        attsvm::forget_started_threads();
+    });
     module.def("releases_its_threads", releases_its_threads);
 #else
     module.attr("openmp") = false;

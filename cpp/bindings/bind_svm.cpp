@@ -15,10 +15,10 @@ py::dict smallest_frobenius(const Array<Token>& tokens, const Array<double>& que
                             const Array<std::int64_t>& selected, const Array<std::int64_t>& lengths,
                             const Array<double>& rhs, const Array<bool>& equality,
                             const std::optional<Array<double>>& start, double optimality, double infeasibility,
-                            int threads, std::optional<py::function> report) {
+                            int threads, const std::optional<py::function>& report) {
     if (start) expect_shape("start", *start, {rhs.shape(0), rhs.shape(1), rhs.shape(2)});
     const double* const guess = start ? start->data() : nullptr;
-    return solved(tokens, queries, selected, lengths, rhs, equality, std::move(report),
+    return solved(tokens, queries, selected, lengths, rhs, equality, report,
                   [&](const auto& batch, attsvm::Progress& progress, const attsvm::SvmResultView& result) {
                       attsvm::solve_frobenius(batch, guess, {optimality, infeasibility}, threads, progress, result);
                   });

@@ -5,13 +5,13 @@
 
 #include "arrays.hpp"
 #include "attsvm/dual_svm.hpp"
-#include "monitor.hpp"
+#include "interpreter.hpp"
 
 // Checks the shapes and has `solve` solve the SVMs without the GIL: solve(batch, progress, result).
 template <class Token, class Solve>
 pybind11::dict solved(const Array<Token>& tokens, const Array<double>& queries, const Array<std::int64_t>& selected,
                       const Array<std::int64_t>& lengths, const Array<double>& rhs, const Array<bool>& equality,
-                      std::optional<pybind11::function> report, Solve solve) {
+                      const std::optional<pybind11::function>& report, Solve solve) {
     using attsvm::Index;
     using namespace pybind11::literals;
     if (tokens.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
@@ -44,13 +44,7 @@ pybind11::dict solved(const Array<Token>& tokens, const Array<double>& queries, 
                                        right.mutable_data(), norm.mutable_data(),    gap.mutable_data(),
                                        kkt.mutable_data(),   status.mutable_data(),  iterations.mutable_data()};
 
-    PythonMonitor monitor(std::move(report));
-    {
-        const pybind11::gil_scoped_release no_gil;
-        attsvm::Progress progress(&monitor, static_cast<double>(B));
-        solve(batch, progress, result);
-    }
-    monitor.rethrow();
+    without_gil(report, static_cast<double>(B), [&](attsvm::Progress& progress) { solve(batch, progress, result); });
     return pybind11::dict("dual"_a = dual, "margins"_a = margins, "left"_a = left, "right"_a = right, "norm"_a = norm,
                           "gap"_a = gap, "kkt"_a = kkt, "status"_a = status, "iterations"_a = iterations);
 }

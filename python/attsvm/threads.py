@@ -1,42 +1,47 @@
-"""How many threads the core uses: the one place where that is decided."""
+"""The number of threads of the core: the one place where it is decided."""
 
 from __future__ import annotations
 
 import functools
 import math
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from attsvm import _core
 from attsvm._validation import as_positive_int
 
 __all__ = ["processors", "thread_count"]
 
+_MOST_THREADS = 4096
+
 
 def thread_count(num_threads: int | None) -> int:
-    """Threads for one call.
+    """Return the number of threads of one call.
 
     Parameters
     ----------
     num_threads : int or None
         None takes OpenMP's own number (``OMP_NUM_THREADS``, or what threadpoolctl has set), but no
-        more than `processors`. A number is taken as it is. Either way it is one in a forked process
-        whose parent could not let go of its threads, as beside a torch whose OpenMP is too old.
+        more than `processors`. A number is taken as it is, up to 4096; fewer threads run where the
+        system cannot start as many. Either way it is one in a forked process whose parent could not
+        release its threads, as beside a torch whose OpenMP is too old.
 
     Raises
     ------
     TypeError, ValueError
-        `num_threads` is not a positive integer.
+        `num_threads` is not an integer of 1 to 4096.
     """
     if num_threads is not None:
         count = as_positive_int("num_threads", num_threads)
+        if count > _MOST_THREADS:
+            raise ValueError(f"num_threads: expected 1..{_MOST_THREADS}, got {count}")
     else:
         count = max(1, min(_core.default_threads(), processors()))
     return 1 if _forked_beside_threads else count
 
 
 def processors() -> int:
-    """Processors this process may use: its affinity, and its container's quota if there is one."""
+    """Return how many processors this process may use: its affinity and its container's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = _container_quota()
     return max(1, min(count or 1, math.ceil(quota) if quota is not None else count or 1))
@@ -44,23 +49,58 @@ def processors() -> int:
 
 @functools.cache
 def _container_quota() -> float | None:
-    """Processors' worth of time that control groups (version 2, then 1) allow; None: no limit.
+    """Return the processor time that control groups (version 2, then 1) allow; None: no limit.
 
     Read once: these files take longer than a small problem.
     """
-    unified = Path("/sys/fs/cgroup/cpu.max")
-    quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+    return quota_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+
+
+def quota_of_groups(groups: Path, root: Path) -> float | None:
+    """Return the smallest quota of a process's control group and those around it.
+
+    Parameters
+    ----------
+    groups : Path
+        The process's groups, as ``/proc/self/cgroup`` lists them.
+    root : Path
+        Where the file systems of control groups are mounted.
+
+    Returns
+    -------
+    float or None
+        Processors' worth of time, or None where no group that can be read sets a limit.
+    """
+    quotas = []
+    for line in _lines(groups):
+        _, controllers, name, *_ = *line.split(":", 2), "", ""
+        version_1 = "cpu" in controllers.split(",")
+        if controllers and not version_1:
+            continue
+        top = root / "cpu" if version_1 else root
+        group = PurePosixPath("/", name)
+        for level in (group, *group.parents):
+            quotas.append(_quota(top / level.relative_to("/"), version_1))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(group: Path, version_1: bool) -> float | None:
+    if version_1:
+        words = _lines(group / "cpu.cfs_quota_us") + _lines(group / "cpu.cfs_period_us")
+    else:
+        words = " ".join(_lines(group / "cpu.max")).split()
     try:
-        if unified.is_file():
-            limit, period = unified.read_text().split()
-            return None if limit == "max" else int(limit) / int(period)
-        if quota.is_file():
-            allowed = int(quota.read_text())
-            each = int(quota.with_name("cpu.cfs_period_us").read_text())
-            return None if allowed < 0 else allowed / each
-    except OSError:
+        allowed, period = (float(word) for word in words)
+    except ValueError:  # no such file, "max", or what this kernel writes otherwise
         return None
-    return None
+    return allowed / period if allowed > 0 and period > 0 else None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 _forked_beside_threads = False

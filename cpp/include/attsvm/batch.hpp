@@ -200,13 +200,16 @@ void descend(const Batch<Token>& batch, Loss loss, StepRule rule, const Schedule
         using Real = NativePack<double>;
         constexpr Index width = Lanes<Real>::width;
         const Index packs = (batch.problems + width - 1) / width;
-        share_jobs(threads, packs, progress, [&](Index pack, bool calling_thread) {
+        const ThreadPlan plan(threads, packs, static_cast<double>(width) * batch.numbers_per_problem(),
+                              static_cast<double>(schedule.steps));
+        share_jobs(plan.across, packs, progress, [&](Index pack, bool calling_thread) {
             const Lanes<Real> lanes{pack * width, batch.problems};
             const Buffer<Real> X = lanes.gather(batch.X, batch.sequences * batch.tokens * batch.dimension);
             descend_lanes(batch, lanes, X.data(), loss, rule, schedule, 1, progress, calling_thread, result);
         });
     } else {
-        const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
+        const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem(),
+                              static_cast<double>(schedule.steps));
         share_jobs(plan.across, batch.problems, progress, [&](Index b, bool calling_thread) {
             const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension);
             descend_lanes(batch, Lanes<double>{b, batch.problems}, cached.data(), loss, rule, schedule, plan.within,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -19,26 +20,54 @@
 
 namespace attsvm {
 
-// work(thread, threads) on up to `threads` threads at once; the calling thread is number 0.
+// How many of `wanted` threads the system can start, 1 to `wanted`. OpenMP ends the process where it cannot start one,
+// so the first call of a number above all before starts and ends as many itself.
+int startable_threads(int wanted);
+// Asks the system again: after a fork, or where the threads were released.
+void forget_started_threads();
+
+// The first exception of several threads, for the one that called them.
+class FirstException {
+   public:
+    void keep() {
+        const std::lock_guard lock(guard_);
+        if (!first_) first_ = std::current_exception();
+    }
+    void rethrow() const {
+        if (first_) std::rethrow_exception(first_);
+    }
+
+   private:
+    std::mutex guard_;
+    std::exception_ptr first_;
+};
+
+// work(thread, threads) on up to `threads` threads at once; the calling thread is number 0. What is thrown on any of
+// them is thrown here once all have ended.
 template <class Work>
 void on_threads(int threads, Work work) {
+    if (threads <= 1) return work(0, 1);
+    FirstException failure;
+    const auto guarded = [&](int thread, int count) {
+        try {
+            work(thread, count);
+        } catch (...) {
+            failure.keep();
+        }
+    };
 #if defined(__SANITIZE_THREAD__)
     // The sanitizer does not see how OpenMP's own threads wait for each other; it does see these.
     std::vector<std::thread> others;
-    for (int k = 1; k < threads; ++k) others.emplace_back(work, k, threads);
-    work(0, threads);
+    for (int k = 1; k < threads; ++k) others.emplace_back(guarded, k, threads);
+    guarded(0, threads);
     for (std::thread& other : others) other.join();
 #elif defined(_OPENMP)
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        work(omp_get_thread_num(), omp_get_num_threads());
-    } else {
-        work(0, 1);
-    }
+#pragma omp parallel num_threads(startable_threads(threads))
+    guarded(omp_get_thread_num(), omp_get_num_threads());
 #else
-    static_cast<void>(threads);
-    work(0, 1);
+    guarded(0, 1);
 #endif
+    failure.rethrow();
 }
 
 // Whether work that reads this many numbers is worth a second thread.
@@ -68,12 +97,14 @@ class Team {
     int threads_;
 };
 
-// Many jobs go to one thread each; few large ones have their own parts shared out.
+// Many jobs go to one thread each; few large ones have their own parts shared out; what is small stays on one thread.
 struct ThreadPlan {
     int across, within;
-    ThreadPlan(int threads, Index jobs, double numbers_per_job) {
+    // `repeats`: how often a job reads its numbers.
+    ThreadPlan(int threads, Index jobs, double numbers_per_job, double repeats = 1.0) {
         const bool many = jobs >= threads;
-        across = many ? threads : 1;
+        const double work = static_cast<double>(jobs) * numbers_per_job * repeats;
+        across = many && worth_sharing(work) ? threads : 1;
         within = many || !worth_sharing(numbers_per_job) ? 1 : threads;
     }
 };
@@ -119,28 +150,42 @@ class Progress {
 template <class Job>
 void share_jobs(int threads, Index count, Progress& progress, Job job) {
     std::atomic<Index> next{0};
-    std::atomic<Index> finished{0};
-    std::exception_ptr failure;
-    std::mutex failure_guard;
-    const auto work = [&](bool calling_thread) {
-        for (Index k = next++; k < count; k = next++) {
-            try {
-                if (!progress.stopped()) job(k, calling_thread);
-            } catch (...) {
-                const std::lock_guard lock(failure_guard);
-                if (!failure) failure = std::current_exception();
-                progress.stop();
-            }
-            ++finished;
-        }
-        while (calling_thread && finished < count) {
-            progress.ask();
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::mutex guard;
+    std::condition_variable someone_left;
+    int running = 0;  // threads but the calling one that have begun less those that have ended
+    const auto take_jobs = [&](bool calling_thread) {
+        try {
+            for (Index k = next++; k < count && !progress.stopped(); k = next++) job(k, calling_thread);
+        } catch (...) {
+            progress.stop();
+            throw;
         }
     };
-    on_threads(static_cast<int>(std::clamp<Index>(count, 1, std::max(threads, 1))),
-               [&](int thread, int) { work(thread == 0); });
-    if (failure) std::rethrow_exception(failure);
+    on_threads(static_cast<int>(std::clamp<Index>(count, 1, std::max(threads, 1))), [&](int thread, int) {
+        if (thread == 0) {
+            take_jobs(true);
+            std::unique_lock lock(guard);
+            while (!someone_left.wait_for(lock, std::chrono::milliseconds(100), [&] { return running == 0; })) {
+                lock.unlock();
+                progress.ask();
+                lock.lock();
+            }
+            return;
+        }
+        const auto count_running = [&](int change) {
+            const std::lock_guard lock(guard);
+            running += change;
+            if (running == 0) someone_left.notify_one();
+        };
+        count_running(1);
+        try {
+            take_jobs(false);
+        } catch (...) {
+            count_running(-1);
+            throw;
+        }
+        count_running(-1);
+    });
 }
 
 }  // namespace attsvm

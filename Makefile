@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find cpp/include cpp/src cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
 SOURCES := python tests bench docs
+CPP_TESTS := $(shell find cpp/tests -type f)
 CPP := $(shell find cpp cmake -name '*.cpp' -o -name '*.hpp')
 
 # Packages that attsvm is tested beside; `make test NEIGHBOURS=` does without them (torch is large).
@@ -30,21 +31,28 @@ $(VENV)/.pip:
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-# To run, one instruction-set level is enough, this machine's; the tests want all of them.
+# To run, this machine's instruction-set level is enough; quick tests want the baseline's too, and the C++ tests beside
+# them, which link the same library; slow tests want all levels.
 define install_levels
-	@echo "Compiling and installing attsvm into $(VENV): a few minutes"
-	$(BIN)/python -m pip install --quiet --editable '.[report]' -C cmake.define.ATTSVM_ISA_LEVELS=$(1)
+	@echo "Compiling and installing attsvm into $(VENV): a minute or two"
+	$(BIN)/python -m pip install --quiet --editable '.[report]' \
+	  -C build-dir=build/$(1) -C cmake.define.ATTSVM_ISA_LEVELS='$(2)' -C cmake.define.ATTSVM_BUILD_TESTS=$(3)
 	@touch $(VENV)/.attsvm
 endef
 
 $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
-	$(call install_levels,native)
+	$(call install_levels,run,native,OFF)
 
-$(VENV)/.levels: $(VENV)/.pip $(CORE)
-	$(call install_levels,all)
+$(VENV)/.tested: $(VENV)/.pip $(CORE) $(CPP_TESTS) | $(VENV)/.tools
+	$(call install_levels,test,baseline;native,ON)
 	@touch $@
 
-$(VENV)/.tools: $(VENV)/.levels pyproject.toml
+$(VENV)/.levels: $(VENV)/.pip $(CORE) $(CPP_TESTS) | $(VENV)/.tools
+	$(call install_levels,levels,all,ON)
+	@touch $@ $(VENV)/.tested
+
+# One pip at a time: what stands behind | comes first.
+$(VENV)/.tools: $(VENV)/.pip pyproject.toml | $(VENV)/.lint
 	$(BIN)/python -m pip install --quiet $(addprefix --group ,dev docs $(NEIGHBOURS))
 	@touch $@
 
@@ -55,11 +63,18 @@ $(VENV)/.lint: $(VENV)/.pip pyproject.toml
 
 test: lint test-cpp test-python
 
-test-python: $(VENV)/.tools
-	$(BIN)/python -m pytest -m 'not slow'
+test-cpp: $(VENV)/.tools $(VENV)/.tested
+	$(BIN)/ctest --test-dir build/test --output-on-failure
 
-test-slow: $(VENV)/.tools
-	$(BIN)/python -m pytest -m slow
+# A process for each of two processors, each of them on one thread; tests of threads ask for more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-python: $(VENV)/.tools $(VENV)/.tested
+	$(PYTEST) -m 'not slow'
+
+test-slow: $(VENV)/.tools $(VENV)/.levels
+	$(BIN)/ctest --test-dir build/levels --output-on-failure
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check $(SOURCES)
@@ -72,16 +87,12 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/clang-format -i $(CPP)
 
-# Eigen and the build tools stand in the virtual environment.
+# C++ tests in a build of their own, with the Eigen and the build tools of the virtual environment.
 define run_cpp_tests
 	$(BIN)/cmake --preset $(1) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	  -DCMAKE_PREFIX_PATH=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	$(BIN)/cmake --build --preset $(1)
 endef
-
-test-cpp: $(VENV)/.tools
-	$(call run_cpp_tests,release)
-	$(BIN)/ctest --preset release
 
 sanitize: $(VENV)/.tools
 	$(call run_cpp_tests,asan)

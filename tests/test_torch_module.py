@@ -234,3 +234,45 @@ def test_fits_attention_data():
 def test_bad_arguments_are_named(make, error, start):
     with pytest.raises(error, match=f"^{start}"):
         make()
+
+
+@pytest.mark.parametrize("length", [0, -1, T + 1])
+def test_lengths_outside_the_tokens_are_refused(length):
+    tokens, queries, _, lengths = tensors()
+    lengths[0] = length
+    model = Attention(d, value=np.ones(d), dtype=torch.float64)
+    with pytest.raises(ValueError, match=rf"lengths: expected 1..{T} \(T\)"):
+        model(tokens, queries, lengths)
+
+
+def test_nan_at_padding_reaches_no_prediction():
+    tokens, queries, _, lengths = tensors()
+    lengths[:] = T - 1
+    model = Attention(d, value=np.ones(d), dtype=torch.float64)
+    expected = model(tokens, queries, lengths)
+    tokens[:, T - 1] = torch.nan
+    assert torch.equal(model(tokens, queries, lengths), expected)
+
+
+def test_a_module_in_float32_fits_the_data_that_its_value_is_from():
+    data = attsvm.datasets.unit_sphere(6, 5, 4, rng=0)
+    model = Attention(4, value=data.value, dtype=torch.float32)
+    run = model.fit(data, steps=20)
+    np.testing.assert_array_equal(run.W, attsvm.train(data, steps=20).W)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("sparse", lambda x: x.to_sparse()),
+        ("nested", lambda x: torch.nested.nested_tensor([x[0], x[1]])),
+        ("quantised", lambda x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8)),
+        ("float16", lambda x: x.half()),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*nested tensors|.*quantiz")
+def test_tensors_that_are_not_dense_numbers_are_refused(kind, make):
+    tokens, queries, labels, _ = tensors()
+    model = Attention(d, value=np.ones(d), dtype=torch.float64)
+    with pytest.raises(TypeError, match=rf"data: expected .*{kind}"):
+        model.fit(make(tokens), labels, queries=queries, steps=1)

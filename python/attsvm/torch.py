@@ -130,13 +130,13 @@ class Attention(torch.nn.Module):
 
     @property
     def direction(self) -> Any:
-        """W, also where it is K Q', or p: detached, in the parameter's own memory but for K Q'."""
+        """Return W, K Q' or p: detached, a view of the parameter but for K Q'."""
         if self._blocks.attention == "KQ":
             return self.K.detach() @ self.Q.detach().mT
         return (self.p if self._blocks.attention == "p" else self.W).detach()
 
     def attention(self, tokens: Any, queries: Any = None, lengths: Any = None) -> Any:
-        """Softmax weights of the tokens.
+        """Compute the softmax weights of the tokens.
 
         Parameters
         ----------
@@ -153,12 +153,11 @@ class Attention(torch.nn.Module):
         """
         logits = (tokens @ self._directions(tokens, queries).unsqueeze(-1)).squeeze(-1)
         if lengths is not None:
-            padding = torch.arange(tokens.shape[-2], device=tokens.device) >= lengths.unsqueeze(-1)
-            logits = logits.masked_fill(padding, -torch.inf)
+            logits = logits.masked_fill(_padding(tokens, lengths), -torch.inf)
         return logits.softmax(dim=-1)
 
     def forward(self, tokens: Any, queries: Any = None, lengths: Any = None) -> Any:
-        """f(X, z) of each sequence.
+        """Compute f(X, z) of each sequence.
 
         Parameters
         ----------
@@ -170,6 +169,8 @@ class Attention(torch.nn.Module):
         Tensor, shape ([B,] n)
         """
         weights = self.attention(tokens, queries, lengths)
+        if lengths is not None:  # a weight of 0 does not undo a NaN
+            tokens = tokens.masked_fill(_padding(tokens, lengths).unsqueeze(-1), 0.0)
         mixtures = (weights.unsqueeze(-2) @ tokens).squeeze(-2)
         return (mixtures @ self.v.unsqueeze(-1)).squeeze(-1)
 
@@ -229,12 +230,12 @@ class Attention(torch.nn.Module):
         return run
 
     def extra_repr(self) -> str:
-        """What stands in the brackets of the printed module."""
+        """Return the text in the brackets of the printed module."""
         batch = f", batch={self._lead[0]}" if self._lead else ""
         return f"d={self.d}, parameter={self._blocks.parameter!r}{batch}"
 
     def _directions(self, tokens: Any, queries: Any) -> Any:
-        """What the tokens are multiplied with, ([B,] n, d) or to be broadcast to it."""
+        """Return the query directions, ([B,] n, d) or what broadcasts to it."""
         attention = self._blocks.attention
         if attention == "p":
             return self.p.unsqueeze(-2)
@@ -244,14 +245,16 @@ class Attention(torch.nn.Module):
         return (z @ self.Q) @ self.K.mT if attention == "KQ" else z @ self.W.mT
 
     def _problem(self, data: Any, labels: Any, queries: Any, lengths: Any) -> AttentionData:
-        """The problem with this module's v where that is fixed, on the tensors' own memory."""
+        """Return the problem with this module's v where that is fixed, without copies."""
         v = None if self._blocks.head else _shared("v", self.v)
         if isinstance(data, AttentionData):
             for name, given in (("labels", labels), ("queries", queries), ("lengths", lengths)):
                 if given is not None:
                     raise ValueError(f"{name}: expected None beside AttentionData")
-            if data.value is not None and v is not None and not np.array_equal(data.value, v):
-                raise ValueError("data: expected no value, or that of the module, got another")
+            if data.value is not None and v is not None:
+                if not np.array_equal(data.value.astype(v.dtype), v):  # as the module rounds it
+                    raise ValueError("data: expected no value, or that of the module, got another")
+                v = data.value
             tokens, y, z, counts = data.tokens, data.labels, data.queries, data.lengths
             return AttentionData(
                 tokens, y, queries=z, value=v, lengths=counts, sequence=data.sequence
@@ -280,12 +283,23 @@ class Attention(torch.nn.Module):
         return torch.tensor(array, **kind)
 
 
+def _padding(tokens: Any, lengths: Any) -> Any:
+    """Return where padding is, ([B,] n, T) of bool."""
+    T = tokens.shape[-2]
+    if not torch.compiler.is_compiling() and bool(((lengths < 1) | (lengths > T)).any()):
+        raise ValueError(f"lengths: expected 1..{T} (T), got {lengths.min()}..{lengths.max()}")
+    return torch.arange(T, device=tokens.device) >= lengths.unsqueeze(-1)
+
+
 def _shared(name: str, value: Any) -> Any:
-    """The array in a tensor's own memory; what is no tensor comes back as it is."""
+    """Return the array in a tensor's own memory; what is no tensor as it is."""
     if not isinstance(value, torch.Tensor):
         return value
+    if value.layout != torch.strided or value.is_quantized or value.is_nested:
+        kind = "quantised" if value.is_quantized else "nested" if value.is_nested else value.layout
+        raise TypeError(f"{name}: expected a dense tensor, got one that is {kind}")
     if value.device.type != "cpu":
         raise TypeError(f"{name}: expected a tensor on the CPU, got one on {value.device}")
     if value.is_floating_point() and value.dtype not in (torch.float64, torch.float32):
         raise TypeError(f"{name}: expected float64 or float32, got {value.dtype}")
-    return value.detach().numpy()
+    return value.detach().resolve_conj().resolve_neg().numpy()

@@ -144,7 +144,7 @@ def test_tensors_are_read_in_their_own_memory(dtype, monkeypatch):
     model.fit(tokens, labels, queries=queries, lengths=lengths, steps=3)
     (data,) = seen
     for name, tensor in {
-        "tokens": tokens, "labels": labels, "queries": queries, "lengths": lengths,
+        "tokens": tokens, "labels": labels, "queries": queries,
         "value": model.v,
     }.items():  # fmt: skip
         assert getattr(data, name).ctypes.data == tensor.data_ptr(), name

@@ -3,6 +3,7 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 #include <Eigen/QR>
+#include <random>
 
 namespace attsvm {
 
@@ -18,6 +19,13 @@ void add_gram(Matrix& M, double multiple, const Matrix& B) {
     M.selfadjointView<Eigen::Lower>().rankUpdate(B, multiple);
 }
 Matrix smaller_gram(const Matrix& G) { return G.rows() < G.cols() ? times_transpose(G, G) : transpose_times(G, G); }
+
+Vector fixed_random(Index size) {
+    std::mt19937_64 bits(0);
+    Vector entries(size);
+    for (double& entry : entries) entry = static_cast<double>(bits()) * 0x1p-63 - 1.0;
+    return entries.normalized();
+}
 
 SymmetricEigen eigen(const Matrix& symmetric) {
     const Eigen::SelfAdjointEigenSolver<Matrix> solver(symmetric);

@@ -1,5 +1,7 @@
 #include "attsvm/nuclear_constraints.hpp"
 
+#include <numeric>
+
 namespace attsvm::nuclear {
 
 Vector Constraints::values(const Matrix& W) const {
@@ -68,26 +70,33 @@ ChosenConstraints::ChosenConstraints(const Constraints& all, std::vector<Index> 
     }
 }
 
+// Rows that nearly agree have nearly equal values of a W, which need not be compared with all others.
 std::vector<std::vector<Index>> clusters(const Constraints& constraints) {
-    constexpr double nearly = 1.0 - 5e-9;  // rows at 1e-4
+    constexpr double apart = 1e-4;
     const MarginMap& map = constraints.map();
     const auto D = constraints.differences();
-    std::vector<Index> sample;
-    for (Index i = 0; i < map.samples; ++i) sample.insert(sample.end(), static_cast<std::size_t>(map.rows(i)), i);
-    const Matrix queries = transpose_times(constraints.queries(), constraints.queries());
-    std::vector<bool> taken(static_cast<std::size_t>(constraints.count()));
+    const auto Z = constraints.queries();
+    const Vector place =
+        constraints.values(fixed_random(map.coordinates()).reshaped(constraints.left(), constraints.right()));
+    std::vector<Index> order(static_cast<std::size_t>(constraints.count())), sample(order.size());
+    for (Index i = 0; i < map.samples; ++i)
+        std::fill(sample.begin() + map.start[i], sample.begin() + map.start[i + 1], i);
+    std::iota(order.begin(), order.end(), Index{0});
+    std::sort(order.begin(), order.end(), [&](Index r, Index s) { return place[r] < place[s]; });
+    const auto agree = [&](Index r, Index s) {
+        const Index i = sample[static_cast<std::size_t>(r)], j = sample[static_cast<std::size_t>(s)];
+        return D.col(r).dot(D.col(s)) * Z.col(i).dot(Z.col(j)) >= 1.0 - 0.5 * apart * apart;
+    };
     std::vector<std::vector<Index>> clusters;
-    for (Index r = 0; r < constraints.count(); ++r) {
-        if (taken[static_cast<std::size_t>(r)]) continue;
-        std::vector<Index>& cluster = clusters.emplace_back(1, r);
-        if (constraints.is_equality(r)) continue;
-        const Vector products = apply_transpose(D, D.col(r));
-        for (Index s = r + 1; s < constraints.count(); ++s) {
-            const auto at = static_cast<std::size_t>(s);
-            const double cosine = products[s] * queries(sample[static_cast<std::size_t>(r)], sample[at]);
-            if (taken[at] || constraints.is_equality(s) || cosine < nearly) continue;
-            cluster.push_back(s);
-            taken[at] = true;
+    std::vector<bool> taken(order.size());
+    for (std::size_t a = 0; a < order.size(); ++a) {
+        if (taken[a]) continue;
+        std::vector<Index>& cluster = clusters.emplace_back(1, order[a]);
+        if (constraints.is_equality(order[a])) continue;
+        for (std::size_t b = a + 1; b < order.size() && place[order[b]] <= place[order[a]] + apart; ++b) {
+            if (taken[b] || constraints.is_equality(order[b]) || !agree(order[a], order[b])) continue;
+            cluster.push_back(order[b]);
+            taken[b] = true;
         }
     }
     return clusters;
@@ -131,6 +140,10 @@ Candidate::Candidate(const Constraints& constraints, Matrix W_, double norm, Vec
     distance = duality_gap(constraints, values, scaling * norm, dual);
     for (Index r = 0; r < constraints.count(); ++r)
         distance = std::max(distance, constraints.problem().violation(r, values[r]));
+}
+
+void Candidate::replace_by(Candidate&& other) {
+    if (other.distance < distance) *this = std::move(other);
 }
 
 }  // namespace attsvm::nuclear

@@ -1,8 +1,7 @@
 // Which method solves an SVM in the nuclear norm, what proves the result, and batches.
 #include "attsvm/nuclear_svm.hpp"
 
-#include "attsvm/nuclear_interior_point.hpp"
-#include "attsvm/nuclear_thresholding.hpp"
+#include "attsvm/nuclear_methods.hpp"
 
 namespace attsvm {
 namespace {
@@ -37,10 +36,6 @@ OptimalityCertificate certify_nuclear(const Team& team, const UnitConstraints& c
     }
     return {nuclear::duality_gap(unit, values, norm, dual / spectral), kkt,
             64.0 * std::numeric_limits<double>::epsilon() * (largest_row * norm), norm};
-}
-
-void keep_better(nuclear::Candidate& best, nuclear::Candidate&& one) {
-    if (one.distance < best.distance) best = std::move(one);
 }
 
 // Solves one SVM.
@@ -91,7 +86,9 @@ class NuclearSolver {
     }
 
     nuclear::Candidate search(const nuclear::Constraints& unit, bool interior_point) {
-        return interior_point ? by_interior_point(unit) : by_thresholding(unit);
+        if (interior_point) return nuclear::by_interior_point(unit, progress_, calling_thread_);
+        const int most_steps = both_methods(unit) ? 2000 : 20000;
+        return nuclear::by_thresholding(unit, most_steps, progress_, calling_thread_);
     }
 
     // Rows that nearly agree leave the equations of every method without digits; but as a rule at most one of them is
@@ -122,63 +119,10 @@ class NuclearSolver {
                 exchanged = true;
             }
             const double norm = nuclear_norm(found.W);
-            keep_better(best, {unit, std::move(found.W), norm, std::move(dual)});
+            nuclear::Candidate whole(unit, std::move(found.W), norm, std::move(dual));
+            whole.steps = found.steps;
+            best.replace_by(std::move(whole));
         }
-        return best;
-    }
-
-    // Steps of the first-order method, and the face that they point to once it no longer changes.
-    nuclear::Candidate by_thresholding(const nuclear::Constraints& unit) {
-        constexpr int between_looks = 20;
-        const int most_steps = both_methods(unit) ? 2000 : 20000;
-        constexpr double good = 1e-10, near_enough = 0.3, hopeless = 1e6;
-        nuclear::Thresholding iteration(unit);
-        const double work_of_step = iteration.work_of_step();
-        nuclear::Candidate best;
-        std::vector<Index> active;
-        Index rank = 0;
-        int steps = 0, next_try = 0;
-        while (steps < most_steps && best.distance > good && progress_.advance(0.0, calling_thread_)) {
-            for (int k = 0; k < between_looks; ++k) iteration.step();
-            steps += between_looks;
-            nuclear::Candidate now = iteration.candidate();
-            if (now.dual.size() > 0 && unit.rhs().dot(now.dual) > hopeless) break;
-            std::vector<Index> now_active = iteration.active();
-            const bool settled = now_active == active && iteration.rank() == rank;
-            active = std::move(now_active);
-            rank = iteration.rank();
-            const double work_of_face = 3.0 * nuclear::Face::work_of_step(std::ssize(active), rank, unit.order());
-            const bool affordable = work_of_face <= steps * work_of_step;
-            if (settled && affordable && steps >= next_try && now.distance < near_enough) {
-                nuclear::Face face = iteration.face(now);
-                if (face.newton()) keep_better(best, face.candidate());
-                next_try = steps + steps / 4;
-            }
-            keep_better(best, std::move(now));
-        }
-        steps_ = steps;
-        return best;
-    }
-
-    nuclear::Candidate by_interior_point(const nuclear::Constraints& unit) {
-        constexpr int most_steps = 100, most_faces = 6;
-        constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-10;
-        nuclear::InteriorPoint point(unit);
-        nuclear::Candidate best;
-        int steps = 0;
-        while (steps < most_steps && best.distance > good && progress_.advance(0.0, calling_thread_)) {
-            ++steps;
-            if (!point.step() || point.bound() < hopeless) break;
-            if (point.bound() - point.margin() > near_enough * point.bound()) continue;
-            keep_better(best, point.candidate());
-            std::optional<nuclear::Face> face = point.face();
-            for (int k = 0; k < most_faces && face && face->newton(); ++k) {
-                keep_better(best, face->candidate());
-                if (best.distance <= good) break;
-                face = face->revised();
-            }
-        }
-        steps_ = steps;
         return best;
     }
 
@@ -201,7 +145,8 @@ class NuclearSolver {
         if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
         worst_ = worst;
         write(W, values, best.dual);
-        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt, steps_);
+        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
+               best.steps);
         return worst <= finished;
     }
     // W in the caller's token coordinates

@@ -25,6 +25,9 @@ void add_gram(Matrix& M, double multiple, const Matrix& B);
 // G G' or G' G, whichever is smaller
 Matrix smaller_gram(const Matrix& G);
 
+// A vector of norm 1 in a fixed random direction
+Vector fixed_random(Index size);
+
 // Eigenvalues of a symmetric matrix, rising, and their vectors; only the lower triangle is read.
 struct SymmetricEigen {
     Vector values;

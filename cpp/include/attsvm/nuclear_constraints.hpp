@@ -75,9 +75,12 @@ struct Candidate {
     Matrix W;
     Vector dual;
     double distance = std::numeric_limits<double>::infinity();
+    Index steps = 0;  // of the method that found it
 
     Candidate() = default;
     Candidate(const Constraints& constraints, Matrix W, double norm, Vector dual);
+    // Becomes the other one where that is nearer.
+    void replace_by(Candidate&& other);
 };
 
 }  // namespace attsvm::nuclear

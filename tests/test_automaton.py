@@ -97,6 +97,13 @@ def test_text_is_predicted_by_the_automaton_as_by_the_layer():
     assert repr(prediction).startswith(f"Prediction({held_out.n} contexts, agreement=")
 
 
+def test_a_text_of_one_letter_determines_nothing():
+    data = text("a" * 40, context=4)
+    prediction = predict_next(data, np.zeros((1, 1)))
+    assert not prediction.determined.any()
+    assert prediction.agreement == 1
+
+
 def test_what_does_not_fit_is_refused():
     data = next_token(2, 3, 4, 4, rng=0)
     with pytest.raises(ValueError, match=r"^W: expected shape \(d, d\) = \(4, 4\), got \(3, 3\)"):

@@ -54,6 +54,7 @@ class TestDeclaration:
             ({"problems": None}, "problems: expected a number, got none"),
             ({"steps": 0}, "steps: .*positive"),
             ({"steps": (5, 6)}, "steps: expected one value"),
+            ({"steps": 10**30}, r"steps: expected an integer below 2\*\*63"),
             ({"lr": 0.0}, "lr: .*positive"),
             ({"lr": math.nan}, "lr: .*number"),
             ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\)"),

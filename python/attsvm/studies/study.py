@@ -17,14 +17,15 @@ from attrs import Converter, field, fields, frozen
 
 from attsvm._validation import (
     as_choice,
-    as_float,
+    as_float_in,
+    as_nonnegative_float,
     as_nonnegative_int,
     as_positive_float,
     as_positive_int,
 )
 from attsvm.data import AttentionData
 from attsvm.descent import problem
-from attsvm.descent.step_rule import RULES, StepRule
+from attsvm.descent.step_rule import RULES
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import MEASUREMENTS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
@@ -45,18 +46,12 @@ _DEFAULT_MEASURES = ("selected", "outcome", "cosine")
 _MOST_CELLS = 100_000
 
 
-def _in_range(low: float, high: float, expected: str) -> Callable[[str, Any], float]:
-    def check(name: str, value: Any) -> float:
-        number = as_float(name, value)
-        if not low <= number <= high:
-            raise ValueError(f"{name}: expected {expected}, got {value}")
-        return number
-
-    return check
+def _share(name: str, value: Any) -> float:
+    return as_float_in(name, value, 0, 1)
 
 
 def _momentum(name: str, value: Any) -> float:
-    return StepRule(momentum=as_float(name, value)).momentum
+    return as_float_in(name, value, 0, 1, ends="[)")
 
 
 def _tokens(name: str, value: Any) -> int:
@@ -66,12 +61,16 @@ def _tokens(name: str, value: Any) -> int:
     return tokens
 
 
-def _seed(name: str, value: Any) -> int:
-    seed = as_nonnegative_int(name, value)
-    # Coordinates of the results have at most 64 bits.
-    if seed >= 2**64:
-        raise ValueError(f"{name}: expected an integer below 2**64, got {value}")
-    return seed
+def _below(bits: int, check: Callable[[str, Any], int]) -> Callable[[str, Any], int]:
+    """Return a check of integers that fit into so many bits, as results and the core need."""
+
+    def check_size(name: str, value: Any) -> int:
+        number = check(name, value)
+        if number >= 2**bits:
+            raise ValueError(f"{name}: expected an integer below 2**{bits}, got {value}")
+        return number
+
+    return check_size
 
 
 def _trained(name: str, value: Any) -> str:
@@ -121,34 +120,33 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, tuple | list | np.ndarray)
 
 
-def _axis(check: Callable[[str, Any], Any], default: Any = None) -> Any:
-    """Declare a field with one value or, as an axis, with several different ones."""
+def _field(check: Callable[[str, Any], Any], default: Any, several: str) -> Any:
+    """Declare a field; several values are "an axis", "refused", or "checked" as one value."""
 
     def convert(value: Any, declared: Any) -> Any:
         name = declared.name
+        if value is None and default is None:
+            return None
         # The pair ("v", "W") is a single value.
-        several = _is_list(value) and "v" not in tuple(value)
-        if value is None or not several:
-            return None if value is None else check(name, value)
+        if not _is_list(value) or "v" in tuple(value) or several == "checked":
+            return check(name, value)
+        if several == "refused":
+            raise ValueError(f"{name}: expected one value, got {list(value)}")
         checked = tuple(check(name, each) for each in value)
         if not checked or len(set(checked)) < len(checked):
             raise ValueError(f"{name}: expected one or more different values, got {list(value)}")
         return checked
 
     converter = Converter(convert, takes_field=True)  # type: ignore[misc, call-overload, unused-ignore]
-    return field(default=default, converter=converter, metadata={"axis": True})
+    return field(default=default, converter=converter, metadata={"axis": several == "an axis"})
 
 
-def _fixed(check: Callable[[str, Any], Any], default: Any = None, *, listed: bool = False) -> Any:
-    """Declare a field that is no axis."""
+def _axis(check: Callable[[str, Any], Any], default: Any = None) -> Any:
+    return _field(check, default, "an axis")
 
-    def convert(value: Any, declared: Any) -> Any:
-        if _is_list(value) and not listed:
-            raise ValueError(f"{declared.name}: expected one value, got {list(value)}")
-        return None if value is None and default is None else check(declared.name, value)
 
-    converter = Converter(convert, takes_field=True)  # type: ignore[misc, call-overload, unused-ignore]
-    return field(default=default, converter=converter)
+def _fixed(check: Callable[[str, Any], Any], default: Any = None) -> Any:
+    return _field(check, default, "refused")
 
 
 class OverrideError(ValueError):
@@ -271,20 +269,20 @@ class Study:
     d: int | tuple[int, ...] | None = _axis(as_positive_int)
     attention: str | tuple[str, ...] | None = _axis(_one_of("cross", "self"))
     signals: str | tuple[str, ...] | None = _axis(_one_of("antipodal", "orthogonal"))
-    noise: float | tuple[float, ...] | None = _axis(_in_range(0, math.inf, "a number >= 0"))
-    label_noise: float | tuple[float, ...] | None = _axis(_in_range(0, 1, "a share in [0, 1]"))
-    classes: tuple[int, int] | None = _fixed(_pair, listed=True)
+    noise: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
+    label_noise: float | tuple[float, ...] | None = _axis(_share)
+    classes: tuple[int, int] | None = _field(_pair, None, "checked")
     parameter: str | tuple[str, ...] = _axis(_trained, "W")
     init: str | tuple[str, ...] = _axis(_one_of("uniform", "balanced"), "uniform")
     rule: str | tuple[str, ...] = _axis(_one_of(*RULES), "ngd")
     lr: float | tuple[float, ...] = _axis(as_positive_float, 0.1)
     momentum: float | tuple[float, ...] = _axis(_momentum, 0.0)
-    decay: float | tuple[float, ...] = _axis(_in_range(0, math.inf, "a number >= 0"), 0.0)
+    decay: float | tuple[float, ...] = _axis(as_nonnegative_float, 0.0)
     loss: str | tuple[str, ...] = _axis(_one_of(*LOSSES), "logistic")
-    steps: int = _fixed(as_positive_int, 1000)
+    steps: int = _fixed(_below(63, as_positive_int), 1000)
     norm: str | tuple[str, ...] = _axis(_one_of("auto", "fro", "nuc"), "auto")
-    seed: int | tuple[int, ...] = _axis(_seed, 0)
-    measure: tuple[str, ...] | None = _fixed(_names, listed=True)
+    seed: int | tuple[int, ...] = _axis(_below(64, as_nonnegative_int), 0)
+    measure: tuple[str, ...] | None = _field(_names, None, "checked")
     file: FileOfProblems | None = field(default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -541,7 +539,7 @@ class Study:
 
 
 _FIELDS = tuple(each.name for each in fields(Study) if each.name != "file")
-_AXES = tuple(each.name for each in fields(Study) if "axis" in each.metadata)
+_AXES = tuple(each.name for each in fields(Study) if each.metadata.get("axis"))
 
 
 def fitting_parameter(data: AttentionData | FileOfProblems) -> str:

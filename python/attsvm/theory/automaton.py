@@ -196,7 +196,9 @@ def _determined(data: NextTokenData, training: NextTokenData) -> BoolArray:
     last = np.broadcast_to(data.last[:, np.newaxis], data.contexts.shape)
     node = graphs.node(last, data.contexts)
     known = (node >= 0) | ~data.valid
-    component = np.where(data.valid & (node >= 0), graphs.component[node], -1)
+    inside = data.valid & (node >= 0)
+    component = np.full(node.shape, -1)
+    component[inside] = graphs.component[node[inside]]
     determined = np.zeros(data.n, dtype=np.bool_)
     for i in np.flatnonzero(known.all(axis=1)).tolist():
         first, *others = sorted(set(component[i].tolist()) - {-1})

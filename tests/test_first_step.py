@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attsvm import AttentionData, first_step_separates, optimal_tokens, train
+from attsvm import AttentionData, classify, first_step_separates, optimal_tokens, train
 from attsvm.datasets import unit_sphere
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -46,6 +46,13 @@ def test_it_says_what_one_step_selects(parameter):
     separates = first_step_separates(data, parameter=parameter)
     np.testing.assert_array_equal(separates, selects_best)
     assert 0 < separates.sum() < 200
+
+
+def test_after_a_small_first_step_descent_may_still_end_at_other_tokens():
+    """The theorem asks for a large first step too."""
+    data = unit_sphere(5, 5, 10, batch=3000, rng=1).problem(1768)
+    assert first_step_separates(data) is True
+    assert [classify(data, train(data, lr=lr)) for lr in (0.1, 10.0)] == ["local", "global"]
 
 
 def test_padding_needs_no_separation():

@@ -344,6 +344,19 @@ def test_suboptimality_of_a_batch():
         assert gap <= expected + 1e-9
 
 
+def test_suboptimality_of_runs_and_solutions_is_that_of_their_matrices():
+    data = unit_sphere(3, 4, 20, rng=4)
+    run = attsvm.train(data, steps=200)
+    solution = att_svm(data, run.selected, norm="nuc")
+    for W in (run, solution, att_svm(data, run.selected)):
+        expected = nuclear_suboptimality(W.W, data, run.selected, solution)
+        assert nuclear_suboptimality(W, data, run.selected, solution) == pytest.approx(
+            expected, abs=1e-12
+        )
+    with pytest.raises(ValueError, match=r"^W: expected W, got p$"):
+        nuclear_suboptimality(np.ones(20), data, run.selected, solution)
+
+
 def solution_subgradient(data, selected, solution):
     own = data.tokens[np.arange(data.n), selected][:, np.newaxis]
     return np.einsum("it,itd,ie->de", solution.dual, own - data.tokens, data.queries)

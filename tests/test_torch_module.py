@@ -276,3 +276,18 @@ def test_tensors_that_are_not_dense_numbers_are_refused(kind, make):
     model = Attention(d, value=np.ones(d), dtype=torch.float64)
     with pytest.raises(TypeError, match=rf"data: expected .*{kind}"):
         model.fit(make(tokens), labels, queries=queries, steps=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, "float64"])
+def test_parameters_of_another_type_than_floating_point_are_refused(dtype):
+    with pytest.raises(TypeError, match="dtype: expected a floating-point"):
+        Attention(d, value=np.ones(d), dtype=dtype)
+
+
+def test_a_module_made_in_inference_mode_is_refused_outside_before_the_run():
+    tokens, queries, labels, _ = tensors()
+    with torch.inference_mode():
+        model = Attention(d, value=np.ones(d), dtype=torch.float64)
+        model.fit(tokens, labels, queries=queries, steps=3)
+    with pytest.raises(ValueError, match="W: made in inference mode"):
+        model.fit(tokens, labels, queries=queries, steps=3)

@@ -97,6 +97,8 @@ class Attention(torch.nn.Module):
         self.d = as_positive_int("d", d)
         self._lead = () if batch is None else (as_positive_int("batch", batch),)
         kind = {"dtype": torch.get_default_dtype() if dtype is None else dtype}
+        if not isinstance(kind["dtype"], torch.dtype) or not kind["dtype"].is_floating_point:
+            raise TypeError(f"dtype: expected a floating-point torch.dtype, got {dtype!r}")
         if attention == "KQ":
             m = self.d if inner is None else as_positive_int("inner", inner)
             reach = self.d**-0.5
@@ -220,6 +222,9 @@ class Attention(torch.nn.Module):
         if settled:
             raise TypeError(f"{settled[0]}: expected not to be given, the module has its own")
         own = {name: _shared(name, getattr(self, name)) for name in self._blocks.names}
+        for name in own:
+            if getattr(self, name).is_inference() and not torch.is_inference_mode_enabled():
+                raise ValueError(f"{name}: made in inference mode, it can be trained only there")
         problem = self._problem(data, labels, queries, lengths)
         prompt = None if self.prompt is None else _shared("prompt", self.prompt)
         run = train(problem, parameter=self._blocks.parameter, init=own, prompt=prompt, **options)

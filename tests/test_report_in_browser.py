@@ -108,7 +108,7 @@ def test_a_mark_shows_its_values_under_the_mouse(page, results_and_address):
     label.wait_for()
     share = global_percent(results_and_address[0], d=9, lr=0.1, loss="exponential")
     assert share > 0
-    expected = f"dimension d = 9{share:.1f} % of 12 problems95 % confidence interval"
+    expected = f"dimension d = 9{share:.1f} % (problems: 12)95 % confidence interval"
     assert expected in label.text_content()
 
 

@@ -33,7 +33,7 @@ from attsvm.studies.reproduce.registry import FIGURES, matching
 from attsvm.studies.reproduce.runner import Render, listing, reproduce, summary
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
 from attsvm.studies.study import LOSSES, PARAMETERS, OverrideError, fitting_parameter
-from attsvm.studies.summary import tabulate, terminal_report
+from attsvm.studies.summary import describe, tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
 
@@ -383,8 +383,9 @@ def _study(arguments: argparse.Namespace) -> None:
     sentences = expectations(declaration, results)
     _say(terminal_report(declaration, table, sentences, width, broken=on_terminal))
     if plots.drawable(table) and _can_draw(FIGURE):
-        figure = plots.png(plots.study(results))
-        written.append(write_whole(out / FIGURE, figure))
+        # Results are needed, and tabulated again, only for the record of a single problem.
+        figure = plots.study(results if len(table.rows) == 1 else table, describe(declaration))
+        written.append(write_whole(out / FIGURE, plots.png(figure)))
     kept = f"every run in {out / RESULTS}"
     _say(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
     _say(f"Interactive figures: {shlex.join(['attsvm', 'report', str(out)])}")

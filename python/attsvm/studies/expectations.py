@@ -124,18 +124,23 @@ _OF_REFERENCE = MappingProxyType(
 def reference(study: Study, row: Row) -> dict[str, float]:
     """Return the percentages of `REFERENCE` at the place of a row, by measure."""
     place = {"n": study.n, "T": study.T, "d": study.d, **row.axes}
-    if (
-        any(study.settings.get(name) != value for name, value in _OF_REFERENCE.items())
-        or study.norm not in ("auto", "fro")
-        or not place["n"] == place["T"] == 5
-    ):
+    if not _has_reference(study) or not place["n"] == place["T"] == 5:
         return {}
     d = place["d"]
     return {measure: by_d[d] for measure, by_d in REFERENCE.items() if d in by_d}
 
 
+def _has_reference(study: Study) -> bool:
+    """Return whether the settings of a study are those of the independent program."""
+    settings = study.settings
+    same = all(settings.get(name) == value for name, value in _OF_REFERENCE.items())
+    return same and study.norm in ("auto", "fro")
+
+
 def _differences_from_reference(study: Study, results: xr.Dataset) -> list[str]:
     """Write the largest difference of each measure, its d, and the range of chance there."""
+    if not _has_reference(study):
+        return []
     table = tabulate(study, results)
     texts = []
     for measure in table.measures:

@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +211,7 @@ class Table:
     def _repr_html_(self) -> str:
         return self.html()
 
-    @property
+    @cached_property
     def longest_axis(self) -> str:
         """Axis with the most values; of equals a number before text, and d, T and n first."""
         values = {axis: {row.axes[axis] for row in self.rows} for axis in self._axes}

@@ -54,7 +54,8 @@ class Drawing(NamedTuple):
 
 def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[Drawing]]:
     """Draw all that was measured along the longest axis, by the values of the other axes."""
-    axis = AXIS_NAMES.get(table.longest_axis, table.longest_axis)
+    along = table.longest_axis
+    axis = AXIS_NAMES.get(along, along)
     names = ["cosine_gap", *(name for variables, _ in _HISTORIES.values() for name in variables)]
     names = [name for name in names if name in results]
     quantiles = {
@@ -67,7 +68,7 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
     }
     drawn = {}
     for k, (panel, part) in enumerate(table.panels.items()):
-        rows = {in_words(row.axes[table.longest_axis]): row for row in part.rows}
+        rows = {in_words(row.axes[along]): row for row in part.rows}
         of_rows = {tick: quantiles[id(row)] for tick, row in rows.items()}
         drawings = [_shares(study, part, rows, axis), _cosines(of_rows, axis)]
         drawings += [_history(study, name, of_rows, axis) for name in _HISTORIES]
@@ -98,7 +99,7 @@ def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> D
             error_y={"array": high - value, "arrayminus": value - low, "color": INK, "width": 2},
             error_y_thickness=1,
             customdata=np.transpose([low, high, runs]),
-            hovertemplate=start + "%{y:.1f} % of %{customdata[2]} problems<br>95 % confidence "
+            hovertemplate=start + "%{y:.1f} % (problems: %{customdata[2]})<br>95 % confidence "
             "interval %{customdata[0]:.1f} to %{customdata[1]:.1f} %<extra></extra>",
         )
         expected = {tick: reference(study, row) for tick, row in rows.items()}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._validation import Float64Array
 from attsvm.threads import thread_count
 
-__all__ = ["LowRank", "euclidean_norm", "half_squared_distances", "in_own_span"]
+__all__ = ["Float64Array", "LowRank", "euclidean_norm", "half_squared_distances", "in_own_span"]
 
-Float64Array = NDArray[np.float64]
 Axes = int | tuple[int, ...] | None
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 __all__ = [
     "ArrayLike",
     "BoolArray",
+    "Float64Array",
     "FloatArray",
     "IndexArray",
     "as_bool_array",
@@ -57,6 +58,7 @@ ArrayLike: TypeAlias = "npt.ArrayLike | _SupportsDLPack"
 FloatArray: TypeAlias = "npt.NDArray[np.floating[Any]]"
 """float64 or float32."""
 
+Float64Array: TypeAlias = "npt.NDArray[np.float64]"
 IndexArray: TypeAlias = "npt.NDArray[np.int64]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
+    Float64Array,
     FloatArray,
     IndexArray,
     as_bool_array,
@@ -367,7 +367,7 @@ def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
     return selected
 
 
-def token_differences(data: AttentionData, selected: IndexArray) -> npt.NDArray[np.float64]:
+def token_differences(data: AttentionData, selected: IndexArray) -> Float64Array:
     """Return x_iα - x_it of every token t of every input, shape ([B,] n, T, d).
 
     α is the `selected` token of the input. Inputs may share their tokens. Differences beyond

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from attsvm._validation import (
     ArrayLike,
+    Float64Array,
     FloatArray,
     as_float_array,
     first_index,
@@ -50,8 +50,8 @@ class AttentionWeights:
     attention, log_attention : ndarray
     """
 
-    attention: npt.NDArray[np.float64]
-    log_attention: npt.NDArray[np.float64]
+    attention: Float64Array
+    log_attention: Float64Array
 
 
 def as_attention_weights(

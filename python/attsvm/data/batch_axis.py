@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
+    Float64Array,
     IndexArray,
     as_float_array,
     as_int,
@@ -48,7 +48,7 @@ class BatchAxis(ABC):
         sizes = (getattr(self, "batch" if axis == "B" else axis) for axis in axes)
         return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})", tuple(sizes)
 
-    def as_float64(self, name: str, value: ArrayLike, *axes: str) -> npt.NDArray[np.float64]:
+    def as_float64(self, name: str, value: ArrayLike, *axes: str) -> Float64Array:
         """Check an array with these axes for each problem: finite numbers, cast to float64."""
         text, shape = self.shape_of(*axes)
         array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)

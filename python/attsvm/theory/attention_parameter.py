@@ -9,21 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._linalg import LowRank
-from attsvm._validation import ArrayLike, BoolArray, as_float_array
+from attsvm._validation import ArrayLike, BoolArray, Float64Array, as_float_array
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
 
 __all__ = [
     "AttentionParameter",
-    "Float64Array",
     "ParameterLike",
     "as_parameter",
     "as_parameter_beside",
     "as_parameter_of",
 ]
 
-Float64Array: TypeAlias = npt.NDArray[np.float64]
 ParameterLike: TypeAlias = "ArrayLike | Run | SVMSolution"
 
 

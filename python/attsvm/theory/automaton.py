@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
+    Float64Array,
     IndexArray,
     as_float_array,
     first_index,
@@ -50,9 +50,9 @@ class Prediction:
     """
 
     ids: IndexArray
-    attention: NDArray[np.float64]
+    attention: Float64Array
     layer_ids: IndexArray
-    layer_attention: NDArray[np.float64]
+    layer_attention: Float64Array
     determined: BoolArray
     contexts: IndexArray
     K: int
@@ -166,13 +166,13 @@ def predict_next(
     )
 
 
-def _logits(data: NextTokenData, W: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+def _logits(data: NextTokenData, W: Float64Array, name: str) -> Float64Array:
     """Compute e_{x_it}' W e_k, -inf at padding: (n, T)."""
     E: Any = data.embeddings.astype(np.float64, copy=False)
     lasts, which = np.unique(data.last, return_inverse=True)
     with np.errstate(over="ignore", invalid="ignore"):
         columns = E @ (W @ E[lasts].T)  # (K, last tokens)
-    logits: NDArray[np.float64] = columns[data.contexts, which[:, np.newaxis]]
+    logits: Float64Array = columns[data.contexts, which[:, np.newaxis]]
     beyond = data.valid & ~np.isfinite(logits)
     if beyond.any():
         where = first_index(beyond)
@@ -182,7 +182,7 @@ def _logits(data: NextTokenData, W: NDArray[np.float64], name: str) -> NDArray[n
     return np.where(data.valid, logits, -np.inf)
 
 
-def _largest(data: NextTokenData, attention: NDArray[np.float64]) -> IndexArray:
+def _largest(data: NextTokenData, attention: Float64Array) -> IndexArray:
     """Return the id with the largest sum of weights in every context."""
     weights = id_weights(data, attention)
     best = weights.argmax(axis=1)

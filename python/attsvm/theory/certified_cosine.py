@@ -10,6 +10,7 @@ from attsvm._linalg import LowRank
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
+    Float64Array,
     require_nonnegative,
     require_shape,
 )
@@ -21,7 +22,7 @@ from attsvm.data.attention_data import (
     token_differences,
 )
 from attsvm.svm import SVMSolution
-from attsvm.theory.attention_parameter import Float64Array, ParameterLike, as_parameter_of
+from attsvm.theory.attention_parameter import ParameterLike, as_parameter_of
 from attsvm.theory.separation import logit_differences
 
 __all__ = ["certified_cosine", "certified_cosine_gap"]

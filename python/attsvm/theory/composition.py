@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from attsvm._validation import BoolArray, IndexArray
+from attsvm._validation import BoolArray, Float64Array, IndexArray
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
 
 __all__ = ["composition", "loss_of_composition", "next_token_finite_part", "optimal_loss"]
-
-Float64Array = NDArray[np.float64]
 
 _MOST_STEPS = 200
 _FINISHED = 1e-13

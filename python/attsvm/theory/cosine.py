@@ -10,6 +10,7 @@ from attsvm._linalg import half_squared_distances
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
+    Float64Array,
     as_float_array,
     as_float_in,
     as_nonnegative_float,
@@ -18,7 +19,6 @@ from attsvm._validation import (
 )
 from attsvm.svm import SVMSolution
 from attsvm.theory.attention_parameter import (
-    Float64Array,
     ParameterLike,
     as_parameter,
     as_parameter_beside,

@@ -11,7 +11,14 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from attsvm._linalg import in_own_span
-from attsvm._validation import ArrayLike, BoolArray, IndexArray, as_float_array, require_shape
+from attsvm._validation import (
+    ArrayLike,
+    BoolArray,
+    Float64Array,
+    IndexArray,
+    as_float_array,
+    require_shape,
+)
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
 
@@ -50,7 +57,7 @@ class CyclicSubspace:
         return np.unique(self.graphs.component[self.nodes], return_inverse=True)[1].astype(np.int64)
 
     @cached_property
-    def embeddings(self) -> NDArray[np.float64]:
+    def embeddings(self) -> Float64Array:
         """(K, d), in float64."""
         return self.data.embeddings.astype(np.float64, copy=False)
 
@@ -74,7 +81,7 @@ class CyclicSubspace:
         return len(self._coordinates.basis)
 
     @cached_property
-    def basis(self) -> NDArray[np.float64]:
+    def basis(self) -> Float64Array:
         """Orthonormal matrices that span S_fin, (dimension, d, d).
 
         Raises
@@ -90,7 +97,7 @@ class CyclicSubspace:
             )
         return self._coordinates.lifted(np.eye(self.dimension))
 
-    def project(self, W: ArrayLike) -> NDArray[np.float64]:
+    def project(self, W: ArrayLike) -> Float64Array:
         """Compute Π(W), the orthogonal projection of W onto S_fin.
 
         Parameters
@@ -111,7 +118,7 @@ class CyclicSubspace:
             parts = np.stack([self.lift(self._values(matrix)) for matrix in stack])
         return parts.reshape(matrices.shape)
 
-    def lift(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lift(self, values: Float64Array) -> Float64Array:
         """Compute the W in S_fin with the differences of `values` inside every component.
 
         Parameters
@@ -131,21 +138,21 @@ class CyclicSubspace:
             table[token, last] = values - mean[self.component]
             if self.data.d == K and np.array_equal(self.embeddings, np.eye(K)):
                 return np.asarray(table, dtype=np.float64)
-            W: NDArray[np.float64] = self.embeddings.T @ table @ self.embeddings
+            W: Float64Array = self.embeddings.T @ table @ self.embeddings
             return W
         coordinates = self._coordinates.with_differences(values)
-        lifted: NDArray[np.float64] = self._coordinates.lifted(coordinates[np.newaxis])[0]
+        lifted: Float64Array = self._coordinates.lifted(coordinates[np.newaxis])[0]
         return lifted
 
     @cached_property
-    def features(self) -> NDArray[np.float64]:
+    def features(self) -> Float64Array:
         """Rows with which coordinates of W in S_fin give the logits of `nodes`, (nodes, dimension).
 
         They are up to a constant of each component.
         """
         return self._coordinates.features
 
-    def _values(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _values(self, W: Float64Array) -> Float64Array:
         """Compute e_j' W e_k of all `nodes`."""
         E, nodes = self.embeddings, self.nodes
         token, last = self.graphs.token[nodes], self.graphs.graph[nodes]
@@ -153,7 +160,7 @@ class CyclicSubspace:
             table = W
         else:
             table = E @ W @ E.T
-        values: NDArray[np.float64] = table[token, last]
+        values: Float64Array = table[token, last]
         return values
 
     @cached_property
@@ -179,13 +186,13 @@ class _Coordinates:
     features : ndarray, shape (nodes, r)
     """
 
-    basis: NDArray[np.float64]
-    span: NDArray[np.float64] | None
-    triangle: NDArray[np.float64]
+    basis: Float64Array
+    span: Float64Array | None
+    triangle: Float64Array
     pivots: NDArray[np.intp]
     upper: IndexArray
     lower: IndexArray
-    features: NDArray[np.float64]
+    features: Float64Array
 
     @classmethod
     def of_subspace(cls, space: CyclicSubspace) -> _Coordinates:
@@ -221,26 +228,24 @@ class _Coordinates:
             features,
         )
 
-    def of(self, stack: NDArray[np.float64]) -> NDArray[np.float64]:
+    def of(self, stack: Float64Array) -> Float64Array:
         """Compute coordinates (s, r) of the projections onto S_fin of matrices (s, d, d)."""
         inside = stack if self.span is None else self.span @ stack @ self.span.T
         flat = self.basis.reshape(len(self.basis), inside[0].size)
-        coordinates: NDArray[np.float64] = inside.reshape(len(stack), inside[0].size) @ flat.T
+        coordinates: Float64Array = inside.reshape(len(stack), inside[0].size) @ flat.T
         return coordinates
 
-    def with_differences(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def with_differences(self, values: Float64Array) -> Float64Array:
         """Compute coordinates (r,) of the W in S_fin with these differences inside components."""
         wanted = (values[self.upper] - values[self.lower])[self.pivots]
-        coordinates: NDArray[np.float64] = scipy.linalg.solve_triangular(
-            self.triangle, wanted, trans=1
-        )
+        coordinates: Float64Array = scipy.linalg.solve_triangular(self.triangle, wanted, trans=1)
         return coordinates
 
-    def lifted(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lifted(self, coordinates: Float64Array) -> Float64Array:
         """Compute the matrices (s, d, d) of coordinates (s, r)."""
         size = self.basis.shape[1]
         inside = coordinates @ self.basis.reshape(len(self.basis), size * size)
-        stack: NDArray[np.float64] = inside.reshape(len(coordinates), size, size)
+        stack: Float64Array = inside.reshape(len(coordinates), size, size)
         return stack if self.span is None else self.span.T @ stack @ self.span
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import log_softmax
 
 from attsvm._linalg import LowRank
 from attsvm._validation import (
     ArrayLike,
+    Float64Array,
     require_direction,
     require_shape,
 )
@@ -47,10 +47,10 @@ class Decomposition:
         1 - cosine of the matrix with it, without cancellation; 1 where it is 0.
     """
 
-    finite: npt.NDArray[np.float64]
-    direction: npt.NDArray[np.float64] | None
+    finite: Float64Array
+    direction: Float64Array | None
     radius: Any
-    W: npt.NDArray[np.float64] | None
+    W: Float64Array | None
     cosine_gap: Any
 
     @property
@@ -164,7 +164,7 @@ def decompose(
     return Decomposition(W_fin, W_mm, radius, fitted, gap)
 
 
-def _attention(W: npt.NDArray[np.float64], data: AttentionData) -> AttentionWeights:
+def _attention(W: Float64Array, data: AttentionData) -> AttentionWeights:
     """Compute the softmax weights of the logits X W z, from their differences to the first one."""
     first = np.zeros(data.labels.shape, dtype=np.int64)
     behind = logit_differences(as_parameter_of("W", W, data), data, first)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import lstsq
 
 from attsvm._linalg import euclidean_norm, in_own_span
-from attsvm._validation import as_positive_float
+from attsvm._validation import Float64Array, as_positive_float
 from attsvm.data.attention_data import (
     AttentionData,
     as_data,
@@ -22,8 +21,6 @@ from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.theory.composition import next_token_finite_part
 
 __all__ = ["finite_part"]
-
-Float64Array = NDArray[np.float64]
 
 _MOST_NUMBERS = 2**25
 _SMALLEST = 1e-290

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from attsvm._validation import (
     ArrayLike,
+    Float64Array,
     as_choice,
     as_float,
     as_float_array,
@@ -50,11 +50,11 @@ class Rate:
     r_squared: float
     size: int
 
-    def at(self, steps: ArrayLike) -> npt.NDArray[np.float64]:
+    def at(self, steps: ArrayLike) -> Float64Array:
         """Evaluate the law, same shape as `steps`; positive steps where it is a power."""
         s = np.asarray(steps, dtype=np.float64)
         x = np.log(s) if self.kind == "power" else s
-        value: npt.NDArray[np.float64] = np.exp(self.log_prefactor + self.exponent * x)
+        value: Float64Array = np.exp(self.log_prefactor + self.exponent * x)
         return value
 
 
@@ -128,12 +128,12 @@ def fit_rate(
     return _line(kind, x, np.log(y), level)
 
 
-def _require_positive(name: str, array: npt.NDArray[np.float64]) -> None:
+def _require_positive(name: str, array: Float64Array) -> None:
     if np.any(array <= 0):
         raise ValueError(f"{name}: expected positive numbers, got {array.min():g}")
 
 
-def _line(kind: str, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], level: float) -> Rate:
+def _line(kind: str, x: Float64Array, y: Float64Array, level: float) -> Rate:
     """Fit y on x by least squares, with the interval of the slope.
 
     The interval is from the residuals: 1 - r², as in `scipy.stats.linregress`, cancels for exact

@@ -7,6 +7,7 @@ import numpy as np
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
+    Float64Array,
     IndexArray,
     as_choice,
     as_nonnegative_float,
@@ -27,7 +28,6 @@ from attsvm.heads import LinearScores
 from attsvm.svm import SVMSolution
 from attsvm.theory.attention_parameter import (
     AttentionParameter,
-    Float64Array,
     ParameterLike,
     as_parameter_of,
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from attsvm._validation import Float64Array
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 
 __all__ = ["sparsity"]
 
 
-def sparsity(attention: AttendedLike) -> npt.NDArray[np.float64]:
+def sparsity(attention: AttendedLike) -> Float64Array:
     """Compute the soft number of attended tokens, |s|_1 / |s|_2² of the weights s of each input.
 
     It is k when k tokens share the weight equally: 1 for a single token, T for all of them.
@@ -42,5 +42,5 @@ def sparsity(attention: AttendedLike) -> npt.NDArray[np.float64]:
     array([2., 1.])
     """
     s = as_attention_weights("attention", attention).attention
-    soft_count: npt.NDArray[np.float64] = s.sum(axis=-1) / np.square(s).sum(axis=-1)
+    soft_count: Float64Array = s.sum(axis=-1) / np.square(s).sum(axis=-1)
     return soft_count.clip(1.0, s.shape[-1])  # beyond it by the rounding of the weights only

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from attsvm import _core
-from attsvm._validation import IndexArray, first_index, position_text
+from attsvm._validation import Float64Array, IndexArray, first_index, position_text
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.threads import thread_count
 
 __all__ = ["optimal_tokens", "scores"]
 
 
-def scores(data: AttentionData) -> npt.NDArray[np.float64]:
+def scores(data: AttentionData) -> Float64Array:
     """Compute the token scores γ_it = Y_i v'x_it.
 
     Parameters

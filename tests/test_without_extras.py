@@ -1,0 +1,98 @@
+"""Optional packages are optional: what needs one that is missing names the extra that brings it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+STUDY = ["study", "overparam", "--set", "d=3", "--set", "problems=5", "--set", "steps=20"]
+
+
+def run(program: str, missing: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python; importing `missing` fails as if it were not installed."""
+    block = f"import sys; sys.modules[{missing!r}] = None\n" if missing else "import sys\n"
+    return subprocess.run(
+        [sys.executable, "-c", block + program], capture_output=True, text=True, check=False
+    )
+
+
+def command(words: list[str], missing: str) -> subprocess.CompletedProcess[str]:
+    return run(f"from attsvm.cli import main; sys.exit(main({words!r}))", missing)
+
+
+def test_importing_attsvm_imports_no_optional_package():
+    done = run("""
+optional = {"torch", "sklearn", "matplotlib", "zarr", "xarray", "distributed", "pandas", "plotly"}
+import attsvm.cli, attsvm.studies
+print(sorted(optional & set(sys.modules)))
+""")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("missing", "use", "message"),
+    [
+        ("torch", "import attsvm.torch", 'attsvm.torch needs PyTorch: pip install "attsvm[torch]"'),
+        (
+            "sklearn",
+            "import attsvm.sklearn",
+            'attsvm.sklearn needs scikit-learn 1.6 or newer: pip install "attsvm[sklearn]"',
+        ),
+        (
+            "sklearn",
+            "attsvm.datasets.unit_sphere(2, 2, 2); attsvm.datasets.digits(4, 4)",
+            'attsvm.datasets.digits needs scikit-learn: pip install "attsvm[digits]"',
+        ),
+        (
+            "matplotlib",
+            "from attsvm import plots, studies; plots.study(studies.table.Table((), ()))",
+            'attsvm.plots needs matplotlib: pip install "attsvm[plot]"',
+        ),
+    ],
+)
+def test_what_needs_a_package_names_its_extra(missing, use, message):
+    done = run(
+        f"import attsvm, attsvm.studies.table\ntry: {use}\nexcept ImportError as e: print(e)",
+        missing,
+    )
+    assert (done.stdout, done.stderr) == (f"{message}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "message"),
+    [
+        ("zarr", STUDY, 'attsvm.studies needs zarr: pip install "attsvm[study]"'),
+        ("xarray", STUDY, 'attsvm.studies needs xarray: pip install "attsvm[study]"'),
+        (
+            "distributed",
+            [*STUDY, "--workers", "2"],
+            'a study on a cluster needs distributed: pip install "attsvm[dask]"',
+        ),
+        (
+            "sklearn",
+            ["study", "overparam-digits"],
+            'a study of the digits needs sklearn: pip install "attsvm[digits]"',
+        ),
+    ],
+)
+def test_a_study_names_the_extra_that_it_needs_before_any_work(tmp_path, missing, words, message):
+    done = command([*words, "--out", str(tmp_path / "out")], missing)
+    assert (done.returncode, done.stderr) == (2, f"attsvm: error: {message}\n")
+    assert not list((tmp_path).glob("out/results.zarr/selected/*.*"))
+
+
+def test_a_study_without_matplotlib_does_everything_but_its_figure(tmp_path):
+    done = command([*STUDY, "--out", str(tmp_path)], "matplotlib")
+    assert "mean cosine" in done.stdout
+    assert done.stderr == (
+        "attsvm: figure.png is not drawn: "
+        'attsvm.plots needs matplotlib: pip install "attsvm[plot]"\n'
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"results.zarr", "table.csv"}
+
+
+@pytest.mark.parametrize("missing", ["zarr", "xarray", "distributed"])
+def test_the_published_figures_need_no_package_of_studies(missing):
+    assert command(["reproduce", "--list"], missing).returncode == 0

@@ -17,7 +17,7 @@ from attsvm.data import AttentionData
 from attsvm.datasets import digits
 from attsvm.descent import Run, StepRule, log_schedule
 from attsvm.studies.reproduce.drawing import Canvas, legend_outside
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
 
 FIGURE = Figure.of(__name__)
@@ -27,23 +27,14 @@ _TEXTS = {kind: rule["text"] for kind, rule in _RULES.items()}
 _COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED, "adam": GREEN}
 
 
-def halves(problems: int) -> tuple[AttentionData, AttentionData]:
+def halves(problems: int) -> tuple[AttentionData, ...]:
     """Draw images to train on and to test with, embedded alike; each problem draws both anew."""
-    data = digits(
-        _GIVEN["trained_on"] + _GIVEN["tested_on"],
-        _GIVEN["features"],
-        classes=tuple(_GIVEN["classes"]),
-        batch=problems,
-        rng=_GIVEN["seed"],
-    )
-    queries, middle = np.asarray(data.queries), _GIVEN["trained_on"]
-
-    def part(images: slice) -> AttentionData:
-        return AttentionData(
-            data.tokens[:, images], data.labels[:, images], queries=queries[:, images]
-        )
-
-    return part(slice(0, middle)), part(slice(middle, None))
+    classes, middle = tuple(_GIVEN["classes"]), _GIVEN["trained_on"]
+    images, features = middle + _GIVEN["tested_on"], _GIVEN["features"]
+    data = digits(images, features, classes=classes, batch=problems, rng=_GIVEN["seed"])
+    parts = (data.tokens, data.labels, np.asarray(data.queries))
+    fit, held_out = zip(*(np.split(part, [middle], axis=1) for part in parts), strict=True)
+    return tuple(AttentionData(x, y, queries=z) for x, y, z in (fit, held_out))
 
 
 def _trained(task: Task, data: AttentionData, kind: str, rate: float, **options: Any) -> Run:
@@ -72,20 +63,18 @@ def accuracy(data: AttentionData, run: Run) -> Array:
     """Compute the share of images (B,) whose label is the sign of v'X'softmax(XWz); 1/2 if 0."""
     if data.queries is None or run.W is None or run.v is None:
         raise ValueError("run: expected W and v trained on data with queries")
-    logits = data.tokens @ (run.W @ np.swapaxes(data.queries, -1, -2)).swapaxes(-1, -2)[..., None]
-    attention = special.softmax(logits[..., 0], axis=-1)
-    outputs = (attention[..., None, :] @ data.tokens)[..., 0, :] @ run.v[..., None]
-    outputs = outputs[..., 0]
-    right: Array = (1 + np.sign(data.labels * outputs)).mean(axis=-1) / 2
-    return right
+    logits = np.einsum("bntd,bde,bne->bnt", data.tokens, run.W, data.queries, optimize=True)
+    attention = special.softmax(logits, axis=-1)
+    outputs = np.einsum("bnt,bntd,bd->bn", attention, data.tokens, run.v, optimize=True)
+    return np.asarray((1 + np.sign(data.labels * outputs)).mean(axis=-1) / 2)
 
 
-def compute(task: Task) -> dict[str, dict[str, Any]]:
+def compute(task: Task) -> Data:
     """Find the rate of every rule, and train with it."""
     fit, held_out = halves(task["problems"])
     steps = task["train"]["steps"]
     marks = log_schedule(steps, per_decade=10)
-    results: dict[str, dict[str, Any]] = {}
+    results: Data = {}
     with task.bar(len(_RULES), "rules") as advance:
         for kind, rule in _RULES.items():
             means = _mean_losses(task, fit, kind)
@@ -126,7 +115,7 @@ def _first(reached: NDArray[np.bool_], steps: NDArray[np.int64]) -> float:
     return float(steps[reached.argmax()]) if reached.any() else np.inf
 
 
-def _check(task: Task, results: dict[str, dict[str, Any]]) -> None:
+def _check(task: Task, results: Data) -> None:
     inside = [0 < of["means"].argmin() < of["means"].size - 1 for of in results.values()]
     task.check("inside", inside)
     losses = {kind: result["loss"].mean(axis=0) for kind, result in results.items()}
@@ -142,7 +131,7 @@ def _check(task: Task, results: dict[str, dict[str, Any]]) -> None:
         task.check("lower", [(result["loss"][:, -1] < sgd["loss"][:, -1]).mean()], at=at)
 
 
-def draw(canvas: Canvas, data: dict[str, dict[str, Any]]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot training loss and test accuracy along the runs, and the choice of the rates."""
     loss, test, choice = canvas.subplots(1, 3)
     for kind, result in data.items():

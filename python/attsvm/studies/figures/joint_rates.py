@@ -7,7 +7,7 @@ import numpy as np
 from attsvm.datasets import near_orthogonal
 from attsvm.descent import Run, StepRule, log_schedule
 from attsvm.studies.reproduce.drawing import Canvas, band, legend_outside
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED
 from attsvm.svm import att_svm, label_svm
 from attsvm.theory import Rate, fit_rate, optimal_tokens
@@ -18,8 +18,7 @@ _COLOURS = {"gd": ORANGE, "constant": BLUE, "decaying": RED}
 
 def distances(run: Run, block: str) -> Array:
     """Compute the distance of W or v from the direction of its SVM, shape (B, R)."""
-    apart: Array = np.sqrt(2 * run.history[f"cosine_gap:{block}"])
-    return apart
+    return np.asarray(np.sqrt(2 * run.history[f"cosine_gap:{block}"]))
 
 
 def cube_root_law(run: Run) -> list[Rate]:
@@ -29,10 +28,9 @@ def cube_root_law(run: Run) -> list[Rate]:
     return [fit_rate(roots, loss[late], kind="exponential") for loss in run.history["loss"]]
 
 
-def compute(task: Task) -> dict[str, Run]:
+def compute(task: Task) -> Data:
     """Train W and v from zero under every schedule, beside the SVMs of the optimal tokens."""
-    n, T, d = (task[key] for key in "nTd")
-    data = near_orthogonal(n, T, d, signals="antipodal", batch=task["problems"], rng=task["seed"])
+    data = near_orthogonal(**task["data"], batch=task["problems"], rng=task["seed"])
     best = optimal_tokens(data)
     reference = {"W": att_svm(data, best), "v": label_svm(data, best)}
     runs = {
@@ -47,37 +45,30 @@ def compute(task: Task) -> dict[str, Run]:
         )
         for name, schedule in task["schedules"].items()
     }
-    _check(task, runs)
-    return runs
 
-
-def _check(task: Task, runs: dict[str, Run]) -> None:
     gd, constant, decaying = (runs[name].history for name in ("gd", "constant", "decaying"))
-    steps = decaying["step"].tolist()
+    steps = decaying["step"]
     apart = {(name, block): distances(run, block) for name, run in runs.items() for block in "Wv"}
     ends = {key: values[:, -1] for key, values in apart.items()}
-    means = {
-        key: dict(zip(steps, values.mean(axis=0), strict=True)) for key, values in apart.items()
-    }
     task.check("constant", [ends["constant", block].mean() for block in "Wv"])
     task.check("constant, largest", [ends["constant", block].max() for block in "Wv"])
     task.check("constant, loss", np.log10(constant["loss"][:, -1]).mean())
     for block in "Wv":
-        task.check(f"decaying {block}", means["decaying", block])
-    logs = -np.log(decaying["loss"]).mean(axis=0)
-    task.check("decaying, loss", dict(zip(steps, logs, strict=True)))
+        task.check(f"decaying {block}", apart["decaying", block].mean(axis=0), steps)
+    task.check("decaying, loss", -np.log(decaying["loss"]).mean(axis=0), steps)
     task.check("decaying, norm", [decaying[key][:, -1].mean() for key in ("norm", "norm:v")])
     law = cube_root_law(runs["decaying"])
     task.check("slope", -np.mean([rate.exponent for rate in law]))
     task.check("fit", min(rate.r_squared for rate in law))
-    late = decaying["step"] >= task["fitted_from"]
-    scaled = (apart["decaying", "W"] * np.log(decaying["step"])).mean(axis=0)[late]
+    late = steps >= task["fitted_from"]
+    scaled = (apart["decaying", "W"] * np.log(steps)).mean(axis=0)[late]
     task.check("log", (scaled / scaled[0]).max())
-    task.check("gd, loss", dict(zip(steps, gd["loss"].mean(axis=0), strict=True)))
+    task.check("gd, loss", gd["loss"].mean(axis=0), steps)
     task.check("gd", [ends["gd", block].mean() for block in "Wv"])
+    return runs
 
 
-def draw(canvas: Canvas, data: dict[str, Run]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot the loss against t and t^(1/3), and the distances of both blocks."""
     loss, law, of_w, of_v = canvas.subplots(1, 4)
     for name, run in data.items():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import count
 
 import numpy as np
 
 from attsvm.data import AttentionData
-from attsvm.studies.reproduce.drawing import Axes, Canvas, ray
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.studies.reproduce.drawing import Axes, Canvas, ray, ring
+from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
 from attsvm.svm import label_svm, prompt_svm
@@ -23,9 +23,9 @@ def problem(case: str) -> AttentionData:
     return AttentionData(np.stack([np.zeros_like(last), last], axis=1), [1, -1, 1])
 
 
-def compute(task: Task) -> dict[str, Any]:
+def compute(task: Task) -> Data:
     """Train p and v together in both cases, and solve the SVMs of token 1."""
-    data: dict[str, Any] = {}
+    data: Data = {}
     last = np.array([1, 1, 1])
     for case in task["third"]:
         inputs = problem(case)
@@ -46,7 +46,7 @@ def compute(task: Task) -> dict[str, Any]:
     return data
 
 
-def _tight(task: Task, case: dict[str, Any]) -> None:
+def _tight(task: Task, case: Data) -> None:
     inputs, paths, p_mm = problem("tight"), case["paths"], case["unrelaxed"]
     attention = 1 / (1 + np.exp(-paths["p"] @ inputs.tokens[:, 1].T))
     margins = attention * inputs.labels * (paths["v"] @ inputs.tokens[:, 1].T)
@@ -58,16 +58,16 @@ def _tight(task: Task, case: dict[str, Any]) -> None:
         for block, svm in (("p", p_mm), ("v", case["v"]))
     }
     for block, curve in cosines.items():
-        task.check(f"cosine of {block}", dict(enumerate(curve)))
+        task.check(f"cosine of {block}", curve, count())
     task.check("limit", [curve[-1] for curve in cosines.values()])
     for name in ("softmax", "logistic"):
-        task.check(name, dict(enumerate(case[name])))
+        task.check(name, case[name], count())
     task.check("lowest", case["softmax"].argmin())
 
 
-def _loose(task: Task, case: dict[str, Any]) -> None:
+def _loose(task: Task, case: Data) -> None:
     end = case["paths"]["p"][-1]
-    relaxed, unrelaxed = (cosine(end, case[name]) for name in ("relaxed", "unrelaxed"))
+    relaxed, unrelaxed = cosine(end, case["relaxed"]), cosine(end, case["unrelaxed"])
     task.check("relaxed SVM", case["relaxed"])
     task.check("loose cosines", [relaxed, unrelaxed])
     task.check("loose limit", relaxed)
@@ -76,7 +76,7 @@ def _loose(task: Task, case: dict[str, Any]) -> None:
     task.check("end", end)
 
 
-def draw(canvas: Canvas, data: dict[str, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot the paths of p and v in both cases, and the probabilities along the tight one."""
     tight, loose, curves = canvas.subplots(1, 3)
     _draw_plane(tight, data["tight"], "tight")
@@ -90,7 +90,7 @@ def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     curves.legend(loc="lower right")
 
 
-def _draw_plane(axes: Axes, case: dict[str, Any], name: str) -> None:
+def _draw_plane(axes: Axes, case: Data, name: str) -> None:
     ray(axes, case["v"], BLUE, "SVM of v", alpha=0.5)
     text = "SVM of p" if name == "tight" else "relaxed SVM of p"
     ray(axes, case["relaxed"], RED, text, alpha=0.5)
@@ -99,7 +99,7 @@ def _draw_plane(axes: Axes, case: dict[str, Any], name: str) -> None:
     for block, colour in (("v", BLUE), ("p", RED)):
         path = case["paths"][block]
         axes.plot(*path.T, color=colour, linewidth=1, label=f"{block} trained")
-        axes.plot(*path[:1].T, "o", color="white", markeredgecolor=colour, markersize=4.5)
+        ring(axes, path[0, 0], path[0, 1], colour)
     tokens = problem(name).tokens[:, 1]
     axes.plot(*tokens.T, "D", color=TEAL, markersize=3.5, label="token 1")
     axes.plot(0, 0, ".", color=INK, markersize=4)

@@ -13,7 +13,7 @@ from attsvm.data import AttentionData
 from attsvm.datasets.drawing import unit_rows
 from attsvm.heads import Penalised
 from attsvm.studies.reproduce.drawing import Canvas, band, rings
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED
 
 FIGURE = Figure.of(__name__)
@@ -37,21 +37,16 @@ def sparsemax(scores: Array) -> Array:
     ordered = np.sort(scores, axis=-1)[..., ::-1]
     levels = (np.cumsum(ordered, axis=-1) - 1) / np.arange(1, scores.shape[-1] + 1)
     above = np.sum(ordered > levels, axis=-1, keepdims=True)
-    projected: Array = scores - np.take_along_axis(levels, above - 1, axis=-1)
-    return np.maximum(projected, 0.0)
+    return np.asarray(np.maximum(scores - np.take_along_axis(levels, above - 1, axis=-1), 0.0))
 
 
-def compute(task: Task) -> dict[str, Array]:
+def compute(task: Task) -> Data:
     """Train from zero for each λ, and compare attention with sparsemax."""
     draws, d = task["draws"], task["d"]
     drawn = np.random.default_rng(task["seed"]).standard_normal((draws, d))
     values: Array = unit_rows(drawn).astype(np.float64, copy=False)
-    basis = np.eye(d)
-    data = AttentionData(
-        np.broadcast_to(basis, (draws, 1, d, d)),
-        np.ones((draws, 1)),
-        queries=np.broadcast_to(basis[0], (draws, 1, d)),
-    )
+    tokens = np.broadcast_to(np.eye(d), (draws, 1, d, d))
+    data = AttentionData(tokens, np.ones((draws, 1)), queries=tokens[..., 0, :])
     trained, limits = [], []
     for penalty in task["penalties"]:
         W = None
@@ -69,16 +64,11 @@ def compute(task: Task) -> dict[str, Array]:
     # Three standard errors of the difference of two means.
     task.check("tokens", limit_counts)
     task.check("rises", (np.diff(counts.mean(axis=1)) >= 0).all())
-    return {
-        "counts": counts,
-        "limit_counts": limit_counts,
-        "error": error,
-        "attention": attention[:, 0],
-        "limit": limit[:, 0],
-    }
+    return {"counts": counts, "limit_counts": limit_counts, "error": error,
+            "attention": attention[:, 0], "limit": limit[:, 0]}  # fmt: skip
 
 
-def draw(canvas: Canvas, data: dict[str, Array]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot selected tokens against λ, the weights of one draw, and the error of attention."""
     given = FIGURE.settings
     penalties, d = given["penalties"], given["d"]

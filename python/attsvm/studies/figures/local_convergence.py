@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from attsvm.data import AttentionData
 from attsvm.datasets import unit_sphere
 from attsvm.descent import Run
-from attsvm.studies.reproduce.drawing import Canvas, band, rings
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.drawing import Canvas, band, ring, rings
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, INK, RED
 from attsvm.svm import SVMSolution, att_svm
@@ -39,12 +38,6 @@ class Trained:
 
     run: Run
     solutions: dict[str, SVMSolution]
-
-
-def problems() -> AttentionData:
-    """Draw the problems."""
-    n, T, d, batch, seed = (FIGURE.settings[key] for key in ("n", "T", "d", "problems", "seed"))
-    return unit_sphere(n, T, d, batch=batch, rng=seed)
 
 
 def train_and_solve(task: Task, data: AttentionData) -> dict[str, Trained]:
@@ -67,17 +60,17 @@ def train_and_solve(task: Task, data: AttentionData) -> dict[str, Trained]:
 def _start(parameter: str, data: AttentionData) -> Array | dict[str, Array]:
     """Draw the default start of a linear layer in PyTorch: U(-1/sqrt(d), 1/sqrt(d))."""
     # Problem k is drawn from child k of the seed.
-    child = FIGURE.settings["problems"] + list(_NAMES).index(parameter)
-    seed = np.random.SeedSequence(FIGURE.settings["seed"], spawn_key=(child,))
-    rng = np.random.default_rng(seed)
+    given = FIGURE.settings["problem"]
+    child = given["batch"] + list(_NAMES).index(parameter)
+    rng = np.random.default_rng(np.random.SeedSequence(given["rng"], spawn_key=(child,)))
     reach, shape = 1 / np.sqrt(data.d), (data.tokens.shape[0], data.d, data.d)
     blocks = {name: rng.uniform(-reach, reach, shape) for name in parameter}
     return blocks if parameter == "KQ" else blocks["W"]
 
 
-def compute(task: Task) -> dict[str, Any]:
+def compute(task: Task) -> Data:
     """Train and solve for all problems, and compare means over them."""
-    data = problems()
+    data = unit_sphere(**task["problem"])
     results = train_and_solve(task, data)
     compare(task, data, results)
     curves = {
@@ -101,12 +94,9 @@ def compare(task: Task, data: AttentionData, results: dict[str, Trained]) -> Non
     """Compare means over the problems with those of the 100 published ones."""
     for parameter, of in results.items():
         history = of.run.history
-        for key, curves in (
-            (f"softmax {parameter}", "max_attention"),
-            (f"{parameter} fro", "cosine:fro"),
-            (f"{parameter} nuc", "cosine:nuc"),
-        ):
-            task.check(key, dict(zip(history["step"].tolist(), history[curves].T, strict=True)))
+        task.check(f"softmax {parameter}", history["max_attention"].T, history["step"])
+        for norm in ("fro", "nuc"):
+            task.check(f"{parameter} {norm}", history[f"cosine:{norm}"].T, history["step"])
     best = optimal_tokens(data)
     for parameter, of in results.items():
         selected, at = of.run.selected, [_NAMES[parameter]]
@@ -128,11 +118,10 @@ def _gaps(run: Run) -> Array:
         np.exp(np.interp(at, np.log(norm), np.log(gap)))
         for norm, gap in zip(run.history["norm"], run.history["cosine_gap:fro"], strict=True)
     ]
-    medians: Array = np.median(gaps, axis=0)
-    return medians
+    return np.asarray(np.median(gaps, axis=0))
 
 
-def draw(canvas: Canvas, data: dict[str, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot attention, and the cosines of both parameters with both SVMs, means and one std."""
     step, curves, numbers = data["step"], data["curves"], FIGURE.numbers
     shown = FIGURE.settings["shown"]
@@ -152,6 +141,6 @@ def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     middle = np.median(certified[:, known], axis=0)
     panels[0].plot(step[known], middle, color=INK, linewidth=0.8, label="certified, median")
     for axes in (softmax, *panels):
-        axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4, label="expected")
+        ring(axes, [], [], label="expected")
         axes.set(xlabel="iterations", xlim=(0, shown), ylim=(0, 1.05))
         axes.legend(loc="lower right")

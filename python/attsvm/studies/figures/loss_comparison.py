@@ -7,7 +7,7 @@ import numpy as np
 from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Axes, Canvas
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import prompt_svm
@@ -26,7 +26,7 @@ def problem() -> tuple[AttentionData, LinearScores]:
     return AttentionData(tokens, np.ones((C.size, 2))), LinearScores(scores)
 
 
-def compute(task: Task) -> dict[str, Array]:
+def compute(task: Task) -> Data:
     """Train p from zero with every loss and every C."""
     batch, head = problem()
     svm = direction_of(prompt_svm(batch.problem(0), np.array([1, 1])))
@@ -37,7 +37,7 @@ def compute(task: Task) -> dict[str, Array]:
         paths[loss] = path_of(run, 2)[:, : task["steps"] + 1]
         late[loss] = run.history["cosine:svm"][:, -1]
         end = paths[loss][:, -1]
-        task.check(f"offset {loss}", dict(zip(task["high_scores"], end[:, 1], strict=True)))
+        task.check(f"offset {loss}", end[:, 1], task["high_scores"])
         if loss != "correlation":
             task.check(f"diagonal {loss}", end[-1])
     task.check("floor", [cosines[:-1].min() for cosines in late.values()])
@@ -45,7 +45,7 @@ def compute(task: Task) -> dict[str, Array]:
     return paths
 
 
-def draw(canvas: Canvas, data: dict[str, Array]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot the paths of p for every C, a panel for each loss, and the offsets with their limits."""
     from matplotlib import colormaps
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,11 @@ from attsvm.data import AttentionData
 from attsvm.datasets.drawing import unit_rows
 from attsvm.heads import ReLU
 from attsvm.studies import intervals
-from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
+from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ring
 from attsvm.studies.reproduce.expected import standard_error
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
-from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, RED
+from attsvm.studies.reproduce.palette import BLUE, GREEN, RED
 from attsvm.svm import att_svm, general_svm
 from attsvm.theory import cosine_gap, decompose, finite_part
 
@@ -98,15 +97,11 @@ def accepted_runs(problems: Problems, attention: Array) -> NDArray[np.bool_]:
     return accepted
 
 
-def _measure(task: Task, problems: Problems) -> dict[str, NDArray[Any]]:
+def _measure(task: Task, problems: Problems) -> Data:
     """Train, and compare each hundredth iterate of the accepted runs with the directions.
 
-    Returns
-    -------
-    dict of ndarray
-        ``"gaps"`` (3, S, B), 1 - cos with each direction after 0, 100, … steps; ``"masked"`` (B,),
-        the largest weight of a masked token at the end; ``"finite"`` (B,), whether W^fin is larger
-        than R W^mm there.
+    "gaps" (3, S, B) are 1 - cos with each direction after 0, 100, … steps, "masked" (B,) the
+    largest weights of a masked token at the end, "finite" (B,) whether W^fin exceeds R W^mm there.
     """
     path = list(descend(task, problems))
     accepted = accepted_runs(problems, path[-1][1])
@@ -134,15 +129,15 @@ def _after_exact_steps(task: Task, problems: Problems) -> Array:
     return np.asarray(parts.cosine_gap)
 
 
-def compute(task: Task) -> dict[int, dict[str, NDArray[Any]]]:
+def compute(task: Task) -> Data:
     """Draw and train until enough runs are accepted, for each d, and compare the directions."""
-    runs: dict[int, dict[str, NDArray[Any]]] = {}
+    runs: dict[int, Data] = {}
     wanted = task["runs"]
     with task.bar(wanted * len(task["dimensions"]), "accepted runs") as advance:
         for d in task["dimensions"]:
             rng = np.random.default_rng(np.random.SeedSequence(task["seed"], spawn_key=(d,)))
             batches: list[Problems] = []
-            parts: list[dict[str, NDArray[Any]]] = []
+            parts: list[Data] = []
             count = 0
             while count < wanted:
                 batches.append(draw_problems(d, task["batch"], rng))
@@ -167,7 +162,7 @@ def compute(task: Task) -> dict[int, dict[str, NDArray[Any]]]:
     return runs
 
 
-def _check(task: Task, d: int, of_d: dict[str, NDArray[Any]], drawn: int) -> None:
+def _check(task: Task, d: int, of_d: Data, drawn: int) -> None:
     """Compare the runs of one d, and note their means."""
     at, factor = [d], task["factor"]
     ends, runs = of_d["gaps"][:, -1], len(of_d["masked"])
@@ -180,7 +175,7 @@ def _check(task: Task, d: int, of_d: dict[str, NDArray[Any]], drawn: int) -> Non
         if estimate.low * factor >= mean and estimate.high <= mean * factor:
             task.check(name, [mean], at=at)
         else:
-            allowed = 3 * float(standard_error(gaps, task["runs"]))
+            allowed = 3 * standard_error(gaps, task["runs"])
             task.check(name, [mean], at=at, kind="within", tolerance=allowed)
         noted.append(f"W^{name} {mean:.4f} ({estimate.low:.4f} to {estimate.high:.4f})")
         recomputed = task["recomputed"][name][_GIVEN["dimensions"].index(d)]
@@ -204,7 +199,7 @@ def _check(task: Task, d: int, of_d: dict[str, NDArray[Any]], drawn: int) -> Non
     task.notes.append(text + ".")
 
 
-def draw(canvas: Canvas, data: dict[int, dict[str, NDArray[Any]]]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot 1 - cos against the step, and at the end against the largest masked weight."""
     grid = canvas.subplots(2, len(data), sharex="row", sharey="row", squeeze=False)
     for (curves, scatter), (d, of_d) in zip(grid.T, data.items(), strict=True):
@@ -217,16 +212,15 @@ def draw(canvas: Canvas, data: dict[int, dict[str, NDArray[Any]]]) -> None:
     legend_outside(canvas, grid[0, 0], "outside upper center", 5)
 
 
-def _draw_curves(axes: Axes, d: int, of_d: dict[str, NDArray[Any]]) -> None:
+def _draw_curves(axes: Axes, d: int, of_d: Data) -> None:
     steps, k = range(0, _STEPS + 1, _EVERY), _GIVEN["dimensions"].index(d)
     for (name, colour), gaps in zip(_DIRECTIONS.items(), of_d["gaps"], strict=True):
         axes.semilogy(steps, gaps.mean(axis=1), color=colour, label=_LABELS[name])
         published = [FIGURE.numbers[name].value(d)]
         if name in _GIVEN["on_the_way"]:
             published = _GIVEN["on_the_way"][name][k] + published
-        axes.plot((500, 1000, _STEPS)[-len(published) :], published, "o", color="white",
-                  markeredgecolor=colour, markersize=4, clip_on=False, zorder=3)  # fmt: skip
+        ring(axes, (500, 1000, _STEPS)[-len(published) :], published, colour)
     axes.plot(_STEPS, of_d["exact"].mean(), "x", color=GREEN, markersize=5, clip_on=False,
               label=_LABELS["SVMeq"] + ", exact steps")  # fmt: skip
-    axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4, label="published")
+    ring(axes, [], [], label="published")
     axes.set(title=f"d = {d}", xlim=(0, _STEPS), xlabel="step", xticks=(0, _STEPS // 2, _STEPS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import count
 
 import numpy as np
 from scipy.special import softmax
@@ -10,7 +10,7 @@ from scipy.special import softmax
 from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Canvas, paths_in_plane, ray
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, ORANGE, RED, TEAL
 from attsvm.svm import prompt_svm
@@ -30,16 +30,14 @@ def problem() -> tuple[AttentionData, LinearScores, Array]:
     return AttentionData(tokens, np.ones((runs, n))), LinearScores(scores), init
 
 
-def compute(task: Task) -> dict[str, Any]:
+def compute(task: Task) -> Data:
     """Train by both rules from all starts, and solve the SVM of the best tokens."""
     batch, head, init = problem()
     solution = prompt_svm(batch.problem(0), np.zeros(batch.n, dtype=np.int64))
     svm = direction_of(solution)
+    options = {"head": head, "init": init, "reference": {"svm": svm, **axes_of(2)}}
     runs = {
-        rule: task.train(
-            batch, head=head, init=init, rule=rule, lr=lr, reference={"svm": svm, **axes_of(2)}
-        )
-        for rule, lr in task["rates"].items()
+        rule: task.train(batch, rule=rule, lr=lr, **options) for rule, lr in task["rates"].items()
     }
     zero = task["starts"].index(0.0)
     paths = {rule: path_of(run, 2) for rule, run in runs.items()}
@@ -54,15 +52,15 @@ def compute(task: Task) -> dict[str, Any]:
     task.check("wrong", [(run.selected != 0).sum() for run in runs.values()])
     cosines = runs["ngd"].history["cosine:svm"]
     task.check("floor", cosines[:, 199].min())
-    task.check("cosine", dict(enumerate(cosines[zero])))
-    for name, curves in (("softmax", best), ("norm", norm)):
-        for rule, curve in curves.items():
-            task.check(f"{name} {rule}", dict(enumerate(curve)))
+    task.check("cosine", cosines[zero], count())
+    for rule in runs:
+        task.check(f"softmax {rule}", best[rule], count())
+        task.check(f"norm {rule}", norm[rule], count())
     task.check("growth", (norm["gd"][999] - norm["gd"][199]) / np.log(999 / 199))
     return {"svm": svm, "paths": paths["ngd"], "softmax": best, "norm": norm}
 
 
-def draw(canvas: Canvas, data: dict[str, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot the paths of p beside the curves of attention and norm of both rules."""
     plane, softmax_axes, norm_axes = canvas.subplots(1, 3, width_ratios=(2, 1.3, 1.3))
     ray(plane, data["svm"], RED, "SVM direction")

@@ -12,8 +12,8 @@ from attsvm.data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.datasets import next_token
 from attsvm.descent import Run, regularization_path
-from attsvm.studies.reproduce.drawing import Canvas, band, rings
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.drawing import Canvas, band, ring, rings
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import graph_svm
@@ -28,8 +28,7 @@ def attention_along(data: NextTokenData, path: Array) -> Array:
     """Compute the attention of a batch at every W of `path` (B, R, d, d): (B, R, n, T)."""
     keys, queries = data.look_up(data.contexts), data.look_up(data.last)
     logits = np.einsum("bntd,brde,bne->brnt", keys, path, queries, optimize=True)
-    weights: Array = softmax(logits, axis=-1)
-    return weights
+    return np.asarray(softmax(logits, axis=-1))
 
 
 def mass_on_one_component(data: NextTokenData, attention: Array) -> Array:
@@ -44,8 +43,7 @@ def mass_on_one_component(data: NextTokenData, attention: Array) -> Array:
     component = np.where(node >= 0, graphs.component[node], -1 - np.arange(T))
     together = component[..., :, np.newaxis] == component[..., np.newaxis, :]
     masses = np.einsum("bnst,brnt->brns", together.astype(np.float64), attention)
-    best: Array = masses.max(axis=-1).mean(axis=-1)
-    return best
+    return np.asarray(masses.max(axis=-1).mean(axis=-1))
 
 
 def least_margin(data: NextTokenData, W: Array) -> float:
@@ -67,9 +65,7 @@ def _train(task: Task, data: NextTokenData, svm: Array, **settings: Any) -> Run:
 
 def _correlation(path: Array, svm: Array) -> Array:
     """Compute the cosines of a batch of paths (B, R, d, d) with one matrix each."""
-    directions = np.broadcast_to(svm[:, np.newaxis], path.shape)
-    cosines: Array = cosine(path, directions, axis=(-2, -1))
-    return cosines
+    return np.asarray(cosine(path, np.broadcast_to(svm[:, np.newaxis], path.shape), axis=(-2, -1)))
 
 
 def _inside(data: NextTokenData, path: Array) -> Array:
@@ -78,15 +74,15 @@ def _inside(data: NextTokenData, path: Array) -> Array:
     return np.stack([cyclic_subspace(problem).project(W) for problem, W in problems])
 
 
-def compute(task: Task) -> dict[str, Any]:
+def compute(task: Task) -> Data:
     """Train on problems of each kind, and compare W with its limits at every recorded step."""
     data = {name: _run(task, name) for name in task["problems"]}
     acyclic, cyclic, larger = data.values()
     for name, series in (("acyclic", acyclic), ("cyclic", cyclic)):
-        by_step = dict(zip(_RECORDED, series["correlation"].T, strict=True))
+        by_step = series["correlation"].T
         allowed = 3 / np.sqrt(task["problems"][name]["d"] ** 2 * task["instances"])
         task.check("start", [by_step[0].mean()], at=[name], tolerance=allowed)
-        task.check(name, by_step)
+        task.check(name, by_step, _RECORDED)
     task.check("norm", acyclic["norm"][:, -1].mean())
     task.check("loss", acyclic["excess"][:, -1].mean())
     task.check("projected", (cyclic["projected"] - cyclic["correlation"])[:, -1].mean())
@@ -96,7 +92,6 @@ def compute(task: Task) -> dict[str, Any]:
     task.check("larger cyclic", larger["correlation"][:, -1].mean())
     for numbers, k in (("mass", 0), ("last mass", -1)):
         task.check(numbers, [series["mass"][:, k].mean() for series in (acyclic, cyclic)])
-    _structure(task)
     return {**data, "limits": _limits(task)}
 
 
@@ -105,6 +100,9 @@ def _run(task: Task, name: str) -> dict[str, Array]:
     data = next_token(**task["problems"][name], batch=task["instances"], rng=task["seed"])
     svm = direction_of(graph_svm(data))
     run = _train(task, data, svm, record_every=_RECORDED)
+    if name == "cyclic":
+        task.check("orthogonal", np.linalg.norm(_inside(data, svm), axis=(-2, -1)).max())
+        task.check("margin", min(map(least_margin, data.problems(), svm)))
     path = path_of(run, data.d, data.d)
     inside = _inside(data, path)
     limit = finite_part(data)[:, np.newaxis]
@@ -118,16 +116,7 @@ def _run(task: Task, name: str) -> dict[str, Array]:
     }
 
 
-def _structure(task: Task) -> None:
-    """Compare the part of the Graph-SVM in S_fin, and its margins, of cyclic problems."""
-    data = next_token(**task["problems"]["cyclic"], batch=task["instances"], rng=task["seed"])
-    svm = direction_of(graph_svm(data))
-    task.check("orthogonal", np.linalg.norm(_inside(data, svm), axis=(-2, -1)).max())
-    margins = [least_margin(one, W) for one, W in zip(data.problems(), svm, strict=True)]
-    task.check("margin", min(margins))
-
-
-def _limits(task: Task) -> dict[str, Any]:
+def _limits(task: Task) -> Data:
     """Compare plain descent and the regularisation path with the Graph-SVM and W^fin."""
     data = next_token(**task["problems"]["cyclic"], batch=task["limit_instances"], rng=task["seed"])
     svm, finite = direction_of(graph_svm(data)), finite_part(data)
@@ -137,7 +126,7 @@ def _limits(task: Task) -> dict[str, Any]:
         np.asarray(regularization_path(one, task["radii"], starts=0, tol=1e-6).W)
         for one in data.problems()
     ]
-    drawn: dict[str, Any] = {}
+    drawn: Data = {}
     for name, path in (
         ("plain descent", path_of(run, data.d, data.d)),
         ("regularisation path", np.stack(balls)),
@@ -155,12 +144,11 @@ def _limits(task: Task) -> dict[str, Any]:
     return drawn
 
 
-def draw(canvas: Canvas, data: dict[str, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot correlations and distance from the finite part; losses, attention and limits below."""
     (first, second, distance), (loss, mass, limits) = canvas.subplots(2, 3)
     colours = {"acyclic": BLUE, "cyclic": RED, "larger cyclic": ORANGE}
     numbers = FIGURE.numbers
-
     for name, colour in colours.items():
         axes = first if name == "acyclic" else second
         band(axes, _RECORDED, data[name]["correlation"], colour, name)
@@ -181,8 +169,7 @@ def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     distance.set(title="(c) distance from the finite part", ylabel=r"$\|\Pi W - W^{fin}\|^2$, mean")
     loss.set(title="(d) loss", ylabel="loss less its infimum, mean")
     starts = numbers["mass"].expected
-    mass.plot([0] * len(starts), starts, "o", color="white", markeredgecolor=INK, markersize=4.5,
-              clip_on=False, zorder=3, label="published start")  # fmt: skip
+    ring(mass, [0] * len(starts), starts, label="published start")
     mass.set(title="(e) attention", ylabel="attention on one component", ylim=(0, 1.03))
     mass.legend(loc="lower right")
     for (name, (norm, away)), colour in zip(data["limits"].items(), (GREEN, INK), strict=True):

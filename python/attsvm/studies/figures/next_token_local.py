@@ -6,7 +6,7 @@ import numpy as np
 
 from attsvm.datasets import next_token
 from attsvm.studies.reproduce.drawing import Canvas, band, rings
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
 from attsvm.svm import graph_svm
@@ -18,7 +18,7 @@ _STEPS = FIGURE.settings["train"]["steps"]
 _RECORDED = sorted({*range(0, 200, 10), *range(200, _STEPS + 1, 50)})
 
 
-def compute(task: Task) -> dict[str, dict[str, Array]]:
+def compute(task: Task) -> Data:
     """Train with both losses, and compare W with the SVMs of the labels and of its selection."""
     problems = next_token(**task["problem"], batch=task["instances"], rng=task["seed"])
     threshold = task["threshold"]
@@ -39,14 +39,14 @@ def compute(task: Task) -> dict[str, dict[str, Array]]:
             for name, svm in (("global", of_labels), ("local", selected))
         }
         for name, series in data[loss].items():
-            task.check(f"{name} {loss}", dict(zip(_RECORDED, series.T, strict=True)))
+            task.check(f"{name} {loss}", series.T, _RECORDED)
             task.check(f"last {name}", [series[:, -1].mean()], at=[text])
         count = np.sum(run.attention > threshold, axis=-1).mean(axis=-1)
         task.check("selected", [count], at=[text])
     return data
 
 
-def draw(canvas: Canvas, data: dict[str, dict[str, Array]]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot both correlations for each loss, and those of every problem at the end."""
     *panels, ends = canvas.subplots(1, 3)
     colours = {"global": BLUE, "local": RED}

@@ -12,7 +12,7 @@ from attrs import evolve
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
-from attsvm.studies.reproduce.figure import Figure, Task
+from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, RED, TEAL
 from attsvm.studies.study import Study
 from attsvm.studies.summary import MEASURES
@@ -27,7 +27,7 @@ _BARS = {
 }
 
 
-def compute(task: Task) -> dict[str, dict[int, Row]]:
+def compute(task: Task) -> Data:
     """Train and solve the SVMs of random problems over d, and over n and T at one d."""
     count = task["problems"]
     whole = Study.load("overparam", {"problems": count})
@@ -35,23 +35,17 @@ def compute(task: Task) -> dict[str, dict[int, Row]]:
     if task["sweep"]:
         sweep, d = tuple(task["sweep"]), (task["d"],)
         studies |= {"n": evolve(whole, n=sweep, d=d), "T": evolve(whole, T=sweep, d=d)}
-    records: dict[str, dict[int, Record]] = {}
+    records: dict[str, dict[int, Record]] = {axis: {} for axis in studies}
+    rows: dict[str, dict[int, Row]] = {axis: {} for axis in studies}
     cells = sum(len(study.cells) for study in studies.values())
     with task.bar(cells * count, "problems") as advance:
         for axis, study in studies.items():
-            records[axis] = {
-                cell.axes[axis]: measure_cell(
-                    study, cell, range(count), num_threads=task.num_threads, done=advance
-                )
-                for cell in study.cells
-            }
-    rows = {
-        axis: {
-            size: Row({axis: size}, {measure.name: measure.estimate(of) for measure in MEASURES})
-            for size, of in by_size.items()
-        }
-        for axis, by_size in records.items()
-    }
+            for cell in study.cells:
+                threads, size = task.num_threads, cell.axes[axis]
+                of = measure_cell(study, cell, range(count), num_threads=threads, done=advance)
+                records[axis][size] = of
+                estimates = {measure.name: measure.estimate(of) for measure in MEASURES}
+                rows[axis][size] = Row({axis: size}, estimates)
     shares = {
         name: {d: row.estimates[name].value for d, row in rows["d"].items()}
         for name in (*_BARS, "feasible_percent")
@@ -69,18 +63,16 @@ def compute(task: Task) -> dict[str, dict[int, Row]]:
     wide = [records["d"][d] for d in task["wide"] if d in rows["d"]]
     ends = np.concatenate([record["outcome"][record["all_support"]] for record in wide])
     task.check("all support", (ends == OUTCOMES.index("global")).mean())
-    task.notes.append(
-        f"All tokens are support vectors in {ends.size} runs at d >= {task['wide'][0]}."
-    )
+    task.notes.append(f"All tokens are support vectors in {ends.size} runs of the last check.")
     for axis, by_size in rows.items():
         change = np.diff([row.estimates["global_percent"].value for row in by_size.values()])
-        change = change if axis == "d" else -change
-        text = f"{'rises' if axis == 'd' else 'falls'} with {axis}"
-        task.check("trend", [(change > 0).all()], at=[text])
+        rises = axis == "d"
+        text = f"{'rises' if rises else 'falls'} with {axis}"
+        task.check("trend", [(change > 0 if rises else change < 0).all()], at=[text])
     return rows
 
 
-def draw(canvas: Canvas, data: dict[str, dict[int, Row]]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Draw bars over d, and below them over n and T where these were varied."""
     others = [axis for axis in data if axis != "d"]
     grid = canvas.add_gridspec(2 if others else 1, max(len(others), 1))
@@ -101,18 +93,11 @@ def _draw_bars(axes: Axes, rows: dict[int, Row]) -> None:
     at, width = np.arange(len(rows)), 0.84 / len(_BARS)
     for k, (name, (label, colour)) in enumerate(_BARS.items()):
         estimates = [row.estimates[name] for row in rows.values()]
-        value = np.array([estimate.value for estimate in estimates])
-        ends = np.array([(estimate.low, estimate.high) for estimate in estimates]).T
+        value, *ends = np.array([(x.value, x.low, x.high) for x in estimates]).T
         place = at + (k - (len(_BARS) - 1) / 2) * width
-        axes.bar(
-            place,
-            value,
-            0.94 * width,
-            color=colour,
-            label=label,
-            yerr=np.abs(ends - value).tolist(),  # lists: see plots._with_errors
-            error_kw={"elinewidth": 0.7, "ecolor": INK},
-        )
+        errors = np.abs(ends - value).tolist()  # lists: matplotlib takes an array for other shapes
+        axes.bar(place, value, 0.94 * width, color=colour, label=label, yerr=errors,
+                 error_kw={"elinewidth": 0.7, "ecolor": INK})  # fmt: skip
         numbers = FIGURE.numbers.get(name)
         if numbers is not None and all("d" in row.axes for row in rows.values()):
             expected = [numbers.value(d) for d in rows]

@@ -8,7 +8,7 @@ from attsvm.data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.datasets import next_token
 from attsvm.studies.reproduce.drawing import Canvas, band
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import CYCLE, INK
 
 FIGURE = Figure.of(__name__)
@@ -25,8 +25,7 @@ def components(data: NextTokenData) -> Array:
     total = len(data.contexts) * data.K
     of_nodes = np.bincount(graphs.graph_of_component, minlength=total)
     single = data.K - np.bincount(graphs.graph, minlength=total)
-    count: Array = (of_nodes + single).reshape(-1, data.K).mean(axis=1)
-    return count
+    return np.asarray((of_nodes + single).reshape(-1, data.K).mean(axis=1))
 
 
 def of_pairs(n: float, K: int = _K) -> float:
@@ -37,8 +36,8 @@ def of_pairs(n: float, K: int = _K) -> float:
     1 / 2K(K-1) each.
     """
     share = 1 / (2 * K * (K - 1))
-    both: float = 1 - 2 * (1 - share) ** n + (1 - 2 * share) ** n
-    return K - (K - 1) * both
+    both = 1 - 2 * (1 - share) ** n + (1 - 2 * share) ** n
+    return float(K - (K - 1) * both)
 
 
 def of_permutations(n: float, K: int = _K) -> float:
@@ -47,30 +46,25 @@ def of_permutations(n: float, K: int = _K) -> float:
     A label has an edge to every other token: in the graph of k the labels are one component, and
     every other token is one by itself. Each of K² pairs of label and last token is equally likely.
     """
-    never_label: float = (1 - 1 / K**2) ** n
-    no_context: float = (1 - 1 / K) ** n
-    return K * never_label + 1 - no_context
+    never_label, no_context = (1 - 1 / K**2) ** n, (1 - 1 / K) ** n
+    return float(K * never_label + 1 - no_context)
 
 
 _EXPECTED = {2: of_pairs, _K: of_permutations}
 
 
-def compute(task: Task) -> dict[str, Array]:
+def compute(task: Task) -> Data:
     """Count components for all numbers of contexts and all lengths."""
-    instances = task["instances"]
-    counts = np.array(
-        [
-            [
-                components(next_token(n, T, _K, _K, batch=instances, rng=task["seed"]))
-                for n in _SIZES
-            ]
-            for T in _LENGTHS
-        ]
-    )
-    mean, error = counts.mean(axis=2), counts.std(axis=2, ddof=1) / np.sqrt(instances)
+    options = {"batch": task["instances"], "rng": task["seed"]}
+
+    def count(n: int, T: int) -> Array:
+        return components(next_token(n, T, _K, _K, **options))
+
+    counts = np.array([[count(n, T) for n in _SIZES] for T in _LENGTHS])
+    mean, error = counts.mean(axis=2), counts.std(axis=2, ddof=1) / np.sqrt(counts.shape[2])
     for T, exact in _EXPECTED.items():
-        by_size = dict(zip(_SIZES, counts[_LENGTHS.index(T)], strict=True))
-        task.check(f"mean {T}", by_size, expected=[exact(n) for n in task["compared"]])
+        expected = [exact(n) for n in task["compared"]]
+        task.check(f"mean {T}", counts[_LENGTHS.index(T)], _SIZES, expected=expected)
     task.check("first", mean[:, 0])
     task.check("falls", (np.diff(mean) <= 0).all(axis=1))
     task.check("last", mean[:, -1])
@@ -82,7 +76,7 @@ def compute(task: Task) -> dict[str, Array]:
     return {"counts": counts}
 
 
-def draw(canvas: Canvas, data: dict[str, Array]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot against the number of contexts for every length, and the other way round."""
     counts = data["counts"]
     by_size, by_length = canvas.subplots(1, 2, sharey=True)

@@ -13,13 +13,12 @@ larger and on average much smaller. The published curves differ from it by two a
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from attsvm.datasets import unit_sphere
 from attsvm.studies.reproduce.drawing import Axes, Canvas
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE
 from attsvm.svm import att_svm
 from attsvm.theory import optimal_tokens, rank
@@ -28,7 +27,7 @@ FIGURE = Figure.of(__name__)
 _DIMENSIONS = FIGURE.settings["dimensions"]
 
 
-def compute(task: Task) -> dict[tuple[int, int], dict[str, Array]]:
+def compute(task: Task) -> Data:
     """Solve both SVMs of the optimal tokens of random problems of every size."""
     sizes = dict.fromkeys(map(tuple, task["by_n"] + task["by_T"]))
     ranks: dict[tuple[int, int], dict[str, Array]] = {}
@@ -37,8 +36,7 @@ def compute(task: Task) -> dict[tuple[int, int], dict[str, Array]]:
             of_size: dict[str, list[Array]] = {"fro": [], "nuc": []}
             for d in _DIMENSIONS:
                 seed = np.random.SeedSequence(task["seed"], spawn_key=(n, T, d))
-                rng = np.random.default_rng(seed)
-                data = unit_sphere(n, T, d, batch=task["problems"], rng=rng)
+                data = unit_sphere(n, T, d, batch=task["problems"], rng=np.random.default_rng(seed))
                 best = optimal_tokens(data)
                 for norm, by_d in of_size.items():
                     by_d.append(np.asarray(rank(att_svm(data, best, norm=norm))))
@@ -60,12 +58,9 @@ def compare(task: Task, n: int, T: int, ranks: dict[str, Array]) -> None:
         count = int(feasible.sum())
         published = FIGURE.numbers.get(f"published {n} {T}")
         if published is not None:
-            task.check(
-                f"published {n} {T}",
-                [np.where(feasible, fro, 1.0).mean()],
-                at=[d],
-                tolerance=_artefact_tolerance(task, published.value(d), most, len(fro)),
-            )
+            allowed = _artefact_tolerance(task, published.value(d), most, len(fro))
+            mean = np.where(feasible, fro, 1.0).mean()
+            task.check(f"published {n} {T}", [mean], at=[d], tolerance=allowed)
         if count < task["few"]:
             continue
         fro, nuc = fro[feasible], nuc[feasible]
@@ -94,7 +89,7 @@ def _artefact_tolerance(task: Task, published: float, most: int, instances: int)
     return float(3 * error + task["reading"])
 
 
-def draw(canvas: Canvas, data: dict[tuple[int, int], dict[str, Array]]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot the mean rank against d, by n and by T, and below it the share of feasible problems."""
     grid = canvas.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
     panels = (("by_n", "n = {}", "T = 5"), ("by_T", "T = {}", "n = 5"))
@@ -117,7 +112,7 @@ def draw(canvas: Canvas, data: dict[tuple[int, int], dict[str, Array]]) -> None:
     grid[1, 0].set(ylabel="feasible", ylim=(-0.05, 1.1))
 
 
-def _faint(colour: str) -> dict[str, Any]:
+def _faint(colour: str) -> Data:
     return {"color": "none", "markeredgecolor": colour, "alpha": 0.5, "markersize": 5}
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from attsvm.descent import regularization_path
 from attsvm.heads import LinearScores
 from attsvm.studies.figures import joint_training, single_input, trajectories
 from attsvm.studies.reproduce.drawing import Axes, Canvas
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED, TEAL
 from attsvm.svm import prompt_svm
@@ -20,9 +18,9 @@ _NORMS = {"W": ("fro", "nuc"), "KQ": ("nuc", "fro")}
 """Norm of the SVM to which a parameterisation converges, and the other one."""
 
 
-def compute(task: Task) -> dict[Any, Any]:
+def compute(task: Task) -> Data:
     """Follow all paths."""
-    data: dict[Any, Any] = {}
+    data: Data = {}
     residuals: list[float] = []
 
     batch, heads, _ = single_input.problem("local")
@@ -32,17 +30,16 @@ def compute(task: Task) -> dict[Any, Any]:
     path = regularization_path(inputs, radii, parameter="p", head=head, reference=svm)
     residuals.append(path.residual.max())
     data["single"] = (radii, path.cosines[""])
-    task.check("single", _by_radius(*data["single"]))
+    task.check("single", path.cosines[""], radii)
 
     radii = _radii(task, "joint")
     for case, r in (("tight", "large"), ("loose", "large"), ("loose", "small")):
-        path = regularization_path(
-            joint_training.problem(case), {"v": task[r], "p": radii}, parameter=("v", "p")
-        )
+        inputs, balls = joint_training.problem(case), {"v": task[r], "p": radii}
+        path = regularization_path(inputs, balls, parameter=("v", "p"))
         residuals.append(path.residual.max())
         p = np.asarray(path.p)
         data[case, r] = (radii, p[:, 1] / p[:, 0])
-        task.check(f"{case} {r}", _by_radius(*data[case, r]))
+        task.check(f"{case} {r}", p[:, 1] / p[:, 0], radii)
 
     radii = _radii(task, "matched")
     for name in ("vis1", "vis2"):
@@ -52,10 +49,10 @@ def compute(task: Task) -> dict[Any, Any]:
             path = regularization_path(inputs, radii, parameter=parameter, reference=reference)
             residuals.append(path.residual.max())
             data[name, parameter] = (radii, path.cosines)
-            with_own, with_other = (_by_radius(radii, path.cosines[norm]) for norm in (own, other))
-            task.check(f"{name} {parameter}", with_own)
-            task.check("matched", [with_own[80]], at=[[name, parameter, own]])
-            task.check("other", [with_other[320]], at=[[name, parameter, other]])
+            task.check(f"{name} {parameter}", path.cosines[own], radii)
+            at_80, at_320 = np.searchsorted(radii, [80, 320])
+            task.check("matched", path.cosines[own][[at_80]], at=[[name, parameter, own]])
+            task.check("other", path.cosines[other][[at_320]], at=[[name, parameter, other]])
     task.check("residual", max(residuals))
     return data
 
@@ -67,11 +64,7 @@ def _radii(task: Task, name: str) -> Array:
     return np.union1d(np.array(task["radii"][name], dtype=np.float64), curve)
 
 
-def _by_radius(radii: Array, values: Array) -> dict[float, np.float64]:
-    return dict(zip(radii.tolist(), values, strict=True))
-
-
-def draw(canvas: Canvas, data: dict[Any, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot the paths of one and of both blocks above, those of W and (K, Q) below."""
     (single, joint), below = canvas.subplots(2, 2)
     single.plot(*data["single"], ".-", color=RED)
@@ -90,7 +83,7 @@ def draw(canvas: Canvas, data: dict[Any, Any]) -> None:
         axes.legend(loc="lower right")
 
 
-def _draw_joint(axes: Axes, data: dict[Any, Any]) -> None:
+def _draw_joint(axes: Axes, data: Data) -> None:
     for key, colour, limit, label in (
         (("tight", "large"), BLUE, 0.25, "all inputs support, r = 50,000"),
         (("loose", "large"), RED, 0.0, "third does not, r = 50,000"),

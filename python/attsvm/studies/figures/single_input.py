@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, paths_in_plane, ray
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED, TEAL
 from attsvm.svm import prompt_svm
@@ -23,14 +21,13 @@ def problem(case: str) -> tuple[AttentionData, LinearScores, Array]:
     """Return data, head and starts of the six runs of a case, as a batch."""
     given = FIGURE.settings
     runs = len(given["starts"])
-    data = AttentionData(
-        np.broadcast_to(np.array([given["keys"]]), (runs, 1, 3, 2)), np.ones((runs, 1))
-    )
+    keys = np.broadcast_to(np.array([given["keys"]]), (runs, 1, 3, 2))
+    data = AttentionData(keys, np.ones((runs, 1)))
     scores = np.broadcast_to([[[*given["scores"], given["third_score"][case]]]], (runs, 1, 3))
     return data, LinearScores(scores), np.stack([np.zeros(runs), given["starts"]], axis=1)
 
 
-def compute(task: Task) -> dict[str, Any]:
+def compute(task: Task) -> Data:
     """Train from all starts in both cases, and solve the SVMs of tokens 0 and 1."""
     alone = problem("global")[0].problem(0)
     svm = [direction_of(prompt_svm(alone, np.array([token]))) for token in (0, 1)]
@@ -45,9 +42,8 @@ def compute(task: Task) -> dict[str, Any]:
         expected = np.array(FIGURE.numbers[f"selected {case}"].expected, dtype=np.int64)
         reached = cosine(paths[case][:, -1], np.stack([svm[token] for token in expected]), axis=-1)
         task.check(f"selected {case}", run.selected[:, 0])
-        task.check(
-            f"floor {case}", [reached[expected == token].min() for token in np.unique(expected)]
-        )
+        floors = [reached[expected == token].min() for token in np.unique(expected)]
+        task.check(f"floor {case}", floors)
         task.check(f"cosine {case}", reached)
     task.check("norm", np.linalg.norm(paths["global"][:, -1], axis=1))
     leaves = [float(np.interp(task["top"], path[:, 1], path[:, 0])) for path in paths["global"]]
@@ -55,7 +51,7 @@ def compute(task: Task) -> dict[str, Any]:
     return {"svm": svm, **paths}
 
 
-def draw(canvas: Canvas, data: dict[str, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot the paths of p from the starts, the tokens, and the directions of the two SVMs."""
     panels = canvas.subplots(1, 2, sharey=True)
     titles = ("(a) all runs go to the best token", "(b) two runs go to token 1")

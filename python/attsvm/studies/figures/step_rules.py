@@ -14,16 +14,16 @@ from attsvm.datasets import near_orthogonal
 from attsvm.descent import log_schedule
 from attsvm.studies.attention_record import train_recording_attention
 from attsvm.studies.reproduce.drawing import Axes, Canvas, band, legend_outside
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import SVMSolution, att_svm
 from attsvm.theory import Rate, fit_rate, optimal_tokens
 
 FIGURE = Figure.of(__name__)
 _GIVEN = FIGURE.settings
-RULES: dict[str, Any] = _GIVEN["rules"]
+RULES: Data = _GIVEN["rules"]
 _COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED}
-History: TypeAlias = dict[str, NDArray[Any]]
+History: TypeAlias = Data
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,9 @@ class Problems:
     solution: SVMSolution
 
     @staticmethod
-    def draw(
-        problems: int,
-        *,
-        n: int = _GIVEN["n"],
-        T: int = _GIVEN["T"],
-        d: int = _GIVEN["d"],
-        noise: float = 0.0,
-    ) -> Problems:
+    def draw(problems: int, **changes: Any) -> Problems:
         """Draw near-orthogonal ones with antipodal signals."""
-        data = near_orthogonal(
-            n, T, d, signals="antipodal", noise=noise, batch=problems, rng=_GIVEN["seed"]
-        )
+        data = near_orthogonal(**_GIVEN["data"] | changes, batch=problems, rng=_GIVEN["seed"])
         best = optimal_tokens(data)
         return Problems(data, best, att_svm(data, best))
 
@@ -78,16 +69,14 @@ def run_rule(
     )
 
 
-def distance(history: dict[str, NDArray[Any]]) -> Array:
+def distance(history: Data) -> Array:
     """Compute |W/|W| - W^mm/|W^mm||, shape (B, R)."""
-    apart: Array = np.sqrt(2 * history["cosine_gap"])
-    return apart
+    return np.asarray(np.sqrt(2 * history["cosine_gap"]))
 
 
-def least_attention(history: dict[str, NDArray[Any]]) -> Array:
+def least_attention(history: Data) -> Array:
     """Compute the smallest attention of an input to its optimal token, shape (B, R)."""
-    smallest: Array = -np.expm1(history["log_miss"].max(axis=-1))
-    return smallest
+    return np.asarray(-np.expm1(history["log_miss"].max(axis=-1)))
 
 
 def _rates(history: History, kind: str) -> list[Rate]:
@@ -103,21 +92,15 @@ def starts_that_reach(
     B, _, _, d = problems.data.tokens.shape
     W = np.random.default_rng(_GIVEN["seed"]).standard_normal((B, d, d))
     W *= size / np.linalg.norm(W, axis=(1, 2), keepdims=True)
-    steps = task["start_steps"][kind]
+    svm, lr, steps = problems.solution, RULES[kind]["lr"], task["start_steps"][kind]
     run = task.train(
-        problems.data,
-        rule=kind,
-        lr=RULES[kind]["lr"],
-        steps=steps,
-        init=W,
-        reference=problems.solution,
-        record_every=steps,
+        problems.data, rule=kind, lr=lr, steps=steps, init=W, reference=svm, record_every=steps
     )
     attention = np.take_along_axis(run.attention, problems.best[..., np.newaxis], axis=-1)
     return attention.min(axis=(1, 2)), distance(run.history)[:, -1]
 
 
-def compute(task: Task) -> dict[str, Any]:
+def compute(task: Task) -> Data:
     """Run every rule from zero with both losses, and from random starts."""
     problems, threads = Problems.draw(task["problems"]), task.num_threads
     solution = problems.solution
@@ -158,9 +141,9 @@ def _check_direction(task: Task, loss: str, histories: dict[str, History]) -> No
     """Compare the distance from the direction of the SVM, in numbers, order, and power."""
     at_100 = {}
     for kind, history in histories.items():
-        by_step = dict(zip(history["step"].tolist(), distance(history).T, strict=True))
-        task.check(f"distance {kind} {loss}", {step: d.mean() for step, d in by_step.items()})
-        at_100[kind] = by_step[100]
+        steps, apart = list(history["step"]), distance(history)
+        task.check(f"distance {kind} {loss}", apart.mean(axis=0), steps)
+        at_100[kind] = apart[:, steps.index(100)]
     gd, ngd = (_rates(histories[kind], kind) for kind in ("gd", "ngd"))
     task.check("power gd", [np.mean([rate.exponent for rate in gd])], at=[loss])
     task.check("power ngd", [max(rate.high for rate in ngd)], at=[loss])
@@ -187,7 +170,7 @@ def _check_asymptotics(task: Task, loss: str, histories: dict[str, History], nor
     slopes = np.array([tail.exponent for tail in tails]).reshape(norm.size, -1)
     at_1000 = list(ngd["step"]).index(1000)
     apart = distance(ngd)
-    for numbers, obtained in {
+    obtained = {
         "least length": along.min(),
         "largest length": along.max(),
         "Polyak step": (step / norm * 2).mean(),
@@ -198,11 +181,12 @@ def _check_asymptotics(task: Task, loss: str, histories: dict[str, History], nor
         "attention": least_attention(ngd)[:, at_1000].min(),
         "gap": ngd["loss_gap"][:, -1].max(),
         "fallen": (apart[:, -1] < apart[:, at_1000]).mean(),
-    }.items():
-        task.check(numbers, [obtained], at=[loss])
+    }
+    for numbers, number in obtained.items():
+        task.check(numbers, [number], at=[loss])
 
 
-def draw(canvas: Canvas, data: dict[str, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot six measures along the runs from zero, and the distance after random starts."""
     panels = canvas.subplots(2, 3)
     histories = data["histories"]["exponential"]

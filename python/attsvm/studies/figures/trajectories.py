@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import count
 
 import numpy as np
 
 from attsvm.data import AttentionData
 from attsvm.descent import Run
-from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
-from attsvm.studies.reproduce.figure import Array, Figure, Task
+from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ray
+from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, ORANGE, RED, TEAL
 from attsvm.svm import att_svm
@@ -36,9 +36,9 @@ def svm_directions(data: AttentionData) -> dict[str, Array]:
     return {norm: direction_of(att_svm(data, best, norm=norm)) for norm in ("fro", "nuc")}
 
 
-def compute(task: Task) -> dict[str, Any]:
+def compute(task: Task) -> Data:
     """Train W and (K, Q) on both problems, and solve the SVMs of the best tokens."""
-    data: dict[str, Any] = {}
+    data: Data = {}
     for name, drawn in task["problems"].items():
         inputs = problem(name)
         solved = svm_directions(inputs)
@@ -61,7 +61,7 @@ def compute(task: Task) -> dict[str, Any]:
             curve = data[name]["cosines"][parameter, norm]
             task.check(f"limit {parameter}", curve[-1:], at=[name])
             if name == "vis2":
-                task.check(f"reached {parameter}", dict(enumerate(curve)))
+                task.check(f"reached {parameter}", curve, count())
     _vis1(task, data["vis1"])
     return data
 
@@ -75,21 +75,21 @@ def _train(
     return task.train(data, parameter=parameter, init=init, ridge=ridge, reference=references)
 
 
-def _vis1(task: Task, of_vis1: dict[str, Any]) -> None:
+def _vis1(task: Task, of_vis1: Data) -> None:
     solved, cosines = of_vis1["svm"], of_vis1["cosines"]
     for norm, direction in solved.items():
         task.check(f"entries {norm}", direction.ravel())
     task.check("norm", [np.linalg.norm(solved["fro"]), np.linalg.norm(solved["nuc"], "nuc")])
     task.check("rank", np.asarray(rank(solved["nuc"])))
-    task.check("cosine", dict(enumerate(cosines["W", "fro"])))
+    task.check("cosine", cosines["W", "fro"], count())
     task.check("other W", cosines["W", "nuc"][-1])
-    task.check("early KQ", dict(enumerate(cosines["KQ", "nuc"])))
+    task.check("early KQ", cosines["KQ", "nuc"], count())
     task.check("other KQ", cosines["KQ", "fro"][-1])
     ridged = _train(task, of_vis1["data"], "KQ", solved, ridge=task["ridge"])
     task.check("ridge", ridged.history["norm"][-1])
 
 
-def draw(canvas: Canvas, data: dict[str, Any]) -> None:
+def draw(canvas: Canvas, data: Data) -> None:
     """Plot tokens, SVMs and paths mapped to the queries above, the cosines below."""
     panels = canvas.subplots(2, 3, height_ratios=(1.5, 1))
     columns = (
@@ -112,15 +112,13 @@ def draw(canvas: Canvas, data: dict[str, Any]) -> None:
     legend_outside(canvas, panels[1, 0], "outside lower center", 4)
 
 
-def _draw_plane(axes: Axes, one: dict[str, Any], parameters: tuple[str, ...]) -> None:
+def _draw_plane(axes: Axes, one: Data, parameters: tuple[str, ...]) -> None:
     data: AttentionData = one["data"]
     for parameter in parameters:
         style = "-" if parameter == "W" else "--"
         for i, (z, colour) in enumerate(zip(np.asarray(data.queries), (RED, BLUE), strict=True)):
-            direction = one["svm"][_NORM[parameter]] @ z
-            line = np.outer([0.0, 10.0], direction / np.linalg.norm(direction))
             text = f"SVM of {parameter}, $z_{i + 1}$"
-            axes.plot(*line.T, style, color=colour, linewidth=2, alpha=0.45, label=text)
+            ray(axes, one["svm"][_NORM[parameter]] @ z, colour, text, ls=style, alpha=0.45)
             path = one["paths"][parameter][: FIGURE.settings["shown"] + 1] @ z
             path *= FIGURE.settings["reach"] / np.linalg.norm(path[-1])
             axes.plot(*path.T, style, color=colour, linewidth=1)

@@ -51,8 +51,7 @@ class Check:
     Raises
     ------
     ValueError
-        The expected number or the tolerance is not finite, the tolerance is negative, there is one
-        where the kind is "equal", a factor is below 1, or kind or source is unknown.
+        A number is not finite, the tolerance does not fit the kind, or kind or source is unknown.
 
     Examples
     --------
@@ -85,15 +84,12 @@ class Check:
         if not math.isfinite(self.expected):
             raise ValueError(f"expected: must be finite, got {self.expected} for {self.name!r}")
         least = 1 if self.kind == "factor" else 0
-        if not least <= self.tolerance < math.inf:
+        allowed = f"a finite number >= {least}"
+        if self.kind == "equal":
+            allowed = "0 where the kind is 'equal'"
+        if not least <= self.tolerance < math.inf or (self.kind == "equal" and self.tolerance):
             raise ValueError(
-                f"tolerance: expected a finite number >= {least}, got {self.tolerance} for "
-                f"{self.name!r}"
-            )
-        if self.kind == "equal" and self.tolerance:
-            raise ValueError(
-                f"tolerance: expected 0 where the kind is 'equal', got {self.tolerance} "
-                f"for {self.name!r}"
+                f"tolerance: expected {allowed}, got {self.tolerance} for {self.name!r}"
             )
 
     @property
@@ -127,14 +123,10 @@ class Check:
     def cells(self) -> tuple[str, str, str, str, str, str]:
         """Name, expected, obtained, tolerance, verdict and source, for a table."""
         tolerance = f"{self.tolerance:.2g}" if self.tolerance else "-"
-        return (
-            self.name,
-            f"{_SIGNS[self.kind]}{self.expected:.6g}",
-            f"{self.obtained:.6g}",
-            f"factor {tolerance}" if self.kind == "factor" else tolerance,
-            self.verdict,
-            f"{self.source}: {self.origin}" if self.origin else self.source,
-        )
+        tolerance = f"factor {tolerance}" if self.kind == "factor" else tolerance
+        expected = f"{_SIGNS[self.kind]}{self.expected:.6g}"
+        source = f"{self.source}: {self.origin}" if self.origin else self.source
+        return self.name, expected, f"{self.obtained:.6g}", tolerance, self.verdict, source
 
 
 def table(checks: Iterable[Check]) -> str:

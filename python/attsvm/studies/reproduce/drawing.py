@@ -18,7 +18,7 @@ else:  # matplotlib is an extra
     Axes: TypeAlias = Any
     Canvas: TypeAlias = Any
 
-__all__ = ["Axes", "Canvas", "band", "legend_outside", "paths_in_plane", "ray", "rings"]
+__all__ = ["Axes", "Canvas", "band", "legend_outside", "paths_in_plane", "ray", "ring", "rings"]
 
 
 def band(
@@ -41,21 +41,19 @@ def band(
     axes.plot(x, line, **{"color": colour, "label": label, "linewidth": 1.5, **style})
 
 
+def ring(axes: Axes, x: Any, y: Any, colour: str = INK, label: str | None = None) -> None:
+    """Mark points with rings: expected numbers, or starts."""
+    # A line without points, for the legend, has no extent to lay out unless it is clipped.
+    axes.plot(x, y, "o", color="white", markeredgecolor=colour, markersize=4.5,
+              clip_on=np.size(x) == 0, zorder=3, label=label)  # fmt: skip
+
+
 def rings(
-    axes: Axes, numbers: Expected, colour: str = INK, *, upto: float = np.inf, label: str = ""
+    axes: Axes, numbers: Expected, colour: str = INK, label: str | None = None, upto: float = np.inf
 ) -> None:
-    """Mark expected numbers at their places with rings."""
-    shown = [(place, numbers.value(place)) for place in numbers.at if place <= upto]
-    axes.plot(
-        *zip(*shown, strict=True),
-        "o",
-        color="white",
-        markeredgecolor=colour,
-        markersize=4.5,
-        clip_on=False,
-        zorder=3,
-        label=label or None,
-    )
+    """Mark expected numbers at their places, up to one, with rings."""
+    at = [place for place in numbers.at if place <= upto]
+    ring(axes, at, [numbers.value(place) for place in at], colour, label)
 
 
 def ray(axes: Axes, direction: Array, colour: str, label: str, **style: Any) -> None:
@@ -68,9 +66,8 @@ def paths_in_plane(axes: Axes, paths: Array, colour: str, label: str) -> None:
     """Plot paths (runs, steps, 2) and rings where they start."""
     for k, path in enumerate(paths):
         axes.plot(*path.T, color=colour, linewidth=1, label=None if k else label)
-    axes.plot(
-        *paths[:, 0].T, "o", color="white", markeredgecolor=colour, markersize=4.5, label="start"
-    )
+    x, y = paths[:, 0].T
+    ring(axes, x, y, colour, "start")
 
 
 def legend_outside(canvas: Canvas, axes: Axes, place: Any, columns: int = 1) -> None:

@@ -15,22 +15,15 @@ __all__ = ["Expected", "standard_error"]
 
 
 def standard_error(
-    samples: NDArray[np.float64], others: float = np.inf, spread: ArrayLike | None = None
-) -> NDArray[np.float64]:
+    samples: NDArray[np.float64], others: float = np.inf, spread: float | None = None
+) -> float:
     """Compute the standard error of the difference of two means of independent runs.
 
-    Parameters
-    ----------
-    samples : ndarray, shape (..., runs)
-        Of the first mean.
-    others : float
-        Runs of the second mean, of equal spread; infinite where that is exact.
-    spread : array_like, shape (...), optional
-        Standard deviation of a run; by default that of the samples.
+    The first is of `samples`, the second of so many `others` (infinite: exact) of equal spread,
+    which is by default that of the samples.
     """
-    deviation = samples.std(axis=-1, ddof=1) if spread is None else np.asarray(spread)
-    error: NDArray[np.float64] = deviation * np.sqrt(1 / others + 1 / samples.shape[-1])
-    return error
+    deviation = samples.std(ddof=1) if spread is None else spread
+    return float(deviation * np.sqrt(1 / others + 1 / samples.size))
 
 
 @dataclass(frozen=True)
@@ -113,18 +106,14 @@ class Expected:
         tolerance: float | None = None,
         kind: Kind | None = None,
     ) -> list[Check]:
-        """Compare with what was obtained.
+        """Compare with what was obtained at all places, or only at those of `at`.
 
         Parameters
         ----------
         obtained : array_like, shape (k,) or (k, runs), or mapping
             A number for each of the k places, or where there is a `sampling` those of all runs; the
             first axis may be missing if k = 1. A mapping has them by place, and may have more.
-        at : iterable, optional
-            Only these places.
-        expected : array_like, optional, shape (k,)
-        tolerance : float, optional
-        kind : str, optional
+        expected, tolerance, kind : optional
             In place of the stated ones.
 
         Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.descent import Run, train
@@ -23,9 +23,10 @@ from attsvm.studies.reproduce.expected import Expected
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["PAPERS", "Array", "Figure", "Outcome", "Paper", "Settings", "Task"]
+__all__ = ["PAPERS", "Array", "Data", "Figure", "Outcome", "Paper", "Settings", "Task"]
 
 Array: TypeAlias = NDArray[np.float64]
+Data: TypeAlias = dict[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,7 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compute a figure.
-
-    Attributes
-    ----------
-    quick : bool
-        With fewer runs, as `Figure.quick` says.
-    num_threads : int, optional
-        As in `attsvm.train`.
-    progress : bool
-        Show progress where standard error is a terminal.
-    """
+    """Options of a computation: fewer runs, as `Figure.quick` says; threads; progress bars."""
 
     quick: bool = False
     num_threads: int | None = None
@@ -76,19 +67,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A computed figure.
+    """A computed figure: what is drawn, the numbers that are compared, and notes for the reader."""
 
-    Attributes
-    ----------
-    data : mapping
-        Arrays and numbers that are drawn.
-    checks : tuple of Check
-        Every number that is compared with what was published or is known.
-    notes : tuple of str
-        What a reader has to know, a sentence or two each: where we differ from the papers and why.
-    """
-
-    data: Mapping[Any, Any]
+    data: Data
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
 
@@ -99,14 +80,10 @@ class Figure:
 
     Attributes
     ----------
-    name : str
-        On the command line and of the files: ``"single-input"``.
-    title : str
-        One line.
-    papers : tuple of str
-        arXiv numbers, keys of `PAPERS`.
-    place : str
-        Where it stands there: ``"figure 1 (a), (b)"``.
+    name, aliases : str, tuple of str
+        On the command line; the first is that of the files.
+    papers, place, position : tuple of str, str, int
+        arXiv numbers, where it stands there (``"figure 1 (a), (b)"``), and its place in the list.
     size : tuple of float
         Width and height of the drawing in inches.
     computation : callable
@@ -121,11 +98,7 @@ class Figure:
     numbers : mapping
         `Expected` numbers, by name.
     notes : tuple of str
-        Templates of notes, filled in with the settings.
-    position : int
-        Among the figures of its paper.
-    aliases : tuple of str
-        Other names on the command line.
+        Templates, filled in with the settings.
     """
 
     name: str
@@ -133,8 +106,8 @@ class Figure:
     papers: tuple[str, ...]
     place: str
     size: tuple[float, float]
-    computation: Callable[[Task], Mapping[Any, Any]]
-    drawing: Callable[[Canvas, Mapping[Any, Any]], None]
+    computation: Callable[[Task], Data]
+    drawing: Callable[[Canvas, Data], None]
     quick: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     numbers: Mapping[str, Expected] = field(default_factory=dict)
@@ -181,26 +154,16 @@ def _of_module(module: str) -> Figure:
         for key, group in stated.pop("numbers").items()
     }
 
-    def computation(task: Task) -> Mapping[Any, Any]:
-        data: Mapping[Any, Any] = import_module(module).compute(task)
-        return data
-
-    def drawing(canvas: Canvas, data: Mapping[Any, Any]) -> None:
-        import_module(module).draw(canvas, data)
-
-    return Figure(computation=computation, drawing=drawing, numbers=numbers, **stated)
+    return Figure(
+        computation=lambda task: import_module(module).compute(task),
+        drawing=lambda canvas, data: import_module(module).draw(canvas, data),
+        numbers=numbers,
+        **stated,
+    )
 
 
 class Task:
-    """One computation of a figure: its settings, and the checks and notes that it records.
-
-    Attributes
-    ----------
-    num_threads, progress
-        As in `Settings`.
-    checks : list of Check
-    notes : list of str
-    """
+    """One computation of a figure: its settings, and the checks and notes that it records."""
 
     def __init__(self, figure: Figure, settings: Settings) -> None:
         self.num_threads, self.progress = settings.num_threads, settings.progress
@@ -221,13 +184,15 @@ class Task:
         return train(data, **{"num_threads": self.num_threads, **self["train"], **options})
 
     def check(
-        self, numbers: str, obtained: ArrayLike | Mapping[Any, ArrayLike], **changes: Any
+        self, numbers: str, obtained: Any, along: Iterable[Any] | None = None, **changes: Any
     ) -> None:
         """Compare with expected numbers of the figure, by the name of their group.
 
-        The arguments are those of `Expected.checks`.
+        The arguments are those of `Expected.checks`; where `obtained` goes `along` other places,
+        steps for example, those with expected numbers are taken.
         """
-        self.checks += self._numbers[numbers].checks(obtained, **changes)
+        got = obtained if along is None else dict(zip(along, np.asarray(obtained), strict=False))
+        self.checks += self._numbers[numbers].checks(got, **changes)
 
     def bar(self, total: int, label: str) -> AbstractContextManager[Advance]:
         """Show a progress bar, as `attsvm.progress.bar`, where progress is to be shown."""

@@ -12,13 +12,7 @@ __all__ = ["axes_of", "direction_of", "path_of"]
 
 
 def direction_of(solution: SVMSolution) -> NDArray[np.float64]:
-    """Return W, p or v of a feasible solution.
-
-    Raises
-    ------
-    ValueError
-        It is infeasible.
-    """
+    """Return W, p or v of a solution, or raise ValueError if it is infeasible."""
     direction = {"W": solution.W, "p": solution.p, "v": solution.v}[solution.variable]
     if direction is None:
         raise ValueError("solution: expected a feasible one, got status 'infeasible'")
@@ -28,12 +22,7 @@ def direction_of(solution: SVMSolution) -> NDArray[np.float64]:
 def axes_of(*shape: int, block: str = "axis") -> dict[str, NDArray[np.float64]]:
     """Return unit vectors or matrices: references of `attsvm.train` with which `path_of` works.
 
-    Parameters
-    ----------
-    shape : int
-        (d,) of p or v, (d, d) of W.
-    block : str
-        ``"v"`` for a trained head.
+    The shape is (d,) of p or v, (d, d) of W; the block is ``"v"`` for a trained head.
     """
     size = int(np.prod(shape))
     units = np.eye(size).reshape(size, *shape)
@@ -45,5 +34,4 @@ def path_of(run: Run, *shape: int, block: str = "axis") -> NDArray[np.float64]:
     norm = run.history["norm:v" if block == "v" else "norm"]
     cosines = [run.history[f"cosine:{block}:{k}"] for k in range(int(np.prod(shape)))]
     entries = norm[..., np.newaxis] * np.stack(cosines, axis=-1)
-    path: NDArray[np.float64] = entries.reshape(*norm.shape, *shape)
-    return path
+    return np.asarray(entries.reshape(*norm.shape, *shape))

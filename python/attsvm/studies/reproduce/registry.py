@@ -23,13 +23,7 @@ FIGURES: tuple[Figure, ...] = tuple(
 
 
 def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:
-    """Return the figure of this name.
-
-    Raises
-    ------
-    ValueError
-        There is none; the message lists the names.
-    """
+    """Return the figure of this name or raise ValueError, which lists the names."""
     for figure in figures:
         if name in (figure.name, *figure.aliases):
             return figure
@@ -40,12 +34,6 @@ def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:
 
 
 def matching(name: str, figures: Sequence[Figure] = FIGURES) -> tuple[Figure, ...]:
-    """Return the figure of this name, or all figures of the paper of this arXiv number.
-
-    Raises
-    ------
-    ValueError
-        There is none; the message lists the names.
-    """
+    """Return the figure of this name, or all figures of the paper of this arXiv number."""
     of_paper = tuple(figure for figure in figures if name in figure.papers)
     return of_paper or (named(name, figures),)

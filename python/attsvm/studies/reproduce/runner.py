@@ -22,20 +22,13 @@ __all__ = ["Render", "Reproduction", "listing", "reproduce", "summary"]
 Render: TypeAlias = Callable[[Figure, Outcome], bytes]
 """Makes a PNG file of a figure."""
 
-_WIDTH = 100
-"""Characters of a line of notes."""
-
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A figure, computed.
+    """A computed figure.
 
     Attributes
     ----------
-    figure : Figure
-    settings : Settings
-    checks : tuple of Check
-    notes : tuple of str
     seconds : float
         Time of the computation, without the drawing.
     error : Exception or None
@@ -66,7 +59,7 @@ class Reproduction:
             lines.append(f"Quick: {self.figure.quick or 'nothing is left out of this figure'}.")
         if self.checks:
             lines.append(table(self.checks))
-        lines += [textwrap.fill(f"Note: {note}", _WIDTH) for note in self.notes]
+        lines += [textwrap.fill(f"Note: {note}", 100) for note in self.notes]
         if self.error is not None:
             lines.append(f"FAILED: {type(self.error).__name__}: {self.error}")
         lines.append(f"{_verdicts(self.checks)}, {self.seconds:.2g} s")
@@ -75,20 +68,14 @@ class Reproduction:
 
 def _verdicts(checks: Sequence[Check]) -> str:
     """Count the numbers by verdict and source."""
-    good = sum(check.passed for check in checks)
     vague = sum(check.verdict == "not comparable" for check in checks)
-    text = f"{good} of {len(checks)} as expected"
-    if checks:
-        text += f" ({counted(check.source for check in checks)})"
+    text = f"{sum(check.passed for check in checks)} of {len(checks)} as expected"
+    text += f" ({counted(check.source for check in checks)})" if checks else ""
     return text + (f", {vague} not comparable" if vague else "")
 
 
-_WORDS = "\n".join(
-    [
-        *(f"{source}: {meaning}" for source, meaning in SOURCES.items()),
-        "not comparable: the tolerance is larger than the expected number",
-    ]
-)
+_VAGUE = "not comparable: the tolerance is larger than the expected number"
+_WORDS = "\n".join([*(f"{source}: {meaning}" for source, meaning in SOURCES.items()), _VAGUE])
 
 
 def summary(results: Sequence[Reproduction]) -> str:
@@ -125,25 +112,8 @@ def reproduce(
 ) -> Reproduction:
     """Compute a figure, compare its numbers, draw it, and write both.
 
-    Parameters
-    ----------
-    figure : Figure
-    directory : str or path-like
-        Receives ``<name>.json`` and ``<name>.png``; made if it does not exist. A file is replaced
-        once the new one is whole.
-    settings : Settings
-    render : callable, optional
-        Draws; without it no PNG is written.
-
-    Returns
-    -------
-    Reproduction
-        Also where the computation or the drawing raised an exception, which it then holds.
-
-    Raises
-    ------
-    OSError
-        The directory cannot be made or written.
+    The directory is made if it does not exist, and receives ``<name>.json`` and, with `render`,
+    ``<name>.png``, each whole. An exception of the computation or drawing is kept in the result.
     """
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
@@ -157,14 +127,13 @@ def reproduce(
         error = raised
         if not outcome.checks:
             seconds = time.perf_counter() - started
-    written = [out / f"{figure.name}.json"]
+    written: tuple[Path, ...] = (out / f"{figure.name}.json",)
     if png is not None:
-        written.append(out / f"{figure.name}.png")
+        written += (out / f"{figure.name}.png",)
         with whole_file(written[1]) as file:
             file.write(png)
-    result = Reproduction(
-        figure, settings, outcome.checks, outcome.notes, seconds, error, tuple(written)
-    )
+    numbers = (outcome.checks, outcome.notes)
+    result = Reproduction(figure, settings, *numbers, seconds, error, written)
     with whole_file(written[0]) as file:
         file.write(json.dumps(_as_json(result), indent=2, allow_nan=False).encode() + b"\n")
     return result

@@ -236,7 +236,7 @@ class TestRunner:
         assert json.loads((tmp_path / "small.json").read_text())["drawing"] == "small.png"
         assert {path.name for path in tmp_path.iterdir()} == {"small.json", "small.png"}
 
-    def test_a_failure_is_kept_and_said(self, tmp_path):
+    def test_a_failure_is_kept_and_reported(self, tmp_path):
         def fail(task):
             raise FloatingPointError("it overflowed")
 
@@ -262,7 +262,7 @@ class TestRunner:
         assert result.passed
         assert "1 of 2 as expected (2 published), 1 not comparable" in result.text
 
-    def test_quick_says_what_is_left_out(self, tmp_path):
+    def test_a_quick_run_reports_what_is_left_out(self, tmp_path):
         texts = [
             reproduce(figure(GOOD, quick=less), tmp_path, Settings(quick=True)).text
             for less in ("30 runs in place of 100", "")
@@ -272,7 +272,7 @@ class TestRunner:
 
 
 class TestCommand:
-    def test_numbers_as_expected_give_zero(self, monkeypatch, tmp_path, capsys):
+    def test_numbers_as_expected_give_the_status_zero(self, monkeypatch, tmp_path, capsys):
         pytest.importorskip("matplotlib")
         status = run_cli(monkeypatch, [figure(GOOD)], "--all", "--out", tmp_path, "--quiet")
         shown = capsys.readouterr()
@@ -282,7 +282,7 @@ class TestCommand:
         assert str(tmp_path / "small.png") in shown.out
         assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_one_number_outside_gives_one_and_the_others_are_still_computed(
+    def test_one_number_outside_gives_the_status_one_and_the_others_are_still_computed(
         self, monkeypatch, tmp_path, capsys
     ):
         def fail(task):
@@ -353,7 +353,7 @@ class TestCommand:
         with pytest.raises(ZeroDivisionError, match="here"):
             cli.main(["--traceback", "reproduce", "--all", "--out", str(tmp_path)])
 
-    def test_without_matplotlib_the_numbers_are_there_and_it_is_said(self, tmp_path):
+    def test_without_matplotlib_the_numbers_are_written_with_a_notice(self, tmp_path):
         words = ["reproduce", "single-input", "--out", str(tmp_path)]
         program = (
             'import sys; sys.modules["matplotlib"] = None\n'

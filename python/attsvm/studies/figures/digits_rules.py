@@ -21,17 +21,17 @@ from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
 
 FIGURE = Figure.of(__name__)
-_GIVEN = FIGURE.settings
-_RULES = _GIVEN["rules"]
+_SETTINGS = FIGURE.settings
+_RULES = _SETTINGS["rules"]
 _TEXTS = {kind: rule["text"] for kind, rule in _RULES.items()}
 _COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED, "adam": GREEN}
 
 
 def halves(problems: int) -> tuple[AttentionData, ...]:
     """Draw images to train on and to test with, embedded alike; each problem draws both anew."""
-    classes, middle = tuple(_GIVEN["classes"]), _GIVEN["trained_on"]
-    images, features = middle + _GIVEN["tested_on"], _GIVEN["features"]
-    data = digits(images, features, classes=classes, batch=problems, rng=_GIVEN["seed"])
+    classes, middle = tuple(_SETTINGS["classes"]), _SETTINGS["trained_on"]
+    images, features = middle + _SETTINGS["tested_on"], _SETTINGS["features"]
+    data = digits(images, features, classes=classes, batch=problems, rng=_SETTINGS["seed"])
     parts = (data.tokens, data.labels, np.asarray(data.queries))
     fit, held_out = zip(*(np.split(part, [middle], axis=1) for part in parts), strict=True)
     return tuple(AttentionData(x, y, queries=z) for x, y, z in (fit, held_out))

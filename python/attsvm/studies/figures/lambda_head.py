@@ -70,8 +70,8 @@ def compute(task: Task) -> Data:
 
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot selected tokens against λ, the weights of one draw, and the error of attention."""
-    given = FIGURE.settings
-    penalties, d = given["penalties"], given["d"]
+    settings = FIGURE.settings
+    penalties, d = settings["penalties"], settings["d"]
     counted, weights, errors = panels = canvas.subplots(1, 3)
     band(counted, penalties, data["counts"].T, BLUE, "gradient descent", marker="o", markersize=4)
     counted.plot(penalties, data["limit_counts"].mean(axis=1), "x", color=RED, markersize=7,

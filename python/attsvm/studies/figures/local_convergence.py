@@ -60,9 +60,9 @@ def train_and_solve(task: Task, data: AttentionData) -> dict[str, Trained]:
 def _start(parameter: str, data: AttentionData) -> Array | dict[str, Array]:
     """Draw the default start of a linear layer in PyTorch: U(-1/sqrt(d), 1/sqrt(d))."""
     # Problem k is drawn from child k of the seed.
-    given = FIGURE.settings["problem"]
-    child = given["batch"] + list(_NAMES).index(parameter)
-    rng = np.random.default_rng(np.random.SeedSequence(given["rng"], spawn_key=(child,)))
+    settings = FIGURE.settings["problem"]
+    child = settings["batch"] + list(_NAMES).index(parameter)
+    rng = np.random.default_rng(np.random.SeedSequence(settings["rng"], spawn_key=(child,)))
     reach, shape = 1 / np.sqrt(data.d), (data.tokens.shape[0], data.d, data.d)
     blocks = {name: rng.uniform(-reach, reach, shape) for name in parameter}
     return blocks if parameter == "KQ" else blocks["W"]

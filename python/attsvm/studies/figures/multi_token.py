@@ -30,10 +30,10 @@ from attsvm.svm import att_svm, general_svm
 from attsvm.theory import cosine_gap, decompose, finite_part
 
 FIGURE = Figure.of(__name__)
-_GIVEN = FIGURE.settings
-_N, _T, _STEPS = _GIVEN["n"], _GIVEN["T"], _GIVEN["steps"]
-_EVERY = _GIVEN["train"]["record_every"]
-_SELECTED, _MASKED, _STANDSTILL = (_GIVEN[key] for key in ("selected", "masked", "standstill"))
+_SETTINGS = FIGURE.settings
+_N, _T, _STEPS = _SETTINGS["n"], _SETTINGS["T"], _SETTINGS["steps"]
+_EVERY = _SETTINGS["train"]["record_every"]
+_SELECTED, _MASKED, _STANDSTILL = (_SETTINGS[key] for key in ("selected", "masked", "standstill"))
 _DIRECTIONS = {"SVMeq": GREEN, "mm": BLUE, "1token": RED}
 _LABELS = {name: rf"$W^\mathrm{{{name}}}$" for name in _DIRECTIONS}
 
@@ -178,12 +178,12 @@ def _check(task: Task, d: int, of_d: Data, drawn: int) -> None:
             allowed = 3 * standard_error(gaps, task["runs"])
             task.check(name, [mean], at=at, kind="within", tolerance=allowed)
         noted.append(f"W^{name} {mean:.4f} ({estimate.low:.4f} to {estimate.high:.4f})")
-        recomputed = task["recomputed"][name][_GIVEN["dimensions"].index(d)]
+        recomputed = task["recomputed"][name][_SETTINGS["dimensions"].index(d)]
         if not 1 / factor <= mean / recomputed <= factor:
             noted[-1] += f", against {recomputed:g} of 150 runs of an independent program"
     task.check("median", [np.median(ends[0])], at=at)
     task.check("order", [(np.diff(ends.mean(axis=1)) > 0).all()], at=at)
-    accepted, of = task["accepted"][_GIVEN["dimensions"].index(d)]
+    accepted, of = task["accepted"][_SETTINGS["dimensions"].index(d)]
     share = accepted / of
     error = np.sqrt(share * (1 - share) * (1 / of + 1 / drawn))
     task.check("accepted", [runs / drawn], at=at, expected=share, tolerance=3 * error)
@@ -213,12 +213,12 @@ def draw(canvas: Canvas, data: Data) -> None:
 
 
 def _draw_curves(axes: Axes, d: int, of_d: Data) -> None:
-    steps, k = range(0, _STEPS + 1, _EVERY), _GIVEN["dimensions"].index(d)
+    steps, k = range(0, _STEPS + 1, _EVERY), _SETTINGS["dimensions"].index(d)
     for (name, colour), gaps in zip(_DIRECTIONS.items(), of_d["gaps"], strict=True):
         axes.semilogy(steps, gaps.mean(axis=1), color=colour, label=_LABELS[name])
         published = [FIGURE.numbers[name].value(d)]
-        if name in _GIVEN["on_the_way"]:
-            published = _GIVEN["on_the_way"][name][k] + published
+        if name in _SETTINGS["on_the_way"]:
+            published = _SETTINGS["on_the_way"][name][k] + published
         ring(axes, (500, 1000, _STEPS)[-len(published) :], published, colour)
     axes.plot(_STEPS, of_d["exact"].mean(), "x", color=GREEN, markersize=5, clip_on=False,
               label=_LABELS["SVMeq"] + ", exact steps")  # fmt: skip

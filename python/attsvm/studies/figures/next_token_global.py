@@ -123,8 +123,8 @@ def _limits(task: Task) -> Data:
     steps = task["plain_steps"]
     run = _train(task, data, svm, rule="gd", lr=1.0, steps=max(steps), record_every=steps)
     balls = [
-        np.asarray(regularization_path(one, task["radii"], starts=0, tol=1e-6).W)
-        for one in data.problems()
+        np.asarray(regularization_path(problem, task["radii"], starts=0, tol=1e-6).W)
+        for problem in data.problems()
     ]
     drawn: Data = {}
     for name, path in (

@@ -45,13 +45,13 @@ def compute(task: Task) -> Data:
     for name in ("vis1", "vis2"):
         inputs = trajectories.problem(name)
         reference = trajectories.svm_directions(inputs)
-        for parameter, (own, other) in _NORMS.items():
+        for parameter, (matched, other) in _NORMS.items():
             path = regularization_path(inputs, radii, parameter=parameter, reference=reference)
             residuals.append(path.residual.max())
             data[name, parameter] = (radii, path.cosines)
-            task.check(f"{name} {parameter}", path.cosines[own], radii)
+            task.check(f"{name} {parameter}", path.cosines[matched], radii)
             at_80, at_320 = np.searchsorted(radii, [80, 320])
-            task.check("matched", path.cosines[own][[at_80]], at=[[name, parameter, own]])
+            task.check("matched", path.cosines[matched][[at_80]], at=[[name, parameter, matched]])
             task.check("other", path.cosines[other][[at_320]], at=[[name, parameter, other]])
     task.check("residual", max(residuals))
     return data

@@ -19,12 +19,12 @@ _CASES = ("global", "local")
 
 def problem(case: str) -> tuple[AttentionData, LinearScores, Array]:
     """Return data, head and starts of the six runs of a case, as a batch."""
-    given = FIGURE.settings
-    runs = len(given["starts"])
-    keys = np.broadcast_to(np.array([given["keys"]]), (runs, 1, 3, 2))
+    settings = FIGURE.settings
+    runs = len(settings["starts"])
+    keys = np.broadcast_to(np.array([settings["keys"]]), (runs, 1, 3, 2))
     data = AttentionData(keys, np.ones((runs, 1)))
-    scores = np.broadcast_to([[[*given["scores"], given["third_score"][case]]]], (runs, 1, 3))
-    return data, LinearScores(scores), np.stack([np.zeros(runs), given["starts"]], axis=1)
+    scores = np.broadcast_to([[[*settings["scores"], settings["third_score"][case]]]], (runs, 1, 3))
+    return data, LinearScores(scores), np.stack([np.zeros(runs), settings["starts"]], axis=1)
 
 
 def compute(task: Task) -> Data:

@@ -20,8 +20,8 @@ from attsvm.svm import SVMSolution, att_svm
 from attsvm.theory import Rate, fit_rate, optimal_tokens
 
 FIGURE = Figure.of(__name__)
-_GIVEN = FIGURE.settings
-RULES: Data = _GIVEN["rules"]
+_SETTINGS = FIGURE.settings
+RULES: Data = _SETTINGS["rules"]
 _COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED}
 History: TypeAlias = Data
 
@@ -37,7 +37,7 @@ class Problems:
     @staticmethod
     def draw(problems: int, **changes: Any) -> Problems:
         """Draw near-orthogonal ones with antipodal signals."""
-        data = near_orthogonal(**_GIVEN["data"] | changes, batch=problems, rng=_GIVEN["seed"])
+        data = near_orthogonal(**_SETTINGS["data"] | changes, batch=problems, rng=_SETTINGS["seed"])
         best = optimal_tokens(data)
         return Problems(data, best, att_svm(data, best))
 
@@ -90,7 +90,7 @@ def starts_that_reach(
 ) -> tuple[Array, Array]:
     """Train from random W of this norm; return least attention and distance, shape (B,)."""
     B, _, _, d = problems.data.tokens.shape
-    W = np.random.default_rng(_GIVEN["seed"]).standard_normal((B, d, d))
+    W = np.random.default_rng(_SETTINGS["seed"]).standard_normal((B, d, d))
     W *= size / np.linalg.norm(W, axis=(1, 2), keepdims=True)
     svm, lr, steps = problems.solution, RULES[kind]["lr"], task["start_steps"][kind]
     run = task.train(
@@ -228,16 +228,16 @@ def _draw_sparsification(axes: Axes, history: History, norm: float) -> None:
 
 
 def _draw_starts(axes: Axes, reached: dict[tuple[str, str, float], Any]) -> None:
-    shades = dict(zip(_GIVEN["starts"], (BLUE, GREEN, ORANGE), strict=True))
+    shades = dict(zip(_SETTINGS["starts"], (BLUE, GREEN, ORANGE), strict=True))
     marks = {"ngd": "o", "polyak": "^", "gd": "s"}
-    sizes = _GIVEN["start_norms"]
+    sizes = _SETTINGS["start_norms"]
     places = np.arange(len(sizes))
     for j, (kind, mark) in enumerate(marks.items()):
         for k, (name, shade) in enumerate(shades.items()):
             apart = [reached[kind, name, size][1].mean() for size in sizes]
             at = places + 0.24 * (j - 1) + 0.06 * (k - 1)
             axes.plot(at, apart, mark, color=shade, markersize=4)
-        text = f"{RULES[kind]['short']}, {_GIVEN['start_steps'][kind]} steps"
+        text = f"{RULES[kind]['short']}, {_SETTINGS['start_steps'][kind]} steps"
         axes.plot([], [], mark, color=INK, markersize=4, label=text)
     for name, shade in shades.items():
         axes.plot([], [], color=shade, linewidth=3, label=name)

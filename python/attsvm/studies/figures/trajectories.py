@@ -112,14 +112,14 @@ def draw(canvas: Canvas, data: Data) -> None:
     legend_outside(canvas, panels[1, 0], "outside lower center", 4)
 
 
-def _draw_plane(axes: Axes, one: Data, parameters: tuple[str, ...]) -> None:
-    data: AttentionData = one["data"]
+def _draw_plane(axes: Axes, drawn: Data, parameters: tuple[str, ...]) -> None:
+    data: AttentionData = drawn["data"]
     for parameter in parameters:
         style = "-" if parameter == "W" else "--"
         for i, (z, colour) in enumerate(zip(np.asarray(data.queries), (RED, BLUE), strict=True)):
             text = f"SVM of {parameter}, $z_{i + 1}$"
-            ray(axes, one["svm"][_NORM[parameter]] @ z, colour, text, ls=style, alpha=0.45)
-            path = one["paths"][parameter][: FIGURE.settings["shown"] + 1] @ z
+            ray(axes, drawn["svm"][_NORM[parameter]] @ z, colour, text, ls=style, alpha=0.45)
+            path = drawn["paths"][parameter][: FIGURE.settings["shown"] + 1] @ z
             path *= FIGURE.settings["reach"] / np.linalg.norm(path[-1])
             axes.plot(*path.T, style, color=colour, linewidth=1)
             axes.plot(*path[-1:].T, "s", color=colour, markersize=3)

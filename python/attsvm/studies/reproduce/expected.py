@@ -160,10 +160,10 @@ class Expected:
 
     def _allowed(self, place: Any, number: float, here: NDArray[np.float64]) -> float:
         if self._sampled(place):
-            given = self.sampling
-            spread = given["spread"][self.at.index(place)] if "spread" in given else None
-            error = standard_error(here, given.get("runs", np.inf), spread)
-            return float(max(given["errors"] * error, given.get("least", 0.0)))
+            sampling = self.sampling
+            spread = sampling["spread"][self.at.index(place)] if "spread" in sampling else None
+            error = standard_error(here, sampling.get("runs", np.inf), spread)
+            return float(max(sampling["errors"] * error, sampling.get("least", 0.0)))
         if self.relative:
             return self.relative * abs(number)
         return float(self._at(self.tolerance, place)) if self.tolerance else 0.0

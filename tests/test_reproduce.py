@@ -363,7 +363,7 @@ class TestCommand:
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
         )
         assert done.stderr == (
-            "attsvm: no figure is drawn: "
+            "attsvm: a figure is not drawn: "
             'attsvm.plots needs matplotlib: pip install "attsvm[plot]"\n'
         )
         assert {path.name for path in tmp_path.iterdir()} == {"single-input.json"}

@@ -322,25 +322,18 @@ def token_priority_graph(
         axes.set_xlim(0, 1)
         axes.set_ylim(0.5 - height, 0.5)
         patches = {}
-        for box, (x, y) in places.items():
+        for box, place in places.items():
             group = drawn[box]
             tokens = np.concatenate([graph.components[c] for c in group])
-            cyclic = len(tokens) > len(group)
-            text = axes.text(
-                x,
-                y,
-                _box_text(tokens, vocabulary),
-                ha="center",
-                va="center",
-                zorder=2,
-                bbox={
-                    "boxstyle": "round,pad=0.35",
-                    "facecolor": "#f3d9a4" if cyclic else "white",
-                    "edgecolor": INK,
-                    "linewidth": 0.7,
-                    "linestyle": "--" if len(group) > 1 else "-",
-                },
-            )
+            style: dict[str, Any] = {
+                "boxstyle": "round,pad=0.35",
+                "facecolor": "#f3d9a4" if len(tokens) > len(group) else "white",
+                "edgecolor": INK,
+                "linewidth": 0.7,
+                "linestyle": "--" if len(group) > 1 else "-",
+            }
+            label = _box_text(tokens, vocabulary)
+            text = axes.text(*place, label, ha="center", va="center", zorder=2, bbox=style)
             patches[box] = text.get_bbox_patch()
         arrows = {
             (box_of[above], box_of[below])
@@ -348,21 +341,15 @@ def token_priority_graph(
             if above in box_of and below in box_of
         }
         for above, below in sorted(arrows):
-            axes.annotate(
-                "",
-                places[below],
-                places[above],
-                zorder=1,
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": INK,
-                    "linewidth": 0.6,
-                    "patchA": patches[above],
-                    "patchB": patches[below],
-                    "shrinkA": 2,
-                    "shrinkB": 2,
-                },
-            )
+            style = {
+                "arrowstyle": "-|>",
+                "color": INK,
+                "linewidth": 0.6,
+                "shrinkA": 2,
+                "shrinkB": 2,
+            }
+            style |= {"patchA": patches[above], "patchB": patches[below]}
+            axes.annotate("", places[below], places[above], zorder=1, arrowprops=style)
         left_out = sum(len(group) for group in groups[most:])
         more = f"; {left_out} components of lower priority are not drawn" if left_out else ""
         axes.set_title(f"last token {_token_name(graph.last, vocabulary)}{more}", loc="left")
@@ -389,14 +376,11 @@ def _lines(graph: TokenPriorityGraph, groups: list[list[int]]) -> list[list[int]
     """Sort groups by the levels of their components, at most eight groups in a line."""
     level = np.zeros(len(graph.components), dtype=np.int64)
     level[graph.component] = graph.level
-    levels: dict[int, list[int]] = {}
-    for box, group in enumerate(groups):
-        levels.setdefault(int(level[group[0]]), []).append(box)
-    return [
-        boxes[k : k + _BOXES_OF_LINE]
-        for _, boxes in sorted(levels.items())
-        for k in range(0, len(boxes), _BOXES_OF_LINE)
-    ]
+    boxes = sorted(range(len(groups)), key=lambda box: level[groups[box][0]])
+    levels = itertools.groupby(boxes, key=lambda box: level[groups[box][0]])
+    lines = [list(line) for _, line in levels]
+    size = _BOXES_OF_LINE
+    return [line[k : k + size] for line in lines for k in range(0, len(line), size)]
 
 
 def _box_text(

@@ -32,24 +32,10 @@ class Estimate:
 
 
 def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Estimate:
-    """Compute the proportion of True, with Wilson's score interval.
+    """Compute the share of True in independent trials, with Wilson's score interval.
 
-    Parameters
-    ----------
-    successes : ndarray of bool, shape (size,)
-        Independent trials of one probability; at least one.
-    level : float, default 0.95
-        Confidence level, between 0 and 1.
-
-    Returns
-    -------
-    Estimate
-        Within [0, 1]; the interval has positive length even where all trials agree.
-
-    Raises
-    ------
-    ValueError
-        There is no trial.
+    It is within [0, 1], and has positive length even where all trials agree. No trial at all is a
+    `ValueError`.
     """
     from scipy import stats
 
@@ -65,21 +51,10 @@ def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Esti
 def mean(
     values: npt.NDArray[np.float64], *, bounds: tuple[float, float], level: float = 0.95
 ) -> Estimate:
-    """Compute the mean, with Student's t interval clipped to the range of the quantity.
+    """Compute the mean of independent draws, with Student's t interval.
 
-    Parameters
-    ----------
-    values : ndarray, shape (size,)
-        Independent draws of one quantity; may be empty.
-    bounds : tuple of float
-        Smallest and largest value the quantity can take.
-    level : float, default 0.95
-        Confidence level, between 0 and 1.
-
-    Returns
-    -------
-    Estimate
-        All NaN for an empty sample; the interval is NaN for a single value.
+    The interval is clipped to `bounds`, the smallest and largest value the quantity can take. All
+    is NaN for an empty sample.
     """
     from scipy import stats
 

@@ -179,13 +179,7 @@ class Table:
         return "\n\n".join("\n".join(map(str.rstrip, _lines(block))) for block in blocks) + "\n"
 
     def html(self, **options: Any) -> str:
-        """Write the table as HTML: the axes that vary, and estimates with their small intervals.
-
-        Parameters
-        ----------
-        **options
-            Of `pandas.DataFrame.to_html`.
-        """
+        """Write the axes that vary and the estimates as HTML, by `pandas.DataFrame.to_html`."""
         import pandas as pd
 
         varying = [axis for axis in self._axes if len({r.axes[axis] for r in self.rows}) > 1]

@@ -16,13 +16,17 @@ double Face::work_of_step(Index active, Index rank, Index order) {
 
 bool Face::newton() {
     constexpr int most_steps = 6;
-    constexpr double rounding = 1e-14;
+    constexpr double rounding = 1e-14, near_enough = 1e-3, negative = 1e-6;
     double last = std::numeric_limits<double>::infinity();
     for (int k = 0; k < most_steps && chosen_.count() > 0; ++k) {
         const double missing = step();
         if (!std::isfinite(missing) || !(C_.diagonal().minCoeff() > 0.0)) return false;
         if (missing <= rounding || missing > 0.5 * last) return true;
         last = missing;
+        // Where multipliers are negative, `revised` has a better face than this one, whose last digits nobody needs.
+        const double largest = dual_.lpNorm<Eigen::Infinity>();
+        for (Index r = 0; r < chosen_.count() && missing < near_enough; ++r)
+            if (!all_->is_equality(chosen_[r]) && dual_[r] < -negative * largest) return true;
     }
     return chosen_.count() > 0;
 }
@@ -93,15 +97,15 @@ double Face::step() {
     M.diagonal().array() += proximal * M.trace();
     const Cholesky outer(std::move(M));
     const Vector short_of = part.rhs() - apply(B, middle);
-    const Matrix spread = outer.solve_columns(B);
-    Matrix K = transpose_times(B, spread);
+    const Matrix half = outer.solve_lower(B);
+    Matrix K = transpose_times(half, half);
     K.diagonal().array() += proximal * K.trace();
     const Cholesky inner(std::move(K));
     if (!outer.succeeded() || !inner.succeeded()) return std::numeric_limits<double>::quiet_NaN();
     const Vector first = outer.solve(short_of + multiple * apply(B, missing));
     const Vector turn = inner.solve(apply_transpose(B, first) - missing);
     middle += turn;
-    dual_ += first - apply(spread, turn);
+    dual_ += first - outer.solve(apply(B, turn));
     each_pair([&](Index p, Index q, Index at, double weight) { C_(p, q) = C_(q, p) = middle[at] / weight; });
 
     const Matrix before = face();

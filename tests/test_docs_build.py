@@ -1,4 +1,4 @@
-"""The pages build without a warning, and what a reader looks for is in them."""
+"""The documentation builds without a warning, loads nothing and has the expected contents."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ QUICK_FIGURES = ("single-input", "joint-training")
 
 
 class Links(HTMLParser):
-    """What a page points to, and the places it has."""
+    """The targets of a page's links, and its anchors."""
 
     def __init__(self, text):
         super().__init__()
-        self.loaded, self.linked, self.places = set(), set(), set()
+        self.loaded, self.linked, self.anchors = set(), set(), set()
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        if "id" in found:
-            self.places.add(found["id"])
+        values = dict(attributes)
+        if "id" in values:
+            self.anchors.add(values["id"])
         if tag in ("script", "img", "iframe"):
-            self.loaded.add(found.get("src"))
-        if tag == "link" and found.get("rel") in ("stylesheet", "preload", "preconnect"):
-            self.loaded.add(found.get("href"))
-        if tag == "a" and found.get("href"):
-            self.linked.add(found["href"])
+            self.loaded.add(values.get("src"))
+        if tag == "link" and values.get("rel") in ("stylesheet", "preload", "preconnect"):
+            self.loaded.add(values.get("href"))
+        if tag == "a" and values.get("href"):
+            self.linked.add(values["href"])
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built pages, with two figures in the gallery."""
+    """Build the pages, with two figures in the gallery."""
     folder = tmp_path_factory.mktemp("site")
     tree = folder / "tree"
     kept = subprocess.run(
@@ -83,16 +83,16 @@ class TestSite:
             for link in links.linked:
                 if re.match(r"\w+:", link):
                     continue
-                file, _, place = link.partition("#")
+                file, _, anchor = link.partition("#")
                 target = (page.parent / file).resolve() if file else page
                 assert target.exists(), (page, link)
-                if place and target in found:
-                    assert place in found[target].places, (page, link)
+                if anchor and target in found:
+                    assert anchor in found[target].anchors, (page, link)
 
     def test_every_public_name_is_in_the_reference(self, site):
         reference = set()
         for page in (site / "api").glob("*.html"):
-            reference |= Links(page.read_text(encoding="utf-8")).places
+            reference |= Links(page.read_text(encoding="utf-8")).anchors
         modules = {"datasets", "functional", "heads", "theory", "__version__"}
         public = {f"attsvm.{name}" for name in set(attsvm.__all__) - modules}
         assert public | {"attsvm.torch.Attention", "attsvm.sklearn.AttentionSVM"} <= reference
@@ -106,10 +106,10 @@ class TestSite:
             assert "OUTSIDE" not in text
             assert any(f"{name}.png" in str(target) for target in Links(page.read_text()).loaded)
 
-    def test_formulas_are_drawn_by_the_browser(self, site):
+    def test_formulas_are_mathml(self, site):
         page = (site / "numerics.html").read_text(encoding="utf-8")
         assert page.count("<math") > 10
-        assert not re.search(r">\s*\\[a-zA-Z]+", page)  # a command that the converter left over
+        assert not re.search(r">\s*\\[a-zA-Z]+", page)  # a command that was not converted
 
-    def test_the_performance_page_says_what_was_missed(self, site):
+    def test_the_performance_page_marks_missed_targets(self, site):
         assert "missed" in text_of(site / "performance.html")

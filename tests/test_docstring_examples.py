@@ -1,4 +1,4 @@
-"""The examples in the docstrings do what they say."""
+"""The examples in the docstrings give the output shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_do_what_they_say(name):
+def test_examples_give_the_output_shown(name):
     if name == "attsvm.torch":
         pytest.importorskip("torch", reason="torch is not installed (NEIGHBOURS)")
     results = doctest.testmod(importlib.import_module(name))

@@ -1,4 +1,4 @@
-"""Every example of the README and of the pages under docs runs, and prints what they say."""
+"""Every example of the README and of the pages under docs runs and prints the output shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIGURES = sorted((ROOT / "docs" / "figures").glob("*.py"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 DECLARATION = re.compile(r"^```toml\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(
-    r"^    (?:\S*/)?(attsvm (?:\S| (?! ))+)"  # a line of its own, up to what is said of it
+    r"^    (?:\S*/)?(attsvm (?:\S| (?! ))+)"  # a line of its own, up to its comment
     r"|`(?:[^\s`]*/)?(attsvm [^`]+)`",
     flags=re.MULTILINE,
 )
@@ -34,7 +34,7 @@ BLOCK = re.compile(r"^```(?:pycon|python)\n(.*?)^```$", flags=re.DOTALL | re.MUL
 
 
 def examples(page):
-    """The blocks of a page with prompts, as one session; line numbers are those of the page."""
+    """Return the code blocks of a page as one session, with the line numbers of the page."""
     text = page.read_text(encoding="utf-8")
     lines = [""] * len(text.splitlines())
     for block in BLOCK.finditer(text):
@@ -44,27 +44,35 @@ def examples(page):
     return "\n".join(lines) + "\n"
 
 
-def narrated(page):
+def has_examples(page):
     return ">>>" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in (ROOT / "README.md", *PAGES) if narrated(page)], ids=lambda p: p.stem
+    "page",
+    [page for page in (ROOT / "README.md", *PAGES) if has_examples(page)],
+    ids=lambda p: p.stem,
 )
-def test_a_page_prints_what_it_says(page):
+def test_a_page_prints_the_output_shown(page):
     example = doctest.DocTestParser().get_doctest(examples(page), {}, page.name, str(page), 0)
     assert len(example.examples) == sum(
         line.lstrip().startswith(">>>") for line in page.read_text(encoding="utf-8").splitlines()
     )
-    said = io.StringIO()
+    output = io.StringIO()
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    runner.run(example, out=said.write)
-    assert runner.summarize(verbose=False).failed == 0, said.getvalue()
+    runner.run(example, out=output.write)
+    assert runner.summarize(verbose=False).failed == 0, output.getvalue()
 
 
 def test_tutorials_are_among_the_pages():
-    told = {page.stem for page in PAGES if narrated(page)}
-    assert told >= {"token-selection", "local-convergence", "fast-rates", "next-tokens", "numerics"}
+    tutorials = {page.stem for page in PAGES if has_examples(page)}
+    assert tutorials >= {
+        "token-selection",
+        "local-convergence",
+        "fast-rates",
+        "next-tokens",
+        "numerics",
+    }
 
 
 @pytest.mark.slow
@@ -83,16 +91,16 @@ def test_a_figure_is_used_and_draws(figure):
         pyplot.close("all")
 
 
-def test_the_readme_prints_what_it_says():
-    """A comment behind a print is its output; dots stand for any digits that follow."""
+def test_the_readme_prints_the_output_shown():
+    """Comments after prints are their output; dots stand for any further digits."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = [block for block in BLOCK.findall(text) if ">>>" not in block]
     expected = re.findall(r"^print\(.*?\) +# (.*)$", code, flags=re.MULTILINE)
     assert expected
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         exec(compile(code, "README.md", "exec"), {})
-    lines = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert len(lines) == len(expected)
     for line, comment in zip(lines, expected, strict=True):
         if quoted := re.match(r"'(\w+)'", comment):
@@ -106,8 +114,8 @@ def test_the_readme_prints_what_it_says():
             assert max(map(float, line.split())) < 1e-12
 
 
-def found(pattern):
-    """What a pattern finds in every text, each by the name of its page."""
+def matches(pattern):
+    """Return the matches of a pattern in every text, each with the name of its page."""
     return [
         pytest.param("".join(filter(None, match.groups())), id=f"{page.stem}-{k}")
         for page in TEXTS
@@ -115,7 +123,7 @@ def found(pattern):
     ]
 
 
-@pytest.mark.parametrize("declaration", found(DECLARATION))
+@pytest.mark.parametrize("declaration", matches(DECLARATION))
 def test_a_declaration_is_one_of_a_study_that_runs(declaration, tmp_path):
     (tmp_path / "shown.toml").write_text(declaration, encoding="utf-8")
     study = Study.load(tmp_path / "shown.toml", {"problems": 2, "steps": 10})
@@ -124,7 +132,7 @@ def test_a_declaration_is_one_of_a_study_that_runs(declaration, tmp_path):
     assert len(tabulate(study, results).rows) == len(study.cells)
 
 
-@pytest.mark.parametrize("command", found(COMMAND))
+@pytest.mark.parametrize("command", matches(COMMAND))
 def test_a_command_is_one_that_the_parser_takes(command):
     words = shlex.split(command.partition(" > ")[0])[1:]
     if words == ["--help"]:
@@ -138,8 +146,8 @@ def test_a_command_is_one_that_the_parser_takes(command):
 
 
 def test_declarations_and_commands_are_found():
-    assert [each.id for each in found(DECLARATION)] == ["large-studies-0"]
-    commands = {each.values[0] for each in found(COMMAND)}
+    assert [match.id for match in matches(DECLARATION)] == ["large-studies-0"]
+    commands = {match.values[0] for match in matches(COMMAND)}
     assert commands >= {
         "attsvm study overparam --print > mine.toml",
         "attsvm report out/NAME",
@@ -182,6 +190,6 @@ def test_every_page_is_in_a_table_of_contents():
         ):
             entries = [line for line in block.splitlines() if line and not line.startswith(":")]
             listed |= {(page.parent / entry).relative_to(docs).as_posix() for entry in entries}
-    there = {page.relative_to(docs).with_suffix("").as_posix() for page in PAGES}
-    assert there <= listed
-    assert listed - there == {"gallery/index"}  # generated
+    pages = {page.relative_to(docs).with_suffix("").as_posix() for page in PAGES}
+    assert pages <= listed
+    assert listed - pages == {"gallery/index"}  # generated

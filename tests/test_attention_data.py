@@ -174,6 +174,8 @@ def test_a_problem_with_its_batch_axis_is_a_batch_of_one(lead):
     assert_same(batch.problem(0), data.problem(0) if lead else data)
     if not lead:
         assert data.repeated(3).batch == 3
+        with pytest.raises(ValueError, match=r"^data: expected one problem, got a batch of 1$"):
+            batch.repeated(2)
         assert_same(data.repeated(3).problem(2), data)
 
 

@@ -22,7 +22,7 @@ from attsvm._validation import (
     require_range,
     require_shape,
 )
-from attsvm.data.batch_axis import BatchAxis
+from attsvm.data.batch_axis import BatchAxis, shape_of
 
 __all__ = [
     "AttentionData",
@@ -360,7 +360,7 @@ def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
     ValueError
         Wrong shape, or an index outside ``0 <= selected < lengths``.
     """
-    text, shape = data.shape_of("n")
+    text, shape = shape_of(data, "n")
     selected = as_index_array(name, value, text, ndim=len(shape))
     require_shape(name, selected, text, shape)
     require_range(name, selected, 0, data.lengths - 1)

@@ -18,6 +18,7 @@ from attsvm._validation import (
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData
+from attsvm.data.batch_axis import as_float64
 from attsvm.data.next_token_data import NextTokenData
 
 __all__ = ["AttendedLike", "Attends", "AttentionWeights", "as_attention_weights"]
@@ -72,7 +73,7 @@ def as_attention_weights(
         text = "(n, T) or (B, n, T)"
         attention = as_float_array(name, weights, text, ndim=(2, 3), dtype=np.float64)
     else:
-        attention = np.where(data.valid, data.as_float64(name, weights, "n", "T"), 0.0)
+        attention = np.where(data.valid, as_float64(data, name, weights, "n", "T"), 0.0)
     require_nonnegative(name, attention, "weights")
     total = attention.sum(axis=-1)
     off = np.abs(total - 1) > _OFF_ONE

@@ -18,7 +18,7 @@ from attsvm._validation import (
     require_shape,
 )
 
-__all__ = ["BatchAxis"]
+__all__ = ["BatchAxis", "as_float64", "require_one_problem", "shape_of"]
 
 _Data = TypeVar("_Data", bound="BatchAxis")
 
@@ -38,23 +38,6 @@ class BatchAxis(ABC):
     def T(self) -> int:
         """Number of tokens of a sequence, padding included."""
 
-    def shape_of(self, *axes: str) -> tuple[str, tuple[int, ...]]:
-        """Return the shape with these axes for each problem, in letters for errors, and in numbers.
-
-        Of a batch ``shape_of("n", "T")`` is ``("(B, n, T)", (B, n, T))``.
-        """
-        if self.batch is not None:
-            axes = ("B", *axes)
-        sizes = (getattr(self, "batch" if axis == "B" else axis) for axis in axes)
-        return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})", tuple(sizes)
-
-    def as_float64(self, name: str, value: ArrayLike, *axes: str) -> Float64Array:
-        """Check an array with these axes for each problem: finite numbers, cast to float64."""
-        text, shape = self.shape_of(*axes)
-        array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)
-        require_shape(name, array, text, shape)
-        return array
-
     @property
     def valid(self) -> BoolArray:
         """([B,] n, T) bool, False at padding."""
@@ -68,13 +51,9 @@ class BatchAxis(ABC):
         """Return the data with a batch axis: a single problem as a batch of one, as views."""
         return self if self.batch is not None else self._at(None)
 
-    def require_one_problem(self, name: str = "data") -> None:
-        """Raise `ValueError` where there is a batch axis."""
-        if self.batch is not None:
-            raise ValueError(f"{name}: expected one problem, got a batch of {self.batch}")
-
     def repeated(self: _Data, count: int) -> _Data:
         """Return a batch of `count` copies of a single problem."""
+        require_one_problem(self)
         return self.batched()._at(np.zeros(count, dtype=np.int64))
 
     def problem(self: _Data, b: int) -> _Data:
@@ -100,3 +79,28 @@ class BatchAxis(ABC):
         else:
             for b in range(self.batch):
                 yield self.problem(b)
+
+
+def require_one_problem(data: BatchAxis, name: str = "data") -> None:
+    """Raise `ValueError` where `data` has a batch axis."""
+    if data.batch is not None:
+        raise ValueError(f"{name}: expected one problem, got a batch of {data.batch}")
+
+
+def shape_of(data: BatchAxis, *axes: str) -> tuple[str, tuple[int, ...]]:
+    """Return the shape with these axes for each problem, in letters for errors, and in numbers.
+
+    Of a batch ``shape_of(data, "n", "T")`` is ``("(B, n, T)", (B, n, T))``.
+    """
+    if data.batch is not None:
+        axes = ("B", *axes)
+    sizes = (getattr(data, "batch" if axis == "B" else axis) for axis in axes)
+    return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})", tuple(sizes)
+
+
+def as_float64(data: BatchAxis, name: str, value: ArrayLike, *axes: str) -> Float64Array:
+    """Check an array with these axes for each problem: finite numbers, cast to float64."""
+    text, shape = shape_of(data, *axes)
+    array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)
+    require_shape(name, array, text, shape)
+    return array

@@ -23,7 +23,7 @@ from attsvm._validation import (
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData
-from attsvm.data.batch_axis import BatchAxis
+from attsvm.data.batch_axis import BatchAxis, require_one_problem
 
 __all__ = ["NextTokenData", "as_next_token_data"]
 
@@ -284,7 +284,7 @@ class NextTokenData(BatchAxis):
         ValueError
             There is a batch axis, `which` has another shape, or it is False throughout.
         """
-        self.require_one_problem("which")
+        require_one_problem(self, "which")
         chosen = as_bool_array("which", which, "(n,)", ndim=1)
         require_shape("which", chosen, "(n,)", (self.n,))
         if not chosen.any():

@@ -19,6 +19,7 @@ from attsvm._validation import (
     position_text,
     require_shape,
 )
+from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.descent import Run
@@ -137,7 +138,7 @@ def predict_next(
     """
     source = data if training is None else training
     for name, each in (("data", data), ("training", source)):
-        as_next_token_data(each).require_one_problem(name)
+        require_one_problem(as_next_token_data(each), name)
     require_shape("training.embeddings", source.embeddings, "(K, d)", data.embeddings.shape)
     if isinstance(W, Run):
         if W.W is None:

@@ -21,6 +21,7 @@ from attsvm.data.attention_data import (
     other_tokens,
     token_differences,
 )
+from attsvm.data.batch_axis import as_float64, shape_of
 from attsvm.svm import SVMSolution
 from attsvm.theory.attention_parameter import ParameterLike, as_parameter_of
 from attsvm.theory.separation import logit_differences
@@ -164,10 +165,10 @@ def _multipliers(
     if isinstance(dual, SVMSolution):
         if dual.dual is None:
             return np.zeros(shape)
-        require_shape("dual.dual", dual.dual, *data.shape_of("n", "T"))
+        require_shape("dual.dual", dual.dual, *shape_of(data, "n", "T"))
         feasible = np.asarray(dual.feasible)[..., np.newaxis, np.newaxis]
         dual = np.where(feasible, dual.dual, 0.0)
-    given = data.as_float64("dual", dual, "n", "T")
+    given = as_float64(data, "dual", dual, "n", "T")
     given = np.where(constrained, given, 0.0)
     require_nonnegative("dual", given, "multipliers")
     weights = given.reshape(shape)

@@ -19,6 +19,7 @@ from attsvm._validation import (
     as_float_array,
     require_shape,
 )
+from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
 
@@ -285,7 +286,7 @@ def cyclic_subspace(data: NextTokenData) -> CyclicSubspace:
            [ 0.5,  0. ,  0. ],
            [-0.5,  0. ,  0. ]])
     """
-    as_next_token_data(data).require_one_problem()
+    require_one_problem(as_next_token_data(data))
     return CyclicSubspace(data, token_priorities(data, label_preferences(data)))
 
 
@@ -324,7 +325,7 @@ def cyclic_subset(data: NextTokenData) -> NextTokenData | None:
     array([[1, 2],
            [1, 2]])
     """
-    as_next_token_data(data).require_one_problem()
+    require_one_problem(as_next_token_data(data))
     kept, inside = inside_components(data, token_priorities(data, label_preferences(data)))
     if not kept.any():
         return None

@@ -17,6 +17,7 @@ from attsvm._validation import (
 )
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights
+from attsvm.data.batch_axis import as_float64, shape_of
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, general_svm, graph_svm
@@ -133,14 +134,14 @@ def decompose(
     if isinstance(W, Run) and W.W is None:
         raise ValueError("W: expected a run of W or of K and Q, got one of p")
     trained: Any = W.W if isinstance(W, Run) else W
-    matrix = data.as_float64("W", trained, "d", "d")
+    matrix = as_float64(data, "W", trained, "d", "d")
     require_direction("W", matrix.any(axis=(-2, -1)))
     if not isinstance(data, NextTokenData) and attention is None:
         attention = W if isinstance(W, Run) else _attention(matrix, data)
     if finite is None:
         W_fin = finite_part(data, attention, threshold=threshold)
     else:
-        W_fin = data.as_float64("finite", finite, "d", "d")
+        W_fin = as_float64(data, "finite", finite, "d", "d")
     if isinstance(data, NextTokenData):
         solution = graph_svm(data) if solution is None else solution
     elif solution is None:
@@ -151,7 +152,7 @@ def decompose(
     W_mm = solution.W
     if W_mm is None:
         raise ValueError(f"solution: expected one with W, got one with {solution.variable}")
-    require_shape("solution.W", W_mm, *data.shape_of("d", "d"))
+    require_shape("solution.W", W_mm, *shape_of(data, "d", "d"))
 
     axes = (-2, -1)
     size = np.square(W_mm).sum(axis=axes)

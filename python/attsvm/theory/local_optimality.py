@@ -20,6 +20,7 @@ from attsvm._validation import (
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
+from attsvm.data.batch_axis import require_one_problem, shape_of
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory.token_scores import scores
@@ -90,14 +91,14 @@ def support_tokens(
     valid = as_data(data).valid
     active = 1 + as_positive_float("tolerance", tolerance)
     status = np.asarray(solution.status)
-    require_shape("solution.status", status, *data.shape_of())
+    require_shape("solution.status", status, *shape_of(data))
     feasible: BoolArray = status == "optimal"
     if not (feasible | (status == "infeasible")).all():
         raise ValueError(f"solution.status: expected optimal or infeasible, got {status}")
     if not feasible.any():
         return np.zeros(valid.shape, dtype=np.bool_)
     margins = np.asarray(solution.margins)
-    require_shape("solution.margins", margins, *data.shape_of("n", "T"))
+    require_shape("solution.margins", margins, *shape_of(data, "n", "T"))
     support: BoolArray = (margins < active) & valid & feasible[..., np.newaxis, np.newaxis]
     return support
 
@@ -232,7 +233,7 @@ def every_choice(
     >>> choices.locally_optimal
     array([False, False,  True])
     """
-    as_data(data).require_one_problem()
+    require_one_problem(as_data(data))
     as_choice("parameter", parameter, ("W", "p"))
     as_choice("norm", norm, ("fro",))
     active = as_positive_float("tolerance", tolerance)
@@ -245,7 +246,7 @@ def every_choice(
     solutions, locally_optimal = [], []
     for start in range(0, count, at_once):
         alpha = selected[start : start + at_once]
-        copies = data.batched().repeated(len(alpha))
+        copies = data.repeated(len(alpha))
         solution = _SVMS[parameter](copies, alpha)
         solutions.append(solution)
         locally_optimal.append(is_locally_optimal(copies, alpha, solution, tolerance=active))

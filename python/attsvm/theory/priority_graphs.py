@@ -10,6 +10,7 @@ import scipy.sparse
 from scipy.sparse.csgraph import breadth_first_order
 
 from attsvm._validation import IndexArray, as_int
+from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities
 
@@ -144,7 +145,7 @@ def token_priority_graphs(data: NextTokenData) -> dict[int, TokenPriorityGraph]:
     >>> graph.precedes(1, 3)
     True
     """
-    as_next_token_data(data).require_one_problem()
+    require_one_problem(as_next_token_data(data))
     every = token_priorities(data, label_preferences(data))
     lasts = np.unique(data.last)
     nodes = np.searchsorted(every.graph, np.stack([lasts, lasts + 1]))

@@ -23,6 +23,7 @@ from attsvm.data.attention_data import (
     other_tokens,
     token_differences,
 )
+from attsvm.data.batch_axis import shape_of
 from attsvm.descent import train
 from attsvm.heads import LinearScores
 from attsvm.svm import SVMSolution
@@ -288,7 +289,7 @@ def nuclear_suboptimality(
     norm = np.linalg.svd(unit.matrix.compact(), compute_uv=False).sum(axis=1)
     require_direction("W", ((norm > 0) | ~parameter.exists).reshape(data.labels.shape[:-1]))
     status = np.asarray(solution.status)
-    require_shape("solution.status", status, *data.shape_of())
+    require_shape("solution.status", status, *shape_of(data))
     other = other_tokens(data, alpha)
     if solution.margins is not None:
         expected = (np.isfinite(solution.margins) == other).all(axis=(-2, -1))

@@ -90,7 +90,7 @@ def draw(canvas: Canvas, data: Data) -> None:
     errors.loglog(penalties, error.max(axis=1), "_", color=BLUE, markersize=12, label="largest")
     bound = FIGURE.numbers["error"].value()
     errors.axhline(bound, color=RED, linewidth=0.8, linestyle="--", label="largest allowed")
-    errors.set_ylabel("largest error of attention")
+    errors.set(ylabel="largest error of attention", ylim=(None, 0.2))
     errors.legend()
     for axes in panels:
         axes.set(xscale="log", xlabel="penalty λ")

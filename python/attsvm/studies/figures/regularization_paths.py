@@ -80,7 +80,7 @@ def draw(canvas: Canvas, data: Data) -> None:
         between = FIGURE.numbers["other"].value([name, "W", "nuc"])
         axes.axhline(between, color=GREY, linewidth=0.7, label="of $W^{mm}$ and $W_*^{mm}$")
         axes.set(title=f"({letter}) {name}", xlabel="R", ylabel="cosine")
-        axes.legend(loc="lower right")
+        axes.legend(loc="center right")
 
 
 def _draw_joint(axes: Axes, data: Data) -> None:

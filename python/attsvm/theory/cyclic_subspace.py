@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
 from attsvm._linalg import in_own_span
 from attsvm._validation import (
@@ -79,7 +78,7 @@ class CyclicSubspace:
         """Dimension of S_fin."""
         if self.free:
             return self.nodes.size - int(self.component.max(initial=-1)) - 1
-        return len(self._coordinates.basis)
+        return len(self._basis)
 
     @cached_property
     def basis(self) -> Float64Array:
@@ -96,7 +95,7 @@ class CyclicSubspace:
                 f"data: expected a cyclic subspace of at most 2**27 numbers, got {self.dimension} "
                 f"matrices of {d} x {d}"
             )
-        return self._coordinates.lifted(np.eye(self.dimension))
+        return self._lifted(np.eye(self.dimension))
 
     def project(self, W: ArrayLike) -> Float64Array:
         """Compute Π(W), the orthogonal projection of W onto S_fin.
@@ -113,10 +112,12 @@ class CyclicSubspace:
         matrices = as_float_array("W", W, "(..., d, d)", ndim=range(2, 65), dtype=np.float64)
         require_shape("W", matrices, "(..., d, d)", (*matrices.shape[:-2], d, d))
         stack = matrices.reshape(-1, d, d)
-        if not self.data.orthonormal:
-            parts = self._coordinates.lifted(self._coordinates.of(stack))
-        else:
+        if self.data.orthonormal:
             parts = np.stack([self.lift(self._values(matrix)) for matrix in stack])
+        else:
+            _, span = self._in_span
+            inside = stack if span is None else span @ stack @ span.T
+            parts = self._lifted(np.tensordot(inside, self._basis, axes=((1, 2), (1, 2))))
         return parts.reshape(matrices.shape)
 
     def lift(self, values: Float64Array) -> Float64Array:
@@ -141,8 +142,13 @@ class CyclicSubspace:
                 return np.asarray(table, dtype=np.float64)
             W: Float64Array = self.embeddings.T @ table @ self.embeddings
             return W
-        coordinates = self._coordinates.with_differences(values)
-        lifted: Float64Array = self._coordinates.lifted(coordinates[np.newaxis])[0]
+        tree, _ = self.graphs.tree
+        upper, lower = np.searchsorted(
+            self.nodes, [self.graphs.source[tree], self.graphs.target[tree]]
+        )
+        differences = self.features[upper] - self.features[lower]
+        coordinates = scipy.linalg.lstsq(differences, values[upper] - values[lower])[0]
+        lifted: Float64Array = self._lifted(coordinates[np.newaxis])[0]
         return lifted
 
     @cached_property
@@ -151,7 +157,10 @@ class CyclicSubspace:
 
         They are up to a constant of each component.
         """
-        return self._coordinates.features
+        (E, _), nodes = self._in_span, self.nodes
+        columns = np.einsum("rde,me->rmd", self._basis, E[self.graphs.graph[nodes]])
+        features: Float64Array = np.einsum("rmd,md->mr", columns, E[self.graphs.token[nodes]])
+        return features
 
     def _values(self, W: Float64Array) -> Float64Array:
         """Compute e_j' W e_k of all `nodes`."""
@@ -165,89 +174,39 @@ class CyclicSubspace:
         return values
 
     @cached_property
-    def _coordinates(self) -> _Coordinates:
-        return _Coordinates.of_subspace(self)
+    def _in_span(self) -> tuple[Float64Array, Float64Array | None]:
+        """Coordinates (K, l) of the embeddings in their span, and its basis (l, d)."""
+        coordinates, basis = in_own_span(self.embeddings[np.newaxis])
+        return coordinates[0], None if basis is None else basis[0]
 
-
-@dataclass(frozen=True, eq=False)
-class _Coordinates:
-    """An orthonormal basis of S_fin, by a pivoted QR factorisation of its generators.
-
-    Attributes
-    ----------
-    basis : ndarray, shape (r, l, l)
-        In coordinates of the span of the embeddings.
-    span : ndarray, shape (l, d), or None
-        Basis of that span.
-    triangle : ndarray, shape (r, r)
-    pivots : ndarray of int, shape (r,)
-        Generators of the first r columns.
-    upper, lower : ndarray of int, shape (m,)
-        Indices in `nodes` of i and j of the generators (e_i - e_j) e_k'.
-    features : ndarray, shape (nodes, r)
-    """
-
-    basis: Float64Array
-    span: Float64Array | None
-    triangle: Float64Array
-    pivots: NDArray[np.intp]
-    upper: IndexArray
-    lower: IndexArray
-    features: Float64Array
-
-    @classmethod
-    def of_subspace(cls, space: CyclicSubspace) -> _Coordinates:
-        graphs, nodes = space.graphs, space.nodes
-        keys, span = in_own_span(space.embeddings[np.newaxis])
-        E = keys[0]
+    @cached_property
+    def _basis(self) -> Float64Array:
+        """Orthonormal basis (r, l, l) of S_fin in the span of the embeddings, by a pivoted QR."""
+        E, _ = self._in_span
         size = E.shape[1]
-        tree, _ = graphs.tree
+        tree, _ = self.graphs.tree
         if tree.size * size * size > _MOST_NUMBERS:
             raise ValueError(
                 f"data: expected a cyclic subspace of at most 2**27 numbers, got {tree.size} "
                 f"generators of {size} x {size}; orthonormal embeddings have no such limit"
             )
-        source, target = graphs.source[tree], graphs.target[tree]
-        differences = E[graphs.token[source]] - E[graphs.token[target]]
-        queries = E[graphs.graph[source]]
+        source, target = self.graphs.source[tree], self.graphs.target[tree]
+        differences = E[self.graphs.token[source]] - E[self.graphs.token[target]]
+        queries = E[self.graphs.graph[source]]
         generators = (differences[:, :, np.newaxis] * queries[:, np.newaxis, :]).reshape(
-            tree.size, size * size
+            -1, size**2
         )
-        basis, triangle, pivots = scipy.linalg.qr(generators.T, mode="economic", pivoting=True)
+        basis, triangle, _ = scipy.linalg.qr(generators.T, mode="economic", pivoting=True)
         diagonal = np.abs(np.diagonal(triangle))
         rank = int(np.sum(diagonal > max(generators.shape) * _EPS * diagonal.max(initial=0.0)))
-        matrices = np.ascontiguousarray(basis[:, :rank].T).reshape(rank, size, size)
-        columns = np.einsum("rde,me->rmd", matrices, E[graphs.graph[nodes]])
-        features = np.einsum("rmd,md->mr", columns, E[graphs.token[nodes]])
-        return cls(
-            matrices,
-            None if span is None else span[0],
-            triangle[:rank, :rank],
-            pivots[:rank],
-            np.searchsorted(nodes, source),
-            np.searchsorted(nodes, target),
-            features,
-        )
+        matrices: Float64Array = np.ascontiguousarray(basis[:, :rank].T)
+        return matrices.reshape(rank, size, size)
 
-    def of(self, stack: Float64Array) -> Float64Array:
-        """Compute coordinates (s, r) of the projections onto S_fin of matrices (s, d, d)."""
-        inside = stack if self.span is None else self.span @ stack @ self.span.T
-        flat = self.basis.reshape(len(self.basis), inside[0].size)
-        coordinates: Float64Array = inside.reshape(len(stack), inside[0].size) @ flat.T
-        return coordinates
-
-    def with_differences(self, values: Float64Array) -> Float64Array:
-        """Compute coordinates (r,) of the W in S_fin with these differences inside components."""
-        wanted = (values[self.upper] - values[self.lower])[self.pivots]
-        coordinates: Float64Array = scipy.linalg.solve_triangular(self.triangle, wanted, trans=1)
-        return coordinates
-
-    def lifted(self, coordinates: Float64Array) -> Float64Array:
-        """Compute the matrices (s, d, d) of coordinates (s, r)."""
-        size = self.basis.shape[1]
-        inside = coordinates @ self.basis.reshape(len(self.basis), size * size)
-        stack: Float64Array = inside.reshape(len(coordinates), size, size)
-        return stack if self.span is None else self.span.T @ stack @ self.span
+    def _lifted(self, coordinates: Float64Array) -> Float64Array:
+        """Compute the matrices (s, d, d) of coordinates (s, r) in the basis of S_fin."""
+        _, span = self._in_span
+        stack: Float64Array = np.tensordot(coordinates, self._basis, axes=1)
+        return stack if span is None else span.T @ stack @ span
 
 
 def cyclic_subspace(data: NextTokenData) -> CyclicSubspace:

@@ -197,6 +197,17 @@ def test_every_problem_is_certified_one_way_or_the_other(kind):
     assert "optimal" in statuses
 
 
+@pytest.mark.parametrize("margin", [1e-6, 1e-9, 1e-12])
+def test_opposite_rows_but_for_a_small_margin_are_solved(margin):
+    """(1, m) and (-1, m) with the query e_1: W = (0, 1/m)' e_1'."""
+    tokens = [[[1.0, margin], [0.0, 0.0]], [[-1.0, margin], [0.0, 0.0]]]
+    data = AttentionData(tokens, [1, 1], queries=[[1.0, 0.0], [1.0, 0.0]])
+    solution = att_svm(data, [0, 0], norm="nuc")
+    assert solution.status == "optimal"
+    assert margin * solution.W == pytest.approx(np.array([[0.0, 0.0], [1.0, 0.0]]), abs=1e-9)
+    assert solution.margins[:, 1] == pytest.approx(1, abs=1e-9)
+
+
 @pytest.mark.parametrize("noise", [1e-9, 1e-8, 1e-7, 1e-6])
 def test_nearly_equal_inputs_are_solved_to_the_last_digits(noise):
     """Every input three times, two of them moved: of such rows one is active in the end."""

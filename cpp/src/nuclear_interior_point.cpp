@@ -184,7 +184,7 @@ class InteriorPoint {
 
 Candidate by_interior_point(const Constraints& constraints, Progress& progress, bool calling_thread) {
     constexpr int most_steps = 100, most_faces = 6;
-    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-10;
+    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-14;
     InteriorPoint point(constraints);
     Candidate best;
     Index steps = 0;

@@ -81,7 +81,8 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     if differences:
         sentences.append(
             "Largest difference from an independent computation at n = T = 5, in percentage "
-            "points, with the 95 % range of chance in brackets: " + ", ".join(differences) + "."
+            "points, with the 95 % range of chance of one difference: "
+            f"{', '.join(differences)}."
         )
     if study.data == "digits":
         sentences.append(

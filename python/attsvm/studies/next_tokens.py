@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from attsvm._validation import as_float
+from attsvm._validation import as_float_in
+from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.descent import Run, train
 from attsvm.svm import SVMSolution, graph_svm
@@ -87,11 +88,8 @@ def study_next_tokens(
     SolverError
         The Graph-SVM or the finite part was not found.
     """
-    share = as_float("held_out", held_out)
-    if not 0 <= share < 1:
-        raise ValueError(f"held_out: expected a share of 0 or more and below 1, got {held_out}")
-    if as_next_token_data(data).batch is not None:
-        raise ValueError("data: expected one problem, got data with a batch axis")
+    share = as_float_in("held_out", held_out, 0, 1, ends="[)")
+    require_one_problem(as_next_token_data(data))
     kept = max(1, round(data.n * (1 - share)))
     early = np.arange(data.n) < kept
     seen = data.subset(early)

@@ -14,6 +14,16 @@ double Face::work_of_step(Index active, Index rank, Index order) {
     return a * a * (a / 6.0 + 0.5 * size + 1.5 * pairs) + a * pairs * pairs + 10.0 * size * size * size;
 }
 
+void Face::solve(double good, Candidate& best) {
+    constexpr int most_faces = 6;
+    for (int k = 0; k < most_faces && newton(); ++k) {
+        best.replace_by(candidate());
+        std::optional<Face> next = best.distance <= good ? std::nullopt : revised();
+        if (!next) return;
+        *this = std::move(*next);
+    }
+}
+
 bool Face::newton() {
     constexpr int most_steps = 6;
     constexpr double rounding = 1e-14, near_enough = 1e-3, negative = 1e-6;

@@ -120,9 +120,8 @@ class InteriorPoint {
     Candidate candidate() const {
         return {constraints_, corner(X_) / margin_, 0.5 * X_.trace() / margin_, dual_ / bound_};
     }
-    // The nearest face.
-    // Of λ_r and s_r, and of the eigenvalues of X and S, the one that is larger on its own scale is not 0 in the end.
-    // With unit rows no value is larger than the norm of W, which is 1.
+    // The nearest face. Of λ_r and s_r, and of the eigenvalues of X and S, the one that is larger on its own scale is
+    // not 0 in the end. With unit rows no value is larger than the norm of W, which is 1.
     Face face() const {
         std::vector<Index> active;
         const double most = dual_.cwiseAbs().maxCoeff();
@@ -183,7 +182,7 @@ class InteriorPoint {
 }  // namespace
 
 Candidate by_interior_point(const Constraints& constraints, Progress& progress, bool calling_thread) {
-    constexpr int most_steps = 100, most_faces = 6;
+    constexpr Index most_steps = 100;
     constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-14;
     InteriorPoint point(constraints);
     Candidate best;
@@ -193,12 +192,7 @@ Candidate by_interior_point(const Constraints& constraints, Progress& progress, 
         if (!point.step() || point.bound() < hopeless) break;
         if (point.bound() - point.margin() > near_enough * point.bound()) continue;
         best.replace_by(point.candidate());
-        std::optional<Face> face = point.face();
-        for (int k = 0; k < most_faces && face && face->newton(); ++k) {
-            best.replace_by(face->candidate());
-            if (best.distance <= good) break;
-            face = face->revised();
-        }
+        point.face().solve(good, best);
     }
     best.steps = steps;
     return best;

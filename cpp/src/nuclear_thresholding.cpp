@@ -133,7 +133,7 @@ class Thresholding {
 
 // Tries the face that the steps point to, and those which that one points to, once it hardly changes any more.
 Candidate by_thresholding(const Constraints& constraints, int most_steps, Progress& progress, bool calling_thread) {
-    constexpr int between_looks = 20, most_faces = 3;
+    constexpr int between_looks = 20;
     constexpr double good = 1e-10, near_enough = 0.3, hopeless = 1e6;
     Thresholding iteration(constraints);
     const double work_of_step = iteration.work_of_step();
@@ -154,12 +154,7 @@ Candidate by_thresholding(const Constraints& constraints, int most_steps, Progre
         const double work_of_face = 3.0 * Face::work_of_step(std::ssize(active), rank, constraints.order());
         const bool affordable = work_of_face <= static_cast<double>(steps) * work_of_step;
         if (settled && affordable && steps >= next_try && now.distance < near_enough) {
-            std::optional<Face> face = iteration.face(now);
-            for (int k = 0; k < most_faces && face && face->newton(); ++k) {
-                best.replace_by(face->candidate());
-                if (best.distance <= good) break;
-                face = face->revised();
-            }
+            iteration.face(now).solve(good, best);
             next_try = steps + steps / 4;
         }
         best.replace_by(std::move(now));

@@ -1,5 +1,5 @@
 // Factorisations and products of dense matrices, as plain functions: Eigen's templates for them, which are slow to
-// compile, are instantiated in one source file. Arguments are columns of the caller's matrices; none is copied.
+// compile, are instantiated in one source file. Blocks of matrices are passed without a copy.
 #pragma once
 
 #include <Eigen/Core>

@@ -24,15 +24,18 @@ class Face {
 
     // Multiplications of one step, more or less.
     static double work_of_step(Index active, Index rank, Index order);
+    // Solves this face, and then those that the solution points to. `best` becomes the nearest candidate of them; the
+    // last is one that is `good`.
+    void solve(double good, Candidate& best);
+
+   private:
     // Steps until the equations hold to rounding. False where they lead nowhere: the face is not the right one.
     bool newton();
     // W and λ as they stand, with λ put back into its bounds; nothing where C is not positive definite.
     Candidate candidate() const;
-    // The face that this one's solution points to: without the constraints that it would have pull the wrong way, and
-    // with those that it misses. Nothing if it is the same.
+    // The face that the solution points to: without the constraints whose multipliers are negative, and with those that
+    // it misses. Nothing if it is the same.
     std::optional<Face> revised() const;
-
-   private:
     auto face() const { return eigen_.vectors.rightCols(rank_); }
     // The same split into the singular vectors: left ones above, right ones below
     auto face_left() const { return face().topRows(all_->left()); }

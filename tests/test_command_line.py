@@ -511,7 +511,7 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "expected an existing directory"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
-        (["train", "{no queries}", "--parameter", "W"], "queries: needed to train W"),
+        (["train", "{no queries}", "--parameter", "W"], "queries: needed for training W"),
         (["train", "{no value}", "--parameter", "W"], "value: "),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),

@@ -12,38 +12,57 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHOWN = ROOT / "docs" / "extending"
-PATCHES = sorted(SHOWN.glob("*.patch"))
+CORE = "cpp/include/attsvm"
+PATCH = SHOWN / "add-norm.patch"
+_RULES = [
+    ("PolyakGradient, ", "PolyakGradient, SignGradient, "),
+    ("PlainUpdate, ", "PlainUpdate, SignUpdate, "),
+]
+LISTINGS = {
+    # listing: the file it goes into, the line it stands before, and the entries of lists
+    "sigmoid.hpp": (f"{CORE}/losses.hpp", "using Losses =", [("Squared>", "Squared, Sigmoid>")]),
+    "tanh.hpp": (f"{CORE}/heads.hpp", "using Heads =", [("ReluHead,", "ReluHead, TanhHead,")]),
+    "tanh.txt": (
+        "python/attsvm/heads.py",
+        "@dataclass(frozen=True, eq=False, init=False)\nclass Penalised",
+        [('"Softmax"]', '"Softmax", "Tanh"]')],
+    ),
+    "sign.hpp": (
+        f"{CORE}/step_rules.hpp",
+        "using StepRules =",
+        [
+            ("PolyakGradient, ", "PolyakGradient, SignGradient, "),
+            ("PlainUpdate,", "PlainUpdate, SignUpdate,"),
+        ],
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the sources with all four changes."""
+    """A copy of the sources with all four additions."""
     copy = tmp_path_factory.mktemp("extended")
     kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
     for name in filter(None, kept.stdout.decode().split("\0")):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, copy / name)
     subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
-    for patch in PATCHES:
-        subprocess.run(["git", "apply", patch], cwd=copy, check=True)
+    subprocess.run(["git", "apply", PATCH], cwd=copy, check=True)
+    for listing, (name, place, entries) in LISTINGS.items():
+        text = (copy / name).read_text(encoding="utf-8")
+        shown = (SHOWN / listing).read_text(encoding="utf-8")
+        space = "\n\n" if name.endswith(".py") else "\n"
+        for old, new in [(place, shown + space + place), *entries]:
+            assert text.count(old) == 1, (listing, old)
+            text = text.replace(old, new)
+        (copy / name).write_text(text, encoding="utf-8")
     return copy
 
 
 def test_each_is_shown():
     page = (SHOWN / "index.md").read_text(encoding="utf-8")
-    assert len(PATCHES) == 4
-    for patch in PATCHES:
-        assert f"{{literalinclude}} {patch.name}" in page
-
-
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
-def test_each_applies_alone(patch):
-    subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, check=True)
-
-
-def test_all_apply_together(tree):
-    assert "sigmoid" in (tree / "cpp" / "include" / "attsvm" / "loss.hpp").read_text()
-    assert (tree / "python" / "attsvm" / "svm" / "max_norm.py").exists()
+    for name in (*LISTINGS, PATCH.name):
+        assert f"{{literalinclude}} {name}" in page
 
 
 def test_they_are_formatted(tree):

@@ -12,7 +12,7 @@ import attsvm
 
 ROOT = Path(attsvm.__file__).parent
 BASE = {
-    "_core", "_dispatch", "_isa", "_linalg", "_validation", "_version",
+    "_core", "_dispatch", "_isa", "_linalg", "_softmax", "_validation", "_version",
     "extras", "progress", "threads",
 }  # fmt: skip
 DATA = BASE | {"data"}
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "data": BASE,
     "datasets": DATA,
-    "heads": BASE,
+    "heads": DATA,
     "descent": DESCENT,
     "svm": DATA,
     "theory": THEORY,

@@ -10,7 +10,6 @@ from scipy.special import expit
 
 from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss
-from attsvm.descent.smooth_heads import smooth_head
 from attsvm.heads import Penalised, ReLU
 
 LOSSES = ("logistic", "exponential", "correlation")
@@ -139,7 +138,7 @@ def test_log_loss_with_a_head_that_is_not_linear(problem, kind, norm):
     V, w = rng.standard_normal((10, 4)), rng.standard_normal(4)
     head = ReLU(V, w) if kind == "relu" else Penalised(value, 0.7)
     sequences = Sequences(tokens, queries, valid)
-    loss = LogLossOfMixture(tokens, labels, smooth_head(head, 10), "logistic")
+    loss = LogLossOfMixture(tokens, labels, head, "logistic")
     W, change = rng.standard_normal((2, 10, 10))
     W *= norm / np.linalg.norm(W)
     at = sequences.of_matrix(loss)(W.ravel())

@@ -178,3 +178,14 @@ def test_arrays_of_other_libraries(function, x):
 def test_what_holds_no_numbers_is_refused(function, x):
     with pytest.raises(TypeError, match=r"^x: "):
         function(x)
+
+
+@pytest.mark.parametrize("function", [softmax, log_softmax])
+def test_float16_is_summed_in_float32(function):
+    """A vocabulary of 128,256 logits: e^3.2 each is beyond what float16 can sum."""
+    logits = np.linspace(-3.0, 3.2, 128_256).astype(np.float16)
+    got = function(logits)
+    exact = function(logits.astype(np.float64))
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got, exact, rtol=1e-3, atol=6e-8)
+    assert got.any()

@@ -1,13 +1,12 @@
 #include <pybind11/stl.h>
 
-#include <array>
 #include <optional>
+#include <variant>
 
 #include "arrays.hpp"
 #include "attsvm/batch.hpp"
 #include "bind.hpp"
 #include "interpreter.hpp"
-#include "step_rule.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -15,52 +14,56 @@ using attsvm::Index;
 
 namespace {
 
-attsvm::Loss loss_named(const std::string& name) {
-    if (name == "logistic") return attsvm::Loss::logistic;
-    if (name == "exponential") return attsvm::Loss::exponential;
-    if (name == "correlation") return attsvm::Loss::correlation;
-    if (name == "log") return attsvm::Loss::log;
-    if (name == "squared") return attsvm::Loss::squared;
-    throw std::invalid_argument("loss: unknown name '" + name + "'");
-}
-
-attsvm::HeadKind head_named(const std::string& name) {
-    if (name == "fixed") return attsvm::HeadKind::fixed;
-    if (name == "linear") return attsvm::HeadKind::linear;
-    if (name == "relu") return attsvm::HeadKind::relu;
-    if (name == "penalised") return attsvm::HeadKind::penalised;
-    if (name == "softmax") return attsvm::HeadKind::softmax;
-    throw std::invalid_argument("head: unknown name '" + name + "'");
-}
-
-// What a head is made of: token scores (B, n, T) of a fixed one; of others labels (B, n) and v (B, d), or with hidden
-// units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels.
-struct HeadArrays {
-    std::string kind;
-    const Array<double>&scores, &labels, &vector, &hidden;
+// A head as Python makes it: token scores (B, n, T) of a fixed one; of others labels (B, n) and v (B, d), or with
+// hidden units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels.
+struct CoreHead {
+    attsvm::HeadKind kind;
+    Array<double> scores, labels, vector, hidden;
     double penalty;
     bool trained;
 
     attsvm::Head<double> view(Index B, Index n, Index T, Index d) const {
-        const attsvm::HeadKind which = head_named(kind);
-        if (which == attsvm::HeadKind::fixed) {
+        if (kind.scored) {
             expect_shape("scores", scores, {B, n, T});
-            return {which, scores.data()};
+            return {kind, {scores.data()}};
         }
         expect_shape("labels", labels, {B, n});
-        const bool relu = which == attsvm::HeadKind::relu, softmax = which == attsvm::HeadKind::softmax;
-        const Index units = (relu || softmax) && hidden.ndim() == 3 ? hidden.shape(1) : 0;
-        if (relu || softmax) expect_shape("hidden", hidden, {B, units, d});
-        expect_shape("vector", vector, {B, relu ? units : softmax ? 0 : d});
-        if (trained && which != attsvm::HeadKind::linear) throw std::invalid_argument("head: only v can be trained");
-        return {which, nullptr, labels.data(), vector.data(), hidden.data(), units, penalty};
+        const Index units = kind.hidden && hidden.ndim() == 3 ? hidden.shape(1) : 0;
+        if (kind.hidden) expect_shape("hidden", hidden, {B, units, d});
+        const bool of_units = kind.vector == attsvm::VectorSize::units;
+        expect_shape("vector", vector, {B, of_units ? units : kind.vector == attsvm::VectorSize::none ? 0 : d});
+        if (trained && !kind.trainable) throw std::invalid_argument("head: only v can be trained");
+        return {kind, {nullptr, labels.data(), vector.data(), hidden.data(), units, penalty}};
     }
+};
+
+using Tokens = std::variant<Array<double>, Array<float>>;
+
+// Tokens (B, s, T, d), queries (B, n, e), the number of tokens of each query (B, n) and which sequence has them (n), or
+// nothing where s = n.
+struct CoreProblem {
+    Tokens tokens;
+    Array<double> queries;
+    Array<std::int64_t> lengths, sequence;
+    CoreHead head;
+};
+
+// The blocks of parameters: V (B, e, d) and an empty array, or K' (B, m, d) and Q (B, e, m); and the norm (B) of what W
+// has outside the spans of tokens and queries.
+struct CoreParameters {
+    Array<double> first, second, outside;
+};
+
+// Unit directions (B, R, e, d), the components (B, R, 2) of their outside parts, and unit vectors (B, R', d) for v.
+struct CoreReferences {
+    Array<double> inside, outside, head;
 };
 
 // The arrays of a batch, checked to belong together.
 template <class Token>
-attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const Array<double>& queries, const HeadArrays& head,
-                                const Array<std::int64_t>& lengths, const Array<std::int64_t>& sequence) {
+attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const CoreProblem& problem) {
+    const Array<double>& queries = problem.queries;
+    const Array<std::int64_t>&lengths = problem.lengths, &sequence = problem.sequence;
     if (tokens.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
     if (queries.ndim() != 3) throw std::invalid_argument("queries: need three axes");
     const Index B = tokens.shape(0), sequences = tokens.shape(1), T = tokens.shape(2), d = tokens.shape(3);
@@ -83,24 +86,24 @@ attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const Array<double>&
     batch.query_dimension = e;
     batch.X = tokens.data();
     batch.Z = queries.data();
-    batch.head = head.view(B, n, T, d);
-    batch.trains_head = head.trained;
+    batch.head = problem.head.view(B, n, T, d);
+    batch.trains_head = problem.head.trained;
     batch.length = lengths.data();
     batch.sequence = sequence.size() == 0 ? nullptr : sequence.data();
     return batch;
 }
 
-// The blocks of parameters: V (B, e, d) and an empty array, or K' (B, m, d) and Q (B, e, m).
 template <class Token>
-void take_parameters(attsvm::Batch<Token>& batch, const Array<double>& first, const Array<double>& second) {
-    if (second.size() == 0) {
-        expect_shape("first", first, {batch.problems, batch.query_dimension, batch.dimension});
+void take_parameters(attsvm::Batch<Token>& batch, const CoreParameters& at) {
+    if (at.second.size() == 0) {
+        expect_shape("first", at.first, {batch.problems, batch.query_dimension, batch.dimension});
         return;
     }
-    if (first.ndim() != 3 || first.shape(1) < 1) throw std::invalid_argument("first: need three axes, none empty");
-    batch.inner = first.shape(1);
-    expect_shape("first", first, {batch.problems, batch.inner, batch.dimension});
-    expect_shape("second", second, {batch.problems, batch.query_dimension, batch.inner});
+    if (at.first.ndim() != 3 || at.first.shape(1) < 1)
+        throw std::invalid_argument("first: need three axes, none empty");
+    batch.inner = at.first.shape(1);
+    expect_shape("first", at.first, {batch.problems, batch.inner, batch.dimension});
+    expect_shape("second", at.second, {batch.problems, batch.query_dimension, batch.inner});
 }
 
 Array<double> copy_of(const Array<double>& array) {
@@ -110,45 +113,34 @@ Array<double> copy_of(const Array<double>& array) {
 }
 
 template <class Token>
-py::dict descend(const Array<Token>& tokens, const Array<double>& queries, const std::string& head_kind,
-                 const Array<double>& scores, const Array<double>& labels, const Array<double>& start_vector,
-                 const Array<double>& hidden, double penalty, bool trains_head, const Array<std::int64_t>& lengths,
-                 const Array<std::int64_t>& sequence, const Array<double>& start_first,
-                 const Array<double>& start_second, const Array<double>& outside, const Array<double>& references,
-                 const Array<double>& references_outside, const Array<double>& head_references, bool certify,
-                 const std::string& loss_name, const std::string& rule_name, const std::array<double, 3>& rates,
-                 const std::array<double, 3>& decays, double polyak_factor, double largest_step, double ridge,
-                 const std::string& movement, const std::array<double, 3>& inertia, Index batch_size,
-                 std::uint64_t seed, std::int64_t steps, const Array<std::int64_t>& record, int threads,
+py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const CoreParameters& start,
+                 const CoreReferences& references, const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
+                 std::int64_t steps, const Array<std::int64_t>& record, int threads,
                  const std::optional<py::function>& report) {
-    attsvm::Batch<Token> batch = batch_view(
-        tokens, queries, {head_kind, scores, labels, start_vector, hidden, penalty, trains_head}, lengths, sequence);
+    attsvm::Batch<Token> batch = batch_view(tokens, problem);
     const Index B = batch.problems, n = batch.samples, T = batch.tokens, d = batch.dimension, e = batch.query_dimension;
-    take_parameters(batch, start_first, start_second);
-    if (references.ndim() != 4) throw std::invalid_argument("references: need four axes");
-    if (head_references.ndim() != 3) throw std::invalid_argument("head_references: need three axes");
-    batch.references = references.shape(1);
-    batch.outside = outside.data();
-    batch.reference = references.data();
-    batch.reference_outside = references_outside.data();
-    batch.head_references = head_references.shape(1);
-    batch.head_reference = head_references.data();
+    take_parameters(batch, start);
+    if (references.inside.ndim() != 4) throw std::invalid_argument("references: need four axes");
+    if (references.head.ndim() != 3) throw std::invalid_argument("head references: need three axes");
+    batch.references = references.inside.shape(1);
+    batch.outside = start.outside.data();
+    batch.reference = references.inside.data();
+    batch.reference_outside = references.outside.data();
+    batch.head_references = references.head.shape(1);
+    batch.head_reference = references.head.data();
     batch.certify = certify;
-    expect_shape("outside", outside, {B});
-    expect_shape("references", references, {B, batch.references, e, d});
-    expect_shape("references_outside", references_outside, {B, batch.references, 2});
-    expect_shape("head_references", head_references, {B, batch.head_references, trains_head ? d : 0});
-    const attsvm::Loss loss = loss_named(loss_name);
-    if (batch_size < 0 || batch_size > n) throw std::invalid_argument("batch_size: must lie in 0..n");
-    const StepRuleArguments arguments{rule_name, rates,    decays,  polyak_factor, largest_step,
-                                      ridge,     movement, inertia, batch_size,    seed};
-    const attsvm::StepRule rule = arguments.rule();
+    const bool trains_head = batch.trains_head;
+    expect_shape("outside", start.outside, {B});
+    expect_shape("references", references.inside, {B, batch.references, e, d});
+    expect_shape("references outside", references.outside, {B, batch.references, 2});
+    expect_shape("head references", references.head, {B, batch.head_references, trains_head ? d : 0});
+    if (rule.batch < 0 || rule.batch > n) throw std::invalid_argument("batch: must lie in 0..n");
 
     const Index recorded = record.size(), head_recorded = trains_head ? recorded : 0;
     const Index certified = certify ? recorded : 0;
-    auto first = copy_of(start_first);
-    auto second = copy_of(start_second);
-    auto head = copy_of(start_vector);
+    auto first = copy_of(start.first);
+    auto second = copy_of(start.second);
+    auto head = copy_of(problem.head.vector);
     auto weight = make_array<double>({B, n, T});
     auto log_weight = make_array<double>({B, n, T});
     auto selected = make_array<std::int64_t>({B, n});
@@ -193,30 +185,22 @@ py::dict descend(const Array<Token>& tokens, const Array<double>& queries, const
 }
 
 template <class Token>
-py::tuple loss_and_gradient(const Array<Token>& tokens, const Array<double>& queries, const std::string& head_kind,
-                            const Array<double>& scores, const Array<double>& labels, const Array<double>& vector,
-                            const Array<double>& hidden, double penalty, bool trains_head,
-                            const Array<std::int64_t>& lengths, const Array<std::int64_t>& sequence,
-                            const Array<double>& first, const Array<double>& second, const std::string& loss_name,
-                            int threads) {
-    attsvm::Batch<Token> batch = batch_view(
-        tokens, queries, {head_kind, scores, labels, vector, hidden, penalty, trains_head}, lengths, sequence);
-    take_parameters(batch, first, second);
-    const attsvm::Loss loss = loss_named(loss_name);
+py::tuple loss_and_gradient(const Array<Token>& tokens, const CoreProblem& problem, const CoreParameters& at,
+                            const attsvm::Loss& loss, int threads) {
+    attsvm::Batch<Token> batch = batch_view(tokens, problem);
+    take_parameters(batch, at);
     auto value = make_array<double>({batch.problems});
-    auto first_gradient = copy_of(first);
-    auto second_gradient = copy_of(second);
-    auto head_gradient = copy_of(vector);
+    auto first = copy_of(at.first), second = copy_of(at.second), head = copy_of(problem.head.vector);
     double* const values = value.mutable_data();
-    double* const into_first = first_gradient.mutable_data();
-    double* const into_second = second_gradient.mutable_data();
-    double* const into_head = head_gradient.mutable_data();
+    double* const into_first = first.mutable_data();
+    double* const into_second = second.mutable_data();
+    double* const into_head = head.mutable_data();
     {
         const ReleasedGil no_gil;
-        attsvm::loss_and_gradient(batch, loss, first.data(), second.data(), vector.data(), threads, values, into_first,
-                                  into_second, into_head);
+        attsvm::loss_and_gradient(batch, loss, at.first.data(), at.second.data(), problem.head.vector.data(), threads,
+                                  values, into_first, into_second, into_head);
     }
-    return py::make_tuple(value, first_gradient, second_gradient, head_gradient);
+    return py::make_tuple(value, first, second, head);
 }
 
 // y_i v'x_it for every token that sample i may attend to, 0 at padding.
@@ -226,9 +210,9 @@ Array<double> token_scores(const Array<Token>& tokens, const Array<double>& labe
     if (tokens.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
     if (labels.ndim() != 2) throw std::invalid_argument("labels: need two axes");
     const Index B = tokens.shape(0), n = labels.shape(1), T = tokens.shape(2), d = tokens.shape(3);
-    const auto ones = make_array<double>({B, n, 1});
-    attsvm::Batch<Token> batch = batch_view(
-        tokens, ones, {"linear", Array<double>(), labels, value, Array<double>(), 0.0, false}, lengths, sequence);
+    const CoreHead head{attsvm::HeadKind::of<attsvm::LinearHead>(), {}, labels, value, {}, 0.0, false};
+    const attsvm::Batch<Token> batch =
+        batch_view(tokens, {tokens, make_array<double>({B, n, 1}), lengths, sequence, head});
     auto scores = make_array<double>({B, n, T});
     {
         double* const out = scores.mutable_data();
@@ -249,26 +233,69 @@ Array<double> token_scores(const Array<Token>& tokens, const Array<double>& labe
     return scores;
 }
 
-template <class Token>
-void bind_for_storage(py::module_& module) {
-    module.def("descend", &descend<Token>, py::kw_only(), "tokens"_a.noconvert(), "queries"_a.noconvert(),
-               "head_kind"_a, "scores"_a.noconvert(), "labels"_a.noconvert(), "vector"_a.noconvert(),
-               "hidden"_a.noconvert(), "penalty"_a, "trains_head"_a, "lengths"_a.noconvert(), "sequence"_a.noconvert(),
-               "first"_a.noconvert(), "second"_a.noconvert(), "outside"_a.noconvert(), "references"_a.noconvert(),
-               "references_outside"_a.noconvert(), "head_references"_a.noconvert(), "certify"_a, "loss"_a, "rule"_a,
-               "rates"_a, "decays"_a, "polyak_factor"_a, "largest_step"_a, "ridge"_a, "movement"_a, "inertia"_a,
-               "batch_size"_a, "seed"_a, "steps"_a, "record"_a.noconvert(), "threads"_a, "report"_a);
-    module.def("loss_and_gradient", &loss_and_gradient<Token>, py::kw_only(), "tokens"_a.noconvert(),
-               "queries"_a.noconvert(), "head_kind"_a, "scores"_a.noconvert(), "labels"_a.noconvert(),
-               "vector"_a.noconvert(), "hidden"_a.noconvert(), "penalty"_a, "trains_head"_a, "lengths"_a.noconvert(),
-               "sequence"_a.noconvert(), "first"_a.noconvert(), "second"_a.noconvert(), "loss"_a, "threads"_a);
-    module.def("token_scores", &token_scores<Token>, py::kw_only(), "tokens"_a.noconvert(), "labels"_a.noconvert(),
-               "value"_a.noconvert(), "lengths"_a.noconvert(), "sequence"_a.noconvert(), "threads"_a);
-}
-
 }  // namespace
 
 void bind_descent(py::module_& module) {
-    bind_for_storage<double>(module);
-    bind_for_storage<float>(module);
+    py::class_<CoreHead>(module, "Head")
+        .def(py::init([](const std::string& kind, Array<double> scores, Array<double> labels, Array<double> vector,
+                         Array<double> hidden, double penalty, bool trained) {
+                 return CoreHead{attsvm::HeadKind(kind),
+                                 std::move(scores),
+                                 std::move(labels),
+                                 std::move(vector),
+                                 std::move(hidden),
+                                 penalty,
+                                 trained};
+             }),
+             py::kw_only(), "kind"_a, "scores"_a.noconvert(), "labels"_a.noconvert(), "vector"_a.noconvert(),
+             "hidden"_a.noconvert(), "penalty"_a, "trained"_a);
+    py::class_<CoreProblem>(module, "Problem")
+        .def(py::init([](Tokens tokens, Array<double> queries, Array<std::int64_t> lengths,
+                         Array<std::int64_t> sequence, const CoreHead& head) {
+                 return CoreProblem{std::move(tokens), std::move(queries), std::move(lengths), std::move(sequence),
+                                    head};
+             }),
+             py::kw_only(), "tokens"_a.noconvert(), "queries"_a.noconvert(), "lengths"_a.noconvert(),
+             "sequence"_a.noconvert(), "head"_a);
+    py::class_<CoreParameters>(module, "Parameters")
+        .def(py::init([](Array<double> first, Array<double> second, Array<double> outside) {
+                 return CoreParameters{std::move(first), std::move(second), std::move(outside)};
+             }),
+             py::kw_only(), "first"_a.noconvert(), "second"_a.noconvert(), "outside"_a.noconvert());
+    py::class_<CoreReferences>(module, "References")
+        .def(py::init([](Array<double> inside, Array<double> outside, Array<double> head) {
+                 return CoreReferences{std::move(inside), std::move(outside), std::move(head)};
+             }),
+             py::kw_only(), "inside"_a.noconvert(), "outside"_a.noconvert(), "head"_a.noconvert());
+    module.def(
+        "descend",
+        [](const CoreProblem& problem, const CoreParameters& start, const CoreReferences& references,
+           const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify, std::int64_t steps,
+           const Array<std::int64_t>& record, int threads, const std::optional<py::function>& report) {
+            return std::visit(
+                [&](const auto& tokens) {
+                    return descend(tokens, problem, start, references, loss, rule, certify, steps, record, threads,
+                                   report);
+                },
+                problem.tokens);
+        },
+        py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a, "certify"_a, "steps"_a,
+        "record"_a.noconvert(), "threads"_a, "report"_a);
+    module.def(
+        "loss_and_gradient",
+        [](const CoreProblem& problem, const CoreParameters& at, const attsvm::Loss& loss, int threads) {
+            return std::visit([&](const auto& tokens) { return loss_and_gradient(tokens, problem, at, loss, threads); },
+                              problem.tokens);
+        },
+        py::kw_only(), "problem"_a, "at"_a, "loss"_a, "threads"_a);
+    module.def(
+        "token_scores",
+        [](const Tokens& all_tokens, const Array<double>& labels, const Array<double>& value,
+           const Array<std::int64_t>& lengths, const Array<std::int64_t>& sequence, int threads) {
+            return std::visit(
+                [&](const auto& tokens) { return token_scores(tokens, labels, value, lengths, sequence, threads); },
+                all_tokens);
+        },
+        py::kw_only(), "tokens"_a.noconvert(), "labels"_a.noconvert(), "value"_a.noconvert(), "lengths"_a.noconvert(),
+        "sequence"_a.noconvert(), "threads"_a);
 }

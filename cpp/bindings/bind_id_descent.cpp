@@ -6,7 +6,6 @@
 #include "attsvm/id_descent.hpp"
 #include "bind.hpp"
 #include "interpreter.hpp"
-#include "step_rule.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -14,11 +13,18 @@ using attsvm::Index;
 
 namespace {
 
+// The embeddings of tokens (K, r) and of last tokens (m, c) in orthonormal coordinates of their spans, and their Gram
+// matrices (K, K) and (m, m); empty where the embeddings are orthonormal.
+struct CoreEmbeddings {
+    Array<double> rows, columns, row_gram, column_gram;
+};
+
 py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_t>& is_right,
-                        const Array<std::int64_t>& lengths, Index pairs, const Array<double>& row_gram,
-                        const Array<double>& column_gram, const Array<double>& references,
-                        const Array<double>& reference_norms, const StepRuleArguments& rule, std::int64_t steps,
-                        const Array<std::int64_t>& record, int threads, const std::optional<py::function>& report) {
+                        const Array<std::int64_t>& lengths, Index pairs, const CoreEmbeddings& embeddings,
+                        const Array<double>& references, const Array<double>& references_outside,
+                        const attsvm::StepRule& rule, std::int64_t steps, const Array<std::int64_t>& record,
+                        int threads, const std::optional<py::function>& report) {
+    const auto& [row_coordinates, column_coordinates, row_gram, column_gram] = embeddings;
     if (pair.ndim() != 2) throw std::invalid_argument("pair: need two axes");
     const Index n = pair.shape(0), T = pair.shape(1), rows = row_gram.ndim() == 2 ? row_gram.shape(0) : 0;
     const Index columns = column_gram.ndim() == 2 ? column_gram.shape(0) : 0;
@@ -35,12 +41,18 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
         if (rows * columns != pairs) throw std::invalid_argument("pairs: must be those of the Gram matrices");
         problem.rows = rows;
         problem.columns = columns;
+        problem.row_coordinates = row_coordinates.ndim() == 2 ? row_coordinates.shape(1) : 0;
+        problem.column_coordinates = column_coordinates.ndim() == 2 ? column_coordinates.shape(1) : 0;
+        expect_shape("rows", row_coordinates, {rows, problem.row_coordinates});
+        expect_shape("columns", column_coordinates, {columns, problem.column_coordinates});
         problem.row_gram = row_gram.data();
         problem.column_gram = column_gram.data();
+        problem.row = row_coordinates.data();
+        problem.column = column_coordinates.data();
     }
     const Index compared = references.ndim() == 2 ? references.shape(0) : 0;
-    expect_shape("references", references, {compared, pairs});
-    expect_shape("reference_norms", reference_norms, {compared});
+    expect_shape("references", references, {compared, problem.size()});
+    expect_shape("references_outside", references_outside, {compared});
 
     const Index recorded = record.size();
     auto coefficients = make_array<double>({pairs});
@@ -60,7 +72,7 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
 
     without_gil(report, static_cast<double>(steps), [&](attsvm::Progress& progress) {
         const attsvm::Team team(attsvm::worth_sharing(static_cast<double>(pair.size())) ? threads : 1);
-        attsvm::IdDescent descent(problem, rule.rule(), team, A, {compared, references.data(), reference_norms.data()});
+        attsvm::IdDescent descent(problem, rule, team, A, {compared, references.data(), references_outside.data()});
         descent.run(schedule, progress, [&](std::size_t slot, const attsvm::Record<double>& seen) {
             const auto k = static_cast<Index>(slot);
             Index quantity = 0;
@@ -77,20 +89,15 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
 }  // namespace
 
 void bind_id_descent(py::module_& module) {
-    module.def(
-        "descend_by_ids",
-        [](const Array<std::int64_t>& pair, const Array<std::uint8_t>& is_right, const Array<std::int64_t>& lengths,
-           Index pairs, const Array<double>& row_gram, const Array<double>& column_gram,
-           const Array<double>& references, const Array<double>& reference_norms, const std::string& rule,
-           const std::array<double, 3>& rates, const std::array<double, 3>& decays, double polyak_factor,
-           double largest_step, const std::string& movement, const std::array<double, 3>& inertia, std::int64_t steps,
-           const Array<std::int64_t>& record, int threads, const std::optional<py::function>& report) {
-            return descend_by_ids(pair, is_right, lengths, pairs, row_gram, column_gram, references, reference_norms,
-                                  {rule, rates, decays, polyak_factor, largest_step, 0.0, movement, inertia, 0, 0},
-                                  steps, record, threads, report);
-        },
-        py::kw_only(), "pair"_a.noconvert(), "is_right"_a.noconvert(), "lengths"_a.noconvert(), "pairs"_a,
-        "row_gram"_a.noconvert(), "column_gram"_a.noconvert(), "references"_a.noconvert(),
-        "reference_norms"_a.noconvert(), "rule"_a, "rates"_a, "decays"_a, "polyak_factor"_a, "largest_step"_a,
-        "movement"_a, "inertia"_a, "steps"_a, "record"_a.noconvert(), "threads"_a, "report"_a);
+    py::class_<CoreEmbeddings>(module, "Embeddings")
+        .def(py::init([](Array<double> rows, Array<double> columns, Array<double> row_gram, Array<double> column_gram) {
+                 return CoreEmbeddings{std::move(rows), std::move(columns), std::move(row_gram),
+                                       std::move(column_gram)};
+             }),
+             py::kw_only(), "rows"_a.noconvert(), "columns"_a.noconvert(), "row_gram"_a.noconvert(),
+             "column_gram"_a.noconvert());
+    module.def("descend_by_ids", &descend_by_ids, py::kw_only(), "pair"_a.noconvert(), "is_right"_a.noconvert(),
+               "lengths"_a.noconvert(), "pairs"_a, "embeddings"_a, "references"_a.noconvert(),
+               "references_outside"_a.noconvert(), "rule"_a, "steps"_a, "record"_a.noconvert(), "threads"_a,
+               "report"_a);
 }

@@ -11,6 +11,12 @@ namespace attsvm_test {
 using attsvm::Buffer;
 using attsvm::Index;
 
+// The default rule of this kind.
+template <class Kind>
+attsvm::StepRule rule_of(double rate = 0.1, double decay = 0.0) {
+    return {attsvm::StepRules::index_of<Kind>(), {rate, decay}};
+}
+
 // The memory of one problem; `Real` decides how many problems stand in its lanes.
 template <class Real>
 struct OwnedProblem {
@@ -31,7 +37,8 @@ struct OwnedProblem {
           length(n * attsvm::NumberTraits<Real>::lanes) {}
 
     attsvm::Problem<Real, Real> view() const {
-        return {n, T, d, e, X.data(), Z.data(), {attsvm::HeadKind::fixed, score.data()}, length.data()};
+        return {
+            n, T, d, e, X.data(), Z.data(), {attsvm::HeadKind::of<attsvm::FixedHead>(), {score.data()}}, length.data()};
     }
 };
 

@@ -30,7 +30,7 @@ struct OwnedBatch {
         batch.references = 1;
         batch.X = X.data() + from * n * T * d;
         batch.Z = Z.data() + from * n * e;
-        batch.head = {attsvm::HeadKind::fixed, score.data() + from * n * T};
+        batch.head = {attsvm::HeadKind::of<attsvm::FixedHead>(), {score.data() + from * n * T}};
         batch.length = length.data() + from * n;
         batch.outside = outside.data() + from;
         batch.reference = reference.data() + from * e * d;
@@ -111,8 +111,8 @@ Results run(const OwnedBatch& batch, Index first, Index count, int threads) {
     result.log_grad_norm = h + 3 * each;
     result.max_attention = h + 4 * each;
     result.cosine_gap = h + 5 * each;
-    attsvm::descend(batch.view(first, count), Loss::logistic, attsvm::StepRule{}, attsvm::Schedule{150, record},
-                    threads, progress, result);
+    attsvm::descend(batch.view(first, count), Loss::of<attsvm::Logistic>(), attsvm::StepRule{},
+                    attsvm::Schedule{150, record}, threads, progress, result);
     return out;
 }
 
@@ -150,8 +150,8 @@ void every_problem_runs_as_alone(Index B, Index n, Index T, Index d, Index e, In
 }  // namespace
 
 int main() {
-    CHECK(attsvm::runs_in_packs(random_batch(19, 6, 8, 10, 10, 0).view(0, 19)));
-    CHECK(!attsvm::runs_in_packs(random_batch(2, 40, 30, 20, 20, 0).view(0, 2)));
+    CHECK(random_batch(19, 6, 8, 10, 10, 0).view(0, 19).runs_in_packs());
+    CHECK(!random_batch(2, 40, 30, 20, 20, 0).view(0, 2).runs_in_packs());
     every_problem_runs_as_alone(19, 6, 8, 10, 10, 0);   // packs, the last one not full
     every_problem_runs_as_alone(9, 3, 5, 7, 1, 0);      // packs, logits X p
     every_problem_runs_as_alone(2, 40, 30, 20, 20, 0);  // one problem at a time

@@ -2,22 +2,27 @@
 #include "check.hpp"
 #include "random_problem.hpp"
 
+using attsvm::Buffer;
 using attsvm::Index;
 using attsvm::Loss;
-using attsvm::Rule;
+using attsvm::NormalisedGradient;
+using attsvm::PlainGradient;
 using attsvm_test::Outcome;
 using attsvm_test::OwnedProblem;
+using attsvm_test::rule_of;
 using Octet = attsvm::Pack<double, 8>;
 
 namespace {
+
+const Loss logistic = Loss::of<attsvm::Logistic>();
 
 bool close(double a, double b, double tolerance) {
     return a == b || std::abs(a - b) <= tolerance * std::max({1.0, std::abs(a), std::abs(b)});
 }
 
-void a_pack_runs_as_its_problems_do(Loss loss, Rule rule, Index query_dimension, bool ragged, std::int64_t steps) {
+void a_pack_runs_as_its_problems_do(Loss loss, const attsvm::StepRule& step, Index query_dimension, bool ragged,
+                                    std::int64_t steps) {
     const Index n = 6, T = 8, d = 10;
-    const attsvm::StepRule step{rule, {rule == Rule::ngd ? 0.1 : 1.0}};
     std::vector<OwnedProblem<double>> problems;
     problems.reserve(8);
     for (unsigned seed = 0; seed < 8; ++seed)
@@ -40,20 +45,20 @@ void a_pack_runs_as_its_problems_do(Loss loss, Rule rule, Index query_dimension,
 void packs_agree() {
     for (const bool ragged : {false, true})
         for (const Index query_dimension : {Index{1}, Index{10}}) {
-            for (const Loss loss : {Loss::logistic, Loss::exponential, Loss::correlation})
-                for (const Rule rule : {Rule::gd, Rule::ngd})
+            for (const Loss loss : {logistic, Loss::of<attsvm::Exponential>(), Loss::of<attsvm::Correlation>()})
+                for (const attsvm::StepRule& rule : {rule_of<PlainGradient>(1.0), rule_of<NormalisedGradient>()})
                     a_pack_runs_as_its_problems_do(loss, rule, query_dimension, ragged, 200);
-            a_pack_runs_as_its_problems_do(Loss::logistic, Rule::ngd, query_dimension, ragged, 20000);
+            a_pack_runs_as_its_problems_do(logistic, rule_of<NormalisedGradient>(), query_dimension, ragged, 20000);
         }
     // Polyak steps are long while the loss is far from its infimum, and magnify rounding: few of them.
-    a_pack_runs_as_its_problems_do(Loss::logistic, Rule::polyak, 10, false, 4);
+    a_pack_runs_as_its_problems_do(logistic, rule_of<attsvm::PolyakGradient>(1.0), 10, false, 4);
 }
 
 void threads_change_no_bit() {
     const auto problem = attsvm_test::random_problem(11, 70, 19, 33, 21, true);
-    const auto one = run_descent(problem, Loss::logistic, {Rule::ngd}, 40, 1);
+    const auto one = run_descent(problem, logistic, {}, 40, 1);
     for (const int threads : {2, 3, 5}) {
-        const auto many = run_descent(problem, Loss::logistic, {Rule::ngd}, 40, threads);
+        const auto many = run_descent(problem, logistic, {}, 40, threads);
         CHECK(std::equal(one.V.data(), one.V.data() + one.V.size(), many.V.data()));
         CHECK(one.record == many.record);
     }
@@ -76,9 +81,37 @@ void skipped_zeros_do_not_matter() {
     std::copy(padded.X.data(), padded.X.data() + padded.X.size(), problem.X.data());
     problem.score = attsvm::Buffer<double>(padded.score.size());
     std::copy(padded.score.data(), padded.score.data() + padded.score.size(), problem.score.data());
-    const auto short_run = run_descent(problem, Loss::logistic, {Rule::ngd}, 300);
-    const auto long_run = run_descent(padded, Loss::logistic, {Rule::ngd}, 300);
+    const auto short_run = run_descent(problem, logistic, {}, 300);
+    const auto long_run = run_descent(padded, logistic, {}, 300);
     for (Index k = 0; k < problem.start.size(); ++k) CHECK(close(short_run.V[k], long_run.V[k], 1e-12));
+}
+
+// Two samples attend to the same tokens, and what one gains the other loses: the gradient is zero, its terms are not.
+template <class Real>
+void opposite_samples_stay(const OwnedProblem<double>& one) {
+    OwnedProblem<Real> problem(2 * one.n, one.T, one.d, one.e);
+    const auto put = [](Buffer<Real>& to, const Buffer<double>& from, double sign) {
+        for (Index k = 0; k < from.size(); ++k) {
+            to[k] = Real(from[k]);
+            to[from.size() + k] = Real(sign * from[k]);
+        }
+    };
+    put(problem.X, one.X, 1.0);
+    put(problem.Z, one.Z, 1.0);
+    put(problem.score, one.score, -1.0);
+    for (Index k = 0; k < one.start.size(); ++k) problem.start[k] = Real(one.start[k]);
+    std::fill(problem.length.data(), problem.length.data() + problem.length.size(), one.T);
+    const Outcome<Real> end = run_descent(problem, Loss::of<attsvm::Correlation>(), {}, 20);
+    for (Index k = 0; k < problem.start.size(); ++k)
+        CHECK(attsvm::lane(end.V[k], 0) == attsvm::lane(problem.start[k], 0));
+}
+
+void a_gradient_of_rounding_is_zero() {
+    for (unsigned seed = 30; seed < 40; ++seed) {
+        const auto one = attsvm_test::random_problem(seed, 3, 5, 7, 4, false);
+        opposite_samples_stay<double>(one);
+        opposite_samples_stay<Octet>(one);
+    }
 }
 
 class Impatient final : public attsvm::Monitor {
@@ -96,7 +129,7 @@ void a_monitor_stops_every_job() {
     const auto problem = attsvm_test::random_problem(13, 4, 4, 4, 4, false);
     attsvm::share_jobs(2, 5, progress, [&](Index, bool calling_thread) {
         Outcome<double> out{attsvm::Buffer<double>(16), {}, {}, {}, {}};
-        attsvm::Descent<double, double> descent(problem.view(), Loss::logistic, {}, attsvm::Team(1),
+        attsvm::Descent<double, double> descent(problem.view(), logistic, {}, attsvm::Team(1),
                                                 {0, out.V.data(), nullptr, 0.0}, {});
         descent.run({std::int64_t{1'000'000'000'000'000}, {}}, progress, calling_thread,
                     [](std::size_t, const auto&) {});
@@ -124,6 +157,7 @@ int main() {
     packs_agree();
     threads_change_no_bit();
     skipped_zeros_do_not_matter();
+    a_gradient_of_rounding_is_zero();
     a_monitor_stops_every_job();
     a_failing_job_is_reported();
     return attsvm_test::report();

@@ -6,12 +6,13 @@ using attsvm::Buffer;
 using attsvm::HeadKind;
 using attsvm::Index;
 using attsvm::Loss;
-using attsvm::Movement;
-using attsvm::Rule;
 using attsvm_test::OwnedProblem;
 using Octet = attsvm::Pack<double, 8>;
 
 namespace {
+
+// Labels of a head without a vector are classes.
+bool of_classes(HeadKind kind) { return kind.vector == attsvm::VectorSize::none; }
 
 constexpr Index n = 5, T = 7, d = 6, units = 4;
 
@@ -28,7 +29,7 @@ OwnedHead<double> random_head(unsigned seed, HeadKind kind) {
     attsvm_test::fill_normal(head.hidden, bits, 0.7);
     for (Index i = 0; i < n; ++i) {
         const auto drawn = static_cast<std::int64_t>(bits() % 1024);
-        head.label[i] = kind == HeadKind::softmax ? static_cast<double>(drawn % units) : drawn % 2 == 0 ? 1.0 : -1.0;
+        head.label[i] = of_classes(kind) ? static_cast<double>(drawn % units) : drawn % 2 == 0 ? 1.0 : -1.0;
     }
     return head;
 }
@@ -45,9 +46,9 @@ Outcome<Real> run(const OwnedProblem<Real>& problem, const OwnedHead<Real>& head
     Outcome<Real> out;
     std::copy(problem.start.data(), problem.start.data() + d * d, out.V.data());
     std::copy(head.vector.data(), head.vector.data() + head.vector.size(), out.v.data());
-    const bool trained = kind == HeadKind::linear;
+    const bool trained = kind.trainable;
     attsvm::Problem<Real, Real> view = problem.view();
-    view.head = {kind, nullptr, head.label.data(), out.v.data(), head.hidden.data(), units, Real(0.3)};
+    view.head = {kind, {nullptr, head.label.data(), out.v.data(), head.hidden.data(), units, Real(0.3)}};
     attsvm::References<Real> references;
     references.certify = true;
     attsvm::Descent<Real, Real> descent(view, loss, rule, attsvm::Team(threads),
@@ -94,14 +95,21 @@ void a_pack_runs_as_its_problems_do(HeadKind kind, Loss loss, const attsvm::Step
 }  // namespace
 
 int main() {
-    for (const HeadKind kind : {HeadKind::linear, HeadKind::relu, HeadKind::penalised, HeadKind::softmax})
+    for (const std::string_view name : attsvm::Heads::names)
         for (const Index batch : {Index{0}, Index{2}})
-            for (const Movement movement :
-                 {Movement::plain, Movement::heavy_ball, Movement::nesterov, Movement::adam}) {
-                const Loss loss = kind == HeadKind::softmax ? Loss::squared : Loss::logistic;
-                attsvm::StepRule rule{movement == Movement::adam ? Rule::gd : Rule::ngd, {0.02, 0.1}, {}, {0.03, 0.0}};
-                rule.inertia = {movement, 0.5, 0.9, 1e-3};
-                rule.ridge = 1e-3;
+            for (const std::string_view update : attsvm::Updates::names) {
+                const HeadKind kind(name);
+                if (kind.scored) continue;
+                const Loss loss = of_classes(kind) ? Loss::of<attsvm::Squared>() : Loss::of<attsvm::Logistic>();
+                attsvm::StepRule rule{
+                    attsvm::StepRules::find("rule", update == "adam" ? "adam" : "ngd"), {0.02, 0.1}, {}, {0.03, 0.0}};
+                rule.momentum = update == "plain" ? 0.0 : 0.5;
+                rule.nesterov = update == "nesterov";
+                rule.adam_beta = 0.5;
+                rule.adam_second_beta = 0.9;
+                rule.adam_epsilon = 1e-3;
+                CHECK(attsvm::Updates::names[static_cast<std::size_t>(rule.update())] == update);
+                rule.weight_decay = 1e-3;
                 rule.batch = batch;
                 rule.seed = 5;
                 a_pack_runs_as_its_problems_do(kind, loss, rule);

@@ -9,7 +9,7 @@
 using attsvm::Buffer;
 using attsvm::Index;
 using attsvm::Loss;
-using attsvm::Rule;
+using attsvm_test::rule_of;
 
 namespace {
 
@@ -75,9 +75,10 @@ Seen by_tokens(Corpus& corpus, attsvm::StepRule rule) {
                                                   corpus.d,
                                                   corpus.X.data(),
                                                   corpus.Z.data(),
-                                                  {attsvm::HeadKind::fixed, corpus.score.data()},
+                                                  {attsvm::HeadKind::of<attsvm::FixedHead>(), {corpus.score.data()}},
                                                   corpus.length.data()};
-    attsvm::Descent<double, double> descent(problem, Loss::log, rule, attsvm::Team(1), {0, V.data(), nullptr, 0.0}, {});
+    attsvm::Descent<double, double> descent(problem, Loss::of<attsvm::Log>(), rule, attsvm::Team(1),
+                                            {0, V.data(), nullptr, 0.0}, {});
     Seen out{{}, Buffer<double>(corpus.n * corpus.T)};
     attsvm::Progress progress(nullptr, 1.0);
     descent.run({marks.back(), marks}, progress, true, recorder(out.record));
@@ -94,7 +95,9 @@ Seen by_ids(Corpus& corpus, attsvm::StepRule rule, int threads, bool orthonormal
     const Buffer<double> G = corpus.gram();
     if (!orthonormal) {
         problem.rows = problem.columns = K;
+        problem.row_coordinates = problem.column_coordinates = corpus.d;
         problem.row_gram = problem.column_gram = G.data();
+        problem.row = problem.column = corpus.E.data();
     }
     Buffer<double> A(K * K);
     attsvm::IdDescent descent(problem, rule, attsvm::Team(threads), A.data(), {});
@@ -109,11 +112,11 @@ Seen by_ids(Corpus& corpus, attsvm::StepRule rule, int threads, bool orthonormal
 
 void ids_go_where_tokens_go(Index dimension, bool orthonormal) {
     Corpus corpus(7, dimension, orthonormal);
-    for (const Rule kind : {Rule::gd, Rule::ngd})
-        for (const attsvm::Movement movement :
-             {attsvm::Movement::plain, attsvm::Movement::heavy_ball, attsvm::Movement::nesterov}) {
-            attsvm::StepRule rule{kind, {kind == Rule::gd ? 0.5 : 0.02, 0.1}};
-            rule.inertia = {movement, 0.6};
+    for (attsvm::StepRule rule :
+         {rule_of<attsvm::PlainGradient>(0.5, 0.1), rule_of<attsvm::NormalisedGradient>(0.02, 0.1)})
+        for (const int momenta : {0, 1, 2}) {
+            rule.momentum = momenta == 0 ? 0.0 : 0.6;
+            rule.nesterov = momenta == 2;
             const Seen tokens = by_tokens(corpus, rule);
             const Seen ids = by_ids(corpus, rule, 1, orthonormal);
             CHECK(tokens.record.size() == 5 * marks.size() && ids.record.size() == tokens.record.size());

@@ -1,4 +1,4 @@
-"""What the four changes promise, once they are applied and built."""
+"""Check the four additions, once they are made and built."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def differences(f, at, step=1e-5):
     )
 
 
-# A loss: its gradient is its slope, and descent goes to the machine as with the others.
+# A loss: its gradient is its slope, and descent goes to the SVM as with the others.
 W = rng.standard_normal((6, 6))
 loss, gradient = loss_and_grad(data, {"W": W}, loss="sigmoid")
 slopes = differences(lambda at: float(loss_and_grad(data, {"W": at}, loss="sigmoid")[0]), W)

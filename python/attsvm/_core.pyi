@@ -50,37 +50,149 @@ class SvmResult(TypedDict):
 def default_threads() -> int: ...
 def release_threads() -> None: ...
 def releases_its_threads() -> bool: ...
+
+class Loss:
+    """A loss l(m) of margins m, with its struct in `losses.hpp`."""
+
+    @property
+    def margins(self) -> str:
+        """What margins are: "real", "attention" on the right tokens, or "log_probability"."""
+    @property
+    def infimum(self) -> float:
+        """Over all margins."""
+    @property
+    def largest_score(self) -> float:
+        """Of a token, at most."""
+    @property
+    def positive(self) -> bool:
+        """Whether it has `log_value`."""
+    @property
+    def has_excess(self) -> bool:
+        """Whether it has `log_excess`."""
+    def value(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute l."""
+    def slope(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute l'."""
+    def curvature(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute l''."""
+    def log_slope(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute log(-l'), right far beyond where l' underflows."""
+    def log_value(
+        self, m: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Compute log l, l'/l and l''/l."""
+    def log_excess(
+        self,
+        best: NDArray[np.float64],
+        log_shortfall: NDArray[np.float64],
+        log_share: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Compute log e of e = l(b - x) - l(b), x = exp(y), and its two derivatives by y.
+
+        `log_share` is log((b - x) / b), which only losses of attention use, with b = 1.
+        """
+
+class BlockRate:
+    """The rate of a block's k-th step is rate / k^decay."""
+
+    rate: float
+    decay: float
+    def __init__(self, rate: float, decay: float) -> None: ...
+
+class StepRule:
+    """A rule of `step_rules` with its settings, as `step_rules.hpp` has them."""
+
+    first: BlockRate
+    second: BlockRate
+    head: BlockRate
+    polyak_factor: float
+    largest_step: float
+    weight_decay: float
+    momentum: float
+    nesterov: bool
+    adam_beta: float
+    adam_second_beta: float
+    adam_epsilon: float
+    batch: int
+    seed: int
+    def __init__(self, kind: str) -> None: ...
+    @property
+    def description(self) -> str:
+        """In a sentence about a run."""
+    @property
+    def by_coordinate(self) -> bool:
+        """Whether steps depend on the coordinates of tokens and queries."""
+    @property
+    def needs_infimum(self) -> bool:
+        """Whether the infimum of the loss must be known."""
+    @property
+    def takes_momentum(self) -> bool:
+        """Whether the rule goes with momentum."""
+
+losses: dict[str, Loss]
+heads: tuple[str, ...]
+step_rules: tuple[str, ...]
+
+class Head:
+    def __init__(
+        self,
+        *,
+        kind: str,
+        scores: NDArray[np.float64],
+        labels: NDArray[np.float64],
+        vector: NDArray[np.float64],
+        hidden: NDArray[np.float64],
+        penalty: float,
+        trained: bool,
+    ) -> None: ...
+
+class Problem:
+    def __init__(
+        self,
+        *,
+        tokens: NDArray[np.float64] | NDArray[np.float32],
+        queries: NDArray[np.float64],
+        lengths: NDArray[np.int64],
+        sequence: NDArray[np.int64],
+        head: Head,
+    ) -> None: ...
+
+class Parameters:
+    def __init__(
+        self,
+        *,
+        first: NDArray[np.float64],
+        second: NDArray[np.float64],
+        outside: NDArray[np.float64],
+    ) -> None: ...
+
+class References:
+    def __init__(
+        self,
+        *,
+        inside: NDArray[np.float64],
+        outside: NDArray[np.float64],
+        head: NDArray[np.float64],
+    ) -> None: ...
+
+class Embeddings:
+    def __init__(
+        self,
+        *,
+        rows: NDArray[np.float64],
+        columns: NDArray[np.float64],
+        row_gram: NDArray[np.float64],
+        column_gram: NDArray[np.float64],
+    ) -> None: ...
+
 def descend(
     *,
-    tokens: NDArray[np.float64] | NDArray[np.float32],
-    queries: NDArray[np.float64],
-    head_kind: str,
-    scores: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    vector: NDArray[np.float64],
-    hidden: NDArray[np.float64],
-    penalty: float,
-    trains_head: bool,
-    lengths: NDArray[np.int64],
-    sequence: NDArray[np.int64],
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    outside: NDArray[np.float64],
-    references: NDArray[np.float64],
-    references_outside: NDArray[np.float64],
-    head_references: NDArray[np.float64],
+    problem: Problem,
+    start: Parameters,
+    references: References,
+    loss: Loss,
+    rule: StepRule,
     certify: bool,
-    loss: str,
-    rule: str,
-    rates: tuple[float, float, float],
-    decays: tuple[float, float, float],
-    polyak_factor: float,
-    largest_step: float,
-    ridge: float,
-    movement: str,
-    inertia: tuple[float, float, float],
-    batch_size: int,
-    seed: int,
     steps: int,
     record: NDArray[np.int64],
     threads: int,
@@ -92,39 +204,17 @@ def descend_by_ids(
     is_right: NDArray[np.uint8],
     lengths: NDArray[np.int64],
     pairs: int,
-    row_gram: NDArray[np.float64],
-    column_gram: NDArray[np.float64],
+    embeddings: Embeddings,
     references: NDArray[np.float64],
-    reference_norms: NDArray[np.float64],
-    rule: str,
-    rates: tuple[float, float, float],
-    decays: tuple[float, float, float],
-    polyak_factor: float,
-    largest_step: float,
-    movement: str,
-    inertia: tuple[float, float, float],
+    references_outside: NDArray[np.float64],
+    rule: StepRule,
     steps: int,
     record: NDArray[np.int64],
     threads: int,
     report: Callable[[float], object] | None,
 ) -> IdDescentResult: ...
 def loss_and_gradient(
-    *,
-    tokens: NDArray[np.float64] | NDArray[np.float32],
-    queries: NDArray[np.float64],
-    head_kind: str,
-    scores: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    vector: NDArray[np.float64],
-    hidden: NDArray[np.float64],
-    penalty: float,
-    trains_head: bool,
-    lengths: NDArray[np.int64],
-    sequence: NDArray[np.int64],
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    loss: str,
-    threads: int,
+    *, problem: Problem, at: Parameters, loss: Loss, threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 def token_scores(
     *,

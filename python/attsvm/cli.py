@@ -15,13 +15,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from attsvm import plots
+from attsvm import _core, plots
 from attsvm._version import __version__
 from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
-from attsvm.descent.step_rule import RULES
 from attsvm.extras import dependencies
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -286,7 +285,7 @@ def _add_train_options(parser: _Parser) -> None:
         "queries; with v+ without a value)",
     )
     rules = "gradient descent, normalised gradient descent, Polyak steps or Adam"
-    add("--rule", choices=RULES, default="ngd", help=rules)
+    add("--rule", choices=_core.step_rules, default="ngd", help=rules)
     add("--lr", type=float, default=0.1, help="step size")
     add("--steps", type=int, default=1000)
     add("--loss", choices=(*LOSSES, "log"), help="(default: logistic; of text always log)")

@@ -1,12 +1,18 @@
-"""Heads: what turns the attended mixture of tokens into a prediction."""
+"""Heads: functions from the attended mixture of tokens to a prediction.
+
+A head is one class here, and one struct in the core (`heads.hpp`) under the name of its `kind`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from attsvm import _core
 from attsvm._validation import (
     ArrayLike,
     FloatArray,
@@ -14,15 +20,122 @@ from attsvm._validation import (
     as_float_array,
     as_index_array,
     as_nonnegative_float,
+    first_index,
     require_range,
     require_shape,
 )
+from attsvm.data import AttentionData
 
 __all__ = ["Head", "LinearScores", "Penalised", "ReLU", "Softmax"]
 
+Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CoreHead:
+    """Arrays of a head of `data`, as the core takes them.
+
+    Attributes
+    ----------
+    kind : str
+        The core's name of the head.
+    data : AttentionData
+    scores : ndarray, shape ([B,] n, T)
+        Token scores of a fixed linear head, labels included.
+    vector : ndarray, shape (B, k)
+        v, or the weights of the hidden units.
+    hidden : ndarray, shape (B, m, d)
+        Hidden units, or classes.
+    labels : ndarray, shape ([B,] n), optional
+        The right classes; by default the labels of the data.
+    penalty : float
+    trained : bool
+        Whether v, the start in `vector`, is trained.
+    """
+
+    kind: str
+    data: AttentionData
+    scores: NDArray[Any] | None = None
+    vector: NDArray[Any] | None = None
+    hidden: NDArray[Any] | None = None
+    labels: NDArray[Any] | None = None
+    penalty: float = 0.0
+    trained: bool = False
+
+    @property
+    def linear(self) -> bool:
+        """Whether the prediction is linear in the mixture of tokens."""
+        return self.kind in ("fixed", "linear")
+
+    def in_basis(self, basis: Float64Array) -> CoreHead:
+        """Return the head of tokens in coordinates of the orthonormal rows (B, k, d) of `basis`."""
+        if self.hidden is not None:
+            return replace(self, hidden=self.hidden @ np.swapaxes(basis, 1, 2))
+        if self.vector is not None:
+            return replace(self, vector=(basis @ self.vector[..., np.newaxis])[..., 0])
+        return self
+
+    def to_core(self) -> _core.Head:
+        """Return the arrays with a batch axis; those that the kind does not need are empty."""
+        B, batched = self.data.batch or 1, self.data.batch is not None
+        labels = self.data.labels if self.labels is None else self.labels
+
+        def float64(array: NDArray[Any] | None, *shape: int, batch: bool = True) -> Float64Array:
+            given = np.empty((B, *shape)) if array is None else array
+            return np.ascontiguousarray(given if batch else given[np.newaxis], dtype=np.float64)
+
+        return _core.Head(
+            kind=self.kind,
+            scores=float64(self.scores, 0, 0, batch=batched or self.scores is None),
+            labels=float64(labels, batch=batched),
+            vector=float64(self.vector, 0),
+            hidden=float64(self.hidden, 0, 0),
+            penalty=self.penalty,
+            trained=self.trained,
+        )
+
+
+def broadcast_to_batch(
+    name: str, array: NDArray[Any], text: str, one: tuple[int, ...], data: AttentionData
+) -> NDArray[Any]:
+    """Return `array` with the batch axis of `data`; an array of shape `one` serves all problems."""
+    B = data.batch or 1
+    if data.batch is None or array.ndim == len(one):
+        require_shape(name, array, text, one)
+    else:
+        require_shape(name, array, f"(B, {text[1:]}", (B, *one))
+    return np.broadcast_to(array, (B, *one))
+
+
+class Head(ABC):
+    """A head that stays as it is while attention is trained."""
+
+    kind: ClassVar[str]
+    """The core's name of the head."""
+    margins: ClassVar[str] = "real"
+    """What its margins are: of the losses, those of the same kind of margins fit."""
+    smooth: ClassVar[bool] = False
+    """Whether it has `prediction`, `gradient` and `curvature`, for methods of second order."""
+
+    @abstractmethod
+    def core_head(self, data: AttentionData) -> CoreHead:
+        """Check the head's arrays against `data`, and lay them out for the core."""
+
+    def prediction(self, mixtures: Float64Array) -> Float64Array:
+        """Compute h of mixtures (n, d), shape (n,)."""
+        raise NotImplementedError
+
+    def gradient(self, mixtures: Float64Array) -> Float64Array:
+        """Compute the gradient of h at mixtures (n, d), shape (n, d)."""
+        raise NotImplementedError
+
+    def curvature(self, mixtures: Float64Array, changes: Float64Array) -> Float64Array:
+        """Multiply the Hessian of h at each mixture with a vector of each, (n, d) to (n, d)."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, eq=False, init=False)
-class LinearScores:
+class LinearScores(Head):
     """A fixed linear head given by its token scores gamma_it = Y_i v'x_it.
 
     It stands for a head that reads other coordinates of a token than its key has: attention sees
@@ -50,9 +163,17 @@ class LinearScores:
         array = as_float_array("scores", scores, "(n, T) or (B, n, T)", ndim=(2, 3))
         object.__setattr__(self, "scores", array)
 
+    kind = "fixed"
+
+    def core_head(self, data: AttentionData) -> CoreHead:
+        """Lay out the scores, 0 at padding."""
+        text = "(n, T)" if data.batch is None else "(B, n, T)"
+        require_shape("head", self.scores, text, data.valid.shape)
+        return CoreHead(self.kind, data, scores=np.where(data.valid, self.scores, 0.0))
+
 
 @dataclass(frozen=True, eq=False, init=False)
-class ReLU:
+class ReLU(Head):
     """A network with one hidden layer: h(o) = w' max(V'o, 0) of the mixture o.
 
     Its prediction for input i is h(o_i), its margin Y_i h(o_i). Where a hidden unit is exactly 0,
@@ -89,9 +210,34 @@ class ReLU:
         object.__setattr__(self, "hidden", V)
         object.__setattr__(self, "weights", w)
 
+    kind = "relu"
+    smooth = True
+
+    def core_head(self, data: AttentionData) -> CoreHead:
+        """Lay out V' and w."""
+        m = self.hidden.shape[-1]
+        hidden = broadcast_to_batch("head", self.hidden, "(d, m)", (data.d, m), data)
+        weights = broadcast_to_batch("head", self.weights, "(m,)", (m,), data)
+        return CoreHead(self.kind, data, vector=weights, hidden=np.swapaxes(hidden, 1, 2))
+
+    def prediction(self, mixtures: Float64Array) -> Float64Array:
+        """Compute w' max(V'o, 0)."""
+        result: Float64Array = np.maximum(mixtures @ self.hidden, 0.0) @ self.weights
+        return result
+
+    def gradient(self, mixtures: Float64Array) -> Float64Array:
+        """Compute V (w ∘ [V'o > 0])."""
+        active = mixtures @ self.hidden > 0
+        result: Float64Array = (active * self.weights) @ self.hidden.T
+        return result
+
+    def curvature(self, mixtures: Float64Array, changes: Float64Array) -> Float64Array:
+        """Return 0: it is linear but for its kinks."""
+        return np.zeros_like(changes)
+
 
 @dataclass(frozen=True, eq=False, init=False)
-class Penalised:
+class Penalised(Head):
     """A linear head with a penalty on the mixture: h(o) = v'o - λ|o|².
 
     Its margin for input i is Y_i h(o_i). With λ > 0 attention stays spread over several tokens
@@ -119,13 +265,35 @@ class Penalised:
 
     def __init__(self, value: ArrayLike, penalty: float) -> None:
         v = as_float_array("value", value, "(d,) or (B, d)", ndim=(1, 2))
-        strength = as_nonnegative_float("penalty", penalty)
         object.__setattr__(self, "value", v)
-        object.__setattr__(self, "penalty", strength)
+        object.__setattr__(self, "penalty", as_nonnegative_float("penalty", penalty))
+
+    kind = "penalised"
+    smooth = True
+
+    def core_head(self, data: AttentionData) -> CoreHead:
+        """Lay out v and λ."""
+        vector = broadcast_to_batch("head", self.value, "(d,)", (data.d,), data)
+        return CoreHead(self.kind, data, vector=vector, penalty=self.penalty)
+
+    def prediction(self, mixtures: Float64Array) -> Float64Array:
+        """Compute v'o - λ|o|²."""
+        square = np.sum(mixtures**2, axis=1)
+        result: Float64Array = mixtures @ self.value - self.penalty * square
+        return result
+
+    def gradient(self, mixtures: Float64Array) -> Float64Array:
+        """Compute v - 2λ o."""
+        result: Float64Array = self.value - 2.0 * self.penalty * mixtures
+        return result
+
+    def curvature(self, mixtures: Float64Array, changes: Float64Array) -> Float64Array:
+        """Multiply with -2λ."""
+        return -2.0 * self.penalty * changes
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Softmax:
+class Softmax(Head):
     """Classes by their logits C o: the margin is the log-probability of the right class.
 
     With the cross-entropy loss this is the language model's head. Labels of the data are not used.
@@ -158,6 +326,110 @@ class Softmax:
         object.__setattr__(self, "classes", C)
         object.__setattr__(self, "targets", right)
 
+    kind = "softmax"
+    margins = "log_probability"
 
-Head: TypeAlias = "LinearScores | ReLU | Penalised | Softmax"
-"""A head that stays as it is while attention is trained."""
+    def core_head(self, data: AttentionData) -> CoreHead:
+        """Lay out C and the right classes."""
+        K = self.classes.shape[-2]
+        classes = broadcast_to_batch("head", self.classes, "(K, d)", (K, data.d), data)
+        require_shape("head", self.targets, "([B,] n)", data.labels.shape)
+        return CoreHead(self.kind, data, hidden=classes, labels=self.targets)
+
+
+def fixed_head(
+    data: AttentionData,
+    head: Head | None,
+    loss: str,
+    tokens: NDArray[Any],
+    lengths: NDArray[np.int64],
+    threads: int,
+) -> CoreHead:
+    """Lay out `head`, or the linear head of `data`, whose `tokens` and `lengths` have a batch axis.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no head of this data, or the loss is not one of its margins.
+    """
+    require_loss_of_head(loss, head)
+    if head is not None:
+        made, source = head.core_head(data), "head"
+    else:
+        batched, source = data.batch is not None, "value"
+        value = value_of(data)
+        scores = _core.token_scores(
+            tokens=tokens,
+            labels=_float64(data.labels if batched else data.labels[np.newaxis]),
+            value=_float64(value if batched else value[np.newaxis]),
+            lengths=lengths,
+            sequence=data.sequence_index,
+            threads=threads,
+        )
+        made = CoreHead("fixed", data, scores=scores if batched else scores[0])
+    if made.scores is not None:
+        require_scores_of_loss(source, made.scores, loss)
+    return made
+
+
+def trained_head(name: str, start: Any, data: AttentionData) -> CoreHead:
+    """Lay out the linear head v'o, trained from `start`: by default the data's value, or 0."""
+    if start is None:
+        start = np.zeros(data.d) if data.value is None else data.value
+    batched = data.batch is not None
+    text = "(d,) or (B, d)" if batched else "(d,)"
+    v = as_float_array(name, start, text, ndim={1, 1 + batched})
+    vector = broadcast_to_batch(name, v, "(d,)", (data.d,), data)
+    return CoreHead("linear", data, vector=vector, trained=True)
+
+
+def value_of(data: AttentionData) -> FloatArray:
+    """Return the vector of the linear head of `data`; `ValueError` without one."""
+    if data.value is None:
+        raise ValueError("value: needed for the linear head, got data without a value")
+    return data.value
+
+
+def require_loss_of_head(loss: str, head: object, *, trained: bool = False) -> None:
+    """Raise an error where `head` is no head, or the loss is not one of its margins."""
+    if not (head is None or isinstance(head, Head)):
+        *names, last = (kind.__name__ for kind in Head.__subclasses__())
+        raise TypeError(
+            f"head: expected None, {', '.join(names)} or {last}, got {type(head).__name__}"
+        )
+    of_loss = _core.losses[loss].margins
+    of_head = "real" if head is None else head.margins
+    if (of_loss == "log_probability") != (of_head == "log_probability"):
+        fit = [repr(name) for name, one in _core.losses.items() if one.margins == of_head]
+        softmax = of_head == "log_probability"
+        wanted = f"{' or '.join(fit)} with" if softmax else "another one without"
+        raise ValueError(f"loss: expected {wanted} a Softmax head, got {loss!r}")
+    fixed = not trained and (head is None or isinstance(head, LinearScores))
+    if of_loss == "attention" and not fixed:
+        raise ValueError(
+            f"loss: expected another one where the head is not fixed and linear, got {loss!r}"
+        )
+
+
+def require_scores_of_loss(source: str, scores: NDArray[Any], loss: str) -> None:
+    """Raise `ValueError` for token scores ([B,] n, T), 0 at padding, which the loss cannot bear."""
+    if _core.losses[loss].margins == "attention":
+        if (scores < 0).any():
+            raise ValueError(f"{source}: expected token scores of 0 or more with the {loss} loss")
+        without = np.asarray(~(scores > 0).any(axis=-1))
+        if without.any():
+            *b, i = first_index(without)
+            raise ValueError(
+                f"{source}: expected a token of positive score in every input with the {loss} "
+                f"loss, got none in input {i} of problem {b[0] if b else 0}"
+            )
+    largest, most = float(np.abs(scores).max()), _core.losses[loss].largest_score
+    if largest > most:
+        raise ValueError(
+            f"{source}: expected token scores up to {most:g} with the {loss} loss, "
+            f"got {largest:g}; scale the {source}"
+        )
+
+
+def _float64(array: NDArray[Any]) -> Float64Array:
+    return np.ascontiguousarray(array, dtype=np.float64)

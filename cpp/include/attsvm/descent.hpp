@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <span>
 
@@ -13,29 +14,6 @@
 #include "attsvm/shuffle.hpp"
 
 namespace attsvm {
-
-enum class Rule { gd, ngd, polyak };
-
-// Of the k-th step, from 1: its rate is that of the block divided by k^decay.
-struct BlockRate {
-    double rate = 0.1, decay = 0.0;
-    double at(std::int64_t step) const {
-        return decay == 0.0 ? rate : rate * std::pow(static_cast<double>(step), -decay);
-    }
-};
-
-struct StepRule {
-    Rule kind = Rule::ngd;
-    // gd: the step is rate times the gradient; ngd: the step of a block has this length; polyak: gap / (factor
-    // |gradient|²), and `largest_step` at most, times rate times the gradient.
-    BlockRate first{}, second{}, head{};
-    double polyak_factor = 2.0;
-    double largest_step = std::numeric_limits<double>::infinity();
-    double ridge = 0.0;  // λ of λ|block|² added to the loss for every block but the head
-    Inertia inertia{};
-    Index batch = 0;  // samples of a step, drawn without return until all have been drawn; 0: all samples in every step
-    std::uint64_t seed = 0;  // of the draws
-};
 
 struct Schedule {
     std::int64_t steps = 0;
@@ -72,6 +50,15 @@ struct References {
     bool certify = false;
 };
 
+// |x / length - unit|²
+template <class Real>
+Real distance_square(const Real* x, const Real* unit, Real length, Index size) {
+    return sum<Real>(size, [&](Index k) {
+        const Real apart = x[k] / length - unit[k];
+        return apart * apart;
+    });
+}
+
 template <class Token, class Real>
 class Descent {
    public:
@@ -82,6 +69,7 @@ class Descent {
                       parameters.first, parameters.second),
           head_(parameters.head, parameters.head == nullptr ? 0 : 1, problem.dimension),
           rule_(rule),
+          update_(rule.update()),
           team_(team),
           outside_(parameters.outside),
           references_(references),
@@ -91,14 +79,16 @@ class Descent {
           mixture_(head_.size() == 0 ? 0 : problem.samples * problem.dimension),
           weight_(padded_to_columns<Real>(problem.samples)),
           head_weight_(head_.size() == 0 ? 0 : weight_.size()),
+          term_size_(problem.samples),
           cosine_gap_(references.count),
           head_cosine_gap_(references.head_count),
           top_(references.certify ? problem.samples : 0),
           certificate_(references.certify ? parameters_.matrix_size() : 0) {}
 
     // sink(k, record) for the k-th recorded step
-    template <class Sink>
-    void run(const Schedule& schedule, Progress& progress, bool calling_thread, Sink&& sink) {
+    using Sink = std::function<void(std::size_t, const Record<Real>&)>;
+    void run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink) {
+        pass_.measure_tokens(team_);
         const Index work = parameters_.matrix_size() + problem().samples * problem().tokens * problem().dimension;
         constexpr int lanes = NumberTraits<Real>::lanes;
         const std::int64_t stride = std::max<std::int64_t>(1, 50000 / work);
@@ -130,7 +120,7 @@ class Descent {
         put(parameters_.first(), exp(log_unit_), first);
         put(parameters_.second(), exp(log_unit_), second);
         put(head_, exp(head_log_unit_), head);
-        return pass_.outcomes().loss_mean();
+        return pass_.losses().loss_mean();
     }
 
     // Attention at the last iterate, weights and their logarithms (samples, tokens), and the index of the top token.
@@ -158,79 +148,55 @@ class Descent {
     void differentiate() {
         parameters_.queries(team_, Q_.data());
         pass_.run(team_, Q_.data(), U_.data(), trains_head() ? mixture_.data() : nullptr);
-        pass_.outcomes().weights(weight_.data(), log_unit_);
-        if (rule_.ridge == 0.0) {
-            parameters_.differentiate(team_, weight_.data(), U_.data());
+        pass_.losses().weights(weight_.data(), log_unit_);
+        pass_.term_sizes(weight_.data(), term_size_.data());
+        const Index depth = problem().tokens;
+        if (rule_.weight_decay == 0.0) {
+            parameters_.differentiate(team_, weight_.data(), U_.data(), term_size_.data(), depth);
         } else {
-            const Real log_pull(std::log(2.0 * rule_.ridge)), from = log_unit_;
-            log_unit_ = larger(from, log_pull);
-            const typename Parameterisation<Real>::Ridge ridge{exp(from - log_unit_), exp(log_pull - log_unit_)};
-            parameters_.differentiate(team_, weight_.data(), U_.data(), &ridge);
+            const Real log_decay(std::log(2.0 * rule_.weight_decay)), from = log_unit_;
+            log_unit_ = larger(from, log_decay);
+            const typename Parameterisation<Real>::WeightDecay decay{exp(from - log_unit_), exp(log_decay - log_unit_)};
+            parameters_.differentiate(team_, weight_.data(), U_.data(), term_size_.data(), depth, &decay);
         }
         if (trains_head()) {
             const Index n = pass_.rows(), d = problem().dimension;
-            pass_.outcomes().mixture_weights(problem().head.label, head_weight_.data(), head_log_unit_);
+            pass_.losses().mixture_weights(problem().head.arrays.label, head_weight_.data(), head_log_unit_);
             multiply(team_, 1, n, d, Strided<Real>{head_weight_.data(), n, 1}, {}, mixture_.data(),
                      head_.gradient.data());
             head_.gradient_norm = norm(head_.gradient.data(), d);
+            Real terms(0.0);
+            for (Index row = 0; row < n; ++row)
+                terms += larger(head_weight_[row], -head_weight_[row]) * pass_.token_norm(row);
+            head_.drop_rounding(Parameterisation<Real>::rounding_unit(n, depth) * terms);
         }
     }
 
-    // log of the norm of all gradients together
-    Real log_gradient_norm() const {
-        const Real blocks = log_unit_ + log(parameters_.gradient_norm());
-        if (!trains_head()) return blocks;
-        const Real head = head_log_unit_ + log(head_.gradient_norm);
-        const Real most = larger(blocks, head), least = larger(-blocks, -head);  // the lesser, with its sign turned
-        const auto moves = most > Real(-std::numeric_limits<double>::infinity());
-        const Real apart = select(moves, most, Real(0.0)) + least;
-        return most + Real(0.5) * log1p(exp(-(apart + apart)));
+    GradientNorms<Real> gradient_norms() const {
+        return {log_unit_, parameters_.gradient_norm(), trains_head(), head_log_unit_, head_.gradient_norm};
     }
 
     void take_step(std::int64_t count) {
-        Real scale(1.0), head_scale(1.0);  // of the gradients in their units
-        const auto capped = [&](Real step, Real log_unit) {
-            return std::isinf(rule_.largest_step) ? step : smaller(step, Real(rule_.largest_step) * exp(log_unit));
+        const GradientNorms<Real> norms = gradient_norms();
+        const auto step = [&](Block<Real>& block, Real log_unit, const BlockRate& rate) {
+            const Real length = select(block.gradient_norm != Real(0.0), block.gradient_norm, Real(1.0));
+            block.step(team_, rule_, update_, rule_.scale(pass_.losses(), norms, log_unit, length), rate.at(count),
+                       count);
         };
-        switch (rule_.kind) {
-            case Rule::gd:
-                scale = exp(log_unit_);
-                if (trains_head()) head_scale = exp(head_log_unit_);
-                break;
-            case Rule::ngd:
-                if (trains_head())
-                    head_scale = Real(1.0) / select(head_.gradient_norm != Real(0.0), head_.gradient_norm, Real(1.0));
-                break;
-            case Rule::polyak: {
-                const Real factor(rule_.polyak_factor);
-                if (trains_head()) {
-                    const Real log_all = log_gradient_norm();
-                    const Real step = log(pass_.outcomes().loss_mean() / factor) - log_all - log_all;
-                    scale = capped(exp(step + log_unit_), log_unit_);
-                    head_scale = capped(exp(step + head_log_unit_), head_log_unit_);
-                } else {
-                    const Real all = parameters_.gradient_norm();
-                    scale = capped(pass_.outcomes().loss_gap(log_unit_) / factor / all / all, log_unit_);
-                }
-                break;
-            }
-        }
-        const bool normalised = rule_.kind == Rule::ngd;
-        parameters_.step(
-            team_, [&](Real norm) { return normalised ? Real(1.0) / norm : scale; },
-            [&](Index block) { return (block == 0 ? rule_.first : rule_.second).at(count); }, rule_.inertia, count);
-        if (trains_head()) head_.step(team_, head_scale, rule_.head.at(count), rule_.inertia, count);
+        parameters_.for_each_block(
+            [&](Block<Real>& block, int index) { step(block, log_unit_, index == 0 ? rule_.first : rule_.second); });
+        if (trains_head()) step(head_, head_log_unit_, rule_.head);
     }
 
     Record<Real> observe() {
         Record<Real> out;
-        out.loss = pass_.outcomes().loss_mean();
-        out.loss_gap = pass_.outcomes().loss_gap(Real(0.0));
+        out.loss = pass_.losses().loss_mean();
+        out.loss_gap = pass_.losses().loss_gap(Real(0.0));
         const Real* const V = parameters_.matrix(team_);
         const Real parts[] = {parameters_.matrix_norm_of(team_, V), outside_};
         out.norm = any<Real>(outside_ != Real(0.0)) ? norm(parts, 2) : parts[0];
-        out.log_grad_norm = log_gradient_norm();
-        out.max_attention = pass_.outcomes().top_weight_mean();
+        out.log_grad_norm = gradient_norms().log_of_all();
+        out.max_attention = pass_.losses().top_weight_mean();
         const auto points = out.norm != Real(0.0);
         const Real length = select(points, out.norm, Real(1.0));
         const Index size = parameters_.matrix_size();
@@ -268,7 +234,7 @@ class Descent {
         Real multipliers(0.0), margin(std::numeric_limits<double>::infinity());
         for (Index i = 0; i < n; ++i) {
             const Index at = i * problem().dimension;
-            const auto of_sample = pass_.separation(i, &Q_[at], weight_[i], &U_[at]);
+            const auto of_sample = pass_.margin_certificate(i, &Q_[at], weight_[i], &U_[at]);
             margin = smaller(of_sample.margin, margin);
             multipliers += of_sample.multipliers;
             top_[i] = of_sample.top;
@@ -291,12 +257,6 @@ class Descent {
         return std::cos(0.5 * (angle(cosine) + angle(2.0 * ratio - cosine)));
     }
 
-    static Real distance_square(const Real* x, const Real* unit, Real length, Index size) {
-        return sum<Real>(size, [&](Index k) {
-            const Real apart = x[k] / length - unit[k];
-            return apart * apart;
-        });
-    }
     static std::span<const Real> view(const Buffer<Real>& of) {
         return {of.data(), static_cast<std::size_t>(of.size())};
     }
@@ -305,12 +265,18 @@ class Descent {
     Parameterisation<Real> parameters_;
     Block<Real> head_;
     StepRule rule_;
+    int update_;
     Team team_;
     Real outside_;
     References<Real> references_;
     Shuffle order_;
-    Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, cosine_gap_, head_cosine_gap_, top_, certificate_;
+    Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, term_size_, cosine_gap_, head_cosine_gap_, top_, certificate_;
     Real log_unit_{0.0}, head_log_unit_{0.0};
 };
+
+// Compiled once, in cpp/src.
+extern template class Descent<double, double>;
+extern template class Descent<float, double>;
+extern template class Descent<NativePack<double>, NativePack<double>>;
 
 }  // namespace attsvm

@@ -9,22 +9,10 @@
 #include <cstdint>
 #include <span>
 
-#include "attsvm/buffer.hpp"
 #include "attsvm/products.hpp"
+#include "attsvm/step_rules.hpp"
 
 namespace attsvm {
-
-// What a step makes of the gradient besides its rate: nothing, or with velocity b <- β b + g
-//
-//     heavy ball   b        Nesterov   g + β b
-//
-// or Adam's quotient of the running means m of g and s of g ∘ g, with their bias taken out: m / (√s + ε).
-enum class Movement { plain, heavy_ball, nesterov, adam };
-
-struct Inertia {
-    Movement kind = Movement::plain;
-    double momentum = 0.0, second_momentum = 0.0, epsilon = 0.0;
-};
 
 // A trained matrix and its gradient. A normalised step has its own length in every block.
 template <class Real>
@@ -38,55 +26,36 @@ struct Block {
     Index size() const { return rows * columns; }
 
     // The `count`-th step, from 1: against the gradient taken `scale` times. Where the gradient is zero a block without
-    // inertia is stationary: it stays.
-    void step(const Team& team, Real scale, double rate, const Inertia& inertia, std::int64_t count) {
+    // momentum is stationary: it stays.
+    void step(const Team& team, const StepRule& rule, int update, Real scale, double rate, std::int64_t count) {
         const auto moves = gradient_norm != Real(0.0);
         scale = select(moves, scale, Real(0.0));
-        if (inertia.kind != Movement::plain && velocity.size() == 0) {
-            velocity = Buffer<Real>(size());
-            if (inertia.kind == Movement::adam) square = Buffer<Real>(size());
-        }
-        const Real factor = Real(rate) * scale, beta(inertia.momentum);
-        const Real second(inertia.second_momentum), epsilon(inertia.epsilon), one(1.0);
-        Real mean_rate(rate), square_share(1.0);  // with the bias of Adam's means taken out
-        if (inertia.kind == Movement::adam) {
-            const auto left = [&](double share) { return 1.0 - std::pow(share, static_cast<double>(count)); };
-            mean_rate = Real(rate / left(inertia.momentum));
-            square_share = Real(1.0 / left(inertia.second_momentum));
-        }
-        team.for_work(size()).for_ranges(rows, [&](Index j, Index last, int) {
-            const Index end = last * columns;
-            Index k = j * columns;
-            switch (inertia.kind) {
-                case Movement::plain:
-                    for (; k < end; ++k) value[k] -= factor * gradient[k];
-                    break;
-                case Movement::heavy_ball:
-                    for (; k < end; ++k) {
-                        velocity[k] = beta * velocity[k] + scale * gradient[k];
-                        value[k] -= Real(rate) * velocity[k];
-                    }
-                    break;
-                case Movement::nesterov:
-                    for (; k < end; ++k) {
-                        const Real slope = scale * gradient[k];
-                        velocity[k] = beta * velocity[k] + slope;
-                        value[k] -= Real(rate) * (slope + beta * velocity[k]);
-                    }
-                    break;
-                case Movement::adam:
-                    for (; k < end; ++k) {
-                        const Real slope = scale * gradient[k];
-                        velocity[k] = beta * velocity[k] + (one - beta) * slope;
-                        square[k] = second * square[k] + (one - second) * slope * slope;
-                        value[k] -= mean_rate * velocity[k] / (sqrt(square[k] * square_share) + epsilon);
-                    }
-                    break;
-            }
+        const bool adam = update == Updates::index_of<AdamUpdate>();
+        const auto unbiased = [&](double beta) { return 1.0 - std::pow(beta, static_cast<double>(count)); };
+        Updates::visit(update, [&]<class Update>(Update) {
+            if (Update::means > 0 && mean.size() == 0) mean = Buffer<Real>(size());
+            if (Update::means > 1 && square_mean.size() == 0) square_mean = Buffer<Real>(size());
+            const BlockStep<Real> at{value,
+                                     gradient.data(),
+                                     mean.data(),
+                                     square_mean.data(),
+                                     scale,
+                                     Real(rate),
+                                     Real(rate) * scale,
+                                     Real(adam ? rule.adam_beta : rule.momentum),
+                                     Real(rule.adam_second_beta),
+                                     Real(rule.adam_epsilon),
+                                     Real(adam ? rate / unbiased(rule.adam_beta) : rate),
+                                     Real(adam ? 1.0 / unbiased(rule.adam_second_beta) : 1.0)};
+            team.for_work(size()).for_ranges(
+                rows, [&](Index j, Index last, int) { Update::apply(at, j * columns, last * columns); });
         });
     }
 
-    Buffer<Real> velocity, square;  // b or m, and s; empty until they are needed
+    // A gradient no longer than what rounding may have made of its terms is zero. NaN stays.
+    void drop_rounding(Real rounding) { gradient_norm = select(rounding >= gradient_norm, Real(0.0), gradient_norm); }
+
+    Buffer<Real> mean, square_mean;  // of the update; empty until they are needed
 };
 
 // Frobenius norm of a matrix of as many rows as `row_square` has room for.
@@ -117,6 +86,7 @@ class Parameterisation {
           first_(first, inner == 0 ? query_dimension : inner, dimension),
           second_(second, inner == 0 ? 0 : query_dimension, inner),
           keys_(samples * inner),
+          query_norm_(samples),
           row_end_(samples),
           column_begin_(query_dimension),
           zero_(std::max(samples, query_dimension)),
@@ -124,10 +94,12 @@ class Parameterisation {
           product_(inner == 0 ? 0 : query_dimension * dimension),
           product_row_square_(inner == 0 ? 0 : query_dimension) {
         find_extents();
+        for (Index i = 0; i < samples; ++i) query_norm_[i] = norm(Z + i * e_, e_);
     }
 
     // Works on these samples alone from now on, on all of them where none are named.
     void choose(std::span<const Index> samples) {
+        chosen_ = samples;
         if (samples.empty()) {
             n_ = samples_;
             Z_ = all_Z_;
@@ -153,12 +125,21 @@ class Parameterisation {
         }
     }
 
-    // The gradients of all blocks from those of the query directions, which it weights by sample in place: the sum,
-    // taken `keep` times, and where there is a ridge, `pull` times the block itself.
-    struct Ridge {
-        Real keep, pull;
+    // Bounds the rounding of a sum over `samples` of sums of `depth` numbers, per size of its terms.
+    static Real rounding_unit(Index samples, Index depth) {
+        return Real(static_cast<double>(samples + depth + 16) * 0x1p-53);
+    }
+    // A term λ|block|² of the loss: the gradients of the loss without it count `gradient_scale` times, and `decay`
+    // times the block is added.
+    struct WeightDecay {
+        Real gradient_scale, decay;
     };
-    void differentiate(const Team& team, const Real* weight, Real* U, const Ridge* ridge = nullptr) {
+    // The gradients of all blocks from those of the query directions, which it weights by sample in place. A sample's
+    // u_i was summed from terms of the size term_size_i together; `depth` is how many numbers were added there. The sum
+    // over samples then has rounding of rounding_unit() Σ_i term_size_i |z_i| at most, times the norm of the other
+    // factor of K Q': a gradient within it is taken as zero.
+    void differentiate(const Team& team, const Real* weight, Real* U, const Real* term_size, Index depth,
+                       const WeightDecay* decay = nullptr) {
         const Strided<Real> Z_transposed{Z_, 1, e_};
         // By the threads that made the rows, for a product that they share.
         team.for_work(n_ * e_ * d_ / product_uses).for_ranges(n_, [&](Index i, Index last, int) {
@@ -174,11 +155,21 @@ class Parameterisation {
         } else {
             multiply(team, e_, n_, d_, Z_transposed, columns_of_Z(), U, first_.gradient.data());
         }
-        for_blocks([&](Block<Real>& block) {
-            if (ridge != nullptr)
+        Real terms(0.0);
+        for (Index row = 0; row < n_; ++row)
+            terms += term_size[row] * query_norm_[chosen_.empty() ? row : chosen_[static_cast<std::size_t>(row)]];
+        const auto value_norm = [&](Block<Real>& block) {
+            return matrix_norm(team, block.value, block.columns, block.row_square);
+        };
+        for_each_block([&](Block<Real>& block, int index) {
+            Real size = factored() ? terms * value_norm(index == 0 ? second_ : first_) : terms;
+            if (decay != nullptr) {
+                size = decay->gradient_scale * size + decay->decay * value_norm(block);
                 for (Index k = 0; k < block.size(); ++k)
-                    block.gradient[k] = ridge->keep * block.gradient[k] + ridge->pull * block.value[k];
+                    block.gradient[k] = decay->gradient_scale * block.gradient[k] + decay->decay * block.value[k];
+            }
             block.gradient_norm = matrix_norm(team, block.gradient.data(), block.columns, block.row_square);
+            block.drop_rounding(rounding_unit(n_, depth) * size);
         });
     }
 
@@ -188,14 +179,11 @@ class Parameterisation {
         return factored() ? norm(norms, 2) : norms[0];
     }
 
-    // A step of every block against its gradient times scale_of(norm of its gradient), with rate_of(index of the
-    // block).
-    template <class Scale, class Rate>
-    void step(const Team& team, Scale scale_of, Rate rate_of, const Inertia& inertia, std::int64_t count) {
-        for_blocks([&](Block<Real>& block) {
-            const Real norm = select(block.gradient_norm != Real(0.0), block.gradient_norm, Real(1.0));
-            block.step(team, scale_of(norm), rate_of(&block == &first_ ? 0 : 1), inertia, count);
-        });
+    // action(block, index) for every block
+    template <class Action>
+    void for_each_block(Action action) {
+        action(first_, 0);
+        if (factored()) action(second_, 1);
     }
 
     // W' (query_dimension, dimension), and its norm.
@@ -216,12 +204,6 @@ class Parameterisation {
     const Block<Real>& second() const { return second_; }
 
    private:
-    template <class Action>
-    void for_blocks(Action action) {
-        action(first_);
-        if (factored()) action(second_);
-    }
-
     // Coordinates in which queries are triangular are common (an LQ basis): products then skip the zeros.
     Extents rows_of_Z() const { return Z_ == all_Z_ ? Extents{zero_.data(), row_end_.data()} : Extents{}; }
     Extents columns_of_Z() const {
@@ -241,8 +223,9 @@ class Parameterisation {
     Index samples_, n_, e_, d_, m_;
     const Real *all_Z_, *Z_;
     Buffer<Real> chosen_Z_;
+    std::span<const Index> chosen_;
     Block<Real> first_, second_;
-    Buffer<Real> keys_;
+    Buffer<Real> keys_, query_norm_;
     Buffer<Index> row_end_, column_begin_, zero_, all_samples_;
     Buffer<Real> product_, product_row_square_;
 };

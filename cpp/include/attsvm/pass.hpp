@@ -1,10 +1,11 @@
-// The pass: query directions in; margins, top weights and the gradient of the margin in every query direction out.
+// Forward and backward pass: query directions in; margins, top weights and the gradient of the margin in every query
+// direction out.
 //
 //     a_i = X_i q_i     s_i = softmax(a_i)     m_i = <s_i, g_i>     c_i = s_i ∘ (g_i - m_i)     u_i = X_i' c_i
 #pragma once
 
-#include "attsvm/head.hpp"
-#include "attsvm/outcomes.hpp"
+#include "attsvm/heads.hpp"
+#include "attsvm/sample_losses.hpp"
 #include "attsvm/team.hpp"
 
 namespace attsvm {
@@ -35,9 +36,9 @@ class Pass {
           stride_(padded_to_columns<Real>(problem.tokens)),
           score_(problem.samples * stride_),
           scratch_(threads * 3 * stride_),
-          mixture_stride_(problem.head.nonlinear() ? 2 * problem.dimension + problem.head.units : 0),
+          mixture_stride_(problem.head.kind.nonlinear ? 2 * problem.dimension + problem.head.arrays.units : 0),
           mixture_(threads * mixture_stride_),
-          outcomes_(problem.samples, loss, infimum_with(problem.head)) {
+          losses_(problem.samples, loss, infimum_with(problem.head)) {
         constexpr int lanes = NumberTraits<Real>::lanes;
         for (Index i = 0; i < problem.samples; ++i)
             for (int k = 0; k < lanes; ++k) {
@@ -49,35 +50,55 @@ class Pass {
     }
 
     // Works on these samples alone from now on, which stay in the caller's memory; on all of them where none are named.
-    void choose(std::span<const Index> samples) { outcomes_.choose(samples); }
-    Index rows() const { return outcomes_.rows(); }
+    void choose(std::span<const Index> samples) { losses_.choose(samples); }
+    Index rows() const { return losses_.rows(); }
 
     const Problem<Token, Real>& problem() const { return problem_; }
     // Those of the last run.
-    Outcomes<Real>& outcomes() { return outcomes_; }
-    bool has_fixed_head() const { return problem_.head.kind == HeadKind::fixed; }
+    SampleLosses<Real>& losses() { return losses_; }
+    bool has_fixed_head() const { return problem_.head.kind.scored; }
 
-    // U (rows, dimension): a row is dm_i/dq_i of its sample, in units of exp(log_scale) of the sample's outcome. Where
+    // U (rows, dimension): a row is dm_i/dq_i of its sample, in units of exp(log_scale) of the sample. Where
     // asked for, also the mixtures o_i (rows, dimension).
     void run(const Team& team, const Real* Q, Real* U, Real* mixtures = nullptr) {
         const Index d = problem_.dimension;
         team.for_ranges(rows(), [&](Index row, Index last, int thread) {
             Real* const gradient = scratch_.data() + thread * 3 * stride_;
             for (; row < last; ++row) {
-                const Index i = outcomes_.sample(row);
+                const Index i = losses_.sample(row);
                 const Token* X = problem_.tokens_of(i);
                 // While a sample is worked on, out of the cache, the next one is read from memory.
-                const Index next = row + 1 < last ? outcomes_.sample(row + 1) : i;
-                Ahead ahead(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
-                outcomes_[row] = differentiate(i, Q + row * d, thread, ahead);
-                rows_combine(X, rows_[i], d, gradient, U + row * d, ahead);
+                const Index next = row + 1 < last ? losses_.sample(row + 1) : i;
+                Ahead next_tokens(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
+                losses_[row] = differentiate(i, Q + row * d, thread, next_tokens);
+                rows_combine(X, rows_[i], d, gradient, U + row * d, next_tokens);
                 if (mixtures != nullptr) {
-                    rows_combine(X, rows_[i], d, gradient + stride_, mixtures + row * d, ahead);
-                    for (Index k = 0; k < d; ++k) mixtures[row * d + k] *= outcomes_[row].top_weight;
+                    rows_combine(X, rows_[i], d, gradient + stride_, mixtures + row * d, next_tokens);
+                    for (Index k = 0; k < d; ++k) mixtures[row * d + k] *= losses_[row].top_weight;
                 }
             }
         });
     }
+
+    // Computes the length of the longest token of every sample, which the rounding of a gradient is measured by.
+    void measure_tokens(const Team& team) {
+        if (token_norm_.size() != 0) return;
+        token_norm_ = Buffer<Real>(problem_.samples);
+        const Index d = problem_.dimension;
+        team.for_work(problem_.samples * problem_.tokens * d)
+            .for_ranges(problem_.samples, [&](Index i, Index last, int) {
+                for (; i < last; ++i)
+                    for (Index t = 0; t < rows_[i]; ++t)
+                        token_norm_[i] = larger(row_norm(problem_.tokens_of(i) + t * d, d), token_norm_[i]);
+            });
+    }
+    // For every row, |weight| Σ_t |c_it| times the length of the longest token: the size of the terms of weight · u; 0
+    // where tokens have not been measured.
+    void term_sizes(const Real* weight, Real* size) const {
+        losses_.term_sizes(weight, size);
+        for (Index row = 0; row < losses_.rows(); ++row) size[row] *= token_norm(row);
+    }
+    Real token_norm(Index row) const { return token_norm_.size() == 0 ? Real(0.0) : token_norm_[losses_.sample(row)]; }
 
     // Attention of sample i, weights and their logarithms (tokens), and the index of its top token.
     void attention(Index i, const Real* q, int thread, Real* weight, Real* log_weight, Real& top) {
@@ -89,12 +110,13 @@ class Pass {
         top = attention_weights(rows_[i], T, score_.data() + i * stride_, logit, weight, log_weight);
     }
 
-    // For every sample, how far the logit of its top token stands above the others at least, and the difference of the
-    // tokens that the step now moves it along: the row Σ_t λ_t (x_top - x_t), λ_t = max(0, weight_i dm_i/da_t).
-    struct Separation {
+    // Of a sample, how far the logit of its top token stands above the others at least (+inf where there is no other),
+    // and what it adds to the bound of the SVM: the multipliers λ_t = max(0, weight_i dm_i/da_t), their sum, and the
+    // row Σ_t λ_t (x_top - x_t).
+    struct MarginCertificate {
         Real margin, top, multipliers;
     };
-    Separation separation(Index i, const Real* q, Real weight, Real* row) {
+    MarginCertificate margin_certificate(Index i, const Real* q, Real weight, Real* row) {
         const Index rows = rows_[i], d = problem_.dimension;
         const Real nothing(-std::numeric_limits<double>::infinity()), zero(0.0);
         Real* const gradient = scratch_.data();
@@ -104,7 +126,7 @@ class Pass {
         rows_dot(problem_.tokens_of(i), rows, d, q, logit);
         mask_logits(rows, length_[i], logit);
         const TopToken<Real> found(rows, score_.data() + i * stride_, logit);
-        Separation out{Real(0.0), found.index, zero};
+        MarginCertificate out{Real(0.0), found.index, zero};
         Real second = nothing;
         for (Index t = 0; t < rows; ++t) {
             const auto is_top = found.index == Real(static_cast<double>(t));
@@ -120,36 +142,42 @@ class Pass {
     }
 
    private:
+    static Real row_norm(const Token* row, Index d) {
+        if constexpr (std::is_same_v<Token, Real>)
+            return norm(row, d);
+        else
+            return sqrt(sum<Real>(d, [row](Index k) { return Real(row[k]) * Real(row[k]); }));
+    }
     static Infimum infimum_with(const Head<Real>& head) {
-        if (head.kind == HeadKind::fixed) return Infimum::of_best_tokens;
-        return head.kind == HeadKind::linear ? Infimum::zero : Infimum::unknown;
+        if (head.kind.scored) return Infimum::of_best_tokens;
+        return head.kind.nonlinear ? Infimum::unknown : Infimum::zero;
     }
 
     void take_scores() {
         constexpr int lanes = NumberTraits<Real>::lanes;
         for (Index i = 0; i < problem_.samples; ++i) {
             Real* const score = score_.data() + i * stride_;
-            std::copy_n(problem_.head.score + i * problem_.tokens, problem_.tokens, score);
+            std::copy_n(problem_.head.arrays.score + i * problem_.tokens, problem_.tokens, score);
             for (int k = 0; k < lanes; ++k) {
                 double best = lane(score[0], k);
                 for (Index t = 1; t < static_cast<Index>(lane(length_[i], k)); ++t)
                     best = std::max(best, lane(score[t], k));
-                set_lane(outcomes_.best(i), k, best);
+                set_lane(losses_.best(i), k, best);
             }
         }
     }
 
     // Leaves dm/da (tokens) at the head of the thread's memory, then the weights in units of the top one.
-    TokenGradient<Real> differentiate(Index i, const Real* q, int thread, Ahead& ahead) {
+    TokenGradient<Real> differentiate(Index i, const Real* q, int thread, Ahead& next_tokens) {
         Real* const logit = scratch_.data() + thread * 3 * stride_;
         Real* const weight = logit + stride_;
-        rows_dot(problem_.tokens_of(i), rows_[i], problem_.dimension, q, logit, ahead);
+        rows_dot(problem_.tokens_of(i), rows_[i], problem_.dimension, q, logit, next_tokens);
         mask_logits(rows_[i], length_[i], logit);
         Real margin(0.0);
         if (!has_fixed_head()) margin = find_scores(i, logit, weight, thread);
         TokenGradient<Real> out =
             token_gradient(rows_[i], score_.data() + i * stride_, logit, weight, weight + stride_);
-        if (problem_.head.nonlinear()) out.margin = margin;
+        if (problem_.head.kind.nonlinear) out.margin = margin;
         return out;
     }
 
@@ -157,10 +185,10 @@ class Pass {
     Real find_scores(Index i, const Real* logit, Real* weight, int thread) {
         const Token* const X = problem_.tokens_of(i);
         const Index rows = rows_[i], d = problem_.dimension;
-        const Real label = problem_.head.label[i];
-        const Real* slope = problem_.head.vector;
+        const Real label = problem_.head.arrays.label[i];
+        const Real* slope = problem_.head.arrays.vector;
         Real margin(0.0);
-        if (problem_.head.nonlinear()) {
+        if (problem_.head.kind.nonlinear) {
             Real* const mixture = mixture_.data() + thread * mixture_stride_;
             Real* const gradient = mixture + d;
             Real top = logit[0], total(0.0);
@@ -172,12 +200,12 @@ class Pass {
             rows_combine(X, rows, d, weight, mixture);
             const Real share = Real(1.0) / total;
             for (Index k = 0; k < d; ++k) mixture[k] *= share;
-            margin = problem_.head.margin(label, d, mixture, gradient, gradient + d);
+            margin = problem_.head.kind.margin(problem_.head.arrays, label, d, mixture, gradient, gradient + d);
             slope = gradient;
         }
         Real* const score = score_.data() + i * stride_;
         rows_dot(X, rows, d, slope, score);
-        if (!problem_.head.nonlinear())
+        if (!problem_.head.kind.nonlinear)
             for (Index t = 0; t < rows; ++t) score[t] *= label;
         return margin;
     }
@@ -189,8 +217,8 @@ class Pass {
     Buffer<Real> score_;
     Buffer<Real> scratch_;
     Index mixture_stride_;
-    Buffer<Real> mixture_;
-    Outcomes<Real> outcomes_;
+    Buffer<Real> mixture_, token_norm_;
+    SampleLosses<Real> losses_;
 };
 
 }  // namespace attsvm

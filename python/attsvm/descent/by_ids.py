@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
-from attsvm._validation import ArrayLike, IndexArray, as_float_array, require_shape
+from attsvm._linalg import LowRank, in_own_span
+from attsvm._validation import IndexArray, as_float_array, require_direction, require_shape
 from attsvm.data import NextTokenData
 from attsvm.descent.blocks import Blocks
-from attsvm.descent.problem import Factored
+from attsvm.descent.references import Factored, Reference, factors_of, name_in_call
 
 __all__ = ["IdTable", "TrainedByIds", "descend_by_ids", "is_trained_by_ids"]
 
@@ -60,6 +61,14 @@ class IdTable:
         return self._pairs[0].size
 
     @property
+    def coordinate_count(self) -> int:
+        """Number of coordinates of what pairs can make."""
+        if self.data.orthonormal:
+            return self.size
+        (rows, _), (columns, _) = self._coordinates
+        return int(rows.shape[1] * columns.shape[1])
+
+    @property
     def place(self) -> IndexArray:
         """The entry of each token, shape (n, T)."""
         return self._pairs[1]
@@ -68,13 +77,6 @@ class IdTable:
     def embeddings(self) -> NDArray[np.float64]:
         """e_x, (K, d) in float64."""
         return self.data.embeddings.astype(np.float64, copy=False)
-
-    def logits_of(
-        self, left: NDArray[np.float64], right: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """e_x' W e_k of every entry, W = left' right."""
-        table = (self.embeddings @ left.T) @ (right @ self.embeddings[self.last].T)
-        return np.ascontiguousarray(table.reshape(-1)[self._pairs[0]])
 
     def factors(
         self, coefficients: NDArray[np.float64]
@@ -85,13 +87,46 @@ class IdTable:
         table = dense.reshape(self.data.K, self.last.size)
         return table.T @ self.embeddings, self.embeddings[self.last]
 
-    @property
-    def grams(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Inner products of tokens (K, K) and of last tokens (m, m); empty where orthonormal."""
+    @cached_property
+    def _coordinates(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
+        """Tokens (K, r) and last tokens (m, c) in orthonormal coordinates, and the bases."""
+        spans = [in_own_span(e[np.newaxis]) for e in (self.embeddings, self.embeddings[self.last])]
+        return [(X[0], None if basis is None else basis[0]) for X, basis in spans]
+
+    def to_core(self) -> _core.Embeddings:
+        """Return coordinates and inner products of tokens and of last tokens."""
+        nothing = np.empty((0, 0))
         if self.data.orthonormal:
-            return np.empty((0, 0)), np.empty((0, 0))
+            return _core.Embeddings(
+                rows=nothing, columns=nothing, row_gram=nothing, column_gram=nothing
+            )
+        (rows, _), (columns, _) = self._coordinates
         of_last = self.embeddings[self.last]
-        return self.embeddings @ self.embeddings.T, of_last @ of_last.T
+        return _core.Embeddings(
+            rows=np.ascontiguousarray(rows),
+            columns=np.ascontiguousarray(columns),
+            row_gram=self.embeddings @ self.embeddings.T,
+            column_gram=of_last @ of_last.T,
+        )
+
+    def split(self, W: LowRank) -> tuple[NDArray[np.float64], LowRank]:
+        """Return coordinates (flat) of the part of W that pairs can make, and the rest of it."""
+        assert W.right is not None
+        if self.data.orthonormal:
+            of_last = self.embeddings[self.last]
+            table = (self.embeddings @ W.left.T) @ (W.right @ of_last.T)
+            inside = table.reshape(-1)[self._pairs[0]]
+            left, right = self.factors(inside)
+        else:
+            (_, rows), (_, columns) = self._coordinates
+            left = W.left if rows is None else W.left @ rows.T
+            right = W.right if columns is None else W.right @ columns.T
+            coordinates = left.T @ right
+            inside = coordinates.reshape(-1)
+            left = coordinates.T if rows is None else coordinates.T @ rows
+            right = np.eye(coordinates.shape[1]) if columns is None else columns
+        rest = LowRank(np.concatenate([W.left, -left]), np.concatenate([W.right, right]))
+        return inside, rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,36 +174,34 @@ def is_trained_by_ids(data: NextTokenData, blocks: Blocks, loss: str, plain: boo
 
 def descend_by_ids(
     data: NextTokenData,
-    settings: Mapping[str, Any],
+    rule: _core.StepRule,
     *,
     steps: int,
     record: NDArray[np.int64],
-    references: Mapping[str, ArrayLike | Factored],
+    references: Mapping[str, Reference],
     threads: int,
     report: Callable[[float], None],
 ) -> tuple[dict[str, Any], TrainedByIds]:
-    """Run descent from W = 0; the core's answer, laid out as that of a batch of one, and W."""
+    """Run descent from W = 0; return the core's answer, laid out as that of a batch of one, and W.
+
+    Directions are compared in orthonormal coordinates, as descent on looked-up tokens does it.
+    """
     table = IdTable(data)
-    named = [_reference(table, name, given) for name, given in references.items()]
-    row_gram, column_gram = table.grams
+    size = table.coordinate_count
+    inside, outside = np.empty((len(references), size)), np.empty(len(references))
+    for r, (name, given) in enumerate(references.items()):
+        W = _reference(name_in_call(name), given, data.d).unit()
+        inside[r], rest = table.split(W)
+        outside[r] = rest.norm()
     answer = _core.descend_by_ids(
         pair=table.place,
         is_right=np.ascontiguousarray(data.label_scores > 0, dtype=np.uint8),
         lengths=data.lengths,
         pairs=table.size,
-        row_gram=row_gram,
-        column_gram=column_gram,
-        references=np.stack([logits for logits, _ in named])
-        if named
-        else np.empty((0, table.size)),
-        reference_norms=np.array([norm for _, norm in named], dtype=np.float64),
-        rule=settings["rule"],
-        rates=settings["rates"],
-        decays=settings["decays"],
-        polyak_factor=settings["polyak_factor"],
-        largest_step=settings["largest_step"],
-        movement=settings["movement"],
-        inertia=settings["inertia"],
+        embeddings=table.to_core(),
+        references=inside,
+        references_outside=outside,
+        rule=rule,
         steps=steps,
         record=record,
         threads=threads,
@@ -179,30 +212,21 @@ def descend_by_ids(
         name: series[np.newaxis] for name, series in zip(names, answer["history"], strict=True)
     }
     result["cosine_gap"] = answer["cosine_gap"][np.newaxis]
-    for name in ("attention", "log_attention", "selected"):
-        result[name] = answer[name][np.newaxis]
+    for name, array in answer.items():
+        if name in ("attention", "log_attention", "selected"):
+            result[name] = np.asarray(array)[np.newaxis]
     result["first"] = answer["coefficients"][np.newaxis, np.newaxis]
     return result, TrainedByIds(table, answer["coefficients"])
 
 
-def _reference(
-    table: IdTable, name: str, given: ArrayLike | Factored
-) -> tuple[NDArray[np.float64], float]:
-    """Logits of a direction at the table's pairs, and its norm."""
-    argument = f"reference[{name!r}]" if name else "reference"
-    d = table.data.d
+def _reference(argument: str, given: Reference, d: int) -> LowRank:
+    """Return a direction as factors; `ValueError` for zero or another shape."""
     if isinstance(given, Factored):
-        if given.left is None or given.right is None:
-            raise ValueError(
-                f"{argument}: expected a feasible solution, got one without a direction"
-            )
-        left, right = given.left, given.right
-        require_shape(argument, right, "(s, d)", (left.shape[0], d))
+        left, right = factors_of(argument, given)
+        require_shape(argument, left, "(s, d)", (left.shape[0], d))
     else:
-        left = np.eye(d)
-        right = as_float_array(argument, given, "(d, d)", ndim=2, dtype=np.float64)
-        require_shape(argument, right, "(d, d)", (d, d))
-    norm = float(np.linalg.norm(np.linalg.qr(right.T, mode="r") @ left))
-    if norm == 0:
-        raise ValueError(f"{argument}: expected a direction, got zero")
-    return table.logits_of(left, right), norm
+        left, right = np.eye(d), as_float_array(argument, given, "(d, d)", ndim=2, dtype=np.float64)
+    require_shape(argument, right, "(s, d)", (left.shape[0], d))
+    W = LowRank(left, right)
+    require_direction(argument, W.norm() > 0)
+    return W

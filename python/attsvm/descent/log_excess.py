@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
+
+from attsvm import _core
+from attsvm.heads import Head
 
 __all__ = [
     "LogExcess",
@@ -25,12 +27,7 @@ __all__ = [
     "MarginLoss",
     "ScoreSlope",
     "Slope",
-    "SmoothHead",
 ]
-
-_LARGEST_EXPONENT = 300.0  # beyond it the margin, not what it falls short by, is what counts
-_SMALL = 1e-8
-"""Below it the second-order Taylor polynomial of a function near 1 is exact to float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +52,6 @@ class ScoreSlope:
     ]
 
 
-class SmoothHead(Protocol):
-    """A head h, of mixtures (n, d)."""
-
-    def value(self, mixture: NDArray[np.float64]) -> NDArray[np.float64]:
-        """h(o), shape (n,)."""
-
-    def gradient(self, mixture: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (n, d)."""
-
-    def curvature(
-        self, mixture: NDArray[np.float64], change: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Hessian at each mixture times a vector of each, (n, d) -> (n, d)."""
-
-
 class LogExcess:
     """log[(1/n) Σ_i l(Σ_t s_it γ_it) - inf], the infimum being every input on its best token.
 
@@ -84,7 +66,8 @@ class LogExcess:
     scores : ndarray, shape (n, T)
         γ, labels included; for "log" at least 0, and above 0 for one token of every input.
     valid : ndarray of bool, shape (n, T)
-    loss : {"logistic", "exponential", "correlation", "log"}
+    loss : str
+        One with an excess.
 
     Attributes
     ----------
@@ -102,12 +85,12 @@ class LogExcess:
         offered = np.where(valid, scores, -np.inf)
         self.best = np.argmax(offered, axis=1)
         self._margin = offered.max(axis=1)
-        self.infimum = float(np.mean(_loss_value(loss, self._margin)))
-        if loss == "log":
+        self._loss = _core.losses[loss]
+        self.infimum = float(np.mean(self._loss.value(self._margin)))
+        if self._loss.margins == "attention":
             scores = scores / self._margin[:, np.newaxis]
             self._margin = np.ones_like(self._margin)
         self._short = np.where(valid, self._margin[:, np.newaxis] - scores, 0.0)
-        self._loss = loss
         self.moved = self._short > 0
         self._moves = self.moved.any(axis=1)
         with np.errstate(divide="ignore"):
@@ -133,20 +116,23 @@ class LogExcess:
         safe = np.where(wrong, x[:, np.newaxis], 1.0)
         G = np.where(wrong, weight * deviation / safe, share - weight)
 
-        if self._loss == "log":
+        log_share = np.zeros_like(y)
+        if self._loss.margins == "attention":
             log_scores = log_weight + self._log_scores[rows]
-            L = logsumexp(log_scores, axis=1)  # log of the margin: the excess is -L
-            log_excess, rate, bend = _log_excess_of_log_loss(y, x, L)
-            # Where the heaviest token scores 0 the margin may be tiny: L itself, not y, counts.
+            log_share = logsumexp(
+                log_scores, axis=1
+            )  # log of the margin: the excess is its negative
+        log_excess, rate, bend = self._loss.log_excess(self._margin[rows], y, log_share)
+        if self._loss.margins == "attention":
+            # Where the heaviest token scores 0 the margin may be tiny: its logarithm counts.
             none = np.isneginf(np.take_along_axis(self._log_scores[rows], top, axis=1))[:, 0]
-            by_L = none & (x > 0.5)
-            slope = 1 / np.where(by_L, L, -1.0)
-            rate, bend = np.where(by_L, slope, rate), np.where(by_L, -(slope**2), bend)
+            by_share = none & (x > 0.5)
+            slope = 1 / np.where(by_share, log_share, -1.0)
+            rate = np.where(by_share, slope, rate)
+            bend = np.where(by_share, -(slope**2), bend)
             with np.errstate(under="ignore"):
-                right = np.exp(log_scores - L[:, np.newaxis])
-            G = np.where(by_L[:, np.newaxis], right - weight, G)
-        else:
-            log_excess, rate, bend = _log_excess_of_shortfall(self._loss, self._margin[rows], y, x)
+                right = np.exp(log_scores - log_share[:, np.newaxis])
+            G = np.where(by_share[:, np.newaxis], right - weight, G)
         value = float(logsumexp(log_excess))
         part = np.exp(log_excess - value)
         pull = (part * rate)[:, np.newaxis]
@@ -207,11 +193,12 @@ class LogLoss:
 
     Parameters
     ----------
-    loss : {"logistic", "exponential"}
+    loss : str
+        A positive one.
     """
 
     def __init__(self, loss: str) -> None:
-        self._loss = loss
+        self._loss = _core.losses[loss]
 
     def __call__(self, logits: NDArray[np.float64], scores: NDArray[np.float64]) -> ScoreSlope:
         """Value, gradients and curvature at `logits` and `scores`, both (n, T)."""
@@ -221,7 +208,7 @@ class LogLoss:
         margin = (np.take_along_axis(scores, top, axis=1) + mean_relative)[:, 0]
         c = weight * (relative - mean_relative)  # dm/da
 
-        log_value, rate, second = _log_loss(self._loss, margin)
+        log_value, rate, second = self._loss.log_value(margin)
         value = float(logsumexp(log_value))
         part = np.exp(log_value - value)
         pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
@@ -253,19 +240,21 @@ class LogLossOfMixture:
     ----------
     tokens : ndarray, shape (n, T, d)
     labels : ndarray, shape (n,)
-    head : SmoothHead
-    loss : {"logistic", "exponential"}
+    head : Head
+        One that is smooth.
+    loss : str
+        A positive one.
     """
 
     def __init__(
         self,
         tokens: NDArray[np.float64],
         labels: NDArray[np.float64],
-        head: SmoothHead,
+        head: Head,
         loss: str,
     ) -> None:
         self._tokens, self._labels = tokens, labels
-        self._head, self._loss = head, loss
+        self._head, self._loss = head, _core.losses[loss]
 
     def __call__(self, logits: NDArray[np.float64]) -> Slope:
         """Value, gradient and curvature at `logits`."""
@@ -286,7 +275,9 @@ class LogLossOfMixture:
         relative = along_tokens(signs * self._head.gradient(mixture))
         c = weight * (relative - np.sum(weight * relative, axis=1, keepdims=True))  # dm/da
 
-        log_value, rate, second = _log_loss(self._loss, self._labels * self._head.value(mixture))
+        log_value, rate, second = self._loss.log_value(
+            self._labels * self._head.prediction(mixture)
+        )
         value = float(logsumexp(log_value))
         part = np.exp(log_value - value)
         pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
@@ -307,30 +298,6 @@ class LogLossOfMixture:
         return Slope(value - float(np.log(len(logits))), gradient, hessian)
 
 
-def _log_loss(
-    loss: str, m: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Log l(m), l'/l and l''/l for the logistic or the exponential loss."""
-    if loss == "exponential":
-        return -m, -np.ones_like(m), np.ones_like(m)
-    # log(1 + e^-m) = e^-m (1 - e^-m / 2 + ...): beyond 37 the bracket is 1 in float64.
-    far = m > 37.0
-    near = np.where(far, 0.0, m)
-    softplus = np.logaddexp(0.0, -near)
-    value = np.where(far, -m, np.log(softplus))
-    first = np.where(far, -1.0, -expit(-near) / softplus)
-    second = np.where(far, 1.0, expit(near) * expit(-near) / softplus)
-    return value, first, second
-
-
-def _loss_value(loss: str, m: NDArray[np.float64]) -> NDArray[np.float64]:
-    if loss == "correlation":
-        return -m
-    if loss == "log":
-        return -np.log(m)
-    return np.exp(-m) if loss == "exponential" else np.logaddexp(0.0, -m)
-
-
 def _softmax(
     logits: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -343,44 +310,3 @@ def _softmax(
         # The heaviest token counts 1 in the total: log1p keeps what the others add.
         rest = np.where(np.arange(logits.shape[1]) == top, 0.0, weight).sum(axis=1, keepdims=True)
         return below - np.log1p(rest), weight / total, top
-
-
-def _log_excess_of_shortfall(
-    loss: str, b: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Log e of e = l(b - x) - l(b) with x = exp(y), and its two derivatives by y.
-
-    The first derivative is ρ = x e'/e, the second ρ (1 + x e''/e' - ρ).
-    """
-    if loss == "correlation":
-        return y, np.ones_like(y), np.zeros_like(y)
-    small = x < _SMALL
-    large = np.where(small, 1.0, x)
-    if loss == "exponential":  # e = e^-b (e^x - 1)
-        log_slope, curve = -b, np.ones_like(b)
-        value = log_slope + np.log(np.expm1(large))
-        rate = -large / np.expm1(-large)
-        ratio = np.ones_like(b)
-    else:  # e = log[1 + q (e^x - 1)], q = 1 / (1 + e^b)
-        log_slope, curve = -np.logaddexp(0.0, b), expit(b)
-        excess = np.log1p(np.expm1(large) * expit(-b))
-        value = np.log(excess)
-        rate = large * expit(large - b) / excess
-        ratio = expit(b - large)
-    value = np.where(small, y + log_slope + 0.5 * curve * x, value)
-    bend = np.where(small, 0.5 * curve * x, rate * (1.0 + large * ratio - rate))
-    return value, np.where(small, 1.0 + 0.5 * curve * x, rate), bend
-
-
-def _log_excess_of_log_loss(
-    y: NDArray[np.float64], x: NDArray[np.float64], L: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The same of e = -log(1 - x) = -L, with the best margin 1."""
-    small = x < _SMALL
-    near = np.where(small | (x > 0.5), 0.5, x)
-    excess = np.where(x > 0.5, -L, -np.log1p(-near))
-    odds = x * np.exp(np.minimum(-L, _LARGEST_EXPONENT))
-    rate = odds / excess
-    value = np.where(small, y + 0.5 * x, np.log(excess))
-    bend = np.where(small, 0.5 * x, rate * (1.0 + odds - rate))
-    return value, np.where(small, 1.0 + 0.5 * x, rate), bend

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm import _core
 from attsvm._linalg import in_own_span
 from attsvm._validation import as_float_array, as_positive_int, require_shape
 from attsvm.data import AttentionData
+from attsvm.data.attention_data import require_queries
 from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.ball import Objective
-from attsvm.descent.core_head import require_right_tokens
 from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss, Slope
-from attsvm.descent.smooth_heads import smooth_head
-from attsvm.heads import Head, LinearScores, Penalised, ReLU
+from attsvm.heads import Head, LinearScores, require_scores_of_loss, value_of
 
 __all__ = ["BLOCKS", "PathProblem"]
 
 BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q"), "v+p": ("v", "p")}
-_LARGEST_SCORE = 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +52,8 @@ class PathProblem:
         inner: int | None,
     ) -> PathProblem:
         """Check that `data` has what `parameter` and `head` need, and lay it out."""
-        if parameter in ("W", "KQ") and data.queries is None:
-            raise ValueError("queries: needed for W, got data without queries")
+        if parameter in ("W", "KQ"):
+            require_queries(data, "W")
         if parameter != "KQ" and inner is not None:
             raise ValueError(f"inner: expected None where K and Q are not varied, got {inner!r}")
         d = data.d
@@ -80,13 +79,13 @@ class PathProblem:
             objective = sequences.of_value_and_prompt(LogLoss(loss), labels)
             sizes: tuple[int, ...] = (k, k)
         else:
-            if isinstance(head, ReLU | Penalised):
+            if isinstance(head, Head) and head.smooth:
                 _require_positive(loss, f"with a {_kind(head)} head")
-                smooth = smooth_head(head, d)
-                of_logits = LogLossOfMixture(given[order], labels, smooth, loss)
-                flat = smooth.value(given.reshape(-1, d)).reshape(given.shape[:2])
+                head.core_head(data)  # checks its shape
+                of_logits = LogLossOfMixture(given[order], labels, head, loss)
+                flat = head.prediction(given.reshape(-1, d)).reshape(given.shape[:2])
                 alone = labels[:, np.newaxis] * flat[order]
-                _require_moderate("head", alone[data.valid], loss)
+                require_scores_of_loss("head", np.where(data.valid, alone, 0.0), loss)
                 ranking = LogExcess(alone, data.valid, loss)
                 same = (given[order] == given[order][:, :1]).all(axis=2) | ~data.valid
                 infimum, constant = (ranking.infimum, True) if same.all() else (0.0, False)
@@ -212,41 +211,28 @@ class PathProblem:
 def _scores(
     data: AttentionData, tokens: NDArray[np.float64], head: Any, loss: str
 ) -> NDArray[np.float64]:
-    """Token scores of a linear head, labels included."""
+    """Return the token scores of a linear head, labels included, 0 at padding."""
     if head is None:
-        if data.value is None:
-            raise ValueError("value: needed for the linear head, got data without a value")
-        source = "value"
-        value = data.value.astype(np.float64)
+        value = value_of(data).astype(np.float64)
         scores = data.labels.astype(np.float64)[:, np.newaxis] * (tokens @ value)
-    elif isinstance(head, LinearScores):
-        source = "head"
-        require_shape("head", head.scores, "(n, T)", (data.n, data.T))
-        scores = head.scores.astype(np.float64)
-    else:
-        raise TypeError(
-            f"head: expected None, LinearScores, ReLU or Penalised, got {type(head).__name__}"
-        )
-    if loss == "log":
         scores = np.where(data.valid, scores, 0.0)
-        require_right_tokens(source, scores[np.newaxis])
-    _require_moderate(source, scores[data.valid], loss)
-    return scores
-
-
-def _require_moderate(source: str, scores: NDArray[np.float64], loss: str) -> None:
-    largest = float(np.abs(scores).max())
-    if loss in ("logistic", "exponential") and largest > _LARGEST_SCORE:
-        raise ValueError(
-            f"{source}: expected token scores up to {_LARGEST_SCORE:g} with the {loss} loss, "
-            f"got {largest:g}; scale the {source}"
+    elif isinstance(head, LinearScores):
+        scores = np.asarray(head.core_head(data).scores, dtype=np.float64)
+    else:
+        smooth = [kind.__name__ for kind in Head.__subclasses__() if kind.smooth]
+        raise TypeError(
+            f"head: expected None, {', '.join(['LinearScores', *smooth[:-1]])} or {smooth[-1]}, "
+            f"got {type(head).__name__}"
         )
+    require_scores_of_loss("value" if head is None else "head", scores, loss)
+    return scores
 
 
 def _require_positive(loss: str, where: str) -> None:
     """The logarithm of the loss is what is minimised there."""
-    if loss not in ("logistic", "exponential"):
-        raise ValueError(f"loss: expected 'logistic' or 'exponential' {where}, got {loss!r}")
+    if not _core.losses[loss].positive:
+        fit = " or ".join(repr(name) for name, one in _core.losses.items() if one.positive)
+        raise ValueError(f"loss: expected {fit} {where}, got {loss!r}")
 
 
 def _kind(head: object) -> str:

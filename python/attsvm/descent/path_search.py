@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._softmax import log_softmax
 from attsvm.descent.ball import Minimum, Objective, minimise
 from attsvm.descent.path_problem import PathProblem
 
-__all__ = ["PathSearch", "log_softmax"]
+__all__ = ["PathSearch"]
 
 _LOOSE = 1e-3
 _SMALL_GROWTH = 1.3
@@ -128,7 +129,7 @@ class PathSearch:
         """One of those that attend alike, best first."""
         kept: list[tuple[Minimum, NDArray[np.float64]]] = []
         for found in sorted(local, key=lambda found: (found.at.value, found.residual)):
-            attention = np.exp(log_softmax(self._problem.logits(found.point)))
+            attention = np.exp(log_softmax(self._problem.logits(found.point), 1))
             slack = 1e-12 * (1.0 + abs(found.at.value))  # rounding
             for j, (other, seen) in enumerate(kept):
                 if (
@@ -141,12 +142,3 @@ class PathSearch:
             else:
                 kept.append((found, attention))
         return [found for found, _ in kept]
-
-
-def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithms of the softmax weights of each row of (n, T) logits; -inf at padding."""
-    below = logits - logits.max(axis=1, keepdims=True)
-    with np.errstate(under="ignore"):
-        total = np.exp(below).sum(axis=1, keepdims=True)
-    result: NDArray[np.float64] = below - np.log(total)
-    return result

@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from attsvm._linalg import in_own_span
-from attsvm._validation import ArrayLike, as_float_array, as_float_dtype, require_shape
+from attsvm import _core
+from attsvm._linalg import LowRank, euclidean_norm, in_own_span
+from attsvm._validation import (
+    ArrayLike,
+    as_float_array,
+    as_float_dtype,
+    require_direction,
+    require_shape,
+)
 from attsvm.data import AttentionData
+from attsvm.data.attention_data import require_queries
 from attsvm.descent.blocks import Blocks
-from attsvm.descent.core_head import CoreHead, require_loss_of_head
-from attsvm.heads import Head
+from attsvm.descent.references import Factored, Reference, factors_of
+from attsvm.heads import CoreHead, Head, fixed_head, require_loss_of_head, trained_head
 
-__all__ = [
-    "CORE_LOSSES",
-    "LOSSES",
-    "CoreProblem",
-    "Factored",
-    "Parameter",
-    "matrix_norms",
-]
+__all__ = ["CoreProblem", "Parameter"]
 
-CORE_LOSSES = {
-    "logistic": "logistic",
-    "exponential": "exponential",
-    "correlation": "correlation",
-    "log": "log",
-    "cross_entropy": "correlation",  # of a margin that is the log-probability of the right class
-    "squared": "squared",
-}
-LOSSES = tuple(CORE_LOSSES)
-
-
-@runtime_checkable
-class Factored(Protocol):
-    """A matrix W = left' right that is never formed, as an `SVMSolution` is."""
-
-    @property
-    def left(self) -> NDArray[np.float64] | None:
-        """([B,] s, d)."""
-
-    @property
-    def right(self) -> NDArray[np.float64] | None:
-        """([B,] s, e)."""
+_OF_MATRIX = (1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +49,10 @@ class Parameter:
     second: NDArray[np.float64]
     rest: NDArray[np.float64] | None
     outside: NDArray[np.float64]
+
+    def to_core(self) -> _core.Parameters:
+        """Return what the core starts from."""
+        return _core.Parameters(first=self.first, second=self.second, outside=self.outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,19 +100,22 @@ class CoreProblem:
         be read: what a reduction must pay for.
         """
         batched = data.batch is not None
-        stored = data.dtype if dtype is None else as_float_dtype("dtype", dtype)
-        tokens = np.ascontiguousarray(_batch(data.tokens, batched), dtype=stored)
+        stored = data.tokens
+        if dtype is not None:
+            storage = as_float_dtype("dtype", dtype)
+            stored = as_float_array("dtype", stored, "tokens", ndim={3, 4}, dtype=storage)
+        tokens = np.ascontiguousarray(_batch(stored, batched))
         lengths = np.ascontiguousarray(_batch(data.lengths, batched))
         queries = _queries(data, blocks.attention, prompt)
-        require_loss_of_head(loss, head, trained=blocks.head)
         if blocks.head:
+            require_loss_of_head(loss, head, trained=True)
             if head is not None:
                 raise ValueError(
                     f"head: expected None where v is trained, got {type(head).__name__}"
                 )
-            core_head = CoreHead.trained_from("init['v']", value, data)
+            core_head = trained_head("init['v']", value, data)
         else:
-            core_head = CoreHead.fixed(data, head, tokens, lengths, loss, threads)
+            core_head = fixed_head(data, head, loss, tokens, lengths, threads)
         problem = cls(
             blocks,
             batched,
@@ -171,16 +158,15 @@ class CoreProblem:
             problem = replace(problem, queries=queries, query_basis=basis)
         return problem
 
-    @property
-    def core_arguments(self) -> dict[str, Any]:
-        """The arrays under the names that the core gives them."""
-        return {
-            "tokens": self.tokens,
-            "queries": self.queries,
-            "lengths": self.lengths,
-            "sequence": self.sequence,
-            **self.head.core_arguments,
-        }
+    def to_core(self) -> _core.Problem:
+        """Return the arrays as the core takes them."""
+        return _core.Problem(
+            tokens=self.tokens,
+            queries=self.queries,
+            lengths=self.lengths,
+            sequence=self.sequence,
+            head=self.head.to_core(),
+        )
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
@@ -194,7 +180,7 @@ class CoreProblem:
         V = np.zeros((B, self.queries.shape[2], self.tokens.shape[3]))
         return Parameter(V, _nothing(B), None, np.zeros(B))
 
-    def as_parameter(self, name: str, value: ArrayLike | Factored) -> Parameter:
+    def as_parameter(self, name: str, value: Reference) -> Parameter:
         """Check W or p as given by the caller, and split it.
 
         One array given with a batch serves all of its problems.
@@ -219,7 +205,7 @@ class CoreProblem:
         if self.token_basis is None and self.query_basis is None:
             return Parameter(V, _nothing(B), None, np.zeros(B))
         rest = W - self._lift(V)
-        return Parameter(V, _nothing(B), rest, matrix_norms(rest))
+        return Parameter(V, _nothing(B), rest, euclidean_norm(rest, _OF_MATRIX))
 
     def as_factors(self, name: str, K: ArrayLike, Q: ArrayLike) -> Parameter:
         """Check the factors of W = K Q', K ([B,] d, m) and Q ([B,] d, m), with any m >= 1.
@@ -272,17 +258,14 @@ class CoreProblem:
         return W if self.query_basis is None else W @ self.query_basis
 
     def _split_factored(self, name: str, value: Factored) -> Parameter:
-        if value.left is None or value.right is None:
-            raise ValueError(f"{name}: expected a feasible solution, got one without a direction")
+        given = factors_of(name, value)
         B = self.tokens.shape[0]
-        left, right = (
-            part if self.batched else part[np.newaxis] for part in (value.left, value.right)
-        )
+        left, right = (_batch(part, self.batched) for part in given)
         d, e = self.dimensions
         if left.shape[::2] != (B, d) or right.shape[::2] != (B, e):
             raise ValueError(
                 f"{name}: expected a solution of this problem's shape {self.parameter_shape}, "
-                f"got factors of shapes {value.left.shape} and {value.right.shape}"
+                f"got factors of shapes {given[0].shape} and {given[1].shape}"
             )
         left_inside, left_rest = _project(left, self.token_basis)
         right_inside, right_rest = _project(right, self.query_basis)
@@ -290,7 +273,7 @@ class CoreProblem:
         # left' right = (inside + rest)' right, and the three parts that are not inside/inside are
         # orthogonal to it and, taken as two, to each other.
         outside = np.hypot(
-            _factored_norms(left_rest, right), _factored_norms(left_inside, right_rest)
+            LowRank(left_rest, right).norm(), LowRank(left_inside, right_rest).norm()
         )
         return Parameter(V, _nothing(B), None, outside)
 
@@ -305,31 +288,20 @@ def _queries(data: AttentionData, attention: str, prompt: ArrayLike | None) -> N
         text = "(d,) or (B, d)" if batched else "(d,)"
         p = as_float_array("prompt", prompt, text, ndim={1, 1 + batched}, dtype=np.float64)
         require_shape("prompt", p, text, (*((B,) if p.ndim == 2 else ()), data.d))
-        if not np.broadcast_to(p, (B, data.d)).any(axis=1).all():
-            raise ValueError("prompt: expected a direction, got zero")
+        require_direction("prompt", p.any(axis=-1))
         each = np.broadcast_to(p, (B, data.d))[:, np.newaxis]
         return np.ascontiguousarray(np.broadcast_to(each, (B, data.n, data.d)))
     if prompt is not None:
         raise ValueError("prompt: expected None where logits are not X W p")
     if attention == "p":
         return np.ones((B, data.n, 1))
-    if data.queries is None:
-        raise ValueError("queries: needed to train W, got data without queries")
-    return np.ascontiguousarray(_batch(data.queries, data.batch is not None), dtype=np.float64)
+    queries = require_queries(data, "training W")
+    return np.ascontiguousarray(_batch(queries, data.batch is not None), dtype=np.float64)
 
 
 def _nothing(B: int) -> NDArray[np.float64]:
     """The second factor of a matrix that has none."""
     return np.empty((B, 0, 0))
-
-
-def matrix_norms(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Frobenius norm of each matrix of (B, r, k), without overflow or underflow of squares."""
-    largest = np.abs(matrices).max(axis=(1, 2), initial=0.0)
-    unit = np.where(largest > 0, largest, 1.0)[:, np.newaxis, np.newaxis]
-    with np.errstate(under="ignore"):
-        norms: NDArray[np.float64] = largest * np.linalg.norm(matrices / unit, axis=(1, 2))
-    return norms
 
 
 def _reduction_pays(count: int, dimension: int, passes: int) -> bool:
@@ -345,12 +317,6 @@ def _project(
         return rows, np.zeros_like(rows)
     inside = rows @ np.swapaxes(basis, 1, 2)
     return inside, rows - inside @ basis
-
-
-def _factored_norms(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """|left' right|_F of each problem, through the triangular factor of right'."""
-    triangle = np.linalg.qr(np.swapaxes(right, 1, 2), mode="r")
-    return matrix_norms(triangle @ left)
 
 
 def _batch(array: NDArray[Any], batched: bool) -> NDArray[Any]:

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm import _core
+from attsvm._linalg import LowRank
+from attsvm._softmax import log_softmax
 from attsvm._validation import (
     ArrayLike,
     as_choice,
@@ -18,6 +21,7 @@ from attsvm._validation import (
     as_nonnegative_int,
     as_positive_float,
     as_positive_int,
+    require_direction,
     require_shape,
 )
 from attsvm.data import AttentionData, NextTokenData
@@ -25,15 +29,21 @@ from attsvm.data.attention_data import as_data
 from attsvm.descent.ball import Minimum
 from attsvm.descent.next_tokens import next_token_problem
 from attsvm.descent.path_problem import PathProblem
-from attsvm.descent.path_search import PathSearch, log_softmax
-from attsvm.descent.problem import Factored
+from attsvm.descent.path_search import PathSearch
+from attsvm.descent.references import (
+    Factored,
+    Reference,
+    factors_of,
+    name_in_call,
+    named_references,
+)
 from attsvm.heads import Head
 from attsvm.progress import bar
 
 __all__ = ["ConvergenceWarning", "RegularizationPath", "regularization_path"]
 
 
-_LOSSES = ("logistic", "exponential", "correlation", "log")
+_LOSSES = tuple(name for name, loss in _core.losses.items() if loss.has_excess)
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -101,7 +111,7 @@ class RegularizationPath:
     selected: NDArray[np.int64]
     cosines: dict[str, NDArray[np.float64]]
 
-    def cosine(self, reference: ArrayLike | Factored, block: str | None = None) -> Any:
+    def cosine(self, reference: Reference, block: str | None = None) -> Any:
         """Cosine (N,) of every point of the path with a direction; 0 for the point zero.
 
         Parameters
@@ -118,9 +128,7 @@ class RegularizationPath:
         """
         return self._cosine("reference", reference, block)
 
-    def _cosine(
-        self, name: str, reference: ArrayLike | Factored, block: str | None
-    ) -> NDArray[np.float64]:
+    def _cosine(self, name: str, reference: Reference, block: str | None) -> NDArray[np.float64]:
         blocks = {"KQ": ("W",), "v+p": ("v", "p")}.get(self.parameter, (self.parameter,))
         if block is None and len(blocks) == 1:
             block = blocks[0]
@@ -154,7 +162,7 @@ def regularization_path(
     starts: int = 8,
     tol: float = 1e-9,
     max_iter: int = 500,
-    reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None = None,
+    reference: Reference | Mapping[str, Reference] | None = None,
     rng: int | np.random.Generator | None = 0,
     progress: bool = False,
 ) -> RegularizationPath:
@@ -259,14 +267,12 @@ def regularization_path(
     bounds = _radii(radii, name)
     problem = PathProblem.of(data, name, loss, head, inner)
     given = None if init is None else problem.start("init", init)
-    named: Mapping[str, Any] = {}
-    if reference is not None:
-        named = reference if isinstance(reference, Mapping) else {"": reference}
+    named = named_references(reference)
     if name == "v+p" and not named.keys() <= {"v", "p"}:
         raise ValueError(f"reference: expected the keys 'v' and 'p', got {sorted(map(str, named))}")
     shape = (data.d, data.d) if name in ("W", "KQ") else (data.d,)
     for key, one in named.items():
-        _direction(_reference_name(key), one, shape)
+        _direction(name_in_call(key), one, shape)
 
     with bar(len(bounds), "radii", None if progress else False) as advance:
         found = []
@@ -277,7 +283,7 @@ def regularization_path(
     path = _path(problem, data, loss, bounds, found, search.iterations, tol)
     for key, one in named.items():
         path.cosines[str(key)] = path._cosine(
-            _reference_name(key), one, key if name == "v+p" else None
+            name_in_call(key), one, key if name == "v+p" else None
         )
     if not path.converged.all():
         worst = int(np.argmax(np.where(path.converged, -1.0, path.residual)))
@@ -303,7 +309,7 @@ def _path(
     size, blocks = sum(problem.sizes), len(problem.sizes)
     points = [np.zeros(size) if one is None else one.point for one in found]
     lifted = [problem.lifted(x) for x in points]
-    log_attention = np.stack([log_softmax(problem.logits(x)) for x in points])
+    log_attention = np.stack([log_softmax(problem.logits(x), 1) for x in points])
 
     def column(of: Callable[[Minimum], Any], otherwise: Any) -> NDArray[Any]:
         values = np.array([otherwise if one is None else of(one) for one in found])
@@ -383,26 +389,16 @@ def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
     return np.array(bounds)
 
 
-def _reference_name(key: object) -> str:
-    return "reference" if key == "" else f"reference[{key!r}]"
-
-
-def _direction(
-    name: str, reference: ArrayLike | Factored, shape: tuple[int, ...]
-) -> NDArray[np.float64]:
+def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """The reference as a unit vector of `shape`."""
     if isinstance(reference, Factored):
-        if reference.left is None or reference.right is None:
-            raise ValueError(f"{name}: expected a feasible solution, got one without a direction")
-        product = np.swapaxes(reference.left, -1, -2) @ reference.right
+        product = LowRank(*factors_of(name, reference)).dense()
         array = product[:, 0] if len(shape) == 1 and product.ndim == 2 else product
     else:
         text = "(d, d)" if len(shape) == 2 else "(d,)"
         array = as_float_array(name, reference, text, ndim=len(shape), dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
-    largest = float(np.abs(array).max())
-    if largest == 0:
-        raise ValueError(f"{name}: expected a direction, got zero")
-    unit: NDArray[np.float64] = array / largest
+    require_direction(name, array.any())
+    unit: NDArray[np.float64] = array / np.abs(array).max()
     return unit / np.linalg.norm(unit)

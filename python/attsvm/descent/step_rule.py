@@ -1,20 +1,26 @@
-"""How a step is made of the gradient."""
+"""Rules that make a step of the gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from attsvm._validation import as_choice, as_float, as_positive_float, as_positive_int
+from attsvm import _core
+from attsvm._validation import (
+    as_choice,
+    as_float,
+    as_float_in,
+    as_positive_float,
+    as_positive_int,
+)
 from attsvm.descent.blocks import Blocks
 
-__all__ = ["RULES", "StepRule", "as_step_rule"]
-
-RULES = ("gd", "ngd", "polyak", "adam")
+__all__ = ["StepRule", "as_step_rule"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class StepRule:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        as_choice("kind", self.kind, RULES)
+        as_choice("kind", self.kind, _core.step_rules)
         if isinstance(self.decay, Mapping):
             exponents = {k: as_float(f"decay[{k!r}]", x) for k, x in self.decay.items()}
             object.__setattr__(self, "decay", MappingProxyType(exponents))
@@ -81,13 +87,17 @@ class StepRule:
         if self.largest_step is not None:
             as_positive_float("largest_step", self.largest_step)
             self._require_kind("largest_step", self.largest_step, ("polyak",))
-        if len(self.betas) != 2:
-            raise ValueError(f"betas: expected two numbers, got {self.betas!r}")
-        for name, share in (("momentum", self.momentum), *(("betas", b) for b in self.betas)):
-            if not 0 <= as_float(name, share) < 1:
-                raise ValueError(f"{name}: expected a number in [0, 1), got {share}")
-        if self.momentum:
-            self._require_kind("momentum", self.momentum, ("ngd", "gd", "polyak"))
+        given: Any = self.betas
+        if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
+            raise TypeError(f"betas: expected two numbers, got {given!r}")
+        if len(given) != 2:
+            raise ValueError(f"betas: expected two numbers, got {given!r}")
+        object.__setattr__(
+            self, "betas", tuple(as_float_in("betas", b, 0, 1, ends="[)") for b in given)
+        )
+        if as_float_in("momentum", self.momentum, 0, 1, ends="[)"):
+            takers = [kind for kind in _core.step_rules if _core.StepRule(kind).takes_momentum]
+            self._require_kind("momentum", self.momentum, takers)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected False without momentum, got True")
         if self.batch_size is not None:
@@ -96,22 +106,36 @@ class StepRule:
     @property
     def by_coordinate(self) -> bool:
         """Whether the steps depend on the coordinates of tokens and queries."""
-        return self.kind == "adam"
+        return _core.StepRule(self.kind).by_coordinate
 
-    def _require_kind(self, name: str, value: Any, kinds: tuple[str, ...]) -> None:
+    def _require_kind(self, name: str, value: Any, kinds: Sequence[str]) -> None:
         if self.kind not in kinds:
             raise ValueError(f"{name}: expected no value for kind={self.kind!r}, got {value}")
 
+    def _settings(self) -> dict[str, Any]:
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        if isinstance(self.decay, Mapping):
+            settings["decay"] = dict(self.decay)
+        return settings
+
+    def __hash__(self) -> int:
+        decay = self.decay
+        fixed = frozenset(decay.items()) if isinstance(decay, Mapping) else decay
+        return hash(tuple((self._settings() | {"decay": fixed}).values()))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by value: a read-only view of a dict cannot be."""
-        values = [getattr(self, name) for name in self.__dataclass_fields__]
-        values[1] = dict(self.decay) if isinstance(self.decay, Mapping) else self.decay
-        return StepRule, tuple(values)
+        return partial(StepRule, **self._settings()), ()
 
-    def core_arguments(
-        self, blocks: Blocks, rates: Mapping[str, float], n: int, generator: np.random.Generator
-    ) -> dict[str, Any]:
-        """The settings under the names that the core gives them."""
+    def to_core(
+        self,
+        blocks: Blocks,
+        rates: Mapping[str, float],
+        n: int,
+        generator: np.random.Generator,
+        weight_decay: float = 0.0,
+    ) -> _core.StepRule:
+        """Return the rule for these blocks, each with its rate, and data of n inputs."""
         decay = self.decay
         if isinstance(decay, Mapping):
             decay = blocks.by_name("decay", decay)
@@ -119,33 +143,25 @@ class StepRule:
             decay = dict.fromkeys(blocks.names, decay)
         if self.batch_size is not None and self.batch_size > n:
             raise ValueError(f"batch_size: expected at most {n} (n), got {self.batch_size}")
-        places = {name: at for at, name in enumerate(name for name in blocks.names if name != "v")}
-        places["v"] = 2
-        of_block, decays = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+        rule = _core.StepRule(self.kind)
+        places = iter(("first", "second"))
         for name in blocks.names:
-            of_block[places[name]] = 1.0 if self.kind == "polyak" else rates[name]
-            decays[places[name]] = float(decay[name])
-        movement, inertia = "plain", (0.0, 0.0, 0.0)
-        if self.kind == "adam":
-            movement, inertia = "adam", (*self.betas, self.epsilon)
-        elif self.momentum:
-            movement = "nesterov" if self.nesterov else "heavy_ball"
-            inertia = (self.momentum, 0.0, 0.0)
-        return {
-            "rule": "gd" if self.kind == "adam" else self.kind,
-            "rates": tuple(of_block),
-            "decays": tuple(decays),
-            "polyak_factor": self.factor,
-            "largest_step": np.inf if self.largest_step is None else self.largest_step,
-            "movement": movement,
-            "inertia": inertia,
-            "batch_size": self.batch_size or 0,
-            "seed": int(generator.integers(2**63)) if self.batch_size else 0,
-        }
+            rate = 1.0 if rule.needs_infimum else rates[name]
+            place = "head" if name == "v" else next(places)
+            setattr(rule, place, _core.BlockRate(rate, float(decay[name])))
+        rule.polyak_factor = self.factor
+        rule.largest_step = np.inf if self.largest_step is None else self.largest_step
+        rule.weight_decay = weight_decay
+        rule.momentum, rule.nesterov = self.momentum, self.nesterov
+        rule.adam_beta, rule.adam_second_beta = self.betas
+        rule.adam_epsilon = self.epsilon
+        if self.batch_size:
+            rule.batch, rule.seed = self.batch_size, int(generator.integers(2**63))
+        return rule
 
 
 def as_step_rule(rule: str | StepRule) -> StepRule:
     """Read a rule, or the name of one."""
     if isinstance(rule, StepRule):
         return rule
-    return StepRule(as_choice("rule", rule, RULES))
+    return StepRule(as_choice("rule", rule, _core.step_rules))

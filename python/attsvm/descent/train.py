@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
+from attsvm._linalg import LowRank, euclidean_norm
 from attsvm._validation import (
     ArrayLike,
     as_choice,
-    as_float,
     as_float_array,
     as_generator,
     as_index_array,
+    as_nonnegative_float,
     as_nonnegative_int,
     as_positive_int,
+    require_direction,
     require_shape,
 )
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.data.attention_data import as_data
 from attsvm.descent.blocks import Blocks, as_blocks
-from attsvm.descent.by_ids import descend_by_ids, is_trained_by_ids
+from attsvm.descent.by_ids import TrainedByIds, descend_by_ids, is_trained_by_ids
 from attsvm.descent.next_tokens import next_token_problem, require_realizable
-from attsvm.descent.problem import (
-    CORE_LOSSES,
-    LOSSES,
-    CoreProblem,
+from attsvm.descent.problem import CoreProblem, Parameter
+from attsvm.descent.references import (
     Factored,
-    Parameter,
-    matrix_norms,
+    Reference,
+    factors_of,
+    name_in_call,
+    named_references,
 )
 from attsvm.descent.run import Run, Trained
 from attsvm.descent.step_rule import StepRule, as_step_rule
@@ -42,6 +44,10 @@ from attsvm.progress import bar
 from attsvm.threads import thread_count
 
 __all__ = ["train"]
+
+_MOST_STEPS = 2**53  # counted by float64 in schedules and progress
+_MOST_RECORDS = 10**8
+_MOST_NUMBERS = 2**33
 
 
 def train(
@@ -55,7 +61,7 @@ def train(
     head: Head | None = None,
     init: ArrayLike | str | Mapping[str, ArrayLike | str] | None = None,
     record_every: int | Sequence[int] | NDArray[np.int64] | None = None,
-    reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None = None,
+    reference: Reference | Mapping[str, Reference] | None = None,
     dtype: DTypeLike | None = None,
     num_threads: int | None = None,
     progress: bool = False,
@@ -70,8 +76,10 @@ def train(
     Minimises the mean of l(Y_i h(X_i' softmax(a_i))) with logits a_i = X_i W z_i, X_i K Q' z_i,
     X_i W p or X_i p, and a head h(o) = v'o or one of `attsvm.heads`. The gradient is computed
     without cancellation, and normalised steps keep their direction long after every softmax has
-    rounded to one token: no epsilon stands anywhere. Where the gradient is exactly zero the iterate
-    stays.
+    rounded to one token: no epsilon stands anywhere. Where the gradient of a block is zero, the
+    block stays. A gradient counts as zero if its norm is at most (n + T + 16) 2^-53 times the size
+    of the terms that it sums, (1/n) Σ_i |l'_i| |z_i| max_t |x_it| Σ_t |c_it| with c_i the gradient
+    of the margin in the logits: if these terms cancel, what is left is only their rounding.
 
     Parameters
     ----------
@@ -157,25 +165,33 @@ def train(
     step_rule = as_step_rule(rule)
     if loss is None:
         loss = "log" if isinstance(data, NextTokenData) else "logistic"
-    as_choice("loss", loss, LOSSES)
+    as_choice("loss", loss, _core.losses)
     if not isinstance(data, NextTokenData):
         as_data(data)
-    steps = as_nonnegative_int("steps", steps)
-    rates = blocks.rates(lr)
-    pull = as_float("ridge", ridge)
-    if pull < 0:
-        raise ValueError(f"ridge: expected a number >= 0, got {ridge}")
-    record = _recorded_steps(record_every, steps)
-    generator = as_generator("rng", rng)
-    threads = thread_count(num_threads)
+    steps = _number_of_steps(steps)
+    weight_decay = as_nonnegative_float("ridge", ridge)
+    call = _Call(
+        blocks=blocks,
+        step_rule=step_rule,
+        loss=loss,
+        lr=blocks.rates(lr),
+        steps=steps,
+        record=_recorded_steps(record_every, steps),
+        certify=bool(certify),
+        weight_decay=weight_decay,
+        threads=thread_count(num_threads),
+        progress=progress,
+        generator=as_generator("rng", rng),
+    )
+    references = named_references(reference)
     if isinstance(data, NextTokenData):
         given = (head, init, dtype, inner, prompt, step_rule.batch_size)
-        plain = all(x is None for x in given) and not (pull or certify or step_rule.by_coordinate)
+        plain = all(x is None for x in given) and not (
+            weight_decay or certify or step_rule.by_coordinate
+        )
         if is_trained_by_ids(data, blocks, loss, plain):
             require_realizable(data)
-            return _train_by_ids(
-                data, step_rule, rates, steps, record, reference, threads, progress, generator
-            )
+            return _run_by_ids(call, data, references)
         data, head = next_token_problem(data, loss, head)
 
     attention_init, value = _split_init(init, blocks)
@@ -186,126 +202,150 @@ def train(
         loss,
         prompt=prompt,
         value=value,
-        reduced=not (pull or step_rule.by_coordinate),
+        reduced=not (weight_decay or step_rule.by_coordinate),
         dtype=dtype,
-        threads=threads,
+        threads=call.threads,
         passes=steps + 1,
     )
-    settings = step_rule.core_arguments(blocks, rates, data.n, generator)
-    known_infimum = problem.head.linear and not (blocks.head and loss == "correlation")
-    if step_rule.kind == "polyak" and (pull or not known_infimum):
-        raise ValueError(
-            "rule: expected 'gd' or 'ngd' where the infimum is not known, got 'polyak'"
-        )
-    start = _start(problem, attention_init, generator, inner)
-    of_attention, of_head = _split_references(reference, blocks)
-    names, directions, beside = _references(problem, start, of_attention)
-    head_directions = _head_references(problem, of_head)
+    return _run(call, problem, attention_init, inner, references)
 
-    with _progress(steps, progress) as report:
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """The checked arguments of `train` that are no part of the problem."""
+
+    blocks: Blocks
+    step_rule: StepRule
+    loss: str
+    lr: dict[str, float]
+    steps: int
+    record: NDArray[np.int64]
+    certify: bool
+    weight_decay: float
+    threads: int
+    progress: bool
+    generator: np.random.Generator
+
+    def core_rule(self, n: int) -> _core.StepRule:
+        """Return the step rule for data of n inputs."""
+        return self.step_rule.to_core(self.blocks, self.lr, n, self.generator, self.weight_decay)
+
+    def run(
+        self,
+        result: Mapping[str, Any],
+        trained: Trained | TrainedByIds,
+        batched: bool,
+        **more: Any,
+    ) -> Run:
+        """Make a `Run` of the core's result, which has a batch axis, and of `more`."""
+        _require_finite(result, self.record, self.step_rule.kind)
+
+        def unbatch(name: str) -> Any:
+            return result[name] if batched else result[name][0]
+
+        return Run(
+            parameter=self.blocks.parameter,
+            rule=self.step_rule.kind,
+            step_rule=self.step_rule,
+            loss=self.loss,
+            lr=self.lr,
+            steps=self.steps,
+            trained=trained,
+            attention=unbatch("attention"),
+            log_attention=unbatch("log_attention"),
+            selected=unbatch("selected"),
+            **more,
+        )
+
+    def history(
+        self, result: Mapping[str, Any], batched: bool, gap_known: bool
+    ) -> dict[str, NDArray[Any]]:
+        """Return what every run records."""
+        names = ["loss", *(["loss_gap"] if gap_known else []), "norm"]
+        names += ["head_norm"] if self.blocks.head else []
+        names += ["log_grad_norm", "max_attention"]
+        history: dict[str, NDArray[Any]] = {"step": self.record}
+        for name in names:
+            under = "norm:v" if name == "head_norm" else name
+            history[under] = result[name] if batched else result[name][0]
+            if name == "log_grad_norm":
+                history["grad_norm"] = np.exp(history[name])
+        return history
+
+
+def _run(
+    call: _Call,
+    problem: CoreProblem,
+    init: Any,
+    inner: int | None,
+    references: Mapping[str, Reference],
+) -> Run:
+    """Descend on tokens."""
+    blocks = call.blocks
+    rule = call.core_rule(problem.queries.shape[1])
+    unbounded = blocks.head and _core.losses[call.loss].infimum == -np.inf
+    gap_known = problem.head.linear and not unbounded
+    if rule.needs_infimum and (call.weight_decay or not gap_known):
+        raise ValueError(
+            f"rule: expected 'gd' or 'ngd' where the infimum is not known, got "
+            f"{call.step_rule.kind!r}"
+        )
+    start = _start(problem, init, call.generator, inner)
+    of_head = {k: v for k, v in references.items() if blocks.head and _is_of_head(k)}
+    of_attention = {k: v for k, v in references.items() if k not in of_head}
+    inside, outside = _references(problem, start, of_attention)
+    compared = _core.References(
+        inside=inside, outside=outside, head=_head_references(problem, of_head)
+    )
+    with _progress(call.steps, call.progress) as report:
         result = _core.descend(
-            **problem.core_arguments,
-            first=start.first,
-            second=start.second,
-            outside=start.outside,
-            references=directions,
-            references_outside=beside,
-            head_references=head_directions,
-            certify=bool(certify),
-            loss=CORE_LOSSES[loss],
-            **settings,
-            ridge=pull,
-            steps=steps,
-            record=record,
-            threads=threads,
+            problem=problem.to_core(),
+            start=start.to_core(),
+            references=compared,
+            loss=_core.losses[call.loss],
+            rule=rule,
+            certify=call.certify,
+            steps=call.steps,
+            record=call.record,
+            threads=call.threads,
             report=report,
         )
-    _require_finite(result, record, step_rule.kind)
 
     def unbatch(array: NDArray[Any]) -> NDArray[Any]:
         return array if problem.batched else array[0]
 
-    history: dict[str, NDArray[Any]] = {"step": record}
-    history["loss"] = unbatch(result["loss"])
-    if known_infimum:
-        history["loss_gap"] = unbatch(result["loss_gap"])
-    history["norm"] = unbatch(result["norm"])
-    if blocks.head:
-        history["norm:v"] = unbatch(result["head_norm"])
-    history["log_grad_norm"] = unbatch(result["log_grad_norm"])
-    history["grad_norm"] = np.exp(history["log_grad_norm"])
-    history["max_attention"] = unbatch(result["max_attention"])
-    gaps = {name: unbatch(result["cosine_gap"][:, r]) for r, name in enumerate(names)}
-    gaps |= {name: unbatch(result["head_cosine_gap"][:, r]) for r, name in enumerate(of_head)}
-    history |= _cosines(gaps)
-    if certify:
+    history = call.history(result, problem.batched, gap_known)
+    for names, gaps in (
+        (of_attention, result["cosine_gap"]),
+        (of_head, result["head_cosine_gap"]),
+    ):
+        history |= _cosines({name: unbatch(gaps[:, r]) for r, name in enumerate(names)})
+    if call.certify:
         history["margin"] = unbatch(result["margin"])
         history["certified_cosine"] = unbatch(result["certified_cosine"])
         history["settled"] = unbatch(
             (result["top"] == result["selected"][:, np.newaxis]).all(axis=2)
         )
-    return Run(
-        parameter=blocks.parameter,
-        rule=step_rule.kind,
-        step_rule=step_rule,
-        loss=loss,
-        lr=rates,
-        steps=steps,
-        trained=Trained(
-            problem, Parameter(result["first"], result["second"], start.rest, start.outside)
-        ),
-        v=unbatch(result["head"]) if blocks.head else None,
-        attention=unbatch(result["attention"]),
-        log_attention=unbatch(result["log_attention"]),
-        selected=unbatch(result["selected"]),
-        history=history,
-    )
+    end = Parameter(result["first"], result["second"], start.rest, start.outside)
+    v = unbatch(result["head"]) if blocks.head else None
+    return call.run(result, Trained(problem, end), problem.batched, v=v, history=history)
 
 
-def _train_by_ids(
-    data: NextTokenData,
-    step_rule: StepRule,
-    rates: dict[str, float],
-    steps: int,
-    record: NDArray[np.int64],
-    reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None,
-    threads: int,
-    progress: bool,
-    generator: np.random.Generator,
-) -> Run:
-    """`train` where no embedding has to be read."""
-    blocks = Blocks("W")
-    named, _ = _split_references(reference, blocks)
-    with _progress(steps, progress) as report:
+def _run_by_ids(call: _Call, data: NextTokenData, references: Mapping[str, Reference]) -> Run:
+    """Descend on a table of logits: no embedding is read in a step."""
+    with _progress(call.steps, call.progress) as report:
         result, trained = descend_by_ids(
             data,
-            step_rule.core_arguments(blocks, rates, data.n, generator),
-            steps=steps,
-            record=record,
-            references=named,
-            threads=threads,
+            call.core_rule(data.n),
+            steps=call.steps,
+            record=call.record,
+            references=references,
+            threads=call.threads,
             report=report,
         )
-    _require_finite(result, record, step_rule.kind)
-    history: dict[str, NDArray[Any]] = {"step": record}
-    for name in ("loss", "loss_gap", "norm", "log_grad_norm", "max_attention"):
-        history[name] = result[name][0]
-    history["grad_norm"] = np.exp(history["log_grad_norm"])
-    history |= _cosines({name: result["cosine_gap"][0, r] for r, name in enumerate(named)})
-    return Run(
-        parameter=blocks.parameter,
-        rule=step_rule.kind,
-        step_rule=step_rule,
-        loss="log",
-        lr=rates,
-        steps=steps,
-        trained=trained,
-        v=None,
-        attention=result["attention"][0],
-        log_attention=result["log_attention"][0],
-        selected=result["selected"][0],
-        history=history,
-    )
+    gaps = {name: result["cosine_gap"][0, r] for r, name in enumerate(references)}
+    history = call.history(result, batched=False, gap_known=True) | _cosines(gaps)
+    return call.run(result, trained, batched=False, v=None, history=history)
 
 
 @contextmanager
@@ -343,15 +383,16 @@ def _split_init(init: Any, blocks: Blocks) -> tuple[Any, Any]:
     return others or None, init["v"]
 
 
-def _split_references(
-    reference: ArrayLike | Factored | Mapping[str, ArrayLike | Factored] | None, blocks: Blocks
-) -> tuple[Mapping[str, ArrayLike | Factored], Mapping[str, ArrayLike | Factored]]:
-    """Those to compare with the attention parameter, and with v. A single one has no name."""
-    if reference is None:
-        return {}, {}
-    named = reference if isinstance(reference, Mapping) else {"": reference}
-    of_head = {k: v for k, v in named.items() if blocks.head and (k == "v" or k.startswith("v:"))}
-    return {k: v for k, v in named.items() if k not in of_head}, of_head
+def _is_of_head(name: str) -> bool:
+    """Return whether a reference of this name is compared with a trained v."""
+    return name == "v" or name.startswith("v:")
+
+
+def _number_of_steps(steps: int) -> int:
+    steps = as_nonnegative_int("steps", steps)
+    if steps > _MOST_STEPS:
+        raise ValueError(f"steps: expected at most 2**53, got {steps}")
+    return steps
 
 
 def _recorded_steps(
@@ -361,6 +402,13 @@ def _recorded_steps(
         record_every = max(1, steps // 100)
     if np.ndim(record_every) == 0:
         every = as_positive_int("record_every", record_every)  # type: ignore[arg-type]
+        if every > steps:
+            return np.array([0, steps] if steps else [0], dtype=np.int64)
+        if steps // every > _MOST_RECORDS:
+            raise ValueError(
+                f"record_every: expected at most {_MOST_RECORDS} records, got {every} for {steps} "
+                "steps"
+            )
         regular = np.arange(0, steps + 1, every, dtype=np.int64)
         return regular if regular[-1] == steps else np.append(regular, np.int64(steps))
     record = as_index_array("record_every", record_every, "(R,)", ndim=1)
@@ -404,6 +452,12 @@ def _factored_start(
         raise TypeError(f"init: expected a dict with 'K' and 'Q', got {type(init).__name__}")
     d, e = problem.dimensions
     m = d if inner is None else as_positive_int("inner", inner)
+    numbers = problem.tokens.shape[0] * (d + e) * m
+    if numbers > _MOST_NUMBERS:
+        raise ValueError(
+            f"inner: expected K and Q of at most {_MOST_NUMBERS} numbers together, got {inner} "
+            f"columns, {numbers} numbers"
+        )
     lead = problem.tokens.shape[:1] if problem.batched else ()
     reach = 1.0 / np.sqrt(d)
     K, Q = (generator.uniform(-reach, reach, (*lead, size, m)) for size in (d, e))
@@ -415,9 +469,9 @@ def _factored_start(
 def _references(
     problem: CoreProblem,
     start: Parameter,
-    named: Mapping[str, ArrayLike | Factored],
-) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-    """Names, unit directions (B, R, r, k), and their parts outside the spans (B, R, 2).
+    named: Mapping[str, Reference],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return unit directions (B, R, r, k), and their parts outside the spans (B, R, 2).
 
     Of a part outside, the core needs the components along and across that of the start, which the
     iterate keeps.
@@ -427,11 +481,10 @@ def _references(
     directions = np.empty((B, len(named), r, k))
     beside = np.zeros((B, len(named), 2))
     for j, (name, given) in enumerate(named.items()):
-        argument = f"reference[{name!r}]" if name else "reference"
+        argument = name_in_call(name)
         split = problem.as_parameter(argument, given)
-        size = np.hypot(matrix_norms(split.first), split.outside)
-        if not size.all():
-            raise ValueError(f"{argument}: expected a direction, got zero")
+        size = np.hypot(euclidean_norm(split.first, (1, 2)), split.outside)
+        require_direction(argument, size > 0)
         directions[:, j] = split.first / size[:, np.newaxis, np.newaxis]
         along = np.zeros(B)
         across = split.outside
@@ -439,31 +492,26 @@ def _references(
             moved = start.outside > 0
             unit = start.rest / np.where(moved, start.outside, 1.0)[:, np.newaxis, np.newaxis]
             along = np.sum(unit * split.rest, axis=(1, 2))
-            across = matrix_norms(split.rest - along[:, np.newaxis, np.newaxis] * unit)
+            across = euclidean_norm(split.rest - along[:, np.newaxis, np.newaxis] * unit, (1, 2))
         beside[:, j] = np.stack([along, across], axis=1) / size[:, np.newaxis]
-    return [str(name) for name in named], directions, beside
+    return directions, beside
 
 
-def _head_references(
-    problem: CoreProblem, named: Mapping[str, ArrayLike | Factored]
-) -> NDArray[np.float64]:
-    """Unit directions (B, R, d) to compare v with."""
+def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> NDArray[np.float64]:
+    """Return unit directions (B, R, d) to compare v with."""
     B, d = problem.tokens.shape[0], problem.dimensions[0]
     directions = np.empty((B, len(named), d if problem.blocks.head else 0))
     for j, (name, given) in enumerate(named.items()):
-        argument = f"reference[{name!r}]"
+        argument = name_in_call(name)
         if isinstance(given, Factored):
-            if given.left is None or given.right is None:
-                raise ValueError(f"{argument}: expected a feasible solution, got one without v")
-            given = (np.swapaxes(given.left, -1, -2) @ given.right)[..., 0]
+            given = LowRank(*factors_of(argument, given)).dense()[..., 0]
         array = as_float_array(
             argument, given, "(d,) or (B, d)", ndim={1, 1 + problem.batched}, dtype=np.float64
         )
         require_shape(argument, array, "(d,)", (*((B,) if array.ndim == 2 else ()), d))
-        size = matrix_norms(np.broadcast_to(array, (B, d))[:, np.newaxis])
-        if not size.all():
-            raise ValueError(f"{argument}: expected a direction, got zero")
-        directions[:, j] = array / size[:, np.newaxis]
+        size = euclidean_norm(array, -1)
+        require_direction(argument, size > 0)
+        directions[:, j] = array / size[..., np.newaxis]
     return directions
 
 

@@ -12,7 +12,7 @@ from attsvm._validation import ArrayLike, as_choice
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data
 from attsvm.descent.blocks import Blocks
-from attsvm.descent.problem import CORE_LOSSES, LOSSES, CoreProblem
+from attsvm.descent.problem import CoreProblem
 from attsvm.heads import Head
 from attsvm.threads import thread_count
 
@@ -71,7 +71,7 @@ def loss_and_grad(
             f"got {sorted(map(str, parameters))}"
         )
     blocks = Blocks(_ATTENTION[names], "v" in parameters)
-    as_choice("loss", loss, LOSSES)
+    as_choice("loss", loss, _core.losses)
     threads = thread_count(num_threads)
     problem = CoreProblem.of(
         data,
@@ -89,11 +89,7 @@ def loss_and_grad(
     else:
         at = problem.as_parameter(f"parameters[{names[0]!r}]", parameters[names[0]])
     losses, first, second, value = _core.loss_and_gradient(
-        **problem.core_arguments,
-        first=at.first,
-        second=at.second,
-        loss=CORE_LOSSES[loss],
-        threads=threads,
+        problem=problem.to_core(), at=at.to_core(), loss=_core.losses[loss], threads=threads
     )
     gradients: dict[str, NDArray[np.float64]] = {}
     if blocks.attention == "KQ":

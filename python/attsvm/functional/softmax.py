@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm import _softmax as kernel
 from attsvm._validation import ArrayLike, read_array
 
 __all__ = ["log_softmax", "softmax"]
@@ -19,7 +20,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
     ----------
     x : array_like
         Real or complex, of any shape, or with ``__dlpack__``. float16, float32 and longer types
-        are kept; integers, unsigned ones too, become float64.
+        are kept (float16 is summed in float32); integers, unsigned ones too, become float64.
     axis : int or tuple of int, optional
         The sum goes over these axes, by default over all.
 
@@ -43,9 +44,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
     >>> softmax([0.0, np.log(3.0), -np.inf]).round(12)
     array([0.25, 0.75, 0.  ])
     """
-    logits = _numbers(x)
-    weights = np.exp(logits - np.max(logits, axis=axis, keepdims=True))
-    return weights / np.sum(weights, axis=axis, keepdims=True)
+    return kernel.softmax(_numbers(x), axis)
 
 
 def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
@@ -69,15 +68,7 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
     >>> -log_softmax([0.0, -100.0])
     array([3.72007598e-44, 1.00000000e+02])
     """
-    logits = _numbers(x)
-    largest = np.max(logits, axis=axis, keepdims=True)
-    below = logits - np.where(np.isfinite(largest), largest, 0)
-    top = below == 0
-    others = np.sum(np.where(top, 0, np.exp(below)), axis=axis, keepdims=True)
-    equals = np.sum(top, axis=axis, keepdims=True) - np.int8(1)
-    with np.errstate(divide="ignore"):
-        result: NDArray[Any] = below - np.log1p(others + equals.astype(below.dtype))
-    return result[()]
+    return kernel.log_softmax(_numbers(x), axis)
 
 
 def _numbers(x: ArrayLike) -> NDArray[Any]:

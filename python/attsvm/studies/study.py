@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import Converter, field, fields, frozen
 
+from attsvm import _core
 from attsvm._validation import (
     as_choice,
     as_float_in,
@@ -24,8 +25,6 @@ from attsvm._validation import (
     as_positive_int,
 )
 from attsvm.data import AttentionData
-from attsvm.descent import problem
-from attsvm.descent.step_rule import RULES
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import MEASUREMENTS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
@@ -38,7 +37,7 @@ __all__ = ["LOSSES", "PARAMETERS", "Cell", "OverrideError", "Study", "fitting_pa
 PARAMETERS = ("W", "p", "KQ", "v+W", "v+p")
 """Parameters that are trained from a declaration or from the command line."""
 
-LOSSES = tuple(x for x in problem.LOSSES if x not in ("log", "cross_entropy", "squared"))
+LOSSES = tuple(name for name, loss in _core.losses.items() if loss.margins == "real")
 """Losses of a linear head; log needs scores that are not negative, the others a softmax head."""
 
 _SIZES = ("n", "T", "d")
@@ -274,7 +273,7 @@ class Study:
     classes: tuple[int, int] | None = _field(_pair, None, "checked")
     parameter: str | tuple[str, ...] = _axis(_trained, "W")
     init: str | tuple[str, ...] = _axis(_one_of("uniform", "balanced"), "uniform")
-    rule: str | tuple[str, ...] = _axis(_one_of(*RULES), "ngd")
+    rule: str | tuple[str, ...] = _axis(_one_of(*_core.step_rules), "ngd")
     lr: float | tuple[float, ...] = _axis(as_positive_float, 0.1)
     momentum: float | tuple[float, ...] = _axis(_momentum, 0.0)
     decay: float | tuple[float, ...] = _axis(as_nonnegative_float, 0.0)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from attsvm import _core
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import KINDS
 from attsvm.studies.study import Cell, Study
@@ -67,13 +68,6 @@ INTERVALS = (
 )
 """Explanation of the intervals in a table."""
 
-_RULES = {
-    "ngd": "normalised steps",
-    "gd": "steps of gradient descent",
-    "polyak": "Polyak steps",
-    "adam": "steps of Adam",
-}
-
 
 def records(
     study: Study, results: xr.Dataset, variables: Collection[str]
@@ -125,7 +119,8 @@ def describe(study: Study) -> str:
     parameter, rule, rate, loss = (
         in_words(settings[k]) for k in ("parameter", "rule", "lr", "loss")
     )
-    steps = _RULES.get(rule, f"steps of {rule}")
+    known = rule in _core.step_rules  # and not several
+    steps = _core.StepRule(rule).description if known else f"steps of {rule}"
     length = "" if rule == "polyak" else f" of {rate}"
     more = "".join(
         f", {name} {in_words(settings[name])}" for name in ("momentum", "decay") if settings[name]

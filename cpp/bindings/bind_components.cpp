@@ -1,0 +1,155 @@
+// The core's lists of losses, heads and step rules: Python takes its names, and what is known of each, from here.
+#include <pybind11/stl.h>
+
+#include "arrays.hpp"
+#include "attsvm/heads.hpp"
+#include "attsvm/step_rules.hpp"
+#include "bind.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+using attsvm::BlockRate;
+using attsvm::Loss;
+using attsvm::StepRule;
+
+namespace {
+
+using Numbers = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+Array<double> like(const Numbers& array) {
+    return Array<double>(std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()));
+}
+
+template <class Function>
+Array<double> each(const Numbers& m, Function function) {
+    Array<double> result = like(m);
+    std::transform(m.data(), m.data() + m.size(), result.mutable_data(), function);
+    return result;
+}
+
+// Three arrays from function(k) of every entry.
+template <class Function>
+py::tuple second_order(const Numbers& shape, Function function) {
+    Array<double> value = like(shape), rate = like(shape), bend = like(shape);
+    for (py::ssize_t k = 0; k < shape.size(); ++k) {
+        const attsvm::SecondOrder at = function(k);
+        value.mutable_data()[k] = at.value;
+        rate.mutable_data()[k] = at.rate;
+        bend.mutable_data()[k] = at.bend;
+    }
+    return py::make_tuple(value, rate, bend);
+}
+
+// A constant of the loss's struct.
+template <class Constant>
+auto constant(Constant of) {
+    return [of](const Loss& loss) { return loss.visit(of); };
+}
+
+void bind_losses(py::module_& module) {
+    py::class_<Loss>(module, "Loss")
+        .def_property_readonly("margins", constant([]<class L>(L) {
+                                   return L::margins == attsvm::MarginKind::real        ? "real"
+                                          : L::margins == attsvm::MarginKind::attention ? "attention"
+                                                                                        : "log_probability";
+                               }))
+        .def_property_readonly("infimum", constant([]<class L>(L) { return L::infimum; }))
+        .def_property_readonly("largest_score", constant([]<class L>(L) { return L::largest_score; }))
+        .def_property_readonly("positive", constant([]<class L>(L) { return L::positive; }))
+        .def_property_readonly("has_excess", constant([]<class L>(L) { return L::has_excess; }))
+        .def("value",
+             [](const Loss& loss, const Numbers& m) {
+                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::value(x); }); });
+             })
+        .def("slope",
+             [](const Loss& loss, const Numbers& m) {
+                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::slope(x); }); });
+             })
+        .def("curvature",
+             [](const Loss& loss, const Numbers& m) {
+                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::curvature(x); }); });
+             })
+        .def("log_slope",
+             [](const Loss& loss, const Numbers& m) {
+                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::log_slope(x); }); });
+             })
+        .def("log_value",
+             [](const Loss& loss, const Numbers& m) {
+                 return loss.visit(
+                     [&]<class L>(L) { return second_order(m, [&](auto k) { return L::log_value(m.data()[k]); }); });
+             })
+        .def(
+            "log_excess",
+            [](const Loss& loss, const Numbers& best, const Numbers& log_shortfall, const Numbers& log_share) {
+                if (best.size() != log_shortfall.size() || log_share.size() != best.size())
+                    throw std::invalid_argument("log_excess: expected arrays of one shape");
+                return loss.visit([&]<class L>(L) {
+                    return second_order(best, [&](auto k) {
+                        return L::log_excess(best.data()[k], log_shortfall.data()[k], log_share.data()[k]);
+                    });
+                });
+            },
+            "best"_a, "log_shortfall"_a, "log_share"_a);
+    py::dict losses;
+    for (const std::string_view name : attsvm::Losses::names) losses[py::str(name)] = Loss(name);
+    module.attr("losses") = losses;
+}
+
+void bind_step_rules(py::module_& module) {
+    py::class_<BlockRate>(module, "BlockRate")
+        .def(py::init<double, double>(), "rate"_a, "decay"_a)
+        .def_readwrite("rate", &BlockRate::rate)
+        .def_readwrite("decay", &BlockRate::decay);
+    py::class_<StepRule>(module, "StepRule")
+        .def(py::init([](const std::string& kind) { return StepRule{attsvm::StepRules::find("kind", kind)}; }),
+             "kind"_a)
+        .def_property_readonly("description",
+                               [](const StepRule& rule) {
+                                   return attsvm::StepRules::visit(rule.kind,
+                                                                   []<class R>(R) { return R::description; });
+                               })
+        .def_property_readonly("by_coordinate",
+                               [](const StepRule& rule) {
+                                   return attsvm::StepRules::visit(rule.kind,
+                                                                   []<class R>(R) { return R::by_coordinate; });
+                               })
+        .def_property_readonly("needs_infimum",
+                               [](const StepRule& rule) {
+                                   return attsvm::StepRules::visit(rule.kind,
+                                                                   []<class R>(R) { return R::needs_infimum; });
+                               })
+        .def_property_readonly("takes_momentum",
+                               [](const StepRule& rule) {
+                                   return attsvm::StepRules::visit(rule.kind,
+                                                                   []<class R>(R) { return R::update.empty(); });
+                               })
+        .def_readwrite("first", &StepRule::first)
+        .def_readwrite("second", &StepRule::second)
+        .def_readwrite("head", &StepRule::head)
+        .def_readwrite("polyak_factor", &StepRule::polyak_factor)
+        .def_readwrite("largest_step", &StepRule::largest_step)
+        .def_readwrite("weight_decay", &StepRule::weight_decay)
+        .def_readwrite("momentum", &StepRule::momentum)
+        .def_readwrite("nesterov", &StepRule::nesterov)
+        .def_readwrite("adam_beta", &StepRule::adam_beta)
+        .def_readwrite("adam_second_beta", &StepRule::adam_second_beta)
+        .def_readwrite("adam_epsilon", &StepRule::adam_epsilon)
+        .def_readwrite("batch", &StepRule::batch)
+        .def_readwrite("seed", &StepRule::seed);
+}
+
+template <class Names>
+py::tuple tuple_of(const Names& names) {
+    py::list list;
+    for (const std::string_view name : names) list.append(py::str(name));
+    return py::tuple(list);
+}
+
+}  // namespace
+
+void bind_components(py::module_& module) {
+    bind_losses(module);
+    bind_step_rules(module);
+    module.attr("heads") = tuple_of(attsvm::Heads::names);
+    module.attr("step_rules") = tuple_of(attsvm::StepRules::names);
+}

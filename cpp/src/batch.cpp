@@ -1,0 +1,194 @@
+#include "attsvm/batch.hpp"
+
+namespace attsvm {
+
+namespace {
+
+// The problems that stand in the lanes of one number: one for `double`, several for a pack. A last pack that is not
+// full repeats its last problem; what the repetitions give is not kept.
+template <class Real>
+struct Lanes {
+    static constexpr Index width = NumberTraits<Real>::lanes;
+    Index first, problems;
+
+    Index problem(Index lane) const { return std::min(first + lane, problems - 1); }
+    Index kept() const { return std::min(width, problems - first); }
+
+    template <class From>
+    Buffer<Real> gather(const From* from, Index count) const {
+        Buffer<Real> packed(count);
+        for (Index k = 0; k < width; ++k) {
+            const From* one = from + problem(k) * count;
+            for (Index j = 0; j < count; ++j) set_lane(packed[j], static_cast<int>(k), static_cast<double>(one[j]));
+        }
+        return packed;
+    }
+    template <class To>
+    void scatter(const Buffer<Real>& packed, To* to) const {
+        for (Index k = 0; k < kept(); ++k)
+            for (Index j = 0; j < packed.size(); ++j)
+                to[problem(k) * packed.size() + j] = static_cast<To>(lane(packed[j], static_cast<int>(k)));
+    }
+};
+
+// The head and the lengths of the problems of `lanes`.
+template <class Real>
+struct LanesOfData {
+    template <class Token>
+    LanesOfData(const Batch<Token>& batch, Lanes<Real> lanes, const double* trained_head)
+        : Z(lanes.gather(batch.Z, batch.samples * batch.query_dimension)),
+          score(lanes.gather(batch.head.arrays.score, batch.score_size())),
+          label(lanes.gather(batch.head.arrays.label, batch.label_size())),
+          vector(lanes.gather(batch.trains_head ? trained_head : batch.head.arrays.vector, batch.head_size())),
+          hidden(lanes.gather(batch.head.arrays.hidden, batch.hidden_size())),
+          length(batch.samples * Lanes<Real>::width),
+          head{batch.head.kind,
+               {score.data(), label.data(), vector.data(), hidden.data(), batch.head.arrays.units,
+                Real(batch.head.arrays.penalty)}} {
+        for (Index k = 0; k < Lanes<Real>::width; ++k)
+            for (Index i = 0; i < batch.samples; ++i)
+                length[i * Lanes<Real>::width + k] = batch.length[lanes.problem(k) * batch.samples + i];
+    }
+    LanesOfData(const LanesOfData&) = delete;
+    LanesOfData& operator=(const LanesOfData&) = delete;
+
+    template <class Token, class Stored>
+    Problem<Token, Real> problem(const Batch<Stored>& batch, const Token* X) const {
+        return {batch.samples, batch.tokens, batch.dimension, batch.query_dimension, X,
+                Z.data(),      head,         length.data(),   batch.sequence};
+    }
+
+    Buffer<Real> Z, score, label, vector, hidden;
+    Buffer<std::int64_t> length;
+    Head<Real> head;
+};
+
+// Runs the problems of `lanes` and writes their results.
+template <class Real, class Token, class Stored>
+void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X, Loss loss, const StepRule& rule,
+                   const Schedule& schedule, int threads, Progress& progress, bool calling_thread,
+                   const BatchResult& result) {
+    const Index n = batch.samples, T = batch.tokens, size = batch.matrix_size();
+    const auto recorded = static_cast<Index>(schedule.record.size());
+    LanesOfData<Real> data(batch, lanes, result.head);
+    const Buffer<Real> outside = lanes.gather(batch.outside, 1);
+    const Buffer<Real> reference = lanes.gather(batch.reference, batch.references * size);
+    const Buffer<Real> reference_outside = lanes.gather(batch.reference_outside, batch.references * 2);
+    const Buffer<Real> head_reference = lanes.gather(batch.head_reference, batch.head_references * batch.dimension);
+    Buffer<Real> first = lanes.gather(result.first, batch.first_size());
+    Buffer<Real> second = lanes.gather(result.second, batch.second_size());
+
+    Descent<Token, Real> descent(
+        data.problem(batch, X), loss, rule, Team(threads),
+        {batch.inner, first.data(), second.data(), outside[0], batch.trains_head ? data.vector.data() : nullptr},
+        {batch.references, reference.data(), reference_outside.data(), batch.head_references, head_reference.data(),
+         batch.certify});
+    descent.run(schedule, progress, calling_thread, [&](std::size_t at, const Record<Real>& record) {
+        for (int k = 0; k < lanes.kept(); ++k) {
+            const Index problem = lanes.problem(k);
+            const Index slot = problem * recorded + static_cast<Index>(at);
+            const auto put_each = [&](std::span<const Real> gaps, double* to) {
+                const auto count = static_cast<Index>(gaps.size());
+                for (Index r = 0; r < count; ++r)
+                    to[(problem * count + r) * recorded + static_cast<Index>(at)] =
+                        lane(gaps[static_cast<std::size_t>(r)], k);
+            };
+            result.loss[slot] = lane(record.loss, k);
+            result.loss_gap[slot] = lane(record.loss_gap, k);
+            result.norm[slot] = lane(record.norm, k);
+            result.log_grad_norm[slot] = lane(record.log_grad_norm, k);
+            result.max_attention[slot] = lane(record.max_attention, k);
+            put_each(record.cosine_gap, result.cosine_gap);
+            if (batch.trains_head) result.head_norm[slot] = lane(record.head_norm, k);
+            put_each(record.head_cosine_gap, result.head_cosine_gap);
+            if (batch.certify) {
+                result.margin[slot] = lane(record.margin, k);
+                result.certified_cosine[slot] = lane(record.certified_cosine, k);
+                for (Index i = 0; i < n; ++i)
+                    result.top[slot * n + i] =
+                        static_cast<std::int64_t>(lane(record.top[static_cast<std::size_t>(i)], k));
+            }
+        }
+    });
+    Buffer<Real> weight(n * T), log_weight(n * T), top(n);
+    descent.attention(weight.data(), log_weight.data(), top.data());
+    lanes.scatter(weight, result.weight);
+    lanes.scatter(log_weight, result.log_weight);
+    lanes.scatter(top, result.selected);
+    lanes.scatter(first, result.first);
+    lanes.scatter(second, result.second);
+    if (batch.trains_head) lanes.scatter(data.vector, result.head);
+}
+
+// Tokens of one problem. Where they stay in a core's own cache and the caller's memory is not aligned to its lines,
+// they are copied to memory that is: every register's width would otherwise be read from two lines.
+template <class Token>
+class CachedTokens {
+   public:
+    CachedTokens(const Token* tokens, Index count)
+        : copy_(is_aligned(tokens) || count * Index{sizeof(Token)} > largest ? 0 : count), tokens_(tokens) {
+        std::copy_n(tokens, copy_.size(), copy_.data());
+    }
+    const Token* data() const { return copy_.size() == 0 ? tokens_ : copy_.data(); }
+
+   private:
+    static constexpr Index largest = 2'097'152;  // bytes
+    static bool is_aligned(const Token* tokens) { return reinterpret_cast<std::uintptr_t>(tokens) % 64 == 0; }
+
+    Buffer<Token> copy_;
+    const Token* tokens_;
+};
+
+}  // namespace
+
+template <class Token>
+void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const Schedule& schedule, int threads,
+             Progress& progress, const BatchResult& result) {
+    if (batch.runs_in_packs()) {
+        using Real = NativePack<double>;
+        constexpr Index width = Lanes<Real>::width;
+        const Index packs = (batch.problems + width - 1) / width;
+        const ThreadPlan plan(threads, packs, static_cast<double>(width) * batch.numbers_per_problem(),
+                              static_cast<double>(schedule.steps));
+        share_jobs(plan.across, packs, progress, [&](Index pack, bool calling_thread) {
+            const Lanes<Real> lanes{pack * width, batch.problems};
+            const Buffer<Real> X = lanes.gather(batch.X, batch.sequences * batch.tokens * batch.dimension);
+            descend_lanes(batch, lanes, X.data(), loss, rule, schedule, 1, progress, calling_thread, result);
+        });
+    } else {
+        const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem(),
+                              static_cast<double>(schedule.steps));
+        share_jobs(plan.across, batch.problems, progress, [&](Index b, bool calling_thread) {
+            const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension);
+            descend_lanes(batch, Lanes<double>{b, batch.problems}, cached.data(), loss, rule, schedule, plan.within,
+                          progress, calling_thread, result);
+        });
+    }
+}
+
+template <class Token>
+void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first, const double* second,
+                       const double* head, int threads, double* value, double* first_gradient, double* second_gradient,
+                       double* head_gradient) {
+    const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
+    Progress progress(nullptr, 1.0);
+    share_jobs(plan.across, batch.problems, progress, [&](Index b, bool) {
+        const Lanes<double> lane{b, batch.problems};
+        LanesOfData<double> data(batch, lane, head);
+        Buffer<double> at = lane.gather(first, batch.first_size()), beside = lane.gather(second, batch.second_size());
+        Descent<Token, double> descent(
+            data.problem(batch, batch.tokens_of(b)), loss, StepRule{}, Team(plan.within),
+            {batch.inner, at.data(), beside.data(), 0.0, batch.trains_head ? data.vector.data() : nullptr}, {});
+        value[b] = descent.gradient(first_gradient + b * batch.first_size(), second_gradient + b * batch.second_size(),
+                                    head_gradient + (batch.trains_head ? b * batch.dimension : 0));
+    });
+}
+
+template void descend(const Batch<double>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
+template void descend(const Batch<float>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
+template void loss_and_gradient(const Batch<double>&, Loss, const double*, const double*, const double*, int, double*,
+                                double*, double*, double*);
+template void loss_and_gradient(const Batch<float>&, Loss, const double*, const double*, const double*, int, double*,
+                                double*, double*, double*);
+
+}  // namespace attsvm

@@ -1,0 +1,7 @@
+#include "attsvm/descent.hpp"
+
+namespace attsvm {
+
+template class Descent<float, double>;
+
+}  // namespace attsvm

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import plain_svm
 import pytest
+from active_set import smallest_exactly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attsvm import NextTokenData, general_svm, graph_svm, train
 from attsvm.datasets import next_token, text
-from attsvm.svm.constraints import Constraints
-from attsvm.svm.frobenius import smallest_frobenius
 from attsvm.theory import cyclic_subspace
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -75,11 +74,7 @@ def test_edges_say_what_all_pairs_say(seed, embedding, kind, sizes):
     data = next_token(*sizes, kind=kind, embedding=embedding, rng=seed)
     solution = graph_svm(data)
     rows, rhs, equality = all_pairs(data)
-    m = len(rows)
-    each = np.arange(m)
-    pairs = Constraints(rows, 0 * each, np.ones((1, 1)), rhs, equality, (each,), (m,))
-    exact = smallest_frobenius(pairs, "active-set")
-    of_pairs = (exact.left.T @ exact.right).reshape(data.d, data.d)
+    of_pairs = smallest_exactly(rows, rhs, equality).w.reshape(data.d, data.d)
     assert pytest.approx(of_pairs, abs=1e-9) == solution.W
     assert pytest.approx(textbook(data), abs=1e-6) == solution.W
     assert solution.norm == pytest.approx(np.linalg.norm(textbook(data)), rel=1e-10)
@@ -110,6 +105,27 @@ def test_margins_duals_and_support_are_those_of_the_labels_constraints(seed, emb
     assert built == pytest.approx(W, abs=1e-10)
     assert solution.gap <= 1e-10
     assert solution.kkt <= 1e-10
+
+
+@pytest.mark.parametrize("d", [3, 5, 40])
+def test_equal_embeddings_cannot_be_told_apart(d):
+    """The label must beat a token with its own embedding, in more dimensions than tokens too."""
+    for seed in range(10):
+        E = np.random.default_rng(seed).standard_normal((3, d))
+        E[1] = E[0]
+        solution = graph_svm(NextTokenData(E, [[0, 1, 2]], [0]))
+        assert solution.status == "infeasible"
+        assert solution.certificate.tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_dependent_embeddings_are_decided_by_the_data_as_given():
+    """e_1 - e_2 = 2 (e_3 - e_4), exactly, and the priorities 1 > 2 and 4 > 3 for one last token."""
+    for seed in range(10):
+        E = np.round(64 * np.random.default_rng(seed).standard_normal((5, 9)))
+        E[1] = E[2] + 2 * (E[3] - E[4])
+        solution = graph_svm(NextTokenData(E, [[1, 2, 0], [4, 3, 0]], [1, 4]))
+        assert solution.status == "infeasible"
+        assert solution.gap <= 2.3e-16
 
 
 def test_one_priority_by_hand():

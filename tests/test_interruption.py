@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -102,3 +103,27 @@ def test_a_daemon_thread_in_the_core_lets_the_program_end():
         command = [sys.executable, "-c", textwrap.dedent(script)]
         done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_signals_during_and_after_osqp_reach_the_handler_of_the_caller():
+    """Also after solves on several threads, whose handlers would put back each other's."""
+    heard: list[int] = []
+    data = attsvm.datasets.unit_sphere(12, 10, 20, rng=0)
+
+    def solve(_: int) -> str:
+        return str(attsvm.att_svm(data, [0] * 12, solver="osqp").status)
+
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    try:
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        while not heard:
+            assert solve(0) == "optimal"
+        timer.join()
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(solve, range(24))) == {"optimal"}
+        heard.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert heard == [1]
+    finally:
+        signal.signal(signal.SIGINT, before)

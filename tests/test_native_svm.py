@@ -1,4 +1,4 @@
-"""The machines in the C++ core, against the exact method in Python and a conic solver."""
+"""SVMs in the C++ core, against an exact method in NumPy and a conic solver."""
 
 from __future__ import annotations
 
@@ -9,42 +9,30 @@ import threading
 import numpy as np
 import plain_svm
 import pytest
+from active_set import smallest_exactly
 from hypothesis import given
 from hypothesis import strategies as st
 
 import attsvm
 from attsvm import AttentionData, att_svm, label_svm, prompt_svm
 from attsvm.datasets import unit_sphere
-from attsvm.svm import SolverError, dual_native, problems
-from attsvm.svm.constraints import Constraints
-from attsvm.svm.dual_native import Machines, solve_natively
-from attsvm.svm.frobenius import Optimal, smallest_frobenius
+from attsvm.svm import SolverError, solve
+from attsvm.svm.svm_problem import SvmProblem
 
 
-def constraints_of(machines: Machines, b: int) -> Constraints:
-    """The same machine, constraint by constraint."""
-    sample, token = np.nonzero(machines.constrained[b])
-    tokens = machines.tokens[b].astype(float)
+def constraints_of(problem: SvmProblem, b: int):
+    """The constraints of one problem: rows of vec(W), right-hand sides, equalities, positions."""
+    sample, token = np.nonzero(problem.constrained[b])
+    tokens = problem.tokens[b].astype(float)
     rows = tokens[sample, token]
-    selected = machines.selected[b][sample]
+    selected = problem.selected[b][sample]
     rows = np.where((selected < 0)[:, np.newaxis], rows, tokens[sample, selected] - rows)
-    return Constraints(
-        rows,
-        sample,
-        machines.queries[b],
-        machines.rhs[b][sample, token],
-        machines.equality[b][sample, token],
-        (sample, token),
-        machines.rhs[b].shape,
-    )
+    rows = np.einsum("rd,re->rde", rows, problem.queries[b][sample]).reshape(len(rows), -1)
+    return rows, problem.rhs[b][sample, token], problem.equality[b][sample, token], (sample, token)
 
 
-def nobody(b: int):
-    raise AssertionError(f"machine {b} is left unresolved")
-
-
-def random_machines(rng, kind, count=20):
-    """Machines of every kind that has its own difficulties."""
+def random_problems(rng, kind, count=20):
+    """Problems of every kind that has its own difficulties."""
     n, T, d, e = (int(rng.integers(low, high)) for low, high in ((1, 9), (2, 9), (1, 9), (1, 9)))
     if kind == "large":
         n, T, d, e, count = 30, 10, int(rng.integers(4, 16)), int(rng.integers(4, 16)), 4
@@ -73,7 +61,7 @@ def random_machines(rng, kind, count=20):
         queries *= np.exp(rng.normal(0, 2, (count, n, 1)))
     elif kind == "far":
         tokens, queries = tokens + 5, queries + 5
-    return Machines(tokens, queries, selected, lengths, rhs, equality)
+    return SvmProblem(tokens, queries, selected, lengths, rhs, equality)
 
 
 KINDS = [
@@ -83,35 +71,31 @@ KINDS = [
 
 
 def assert_agrees_with_the_exact_method(kind, seed):
-    machines = random_machines(np.random.default_rng([seed, KINDS.index(kind)]), kind)
-    solution = solve_natively("W", machines, nobody)
-    for b in range(len(machines.tokens)):
-        constraints = constraints_of(machines, b)
+    problem = random_problems(np.random.default_rng([seed, KINDS.index(kind)]), kind)
+    solution = solve.solve("W", problem, batch=len(problem.rhs))
+    for b in range(len(problem.rhs)):
+        rows, rhs, equality, position = constraints_of(problem, b)
         feasible = solution.status[b] == "optimal"
-        asked = np.where(constraints.equality, constraints.rhs != 0, constraints.rhs > 0)
-        if not asked.any():
+        if not np.where(equality, rhs != 0, rhs > 0).any():
             assert feasible
             assert solution.norm[b] == 0.0
             continue
-        expected = smallest_frobenius(constraints, "active-set")
-        assert feasible == isinstance(expected, Optimal)
-        if isinstance(expected, Optimal):
-            W = expected.left.T @ expected.right
-            assert np.linalg.norm(solution.W[b] - W) <= 1e-7 * expected.norm
-            assert solution.norm[b] == pytest.approx(expected.norm, rel=1e-9)
-            margins = solution.margins[b][constraints.position]
-            assert margins == pytest.approx(expected.values, rel=1e-6, abs=1e-6)
-            assert (solution.dual[b][~machines.equality[b]] >= 0).all()
+        expected = smallest_exactly(rows, rhs, equality).w
+        assert feasible == (expected is not None)
+        if expected is not None:
+            size = np.linalg.norm(expected)
+            assert np.linalg.norm(solution.W[b].ravel() - expected) <= 1e-7 * size
+            assert solution.norm[b] == pytest.approx(size, rel=1e-9)
+            margins = solution.margins[b][position]
+            assert margins == pytest.approx(rows @ expected, rel=1e-6, abs=1e-6)
+            assert (solution.dual[b][~problem.equality[b]] >= 0).all()
         else:
-            multipliers = solution.certificate[b][constraints.position]
-            assert constraints.rhs @ multipliers == pytest.approx(1.0)
-            assert (multipliers[~constraints.equality] >= 0).all()
-            rows = np.linalg.norm(constraints.differences, axis=1)
-            weights = np.abs(multipliers) * rows
-            weights *= np.linalg.norm(constraints.queries[constraints.query], axis=1)
-            weight = weights[constraints.rhs != 0].sum()
-            combined = constraints.token_sums(multipliers).T @ constraints.queries
-            assert np.linalg.norm(combined) <= 1e-8 * weight
+            multipliers = solution.certificate[b][position]
+            assert rhs @ multipliers == pytest.approx(1.0)
+            assert (multipliers[~equality] >= 0).all()
+            weights = np.abs(multipliers) * np.linalg.norm(rows, axis=1)
+            assert np.linalg.norm(multipliers @ rows) <= 1e-13 * weights.sum()
+            assert solution.gap[b] <= 2.3e-16
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,15 +140,15 @@ def test_the_gap_and_residual_are_as_good_as_claimed_at_any_size():
         assert np.abs(solution.dual * (np.minimum(margins, 9) - 1)).max() <= 1e-11
 
 
-@pytest.mark.parametrize("machine", [att_svm, prompt_svm, label_svm])
-def test_a_batch_has_what_each_problem_has_alone(machine):
+@pytest.mark.parametrize("svm", [att_svm, prompt_svm, label_svm])
+def test_a_batch_has_what_each_problem_has_alone(svm):
     data = unit_sphere(3, 4, 2, batch=30, rng=2)
     selected = np.random.default_rng(0).integers(0, 4, (30, 3))
-    solution = machine(data, selected)
+    solution = svm(data, selected)
     assert set(solution.solver) == {"native"}
     assert set(solution.status) == {"optimal", "infeasible"}
     for b in range(30):
-        one = machine(data.problem(b), selected[b], solver="native")
+        one = svm(data.problem(b), selected[b], solver="native")
         assert one.status == solution.status[b]
         assert one.norm == solution.norm[b]
         for name in ("W", "p", "v", "left", "right", "margins", "dual", "support", "certificate"):
@@ -177,15 +161,26 @@ def test_a_batch_has_what_each_problem_has_alone(machine):
                 assert np.array_equal(alone, together[b]), name
 
 
-def test_auto_takes_the_core_for_batches_and_for_many_constraints():
-    data = unit_sphere(6, 8, 10, batch=2, rng=0)
-    assert att_svm(data, attsvm.optimal_tokens(data)).solver.tolist() == ["native", "native"]
-    one = data.problem(0)
-    assert att_svm(one, attsvm.optimal_tokens(one)).solver == "osqp"
-    large = unit_sphere(30, 8, 20, rng=0)
-    assert att_svm(large, attsvm.optimal_tokens(large)).solver == "native"
-    assert prompt_svm(large, np.zeros(30, dtype=int)).solver == "native"
-    assert label_svm(large, np.zeros(30, dtype=int)).solver != "native"
+def test_auto_is_the_core_for_one_problem_and_for_a_batch_small_and_large():
+    batch = unit_sphere(6, 8, 10, batch=2, rng=0)
+    assert att_svm(batch, attsvm.optimal_tokens(batch)).solver.tolist() == ["native", "native"]
+    for data in (batch.problem(0), unit_sphere(30, 8, 20, rng=0)):
+        selected = attsvm.optimal_tokens(data)
+        for svm in (att_svm, prompt_svm, label_svm):
+            plain, native = svm(data, selected), svm(data, selected, solver="native")
+            assert plain.solver == native.solver == "native"
+            assert np.array_equal(plain.dual, native.dual)
+
+
+@pytest.mark.parametrize("solver", ["osqp", "active-set"])
+@pytest.mark.parametrize("shape", [(6, 8, 10), (20, 6, 12)])
+def test_a_second_solver_comes_to_the_same_answer(shape, solver):
+    data = unit_sphere(*shape, batch=5, rng=1)
+    selected = attsvm.optimal_tokens(data)
+    expected, other = att_svm(data, selected), att_svm(data, selected, solver=solver)
+    assert other.solver.tolist() == [solver] * 5
+    assert max(other.gap.max(), other.kkt.max()) < 1e-11
+    assert pytest.approx(expected.W, abs=1e-11 * expected.norm.max()) == other.W
 
 
 def test_single_precision_tokens_are_read_as_they_are():
@@ -206,7 +201,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, shape, batch):
     selected = attsvm.optimal_tokens(data)
     solutions = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(dual_native, "thread_count", lambda _, threads=threads: threads)
+        monkeypatch.setattr(solve, "thread_count", lambda _, threads=threads: threads)
         solutions.append(att_svm(data, selected))
     for name in ("dual", "margins", "left", "norm", "gap", "kkt"):
         first, *others = (getattr(solution, name) for solution in solutions)
@@ -228,20 +223,13 @@ def test_very_long_tokens_need_no_matrix_of_their_size():
     assert margins == pytest.approx(solution.margins, rel=1e-12)
 
 
-def test_what_the_core_leaves_unresolved_is_solved_by_the_other_methods(monkeypatch):
+def test_what_the_core_cannot_certify_is_an_error_that_names_the_problem(monkeypatch):
     data = unit_sphere(5, 4, 6, batch=4, rng=8)
+    monkeypatch.setattr(solve, "OPTIMALITY_TOLERANCE", -1.0)
     selected = attsvm.optimal_tokens(data)
-    expected = att_svm(data, selected)
-    monkeypatch.setattr(dual_native, "OPTIMALITY_TOLERANCE", -1.0)
-    solution = att_svm(data, selected)
-    assert set(solution.solver) <= {"osqp", "active-set"}
-    assert solution.norm == pytest.approx(expected.norm, rel=1e-11)
-    assert np.abs(solution.W - expected.W).max() <= 1e-9
-    one = att_svm(data.problem(2), selected[2], solver="native")
-    assert one.solver in ("osqp", "active-set")
-    monkeypatch.setattr(problems, "_MOST_TRIED_AGAIN", 10)
-    with pytest.raises(SolverError, match="15 constraints; tried native"):
-        att_svm(data, selected)
+    for solver, tried in (("auto", "native"), ("active-set", "active-set"), ("osqp", "osqp")):
+        with pytest.raises(SolverError, match=f"15 constraints of problem 0; tried {tried}"):
+            att_svm(data, selected, solver=solver)
 
 
 def test_numbers_beyond_float64_are_refused_with_a_reason():
@@ -264,7 +252,7 @@ def test_units_of_tokens_and_queries_change_nothing_but_the_units(seed, tokens_l
 
 
 @pytest.mark.parametrize(("shape", "batch"), [((30, 10, 10), 3000), ((500, 100, 200), None)])
-def test_ctrl_c_ends_the_machines(shape, batch):
+def test_ctrl_c_ends_the_solvers(shape, batch):
     """Many small ones and a large one, either of which would go on for longer."""
     data = unit_sphere(*shape, batch=batch, rng=10)
     selected = attsvm.optimal_tokens(data)

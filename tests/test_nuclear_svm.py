@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import attsvm
 from attsvm import AttentionData, SolverError, att_svm, nuclear_suboptimality
 from attsvm.datasets import unit_sphere
-from attsvm.svm import dual_native
-from attsvm.svm.dual_native import attention_machines
+from attsvm.svm import solve
+from attsvm.svm.svm_problem import attention_problem
 
 
 def random_problem(rng, n, T, d):
@@ -233,14 +233,14 @@ def test_nearly_equal_inputs_are_solved_to_the_last_digits(noise):
 def test_each_method_of_the_core_solves_alone(method, shape):
     data = unit_sphere(*shape, batch=10, rng=3)
     selected = attsvm.optimal_tokens(data)
-    svms = attention_machines(data, selected)
+    problem = attention_problem(data, selected)
     answer = attsvm._core.smallest_nuclear(
-        tokens=svms.tokens,
-        queries=svms.queries,
-        selected=svms.selected,
-        lengths=svms.lengths,
-        rhs=svms.rhs,
-        equality=svms.equality,
+        tokens=problem.tokens,
+        queries=problem.queries,
+        selected=problem.selected,
+        lengths=problem.lengths,
+        rhs=problem.rhs,
+        equality=problem.equality,
         method=method,
         optimality=1e-9,
         infeasibility=1e-9,
@@ -424,8 +424,8 @@ def test_bad_input_is_named(call, error, message):
 
 
 def test_what_cannot_be_certified_is_not_called_optimal(monkeypatch):
-    monkeypatch.setattr(dual_native, "NUCLEAR_OPTIMALITY_TOLERANCE", -1.0)
-    with pytest.raises(SolverError, match="nuclear-norm problem 0; tried native"):
+    monkeypatch.setattr(solve, "NUCLEAR_OPTIMALITY_TOLERANCE", -1.0)
+    with pytest.raises(SolverError, match="nuclear-norm answer for 9 constraints; tried native"):
         att_svm(ONE, [0, 1, 2], norm="nuc")
 
 
@@ -441,7 +441,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, shape, batch):
     selected = attsvm.optimal_tokens(data)
     solutions = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(dual_native, "thread_count", lambda _, threads=threads: threads)
+        monkeypatch.setattr(solve, "thread_count", lambda _, threads=threads: threads)
         solutions.append(att_svm(data, selected, norm="nuc"))
     for name in ("dual", "margins", "left", "norm", "gap", "kkt"):
         first, *others = (getattr(solution, name) for solution in solutions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import plain_svm
 import pytest
@@ -9,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attsvm import AttentionData, SolverError, att_svm, label_svm, prompt_svm
-from attsvm.svm import frobenius
-from attsvm.svm.certificate import certify_optimality, farkas_residual
-from attsvm.svm.constraints import Constraints, attention_constraints
-from attsvm.svm.dual_active_set import ActiveSetAnswer
+from attsvm.svm import dual_osqp
+from attsvm.svm.solve import certify
+from attsvm.svm.svm_problem import attention_problem, row_problem
 
 KINDS = ("gaussian", "lattice", "repeated inputs")
 
@@ -32,40 +33,40 @@ def draw(rng, kind, n, T, d):
 
 
 @st.composite
-def machines(draw_):
-    """A solution of any machine on a small problem, with its rows and right-hand sides."""
+def solutions(draw_):
+    """A solution of any SVM on a small problem, with its rows and right-hand sides."""
     n, T, d = (draw_(st.integers(low, high)) for low, high in ((1, 6), (2, 6), (1, 5)))
     rng = np.random.default_rng(draw_(st.integers(0, 2**32 - 1)))
     tokens, queries = draw(rng, draw_(st.sampled_from(KINDS)), n, T, d)
     labels, selected = rng.choice([-1.0, 1.0], n), rng.integers(0, T, n)
     data = AttentionData(tokens, labels, queries=queries)
     solver = draw_(st.sampled_from(["native", "osqp", "active-set"]))
-    machine = draw_(st.sampled_from(["att", "prompt", "relaxed", "label"]))
-    if machine == "label":
+    kind = draw_(st.sampled_from(["att", "prompt", "relaxed", "label"]))
+    if kind == "label":
         rows = labels[:, np.newaxis] * tokens[np.arange(n), selected]
         return label_svm(data, selected, solver=solver), rows, np.ones(n), np.ones(n, dtype=bool)
     others = np.ones((n, T), dtype=bool)
     others[np.arange(n), selected] = False
-    if machine == "att":
+    if kind == "att":
         rows = plain_svm.attention_rows(tokens, queries, selected)
         return att_svm(data, selected, solver=solver), rows, np.ones(len(rows)), others
-    required = np.ones(n, dtype=bool) if machine == "prompt" else rng.random(n) < 0.5
+    required = np.ones(n, dtype=bool) if kind == "prompt" else rng.random(n) < 0.5
     rows = plain_svm.attention_rows(tokens, None, selected)
     solution = prompt_svm(data, selected, required=required, solver=solver)
     return solution, rows, plain_svm.required_margins(tokens, required), others
 
 
-@given(machines())
-def test_every_answer_carries_its_proof(machine):
+@given(solutions())
+def test_every_answer_carries_its_proof(solved):
     """Optimal: primal and dual feasible, stationary, complementary. Infeasible: Farkas."""
-    solution, rows, rhs, others = machine
+    solution, rows, rhs, others = solved
     if solution.status == "infeasible":
         multipliers = solution.certificate[others]
         assert (multipliers >= 0).all()
         assert rhs @ multipliers == pytest.approx(1.0)
         terms = multipliers * np.linalg.norm(rows, axis=1)
-        assert np.linalg.norm(multipliers @ rows) <= 1e-9 * terms.sum()
-        assert solution.gap == solution.kkt <= 1e-9
+        assert np.linalg.norm(multipliers @ rows) <= 1e-14 * terms.sum()
+        assert solution.gap == solution.kkt <= 2.3e-16
         return
     w = next(x for x in (solution.W, solution.p, solution.v) if x is not None).ravel()
     dual, margins = solution.dual[others], rows @ w
@@ -98,14 +99,84 @@ def test_ill_conditioned_problems_come_out_right(height, solver):
     assert max(solution.gap, solution.kkt) < max(1e-11, 1e-15 / height)
 
 
-@pytest.mark.parametrize("height", [1e-11, 1e-13, 0.0, -1e-13])
-def test_problems_beyond_reach_are_infeasible_with_certificate(height):
-    """Only a direction of norm above 1e9 would solve them, for differences of norm 1."""
-    data, _ = opposite_differences(height)
-    solution = prompt_svm(data, [0])
+def opposite_rows(first, second):
+    """Rows first'p >= 1 and second'p >= 1 as given, without rounding."""
+    return AttentionData([[first, [0.0, 0.0]], [second, [0.0, 0.0]]], [1, 1])
+
+
+@pytest.mark.parametrize("solver", ["native", "osqp", "active-set"])
+@pytest.mark.parametrize("height", [1e-6, 1e-9, 1e-10, 1e-12])
+def test_a_problem_that_is_feasible_by_little_is_feasible(height, solver):
+    solution = prompt_svm(opposite_rows([1.0, height], [-1.0, height]), [0, 0], solver=solver)
+    assert solution.status == "optimal"
+    assert solution.norm * height == pytest.approx(1, rel=1e-9)
+    margins = solution.p @ np.array([[1.0, height], [-1.0, height]]).T
+    assert margins.min() >= 1 - 1e-9
+
+
+@pytest.mark.parametrize("solver", ["native", "osqp", "active-set"])
+@pytest.mark.parametrize("height", [0.0, 1e-6, 1e-9, 1e-12, 3e-5])
+def test_exactly_opposite_rows_are_infeasible_with_proof(height, solver):
+    solution = prompt_svm(opposite_rows([1.0, height], [-1.0, -height]), [0, 0], solver=solver)
     assert solution.status == "infeasible"
-    assert solution.gap <= 1e-9
-    assert solution.certificate[0, 1:] == pytest.approx([0.5, 0.5])
+    assert solution.gap <= 1e-25
+    assert solution.certificate[:, 1] == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize("height", [1e-11, 1e-13])
+def test_what_rounding_decides_is_neither_solved_nor_infeasible(height):
+    """Turned, with a solution of norm 1 / height whose margins no float64 p can have."""
+    data, _ = opposite_differences(height)
+    with pytest.raises(SolverError, match="no certified"):
+        prompt_svm(data, [0])
+
+
+@pytest.mark.parametrize("height", [-1e-13, -1e-9, -1.0])
+def test_infeasible_by_little_is_infeasible(height):
+    rows = [[1.0, height], [-1.0, height], [0.0, 1.0]]
+    tokens = [[row, [0.0, 0.0]] for row in rows]
+    solution = prompt_svm(AttentionData(tokens, [1, 1, 1]), [0, 0, 0])
+    assert solution.status == "infeasible"
+    combined = solution.certificate[:, 1] @ np.array(rows)
+    assert np.linalg.norm(combined) <= 1e-16
+
+
+def test_sums_of_given_differences_are_without_rounding():
+    """x_0 > x_1 > x_2 > x_0 contradict each other, though rounded differences do not add to 0."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x = rng.standard_normal((3, 2)) * 10.0 ** rng.integers(-3, 4, (3, 1))
+        data = AttentionData([[x[0], x[1]], [x[1], x[2]], [x[2], x[0]]], [1, 1, 1])
+        solution = prompt_svm(data, [0, 0, 0])
+        assert solution.status == "infeasible"
+        assert solution.certificate[:, 1] == pytest.approx([1 / 3] * 3)
+
+
+def exact_margins(tokens, p):
+    """Margins of the first token of every input over the second, as fractions."""
+    p = [Fraction(x) for x in p]
+    return [
+        sum((Fraction(a) - Fraction(b)) * x for a, b, x in zip(first, second, p, strict=True))
+        for first, second in tokens.tolist()
+    ]
+
+
+def test_margins_of_optimal_answers_are_reached_whatever_the_sizes_of_rows():
+    """Near duplicates, and rows of sizes from 1e-6 to 1e6."""
+    rng = np.random.default_rng(0)
+    optimal = 0
+    for _ in range(300):
+        n, d = rng.integers(2, 8), rng.integers(2, 6)
+        tokens = rng.standard_normal((n, 2, d)) * 10.0 ** rng.integers(-6, 7, (n, 1, 1))
+        tokens[-1] = tokens[0] * (1 + 10.0 ** -rng.integers(5, 15) * rng.standard_normal((2, d)))
+        try:
+            solution = prompt_svm(AttentionData(tokens, np.ones(n)), np.zeros(n, dtype=int))
+        except SolverError:
+            continue
+        if solution.status == "optimal":
+            optimal += 1
+            assert min(exact_margins(tokens, solution.p)) >= 1 - 1e-9
+    assert optimal > 150
 
 
 def test_ill_conditioned_attention_problem_comes_out_right():
@@ -132,73 +203,53 @@ def test_no_feasible_direction_has_a_larger_margin(local_convergence):
         assert (rows @ other).min() / np.linalg.norm(other) < 1 / solution.norm
 
 
-@pytest.fixture
-def solved(local_convergence):
-    """Scaled constraints with their certified solution."""
+def test_the_certificate_sees_every_kind_of_error(local_convergence):
     data = local_convergence.problem(0)
-    constraints = attention_constraints(data, np.zeros(data.n, dtype=int))
-    scaled = constraints.normalised()
-    answer = frobenius.smallest_frobenius(constraints, "osqp")
-    dual = answer.dual * scaled.row_norm / scaled.scale
-    return scaled, answer.left / scaled.scale, answer.right, dual
-
-
-def test_the_certificate_sees_every_kind_of_error(solved):
-    scaled, left, right, dual = solved
-    good = certify_optimality(scaled, left, right, dual)
-    assert good.holds()
-    assert max(good.gap, good.kkt) < 1e-13
-    active = np.flatnonzero(dual)
+    problem = attention_problem(data, np.zeros(data.n, dtype=int))
+    good = certify(problem, att_svm(data, np.zeros(data.n, dtype=int)).dual[np.newaxis])
+    left, right, dual = good["left"], good["right"], good["dual"]
+    again = certify(problem, dual, left, right)
+    assert again["status"] == 0
+    assert max(again["gap"], again["kkt"]) < 1e-13
+    active, inactive = np.nonzero(dual), np.nonzero((dual == 0) & problem.constrained)
+    first, second = (tuple(axis[k] for axis in active) for k in (0, 1))
     short, wrong, negative = dual.copy(), dual.copy(), dual.copy()
-    short[active[0]] = 0.0
-    wrong[active[:2]] *= [1 + 1e-6, 1 - 1e-6]
-    negative[np.flatnonzero(dual == 0)[0]] = -1e-6
+    short[first] = 0.0
+    wrong[first] *= 1 + 1e-6
+    wrong[second] *= 1 - 1e-6
+    negative[tuple(axis[0] for axis in inactive)] = -1e-6
     bent = left + 1e-6 * np.random.default_rng(0).standard_normal(left.shape)
     for at in (
-        (0.999999 * left, right, dual),
-        (1.000001 * left, right, dual),
-        (bent, right, dual),
-        (left, right, short),
-        (left, right, wrong),
-        (left, right, negative),
-        (left, right, 1.000001 * dual),
-        (left, right, np.zeros_like(dual)),
-        (np.zeros_like(left), right, dual),
-        (-left, right, dual),
-        (0.5 * left, right, 0.5 * dual),
+        (dual, 0.999999 * left, right),
+        (dual, 1.000001 * left, right),
+        (dual, bent, right),
+        (short, left, right),
+        (wrong, left, right),
+        (negative, left, right),
+        (1.000001 * dual, left, right),
+        (np.zeros_like(dual), left, right),
+        (dual, np.zeros_like(left), right),
+        (dual, -left, right),
+        (0.5 * dual, 0.5 * left, right),
     ):
-        bad = certify_optimality(scaled, *at)
-        assert not bad.holds()
-        assert max(bad.gap, bad.kkt) > 1e-8
+        bad = certify(problem, *at)
+        assert bad["status"] == 2
+        assert np.isnan(bad["norm"])
 
 
-def test_the_gap_is_that_of_the_nearest_feasible_point(solved):
-    """W at t times its size is scaled back, λ at t times its size loses (1 - t)² of the value."""
-    scaled, left, right, dual = solved
-    assert certify_optimality(scaled, 0.9 * left, right, dual).gap < 1e-13
-    assert certify_optimality(scaled, left, right, 0.9 * dual).gap == pytest.approx(0.01)
+def test_multipliers_prove_infeasibility_only_where_they_do():
+    rows, rhs = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), np.array([1.0, 0.5, 0.0])
+    problem = row_problem(rows[np.newaxis], rhs[np.newaxis], np.zeros((1, 3), dtype=bool))
+    proof = certify(problem, np.array([2.0, 2.0, 0.0]).reshape(1, 3, 1))
+    assert proof["status"] == 1
+    assert proof["gap"] <= 1e-25
+    assert proof["dual"].ravel() == pytest.approx([2 / 3, 2 / 3, 0.0])
+    feasible = row_problem(np.abs(rows)[np.newaxis], rhs[np.newaxis], np.zeros((1, 3), dtype=bool))
+    for multipliers in ([2.0, 2.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]):
+        assert certify(feasible, np.array(multipliers).reshape(1, 3, 1))["status"] != 1
 
 
-def test_farkas_residual_is_that_of_a_valid_certificate_only():
-    rows = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
-    unit = Constraints(
-        rows,
-        np.zeros(3, dtype=np.int64),
-        np.ones((1, 1)),
-        np.array([1.0, 0.5, 0.0]),
-        np.zeros(3, dtype=bool),
-        (np.arange(3),),
-        (3,),
-    )
-    assert farkas_residual(unit, np.array([2.0, 2.0, 0.0])) == 0.0
-    assert farkas_residual(unit, np.array([1.0, 1.0, 1e-3])) == pytest.approx(5e-4)
-    assert farkas_residual(unit, np.array([1.0, 0.0, 0.0])) == 1.0
-    assert farkas_residual(unit, np.array([1.0, 1.0, -1e-9])) == np.inf
-    assert farkas_residual(unit, np.array([0.0, 0.0, 1.0])) == np.inf
-    assert farkas_residual(unit, np.zeros(3)) == np.inf
-
-
-@pytest.mark.parametrize("guess", ["none", "zeros", "ones", "random", "huge"])
+@pytest.mark.parametrize("guess", ["zeros", "ones", "random", "huge"])
 def test_a_wrong_guess_changes_nothing_but_the_time(local_convergence, monkeypatch, guess):
     """Whatever OSQP says, the answer is certified and the same."""
     data = local_convergence.problem(4)
@@ -206,39 +257,15 @@ def test_a_wrong_guess_changes_nothing_but_the_time(local_convergence, monkeypat
     expected = att_svm(data, selected)
     rng = np.random.default_rng(0)
     wrong = {
-        "none": lambda m: None,
         "zeros": np.zeros,
         "ones": np.ones,
         "random": rng.standard_normal,
         "huge": lambda m: 1e12 * rng.random(m),
     }[guess]
-    monkeypatch.setattr(frobenius, "osqp_multipliers", lambda gram, rhs, equality: wrong(len(rhs)))
+    monkeypatch.setattr(dual_osqp, "_solve", lambda gram, rhs, equality: wrong(len(rhs)))
     solution = att_svm(data, selected, solver="osqp")
     assert max(solution.gap, solution.kkt) < 1e-11
     assert np.linalg.norm(solution.W - expected.W) < 1e-11 * expected.norm
-
-
-def test_an_answer_without_certificate_is_an_error_that_says_what_was_tried(
-    local_convergence, monkeypatch
-):
-    data = local_convergence.problem(4)
-    monkeypatch.setattr(frobenius, "osqp_multipliers", lambda gram, rhs, equality: None)
-    monkeypatch.setattr(frobenius, "solve_by_dual_active_set", lambda rows, rhs, equality: None)
-    with pytest.raises(SolverError, match="osqp: dual unbounded; active set: does not end"):
-        att_svm(data, np.zeros(data.n, dtype=int), solver="osqp")
-
-
-def test_a_solver_that_calls_a_feasible_problem_infeasible_is_not_believed(
-    local_convergence, monkeypatch
-):
-    data = local_convergence.problem(4)
-
-    def lies(rows, rhs, equality):
-        return ActiveSetAnswer(None, np.ones(len(rhs)))
-
-    monkeypatch.setattr(frobenius, "solve_by_dual_active_set", lies)
-    with pytest.raises(SolverError, match="residual of the certificate"):
-        att_svm(data, np.zeros(data.n, dtype=int), solver="active-set")
 
 
 @pytest.mark.parametrize("scale", [1e-60, 1e-3, 1e3, 1e60])

@@ -25,11 +25,10 @@ py::dict smallest_nuclear(const Array<double>& tokens, const Array<double>& quer
                                                 {"interior-point", Method::interior_point}};
     const auto found = methods.find(method);
     if (found == methods.end()) throw std::invalid_argument("method: no such method: " + method);
-    return solved(tokens, queries, selected, lengths, rhs, equality, report,
-                  [&](const auto& batch, attsvm::Progress& progress, const attsvm::SvmResultView& result) {
-                      attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress,
-                                            result);
-                  });
+    const auto batch = SvmArrays<double>{tokens, queries, selected, lengths, rhs, equality, {}, {}}.batch();
+    return solved(batch, report, {}, {}, [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
+        attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress, result);
+    });
 }
 
 }  // namespace

@@ -4,47 +4,93 @@
 #include <optional>
 
 #include "arrays.hpp"
-#include "attsvm/dual_svm.hpp"
+#include "attsvm/svm_problem.hpp"
 #include "interpreter.hpp"
 
-// Checks the shapes and has `solve` solve the SVMs without the GIL: solve(batch, progress, result).
+// Arrays of B problems. With ids, `tokens` (tables, rows, d) and `queries` (tables, rows, e) are one table for all of
+// the problems or one for each.
+template <class Token>
+struct SvmArrays {
+    const Array<Token>& tokens;
+    const Array<double>& queries;
+    const Array<std::int64_t>&selected, &lengths;
+    const Array<double>& rhs;
+    const Array<bool>& equality;
+    const std::optional<Array<std::int64_t>> token_ids, query_ids;
+
+    // Checks the shapes, and what memory safety needs of the values.
+    attsvm::SvmBatch<Token> batch() const {
+        using attsvm::Index;
+        const auto expect = [](bool holds, const char* message) {
+            if (!holds) throw std::invalid_argument(message);
+        };
+        expect(selected.ndim() == 2, "selected: need two axes");
+        expect(rhs.ndim() == 3, "rhs: need three axes");
+        const Index B = selected.shape(0), n = selected.shape(1), T = rhs.shape(2);
+        const bool ids = token_ids.has_value();
+        expect(query_ids.has_value() == ids, "query_ids: needed where token_ids are");
+        expect(tokens.ndim() == (ids ? 3 : 4), "tokens: need four axes, or three with ids");
+        expect(queries.ndim() == 3, "queries: need three axes");
+        const Index d = tokens.shape(ids ? 2 : 3), e = queries.shape(2);
+        expect(n >= 1 && T >= 1 && d >= 1 && e >= 1, "tokens: no axis may be empty");
+        expect_shape("lengths", lengths, {B, n});
+        expect_shape("rhs", rhs, {B, n, T});
+        expect_shape("equality", equality, {B, n, T});
+        if (ids) {
+            expect(tokens.shape(0) == B || tokens.shape(0) == 1, "tokens: need one table, or one for each problem");
+            expect_shape("queries", queries, {tokens.shape(0), queries.shape(1), e});
+            expect_shape("token_ids", *token_ids, {B, n, T});
+            expect_shape("query_ids", *query_ids, {B, n});
+            for (const std::int64_t id : view(*token_ids))
+                expect(id >= 0 && id < tokens.shape(1), "token_ids: must be rows of the table");
+            for (const std::int64_t id : view(*query_ids))
+                expect(id >= 0 && id < queries.shape(1), "query_ids: must be rows of the table");
+        } else {
+            expect_shape("tokens", tokens, {B, n, T, d});
+            expect_shape("queries", queries, {B, n, e});
+        }
+        for (const std::int64_t valid : view(lengths)) expect(valid >= 0 && valid <= T, "lengths: must lie in 0..T");
+        for (const std::int64_t token : view(selected)) expect(token < T, "selected: must be below T");
+        attsvm::SvmBatch<Token> batch{
+            B,
+            {n, T, d, e, tokens.data(), queries.data(), selected.data(), lengths.data(), rhs.data(), equality.data()}};
+        if (ids) {
+            batch.first.token_id = token_ids->data();
+            batch.first.query_id = query_ids->data();
+            if (tokens.shape(0) > 1) batch.token_rows = tokens.shape(1), batch.query_rows = queries.shape(1);
+        }
+        return batch;
+    }
+};
+
+// Has `solve` solve the SVMs without the GIL: solve(progress, result). Factors that are given are results too.
 template <class Token, class Solve>
-pybind11::dict solved(const Array<Token>& tokens, const Array<double>& queries, const Array<std::int64_t>& selected,
-                      const Array<std::int64_t>& lengths, const Array<double>& rhs, const Array<bool>& equality,
-                      const std::optional<pybind11::function>& report, Solve solve) {
+pybind11::dict solved(const attsvm::SvmBatch<Token>& batch, const std::optional<pybind11::function>& report,
+                      const std::optional<Array<double>>& given_left, const std::optional<Array<double>>& given_right,
+                      Solve solve) {
     using attsvm::Index;
     using namespace pybind11::literals;
-    if (tokens.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
-    if (queries.ndim() != 3) throw std::invalid_argument("queries: need three axes");
-    const Index B = tokens.shape(0), n = tokens.shape(1), T = tokens.shape(2), d = tokens.shape(3);
-    const Index e = queries.shape(2);
-    if (n < 1 || T < 1 || d < 1 || e < 1) throw std::invalid_argument("tokens: no axis may be empty");
-    expect_shape("queries", queries, {B, n, e});
-    expect_shape("selected", selected, {B, n});
-    expect_shape("lengths", lengths, {B, n});
-    expect_shape("rhs", rhs, {B, n, T});
-    expect_shape("equality", equality, {B, n, T});
-    for (const std::int64_t valid : view(lengths))
-        if (valid < 0 || valid > T) throw std::invalid_argument("lengths: must lie in 0..T");
-    for (const std::int64_t token : view(selected))
-        if (token >= T) throw std::invalid_argument("selected: must be below T");
-
+    const Index B = batch.count, n = batch.first.samples, T = batch.first.tokens;
     auto dual = make_array<double>({B, n, T});
     auto margins = make_array<double>({B, n, T});
-    auto left = make_array<double>({B, n, d});
-    auto right = make_array<double>({B, n, e});
+    auto left = make_array<double>({B, n, batch.first.dimension});
+    auto right = make_array<double>({B, n, batch.first.query_dimension});
+    if (given_left && given_right) {
+        expect_shape("left", *given_left, {B, n, batch.first.dimension});
+        expect_shape("right", *given_right, {B, n, batch.first.query_dimension});
+        std::copy_n(given_left->data(), given_left->size(), left.mutable_data());
+        std::copy_n(given_right->data(), given_right->size(), right.mutable_data());
+    }
     auto norm = make_array<double>({B});
     auto gap = make_array<double>({B});
     auto kkt = make_array<double>({B});
     auto status = make_array<std::int8_t>({B});
     auto iterations = make_array<std::int64_t>({B});
-    const attsvm::SvmBatch<Token> batch{
-        B, {n, T, d, e, tokens.data(), queries.data(), selected.data(), lengths.data(), rhs.data(), equality.data()}};
     const attsvm::SvmResultView result{dual.mutable_data(),  margins.mutable_data(), left.mutable_data(),
                                        right.mutable_data(), norm.mutable_data(),    gap.mutable_data(),
                                        kkt.mutable_data(),   status.mutable_data(),  iterations.mutable_data()};
 
-    without_gil(report, static_cast<double>(B), [&](attsvm::Progress& progress) { solve(batch, progress, result); });
+    without_gil(report, static_cast<double>(B), [&](attsvm::Progress& progress) { solve(progress, result); });
     return pybind11::dict("dual"_a = dual, "margins"_a = margins, "left"_a = left, "right"_a = right, "norm"_a = norm,
                           "gap"_a = gap, "kkt"_a = kkt, "status"_a = status, "iterations"_a = iterations);
 }

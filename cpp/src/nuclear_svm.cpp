@@ -1,6 +1,7 @@
 // Which method solves an SVM in the nuclear norm, what proves the result, and batches.
 #include "attsvm/nuclear_svm.hpp"
 
+#include "attsvm/certificate.hpp"
 #include "attsvm/nuclear_methods.hpp"
 
 namespace attsvm {
@@ -128,7 +129,8 @@ class NuclearSolver {
 
     // The constraints are those of the Frobenius SVM, which finds the proof that nothing meets them.
     SvmStatus decide_feasibility() {
-        FrobeniusSolver<double>(svm_, tolerance_, team_, progress_, calling_thread_, result_).run(nullptr);
+        solve_frobenius(svm_, nullptr, FrobeniusMethod::automatic, tolerance_, team_, progress_, calling_thread_,
+                        result_);
         return static_cast<SvmStatus>(*result_.status);
     }
 

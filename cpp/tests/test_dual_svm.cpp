@@ -4,6 +4,9 @@
 #include <random>
 #include <vector>
 
+#include "attsvm/certificate.hpp"
+#include "attsvm/dual_active_set.hpp"
+#include "attsvm/dual_ascent.hpp"
 #include "check.hpp"
 #include "random_problem.hpp"
 
@@ -62,7 +65,8 @@ struct OwnedSvms {
     template <class Token>
     void solve(const Token* tokens, int threads, const double* start) {
         Progress progress(nullptr, static_cast<double>(B));
-        attsvm::solve_frobenius(batch(tokens), start, {1e-9, 1e-9}, threads, progress, result());
+        attsvm::solve_frobenius(batch(tokens), start, attsvm::FrobeniusMethod::automatic, {1e-9, 1e-9}, threads,
+                                progress, result());
     }
     void solve(int threads = 1) { solve(X.data(), threads, nullptr); }
 
@@ -316,12 +320,12 @@ void numbers_of_any_size_are_solved(double token_size, double query_size) {
     }
 }
 
-void numbers_beyond_double_are_left_unresolved() {
+void numbers_beyond_double_are_named_so() {
     OwnedSvms problems(1, 3, 3, 4, 4);
     fill_random(problems, 23);
     for (Index k = 0; k < problems.X.size(); ++k) problems.X[k] *= 1e300;
     problems.solve();
-    CHECK(problems.status_of(0) == SvmStatus::unresolved);
+    CHECK(problems.status_of(0) == SvmStatus::beyond_float64);
     CHECK(std::isnan(problems.norm[0]));
 }
 
@@ -368,8 +372,8 @@ void both_methods_agree(Index n, Index T, Index d) {
     const attsvm::UnitProblem problem = units.constraints.problem();
     Progress progress(nullptr, 1.0);
     Buffer<double> by_ascent(problem.size()), by_active_set(problem.size());
-    attsvm::DualAscent(problem, Team(1), progress, true).run(by_ascent.data(), 1e4);
-    CHECK(attsvm::DualActiveSet(problem, Team(1), progress, true).run(by_active_set.data()));
+    attsvm::dual_ascent(problem, Team(1), progress, true, by_ascent.data(), 1e4);
+    CHECK(attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, by_active_set.data()).ended);
     double largest = 0.0;
     for (Index r = 0; r < problem.size(); ++r) largest = std::max(largest, by_active_set[r]);
     CHECK(largest > 0.0);
@@ -381,9 +385,9 @@ void both_methods_prove_infeasibility() {
     const attsvm::UnitProblem problem = units.constraints.problem();
     Progress progress(nullptr, 1.0);
     Buffer<double> dual(problem.size());
-    attsvm::DualAscent(problem, Team(1), progress, true).run(dual.data(), 1e4);
+    attsvm::dual_ascent(problem, Team(1), progress, true, dual.data(), 1e4);
     CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-11);
-    CHECK(attsvm::DualActiveSet(problem, Team(1), progress, true).run(dual.data()));
+    CHECK(attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, dual.data()).ended);
     CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-9);
 }
 
@@ -420,13 +424,13 @@ void threads_change_no_bit() {
     const attsvm::UnitProblem problem = units.constraints.problem();
     Progress progress(nullptr, 1.0);
     Buffer<double> ascent(problem.size()), active_set(problem.size());
-    attsvm::DualAscent(problem, Team(1), progress, true).run(ascent.data(), 1e4);
-    attsvm::DualActiveSet(problem, Team(1), progress, true).run(active_set.data());
+    attsvm::dual_ascent(problem, Team(1), progress, true, ascent.data(), 1e4);
+    attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, active_set.data());
     for (const int threads : {2, 3}) {
         Buffer<double> again(problem.size());
-        attsvm::DualAscent(problem, Team(threads), progress, true).run(again.data(), 1e4);
+        attsvm::dual_ascent(problem, Team(threads), progress, true, again.data(), 1e4);
         CHECK(std::equal(again.data(), again.data() + again.size(), ascent.data()));
-        CHECK(attsvm::DualActiveSet(problem, Team(threads), progress, true).run(again.data()));
+        CHECK(attsvm::dual_active_set(problem, Team(threads), progress, true, nullptr, again.data()).ended);
         CHECK(std::equal(again.data(), again.data() + again.size(), active_set.data()));
     }
 }
@@ -478,13 +482,44 @@ void a_basis_does_not_know_how_long_the_rows_are() {
     CHECK(std::equal(B.data(), B.data() + B.size(), same.data()));
 }
 
+// The smallest w of w_1 >= 1 is (1, 0), of multiplier 1.
+void the_certificate_has_closed_forms() {
+    const double rhs[] = {1.0, 0.0}, unit[] = {1.0, 1.0};
+    const bool equality[] = {false, false};
+    const auto certificate = [&](double primal, double dual) {
+        const double values[] = {primal, 0.0}, multipliers[] = {dual, 0.0};
+        return attsvm::certify_optimality(
+            attsvm::PrimalDualPair{2, values, rhs, multipliers, equality, unit, primal, dual, std::abs(primal - dual)});
+    };
+    CHECK(certificate(1.0, 1.0).gap == 0.0 && certificate(1.0, 1.0).kkt == 0.0);
+    CHECK(std::abs(certificate(1.0, 0.9).gap - 0.01) <= 1e-15);  // b'λ - ½|A*λ|² = 0.9 - 0.405
+    CHECK(certificate(0.9, 1.0).gap <= 1e-15);                   // w is scaled to its margin
+    CHECK(std::abs(certificate(0.9, 1.0).shortfall - 0.1) <= 1e-15);
+    CHECK(!certificate(0.9, 1.0).holds(1e-9) && !certificate(1.0, 0.9).holds(1e-9));
+    CHECK(!certificate(-1.0, 1.0).holds(1e-9) && !certificate(1.0, 0.0).holds(1e-9));
+
+    const double D[] = {1.0, 0.0, -1.0, 0.0, 0.0, 1.0}, L[] = {1.0}, b[] = {1.0, 0.5, 0.0};
+    const bool none[] = {false, false, false};
+    const Index start[] = {0, 3};
+    const attsvm::UnitProblem problem{{1, 2, 1, start, D, L, {}, {}}, b, none};
+    const auto residual = [&](double first, double second, double third) {
+        const double dual[] = {first, second, third};
+        return attsvm::farkas_residual(Team(1), problem, dual);
+    };
+    CHECK(residual(2.0, 2.0, 0.0) == 0.0);
+    CHECK(std::abs(residual(1.0, 1.0, 1e-3) - 5e-4) <= 1e-18);
+    CHECK(residual(1.0, 0.0, 0.0) == 1.0);
+    CHECK(std::isinf(residual(1.0, 1.0, -1e-9)) && std::isinf(residual(0.0, 0.0, 1.0)));
+}
+
 void a_stopped_solver_claims_nothing(Index n, Index T, Index d) {
     OwnedSvms problems(1, n, T, d, d);
     fill_random(problems, 59);
     Progress progress(nullptr, 1.0);
     progress.stop();
     const SvmProblem<double> svm = problems.batch(problems.X.data())[0];
-    attsvm::FrobeniusSolver<double>(svm, {1e-9, 1e-9}, Team(1), progress, true, problems.result()).run(nullptr);
+    attsvm::solve_frobenius(svm, nullptr, attsvm::FrobeniusMethod::automatic, {1e-9, 1e-9}, Team(1), progress, true,
+                            problems.result());
     CHECK(problems.status_of(0) == SvmStatus::unresolved);
     CHECK(std::isnan(problems.norm[0]));
 }
@@ -500,7 +535,7 @@ int main() {
     long_tokens_are_solved_in_fewer_coordinates();
     for (const double size : {1e-100, 1e-30, 1e30, 1e100}) numbers_of_any_size_are_solved(size, 1.0);
     numbers_of_any_size_are_solved(1e80, 1e60);
-    numbers_beyond_double_are_left_unresolved();
+    numbers_beyond_double_are_named_so();
     single_precision_is_read_as_it_is();
     both_methods_agree(6, 8, 10);
     both_methods_agree(20, 10, 20);
@@ -510,6 +545,7 @@ int main() {
     threads_change_no_bit();
     a_basis_gives_the_rows_back();
     a_basis_does_not_know_how_long_the_rows_are();
+    the_certificate_has_closed_forms();
     a_stopped_solver_claims_nothing(6, 8, 10);
     a_stopped_solver_claims_nothing(30, 10, 20);
     return attsvm_test::report();

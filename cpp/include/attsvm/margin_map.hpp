@@ -29,26 +29,13 @@ struct MarginMap {
     const double* query(Index i) const { return L + i * query_dimension; }
 
     // P (samples × dimension) from λ
-    void token_sums(const Team& team, const double* dual, double* P) const {
-        team.for_ranges(samples, [&](Index i, Index last, int) {
-            for (; i < last; ++i) rows_combine(row(start[i]), rows(i), dimension, dual + start[i], P + i * dimension);
-        });
-    }
+    void token_sums(const Team& team, const double* dual, double* P) const;
     // V = L' P
-    void from_sums(const Team& team, const double* P, double* V) const {
-        multiply(team, query_dimension, samples, dimension, Strided<double>{L, 1, query_dimension}, of_coordinates, P,
-                 V);
-    }
+    void from_sums(const Team& team, const double* P, double* V) const;
     // Y = L V, whose rows are the W z_i
-    void directions(const Team& team, const double* V, double* Y) const {
-        multiply(team, samples, query_dimension, dimension, Strided<double>{L, query_dimension, 1}, of_samples, V, Y);
-    }
+    void directions(const Team& team, const double* V, double* Y) const;
     // A(W) from Y
-    void margins(const Team& team, const double* Y, double* values) const {
-        team.for_ranges(samples, [&](Index i, Index last, int) {
-            for (; i < last; ++i) rows_dot(row(start[i]), rows(i), dimension, Y + i * dimension, values + start[i]);
-        });
-    }
+    void margins(const Team& team, const double* Y, double* values) const;
 
     // W z_i of one sample
     void direction(const double* V, Index i, double* y) const {
@@ -104,18 +91,7 @@ class MarginProducts {
 // Some of the constraints, in their order, with their rows copied together.
 class PartOfConstraints {
    public:
-    PartOfConstraints(const MarginMap& whole, std::span<const Index> chosen)
-        : chosen_(chosen), start_(whole.samples + 1), D_(count() * whole.dimension), map_(whole) {
-        Index k = 0;
-        for (Index i = 0; i < whole.samples; ++i) {
-            for (; k < count() && (*this)[k] < whole.start[i + 1]; ++k)
-                std::copy(whole.row((*this)[k]), whole.row((*this)[k]) + whole.dimension,
-                          D_.data() + k * whole.dimension);
-            start_[i + 1] = k;
-        }
-        map_.start = start_.data();
-        map_.D = D_.data();
-    }
+    PartOfConstraints(const MarginMap& whole, std::span<const Index> chosen);
 
     const MarginMap& map() const { return map_; }
     Index count() const { return std::ssize(chosen_); }

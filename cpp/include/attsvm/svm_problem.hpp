@@ -15,14 +15,75 @@ namespace attsvm {
 template <class Token>
 struct SvmProblem {
     Index samples, tokens, dimension, query_dimension;
-    const Token* X;                // (samples, tokens, dimension)
-    const double* Z;               // (samples, query_dimension)
-    const std::int64_t* selected;  // (samples)
-    const std::int64_t* length;    // (samples)
-    const double* rhs;             // (samples, tokens)
-    const bool* equality;          // (samples, tokens)
+    const Token* X;                          // (samples, tokens, dimension), or the rows that `token_id` names
+    const double* Z;                         // (samples, query_dimension), or the rows that `query_id` names
+    const std::int64_t* selected;            // (samples)
+    const std::int64_t* length;              // (samples)
+    const double* rhs;                       // (samples, tokens)
+    const bool* equality;                    // (samples, tokens)
+    const std::int64_t* token_id = nullptr;  // (samples, tokens)
+    const std::int64_t* query_id = nullptr;  // (samples)
 
     bool has_constraint(Index i, Index t) const { return t < length[i] && t != selected[i]; }
+    const Token* token(Index i, Index t) const {
+        return X + (token_id == nullptr ? i * tokens + t : token_id[i * tokens + t]) * dimension;
+    }
+    // The selected token, null where there is none.
+    const Token* selected_token(Index i) const { return selected[i] < 0 ? nullptr : token(i, selected[i]); }
+    const double* query(Index i) const { return Z + (query_id == nullptr ? i : query_id[i]) * query_dimension; }
+};
+
+// Beyond float64 are rows, W or multipliers, as large as |W|².
+enum class SvmStatus : std::int8_t { optimal = 0, infeasible = 1, unresolved = 2, beyond_float64 = 3 };
+
+// Where the result of one SVM goes; arrays over tokens have an entry for every one, with a constraint or without.
+struct SvmResultView {
+    double* dual;          // (samples, tokens): multipliers; if infeasible those of the proof, with b'λ = 1
+    double* margins;       // (samples, tokens): A_r(W), infinite where there is no constraint
+    double *left, *right;  // (samples, dimension) and (samples, query_dimension): W = left' right
+    double *norm, *gap, *kkt;
+    std::int8_t* status;
+    std::int64_t* iterations;  // of the method that gave the result; 0 where there was nothing to solve
+};
+
+// How small gap and residuals must be for a result to be believed.
+struct SvmTolerance {
+    double optimality, infeasibility;
+};
+
+// SVMs of one shape, one after the other in memory.
+template <class Token>
+struct SvmBatch {
+    Index count;
+    SvmProblem<Token> first;
+    Index token_rows = 0, query_rows = 0;  // rows of X and Z of one SVM where ids name them; 0: one table for all
+
+    SvmProblem<Token> operator[](Index b) const {
+        SvmProblem<Token> one = first;
+        const Index n = one.samples, T = one.tokens;
+        one.X += b * (one.token_id == nullptr ? n * T : token_rows) * one.dimension;
+        one.Z += b * (one.query_id == nullptr ? n : query_rows) * one.query_dimension;
+        one.selected += b * n;
+        one.length += b * n;
+        one.rhs += b * n * T;
+        one.equality += b * n * T;
+        if (one.token_id != nullptr) one.token_id += b * n * T;
+        if (one.query_id != nullptr) one.query_id += b * n;
+        return one;
+    }
+    SvmResultView at(Index b, SvmResultView result) const {
+        const Index n = first.samples, T = first.tokens;
+        result.dual += b * n * T;
+        result.margins += b * n * T;
+        result.left += b * n * first.dimension;
+        result.right += b * n * first.query_dimension;
+        result.norm += b;
+        result.gap += b;
+        result.kkt += b;
+        result.status += b;
+        result.iterations += b;
+        return result;
+    }
 };
 
 // Constraints of unit size: |A_r| = 1 and |b_r| <= 1.
@@ -47,48 +108,7 @@ struct UnitProblem {
 class UnitConstraints {
    public:
     template <class Token>
-    UnitConstraints(const Team& team, const SvmProblem<Token>& svm)
-        : start_(svm.samples + 1), query_norm_(svm.samples), L_(svm.samples * svm.query_dimension) {
-        const Index n = svm.samples, T = svm.tokens, d = svm.dimension, e = svm.query_dimension;
-        for (Index i = 0; i < n; ++i) {
-            const double* const z = svm.Z + i * e;
-            query_norm_[i] = norm(z, e);
-            for (Index t = 0; t < T; ++t) {
-                if (!svm.has_constraint(i, t)) continue;
-                const Index at = i * T + t;
-                const bool zero = !(query_norm_[i] > 0) || Difference<Token>(svm, i, t).is_zero(d);
-                if (!zero) place_.push_back(at);
-                if (zero && !contradiction_ && contradicts(svm, at)) contradiction_ = at;
-            }
-            start_[i + 1] = size();
-            if (query_norm_[i] > 0)
-                for (Index c = 0; c < e; ++c) L_[i * e + c] = z[c] / query_norm_[i];
-        }
-
-        D_ = Buffer<double>(size() * d);
-        rhs_ = Buffer<double>(size());
-        row_norm_ = Buffer<double>(size());
-        equality_ = Buffer<bool>(size());
-        team.for_ranges(n, [&](Index i, Index last, int) {
-            for (; i < last; ++i)
-                for (Index r = start_[i]; r < start_[i + 1]; ++r) {
-                    const Index at = place(r);
-                    double* const row = D_.data() + r * d;
-                    const Difference<Token> difference(svm, i, at - i * T);
-                    for (Index j = 0; j < d; ++j) row[j] = difference[j];
-                    const double size = norm(row, d);
-                    for (Index j = 0; j < d; ++j) row[j] /= size;
-                    row_norm_[r] = size * query_norm_[i];
-                    rhs_[r] = svm.rhs[at] / row_norm_[r];
-                    equality_[r] = svm.equality[at];
-                }
-        });
-        for (Index r = 0; r < size(); ++r) scale_ = std::max(scale_, std::abs(rhs_[r]));
-        if (!(scale_ > 0)) scale_ = 1.0;
-        for (Index r = 0; r < size(); ++r) rhs_[r] /= scale_;
-        map_ = {n, d, e, start_.data(), D_.data(), L_.data(), {}, {}};
-        if (e > n) use_fewer_query_coordinates(team);
-    }
+    UnitConstraints(const Team& team, const SvmProblem<Token>& svm);
 
     Index size() const { return static_cast<Index>(place_.size()); }
     // The position (i, t) of constraint r among all of the problem's, as i T + t.
@@ -96,11 +116,7 @@ class UnitConstraints {
     // A zero row with a right-hand side that it cannot meet.
     std::optional<Index> contradiction() const { return contradiction_; }
     // Whether W = 0 is the solution, because it meets every constraint.
-    bool trivial() const {
-        for (Index r = 0; r < size(); ++r)
-            if (rhs_[r] > 0 || (equality_[r] && rhs_[r] != 0)) return false;
-        return true;
-    }
+    bool trivial() const { return trivial_; }
     // Whether |A_r|, W and its multipliers, as large as |W|², are numbers of float64.
     bool within_float64() const {
         constexpr double smallest = 1e-290;
@@ -123,44 +139,7 @@ class UnitConstraints {
     double scale() const { return scale_; }
 
    private:
-    template <class Token>
-    static bool contradicts(const SvmProblem<Token>& svm, Index at) {
-        return svm.rhs[at] > 0 || (svm.equality[at] && svm.rhs[at] != 0);
-    }
-    // The two tokens that a constraint's difference is made of; the first is null where there is only the other.
-    template <class Token>
-    struct Difference {
-        const Token *top, *token;
-        Difference(const SvmProblem<Token>& svm, Index i, Index t) {
-            const Token* const sample = svm.X + i * svm.tokens * svm.dimension;
-            token = sample + t * svm.dimension;
-            top = svm.selected[i] < 0 ? nullptr : sample + svm.selected[i] * svm.dimension;
-        }
-        double operator[](Index j) const {
-            const auto x = static_cast<double>(token[j]);
-            return top == nullptr ? x : static_cast<double>(top[j]) - x;
-        }
-        bool is_zero(Index d) const {
-            for (Index j = 0; j < d; ++j)
-                if (token[j] != (top == nullptr ? Token{0} : top[j])) return false;
-            return true;
-        }
-    };
-
-    // Fewer queries than their coordinates: those in a basis of their span, in which L is lower triangular.
-    void use_fewer_query_coordinates(const Team& team) {
-        const Index n = map_.samples;
-        query_basis_.emplace(team, L_.data(), n, map_.query_dimension);
-        zeros_ = Buffer<Index>(n);
-        order_ = Buffer<Index>(n + 1);
-        all_ = Buffer<Index>(n);
-        for (Index i = 0; i < n; ++i) order_[i + 1] = i + 1, all_[i] = n;
-        map_.query_dimension = n;
-        map_.L = query_basis_->coordinates().data();
-        map_.of_samples = {zeros_.data(), order_.data() + 1};
-        map_.of_coordinates = {order_.data(), all_.data()};
-        L_ = Buffer<double>();
-    }
+    void use_fewer_query_coordinates(const Team& team);
 
     std::vector<Index> place_;
     Buffer<Index> start_, zeros_, order_, all_;
@@ -169,6 +148,7 @@ class UnitConstraints {
     Buffer<bool> equality_;
     double scale_ = 0.0;
     std::optional<Index> contradiction_;
+    bool trivial_ = true;
     MarginMap map_{};
 };
 

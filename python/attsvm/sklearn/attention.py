@@ -27,7 +27,7 @@ from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
 from attsvm.sklearn.not_separable import warn_not_separable
-from attsvm.sklearn.slack import as_penalty, fallback_penalty, solver_of_slack, too_hard
+from attsvm.sklearn.slack import as_penalty, fallback_penalty, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import optimal_tokens
@@ -383,7 +383,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self.separable_, self.certificate_ = None, None
         solution = None
         if np.isinf(C):
-            solution = self._solve(data, "auto")
+            solution = self._solve(data)
             self.separable_ = bool(solution.feasible)
         if solution is not None and not solution.feasible:
             if self.norm == "nuc":
@@ -396,7 +396,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             solution = None
         if solution is None:
             widened = with_slack(data, self.selected_, C, self.parameter)
-            solution = self._solve(widened, solver_of_slack(int((data.lengths - 1).sum())))
+            solution = self._solve(widened)
             if not solution.feasible:
                 raise too_hard(C)
         self.C_ = C
@@ -410,10 +410,10 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self.dual_coef_ = solution.dual[solution.dual > 0]
         self.gap_, self.kkt_ = solution.gap, solution.kkt
 
-    def _solve(self, data: AttentionData, solver: str) -> SVMSolution:
+    def _solve(self, data: AttentionData) -> SVMSolution:
         if self.parameter == "p":
-            return prompt_svm(data, self.selected_, solver=solver)
-        return att_svm(data, self.selected_, norm=self.norm, solver=solver)
+            return prompt_svm(data, self.selected_)
+        return att_svm(data, self.selected_, norm=self.norm)
 
 
 def _as_train_options(value: Any) -> Mapping[str, Any]:

@@ -1,16 +1,16 @@
 """The hyperplane of the largest margin between two classes, certified.
 
-Everything is solved by the machines of `attsvm.svm`. Without an intercept that is the label
-machine. With one, a class boundary w'x + b, take a sample k that is a support vector, so that
+Everything is solved by the SVMs of `attsvm.svm`. Without an intercept that is the label SVM. With
+one, a class boundary w'x + b, take a sample k that is a support vector, so that
 b = y_k - w'x_k. What is left of the constraints is
 
     y_k w'(x_i - x_k) >= 0   for the samples of k's class,
-    y_k w'(x_k - x_i) / 2 >= 1   for those of the other,
+    y_k w'(x_k - x_i) >= 2   for those of the other.
 
-which is the prompt machine with some inputs relaxed. It restricts the problem to k on the margin;
-where the multiplier of k, Σ_others λ - Σ_own λ, comes out negative, k is no support vector. The
-restricted solution is then not the best of the machine of any of its own support vectors, so that
-|w| falls with each change of k, no k comes back, and the search ends.
+This restricts the problem to k on the margin; where the multiplier of k, Σ_others λ - Σ_own λ,
+comes out negative, k is no support vector. The restricted solution is then not the best of the
+problem of any of its own support vectors, so that |w| falls with each change of k, no k comes back,
+and the search ends.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._validation import FloatArray
-from attsvm.data import AttentionData
-from attsvm.sklearn.slack import fallback_penalty, solver_of_slack, too_hard
-from attsvm.svm import SolverError, label_svm, prompt_svm
-from attsvm.svm.certificate import OptimalityCertificate
+from attsvm.sklearn.slack import fallback_penalty, too_hard
+from attsvm.svm import SolverError, SVMSolution
+from attsvm.svm.solve import OPTIMALITY_TOLERANCE, solve
+from attsvm.svm.svm_problem import SvmProblem, row_problem
 
 __all__ = ["Hyperplane", "NotSeparable", "Separation", "largest_margin", "separation"]
 
@@ -96,7 +96,7 @@ class Separation:
 
 
 def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: bool) -> Separation:
-    """The hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`.
+    """Compute the hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`.
 
     Raises
     ------
@@ -115,7 +115,10 @@ def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: b
         certificate = answer.certificate
         C = fallback_penalty(X - X.mean(axis=0) if intercept else X)
     widened = _with_slack(X, y, C)
-    soft = largest_margin(widened, y, intercept=intercept, solver=solver_of_slack(y.size))
+    try:
+        soft = largest_margin(widened, y, intercept=intercept)
+    except SolverError as error:
+        raise too_hard(C) from error
     if not isinstance(soft, Hyperplane):
         raise too_hard(C)
     d = X.shape[1]
@@ -123,7 +126,7 @@ def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: b
 
 
 def _require_squares(X: _Array, intercept: bool) -> None:
-    """Samples that are all zero, or all the same where b is free, have no size and pass."""
+    """Check sizes; samples that are all zero, or the same where b is free, have none and pass."""
     smallest, largest = _SIZES
     size = float(np.abs(X).max())
     if size <= largest and intercept:
@@ -136,12 +139,8 @@ def _require_squares(X: _Array, intercept: bool) -> None:
         )
 
 
-def largest_margin(
-    X: _Array, y: _Array, *, intercept: bool, solver: str = "auto"
-) -> Hyperplane | NotSeparable:
+def largest_margin(X: _Array, y: _Array, *, intercept: bool) -> Hyperplane | NotSeparable:
     """Separate the samples X (n, d) of sign y (n,), both signs among them.
-
-    `solver` is that of `label_svm`.
 
     Raises
     ------
@@ -149,18 +148,39 @@ def largest_margin(
         No answer could be certified.
     """
     if intercept:
-        return _with_intercept(X, y, solver)
-    data = AttentionData(X[:, np.newaxis], y)
-    solution = label_svm(data, np.zeros(y.size, dtype=np.int64), solver=solver)
+        return _with_intercept(X, y)
+    problem = row_problem((y[:, np.newaxis] * X)[np.newaxis], np.ones((1, y.size)), _none(y))
+    return _plane(solve("v", problem, batch=None))
+
+
+def _plane(solution: SVMSolution) -> Hyperplane | NotSeparable:
+    """Return the solution of one constraint for each sample."""
     if solution.certificate is not None:
-        return NotSeparable(solution.certificate, solution.gap)
+        return NotSeparable(solution.certificate.ravel(), solution.gap)
     assert solution.v is not None
     assert solution.dual is not None
     return Hyperplane(solution.v, 0.0, solution.dual, solution.gap, solution.kkt)
 
 
+def _differences(X: _Array, origin: _Array, y: _Array, rhs: _Array) -> SvmProblem:
+    """Return y_i w'(x_i - origin) >= b_i; the core forms the differences without rounding."""
+    tokens = np.stack([X, np.broadcast_to(origin, X.shape)], axis=1)[np.newaxis]
+    return SvmProblem(
+        tokens=tokens,
+        queries=np.ones((1, y.size, 1)),
+        selected=(y < 0).astype(np.int64)[np.newaxis],
+        lengths=np.full((1, y.size), 2),
+        rhs=np.repeat(rhs[np.newaxis, :, np.newaxis], 2, axis=2),
+        equality=np.zeros((1, y.size, 2), dtype=np.bool_),
+    )
+
+
+def _none(y: _Array) -> NDArray[np.bool_]:
+    return np.zeros((1, y.size), dtype=np.bool_)
+
+
 def _with_slack(X: _Array, y: _Array, C: float) -> _Array:
-    """Samples (n, d + n) whose hard margin is the soft margin of X.
+    """Return samples (n, d + n) whose hard margin is the soft margin of X.
 
     With ŵ = (w, √C ξ) and x̂_i = (x_i, y_i e_i / √C) the constraint y_i (ŵ'x̂_i + b) >= 1 reads
     y_i (w'x_i + b) >= 1 - ξ_i, and ½|ŵ|² is ½|w|² + ½ C Σ ξ_i².
@@ -168,53 +188,48 @@ def _with_slack(X: _Array, y: _Array, C: float) -> _Array:
     return np.hstack([X, np.diag(y / np.sqrt(C))])
 
 
-def _with_intercept(X: _Array, y: _Array, solver: str) -> Hyperplane | NotSeparable:
+def _with_intercept(X: _Array, y: _Array) -> Hyperplane | NotSeparable:
     mean = X.mean(axis=0)
     centred = X - mean
     # An intercept that is penalised, as a column, asks for the same separability.
     size = np.sqrt(np.mean(np.sum(np.square(centred), axis=1)))
     column = np.full((y.size, 1), size if size > 0 else 1.0)
-    first = largest_margin(np.hstack([centred, column]), y, intercept=False, solver=solver)
-    if isinstance(first, NotSeparable):
-        return first
+    problem = _differences(np.hstack([X, column]), np.append(mean, 0.0), y, np.ones(y.size))
+    solution = solve("p", problem, batch=None)
+    if solution.certificate is not None:
+        return NotSeparable(solution.certificate.max(axis=1), solution.gap)
+    assert solution.dual is not None
+    dual = solution.dual.max(axis=1)
     untried = np.ones(y.size, dtype=np.bool_)
-    dual = first.dual
     while (untried & (dual > 0)).any():
         k = int(np.argmax(np.where(untried, dual, 0.0)))
         untried[k] = False
-        restricted = _on_the_margin(centred, y, k, solver)
+        restricted = _on_the_margin(X, y, k)
         if restricted is None:
             continue
         w, dual = restricted
-        plane, certificate = _certified(centred, y, w, dual)
-        if certificate.holds():
+        plane, certified = _certified(centred, y, w, dual)
+        if certified:
             b = plane.b - float(w @ mean)
-            return Hyperplane(w, b, plane.dual, certificate.gap, certificate.kkt)
+            return Hyperplane(w, b, plane.dual, plane.gap, plane.kkt)
     raise SolverError(f"no certified answer for {y.size} samples with an intercept")
 
 
-def _on_the_margin(X: _Array, y: _Array, k: int, solver: str) -> tuple[_Array, _Array] | None:
-    """W and the multipliers of all samples where y_k (w'x_k + b) = 1; None if that cannot be."""
+def _on_the_margin(X: _Array, y: _Array, k: int) -> tuple[_Array, _Array] | None:
+    """Return w and the multipliers of all samples with k on the margin; None if that cannot be."""
     others = np.arange(y.size) != k
-    own_class = y[others] == y[k]
-    tokens = np.zeros((y.size - 1, 2, X.shape[1]))
-    tokens[:, 0] = np.where(own_class, y[k], -y[k] / 2)[:, np.newaxis] * (X[others] - X[k])
-    data = AttentionData(tokens, np.ones(len(tokens)))
-    solution = prompt_svm(
-        data, np.zeros(data.n, dtype=np.int64), required=~own_class, solver=solver
-    )
+    rhs = np.where(y[others] == y[k], 0.0, 2.0)
+    solution = solve("p", _differences(X[others], X[k], y[others], rhs), batch=None)
     if solution.p is None or solution.dual is None:
         return None
     dual = np.zeros(y.size)
-    dual[others] = np.where(own_class, 1.0, 0.5) * solution.dual[:, 1]
+    dual[others] = solution.dual.max(axis=1)
     dual[k] = -y[k] * float(y @ dual)
     return solution.p, dual
 
 
-def _certified(
-    X: _Array, y: _Array, w: _Array, signed: _Array
-) -> tuple[Hyperplane, OptimalityCertificate]:
-    """The hyperplane between the two classes along w, and what its multipliers prove.
+def _certified(X: _Array, y: _Array, w: _Array, signed: _Array) -> tuple[Hyperplane, bool]:
+    """Return the hyperplane between the two classes along w, and whether its multipliers prove it.
 
     The dual is max Σ λ - ½|Σ λ_i y_i x_i|² with λ >= 0 and Σ λ_i y_i = 0. The gap is to the w that
     is scaled to meet all constraints.
@@ -227,7 +242,7 @@ def _certified(
     total = float(dual.sum())
     norm = float(np.linalg.norm(w))
     if not (reached > 0 and total > 0):
-        return Hyperplane(w, b, dual, np.inf, np.inf), OptimalityCertificate(np.inf, np.inf, 0.0)
+        return Hyperplane(w, b, dual, np.inf, np.inf), False
     combined = (dual * y) @ X
     primal_value = (norm / reached) ** 2 / 2
     dual_value = total - float(combined @ combined) / 2
@@ -239,4 +254,5 @@ def _certified(
         abs(float(y @ dual)) / total,
     )
     rounding = 64 * _EPS * norm * float(np.sqrt(np.square(X).sum(axis=1).max()))
-    return Hyperplane(w, b, dual, gap, kkt), OptimalityCertificate(gap, kkt, rounding)
+    tolerance = OPTIMALITY_TOLERANCE + min(rounding, 1e-6)
+    return Hyperplane(w, b, dual, gap, kkt), max(gap, kkt) <= tolerance

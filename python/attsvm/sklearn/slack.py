@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from attsvm.svm import SolverError
 
-__all__ = ["as_penalty", "fallback_penalty", "solver_of_slack", "too_hard"]
+__all__ = ["as_penalty", "fallback_penalty", "too_hard"]
 
 _FALLBACK = 10.0
 _SMALLEST = 1e-280
-_MOST_WITH_GRAM = 1500
 
 
 def as_penalty(value: Any) -> float:
-    """The parameter C as a float whose 1/√C can be squared, inf for a hard margin."""
+    """Return the parameter C as a float whose 1/√C can be squared, inf for a hard margin."""
     wanted = f"C: expected a number of at least {_SMALLEST:g}, or inf, got {value!r}"
     if isinstance(value, bool | np.bool_ | str | bytes):
         raise TypeError(wanted)
@@ -31,22 +30,13 @@ def as_penalty(value: Any) -> float:
 
 
 def fallback_penalty(rows: NDArray[np.float64]) -> float:
-    """10 over the mean square of the rows (r, d)."""
+    """Return 10 over the mean square of the rows (r, d)."""
     size = float(np.mean(np.sum(np.square(rows), axis=-1)))
     return _FALLBACK / size if size > 0 else _FALLBACK
 
 
-def solver_of_slack(constraints: int) -> str:
-    """The solver for constraints with slack, of which most are active.
-
-    Slack makes the Gram matrix well-conditioned: where it is small enough to be formed, OSQP on it
-    takes a fraction of the time of the methods that enter constraints one by one.
-    """
-    return "osqp" if constraints <= _MOST_WITH_GRAM else "auto"
-
-
 def too_hard(C: float) -> SolverError:
-    """The error where slack, which separates everything, is so dear that rounding hides it."""
+    """Return the error where slack, which separates everything, is too dear for float64."""
     return SolverError(
         f"C = {C:.3g}: slack this dear is below the rounding of float64; take a smaller C, or inf "
         "for hard margins"

@@ -1,10 +1,9 @@
-"""Where theory says descent goes: constraints, a solver, and a solution with its certificate."""
+"""The SVMs whose solutions training converges to, solved with a certificate."""
 
 from attsvm.svm.graph_svm import graph_svm
 from attsvm.svm.problems import att_svm, general_svm, label_svm, prompt_svm
 from attsvm.svm.selected_sets import selected_sets
-from attsvm.svm.solution import SVMSolution
-from attsvm.svm.solver_error import SolverError
+from attsvm.svm.solution import SolverError, SVMSolution
 
 __all__ = [
     "SVMSolution",

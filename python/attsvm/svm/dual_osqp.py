@@ -1,52 +1,74 @@
-"""The dual of a Frobenius machine by OSQP: a guess for its multipliers."""
+"""Multipliers by OSQP, a second opinion for solver="osqp"."""
 
 from __future__ import annotations
+
+import signal
+import threading
 
 import numpy as np
 import osqp
 import scipy.sparse
 
+from attsvm._linalg import Float64Array, euclidean_norm
 from attsvm._validation import BoolArray
-from attsvm.svm.constraints import Float64Array
+from attsvm.svm.svm_problem import SvmProblem
 
 __all__ = ["osqp_multipliers"]
 
-_UNBOUNDED = "dual infeasible"
-_INTERRUPTED = "interrupted"
+# OSQP has a SIGINT handler of its own while it solves, and puts back the one that it found: two
+# solves at once would put back each other's.
+_one_at_a_time = threading.Lock()
+_MOST_INTERRUPTIONS = 20
 
 
-def osqp_multipliers(
-    gram: Float64Array, rhs: Float64Array, equality: BoolArray
-) -> Float64Array | None:
-    """Multipliers that maximise b'λ - ½ λ'Kλ over λ_r >= 0 (free where `equality`), nearly.
+def osqp_multipliers(problem: SvmProblem) -> Float64Array:
+    """Compute multipliers that maximise b'λ - ½|A*λ|² over λ >= 0 (free on equalities), nearly.
 
-    Parameters
-    ----------
-    gram : ndarray, shape (m, m)
-        K, of unit diagonal.
-    rhs : ndarray, shape (m,)
-        b.
-    equality : ndarray of bool, shape (m,)
+    They are a guess, to be certified: zero where OSQP's multiplier is below the slack of its
+    constraint; where OSQP calls the dual unbounded, the direction in which it is.
 
     Returns
     -------
-    ndarray or None
-        λ, shape (m,): a guess, whatever OSQP says of it. None when OSQP calls the dual unbounded,
-        which is to say the machine infeasible, and so has no λ.
+    ndarray, shape (B, n, T)
+    """
+    multipliers = np.zeros(problem.rhs.shape)
+    for b, constrained in enumerate(problem.constrained):
+        sample, token = np.nonzero(constrained)
+        tokens = problem.tokens[b].astype(np.float64, copy=False)
+        selected = problem.selected[b][sample]
+        rows = tokens[sample, token]
+        rows = np.where((selected < 0)[:, np.newaxis], rows, tokens[sample, selected] - rows)
+        queries = problem.queries[b][sample]
+        sizes = euclidean_norm(rows, axis=1) * euclidean_norm(queries, axis=1)
+        used = np.flatnonzero((sizes > 0) & np.isfinite(sizes))
+        if not used.size:
+            continue
+        place, sizes = (sample[used], token[used]), sizes[used]
+        unit_rows = rows[used] / euclidean_norm(rows[used], axis=1, keepdims=True)
+        unit_queries = queries[used] / euclidean_norm(queries[used], axis=1, keepdims=True)
+        gram = (unit_rows @ unit_rows.T) * (unit_queries @ unit_queries.T)
+        with np.errstate(over="ignore"):
+            rhs = problem.rhs[b][place] / sizes
+        scale = float(np.abs(rhs).max()) or 1.0
+        if np.isfinite(scale):
+            found = _solve(gram, rhs / scale, problem.equality[b][place])
+            multipliers[b][place] = scale * (found / sizes)
+    return multipliers
 
-    Notes
-    -----
-    The work is deterministic: the penalty of OSQP adapts by iteration count, not by time. OSQP's
-    polishing is off, as the finish on the active set does its work.
+
+def _solve(gram: Float64Array, rhs: Float64Array, equality: BoolArray) -> Float64Array:
+    """Solve the dual with a Gram matrix of unit diagonal.
+
+    The work is deterministic: the penalty of OSQP adapts by iteration count, not by time.
     """
     m = rhs.size
     rows, columns = np.tril_indices(m)  # of the transpose: upper triangle, column by column
-    upper = scipy.sparse.csc_array(
+    upper = scipy.sparse.csc_matrix(
         (gram[rows, columns], columns, np.arange(m + 1) * np.arange(1, m + 2) // 2), shape=(m, m)
     )
     solver = osqp.OSQP(algebra="builtin")
     solver.setup(
-        scipy.sparse.csc_matrix(upper),
+        upper,
         -rhs,
         scipy.sparse.identity(m, format="csc"),
         np.where(equality, -np.inf, 0.0),
@@ -58,10 +80,15 @@ def osqp_multipliers(
         adaptive_rho=1,
         verbose=False,
     )
-    result = solver.solve(raise_error=False)
-    if result.info.status == _INTERRUPTED:  # OSQP takes Ctrl-C for itself and raises nothing
-        raise KeyboardInterrupt
-    guess = np.asarray(result.x, dtype=np.float64)
-    if result.info.status == _UNBOUNDED or not np.isfinite(guess).all():
-        return None
-    return guess
+    for _ in range(_MOST_INTERRUPTIONS):
+        with _one_at_a_time:
+            result = solver.solve(raise_error=False)
+        if result.info.status != "interrupted":
+            break
+        signal.raise_signal(signal.SIGINT)  # to the handler of the caller, which OSQP kept it from
+    unbounded = result.info.status == "dual infeasible"
+    found = np.asarray(result.dual_inf_cert if unbounded else result.x, dtype=np.float64)
+    if found.shape != (m,) or not np.isfinite(found).all():
+        return np.zeros(m)
+    kept = equality | (found > (0.0 if unbounded else gram @ found - rhs))
+    return np.where(kept, np.where(equality, found, np.maximum(found, 0.0)), 0.0)

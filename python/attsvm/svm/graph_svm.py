@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from attsvm._linalg import in_own_span
+from attsvm._linalg import Float64Array, euclidean_norm, in_own_span
 from attsvm._validation import BoolArray, IndexArray, as_choice
 from attsvm.data.attention_weights import AttendedLike
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
-from attsvm.svm.constraints import Constraints, Float64Array
-from attsvm.svm.dual_native import Machines, solve_natively
-from attsvm.svm.frobenius import Infeasible, Optimal, smallest_frobenius
 from attsvm.svm.priority_columns import certified_columns, smallest_columns
 from attsvm.svm.selected_ids import attention_preferences
-from attsvm.svm.solution import ACTIVE_TOLERANCE, SVMSolution, without_batch_axis
+from attsvm.svm.solution import (
+    ACTIVE_TOLERANCE,
+    SolverError,
+    SVMSolution,
+    without_batch_axis,
+)
+from attsvm.svm.solve import NORMS, OPTIMALITY_TOLERANCE, solution_of
+from attsvm.svm.svm_problem import SvmProblem
 
 __all__ = ["graph_svm"]
+
+_DELICATE = 1e4  # |W| times the squared size of embeddings, up to which rounding decides nothing
 
 
 def graph_svm(
@@ -30,10 +36,10 @@ def graph_svm(
     ignored: float = 9e-3,
     norm: str = "fro",
 ) -> SVMSolution:
-    """Graph-SVM: the smallest W that ranks tokens by their priority, given the last one.
+    """Solve the Graph-SVM: the smallest W that ranks tokens by their priority, given the last.
 
     min |W|_F subject to (e_i - e_j)' W e_k = 0 where i and j are in one strongly connected
-    component of the token-priority graph of k, and >= 1 where there is a way from i to j only.
+    component of the token-priority graph of k, and >= 1 where there is a path from i to j only.
     Gradient descent of next-token prediction grows in this direction (P4).
 
     Parameters
@@ -73,9 +79,9 @@ def graph_svm(
     Notes
     -----
     Of the constraints, a spanning tree of every component and the transitive reduction of the
-    order between components say all: margins add up along a way, so that a longer one makes an edge
-    superfluous. With orthonormal embeddings every column W e_k is a problem of its own, in which a
-    component counts as one coordinate; problems of thousands of last tokens are solved so.
+    order between components imply the rest: margins add up along a path, so that a longer one makes
+    an edge superfluous. With orthonormal embeddings every column W e_k is a problem of its own, in
+    which a component counts as one coordinate; problems of thousands of last tokens are solved so.
 
     References
     ----------
@@ -99,14 +105,14 @@ def graph_svm(
     else:
         preferences = attention_preferences(data, attention, threshold, ignored)
     graphs = token_priorities(data, preferences)
-    asked = _Asked.of(data, graphs)
-    solution = _by_columns(data, asked) if data.orthonormal else _jointly(data, asked)
+    constraints = _ImplyingConstraints.of(data, graphs)
+    solution = _by_columns(data, constraints) if data.orthonormal else _jointly(data, constraints)
     return without_batch_axis(solution) if data.batch is None else solution
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """The edges that say all, in the order of their problem.
+class _ImplyingConstraints:
+    """The edges whose constraints imply those of all others, in the order of their problem.
 
     Attributes
     ----------
@@ -123,13 +129,13 @@ class _Asked:
     problem: IndexArray
 
     @classmethod
-    def of(cls, data: NextTokenData, graphs: TokenPriorities) -> _Asked:
+    def of(cls, data: NextTokenData, graphs: TokenPriorities) -> _ImplyingConstraints:
         edges = np.sort(np.concatenate([graphs.covering, graphs.tree[0]]))
         problem = graphs.graph[graphs.source[edges]] // data.K
         return cls(graphs, edges, ~graphs.strict[edges], problem)
 
     def laid_out(self, data: NextTokenData, values: Float64Array) -> Float64Array:
-        """Values of the edges asked for at their first place in an array (B, n, T), 0 elsewhere."""
+        """Put values of `edges` at their first place in an array (B, n, T), 0 elsewhere."""
         place = self.graphs.edge.ravel()
         found, first = np.unique(place, return_index=True)
         result = np.zeros(place.size)
@@ -139,9 +145,9 @@ class _Asked:
     def of_tokens(
         self, data: NextTokenData, values: Float64Array
     ) -> tuple[Float64Array, BoolArray, Float64Array]:
-        """Margins (B, n, T) from the logits of the nodes, where they are, and how much they miss.
+        """Return margins (B, n, T) from logits of nodes, where they are, and the misses (B,).
 
-        The misses (B,) are the largest of each problem.
+        The misses are the largest of each problem.
         """
         graphs = self.graphs
         edge = graphs.edge.reshape(data.batch or 1, data.n, data.T)
@@ -155,7 +161,7 @@ class _Asked:
         return margins, there, worst
 
     def support(self, data: NextTokenData, margins: Float64Array, there: BoolArray) -> BoolArray:
-        """Which constraints are active: (B, n, T)."""
+        """Return which constraints are active, (B, n, T)."""
         rhs = np.zeros(margins.shape)
         edge = self.graphs.edge.reshape(margins.shape)
         rhs[there] = self.graphs.strict[edge[there]]
@@ -163,13 +169,13 @@ class _Asked:
         return active
 
 
-def _by_columns(data: NextTokenData, asked: _Asked) -> SVMSolution:
-    """Every column W e_k by itself, for orthonormal embeddings."""
-    graphs, B = asked.graphs, data.batch or 1
-    values, dual = smallest_columns(graphs, asked.edges, asked.equality)
-    margins, there, worst = asked.of_tokens(data, values)
+def _by_columns(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolution:
+    """Solve for every column W e_k by itself, for orthonormal embeddings."""
+    graphs, B = constraints.graphs, data.batch or 1
+    values, dual = smallest_columns(graphs, constraints.edges, constraints.equality)
+    margins, there, worst = constraints.of_tokens(data, values)
     norm, gap, kkt = certified_columns(
-        graphs, graphs.graph // data.K, B, values, asked.edges, asked.equality, dual
+        graphs, graphs.graph // data.K, B, values, constraints.edges, constraints.equality, dual
     )
     used, row = np.unique(graphs.graph, return_inverse=True)
     of_problem = used // data.K
@@ -186,8 +192,8 @@ def _by_columns(data: NextTokenData, asked: _Asked) -> SVMSolution:
         status=np.full(B, "optimal"),
         norm=norm,
         margins=margins,
-        dual=asked.laid_out(data, dual),
-        support=asked.support(data, margins, there),
+        dual=constraints.laid_out(data, dual),
+        support=constraints.support(data, margins, there),
         gap=gap,
         kkt=np.maximum(kkt, worst),
         certificate=np.full(margins.shape, np.nan),
@@ -197,77 +203,89 @@ def _by_columns(data: NextTokenData, asked: _Asked) -> SVMSolution:
     )
 
 
-def _jointly(data: NextTokenData, asked: _Asked) -> SVMSolution:
-    """All of W at once, for embeddings that are not orthonormal."""
-    graphs, B = asked.graphs, data.batch or 1
+def _jointly(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolution:
+    """Solve for all of W at once, for embeddings that are not orthonormal."""
+    graphs, B = constraints.graphs, data.batch or 1
     tables = _tables(data)
-    keys, basis = in_own_span(tables)
-    starts = np.searchsorted(asked.problem, np.arange(B + 1))
-    m = max(1, int(np.diff(starts).max()))
-    within = np.arange(asked.edges.size) - starts[asked.problem]
-    source, target = graphs.source[asked.edges], graphs.target[asked.edges]
-    table = asked.problem % len(tables)
-    differences = np.zeros((B, m, keys.shape[2]))
-    differences[asked.problem, within] = (
-        keys[table, graphs.token[source]] - keys[table, graphs.token[target]]
-    )
-    queries = np.zeros_like(differences)
-    queries[asked.problem, within] = keys[table, graphs.graph[source] % data.K]
-    rhs = np.zeros((B, m, 1))
-    rhs[asked.problem, within, 0] = ~asked.equality
-    equality = np.zeros((B, m, 1), dtype=np.bool_)
-    equality[asked.problem, within, 0] = asked.equality
-    ones = np.ones((B, m), dtype=np.int64)
-    machines = Machines(differences[:, :, np.newaxis], queries, -ones, ones, rhs, equality)
-
-    def otherwise(b: int) -> tuple[Constraints, Optimal | Infeasible]:
-        each = np.arange(m)
-        constraints = Constraints(
-            differences[b],
-            each,
-            queries[b],
-            rhs[b, :, 0],
-            equality[b, :, 0],
-            (each, np.zeros_like(each)),
-            (m, 1),
-        )
-        return constraints, smallest_frobenius(constraints, "auto")
-
-    found = solve_natively("W", machines, otherwise)
-    feasible = np.asarray(found.feasible)
-    left, right = found.left, found.right
+    keys, basis = _coordinates(tables)
+    problem, place = _edge_problem(constraints, B, tables)
+    reduced = replace(problem, tokens=keys, queries=keys)
+    solve = NORMS["fro"].solvers["auto"]
+    result, names = solve(reduced, None)
+    if basis is not None:
+        result["left"], result["right"] = result["left"] @ basis, result["right"] @ basis
+    sizes = np.broadcast_to(euclidean_norm(tables, axis=2).max(axis=1), B)
+    with np.errstate(invalid="ignore"):
+        delicate = ~(np.square(sizes) * result["norm"] <= _DELICATE)
+    if basis is not None:  # coordinates are rounded: what that might decide is decided by the data
+        for b in np.flatnonzero(delicate).tolist():
+            for name, value in solve(problem.problem(b), None)[0].items():
+                result[name][b] = value[0]
+    if (result["status"] > 1).any():
+        raise SolverError("no certified answer for the Graph-SVM; tried native")
+    solution = solution_of("W", problem, result, names)
+    left, right = solution.left, solution.right
+    feasible = np.asarray(solution.feasible)
+    lacking = ~feasible[:, np.newaxis, np.newaxis]
+    each, k = np.divmod(graphs.graph, data.K)
+    table = each % len(tables)
     assert left is not None
     assert right is not None
-    W = np.where(feasible[:, np.newaxis, np.newaxis], np.swapaxes(left, 1, 2) @ right, 0.0)
-    each, k = np.divmod(graphs.graph, data.K)
-    columns = np.einsum("bde,bke->bkd", W, np.broadcast_to(keys, (B, *keys.shape[1:])))
-    values = np.einsum("md,md->m", keys[each % len(tables), graphs.token], columns[each, k])
-    margins, there, worst = asked.of_tokens(data, values)
-    if basis is not None:
-        left, right = left @ basis, right @ basis
+    known = np.where(lacking, 0.0, left), np.where(lacking, 0.0, right)
+    of_last = known[1] @ np.swapaxes(tables, 1, 2)
+    directions = np.swapaxes(of_last, 1, 2) @ known[0]
+    values = np.einsum("md,md->m", tables[table, graphs.token], directions[each, k])
+    margins, there, worst = constraints.of_tokens(data, values)
+    rounding = 256 * np.finfo(np.float64).eps * np.square(sizes) * solution.norm
+    if (feasible & (worst > OPTIMALITY_TOLERANCE + np.minimum(rounding, 1e-6))).any():
+        raise SolverError("no certified answer for the Graph-SVM: margins missed by rounding")
 
     def of_edges(values: Float64Array | None) -> Float64Array:
         assert values is not None
-        return asked.laid_out(data, values[asked.problem, within, 0])
+        return constraints.laid_out(data, values[(*place, np.ones_like(place[0]))])
 
-    lacking = ~feasible[:, np.newaxis, np.newaxis]
-    return SVMSolution(
-        variable="W",
-        status=found.status,
-        norm=found.norm,
+    return replace(
+        solution,
         margins=np.where(lacking, np.nan, margins),
-        dual=np.where(lacking, np.nan, of_edges(found.dual)),
-        support=~lacking & asked.support(data, margins, there),
-        gap=found.gap,
-        kkt=np.where(feasible, np.maximum(found.kkt, worst), found.kkt),
-        certificate=np.where(lacking, of_edges(found.certificate), np.nan),
-        solver=found.solver,
-        left=left,
-        right=right,
+        dual=np.where(lacking, np.nan, of_edges(solution.dual)),
+        support=~lacking & constraints.support(data, margins, there),
+        kkt=np.where(feasible, np.maximum(solution.kkt, worst), solution.kkt),
+        certificate=np.where(lacking, of_edges(solution.certificate), np.nan),
     )
 
 
+def _edge_problem(
+    constraints: _ImplyingConstraints, B: int, tables: Float64Array
+) -> tuple[SvmProblem, tuple[IndexArray, IndexArray]]:
+    """Return the edges as inputs of two tokens, and where each edge is: problem and input."""
+    graphs, edges = constraints.graphs, constraints.edges
+    starts = np.searchsorted(constraints.problem, np.arange(B + 1))
+    m = max(1, int(np.diff(starts).max()))
+    place = constraints.problem, np.arange(edges.size) - starts[constraints.problem]
+    source, target = graphs.source[edges], graphs.target[edges]
+    token_ids, query_ids = np.zeros((B, m, 2), dtype=np.int64), np.zeros((B, m), dtype=np.int64)
+    token_ids[place] = np.stack([graphs.token[source], graphs.token[target]], axis=1)
+    query_ids[place] = graphs.graph[source] % graphs.K
+    lengths = np.zeros((B, m), dtype=np.int64)
+    lengths[place] = 2
+    rhs, equality = np.zeros((B, m, 2)), np.zeros((B, m, 2), dtype=np.bool_)
+    rhs[(*place, 1)] = ~constraints.equality
+    equality[(*place, 1)] = constraints.equality
+    selected = np.zeros((B, m), dtype=np.int64)
+    return SvmProblem(tables, tables, selected, lengths, rhs, equality, token_ids, query_ids), place
+
+
+def _coordinates(tables: Float64Array) -> tuple[Float64Array, Float64Array | None]:
+    """Return `in_own_span`, with the same coordinates for the same embedding."""
+    keys, basis = in_own_span(tables)
+    if basis is not None:
+        for table, rows in zip(tables, keys, strict=True):
+            _, first, again = np.unique(table, axis=0, return_index=True, return_inverse=True)
+            rows[:] = rows[first[again.ravel()]]
+    return keys, basis
+
+
 def _tables(data: NextTokenData) -> Float64Array:
-    """Embeddings (B or 1, K, d) in float64."""
+    """Return the embeddings (B or 1, K, d) in float64."""
     tables: Any = data.embeddings.reshape(-1, data.K, data.d).astype(np.float64, copy=False)
     return np.ascontiguousarray(tables)

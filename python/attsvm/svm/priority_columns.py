@@ -9,19 +9,17 @@ which fall into connected pieces.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
+from attsvm._linalg import Float64Array
 from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.token_priorities import TokenPriorities
-from attsvm.svm.certificate import OPTIMALITY_TOLERANCE
-from attsvm.svm.constraints import Constraints, Float64Array
-from attsvm.svm.dual_native import Machines, solve_natively
-from attsvm.svm.frobenius import Infeasible, Optimal, smallest_frobenius
-from attsvm.svm.solver_error import SolverError
+from attsvm.svm.solution import SolverError
+from attsvm.svm.solve import OPTIMALITY_TOLERANCE, solve
+from attsvm.svm.svm_problem import row_problem
 
 __all__ = ["certified_columns", "smallest_columns"]
 
@@ -29,7 +27,7 @@ __all__ = ["certified_columns", "smallest_columns"]
 def smallest_columns(
     graphs: TokenPriorities, edges: IndexArray, equality: BoolArray
 ) -> tuple[Float64Array, Float64Array]:
-    """Value w of every node, and multiplier of every edge of `edges`.
+    """Compute the value w of every node, and the multiplier of every edge of `edges`.
 
     Parameters
     ----------
@@ -46,7 +44,7 @@ def smallest_columns(
     values = u[graphs.component]
     dual = np.zeros(edges.size)
     dual[~equality] = multipliers
-    # Inside a component the multipliers carry what the values lack, from the leaves to the root.
+    # Inside a component multipliers are the accumulated residuals, summed from leaves to root.
     lacking = values - _sums(graphs, strict, multipliers)
     tree, far = graphs.tree
     near = np.where(graphs.source[tree] == far, graphs.target[tree], graphs.source[tree])
@@ -68,9 +66,9 @@ def certified_columns(
     equality: BoolArray,
     dual: Float64Array,
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Norm of W, relative duality gap and optimality residual of each of B problems: (B,).
+    """Compute |W|, relative duality gap and optimality residual of each of B problems: (B,).
 
-    They are what `attsvm.svm.certificate` says, for the constraints of `edges` on the nodes.
+    They are those of `SVMSolution`, for the constraints of `edges` on the nodes.
 
     Raises
     ------
@@ -122,20 +120,20 @@ def certified_columns(
 
 
 def _sums(graphs: TokenPriorities, edges: IndexArray, dual: Float64Array) -> Float64Array:
-    """What multipliers of edges add up to at every node: the adjoint of the differences."""
+    """Sum multipliers of edges at every node: the adjoint of the differences."""
     M = graphs.graph.size
     return _added(graphs.source[edges], dual, M) - _added(graphs.target[edges], dual, M)
 
 
 def _added(where: IndexArray, values: Float64Array, size: int) -> Float64Array:
-    """Sums of values by their place, of 0..size-1."""
+    """Sum values by their place, of 0..size-1."""
     return np.bincount(where, weights=values, minlength=size).astype(np.float64)
 
 
 def _smallest_differences(
     above: IndexArray, below: IndexArray, weights: Float64Array
 ) -> tuple[Float64Array, Float64Array]:
-    """Min ½ Σ c u² with u_above - u_below >= 1: u of every vertex, and the multipliers."""
+    """Minimise ½ Σ c u² with u_above - u_below >= 1: u of every vertex, and the multipliers."""
     u, dual = np.zeros(weights.size), np.zeros(above.size)
     links = scipy.sparse.csr_array(
         (np.ones(above.size), (above, below)), shape=(weights.size, weights.size)
@@ -158,49 +156,18 @@ def _smallest_differences(
 def _smallest_piece(
     above: IndexArray, below: IndexArray, weights: Float64Array
 ) -> tuple[Float64Array, Float64Array]:
-    """The same of one connected piece: in v = √c u it is the smallest vector with margins 1."""
+    """Solve one connected piece: in v = √c u it is the smallest vector with margins 1."""
     m, N = above.size, weights.size
     each = np.arange(m)
-    differences = np.zeros((m, N))
-    differences[each, above] = 1 / np.sqrt(weights[above])
-    differences[each, below] = -1 / np.sqrt(weights[below])
-    constraints = Constraints(
-        differences,
-        np.zeros(m, dtype=np.int64),
-        np.ones((1, 1)),
-        np.ones(m),
-        np.zeros(m, dtype=np.bool_),
-        (each,),
-        (m,),
-    )
+    rows = np.zeros((m, N))
+    rows[each, above] = 1 / np.sqrt(weights[above])
+    rows[each, below] = -1 / np.sqrt(weights[below])
     if m == N - 1:  # a tree: if all of it is active, its Gram matrix says so
-        all_active = np.asarray(np.linalg.solve(constraints.gram(), constraints.rhs), np.float64)
+        all_active = np.asarray(np.linalg.solve(rows @ rows.T, np.ones(m)), np.float64)
         if all_active.min() >= 0:
-            return constraints.token_sums(all_active)[0] / np.sqrt(weights), all_active
-    w, dual = _natively(constraints)
-    return w / np.sqrt(weights), dual
-
-
-def _natively(constraints: Constraints) -> tuple[Float64Array, Float64Array]:
-    """Solution and multipliers, by the core."""
-    m = constraints.m
-
-    def otherwise(b: int) -> tuple[Constraints, Optimal | Infeasible]:
-        alone = replace(
-            constraints, position=(np.arange(m), np.zeros(m, dtype=np.intp)), shape=(m, 1)
-        )
-        return alone, smallest_frobenius(alone, "active-set")
-
-    ones = np.ones((1, m), dtype=np.int64)
-    machines = Machines(
-        constraints.differences[np.newaxis, :, np.newaxis],
-        np.ones((1, m, 1)),
-        -ones,
-        ones,
-        np.ones((1, m, 1)),
-        np.zeros((1, m, 1), dtype=np.bool_),
-    )
-    found = solve_natively("p", machines, otherwise)
-    if found.p is None or found.dual is None or not np.all(found.feasible):
+            return (all_active @ rows) / np.sqrt(weights), all_active
+    problem = row_problem(rows[np.newaxis], np.ones((1, m)), np.zeros((1, m), dtype=np.bool_))
+    found = solve("p", problem, batch=None)
+    if found.p is None or found.dual is None:
         raise SolverError("no certified answer for the Graph-SVM: margins came out infeasible")
-    return found.p[0], found.dual[0, :, 0]
+    return found.p / np.sqrt(weights), found.dual[:, 0]

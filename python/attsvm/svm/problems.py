@@ -1,58 +1,25 @@
-"""The support vector machines of the papers: attention, prompt and label."""
+"""The SVMs of the papers: attention, prompt, label, and of several selected tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal, NoReturn
-
 import numpy as np
-import numpy.typing as npt
 
-from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    IndexArray,
-    as_bool_array,
-    as_choice,
-    as_float_array,
-    require_shape,
-)
+from attsvm._linalg import Float64Array
+from attsvm._validation import ArrayLike, BoolArray, as_bool_array, as_float_array, require_shape
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
-from attsvm.svm.constraints import (
-    Constraints,
-    attention_constraints,
-    general_constraints,
-    label_constraints,
-    prompt_constraints,
-)
-from attsvm.svm.dual_native import (
-    Machines,
-    attention_machines,
-    general_machines,
-    label_machines,
-    prompt_machines,
-    solve_natively,
-)
-from attsvm.svm.frobenius import Infeasible, Optimal, smallest_frobenius
 from attsvm.svm.selected_sets import representatives, sets_of
-from attsvm.svm.solution import SVMSolution, solution_of, solution_of_batch, without_batch_axis
-from attsvm.svm.solver_error import SolverError
+from attsvm.svm.solution import SVMSolution
+from attsvm.svm.solve import solve
+from attsvm.svm.svm_problem import (
+    attention_problem,
+    general_problem,
+    label_problem,
+    prompt_problem,
+)
 
 __all__ = ["att_svm", "general_svm", "label_svm", "prompt_svm"]
-
-_SOLVERS: tuple[Literal["auto", "native", "osqp", "active-set"], ...] = (
-    "auto",
-    "native",
-    "osqp",
-    "active-set",
-)
-_NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
-_NUCLEAR_SOLVERS: tuple[Literal["auto", "native"], ...] = ("auto", "native")
-_MOST_WITH_GRAM = 50  # constraints of a single problem which "auto" leaves to the other solvers
-_MOST_TRIED_AGAIN = 2000
 
 
 def att_svm(
@@ -63,7 +30,7 @@ def att_svm(
     solver: str = "auto",
     start: ArrayLike | None = None,
 ) -> SVMSolution:
-    """Att-SVM: the smallest W whose attention separates the selected tokens from all others.
+    """Solve the Att-SVM: the smallest W whose attention separates the selected tokens.
 
     min |W| subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and
     every other valid token t. When gradient descent comes to select the tokens α, it goes in this
@@ -78,13 +45,11 @@ def att_svm(
     norm : {"fro", "nuc"}
         What is made small: the Frobenius norm, or the nuclear norm, the sum of the singular values.
     solver : {"auto", "native", "osqp", "active-set"}
-        "native": ascent on the dual and the dual active set method in the C++ core, for any number
-        of constraints and all problems of a batch at once. "osqp": OSQP on the dual, its active set
-        finished exactly; where that does not pass its check, or OSQP sees no solution, the dual
-        active set method. "active-set": that method alone. "auto": "native" for batches and for
-        more than 50 constraints; otherwise "active-set" where W has at most half as many
-        coordinates as there are constraints, else "osqp". With the nuclear norm, "native" and
-        "auto" only.
+        "auto" and "native": the C++ core, by ascent on the dual or the dual active set method,
+        whichever is less work, for all problems of a batch at once. "active-set": the latter alone.
+        "osqp", a second opinion: multipliers by OSQP, certified by the core after an exact finish
+        on their active set; where that fails, "active-set" decides. With the nuclear norm, "native"
+        and "auto" only.
     start : array_like, shape ([B,] n, T), optional
         A guess of the multipliers, 0 or more and of any scale, for "native" and the Frobenius
         norm; such as `Run.attention`, whose weights of the tokens that are not selected are large
@@ -130,36 +95,17 @@ def att_svm(
     array([[ 0.5,  0. ],
            [-0.5,  0. ]])
     """
-    as_choice("norm", norm, _NORMS)
-    if norm == "nuc":
-        as_choice("solver", solver, _NUCLEAR_SOLVERS)
-    tokens = _checked(data, selected)
-    if data.queries is None:
-        raise ValueError("queries: needed for the attention SVM, got data without queries")
+    data = as_data(data)
+    problem = attention_problem(data, as_selected("selected", selected, data))
+    guess = None
     if start is not None:
-        machines = replace(attention_machines(data, tokens), start=_start(data, start))
         if norm != "fro" or solver not in ("auto", "native"):
             raise ValueError(
                 "start: expected None but for the native solver and the Frobenius norm, got "
                 f"norm={norm!r}, solver={solver!r}"
             )
-        return _solved(
-            "W",
-            data,
-            "native",
-            lambda one, b: attention_constraints(one, tokens[b]),
-            lambda: machines,
-        )
-    if norm == "nuc":
-        solution = solve_natively("W", attention_machines(data, tokens), _not_solved, "nuc")
-        return without_batch_axis(solution) if data.batch is None else solution
-    return _solved(
-        "W",
-        data,
-        solver,
-        lambda one, b: attention_constraints(one, tokens[b]),
-        lambda: attention_machines(data, tokens),
-    )
+        guess = _start(data, start)
+    return solve("W", problem, batch=data.batch, norm=norm, solver=solver, start=guess)
 
 
 def prompt_svm(
@@ -169,10 +115,10 @@ def prompt_svm(
     required: ArrayLike | None = None,
     solver: str = "auto",
 ) -> SVMSolution:
-    """p-SVM: the smallest prompt p that separates the selected tokens from all others.
+    """Solve the p-SVM: the smallest prompt p that separates the selected tokens from all others.
 
     min |p| subject to (x_iα - x_it)' p >= 1 for every input i and every valid token t other than
-    the selected α. In inputs that are not `required` the right-hand side is 0: the relaxed machine,
+    the selected α. In inputs that are not `required` the right-hand side is 0: the relaxed SVM,
     where the prompt goes when the head is trained with it and those inputs are not support
     vectors of `label_svm` (P1).
 
@@ -212,24 +158,20 @@ def prompt_svm(
     >>> attsvm.prompt_svm(data, [0]).p
     array([ 0.5, -0.5])
     """
-    tokens = _checked(data, selected)
+    data = as_data(data)
+    tokens = as_selected("selected", selected, data)
     if required is None:
         margin_one: BoolArray = np.ones(tokens.shape, dtype=np.bool_)
     else:
         text = "(n,)" if data.batch is None else "(B, n)"
         margin_one = as_bool_array("required", required, text, ndim=tokens.ndim)
         require_shape("required", margin_one, text, tokens.shape)
-    return _solved(
-        "p",
-        data,
-        solver,
-        lambda one, b: prompt_constraints(one, tokens[b], margin_one[b]),
-        lambda: prompt_machines(data, tokens, margin_one),
-    )
+    problem = prompt_problem(data, tokens, margin_one)
+    return solve("p", problem, batch=data.batch, solver=solver)
 
 
 def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto") -> SVMSolution:
-    """v-SVM: the smallest head v that tells the labels from the selected tokens.
+    """Solve the v-SVM: the smallest head v that tells the labels from the selected tokens.
 
     min |v| subject to Y_i v' x_iα >= 1 for every input i, α its selected token; hard margin, no
     intercept. Its support vectors are the inputs with margin 1 (P1).
@@ -268,14 +210,9 @@ def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto")
     >>> attsvm.label_svm(data, [0, 0]).v
     array([0. , 0.5])
     """
-    tokens = _checked(data, selected)
-    return _solved(
-        "v",
-        data,
-        solver,
-        lambda one, b: label_constraints(one, tokens[b]),
-        lambda: label_machines(data, tokens),
-    )
+    data = as_data(data)
+    tokens = as_selected("selected", selected, data)
+    return solve("v", label_problem(data, tokens), batch=data.batch, solver=solver)
 
 
 def general_svm(
@@ -286,7 +223,7 @@ def general_svm(
     norm: str = "fro",
     solver: str = "auto",
 ) -> SVMSolution:
-    """Gen-SVM: the smallest W that selects a set of tokens in every input.
+    """Solve the Gen-SVM: the smallest W that selects a set of tokens in every input.
 
     min |W|_F subject to (x_it - x_iτ)' W z_i = 0 for t, τ in the selected set O_i = {t : s_it >
     threshold}, and >= 1 for t in O_i and every valid τ outside it. Where descent keeps several
@@ -334,32 +271,19 @@ def general_svm(
     >>> import attsvm
     >>> tokens = [[[1.0, 1.0], [1.0, -1.0], [0.0, 0.0]]]
     >>> data = attsvm.AttentionData(tokens, [1], queries=[[1.0, 0.0]])
-    >>> attsvm.general_svm(data, [[0.7, 0.3, 0.0]]).W
+    >>> attsvm.general_svm(data, [[0.7, 0.3, 0.0]]).W.round(12)
     array([[1., 0.],
            [0., 0.]])
     """
-    as_choice("norm", norm, _NORMS)
-    if norm == "nuc":
-        as_choice("solver", solver, _NUCLEAR_SOLVERS)
-    weights = as_attention_weights("attention", attention, as_data(data))
+    data = as_data(data)
+    weights = as_attention_weights("attention", attention, data)
     sets = sets_of(weights, threshold)
-    if data.queries is None:
-        raise ValueError("queries: needed for the attention SVM, got data without queries")
-    chosen = representatives(data, weights)
-    if norm == "nuc":
-        solution = solve_natively("W", general_machines(data, chosen, sets), _not_solved, "nuc")
-        return without_batch_axis(solution) if data.batch is None else solution
-    return _solved(
-        "W",
-        data,
-        solver,
-        lambda one, b: general_constraints(one, chosen[b], sets[b]),
-        lambda: general_machines(data, chosen, sets),
-    )
+    problem = general_problem(data, representatives(data, weights), sets)
+    return solve("W", problem, batch=data.batch, norm=norm, solver=solver)
 
 
-def _start(data: AttentionData, start: ArrayLike) -> npt.NDArray[np.float64]:
-    """The guess of the multipliers with a batch axis, its largest entry 1 in every problem."""
+def _start(data: AttentionData, start: ArrayLike) -> Float64Array:
+    """Return the guess of the multipliers with a batch axis, each of largest entry 1."""
     text = "(n, T)" if data.batch is None else "(B, n, T)"
     guess = as_float_array("start", start, text, ndim=data.valid.ndim, dtype=np.float64)
     require_shape("start", guess, text, data.valid.shape)
@@ -368,57 +292,3 @@ def _start(data: AttentionData, start: ArrayLike) -> npt.NDArray[np.float64]:
     of_problems = guess.reshape(data.batch or 1, data.n, data.T)
     largest = of_problems.max(axis=(1, 2), keepdims=True)
     return np.ascontiguousarray(of_problems / np.where(largest > 0, largest, 1.0))
-
-
-def _checked(data: AttentionData, selected: ArrayLike) -> IndexArray:
-    if not isinstance(data, AttentionData):
-        raise TypeError(f"data: expected AttentionData, got {type(data).__name__}")
-    return as_selected("selected", selected, data)
-
-
-def _solved(
-    variable: Literal["W", "p", "v"],
-    data: AttentionData,
-    solver: str,
-    constraints_of: Callable[[AttentionData, int | tuple[()]], Constraints],
-    machines: Callable[[], Machines],
-) -> SVMSolution:
-    """Solve each problem of `data`.
-
-    `constraints_of` gets a problem and its index; `machines` states all of them for the core.
-    """
-    method = as_choice("solver", solver, _SOLVERS)
-    if method == "auto" and (
-        data.batch is not None or _constraints(variable, data) > _MOST_WITH_GRAM
-    ):
-        method = "native"
-    if method == "native":
-
-        def otherwise(b: int) -> tuple[Constraints, Optimal | Infeasible]:
-            single = data.batch is None
-            constraints = constraints_of(data, ()) if single else constraints_of(data.problem(b), b)
-            if constraints.m > _MOST_TRIED_AGAIN:
-                raise SolverError(
-                    f"no certified answer for {constraints.m} constraints; tried native"
-                )
-            return constraints, smallest_frobenius(constraints, "auto")
-
-        solution = solve_natively(variable, machines(), otherwise)
-        return without_batch_axis(solution) if data.batch is None else solution
-    if data.batch is None:
-        constraints = constraints_of(data, ())
-        return solution_of(variable, constraints, smallest_frobenius(constraints, method))
-    answers = []
-    for b, problem in enumerate(data.problems()):
-        constraints = constraints_of(problem, b)
-        answers.append((constraints, smallest_frobenius(constraints, method)))
-    return solution_of_batch(variable, answers)
-
-
-def _not_solved(b: int) -> NoReturn:
-    raise SolverError(f"no certified answer for nuclear-norm problem {b}; tried native")
-
-
-def _constraints(variable: Literal["W", "p", "v"], data: AttentionData) -> int:
-    """Number of constraints of a single problem."""
-    return data.n if variable == "v" else int((data.lengths - 1).sum())

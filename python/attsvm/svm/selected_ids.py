@@ -1,14 +1,14 @@
-"""Selected ids of a context, and the graph they make instead of the labels."""
+"""Selected ids of a context, and the preferences they express instead of the labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from attsvm._linalg import Float64Array
 from attsvm._validation import IndexArray, as_float, first_index, position_text
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import Preferences
-from attsvm.svm.constraints import Float64Array
 
 __all__ = ["attention_preferences", "id_weights"]
 
@@ -16,7 +16,7 @@ __all__ = ["attention_preferences", "id_weights"]
 def attention_preferences(
     data: NextTokenData, attention: AttendedLike, threshold: float, ignored: float
 ) -> Preferences:
-    """Every selected id goes before every other id of its context.
+    """Rank every selected id before every other id of its context.
 
     The one of largest weight stands for all of them, with which it is tied.
 
@@ -48,7 +48,7 @@ def attention_preferences(
 
 
 def id_weights(data: NextTokenData, weights: Float64Array) -> Float64Array:
-    """Weight of the id at each place, summed over all places of the context that have it.
+    """Sum the weight of the id at each place over all places of the context that have it.
 
     Shape ([B,] n, T), 0 at padding.
     """

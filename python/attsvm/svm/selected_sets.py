@@ -12,7 +12,7 @@ __all__ = ["representatives", "selected_sets", "sets_of"]
 
 
 def selected_sets(attention: AttendedLike, *, threshold: float = 1e-3) -> BoolArray:
-    """Selected sets O_i = {t : s_it > threshold} of softmax weights s.
+    """Return the selected sets O_i = {t : s_it > threshold} of softmax weights s.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def selected_sets(attention: AttendedLike, *, threshold: float = 1e-3) -> BoolAr
 
 
 def sets_of(weights: AttentionWeights, threshold: float) -> BoolArray:
-    """`selected_sets` of checked weights."""
+    """Return `selected_sets` of checked weights."""
     least = as_float("threshold", threshold)
     if not 0 <= least < 1:
         raise ValueError(f"threshold: expected a number of 0 or more and below 1, got {threshold}")
@@ -63,7 +63,7 @@ def sets_of(weights: AttentionWeights, threshold: float) -> BoolArray:
 
 
 def representatives(data: AttentionData, weights: AttentionWeights) -> IndexArray:
-    """The token of largest weight of every input, first of equals: ([B,] n)."""
+    """Return the token of largest weight of every input, first of equals: ([B,] n)."""
     logs = np.where(data.valid, weights.log_attention, -np.inf)
     largest: IndexArray = np.argmax(logs, axis=-1).astype(np.int64, copy=False)
     return largest

@@ -1,30 +1,29 @@
-"""The solution of a support vector machine, with what proves it."""
+"""The solution of an SVM, with what proves it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from attsvm._linalg import Float64Array, LowRank
 from attsvm._validation import BoolArray
-from attsvm.svm.constraints import Constraints, Float64Array
-from attsvm.svm.frobenius import Infeasible, Optimal
 
-__all__ = [
-    "ACTIVE_TOLERANCE",
-    "SVMSolution",
-    "fields_of",
-    "solution_of",
-    "solution_of_batch",
-    "without_batch_axis",
-]
+__all__ = ["ACTIVE_TOLERANCE", "SVMSolution", "SolverError", "without_batch_axis"]
 
 ACTIVE_TOLERANCE = 1e-6
 _OF_SOLUTIONS = ("left", "right", "margins", "dual", "support")
 _OF_PROOFS = ("certificate",)
+
+
+class SolverError(RuntimeError):
+    """No answer passed its check; the message names the problem and what was tried.
+
+    Constraints of sizes so far apart that no W in float64 can meet them all are a cause: |W|_F
+    times the largest |(x_iα - x_it) z_i'|_F is then above 1e9 or so.
+    """
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,7 +31,7 @@ class SVMSolution:
     """The smallest W, p or v with the margins asked for, or the proof that there is none.
 
     A constraint belongs to token t of input i, and arrays with one value per constraint have the
-    shape ([B,] n, T); those of the label machine, with one constraint per input, have the shape
+    shape ([B,] n, T); those of the label SVM, with one constraint per input, have the shape
     ([B,] n). B is there when the data is a batch; `status`, `norm`, `gap`, `kkt` and `solver` are
     then arrays of shape (B,). Numbers are float64, whatever the type of the data.
 
@@ -46,11 +45,11 @@ class SVMSolution:
     status : {"optimal", "infeasible"}
         Either is said only with a certificate that was checked, see `gap` and `kkt`.
     norm : float
-        |W|_F, |p| or |v|, or |W|_* of the nuclear-norm machine; inf if infeasible. A direction of
+        |W|_F, |p| or |v|, or |W|_* of the nuclear-norm SVM; inf if infeasible. A direction of
         norm 1 has the margin 1 / norm at most.
     margins : ndarray or None
         (x_iα - x_it)' W z_i with the selected token α, or the same with p for W z_i; inf at the
-        selected token and at padding. Label machine: Y_i v' x_iα.
+        selected token and at padding. Label SVM: Y_i v' x_iα.
     dual : ndarray or None
         Multiplier λ_it >= 0 of each constraint, W = Σ λ_it (x_iα - x_it) z_i'; 0 at the selected
         token and at padding. Nuclear norm: this sum G has |G|_op = 1 and <G, W> = |W|_*.
@@ -60,12 +59,11 @@ class SVMSolution:
         constraint may have the multiplier 0.
     gap : float
         Relative duality gap between a point that meets the constraints and one of the dual. If
-        infeasible, the residual of the certificate.
+        infeasible, see the notes.
     kkt : float
         Largest residual of the optimality conditions: violation of a constraint, complementarity
         λ_it (margin - b_it) / b'λ (b: the right-hand sides), stationarity |W - A*λ| / |W|; of the
-        nuclear norm, |G|_op - 1 and (|W|_* - <G, W>) / |W|_*. If infeasible, the residual of the
-        certificate.
+        nuclear norm, |G|_op - 1 and (|W|_* - <G, W>) / |W|_*. If infeasible, the same as `gap`.
     certificate : ndarray or None
         Of an infeasible problem, Farkas multipliers λ >= 0 with b'λ = 1 and A*λ = 0, with which no
         W can go; 0 at the selected token and at padding. None if feasible, in a batch NaN.
@@ -77,13 +75,20 @@ class SVMSolution:
 
     Notes
     -----
-    `gap` and `kkt` are below 1e-9, or below the rounding of the margins of a float64 W where that
-    is larger: about 1e-14 |W|_F times the largest |(x_iα - x_it) z_i'|_F, at most 1e-6. For the
-    nuclear norm they are below 1e-8 in place of 1e-9, and 1e-12 as a rule. The
-    residual of a certificate is |Σ λ_it (x_iα - x_it) z_i'|_F over Σ λ_it |(x_iα - x_it) z_i'|_F,
-    where the second sum leaves out the constraints with right-hand side 0. It is below 1e-9 too,
-    and 1e-15 as a rule: a problem that only a W a billion times as large as a single constraint
-    asks for could solve counts as infeasible.
+    Certificates are those of the data as given, with the rounding of float64 bounded; where it
+    might decide, sums and products are evaluated in twice its precision.
+
+    Optimal: margins miss a right-hand side of 1 by at most 1e-9. `gap` and `kkt` are below 1e-9, or
+    below the rounding of the margins of a float64 W where that is larger: about 1e-14 |W|_F times
+    the largest |(x_iα - x_it) z_i'|_F, at most 1e-6. For the nuclear norm read 1e-8 for 1e-9; it is
+    1e-12 as a rule.
+
+    Infeasible: no W is a solution, up to a norm of 4.5e15 times (1 over the rounding of float64)
+    what the constraint that asks for the largest W alone asks for. <A*λ, W> >= b'λ = 1 for every W
+    that meets the constraints, so that its norm is at least 1 / |A*λ|_F; `gap` is the inverse of
+    this bound relative to that largest W.
+    It is that of the multipliers with digits beyond float64, of which `certificate` has the first
+    16. Between the largest W that float64 can certify and this bound there is a `SolverError`.
     """
 
     variable: Literal["W", "p", "v"]
@@ -101,14 +106,16 @@ class SVMSolution:
 
     def __repr__(self) -> str:
         if isinstance(self.status, str):
-            said = f"{self.status!r}, norm={self.norm:.6g}, gap={self.gap:.1e}, kkt={self.kkt:.1e}"
+            summary = (
+                f"{self.status!r}, norm={self.norm:.6g}, gap={self.gap:.1e}, kkt={self.kkt:.1e}"
+            )
         else:
-            said = f"{int(np.sum(self.feasible))} of {len(self.status)} feasible"
-        return f"SVMSolution({self.variable}: {said})"
+            summary = f"{int(np.sum(self.feasible))} of {len(self.status)} feasible"
+        return f"SVMSolution({self.variable}: {summary})"
 
     @property
     def feasible(self) -> bool | BoolArray:
-        """Whether there is a solution: one bool, or one for each problem of a batch, shape (B,)."""
+        """Whether there is a solution: one bool, or one for each problem of a batch, (B,)."""
         if isinstance(self.status, str):
             return self.status == "optimal"
         feasible: BoolArray = self.status == "optimal"
@@ -116,52 +123,29 @@ class SVMSolution:
 
     @cached_property
     def W(self) -> Float64Array | None:
-        """Solution of the attention machine, ([B,] d, d), formed when first asked for."""
+        """Return the solution of the attention SVM, ([B,] d, d), formed when first asked for."""
         return self._product() if self.variable == "W" else None
 
     @cached_property
     def p(self) -> Float64Array | None:
-        """Solution of the prompt machine, ([B,] d)."""
+        """Return the solution of the prompt SVM, ([B,] d)."""
         return self._vector() if self.variable == "p" else None
 
     @cached_property
     def v(self) -> Float64Array | None:
-        """Solution of the label machine, ([B,] d)."""
+        """Return the solution of the label SVM, ([B,] d)."""
         return self._vector() if self.variable == "v" else None
 
     def _product(self) -> Float64Array | None:
-        if self.left is None or self.right is None:
-            return None
-        product: Float64Array = np.swapaxes(self.left, -1, -2) @ self.right
-        return product
+        return None if self.left is None else LowRank(self.left, self.right).dense()
 
     def _vector(self) -> Float64Array | None:
         product = self._product()
         return None if product is None else product[..., 0]
 
 
-def solution_of(
-    variable: Literal["W", "p", "v"], constraints: Constraints, answer: Optimal | Infeasible
-) -> SVMSolution:
-    """The solution of a single problem."""
-    values = fields_of(constraints, answer)
-    for name in _OF_SOLUTIONS if isinstance(answer, Infeasible) else _OF_PROOFS:
-        values[name] = None
-    return SVMSolution(variable=variable, **values)
-
-
-def solution_of_batch(
-    variable: Literal["W", "p", "v"],
-    answers: Sequence[tuple[Constraints, Optimal | Infeasible]],
-) -> SVMSolution:
-    """The solutions of a batch, stacked."""
-    problems = [fields_of(constraints, answer) for constraints, answer in answers]
-    stacked = {name: np.stack([one[name] for one in problems]) for name in problems[0]}
-    return SVMSolution(variable=variable, **stacked)
-
-
 def without_batch_axis(solution: SVMSolution) -> SVMSolution:
-    """The solution of the problem that is alone in its batch."""
+    """Return the solution of the problem that is alone in its batch."""
     values = {field.name: getattr(solution, field.name) for field in fields(solution)}
     values = {name: value[0] for name, value in values.items() if name != "variable"}
     for name in ("norm", "gap", "kkt"):
@@ -171,37 +155,3 @@ def without_batch_axis(solution: SVMSolution) -> SVMSolution:
     for name in _OF_SOLUTIONS if values["status"] == "infeasible" else _OF_PROOFS:
         values[name] = None
     return SVMSolution(variable=solution.variable, **values)
-
-
-def fields_of(constraints: Constraints, answer: Optimal | Infeasible) -> dict[str, Any]:
-    """Every field but `variable`, of one problem, with NaN for what it does not have."""
-    none = np.full(constraints.shape, np.nan)
-    if isinstance(answer, Infeasible):
-        s, e = constraints.queries.shape
-        return {
-            "status": "infeasible",
-            "norm": np.inf,
-            "margins": none,
-            "dual": none,
-            "support": np.zeros(constraints.shape, dtype=np.bool_),
-            "gap": answer.residual,
-            "kkt": answer.residual,
-            "certificate": constraints.scattered(answer.certificate, 0.0),
-            "solver": answer.solver,
-            "left": np.full((s, constraints.differences.shape[1]), np.nan),
-            "right": np.full((s, e), np.nan),
-        }
-    active = constraints.equality | (answer.values - constraints.rhs <= ACTIVE_TOLERANCE)
-    return {
-        "status": "optimal",
-        "norm": answer.norm,
-        "margins": constraints.scattered(answer.values, np.inf),
-        "dual": constraints.scattered(answer.dual, 0.0),
-        "support": constraints.scattered(active, False),
-        "gap": answer.gap,
-        "kkt": answer.kkt,
-        "certificate": none,
-        "solver": answer.solver,
-        "left": answer.left,
-        "right": answer.right,
-    }

@@ -1,16 +1,15 @@
-"""The dual active set method: the exact solution, or a proof that there is none."""
+"""The dual active set method in NumPy, an oracle: the exact solution, or a proof of none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import qr_delete, solve_triangular
 
-from attsvm._validation import BoolArray
-from attsvm.svm.constraints import Float64Array
-
-__all__ = ["ActiveSetAnswer", "solve_by_dual_active_set"]
+Float64Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 _EPS = float(np.finfo(np.float64).eps)
 _DEPENDENT = 1e-13
@@ -31,6 +30,22 @@ class ActiveSetAnswer:
 
     w: Float64Array | None
     dual: Float64Array
+
+
+def smallest_exactly(rows: Float64Array, rhs: Float64Array, equality: BoolArray) -> ActiveSetAnswer:
+    """Compute the smallest w with rows w >= rhs (= where `equality`), for rows of any size."""
+    rows, rhs = np.asarray(rows, dtype=float), np.asarray(rhs, dtype=float)
+    sizes = np.linalg.norm(rows, axis=1)
+    some = sizes > 0
+    dual = np.zeros(rhs.size)
+    if np.any(~some & np.where(equality, rhs != 0, rhs > 0)):
+        return ActiveSetAnswer(None, dual)
+    scale = np.abs(rhs[some] / sizes[some]).max(initial=0.0) or 1.0
+    unit = rows[some] / sizes[some, np.newaxis]
+    answer = solve_by_dual_active_set(unit, rhs[some] / sizes[some] / scale, equality[some])
+    assert answer is not None
+    dual[some] = scale * answer.dual / sizes[some]
+    return ActiveSetAnswer(None if answer.w is None else scale * answer.w, dual)
 
 
 def solve_by_dual_active_set(

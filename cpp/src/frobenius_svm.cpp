@@ -1,0 +1,493 @@
+#include "attsvm/dual_svm.hpp"
+
+#include <optional>
+
+#include "attsvm/certificate.hpp"
+#include "attsvm/dual_active_set.hpp"
+#include "attsvm/dual_ascent.hpp"
+#include "attsvm/exact_constraints.hpp"
+
+namespace attsvm {
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double eps = std::numeric_limits<double>::epsilon();
+
+template <class Token>
+class FrobeniusSolver {
+   public:
+    FrobeniusSolver(const SvmProblem<Token>& svm, SvmTolerance tolerance, const Team& team, Progress& progress,
+                    bool calling_thread, const SvmResultView& result)
+        : svm_(svm),
+          tolerance_(tolerance),
+          team_(team),
+          progress_(progress),
+          calling_thread_(calling_thread),
+          result_(result),
+          constraints_(team, svm),
+          problem_(constraints_.problem()),
+          dual_(problem_.size()) {}
+
+    void run(const double* start, FrobeniusMethod method) {
+        if (decided_at_once()) return;
+        UnitProblem problem = problem_;
+        if (fewer_coordinates_pay()) {
+            basis_.emplace(team_, problem.map.D, problem.size(), problem.map.dimension);
+            problem.map.dimension = problem.size();
+            problem.map.D = basis_->coordinates().data();
+        }
+        const Work work(problem.map);
+        if (method == FrobeniusMethod::active_set) {
+            by_active_set(problem, nullptr);
+            return;
+        }
+        const bool active_set_first = work.active_set <= work.ascent;
+        if (active_set_first && by_active_set(problem, nullptr)) return;
+        if (by_ascent(problem, start, work)) return;
+        if (!work.active_set_is_possible()) return;
+        const Buffer<double> guess = copy(dual_);
+        if (!active_set_first && by_active_set(problem, nullptr)) return;
+        if (!(worst_ < infinity)) by_active_set(problem, guess.data());
+    }
+
+    void certify(const double* dual, bool given) {
+        const Buffer<double> left = copy(result_.left, given ? svm_.samples * svm_.dimension : 0),
+                             right = copy(result_.right, given ? svm_.samples * svm_.query_dimension : 0);
+        if (decided_at_once()) return;
+        take_multipliers(dual, !given);
+        const Buffer<double> guess = copy(dual_);
+        if (is_infeasible(1)) return;
+        if (given) {
+            write_dual();
+            std::copy(left.data(), left.data() + left.size(), result_.left);
+            std::copy(right.data(), right.data() + right.size(), result_.right);
+            is_optimal_as_written(1);
+            if (!(worst_ < infinity)) leave_unresolved();
+            return;
+        }
+        if (Work(problem_.map).active_set_is_possible()) {
+            const ActiveSetResult found =
+                finish_on_active_set(problem_, team_, progress_, calling_thread_, guess.data(), dual_.data());
+            if (found.ended && is_optimal(1, &found.w)) return;
+            std::copy(guess.data(), guess.data() + guess.size(), dual_.data());
+        }
+        is_optimal(1, nullptr);
+    }
+
+   private:
+    // Multiplications that the methods need, more or less.
+    struct Work {
+        double product, ascent, active_set, basis;
+        explicit Work(const MarginMap& map) {
+            const auto m = static_cast<double>(map.constraints());
+            const auto d = static_cast<double>(map.dimension);
+            const auto D = static_cast<double>(map.coordinates());
+            const double steps = std::min(0.5 * m, D);
+            product = (m + static_cast<double>(map.samples * map.query_dimension)) * d;
+            ascent = 120.0 * product;
+            basis = steps * D;
+            active_set = steps * (product + 1.5 * basis);
+        }
+        bool active_set_is_possible() const { return basis <= 1.5e8 && active_set <= 1e12; }
+    };
+
+    static Buffer<double> copy(const double* from, Index size) {
+        Buffer<double> values(size);
+        std::copy(from, from + size, values.data());
+        return values;
+    }
+    static Buffer<double> copy(const Buffer<double>& from) { return copy(from.data(), from.size()); }
+
+    // A constraint that contradicts itself, W = 0, or numbers beyond float64.
+    bool decided_at_once() {
+        if (const auto at = constraints_.contradiction()) {
+            clear(nan);
+            result_.dual[*at] = 1.0 / svm_.rhs[*at];
+            finish(SvmStatus::infeasible, infinity, 0.0, 0.0, 0);
+            return true;
+        }
+        if (constraints_.trivial()) {
+            clear(0.0);
+            write_queries();
+            finish(SvmStatus::optimal, 0.0, 0.0, 0.0, 0);
+            return true;
+        }
+        leave_unresolved();
+        if (constraints_.within_float64()) return false;
+        finish(SvmStatus::beyond_float64, nan, nan, nan, 0);
+        return true;
+    }
+    void leave_unresolved() {
+        clear(nan);
+        finish(SvmStatus::unresolved, nan, nan, nan, 0);
+    }
+
+    bool fewer_coordinates_pay() const {
+        const MarginMap& map = problem_.map;
+        const Index m = map.constraints();
+        return map.dimension > m && m * m <= 100 * (m + map.samples * map.query_dimension);
+    }
+    void take_multipliers(const double* given, bool clipped) {
+        for (Index r = 0; r < problem_.size(); ++r) {
+            const double guess = given[constraints_.place(r)] * (constraints_.row_norm(r) / constraints_.scale());
+            dual_[r] = clipped && !problem_.equality[r] ? std::max(guess, 0.0) : guess;
+        }
+    }
+
+    // Each method says whether its result is certified to the last digits; one that is certified, but less well, is
+    // kept in case nothing better comes.
+    bool by_ascent(const UnitProblem& problem, const double* start, const Work& work) {
+        std::fill(dual_.data(), dual_.data() + dual_.size(), 0.0);
+        if (start != nullptr) take_multipliers(start, true);
+        const double budget = work.active_set_is_possible() ? std::max(200.0, work.active_set / work.product) : 3000.0;
+        const Index iterations = dual_ascent(problem, team_, progress_, calling_thread_, dual_.data(), budget);
+        return !progress_.stopped() && (is_infeasible(iterations) || is_optimal(iterations, nullptr));
+    }
+    bool by_active_set(const UnitProblem& problem, const double* start) {
+        const ActiveSetResult found = dual_active_set(problem, team_, progress_, calling_thread_, start, dual_.data());
+        return found.ended && (is_infeasible(found.steps) || is_optimal(found.steps, &found.w));
+    }
+
+    // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a
+    // W, b'λ <= <A*λ, W> <= |A*λ| |W|. The multipliers, which float64 rounds, are improved in twice its precision until
+    // this proves it, or no longer does better.
+    bool is_infeasible(Index iterations) {
+        constexpr double excluded = 1.0 / eps, insignificant = 1e-13;
+        constexpr int most_corrections = 12;
+        if (!(farkas_residual(team_, problem_, dual_.data()) <= tolerance_.infeasibility)) return false;
+        const Index m = problem_.size();
+        const double gain = sum<double>(m, [&](Index r) { return problem_.rhs[r] * dual_[r]; });
+        double largest = 0.0;
+        for (Index r = 0; r < m; ++r) largest = std::max(largest, std::abs(dual_[r]));
+        Buffer<double> high(m), low(m);
+        for (Index r = 0; r < m; ++r)
+            if (std::abs(dual_[r]) > insignificant * largest)
+                high[r] = dual_[r] / constraints_.row_norm(r) / (gain * constraints_.scale());
+        ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
+        const double unit_of_scale = constraints_.scale() / std::ldexp(1.0, exact.scale_exponent());
+        // More coordinates than queries: these are independent as a rule, and the sums of their rows must vanish.
+        bool by_sums = svm_.query_dimension > svm_.samples;
+        double before = infinity;
+        for (int k = 0; k < most_corrections && !progress_.stopped(); ++k) {
+            double absolute = 0.0, reached = 0.0;
+            for (Index r = 0; r < m; ++r) {
+                const double b = svm_.rhs[constraints_.place(r)] * high[r];
+                absolute += std::abs(b), reached += b;
+            }
+            if (!(reached > 1e-8 * absolute)) return false;
+            exact.set_multipliers(high.data(), low.data(), -exact.scale_exponent());
+            const auto bound = [&](double size) { return (size + exact.rounding()) * unit_of_scale / reached; };
+            double residual = bound(exact.norm_bound());
+            if (residual * excluded > 1 && !by_sums) residual = bound(exact.norm(true));
+            if (residual * excluded <= 1) {
+                clear(nan);
+                for (Index r = 0; r < m; ++r) result_.dual[constraints_.place(r)] = high[r] / reached;
+                finish(SvmStatus::infeasible, infinity, residual, residual, iterations);
+                return true;
+            }
+            if (!std::isfinite(residual)) return false;
+            if (!(residual < 0.5 * before)) {
+                if (!by_sums) return false;
+                by_sums = false;
+                before = infinity;
+                continue;
+            }
+            before = residual;
+            if (!correct(exact, high, low, !by_sums)) return false;
+        }
+        return false;
+    }
+
+    // Takes from the multipliers what A*(λ) is not zero for, on their support.
+    bool correct(const ExactConstraints<Token>& exact, Buffer<double>& high, Buffer<double>& low, bool kept) {
+        constexpr double accuracy = 1e-9;
+        constexpr int most_steps = 500;
+        const Index m = problem_.size();
+        std::vector<Index> support;
+        for (Index r = 0; r < m; ++r)
+            if (high[r] != 0) support.push_back(r);
+        Buffer<double> residual(m);
+        exact.residual(kept, residual.data());
+        MarginMap map = problem_.map;
+        Buffer<double> one_hot;
+        if (!kept) {  // different queries as if they were orthonormal
+            one_hot = Buffer<double>(svm_.samples * exact.queries());
+            for (Index i = 0; i < svm_.samples; ++i) one_hot[i * exact.queries() + exact.query_of_sample(i)] = 1.0;
+            map.query_dimension = exact.queries();
+            map.L = one_hot.data();
+            map.of_samples = map.of_coordinates = {};
+        }
+        const PartOfConstraints part(map, support);
+        const Index count = part.count();
+        Buffer<double> b(count), x(count);
+        double size = 0.0;
+        for (Index k = 0; k < count; ++k) size = std::max(size, std::abs(residual[part[k]]));
+        if (!(size > 0)) return false;
+        for (Index k = 0; k < count; ++k) b[k] = residual[part[k]] / size;
+        conjugate_gradients(team_, progress_, calling_thread_, part.map(), b, x, accuracy * norm(b.data(), count),
+                            most_steps);
+        for (Index k = 0; k < count; ++k) {
+            const Index r = part[k];
+            // A*(λ) is in units of 2^scale_exponent, and λ has these of 1 / row_norm
+            const double step = -std::ldexp(size * x[k], -exact.scale_exponent()) / constraints_.row_norm(r);
+            const double moved = high[r] + (low[r] + step);
+            low[r] = (low[r] + step) - (moved - high[r]);
+            high[r] = moved;
+            if (!problem_.equality[r] && !(moved > 0)) high[r] = low[r] = 0.0;
+        }
+        return true;
+    }
+
+    // Of λ, W is A*(λ). The active set method knows W better where λ is far larger than what is left of its sum.
+    bool is_optimal(Index iterations, const Buffer<double>* w) {
+        constexpr double most_rounding = 2e-10, most_weight = 1e4;
+        MarginProducts products(team_, problem_.map);
+        products.adjoint(dual_.data());
+        double largest_row = 0.0;
+        for (Index r = 0; r < problem_.size(); ++r) largest_row = std::max(largest_row, constraints_.row_norm(r));
+        const double weight = sum<double>(dual_.size(), [&](Index r) { return std::abs(dual_[r]); });
+        const double size = products.norm();
+        if (64.0 * eps * largest_row * (constraints_.scale() * size) > most_rounding || weight > most_weight * size) {
+            // float64 may be wrong about this one
+            if (w != nullptr)
+                return basis_ ? is_exactly_optimal(iterations, lifted(*w, *basis_))
+                              : is_exactly_optimal(iterations, *w);
+            is_exactly_optimal(iterations, products.V());
+            return false;
+        }
+        constexpr double last_digits = 1e-13;
+        const bool good = is_optimal(iterations, products.V(), &products.P());
+        if (w == nullptr || (good && worst_ <= last_digits)) return good;
+        const bool better =
+            basis_ ? is_optimal(iterations, lifted(*w, *basis_), nullptr) : is_optimal(iterations, *w, nullptr);
+        return good || better;
+    }
+    bool is_optimal(Index iterations, const Buffer<double>& V, const Buffer<double>* P) {
+        Buffer<double> values(problem_.size());
+        const OptimalityCertificate certificate =
+            certify_optimality(team_, constraints_, V.data(), dual_.data(), values.data());
+        const double worst = std::max(certificate.gap, certificate.kkt);
+        if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
+        worst_ = worst;
+        write_dual();
+        for (Index r = 0; r < problem_.size(); ++r)
+            result_.margins[constraints_.place(r)] = constraints_.row_norm(r) * (constraints_.scale() * values[r]);
+        P != nullptr ? write_factors(*P) : write_factors_of(V);
+        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
+               iterations);
+        return worst <= finished;
+    }
+    // What is certified already, but less well, comes back where this fails.
+    bool is_exactly_optimal(Index iterations, const Buffer<double>& V) {
+        const Index places = svm_.samples * svm_.tokens;
+        const Buffer<double> dual = copy(result_.dual, places),
+                             left = copy(result_.left, svm_.samples * svm_.dimension),
+                             right = copy(result_.right, svm_.samples * svm_.query_dimension),
+                             margins = copy(result_.margins, places);
+        write_dual();
+        write_factors_of(V);
+        if (is_optimal_as_written(iterations)) return true;
+        std::copy(dual.data(), dual.data() + dual.size(), result_.dual);
+        std::copy(left.data(), left.data() + left.size(), result_.left);
+        std::copy(right.data(), right.data() + right.size(), result_.right);
+        std::copy(margins.data(), margins.data() + margins.size(), result_.margins);
+        return false;
+    }
+
+    // The certificate of the W and the multipliers in the result, on the constraints as given. A W that rounding leaves
+    // short of its margins is made longer by as much. True if it holds and is better than what came before.
+    bool is_optimal_as_written(Index iterations) {
+        const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension;
+        ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
+        if (!exact.affordable()) return false;
+        Buffer<double> values(m), rhs(m), multipliers(m), dual(m), unit(m), none(m);
+        bool fixed_scale = false;
+        double largest_row = 0.0;
+        for (Index r = 0; r < m; ++r) {
+            const int exponent = exact.exponent(r) + exact.scale_exponent();
+            rhs[r] = std::ldexp(svm_.rhs[constraints_.place(r)], -exponent);
+            multipliers[r] = result_.dual[constraints_.place(r)];
+            dual[r] = std::ldexp(multipliers[r], exact.exponent(r) - exact.scale_exponent());
+            unit[r] = std::ldexp(1.0, exponent);
+            fixed_scale |= problem_.equality[r] && rhs[r] != 0;
+            largest_row = std::max(largest_row, std::ldexp(constraints_.row_norm(r), exact.scale_exponent()));
+        }
+        double size = 0.0;
+        const auto measure = [&] {
+            exact.set_multipliers(none.data(), nullptr, 0);
+            exact.subtract(result_.left, result_.right);
+            size = exact.norm(false);
+            exact.margins(result_.left, result_.right, values.data());
+        };
+        measure();
+        if (!fixed_scale) {
+            // Of a product that float64 forms, the margins are rounded once more.
+            const double product = svm_.query_dimension > 1 ? 4.0 * eps * size : 0.0;
+            double longer = 1.0;
+            for (Index r = 0; r < m; ++r) {
+                if (problem_.equality[r] || !(rhs[r] > 0)) continue;
+                const double row = std::ldexp(constraints_.row_norm(r), -exact.exponent(r));
+                const double safe = values[r] - product * row;
+                if (!(safe > 0.5 * rhs[r])) return false;
+                if (unit[r] * (rhs[r] - safe) > 0.1 * tolerance_.optimality) longer = std::max(longer, rhs[r] / safe);
+            }
+            constexpr double most_rounding = 1e-6;
+            const double rounding = std::min(64.0 * eps * largest_row * size, most_rounding);
+            if (longer - 1.0 > tolerance_.optimality + rounding) return false;
+            if (longer > 1.0) {
+                for (Index k = 0; k < n * d; ++k) result_.left[k] *= longer;
+                measure();
+            }
+        }
+        exact.set_multipliers(multipliers.data(), nullptr, exact.scale_exponent());
+        const double dual_norm = exact.norm(false);
+        exact.subtract(result_.left, result_.right);
+        const double difference = exact.norm(false);
+        if (progress_.stopped()) return false;
+        OptimalityCertificate certificate = certify_optimality(
+            {m, values.data(), rhs.data(), dual.data(), problem_.equality, unit.data(), size, dual_norm, difference});
+        certificate.rounding = 64.0 * eps * largest_row * size;
+        const double worst = std::max(certificate.gap, certificate.kkt);
+        if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
+        worst_ = worst;
+        for (Index i = 0; i < n; ++i)
+            for (Index t = 0; t < svm_.tokens; ++t)
+                result_.margins[i * svm_.tokens + t] = svm_.has_constraint(i, t) ? 0.0 : infinity;
+        for (Index r = 0; r < m; ++r) result_.margins[constraints_.place(r)] = unit[r] * values[r];
+        finish(SvmStatus::optimal, std::ldexp(size, exact.scale_exponent()), certificate.gap, certificate.kkt,
+               iterations);
+        return true;
+    }
+
+    // V in the caller's token coordinates
+    Buffer<double> lifted(const Buffer<double>& V, const RowBasis& basis) const {
+        const MarginMap& map = problem_.map;
+        const Index fewer = problem_.size();
+        const Buffer<double> vectors = basis.vectors(team_);
+        Buffer<double> all(map.coordinates());
+        multiply(team_, map.query_dimension, fewer, map.dimension, Strided<double>{V.data(), fewer, 1}, Extents{},
+                 vectors.data(), all.data());
+        return all;
+    }
+
+    void write_dual() {
+        clear(0.0);
+        for (Index r = 0; r < problem_.size(); ++r)
+            result_.dual[constraints_.place(r)] = constraints_.scale() * (dual_[r] / constraints_.row_norm(r));
+    }
+    // W = P' Z
+    void write_factors(const Buffer<double>& P) {
+        const Index d = svm_.dimension;
+        for (Index i = 0; i < svm_.samples; ++i)
+            if (problem_.map.rows(i) > 0)
+                for (Index j = 0; j < d; ++j)
+                    result_.left[i * d + j] = constraints_.scale() * (P[i * d + j] / constraints_.query_norm(i));
+        write_queries();
+    }
+    void write_queries() {
+        for (Index i = 0; i < svm_.samples; ++i)
+            std::copy_n(svm_.query(i), svm_.query_dimension, result_.right + i * svm_.query_dimension);
+    }
+    // W = V' B with the basis B of the queries
+    void write_factors_of(const Buffer<double>& V) {
+        for (Index k = 0; k < problem_.map.coordinates(); ++k) result_.left[k] = constraints_.scale() * V[k];
+        const Buffer<double> B = constraints_.query_basis(team_, svm_.query_dimension);
+        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, 0.0);
+        std::copy(B.data(), B.data() + B.size(), result_.right);
+    }
+
+    void clear(double value) {
+        const Index T = svm_.tokens;
+        std::fill(result_.dual, result_.dual + svm_.samples * T, 0.0);
+        std::fill(result_.left, result_.left + svm_.samples * svm_.dimension, value);
+        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, value);
+        for (Index i = 0; i < svm_.samples; ++i)
+            for (Index t = 0; t < T; ++t)
+                result_.margins[i * T + t] = std::isnan(value) || svm_.has_constraint(i, t) ? value : infinity;
+    }
+    void finish(SvmStatus status, double norm, double gap, double kkt, Index iterations) {
+        *result_.norm = norm;
+        *result_.gap = gap;
+        *result_.kkt = kkt;
+        *result_.status = static_cast<std::int8_t>(status);
+        *result_.iterations = iterations;
+    }
+
+    static constexpr double finished = 1e-11;
+    const SvmProblem<Token>& svm_;
+    SvmTolerance tolerance_;
+    Team team_;
+    Progress& progress_;
+    bool calling_thread_;
+    SvmResultView result_;
+    UnitConstraints constraints_;
+    UnitProblem problem_;
+    std::optional<RowBasis> basis_;  // of the differences, where they are solved for in their coordinates
+    Buffer<double> dual_;
+    double worst_ = infinity;
+};
+
+}  // namespace
+
+template <class Token>
+void solve_frobenius(const SvmProblem<Token>& svm, const double* start, FrobeniusMethod method, SvmTolerance tolerance,
+                     const Team& team, Progress& progress, bool calling_thread, const SvmResultView& result) {
+    FrobeniusSolver<Token>(svm, tolerance, team, progress, calling_thread, result).run(start, method);
+}
+
+namespace {
+
+// job(problem, team, calling_thread, place of its values over tokens, result) for each, on as many threads as pay.
+template <class Token, class Job>
+void for_each_svm(const SvmBatch<Token>& batch, int threads, Progress& progress, const SvmResultView& result, Job job) {
+    // A product with A is shared out where it multiplies this often: threads meet several times in one, and on a busy
+    // computer a barrier waits for descheduled threads.
+    constexpr double enough_for_team = 2e7, products = 60.0;
+    const SvmProblem<Token>& one = batch.first;
+    const auto product = static_cast<double>(one.samples * one.dimension) *
+                         static_cast<double>(one.tokens + std::min(one.samples, one.query_dimension));
+    const ThreadPlan plan(threads, batch.count, product, products);
+    const int within = product < enough_for_team ? 1 : plan.within;
+    share_jobs(plan.across, batch.count, progress, [&](Index b, bool calling_thread) {
+        job(batch[b], Team(within), calling_thread, b * one.samples * one.tokens, batch.at(b, result));
+        progress.advance(1.0, calling_thread);
+    });
+}
+
+}  // namespace
+
+template <class Token>
+void solve_frobenius(const SvmBatch<Token>& batch, const double* start, FrobeniusMethod method, SvmTolerance tolerance,
+                     int threads, Progress& progress, const SvmResultView& result) {
+    for_each_svm(
+        batch, threads, progress, result,
+        [&](const SvmProblem<Token>& svm, const Team& team, bool calling_thread, Index at, const SvmResultView& one) {
+            FrobeniusSolver<Token>(svm, tolerance, team, progress, calling_thread, one)
+                .run(start == nullptr ? nullptr : start + at, method);
+        });
+}
+
+template <class Token>
+void certify_frobenius(const SvmBatch<Token>& batch, const double* dual, bool given, SvmTolerance tolerance,
+                       int threads, Progress& progress, const SvmResultView& result) {
+    for_each_svm(
+        batch, threads, progress, result,
+        [&](const SvmProblem<Token>& svm, const Team& team, bool calling_thread, Index at, const SvmResultView& one) {
+            FrobeniusSolver<Token>(svm, tolerance, team, progress, calling_thread, one).certify(dual + at, given);
+        });
+}
+
+#define ATTSVM_INSTANTIATE(Token)                                                                                      \
+    template void solve_frobenius(const SvmProblem<Token>&, const double*, FrobeniusMethod, SvmTolerance, const Team&, \
+                                  Progress&, bool, const SvmResultView&);                                              \
+    template void solve_frobenius(const SvmBatch<Token>&, const double*, FrobeniusMethod, SvmTolerance, int,           \
+                                  Progress&, const SvmResultView&);                                                    \
+    template void certify_frobenius(const SvmBatch<Token>&, const double*, bool, SvmTolerance, int, Progress&,         \
+                                    const SvmResultView&);
+ATTSVM_INSTANTIATE(double)
+ATTSVM_INSTANTIATE(float)
+#undef ATTSVM_INSTANTIATE
+
+}  // namespace attsvm

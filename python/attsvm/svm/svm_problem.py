@@ -1,0 +1,151 @@
+"""SVM problems as arrays: one builder for each problem of the papers, always with a batch axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from attsvm._linalg import Float64Array
+from attsvm._validation import BoolArray, FloatArray, IndexArray
+from attsvm.data.attention_data import AttentionData, require_queries
+
+__all__ = [
+    "SvmProblem",
+    "attention_problem",
+    "general_problem",
+    "label_problem",
+    "prompt_problem",
+    "row_problem",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class SvmProblem:
+    """B problems of one shape: the smallest W with d_it' W z_i >= b_it, or = b_it.
+
+    d_it is the selected token of input i less its token t, for the valid tokens t other than it.
+    An input without a selected token has the tokens themselves for d_it.
+
+    Attributes
+    ----------
+    tokens : ndarray, shape (B, n, T, d), float64 or float32
+        With `token_ids`, rows (B or 1, K, d) which these name.
+    queries : ndarray, shape (B, n, e)
+        z_i. With `query_ids`, rows (B or 1, K, e) which these name.
+    selected : ndarray of int, shape (B, n)
+        -1 for inputs without a selected token.
+    lengths : ndarray of int, shape (B, n)
+        Number of valid tokens.
+    rhs : ndarray, shape (B, n, T)
+        b_it.
+    equality : ndarray of bool, shape (B, n, T)
+        Where equality is required.
+    token_ids : ndarray of int, shape (B, n, T), or None
+    query_ids : ndarray of int, shape (B, n), or None
+    """
+
+    tokens: FloatArray
+    queries: Float64Array
+    selected: IndexArray
+    lengths: IndexArray
+    rhs: Float64Array
+    equality: BoolArray
+    token_ids: IndexArray | None = None
+    query_ids: IndexArray | None = None
+
+    @property
+    def constrained(self) -> BoolArray:
+        """Which tokens have a constraint, shape (B, n, T)."""
+        token = np.arange(self.rhs.shape[2])
+        constrained: BoolArray = (token < self.lengths[..., np.newaxis]) & (
+            token != self.selected[..., np.newaxis]
+        )
+        return constrained
+
+    def core_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the core's functions, contiguous in memory."""
+        names = (*self.__dataclass_fields__,)
+        arrays = ((name, getattr(self, name)) for name in names)
+        return {name: None if a is None else np.ascontiguousarray(a) for name, a in arrays}
+
+    def problem(self, b: int) -> SvmProblem:
+        """Return problem `b` as a batch of one."""
+        one = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return SvmProblem(
+            **{
+                name: array if array is None or len(array) == 1 else array[b : b + 1]
+                for name, array in one.items()
+            }
+        )
+
+
+def attention_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
+    """Return (x_i,selected - x_it)' W z_i >= 1 for all valid t other than the selected token."""
+    queries = require_queries(data, "the attention SVM").reshape(-1, data.n, data.d)
+    return _selection(data, selected, queries.astype(np.float64, copy=False))
+
+
+def general_problem(data: AttentionData, chosen: IndexArray, sets: BoolArray) -> SvmProblem:
+    """Return (x_i,chosen - x_it)' W z_i = 0 for the t of the selected set, >= 1 for the others."""
+    problem = attention_problem(data, chosen)
+    in_set = sets.reshape(problem.rhs.shape)
+    equality = in_set & problem.constrained
+    return replace(problem, rhs=np.where(in_set, 0.0, 1.0), equality=equality)
+
+
+def prompt_problem(data: AttentionData, selected: IndexArray, required: BoolArray) -> SvmProblem:
+    """Return (x_i,selected - x_it)' p >= 1, or >= 0 in the inputs that are not `required`."""
+    required = required.reshape(-1, data.n, 1)
+    problem = _selection(data, selected, np.ones(required.shape))
+    return replace(problem, rhs=np.repeat(required, data.T, axis=2).astype(np.float64))
+
+
+def label_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
+    """Return Y_i v' x_i,selected >= 1 for every input."""
+    batch = data.batched()
+    place = selected.reshape(-1, data.n, 1, 1)
+    chosen = np.take_along_axis(batch.tokens_per_input, place, axis=2)[:, :, 0]
+    labels = batch.labels.astype(np.float64)
+    rows = labels[..., np.newaxis] * chosen
+    return row_problem(rows, np.ones(labels.shape), np.zeros(labels.shape, dtype=np.bool_))
+
+
+def _selection(data: AttentionData, selected: IndexArray, queries: Float64Array) -> SvmProblem:
+    """Return (x_i,selected - x_it)' W z_i >= 1."""
+    batch = data.batched()
+    tokens = batch.tokens_per_input
+    return SvmProblem(
+        tokens=tokens,
+        queries=queries,
+        selected=selected.reshape(-1, data.n),
+        lengths=batch.lengths,
+        rhs=np.ones(tokens.shape[:3]),
+        equality=np.zeros(tokens.shape[:3], dtype=np.bool_),
+    )
+
+
+def row_problem(
+    rows: FloatArray,
+    rhs: Float64Array,
+    equality: BoolArray,
+    queries: Float64Array | None = None,
+) -> SvmProblem:
+    """Return rows_r' W z_r >= b_r (or = b_r), one constraint an input; without queries z_r = 1.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (B, m, d)
+    rhs, equality : ndarray, shape (B, m)
+    queries : ndarray, shape (B, m, e), optional
+    """
+    ones = np.ones(rhs.shape, dtype=np.int64)
+    return SvmProblem(
+        tokens=rows[:, :, np.newaxis],
+        queries=np.ones((*rhs.shape, 1)) if queries is None else queries,
+        selected=-ones,
+        lengths=ones,
+        rhs=rhs[..., np.newaxis],
+        equality=equality[..., np.newaxis],
+    )

@@ -79,10 +79,8 @@ def _loose(task: Task, case: Data) -> None:
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot the paths of p and v in both cases, and the probabilities along the tight one."""
     tight, loose, curves = canvas.subplots(1, 3)
-    _draw_plane(tight, data["tight"], "tight")
-    tight.set_title("(a) all support vectors")
-    _draw_plane(loose, data["loose"], "loose")
-    loose.set_title("(b) third input is none")
+    _draw_plane(tight, data["tight"], "tight", "(a) all support vectors")
+    _draw_plane(loose, data["loose"], "loose", "(b) third input is none")
     curves.plot(data["tight"]["softmax"], color=RED, label="softmax, token 1")
     curves.plot(data["tight"]["logistic"], color=BLUE, label="logistic, label")
     curves.set(title="(c) probabilities of (a)", xlabel="step", ylabel="mean probability",
@@ -90,7 +88,7 @@ def draw(canvas: Canvas, data: Data) -> None:
     curves.legend(loc="lower right")
 
 
-def _draw_plane(axes: Axes, case: Data, name: str) -> None:
+def _draw_plane(axes: Axes, case: Data, name: str, title: str) -> None:
     ray(axes, case["v"], BLUE, "SVM of v", alpha=0.5)
     text = "SVM of p" if name == "tight" else "relaxed SVM of p"
     ray(axes, case["relaxed"], RED, text, alpha=0.5)
@@ -103,5 +101,5 @@ def _draw_plane(axes: Axes, case: Data, name: str) -> None:
     tokens = problem(name).tokens[:, 1]
     axes.plot(*tokens.T, "D", color=TEAL, markersize=3.5, label="token 1")
     axes.plot(0, 0, ".", color=INK, markersize=4)
-    axes.set(aspect="equal", xlim=(-2, 8), ylim=(-2, 8))
+    axes.set(title=title, aspect="equal", xlim=(-2, 8), ylim=(-2, 8))
     axes.legend(loc="upper right")

@@ -61,7 +61,6 @@ def compute(task: Task) -> Data:
     error = np.abs(attention - limit).max(axis=2)
     task.check("same", (selected == supported).all(axis=2).mean(axis=1))
     task.check("error", error.max(axis=1))
-    # Three standard errors of the difference of two means.
     task.check("tokens", limit_counts)
     task.check("rises", (np.diff(counts.mean(axis=1)) >= 0).all())
     return {"counts": counts, "limit_counts": limit_counts, "error": error,

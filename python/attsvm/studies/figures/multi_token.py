@@ -97,26 +97,27 @@ def accepted_runs(problems: Problems, attention: Array) -> NDArray[np.bool_]:
     return accepted
 
 
-def _measure(task: Task, problems: Problems) -> Data:
-    """Train, and compare each hundredth iterate of the accepted runs with the directions.
+def _measure(parts: list[tuple[AttentionData, Array, Array]]) -> Data:
+    """Compare each hundredth iterate of accepted runs with the directions.
 
     "gaps" (3, S, B) are 1 - cos with each direction after 0, 100, … steps, "masked" (B,) the
     largest weights of a masked token at the end, "finite" (B,) whether W^fin exceeds R W^mm there.
     """
-    path = list(descend(task, problems))
-    accepted = accepted_runs(problems, path[-1][1])
-    data, attention = problems.data.subset(accepted), path[-1][1][accepted]
+    drawn, paths, weights = zip(*parts, strict=True)
+    arrays = [(data.tokens, data.labels, np.asarray(data.queries)) for data in drawn]
+    tokens, labels, queries = map(np.concatenate, zip(*arrays, strict=True))
+    data, attention = AttentionData(tokens, labels, queries=queries), np.concatenate(weights)
     W_mm = general_svm(data, attention, threshold=_SELECTED)
     W_fin = finite_part(data, attention, threshold=_SELECTED)
     others = (direction_of(W_mm), direction_of(att_svm(data, attention.argmax(axis=2))))
     gaps = []
-    for W in (W[accepted] for W, _ in path):
-        parts = decompose(W, data, W_mm, finite=W_fin, attention=attention)
-        gaps.append([parts.cosine_gap, *(cosine_gap(W, other, axis=(1, 2)) for other in others)])
+    for W in np.concatenate(paths, axis=1):
+        split = decompose(W, data, W_mm, finite=W_fin, attention=attention)
+        gaps.append([split.cosine_gap, *(cosine_gap(W, other, axis=(1, 2)) for other in others)])
     return {
         "gaps": np.array(gaps).swapaxes(0, 1),
         "masked": np.where(attention <= _MASKED, attention, 0.0).max(axis=(1, 2)),
-        "finite": np.linalg.norm(W_fin, axis=(1, 2)) > parts.radius * W_mm.norm,
+        "finite": np.linalg.norm(W_fin, axis=(1, 2)) > split.radius * W_mm.norm,
     }
 
 
@@ -137,15 +138,18 @@ def compute(task: Task) -> Data:
         for d in task["dimensions"]:
             rng = np.random.default_rng(np.random.SeedSequence(task["seed"], spawn_key=(d,)))
             batches: list[Problems] = []
-            parts: list[Data] = []
+            parts: list[tuple[AttentionData, Array, Array]] = []
             count = 0
             while count < wanted:
                 batches.append(draw_problems(d, task["batch"], rng))
-                parts.append(_measure(task, batches[-1]))
-                accepted = len(parts[-1]["masked"])
-                advance(min(accepted, wanted - count), f"d = {d}")
-                count += accepted
-            runs[d] = {key: np.concatenate([p[key] for p in parts], axis=-1) for key in parts[0]}
+                path = list(descend(task, batches[-1]))
+                which = accepted_runs(batches[-1], path[-1][1])
+                if which.any():
+                    W = np.stack([W[which] for W, _ in path])
+                    parts.append((batches[-1].data.subset(which), W, path[-1][1][which]))
+                advance(min(int(which.sum()), wanted - count), f"d = {d}")
+                count += int(which.sum())
+            runs[d] = _measure(parts)
             runs[d]["exact"] = _after_exact_steps(task, batches[0])
             _check(task, d, runs[d], sum(map(len, batches)))
     means = [of_d["gaps"][0, -1].mean() for of_d in runs.values()]

@@ -57,7 +57,7 @@ _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
 }
 _DRAWN_GRAPHS = 12
 _QUICK_CONSTRAINTS = 1000
-"""Constraints n(T-1) up to which `train` solves the SVM of the selected tokens unasked."""
+"""Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

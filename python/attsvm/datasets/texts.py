@@ -47,7 +47,7 @@ def text(
     source : str or path-like
         The text itself, or the path (a `pathlib.Path`) of a UTF-8 file.
     unit : {"character", "word"}
-        What a token is. Words are taken in lower case, punctuation marks are words of their own,
+        What a token is. Words are taken in lower case, punctuation marks are separate words,
         and white space is left out.
     context : int
         Tokens of a context.

@@ -1,4 +1,4 @@
-"""A run with the attention to given tokens recorded beside its history."""
+"""Training that records the attention to chosen tokens beside the history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def train_recording_attention(
     init: NDArray[np.float64] | None = None,
     **settings: Any,
 ) -> dict[str, NDArray[Any]]:
-    """Train W from mark to mark, each time from where the last one ended.
+    """Train W from mark to mark, each time from the end of the last one.
 
     Only for rules whose step depends on nothing but where it starts: no momentum, no decaying rate,
     no mini-batches.
@@ -49,13 +49,13 @@ def train_recording_attention(
     """
     parts: list[dict[str, NDArray[Any]]] = []
     misses: list[NDArray[np.float64]] = []
-    asked = np.arange(data.T) == tokens[..., np.newaxis]
+    chosen = np.arange(data.T) == tokens[..., np.newaxis]
     before = 0
     for mark in map(int, marks):
         steps = mark - before
         run = train(data, init=init, steps=steps, record_every=[steps], **settings)
         parts.append(run.history)
-        others = np.where(asked, -np.inf, run.log_attention)
+        others = np.where(chosen, -np.inf, run.log_attention)
         misses.append(np.asarray(special.logsumexp(others, axis=-1)))
         init, before = run.W, mark
     record = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}

@@ -34,7 +34,7 @@ __all__ = ["require_guard", "run_on_cluster"]
 _IN_FLIGHT = 4
 """Tasks of each worker thread that are submitted ahead of their results."""
 _STARTS = 3
-"""Attempts to start a cluster on this machine."""
+"""Attempts to start a cluster on this computer."""
 _SECONDS_TO_CONNECT = 10
 _SECONDS_WITHOUT_WORKERS = 60
 
@@ -49,14 +49,14 @@ class _Task:
         Index of the part of the results that they belong to.
     cell : Cell
     problems : range
-    given : AttentionData or None
+    data : AttentionData or None
         The problems themselves, where they are read from a file.
     """
 
     part: int
     cell: Cell
     problems: range
-    given: AttentionData | None
+    data: AttentionData | None
 
 
 def run_on_cluster(
@@ -151,8 +151,8 @@ def _tasks(study: Study, missing: Sequence[Part]) -> Iterator[_Task]:
         step = batch_size(part.cell.settings)
         for first in range(part.problems.start, part.problems.stop, step):
             problems = range(first, min(first + step, part.problems.stop))
-            given = None if study.file is None else study.file.take(problems)
-            yield _Task(number, part.cell, problems, given)
+            data = None if study.file is None else study.file.take(problems)
+            yield _Task(number, part.cell, problems, data)
 
 
 def _measure(
@@ -164,9 +164,7 @@ def _measure(
 ) -> Record:
     """Measure the problems of a task, on a worker."""
     _require_same("this worker", _installed(versions), versions)
-    return measure(
-        task.cell, names, record, task.problems, given=task.given, num_threads=num_threads
-    )
+    return measure(task.cell, names, record, task.problems, data=task.data, num_threads=num_threads)
 
 
 def _installed(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,11 +185,11 @@ def _require_same_workers(client: Client, versions: Mapping[str, Any]) -> None:
         _require_same(f"worker {worker}", answer, versions)
 
 
-def _require_same(worker: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def _require_same(worker: str, remote: Mapping[str, Any], local: Mapping[str, Any]) -> None:
     different = [
-        f"{name} is {there[name]} there and {here[name]} here"
-        for name in here
-        if there[name] != here[name]
+        f"{name} is {remote[name]} there and {local[name]} here"
+        for name in local
+        if remote[name] != local[name]
     ]
     if different:
         raise ValueError(
@@ -240,7 +238,7 @@ def _connected(scheduler: str) -> Client:
 
 
 def _local_cluster(workers: int | None) -> Any:
-    """Start a cluster on this machine, again where a worker was killed while it started."""
+    """Start a cluster on this computer, again where a worker was killed while it started."""
     import dask
     import distributed
 
@@ -281,7 +279,7 @@ def _ctrl_c_held_back() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's own log off standard error: what it reports is raised here."""
+    """Keep Dask's log off standard error: what it reports is raised here."""
     log = logging.getLogger("distributed")
     level = log.level
     log.setLevel(logging.CRITICAL)

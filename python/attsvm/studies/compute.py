@@ -21,7 +21,7 @@ _MOST_PROBLEMS = 256
 _LANES = 8
 _MOST_NUMBERS_OF_LANE = 8192
 """Problems of at most so many token entries, in reduced coordinates, are trained in SIMD lanes, and
-rounded otherwise than a single one by itself: where there are too few, the lanes are filled."""
+rounded otherwise than a single one: a batch of too few is filled."""
 _MOST_NUMBERS = 2**22
 
 
@@ -45,7 +45,7 @@ def measure_cell(
         [each.name for each in study.measurements],
         study.recorded_steps,
         problems,
-        given=None if study.file is None else study.file.take(problems),
+        data=None if study.file is None else study.file.take(problems),
         num_threads=num_threads,
         done=done,
     )
@@ -57,7 +57,7 @@ def measure(
     record: Sequence[int],
     problems: range,
     *,
-    given: AttentionData | None = None,
+    data: AttentionData | None = None,
     num_threads: int | None = None,
     done: Callable[[int], None] | None = None,
 ) -> Record:
@@ -74,7 +74,7 @@ def measure(
     record : sequence of int
         Steps to record the runs at.
     problems : range
-    given : AttentionData, optional
+    data : AttentionData, optional
         These problems, where they are not to be drawn.
     num_threads : int, optional
         As in `attsvm.train`.
@@ -83,7 +83,7 @@ def measure(
 
     Returns
     -------
-    dict of ndarray, one row for each problem
+    dict of ndarray, with a row for each problem
         The variables of the measurements.
 
     Raises
@@ -95,10 +95,10 @@ def measure(
     batch = batch_size(cell.settings)
     for first in range(problems.start, problems.stop, batch):
         some = range(first, min(first + batch, problems.stop))
-        data = None if given is None else taken(given, problems.start, some)
+        batch_data = None if data is None else taken(data, problems.start, some)
         part: Record = {}
         try:
-            measured = _train(cell.settings, record, some, data, num_threads)
+            measured = _train(cell.settings, record, some, batch_data, num_threads)
             for name in names:
                 part |= MEASUREMENTS[name].measure(measured)
         except (FloatingPointError, SolverError, ValueError) as error:
@@ -119,10 +119,10 @@ def _train(
     settings: Mapping[str, Any],
     record: Sequence[int],
     problems: range,
-    given: AttentionData | None,
+    data: AttentionData | None,
     num_threads: int | None,
 ) -> Measured:
-    data = draw(settings, problems) if given is None else given
+    data = draw(settings, problems) if data is None else data
     parameter = settings["parameter"]
     count = len(problems)
     in_lanes = data.n * data.T * min(data.d, data.n * data.T) <= _MOST_NUMBERS_OF_LANE

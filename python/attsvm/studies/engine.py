@@ -34,7 +34,7 @@ def run(
     """Measure all cells of a study that its directory does not hold yet.
 
     It may be stopped at any moment, killed too, and called again to go on: the results then have
-    the same bytes as without the stop, for any number of threads, processes and machines.
+    the same bytes as without the stop, for any number of threads, processes and computers.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def run(
         The Dask cluster that computes: the address of its scheduler, or a client of it. Its
         workers need attsvm of the same version and instruction set, and no common file system.
     workers : int, optional
-        Start a Dask cluster of so many processes on this machine. A script that does so needs
+        Start a Dask cluster of so many processes on this computer. A script that does so needs
         ``if __name__ == "__main__":``.
     num_threads : int, optional
         As in `attsvm.train`; on a cluster the threads of each task, by default 1.

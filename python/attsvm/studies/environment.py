@@ -1,4 +1,4 @@
-"""What results are made with: versions, instruction set, machine."""
+"""Environment of results: versions, instruction set, computer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["environment", "version"]
 
 
 def version(distribution: str) -> str | None:
-    """Version of an installed distribution, None if it is not installed."""
+    """Return the version of an installed distribution, None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -23,7 +23,7 @@ def version(distribution: str) -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """What computes here: processor and core, interpreter, and what attsvm builds on.
+    """Return the environment: processor and core, interpreter, and what attsvm builds on.
 
     ``isa`` is the instruction-set level of the core in use; ``threads`` is what a call uses.
     """

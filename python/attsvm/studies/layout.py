@@ -21,7 +21,7 @@ from attsvm.studies.study import Cell, Study
 __all__ = ["FINISHED", "MEANINGS", "Layout", "Part", "attributes", "made_with"]
 
 FINISHED = Variable("finished", "whether a problem is measured; nothing holds before", "bool")
-"""The variable that is written last."""
+"""Variable that is written last."""
 
 _MOST_BYTES = 2**25
 _MOST_PARTS = 100_000

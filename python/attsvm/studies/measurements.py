@@ -147,7 +147,7 @@ class Measurement:
         Description of what it records of a run.
     variables : tuple of Variable
     measure : callable
-        `Measured` to one array for each variable, by name, without padding.
+        Maps `Measured` to an array for each variable, by name, without padding.
     parameters : tuple of str, optional
         Trained parameters that it is defined for; by default all.
     of_value : bool

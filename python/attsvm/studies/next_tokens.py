@@ -27,12 +27,12 @@ __all__ = ["NextTokenStudy", "study_next_tokens"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NextTokenStudy:
-    """What theory says of next-token data, and what training made of it.
+    """Next-token data: the predictions of theory and the result of training.
 
     Attributes
     ----------
     training, held_out : NextTokenData
-        `held_out` is None where nothing was held out.
+        `held_out` is None if nothing was held out.
     graphs : dict of TokenPriorityGraph
         Of the training contexts, by last token.
     solution : SVMSolution
@@ -86,7 +86,7 @@ def study_next_tokens(
     TypeError, ValueError
         An argument is not what it must be.
     SolverError
-        The Graph-SVM or the finite part was not found.
+        The Graph-SVM or the finite part could not be certified.
     """
     share = as_float_in("held_out", held_out, 0, 1, ends="[)")
     require_one_problem(as_next_token_data(data))

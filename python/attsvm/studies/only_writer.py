@@ -1,4 +1,4 @@
-"""Lock that admits one writer to the directory of a study."""
+"""Lock of the directory of a study against other writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems of a study: each drawn from a random stream of its own, or read from a file."""
+"""Problems of a study: each drawn from a separate random stream, or read from a file."""
 
 from __future__ import annotations
 
@@ -122,9 +122,8 @@ def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
 
     Problem k comes from ``SeedSequence(seed, spawn_key=(n, T, d, k))``.
     """
-    key = (settings["n"], settings["T"], settings["d"])
     sequence = np.random.SeedSequence(
-        settings["seed"], spawn_key=key, n_children_spawned=problems.start
+        settings["seed"], spawn_key=_sizes(settings), n_children_spawned=problems.start
     )
     kind = KINDS[settings["data"]]
     return kind.generate(settings, len(problems), np.random.default_rng(sequence))
@@ -155,48 +154,27 @@ def start_of_factors(
 ) -> dict[str, NDArray[np.float64]]:
     """Draw the start of K and Q (B, d, d): uniform on ±1/sqrt(d), Q = K where they are balanced.
 
-    Those of problem k are drawn from a stream of their own, whatever the batch.
+    Those of problem k are drawn from a separate stream, whatever the batch.
     """
-    sizes = (settings["n"], settings["T"], settings["d"])
     reach = 1.0 / np.sqrt(d)
     starts = np.empty((len(problems), 2, d, d))
     for start, k in zip(starts, problems, strict=True):
-        sequence = np.random.SeedSequence(settings["seed"], spawn_key=(*sizes, k, _OF_START))
+        sequence = np.random.SeedSequence(
+            settings["seed"], spawn_key=(*_sizes(settings), k, _OF_START)
+        )
         start[:] = np.random.default_rng(sequence).uniform(-reach, reach, (2, d, d))
     balanced = settings["init"] == "balanced"
     return {"K": starts[:, 0], "Q": starts[:, 0 if balanced else 1]}
 
 
-def _describe_sphere(settings: Mapping[str, Any]) -> str:
-    return f"random unit-norm tokens, {in_words(settings['attention'])}-attention"
-
-
-def _sphere(settings: Mapping[str, Any], count: int, rng: np.random.Generator) -> AttentionData:
-    return unit_sphere(
-        settings["n"],
-        settings["T"],
-        settings["d"],
-        batch=count,
-        attention=settings["attention"],
-        rng=rng,
-    )
-
-
-def _describe_digits(settings: Mapping[str, Any]) -> str:
-    first, second = settings["classes"]
-    return f"digits {first} and {second}, random features of 4x4 patches"
+def _sizes(settings: Mapping[str, Any]) -> tuple[int, int, int]:
+    return settings["n"], settings["T"], settings["d"]
 
 
 def _digits(settings: Mapping[str, Any], count: int, rng: np.random.Generator) -> AttentionData:
-    return digits(
-        settings["n"],
-        settings["d"],
-        classes=settings["classes"],
-        patch=_PATCH,
-        stride=_STRIDES[settings["T"]],
-        batch=count,
-        rng=rng,
-    )
+    n, T, d = _sizes(settings)
+    options = {"patch": _PATCH, "stride": _STRIDES[T], "classes": settings["classes"]}
+    return digits(n, d, **options, batch=count, rng=rng)
 
 
 def _check_digits(settings: Mapping[str, Any]) -> None:
@@ -207,51 +185,46 @@ def _check_digits(settings: Mapping[str, Any]) -> None:
         digits(settings["n"], 1, classes=settings["classes"], rng=0)
 
 
-def _describe_signals(name: str) -> Callable[[Mapping[str, Any]], str]:
+def _signal_kind(
+    name: str, generator: Callable[..., AttentionData], *, has_value: bool
+) -> DataKind:
+    """Return the kind of a generator of signal tokens."""
+
     def describe(settings: Mapping[str, Any]) -> str:
-        noise, flips = (in_words(settings[key]) for key in ("noise", "label_noise"))
-        kinds = in_words(settings["signals"])
+        kinds, noise, flips = (in_words(settings[key]) for key in _SIGNALS)
         return f"{name}, {kinds} signals, noise {noise}, label noise {flips}"
 
-    return describe
-
-
-def _of_signals(
-    generator: Callable[..., AttentionData],
-) -> Callable[[Mapping[str, Any], int, np.random.Generator], AttentionData]:
     def generate(
         settings: Mapping[str, Any], count: int, rng: np.random.Generator
     ) -> AttentionData:
         options = {name: settings[name] for name in _SIGNALS}
-        sizes = (settings["n"], settings["T"], settings["d"])
-        return generator(*sizes, batch=count, rng=rng, **options)
+        return generator(*_sizes(settings), batch=count, rng=rng, **options)
 
-    return generate
+    def check(settings: Mapping[str, Any]) -> None:
+        near_orthogonal(2, 2, settings["d"], signals=settings["signals"], rng=0)
 
-
-def _check_signals(settings: Mapping[str, Any]) -> None:
-    near_orthogonal(2, 2, settings["d"], signals=settings["signals"], rng=0)
+    return DataKind(describe, generate, _SIGNALS, check, has_value)
 
 
 _SIGNALS = MappingProxyType({"signals": "antipodal", "noise": 0.0, "label_noise": 0.0})
 
 KINDS: Mapping[str, DataKind] = MappingProxyType(
     {
-        "sphere": DataKind(_describe_sphere, _sphere, {"attention": "cross"}),
-        "digits": DataKind(_describe_digits, _digits, {"classes": (3, 8)}, _check_digits),
-        "near_orthogonal": DataKind(
-            _describe_signals("near-orthogonal tokens"),
-            _of_signals(near_orthogonal),
-            _SIGNALS,
-            _check_signals,
+        "sphere": DataKind(
+            lambda s: f"random unit-norm tokens, {in_words(s['attention'])}-attention",
+            lambda s, count, rng: unit_sphere(
+                *_sizes(s), batch=count, attention=s["attention"], rng=rng
+            ),
+            {"attention": "cross"},
         ),
-        "gaussian_classes": DataKind(
-            _describe_signals("Gaussian classes"),
-            _of_signals(gaussian_classes),
-            _SIGNALS,
-            _check_signals,
-            has_value=False,
+        "digits": DataKind(
+            lambda s: "digits {} and {}, random features of 4x4 patches".format(*s["classes"]),
+            _digits,
+            {"classes": (3, 8)},
+            _check_digits,
         ),
+        "near_orthogonal": _signal_kind("near-orthogonal tokens", near_orthogonal, has_value=True),
+        "gaussian_classes": _signal_kind("Gaussian classes", gaussian_classes, has_value=False),
     }
 )
 """Generators of problems, by the name that a declaration gives as its data."""

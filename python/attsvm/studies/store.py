@@ -45,12 +45,12 @@ _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryErr
 
 
 class DamageWarning(RuntimeWarning):
-    """A part of the results was damaged, and is computed or written again."""
+    """Warning that a part of the results was damaged, and is computed or written again."""
 
 
 @dataclass(frozen=True)
 class _Array:
-    """An array of the store, by its chunks.
+    """Array of the store, by its chunks.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -208,21 +208,22 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
         with _quiet(), _connected(scheduler) as client:
             yield client
     else:
-        with _quiet():
-            with _ctrl_c_held_back():
-                cluster = _local_cluster(workers)
+        cluster: Any = None
+        with _quiet(), ExitStack() as running:
             try:
-                with distributed.Client(cluster, set_as_default=False) as client:
-                    yield client
+                with _ctrl_c_held_back():
+                    cluster = _local_cluster(workers)
+                    running.callback(cluster.close)
+                    client = distributed.Client(cluster, set_as_default=False)
+                    running.callback(client.close)
+                yield client
             except BaseException:
                 # A worker in the midst of a long task would not hear that it is over.
-                for nanny in cluster.workers.values():
+                for nanny in () if cluster is None else cluster.workers.values():
                     if nanny.pid is not None:
                         with suppress(ProcessLookupError):
                             os.kill(nanny.pid, signal.SIGKILL)
                 raise
-            finally:
-                cluster.close()
 
 
 def _connected(scheduler: str) -> Client:

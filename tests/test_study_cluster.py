@@ -179,7 +179,8 @@ def test_ctrl_c_ends_processes_and_says_how_to_go_on(tmp_path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "To continue: attsvm study overparam --set steps=20000000 --workers 2 --out out" in errors
+    again = "attsvm study overparam --set steps=20000000 --workers 2 --out out"
+    assert f"To continue: {again}" in errors
     assert "Traceback" not in errors
     assert workers
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)

@@ -6,6 +6,7 @@ add its cases to a list of its own and the list to `REFUSED`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ B, n, T, d = 2, 3, 4, 5
 
 
 def refused(name: str, call: Callable[[], Any], error: type[Exception], start: str) -> Any:
-    return pytest.param(call, error, start, id=name)
+    return pytest.param(call, error, start, id=re.sub(" at 0x[0-9A-F]+", "", name))  # no address
 
 
 def arrays(lead: tuple[int, ...] = ()) -> dict[str, Any]:

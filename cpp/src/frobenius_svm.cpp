@@ -1,43 +1,33 @@
 #include "attsvm/dual_svm.hpp"
 
-#include <optional>
-
-#include "attsvm/certificate.hpp"
 #include "attsvm/dual_active_set.hpp"
 #include "attsvm/dual_ascent.hpp"
 #include "attsvm/exact_constraints.hpp"
+#include "attsvm/svm_solver.hpp"
 
 namespace attsvm {
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr double eps = std::numeric_limits<double>::epsilon();
 
 template <class Token>
-class FrobeniusSolver {
+class FrobeniusSolver : SvmSolver<Token> {
+    using Base = SvmSolver<Token>;
+    using Base::clear, Base::finish, Base::leave_unresolved, Base::improves, Base::is_certified, Base::is_finished,
+        Base::worst_;
+    using Base::constraints_, Base::problem_, Base::basis_, Base::nan, Base::infinity;
+    using Base::lifted, Base::write_factors_of, Base::write_margins;
+    using Base::svm_, Base::tolerance_, Base::team_, Base::progress_, Base::calling_thread_, Base::result_;
+
    public:
     FrobeniusSolver(const SvmProblem<Token>& svm, SvmTolerance tolerance, const Team& team, Progress& progress,
                     bool calling_thread, const SvmResultView& result)
-        : svm_(svm),
-          tolerance_(tolerance),
-          team_(team),
-          progress_(progress),
-          calling_thread_(calling_thread),
-          result_(result),
-          constraints_(team, svm),
-          problem_(constraints_.problem()),
-          dual_(problem_.size()) {}
+        : Base(svm, tolerance, team, progress, calling_thread, result), dual_(problem_.size()) {}
 
     void run(const double* start, FrobeniusMethod method) {
         if (decided_at_once()) return;
-        UnitProblem problem = problem_;
-        if (fewer_coordinates_pay()) {
-            basis_.emplace(team_, problem.map.D, problem.size(), problem.map.dimension);
-            problem.map.dimension = problem.size();
-            problem.map.D = basis_->coordinates().data();
-        }
+        const UnitProblem problem = fewer_coordinates_pay() ? Base::in_fewer_coordinates() : problem_;
         const Work work(problem.map);
         if (method == FrobeniusMethod::active_set) {
             by_active_set(problem, nullptr);
@@ -49,7 +39,7 @@ class FrobeniusSolver {
         if (!work.active_set_is_possible()) return;
         const Buffer<double> guess = copy(dual_);
         if (!active_set_first && by_active_set(problem, nullptr)) return;
-        if (!(worst_ < infinity)) by_active_set(problem, guess.data());
+        if (!is_certified()) by_active_set(problem, guess.data());
     }
 
     void certify(const double* dual, bool given) {
@@ -64,7 +54,7 @@ class FrobeniusSolver {
             std::copy(left.data(), left.data() + left.size(), result_.left);
             std::copy(right.data(), right.data() + right.size(), result_.right);
             is_optimal_as_written(1);
-            if (!(worst_ < infinity)) leave_unresolved();
+            if (!is_certified()) leave_unresolved();
             return;
         }
         if (Work(problem_.map).active_set_is_possible()) {
@@ -118,10 +108,6 @@ class FrobeniusSolver {
         if (constraints_.within_float64()) return false;
         finish(SvmStatus::beyond_float64, nan, nan, nan, 0);
         return true;
-    }
-    void leave_unresolved() {
-        clear(nan);
-        finish(SvmStatus::unresolved, nan, nan, nan, 0);
     }
 
     bool fewer_coordinates_pay() const {
@@ -252,8 +238,7 @@ class FrobeniusSolver {
         if (64.0 * eps * largest_row * (constraints_.scale() * size) > most_rounding || weight > most_weight * size) {
             // float64 may be wrong about this one
             if (w != nullptr)
-                return basis_ ? is_exactly_optimal(iterations, lifted(*w, *basis_))
-                              : is_exactly_optimal(iterations, *w);
+                return basis_ ? is_exactly_optimal(iterations, lifted(w->data())) : is_exactly_optimal(iterations, *w);
             is_exactly_optimal(iterations, products.V());
             return false;
         }
@@ -261,23 +246,20 @@ class FrobeniusSolver {
         const bool good = is_optimal(iterations, products.V(), &products.P());
         if (w == nullptr || (good && worst_ <= last_digits)) return good;
         const bool better =
-            basis_ ? is_optimal(iterations, lifted(*w, *basis_), nullptr) : is_optimal(iterations, *w, nullptr);
+            basis_ ? is_optimal(iterations, lifted(w->data()), nullptr) : is_optimal(iterations, *w, nullptr);
         return good || better;
     }
     bool is_optimal(Index iterations, const Buffer<double>& V, const Buffer<double>* P) {
         Buffer<double> values(problem_.size());
         const OptimalityCertificate certificate =
             certify_optimality(team_, constraints_, V.data(), dual_.data(), values.data());
-        const double worst = std::max(certificate.gap, certificate.kkt);
-        if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
-        worst_ = worst;
+        if (!improves(certificate)) return false;
         write_dual();
-        for (Index r = 0; r < problem_.size(); ++r)
-            result_.margins[constraints_.place(r)] = constraints_.row_norm(r) * (constraints_.scale() * values[r]);
-        P != nullptr ? write_factors(*P) : write_factors_of(V);
+        write_margins(values.data());
+        P != nullptr ? write_factors(*P) : write_factors_of(V.data());
         finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
                iterations);
-        return worst <= finished;
+        return is_finished();
     }
     // What is certified already, but less well, comes back where this fails.
     bool is_exactly_optimal(Index iterations, const Buffer<double>& V) {
@@ -287,7 +269,7 @@ class FrobeniusSolver {
                              right = copy(result_.right, svm_.samples * svm_.query_dimension),
                              margins = copy(result_.margins, places);
         write_dual();
-        write_factors_of(V);
+        write_factors_of(V.data());
         if (is_optimal_as_written(iterations)) return true;
         std::copy(dual.data(), dual.data() + dual.size(), result_.dual);
         std::copy(left.data(), left.data() + left.size(), result_.left);
@@ -349,9 +331,7 @@ class FrobeniusSolver {
         OptimalityCertificate certificate = certify_optimality(
             {m, values.data(), rhs.data(), dual.data(), problem_.equality, unit.data(), size, dual_norm, difference});
         certificate.rounding = 64.0 * eps * largest_row * size;
-        const double worst = std::max(certificate.gap, certificate.kkt);
-        if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
-        worst_ = worst;
+        if (!improves(certificate)) return false;
         for (Index i = 0; i < n; ++i)
             for (Index t = 0; t < svm_.tokens; ++t)
                 result_.margins[i * svm_.tokens + t] = svm_.has_constraint(i, t) ? 0.0 : infinity;
@@ -361,22 +341,7 @@ class FrobeniusSolver {
         return true;
     }
 
-    // V in the caller's token coordinates
-    Buffer<double> lifted(const Buffer<double>& V, const RowBasis& basis) const {
-        const MarginMap& map = problem_.map;
-        const Index fewer = problem_.size();
-        const Buffer<double> vectors = basis.vectors(team_);
-        Buffer<double> all(map.coordinates());
-        multiply(team_, map.query_dimension, fewer, map.dimension, Strided<double>{V.data(), fewer, 1}, Extents{},
-                 vectors.data(), all.data());
-        return all;
-    }
-
-    void write_dual() {
-        clear(0.0);
-        for (Index r = 0; r < problem_.size(); ++r)
-            result_.dual[constraints_.place(r)] = constraints_.scale() * (dual_[r] / constraints_.row_norm(r));
-    }
+    void write_dual() { Base::write_dual(dual_.data(), constraints_.scale()); }
     // W = P' Z
     void write_factors(const Buffer<double>& P) {
         const Index d = svm_.dimension;
@@ -390,43 +355,8 @@ class FrobeniusSolver {
         for (Index i = 0; i < svm_.samples; ++i)
             std::copy_n(svm_.query(i), svm_.query_dimension, result_.right + i * svm_.query_dimension);
     }
-    // W = V' B with the basis B of the queries
-    void write_factors_of(const Buffer<double>& V) {
-        for (Index k = 0; k < problem_.map.coordinates(); ++k) result_.left[k] = constraints_.scale() * V[k];
-        const Buffer<double> B = constraints_.query_basis(team_, svm_.query_dimension);
-        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, 0.0);
-        std::copy(B.data(), B.data() + B.size(), result_.right);
-    }
 
-    void clear(double value) {
-        const Index T = svm_.tokens;
-        std::fill(result_.dual, result_.dual + svm_.samples * T, 0.0);
-        std::fill(result_.left, result_.left + svm_.samples * svm_.dimension, value);
-        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, value);
-        for (Index i = 0; i < svm_.samples; ++i)
-            for (Index t = 0; t < T; ++t)
-                result_.margins[i * T + t] = std::isnan(value) || svm_.has_constraint(i, t) ? value : infinity;
-    }
-    void finish(SvmStatus status, double norm, double gap, double kkt, Index iterations) {
-        *result_.norm = norm;
-        *result_.gap = gap;
-        *result_.kkt = kkt;
-        *result_.status = static_cast<std::int8_t>(status);
-        *result_.iterations = iterations;
-    }
-
-    static constexpr double finished = 1e-11;
-    const SvmProblem<Token>& svm_;
-    SvmTolerance tolerance_;
-    Team team_;
-    Progress& progress_;
-    bool calling_thread_;
-    SvmResultView result_;
-    UnitConstraints constraints_;
-    UnitProblem problem_;
-    std::optional<RowBasis> basis_;  // of the differences, where they are solved for in their coordinates
     Buffer<double> dual_;
-    double worst_ = infinity;
 };
 
 }  // namespace
@@ -439,21 +369,17 @@ void solve_frobenius(const SvmProblem<Token>& svm, const double* start, Frobeniu
 
 namespace {
 
-// job(problem, team, calling_thread, place of its values over tokens, result) for each, on as many threads as pay.
-template <class Token, class Job>
-void for_each_svm(const SvmBatch<Token>& batch, int threads, Progress& progress, const SvmResultView& result, Job job) {
-    // A product with A is shared out where it multiplies this often: threads meet several times in one, and on a busy
-    // computer a barrier waits for descheduled threads.
+// A product with A is shared out where it multiplies this often: threads meet several times in one, and on a busy
+// computer a barrier waits for descheduled threads.
+template <class Token>
+ThreadPlan thread_plan(const SvmBatch<Token>& batch, int threads) {
     constexpr double enough_for_team = 2e7, products = 60.0;
     const SvmProblem<Token>& one = batch.first;
     const auto product = static_cast<double>(one.samples * one.dimension) *
                          static_cast<double>(one.tokens + std::min(one.samples, one.query_dimension));
-    const ThreadPlan plan(threads, batch.count, product, products);
-    const int within = product < enough_for_team ? 1 : plan.within;
-    share_jobs(plan.across, batch.count, progress, [&](Index b, bool calling_thread) {
-        job(batch[b], Team(within), calling_thread, b * one.samples * one.tokens, batch.at(b, result));
-        progress.advance(1.0, calling_thread);
-    });
+    ThreadPlan plan(threads, batch.count, product, products);
+    if (product < enough_for_team) plan.within = 1;
+    return plan;
 }
 
 }  // namespace
@@ -462,7 +388,7 @@ template <class Token>
 void solve_frobenius(const SvmBatch<Token>& batch, const double* start, FrobeniusMethod method, SvmTolerance tolerance,
                      int threads, Progress& progress, const SvmResultView& result) {
     for_each_svm(
-        batch, threads, progress, result,
+        batch, thread_plan(batch, threads), progress, result,
         [&](const SvmProblem<Token>& svm, const Team& team, bool calling_thread, Index at, const SvmResultView& one) {
             FrobeniusSolver<Token>(svm, tolerance, team, progress, calling_thread, one)
                 .run(start == nullptr ? nullptr : start + at, method);
@@ -473,7 +399,7 @@ template <class Token>
 void certify_frobenius(const SvmBatch<Token>& batch, const double* dual, bool given, SvmTolerance tolerance,
                        int threads, Progress& progress, const SvmResultView& result) {
     for_each_svm(
-        batch, threads, progress, result,
+        batch, thread_plan(batch, threads), progress, result,
         [&](const SvmProblem<Token>& svm, const Team& team, bool calling_thread, Index at, const SvmResultView& one) {
             FrobeniusSolver<Token>(svm, tolerance, team, progress, calling_thread, one).certify(dual + at, given);
         });

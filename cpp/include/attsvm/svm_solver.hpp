@@ -1,0 +1,116 @@
+// What the solvers of every norm share: one SVM in unit constraints, its result in the caller's memory, and batches.
+#pragma once
+
+#include "attsvm/certificate.hpp"
+
+namespace attsvm {
+
+template <class Token>
+class SvmSolver {
+   protected:
+    static constexpr double infinity = std::numeric_limits<double>::infinity();
+    static constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    static constexpr double finished = 1e-11;  // a certificate that nothing needs to improve
+
+    SvmSolver(const SvmProblem<Token>& svm, SvmTolerance tolerance, const Team& team, Progress& progress,
+              bool calling_thread, const SvmResultView& result)
+        : svm_(svm),
+          tolerance_(tolerance),
+          team_(team),
+          progress_(progress),
+          calling_thread_(calling_thread),
+          result_(result),
+          constraints_(team, svm),
+          problem_(constraints_.problem()) {}
+
+    // The problem in coordinates of the differences' span, which are as many as the differences.
+    UnitProblem in_fewer_coordinates() {
+        UnitProblem problem = problem_;
+        basis_.emplace(team_, problem.map.D, problem.size(), problem.map.dimension);
+        problem.map.dimension = problem.size();
+        problem.map.D = basis_->coordinates().data();
+        return problem;
+    }
+    // V of such a problem in the caller's token coordinates
+    Buffer<double> lifted(const double* V) const {
+        const MarginMap& map = problem_.map;
+        const Index fewer = problem_.size();
+        const Buffer<double> vectors = basis_->vectors(team_);
+        Buffer<double> all(map.coordinates());
+        multiply(team_, map.query_dimension, fewer, map.dimension, Strided<double>{V, fewer, 1}, Extents{},
+                 vectors.data(), all.data());
+        return all;
+    }
+
+    // Whether a certificate holds and is better than those before.
+    bool improves(const OptimalityCertificate& certificate) {
+        const double worst = std::max(certificate.gap, certificate.kkt);
+        if (!certificate.holds(tolerance_.optimality) || worst >= worst_) return false;
+        worst_ = worst;
+        return true;
+    }
+    bool is_certified() const { return worst_ < infinity; }
+    bool is_finished() const { return worst_ <= finished; }
+
+    // The multipliers of the unit problem, those of W / unit
+    void write_dual(const double* dual, double unit) {
+        clear(0.0);
+        for (Index r = 0; r < problem_.size(); ++r)
+            result_.dual[constraints_.place(r)] = unit * (dual[r] / constraints_.row_norm(r));
+    }
+    void write_margins(const double* values) {
+        for (Index r = 0; r < problem_.size(); ++r)
+            result_.margins[constraints_.place(r)] = constraints_.row_norm(r) * (constraints_.scale() * values[r]);
+    }
+    // W = V' B with the basis B of the queries
+    void write_factors_of(const double* V) {
+        for (Index k = 0; k < problem_.map.coordinates(); ++k) result_.left[k] = constraints_.scale() * V[k];
+        const Buffer<double> B = constraints_.query_basis(team_, svm_.query_dimension);
+        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, 0.0);
+        std::copy(B.data(), B.data() + B.size(), result_.right);
+    }
+    void leave_unresolved() {
+        clear(nan);
+        finish(SvmStatus::unresolved, nan, nan, nan, 0);
+    }
+    void clear(double value) {
+        const Index T = svm_.tokens;
+        std::fill(result_.dual, result_.dual + svm_.samples * T, 0.0);
+        std::fill(result_.left, result_.left + svm_.samples * svm_.dimension, value);
+        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, value);
+        for (Index i = 0; i < svm_.samples; ++i)
+            for (Index t = 0; t < T; ++t)
+                result_.margins[i * T + t] = std::isnan(value) || svm_.has_constraint(i, t) ? value : infinity;
+    }
+    void finish(SvmStatus status, double norm, double gap, double kkt, Index iterations) {
+        *result_.norm = norm;
+        *result_.gap = gap;
+        *result_.kkt = kkt;
+        *result_.status = static_cast<std::int8_t>(status);
+        *result_.iterations = iterations;
+    }
+
+    const SvmProblem<Token>& svm_;
+    SvmTolerance tolerance_;
+    Team team_;
+    Progress& progress_;
+    bool calling_thread_;
+    SvmResultView result_;
+    UnitConstraints constraints_;
+    UnitProblem problem_;
+    std::optional<RowBasis> basis_;  // of the differences, where they are solved for in their coordinates
+    double worst_ = infinity;        // gap or residual of what is certified
+};
+
+// job(problem, team, calling_thread, place of its values over tokens, result) for each SVM of a batch.
+template <class Token, class Job>
+void for_each_svm(const SvmBatch<Token>& batch, ThreadPlan plan, Progress& progress, const SvmResultView& result,
+                  Job job) {
+    share_jobs(plan.across, batch.count, progress, [&](Index b, bool calling_thread) {
+        job(batch[b], Team(plan.within), calling_thread, b * batch.first.samples * batch.first.tokens,
+            batch.at(b, result));
+        progress.advance(1.0, calling_thread);
+    });
+}
+
+}  // namespace attsvm

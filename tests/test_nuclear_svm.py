@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from fractions import Fraction
 
 import numpy as np
 import plain_svm
@@ -206,6 +207,22 @@ def test_opposite_rows_but_for_a_small_margin_are_solved(margin):
     assert solution.status == "optimal"
     assert margin * solution.W == pytest.approx(np.array([[0.0, 0.0], [1.0, 0.0]]), abs=1e-9)
     assert solution.margins[:, 1] == pytest.approx(1, abs=1e-9)
+
+
+def test_margins_hold_on_the_data_as_given():
+    """Two pairs of nearly opposite rows, |W| of 1e7: float64 rounds margins by 1e-9 and more."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        axes = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+        rows = np.concatenate([axes[:2], -axes[:2]]) + 1e-7 * np.tile(axes[2:4], (2, 1))
+        first = rng.standard_normal((4, 6))
+        queries = np.tile(rng.standard_normal((2, 6)), (2, 1))
+        data = AttentionData(np.stack([first, first - rows], axis=1), np.ones(4), queries=queries)
+        W = [[Fraction(entry) for entry in row] for row in att_svm(data, [0] * 4, norm="nuc").W]
+        for (top, other), z in zip(data.tokens, data.queries, strict=True):
+            difference = [Fraction(a) - Fraction(b) for a, b in zip(top, other, strict=True)]
+            direction = [sum(w * Fraction(x) for w, x in zip(row, z, strict=True)) for row in W]
+            assert sum(a * b for a, b in zip(difference, direction, strict=True)) >= 1 - 1e-9
 
 
 @pytest.mark.parametrize("noise", [1e-9, 1e-8, 1e-7, 1e-6])

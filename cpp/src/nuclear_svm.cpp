@@ -1,6 +1,7 @@
 // Which method solves an SVM in the nuclear norm, what proves the result, and batches.
 #include "attsvm/nuclear_svm.hpp"
 
+#include "attsvm/exact_constraints.hpp"
 #include "attsvm/nuclear_methods.hpp"
 #include "attsvm/svm_solver.hpp"
 
@@ -128,14 +129,48 @@ class NuclearSolver : SvmSolver<double> {
         const Buffer<double> all = basis_ ? lifted(best.W.data()) : Buffer<double>();
         const Matrix W = basis_ ? Matrix(Eigen::Map<const Matrix>(all.data(), svm_.dimension, best.W.cols())) : best.W;
         Vector values;
-        const OptimalityCertificate certificate = certify_nuclear(team_, constraints_, W, best.dual, values);
+        OptimalityCertificate certificate = certify_nuclear(team_, constraints_, W, best.dual, values);
         if (!improves(certificate)) return false;
         write_dual(best.dual.data(), 1.0);
         write_margins(values.data());
         write_factors_of(W.data());
-        finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt,
-               best.steps);
+        const double norm = constraints_.scale() * certificate.norm, more = lengthen(certificate.rounding, norm);
+        certificate.gap += more;
+        certificate.kkt += more;
+        if (!certificate.holds(tolerance_.optimality)) {
+            leave_unresolved();
+            worst_ = infinity;
+            return false;
+        }
+        finish(SvmStatus::optimal, norm * (1.0 + more), certificate.gap, certificate.kkt, best.steps);
         return is_finished();
+    }
+
+    // Makes a W that rounding leaves short of its margins on the data as given longer, unless equalities fix its size,
+    // and returns by what share: the product left' right is rounded once more where it is formed.
+    double lengthen(double rounding, double norm) {
+        constexpr double most_rounding = 2e-10;
+        if (!(rounding > most_rounding)) return 0.0;
+        ExactConstraints<double> exact(team_, progress_, calling_thread_, svm_, constraints_);
+        Buffer<double> values(problem_.size());
+        exact.margins(result_.left, result_.right, values.data());
+        const bool by_basis = problem_.map.query_dimension < svm_.query_dimension;  // else `right` is the identity
+        const double product = by_basis ? 4.0 * std::numeric_limits<double>::epsilon() * norm : 0.0;
+        double factor = 1.0;
+        for (Index r = 0; r < problem_.size(); ++r) {
+            const int exponent = exact.exponent(r) + exact.scale_exponent();
+            const double rhs = std::ldexp(svm_.rhs[constraints_.place(r)], -exponent);
+            if (problem_.equality[r] && rhs != 0.0) return 0.0;
+            if (problem_.equality[r] || !(rhs > 0.0)) continue;
+            const double safe = values[r] - std::ldexp(product * constraints_.row_norm(r), -exponent);
+            if (!(safe > 0.5 * rhs)) return infinity;
+            factor = std::max(factor, rhs / safe);
+        }
+        for (Index k = 0; k < svm_.samples * svm_.dimension; ++k) result_.left[k] *= factor;
+        for (Index r = 0; r < problem_.size(); ++r)
+            result_.margins[constraints_.place(r)] =
+                std::ldexp(factor * values[r], exact.exponent(r) + exact.scale_exponent());
+        return factor - 1.0;
     }
 
     NuclearMethod method_;

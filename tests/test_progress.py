@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import redirect_stderr
+from functools import partialmethod
 from types import SimpleNamespace
 
 import pytest
+import tqdm.auto
 
 from attsvm import progress
 
@@ -18,7 +20,10 @@ class Terminal(io.StringIO):
 
 
 def test_bar_shows_counts_and_the_note_on_a_terminal_and_is_erased(monkeypatch):
-    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    class Undelayed(tqdm.auto.tqdm):
+        __init__ = partialmethod(tqdm.auto.tqdm.__init__, mininterval=0)
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", Undelayed)
     with redirect_stderr(Terminal()) as terminal, progress.bar(4, "problems") as advance:
         advance()
         advance(2, "d=10")

@@ -310,3 +310,19 @@ def test_slack_too_dear_for_float64_is_an_error_that_names_C(fit_intercept):
     X, y = rng.standard_normal((30, 2)), rng.integers(0, 2, 30)
     with pytest.raises(SolverError, match=r"C = 1e\+20: .* take a smaller C"):
         HardMarginSVC(C=1e20, fit_intercept=fit_intercept).fit(X, y)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize(("large", "small"), [(1.7e18, 1.0), (1e12, 1e-12), (1e6, 1e-6)])
+def test_separable_data_of_badly_scaled_columns_is_never_called_not_separable(
+    fit_intercept, large, small
+):
+    """Unix times in ns beside a column of the label: solved, or an error, but no proof of none."""
+    y = np.repeat([-1, 1], 10)
+    times = large * (1 + 1e-4 * np.random.default_rng(0).standard_normal(20))
+    try:
+        model = HardMarginSVC(fit_intercept=fit_intercept).fit(np.c_[times, small * y], y)
+    except SolverError:
+        return
+    assert model.separable_
+    assert (model.predict(np.c_[times, small * y]) == y).all()

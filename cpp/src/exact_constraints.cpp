@@ -136,6 +136,22 @@ ExactConstraints<Token>::ExactConstraints(const Team& team, Progress& progress, 
     }
     high_ = Buffer<double>(queries() * svm.dimension);
     low_ = Buffer<double>(queries() * svm.dimension);
+
+    const Index d = svm.dimension;
+    token_weight_ = Buffer<double>(d);
+    query_weight_ = Buffer<double>(e);
+    for (Index r = 0; r < problem_.size(); ++r)
+        for (Index j = 0; j < d; ++j) token_weight_[j] = std::max(token_weight_[j], std::abs(problem_.map.row(r)[j]));
+    for (Index g = 0; g < queries(); ++g) {
+        const double size = attsvm::norm(Z_.data() + g * e, e);
+        for (Index c = 0; c < e && size > 0; ++c)
+            query_weight_[c] = std::max(query_weight_[c], std::abs(Z_[g * e + c]) / size);
+    }
+    for (Buffer<double>* const weights : {&token_weight_, &query_weight_})
+        for (Index k = 0; k < weights->size(); ++k) {
+            double& weight = (*weights)[k];  // where all are zero, so are the sums
+            if (weight > 0) weight = 1.0 / std::min(1.0, weight * std::sqrt(static_cast<double>(weights->size())));
+        }
 }
 
 template <class Token>
@@ -218,8 +234,12 @@ template <class Token>
 double ExactConstraints<Token>::norm_bound() const {
     const Index d = svm_.dimension, e = svm_.query_dimension;
     double total = 0.0;
-    for (Index g = 0; g < queries(); ++g)
-        total += attsvm::norm(high_.data() + g * d, d) * attsvm::norm(Z_.data() + g * e, e);
+    Buffer<double> row(d), query(e);
+    for (Index g = 0; g < queries(); ++g) {
+        for (Index j = 0; j < d; ++j) row[j] = high_[g * d + j] * token_weight_[j];
+        for (Index c = 0; c < e; ++c) query[c] = Z_[g * e + c] * query_weight_[c];
+        total += attsvm::norm(row.data(), d) * attsvm::norm(query.data(), e);
+    }
     return total;
 }
 
@@ -231,10 +251,10 @@ bool ExactConstraints<Token>::affordable() const {
 }
 
 template <class Token>
-double ExactConstraints<Token>::norm(bool keep) {
+double ExactConstraints<Token>::norm(bool weighted) {
     if (!affordable()) return infinity;
     const Index n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
-    if (keep) V_ = Buffer<double>(e * d);
+    if (weighted) V_ = Buffer<double>(e * d);
     Buffer<double> squares(e);
     team_.for_ranges(e, [&](Index c, Index last, int thread) {
         Buffer<double> v(d), v_low(d);
@@ -250,9 +270,12 @@ double ExactConstraints<Token>::norm(bool keep) {
                     if (const double z = W_right_[k * e + c]; z != 0)
                         add_multiple(d, -z, W_left_.data() + k * d, v.data(), v_low.data());
             for (Index j = 0; j < d; ++j) v[j] += v_low[j];
+            if (weighted) {
+                std::copy(v.data(), v.data() + d, V_.data() + c * d);
+                for (Index j = 0; j < d; ++j) v[j] *= token_weight_[j] * query_weight_[c];
+            }
             const double size = attsvm::norm(v.data(), d);
             squares[c] = size * size;
-            if (keep) std::copy(v.data(), v.data() + d, V_.data() + c * d);
         }
     });
     if (progress_.stopped()) return infinity;
@@ -280,7 +303,8 @@ template <class Token>
 double ExactConstraints<Token>::rounding() const {
     const auto terms = static_cast<double>(problem_.size() + svm_.samples + 16);
     constexpr double eps = std::numeric_limits<double>::epsilon();
-    return terms * eps * eps * weight_;
+    const auto entries = static_cast<double>(svm_.dimension) * static_cast<double>(svm_.query_dimension);
+    return std::sqrt(entries) * terms * eps * eps * weight_;
 }
 
 template class ExactConstraints<double>;

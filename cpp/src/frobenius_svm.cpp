@@ -53,7 +53,7 @@ class FrobeniusSolver : SvmSolver<Token> {
             write_dual();
             std::copy(left.data(), left.data() + left.size(), result_.left);
             std::copy(right.data(), right.data() + right.size(), result_.right);
-            is_optimal_as_written(1);
+            is_optimal_as_written(1, false);
             if (!is_certified()) leave_unresolved();
             return;
         }
@@ -137,8 +137,8 @@ class FrobeniusSolver : SvmSolver<Token> {
     }
 
     // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a
-    // W, b'λ <= <A*λ, W> <= |A*λ| |W|. The multipliers, which float64 rounds, are improved in twice its precision until
-    // this proves it, or no longer does better.
+    // W, b'λ <= <A*λ, W> <= |A*λ| |W|, in weighted norms that do not depend on the units of features. The multipliers,
+    // which float64 rounds, are improved in twice its precision until this proves it, or no longer does better.
     bool is_infeasible(Index iterations) {
         constexpr double excluded = 1.0 / eps, insignificant = 1e-13;
         constexpr int most_corrections = 12;
@@ -166,7 +166,7 @@ class FrobeniusSolver : SvmSolver<Token> {
             exact.set_multipliers(high.data(), low.data(), -exact.scale_exponent());
             const auto bound = [&](double size) { return (size + exact.rounding()) * unit_of_scale / reached; };
             double residual = bound(exact.norm_bound());
-            if (residual * excluded > 1 && !by_sums) residual = bound(exact.norm(true));
+            if (residual * excluded > 1 && !by_sums) residual = bound(exact.weighted_norm());
             if (residual * excluded <= 1) {
                 clear(nan);
                 for (Index r = 0; r < m; ++r) result_.dual[constraints_.place(r)] = high[r] / reached;
@@ -270,7 +270,7 @@ class FrobeniusSolver : SvmSolver<Token> {
                              margins = copy(result_.margins, places);
         write_dual();
         write_factors_of(V.data());
-        if (is_optimal_as_written(iterations)) return true;
+        if (is_optimal_as_written(iterations, svm_.query_dimension <= svm_.samples)) return true;
         std::copy(dual.data(), dual.data() + dual.size(), result_.dual);
         std::copy(left.data(), left.data() + left.size(), result_.left);
         std::copy(right.data(), right.data() + right.size(), result_.right);
@@ -280,7 +280,7 @@ class FrobeniusSolver : SvmSolver<Token> {
 
     // The certificate of the W and the multipliers in the result, on the constraints as given. A W that rounding leaves
     // short of its margins is made longer by as much. True if it holds and is better than what came before.
-    bool is_optimal_as_written(Index iterations) {
+    bool is_optimal_as_written(Index iterations, bool product_is_exact) {
         const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension;
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
         if (!exact.affordable()) return false;
@@ -300,13 +300,13 @@ class FrobeniusSolver : SvmSolver<Token> {
         const auto measure = [&] {
             exact.set_multipliers(none.data(), nullptr, 0);
             exact.subtract(result_.left, result_.right);
-            size = exact.norm(false);
+            size = exact.norm();
             exact.margins(result_.left, result_.right, values.data());
         };
         measure();
         if (!fixed_scale) {
-            // Of a product that float64 forms, the margins are rounded once more.
-            const double product = svm_.query_dimension > 1 ? 4.0 * eps * size : 0.0;
+            // Of a product left' right that float64 rounds, the margins are rounded once more.
+            const double product = product_is_exact ? 0.0 : 4.0 * eps * size;
             double longer = 1.0;
             for (Index r = 0; r < m; ++r) {
                 if (problem_.equality[r] || !(rhs[r] > 0)) continue;
@@ -324,9 +324,9 @@ class FrobeniusSolver : SvmSolver<Token> {
             }
         }
         exact.set_multipliers(multipliers.data(), nullptr, exact.scale_exponent());
-        const double dual_norm = exact.norm(false);
+        const double dual_norm = exact.norm();
         exact.subtract(result_.left, result_.right);
-        const double difference = exact.norm(false);
+        const double difference = exact.norm();
         if (progress_.stopped()) return false;
         OptimalityCertificate certificate = certify_optimality(
             {m, values.data(), rhs.data(), dual.data(), problem_.equality, unit.data(), size, dual_norm, difference});
@@ -373,11 +373,11 @@ namespace {
 // computer a barrier waits for descheduled threads.
 template <class Token>
 ThreadPlan thread_plan(const SvmBatch<Token>& batch, int threads) {
-    constexpr double enough_for_team = 2e7, products = 60.0;
+    constexpr double enough_for_team = 2e7, repeats = 4.0;
     const SvmProblem<Token>& one = batch.first;
     const auto product = static_cast<double>(one.samples * one.dimension) *
                          static_cast<double>(one.tokens + std::min(one.samples, one.query_dimension));
-    ThreadPlan plan(threads, batch.count, product, products);
+    ThreadPlan plan(threads, batch.count, product, repeats);
     if (product < enough_for_team) plan.within = 1;
     return plan;
 }

@@ -28,13 +28,17 @@ class ExactConstraints {
     // Take left' right off, in units of W.
     void subtract(const double* left, const double* right);
 
-    // |A*(λ)| or more, and at most √queries times as much where different queries are orthogonal.
+    // |A*(λ)|, infinite where it takes too much work or is stopped.
+    double norm() { return norm(false); }
+    // The same with every entry divided by what is usual for unit rows in its place: the largest there, times
+    // √(dimension query_dimension), at most 1. No feature counts for more because it is measured in a small unit. The
+    // entries are kept for `residual`.
+    double weighted_norm() { return norm(true); }
+    // The weighted norm or more, and at most √queries times as much where different queries are orthogonal.
     double norm_bound() const;
-    // |A*(λ)|, infinite where it takes too much work or is stopped. With `keep`, the entries for `residual`.
-    double norm(bool keep);
     // Â_r(A*(λ)) of the unit rows: of what `norm` kept, or with the different queries taken for orthonormal.
     void residual(bool kept, double* values) const;
-    // What rounding may have added to |A*(λ)|.
+    // What rounding may have added to the weighted norm.
     double rounding() const;
     bool affordable() const;
 
@@ -43,6 +47,7 @@ class ExactConstraints {
     Index query_of_sample(Index i) const { return group_[i]; }
 
    private:
+    double norm(bool weighted);
     const Token* token(Index r) const {
         const Index i = constraint_sample_[r];
         return svm_.token(i, constraints_.place(r) - i * svm_.tokens);
@@ -61,8 +66,9 @@ class ExactConstraints {
     Buffer<double> Z_;                 // (queries, query_dimension)
     Buffer<double> high_, low_;        // (queries, dimension): sums of λ_r times the differences
     Buffer<double> W_left_, W_right_;  // what is subtracted
-    Buffer<double> V_;                 // (query_dimension, dimension)
-    double weight_ = 0.0;              // Σ |λ_r| |A_r|
+    Buffer<double> token_weight_, query_weight_;
+    Buffer<double> V_;     // (query_dimension, dimension)
+    double weight_ = 0.0;  // Σ |λ_r| |A_r|
 };
 
 }  // namespace attsvm

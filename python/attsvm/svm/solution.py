@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -86,7 +86,8 @@ class SVMSolution:
     Infeasible: no W is a solution, up to a norm of 4.5e15 times (1 over the rounding of float64)
     what the constraint that asks for the largest W alone asks for. <A*λ, W> >= b'λ = 1 for every W
     that meets the constraints, so that its norm is at least 1 / |A*λ|_F; `gap` is the inverse of
-    this bound relative to that largest W.
+    this bound relative to that largest W. W is measured with every entry in units of the largest
+    entries of rows of norm 1 in its place, so that the units of features do not matter.
     It is that of the multipliers with digits beyond float64, of which `certificate` has the first
     16. Between the largest W that float64 can certify and this bound there is a `SolverError`.
     """
@@ -146,8 +147,7 @@ class SVMSolution:
 
 def without_batch_axis(solution: SVMSolution) -> SVMSolution:
     """Return the solution of the problem that is alone in its batch."""
-    values = {field.name: getattr(solution, field.name) for field in fields(solution)}
-    values = {name: value[0] for name, value in values.items() if name != "variable"}
+    values = {name: value[0] for name, value in vars(solution).items() if name != "variable"}
     for name in ("norm", "gap", "kkt"):
         values[name] = float(values[name])
     for name in ("status", "solver"):

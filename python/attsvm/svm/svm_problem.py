@@ -104,23 +104,25 @@ def prompt_problem(data: AttentionData, selected: IndexArray, required: BoolArra
 
 def label_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
     """Return Y_i v' x_i,selected >= 1 for every input."""
-    batch = data.batched()
     place = selected.reshape(-1, data.n, 1, 1)
-    chosen = np.take_along_axis(batch.tokens_per_input, place, axis=2)[:, :, 0]
-    labels = batch.labels.astype(np.float64)
+    chosen = np.take_along_axis(_tokens(data), place, axis=2)[:, :, 0]
+    labels = data.labels.reshape(-1, data.n).astype(np.float64)
     rows = labels[..., np.newaxis] * chosen
     return row_problem(rows, np.ones(labels.shape), np.zeros(labels.shape, dtype=np.bool_))
 
 
+def _tokens(data: AttentionData) -> FloatArray:
+    return data.tokens_per_input.reshape(-1, data.n, data.T, data.d)
+
+
 def _selection(data: AttentionData, selected: IndexArray, queries: Float64Array) -> SvmProblem:
     """Return (x_i,selected - x_it)' W z_i >= 1."""
-    batch = data.batched()
-    tokens = batch.tokens_per_input
+    tokens = _tokens(data)
     return SvmProblem(
         tokens=tokens,
         queries=queries,
         selected=selected.reshape(-1, data.n),
-        lengths=batch.lengths,
+        lengths=data.lengths.reshape(-1, data.n),
         rhs=np.ones(tokens.shape[:3]),
         equality=np.zeros(tokens.shape[:3], dtype=np.bool_),
     )

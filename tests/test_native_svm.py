@@ -27,7 +27,9 @@ def constraints_of(problem: SvmProblem, b: int):
     rows = tokens[sample, token]
     selected = problem.selected[b][sample]
     rows = np.where((selected < 0)[:, np.newaxis], rows, tokens[sample, selected] - rows)
-    rows = np.einsum("rd,re->rde", rows, problem.queries[b][sample]).reshape(len(rows), -1)
+    queries = problem.queries[b][sample]
+    width = rows.shape[1] * queries.shape[1]
+    rows = np.einsum("rd,re->rde", rows, queries).reshape(len(rows), width)
     return rows, problem.rhs[b][sample, token], problem.equality[b][sample, token], (sample, token)
 
 

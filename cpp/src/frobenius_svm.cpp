@@ -306,14 +306,14 @@ class FrobeniusSolver : SvmSolver<Token> {
         measure();
         if (!fixed_scale) {
             // Of a product left' right that float64 rounds, the margins are rounded once more.
-            const double product = product_is_exact ? 0.0 : 4.0 * eps * size;
+            const double product = product_is_exact ? 0.0 : eps * size;
             double longer = 1.0;
             for (Index r = 0; r < m; ++r) {
                 if (problem_.equality[r] || !(rhs[r] > 0)) continue;
                 const double row = std::ldexp(constraints_.row_norm(r), -exact.exponent(r));
-                const double safe = values[r] - product * row;
+                const double safe = values[r] - product * row, needed = rhs[r] - 0.5 * tolerance_.optimality / unit[r];
                 if (!(safe > 0.5 * rhs[r])) return false;
-                if (unit[r] * (rhs[r] - safe) > 0.1 * tolerance_.optimality) longer = std::max(longer, rhs[r] / safe);
+                longer = std::max(longer, needed / safe);
             }
             constexpr double most_rounding = 1e-6;
             const double rounding = std::min(64.0 * eps * largest_row * size, most_rounding);

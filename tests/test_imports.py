@@ -146,3 +146,27 @@ def test_a_forked_child_trains_where_threads_cannot_be_let_go(tmp_path, alone):
     source.write_text("int omp_pause_resource_all(int kind) { return kind; }")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     assert answer("attsvm", then="fork", LD_PRELOAD=str(library)) == alone
+
+
+def test_a_subinterpreter_gets_an_error_and_the_main_one_works():
+    program = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+run = getattr(interpreters, "run_string")
+script = (
+    "import warnings; warnings.simplefilter('ignore')\\n"
+    "try: import attsvm\\n"
+    "except ImportError as error: print(error, flush=True)"
+)
+run(interpreters.create(), script)
+import attsvm
+print(attsvm.train(attsvm.datasets.unit_sphere(3, 3, 3, rng=0), steps=3).steps)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == (
+        "attsvm: cannot be imported in a subinterpreter; import it in the main one\n3\n"
+    ), done.stderr

@@ -97,6 +97,9 @@ def test_a_daemon_thread_in_the_core_lets_the_program_end():
         call(lambda: attsvm.train(large, steps=10**9, record_every=[0], num_threads=2))
         call(lambda: [attsvm.train(small, steps=3) for _ in range(10**9)])
         call(lambda: [attsvm.att_svm(small, [[0] * 6] * 2) for _ in range(10**9)])
+        call(lambda: [
+            attsvm.att_svm(small, [[0] * 6] * 2, solver="osqp") for _ in range(10**9)
+        ])
         time.sleep(0.5)
     """
     for _ in range(3):  # which of them runs Python at the end is a matter of chance

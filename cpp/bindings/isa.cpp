@@ -20,8 +20,14 @@ PyObject* supported(PyObject*, PyObject*) {
     return list;
 }
 
-PyMethodDef methods[] = {{"supported", supported, METH_NOARGS, "Return the names of the levels, best first."},
-                         {nullptr, nullptr, 0, nullptr}};
+PyObject* in_main_interpreter(PyObject*, PyObject*) {
+    return PyBool_FromLong(PyInterpreterState_Get() == PyInterpreterState_Main());
+}
+
+PyMethodDef methods[] = {
+    {"supported", supported, METH_NOARGS, "Return the names of the levels, best first."},
+    {"in_main_interpreter", in_main_interpreter, METH_NOARGS, "Return whether this is no subinterpreter."},
+    {nullptr, nullptr, 0, nullptr}};
 PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                           "_isa",
                           "The instruction-set levels that this processor has.",

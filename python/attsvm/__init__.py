@@ -1,5 +1,6 @@
 """What attention learns by gradient descent, beside the SVM that theory says it converges to."""
 
+from attsvm import _core as _core  # first: in a subinterpreter the import ends here
 from attsvm import datasets, functional, heads, theory
 from attsvm._version import __version__
 from attsvm.data import AttentionData, NextTokenData, load, save

@@ -1,4 +1,4 @@
-"""Which of the compiled cores is used: the best that the processor can run, or ``ATTSVM_ISA``."""
+"""The choice of the compiled core: the best that the processor can run, or ``ATTSVM_ISA``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,13 @@ def load_core() -> ModuleType:
     ------
     ImportError
         ``ATTSVM_ISA`` names a level that this processor does not have or that was not compiled,
-        none was compiled that it has, or the core was compiled from another state of the sources.
+        none was compiled that it has, the core was compiled from another state of the sources, or
+        this is a subinterpreter, in which an import of the core would hang.
     """
+    if not _isa.in_main_interpreter():
+        raise ImportError(
+            "attsvm: cannot be imported in a subinterpreter; import it in the main one"
+        )
     levels = available_levels()
     if not levels:
         raise ImportError(

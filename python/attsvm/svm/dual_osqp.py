@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
 
@@ -18,6 +19,8 @@ __all__ = ["osqp_multipliers"]
 # OSQP has a SIGINT handler of its own while it solves, and puts back the one that it found: two
 # solves at once would put back each other's.
 _one_at_a_time = threading.Lock()
+# At exit a solve of a daemon thread is waited for, and no other begins: it would abort the process.
+atexit.register(_one_at_a_time.acquire)
 _MOST_INTERRUPTIONS = 20
 
 

@@ -20,11 +20,17 @@ Array<double> like(const Numbers& array) {
     return Array<double>(std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()));
 }
 
+// function(the loss's struct, m) of every margin m
 template <class Function>
-Array<double> each(const Numbers& m, Function function) {
-    Array<double> result = like(m);
-    std::transform(m.data(), m.data() + m.size(), result.mutable_data(), function);
-    return result;
+auto of_margins(Function function) {
+    return [function](const Loss& loss, const Numbers& m) {
+        Array<double> result = like(m);
+        loss.visit([&]<class Kind>(Kind kind) {
+            std::transform(m.data(), m.data() + m.size(), result.mutable_data(),
+                           [&](double at) { return function(kind, at); });
+        });
+        return result;
+    };
 }
 
 // Three arrays from function(k) of every entry.
@@ -40,10 +46,14 @@ py::tuple second_order(const Numbers& shape, Function function) {
     return py::make_tuple(value, rate, bend);
 }
 
-// A constant of the loss's struct.
+// A constant of the struct of a loss, or of a rule.
 template <class Constant>
 auto constant(Constant of) {
     return [of](const Loss& loss) { return loss.visit(of); };
+}
+template <class Constant>
+auto of_rule(Constant of) {
+    return [of](const StepRule& rule) { return attsvm::StepRules::visit(rule.kind, of); };
 }
 
 void bind_losses(py::module_& module) {
@@ -57,22 +67,10 @@ void bind_losses(py::module_& module) {
         .def_property_readonly("largest_score", constant([]<class L>(L) { return L::largest_score; }))
         .def_property_readonly("positive", constant([]<class L>(L) { return L::positive; }))
         .def_property_readonly("has_excess", constant([]<class L>(L) { return L::has_excess; }))
-        .def("value",
-             [](const Loss& loss, const Numbers& m) {
-                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::value(x); }); });
-             })
-        .def("slope",
-             [](const Loss& loss, const Numbers& m) {
-                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::slope(x); }); });
-             })
-        .def("curvature",
-             [](const Loss& loss, const Numbers& m) {
-                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::curvature(x); }); });
-             })
-        .def("log_slope",
-             [](const Loss& loss, const Numbers& m) {
-                 return loss.visit([&]<class L>(L) { return each(m, [](double x) { return L::log_slope(x); }); });
-             })
+        .def("value", of_margins([]<class L>(L, double m) { return L::value(m); }))
+        .def("slope", of_margins([]<class L>(L, double m) { return L::slope(m); }))
+        .def("curvature", of_margins([]<class L>(L, double m) { return L::curvature(m); }))
+        .def("log_slope", of_margins([]<class L>(L, double m) { return L::log_slope(m); }))
         .def("log_value",
              [](const Loss& loss, const Numbers& m) {
                  return loss.visit(
@@ -103,26 +101,10 @@ void bind_step_rules(py::module_& module) {
     py::class_<StepRule>(module, "StepRule")
         .def(py::init([](const std::string& kind) { return StepRule{attsvm::StepRules::find("kind", kind)}; }),
              "kind"_a)
-        .def_property_readonly("description",
-                               [](const StepRule& rule) {
-                                   return attsvm::StepRules::visit(rule.kind,
-                                                                   []<class R>(R) { return R::description; });
-                               })
-        .def_property_readonly("by_coordinate",
-                               [](const StepRule& rule) {
-                                   return attsvm::StepRules::visit(rule.kind,
-                                                                   []<class R>(R) { return R::by_coordinate; });
-                               })
-        .def_property_readonly("needs_infimum",
-                               [](const StepRule& rule) {
-                                   return attsvm::StepRules::visit(rule.kind,
-                                                                   []<class R>(R) { return R::needs_infimum; });
-                               })
-        .def_property_readonly("takes_momentum",
-                               [](const StepRule& rule) {
-                                   return attsvm::StepRules::visit(rule.kind,
-                                                                   []<class R>(R) { return R::update.empty(); });
-                               })
+        .def_property_readonly("description", of_rule([]<class R>(R) { return R::description; }))
+        .def_property_readonly("by_coordinate", of_rule([]<class R>(R) { return R::by_coordinate; }))
+        .def_property_readonly("needs_infimum", of_rule([]<class R>(R) { return R::needs_infimum; }))
+        .def_property_readonly("takes_momentum", of_rule([]<class R>(R) { return R::update.empty(); }))
         .def_readwrite("first", &StepRule::first)
         .def_readwrite("second", &StepRule::second)
         .def_readwrite("head", &StepRule::head)

@@ -250,23 +250,15 @@ void bind_descent(py::module_& module) {
              py::kw_only(), "kind"_a, "scores"_a.noconvert(), "labels"_a.noconvert(), "vector"_a.noconvert(),
              "hidden"_a.noconvert(), "penalty"_a, "trained"_a);
     py::class_<CoreProblem>(module, "Problem")
-        .def(py::init([](Tokens tokens, Array<double> queries, Array<std::int64_t> lengths,
-                         Array<std::int64_t> sequence, const CoreHead& head) {
-                 return CoreProblem{std::move(tokens), std::move(queries), std::move(lengths), std::move(sequence),
-                                    head};
-             }),
-             py::kw_only(), "tokens"_a.noconvert(), "queries"_a.noconvert(), "lengths"_a.noconvert(),
-             "sequence"_a.noconvert(), "head"_a);
+        .def(py::init<Tokens, Array<double>, Array<std::int64_t>, Array<std::int64_t>, CoreHead>(), py::kw_only(),
+             "tokens"_a.noconvert(), "queries"_a.noconvert(), "lengths"_a.noconvert(), "sequence"_a.noconvert(),
+             "head"_a);
     py::class_<CoreParameters>(module, "Parameters")
-        .def(py::init([](Array<double> first, Array<double> second, Array<double> outside) {
-                 return CoreParameters{std::move(first), std::move(second), std::move(outside)};
-             }),
-             py::kw_only(), "first"_a.noconvert(), "second"_a.noconvert(), "outside"_a.noconvert());
+        .def(py::init<Array<double>, Array<double>, Array<double>>(), py::kw_only(), "first"_a.noconvert(),
+             "second"_a.noconvert(), "outside"_a.noconvert());
     py::class_<CoreReferences>(module, "References")
-        .def(py::init([](Array<double> inside, Array<double> outside, Array<double> head) {
-                 return CoreReferences{std::move(inside), std::move(outside), std::move(head)};
-             }),
-             py::kw_only(), "inside"_a.noconvert(), "outside"_a.noconvert(), "head"_a.noconvert());
+        .def(py::init<Array<double>, Array<double>, Array<double>>(), py::kw_only(), "inside"_a.noconvert(),
+             "outside"_a.noconvert(), "head"_a.noconvert());
     module.def(
         "descend",
         [](const CoreProblem& problem, const CoreParameters& start, const CoreReferences& references,

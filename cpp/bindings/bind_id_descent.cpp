@@ -90,12 +90,8 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
 
 void bind_id_descent(py::module_& module) {
     py::class_<CoreEmbeddings>(module, "Embeddings")
-        .def(py::init([](Array<double> rows, Array<double> columns, Array<double> row_gram, Array<double> column_gram) {
-                 return CoreEmbeddings{std::move(rows), std::move(columns), std::move(row_gram),
-                                       std::move(column_gram)};
-             }),
-             py::kw_only(), "rows"_a.noconvert(), "columns"_a.noconvert(), "row_gram"_a.noconvert(),
-             "column_gram"_a.noconvert());
+        .def(py::init<Array<double>, Array<double>, Array<double>, Array<double>>(), py::kw_only(),
+             "rows"_a.noconvert(), "columns"_a.noconvert(), "row_gram"_a.noconvert(), "column_gram"_a.noconvert());
     module.def("descend_by_ids", &descend_by_ids, py::kw_only(), "pair"_a.noconvert(), "is_right"_a.noconvert(),
                "lengths"_a.noconvert(), "pairs"_a, "embeddings"_a, "references"_a.noconvert(),
                "references_outside"_a.noconvert(), "rule"_a, "steps"_a, "record"_a.noconvert(), "threads"_a,

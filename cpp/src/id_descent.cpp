@@ -24,7 +24,6 @@ IdDescent::IdDescent(const IdProblem& problem, const StepRule& rule, const Team&
       scratch_(team.threads() * 4 * stride_),
       slope_(problem.samples * problem.tokens),
       weight_(padded_to_columns<double>(problem.samples)),
-      term_size_(problem.samples),
       losses_(problem.samples, Loss::of<Log>(), Infimum::of_best_tokens),
       table_memory_(problem.orthonormal() ? 0 : problem.pairs),
       half_(table_memory_.size()),
@@ -126,9 +125,9 @@ void IdDescent::differentiate() {
 
 // Also fills the gradient of the table of logits. A norm within the rounding of the terms of the gradient is zero.
 double IdDescent::gradient_norm() {
-    losses_.term_sizes(weight_.data(), term_size_.data());
-    const double terms =
-        longest_row_ * longest_column_ * sum<double>(problem_.samples, [&](Index i) { return term_size_[i]; });
+    // The terms are at most so large: Σ_t |c_it| <= 2 T for scores 0 and 1.
+    double terms = 2.0 * static_cast<double>(problem_.tokens) * longest_row_ * longest_column_ *
+                   sum<double>(problem_.samples, [&](Index i) { return std::abs(weight_[i]); });
     const Index rows = problem_.rows, columns = problem_.columns;
     const double* const H = coefficients_.gradient.data();
     double length;
@@ -140,10 +139,22 @@ double IdDescent::gradient_norm() {
                  table_.gradient.data());
         const double square = sum<double>(problem_.pairs, [&](Index pair) { return H[pair] * table_.gradient[pair]; });
         // The sum cancels where the gradient is much smaller than its terms.
+        if (square < 1e-6 * terms * terms) terms = term_size();
         length = square < 1e-6 * terms * terms ? norm(in_coordinates(H), problem_.size()) : std::sqrt(square);
     }
     const double rounding = Parameterisation<double>::rounding_unit(most_places_ + rows + columns, problem_.tokens);
-    return rounding * terms >= length ? 0.0 : length;
+    if (rounding * terms < length || std::isnan(length)) return length;
+    return rounding * term_size() >= length ? 0.0 : length;
+}
+
+// Σ_it |weight_i c_it| |e_x| |e_k| at most
+double IdDescent::term_size() const {
+    const double slopes = sum<double>(problem_.samples, [&](Index i) {
+        const double* const slope = slope_.data() + i * problem_.tokens;
+        return std::abs(weight_[i]) *
+               sum<double>(static_cast<Index>(problem_.length[i]), [slope](Index t) { return std::abs(slope[t]); });
+    });
+    return longest_row_ * longest_column_ * slopes;
 }
 
 // Coefficients (pairs) of W as its coordinates (size).

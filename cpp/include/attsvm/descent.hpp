@@ -149,15 +149,15 @@ class Descent {
         parameters_.queries(team_, Q_.data());
         pass_.run(team_, Q_.data(), U_.data(), trains_head() ? mixture_.data() : nullptr);
         pass_.losses().weights(weight_.data(), log_unit_);
-        pass_.term_sizes(weight_.data(), term_size_.data());
-        const Index depth = problem().tokens;
         if (rule_.weight_decay == 0.0) {
-            parameters_.differentiate(team_, weight_.data(), U_.data(), term_size_.data(), depth);
+            parameters_.differentiate(team_, weight_.data(), U_.data());
+            drop_rounding(nullptr);
         } else {
             const Real log_decay(std::log(2.0 * rule_.weight_decay)), from = log_unit_;
             log_unit_ = larger(from, log_decay);
-            const typename Parameterisation<Real>::WeightDecay decay{exp(from - log_unit_), exp(log_decay - log_unit_)};
-            parameters_.differentiate(team_, weight_.data(), U_.data(), term_size_.data(), depth, &decay);
+            const WeightDecay decay{exp(from - log_unit_), exp(log_decay - log_unit_)};
+            parameters_.differentiate(team_, weight_.data(), U_.data(), &decay);
+            drop_rounding(&decay);
         }
         if (trains_head()) {
             const Index n = pass_.rows(), d = problem().dimension;
@@ -165,11 +165,27 @@ class Descent {
             multiply(team_, 1, n, d, Strided<Real>{head_weight_.data(), n, 1}, {}, mixture_.data(),
                      head_.gradient.data());
             head_.gradient_norm = norm(head_.gradient.data(), d);
+            if (!pass_.has_measured_tokens()) return;
             Real terms(0.0);
-            for (Index row = 0; row < n; ++row)
-                terms += larger(head_weight_[row], -head_weight_[row]) * pass_.token_norm(row);
-            head_.drop_rounding(Parameterisation<Real>::rounding_unit(n, depth) * terms);
+            for (Index row = 0; row < n; ++row) terms += absolute(head_weight_[row]) * pass_.token_norm(row);
+            const Real rounding = Parameterisation<Real>::rounding_unit(n, problem().tokens) * terms;
+            head_.gradient_norm = select(rounding >= head_.gradient_norm, Real(0.0), head_.gradient_norm);
         }
+    }
+
+    static Real absolute(Real x) { return larger(x, -x); }
+
+    // Gradients of the attention blocks that are only the rounding of their terms are taken as zero. The terms are
+    // computed where a bound of them does not exclude it.
+    using WeightDecay = typename Parameterisation<Real>::WeightDecay;
+    void drop_rounding(const WeightDecay* decay) {
+        if (!pass_.has_measured_tokens()) return;
+        const Index n = pass_.rows(), d = problem().dimension, depth = problem().tokens;
+        for (Index row = 0; row < n; ++row) term_size_[row] = absolute(weight_[row]) * pass_.term_bound(row);
+        if (!parameters_.drop_rounding(team_, term_size_.data(), depth, decay, false)) return;
+        for (Index row = 0; row < n; ++row)
+            term_size_[row] = absolute(weight_[row]) * pass_.term_size(row, &Q_[row * d]);
+        parameters_.drop_rounding(team_, term_size_.data(), depth, decay, true);
     }
 
     GradientNorms<Real> gradient_norms() const {

@@ -54,6 +54,7 @@ class IdDescent {
     Index look_up(Index i, double* logit, double* score) const;
     void differentiate();
     double gradient_norm();
+    double term_size() const;
     const double* in_coordinates(const double* coefficients);
     void take_step(std::int64_t count);
     Record<double> observe();
@@ -64,7 +65,7 @@ class IdDescent {
     Team team_;
     IdReferences references_;
     Index stride_;
-    Buffer<double> scratch_, slope_, weight_, term_size_;
+    Buffer<double> scratch_, slope_, weight_;
     SampleLosses<double> losses_;
     Buffer<double> table_memory_, half_, half_coordinates_, coordinates_, cosine_gap_;
     Block<double> coefficients_, table_;

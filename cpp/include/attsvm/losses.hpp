@@ -49,18 +49,9 @@ struct Logistic : LossDefaults {  // log(1 + e^-m)
         const Real size = larger(m, -m);
         return larger(-m, Real(0.0)) + log1p(exp(-size));
     }
-    template <class Real>
-    static Real slope(Real m) {
-        return Real(-1.0) / (Real(1.0) + exp(m));
-    }
-    template <class Real>
-    static Real curvature(Real m) {
-        return slope(m) * slope(-m);
-    }
-    template <class Real>
-    static Real log_slope(Real m) {
-        return -(larger(m, Real(0.0)) + log1p(exp(-larger(m, -m))));
-    }
+    static auto slope(auto m) { return decltype(m)(-1.0) / (decltype(m)(1.0) + exp(m)); }
+    static auto curvature(auto m) { return slope(m) * slope(-m); }
+    static auto log_slope(auto m) { return -(larger(m, decltype(m)(0.0)) + log1p(exp(-larger(m, -m)))); }
     template <class Real>
     static Real scaled_excess(Real b, Real x, Real s) {
         return scaled_log1p(scaled_expm1(x, s) / (Real(1.0) + exp(b)), s);
@@ -84,26 +75,11 @@ struct Exponential : LossDefaults {  // e^-m
     static constexpr double largest_score = 300.0;
     static constexpr bool positive = true, has_excess = true;
 
-    template <class Real>
-    static Real value(Real m) {
-        return exp(-m);
-    }
-    template <class Real>
-    static Real slope(Real m) {
-        return -exp(-m);
-    }
-    template <class Real>
-    static Real curvature(Real m) {
-        return exp(-m);
-    }
-    template <class Real>
-    static Real log_slope(Real m) {
-        return -m;
-    }
-    template <class Real>
-    static Real scaled_excess(Real b, Real x, Real s) {
-        return exp(-b) * scaled_expm1(x, s);
-    }
+    static auto value(auto m) { return exp(-m); }
+    static auto slope(auto m) { return -exp(-m); }
+    static auto curvature(auto m) { return exp(-m); }
+    static auto log_slope(auto m) { return -m; }
+    static auto scaled_excess(auto b, auto x, auto s) { return exp(-b) * scaled_expm1(x, s); }
     static SecondOrder log_value(double m) { return {-m, -1.0, 1.0}; }
     static SecondOrder log_excess(double b, double y, double) {  // e = e^-b (e^x - 1)
         const double x = std::exp(y), half = 0.5 * x;
@@ -118,10 +94,7 @@ struct Correlation : LossDefaults {  // -m
     static constexpr double infimum = -std::numeric_limits<double>::infinity();
     static constexpr bool has_excess = true;
 
-    template <class Real>
-    static Real value(Real m) {
-        return -m;
-    }
+    static auto value(auto m) { return -m; }
     template <class Real>
     static Real slope(Real) {
         return Real(-1.0);
@@ -130,14 +103,8 @@ struct Correlation : LossDefaults {  // -m
     static Real curvature(Real) {
         return Real(0.0);
     }
-    template <class Real>
-    static Real log_slope(Real m) {
-        return Real(0.0) * m;
-    }
-    template <class Real>
-    static Real scaled_excess(Real, Real x, Real) {
-        return x;
-    }
+    static auto log_slope(auto m) { return decltype(m)(0.0) * m; }
+    static auto scaled_excess(auto, auto x, auto) { return x; }
     static SecondOrder log_excess(double, double y, double) { return {y, 1.0, 0.0}; }
 };
 
@@ -147,26 +114,11 @@ struct Log : LossDefaults {  // -log m; descent has the logarithm of the margin,
     static constexpr double infimum = -std::numeric_limits<double>::infinity();
     static constexpr bool has_excess = true;
 
-    template <class Real>
-    static Real value(Real m) {
-        return -log(m);
-    }
-    template <class Real>
-    static Real slope(Real m) {
-        return Real(-1.0) / m;
-    }
-    template <class Real>
-    static Real curvature(Real m) {
-        return Real(1.0) / (m * m);
-    }
-    template <class Real>
-    static Real log_slope(Real m) {
-        return -log(m);
-    }
-    template <class Real>
-    static Real scaled_excess(Real b, Real x, Real s) {
-        return -scaled_log1p(-x / b, s);
-    }
+    static auto value(auto m) { return -log(m); }
+    static auto slope(auto m) { return decltype(m)(-1.0) / m; }
+    static auto curvature(auto m) { return decltype(m)(1.0) / (m * m); }
+    static auto log_slope(auto m) { return -log(m); }
+    static auto scaled_excess(auto b, auto x, auto s) { return -scaled_log1p(-x / b, s); }
     // e = -log(1 - x / b), given log(1 - x / b) too, which is exact where x is near b. b is 1.
     static SecondOrder log_excess(double, double y, double log_share) {
         const double x = std::exp(y);
@@ -188,22 +140,10 @@ struct Squared : LossDefaults {  // (1 - e^m)² of a log-probability m
     static constexpr std::string_view name = "squared";
     static constexpr MarginKind margins = MarginKind::log_probability;
 
-    template <class Real>
-    static Real value(Real m) {
-        return expm1(m) * expm1(m);
-    }
-    template <class Real>
-    static Real slope(Real m) {
-        return Real(2.0) * expm1(m) * exp(m);
-    }
-    template <class Real>
-    static Real curvature(Real m) {
-        return Real(2.0) * exp(m) * (exp(m) + expm1(m));
-    }
-    template <class Real>
-    static Real log_slope(Real m) {
-        return log(Real(-2.0) * expm1(m)) + m;
-    }
+    static auto value(auto m) { return expm1(m) * expm1(m); }
+    static auto slope(auto m) { return decltype(m)(2.0) * expm1(m) * exp(m); }
+    static auto curvature(auto m) { return decltype(m)(2.0) * exp(m) * (exp(m) + expm1(m)); }
+    static auto log_slope(auto m) { return log(decltype(m)(-2.0) * expm1(m)) + m; }
     template <class Real>
     static Real scaled_excess(Real, Real, Real) {
         return Real(std::numeric_limits<double>::quiet_NaN());  // not with a fixed head

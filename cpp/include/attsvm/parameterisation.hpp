@@ -21,6 +21,7 @@ struct Block {
     Index rows, columns;
     Buffer<Real> gradient, row_square;
     Real gradient_norm{0.0};
+    Real value_bound{-1.0};  // at least |value|; -1 where it is not known
 
     Block(Real* at, Index r, Index c) : value(at), rows(r), columns(c), gradient(r * c), row_square(r) {}
     Index size() const { return rows * columns; }
@@ -50,10 +51,9 @@ struct Block {
             team.for_work(size()).for_ranges(
                 rows, [&](Index j, Index last, int) { Update::apply(at, j * columns, last * columns); });
         });
+        const bool bounded = update == Updates::index_of<PlainUpdate>() && !any<Real>(value_bound < Real(0.0));
+        value_bound = bounded ? value_bound + Real(rate) * scale * gradient_norm : Real(-1.0);
     }
-
-    // A gradient no longer than what rounding may have made of its terms is zero. NaN stays.
-    void drop_rounding(Real rounding) { gradient_norm = select(rounding >= gradient_norm, Real(0.0), gradient_norm); }
 
     Buffer<Real> mean, square_mean;  // of the update; empty until they are needed
 };
@@ -134,12 +134,8 @@ class Parameterisation {
     struct WeightDecay {
         Real gradient_scale, decay;
     };
-    // The gradients of all blocks from those of the query directions, which it weights by sample in place. A sample's
-    // u_i was summed from terms of the size term_size_i together; `depth` is how many numbers were added there. The sum
-    // over samples then has rounding of rounding_unit() Σ_i term_size_i |z_i| at most, times the norm of the other
-    // factor of K Q': a gradient within it is taken as zero.
-    void differentiate(const Team& team, const Real* weight, Real* U, const Real* term_size, Index depth,
-                       const WeightDecay* decay = nullptr) {
+    // The gradients of all blocks from those of the query directions, which it weights by sample in place.
+    void differentiate(const Team& team, const Real* weight, Real* U, const WeightDecay* decay = nullptr) {
         const Strided<Real> Z_transposed{Z_, 1, e_};
         // By the threads that made the rows, for a product that they share.
         team.for_work(n_ * e_ * d_ / product_uses).for_ranges(n_, [&](Index i, Index last, int) {
@@ -155,22 +151,34 @@ class Parameterisation {
         } else {
             multiply(team, e_, n_, d_, Z_transposed, columns_of_Z(), U, first_.gradient.data());
         }
-        Real terms(0.0);
-        for (Index row = 0; row < n_; ++row)
-            terms += term_size[row] * query_norm_[chosen_.empty() ? row : chosen_[static_cast<std::size_t>(row)]];
-        const auto value_norm = [&](Block<Real>& block) {
-            return matrix_norm(team, block.value, block.columns, block.row_square);
-        };
-        for_each_block([&](Block<Real>& block, int index) {
-            Real size = factored() ? terms * value_norm(index == 0 ? second_ : first_) : terms;
-            if (decay != nullptr) {
-                size = decay->gradient_scale * size + decay->decay * value_norm(block);
+        for_each_block([&](Block<Real>& block, int) {
+            if (decay != nullptr)
                 for (Index k = 0; k < block.size(); ++k)
                     block.gradient[k] = decay->gradient_scale * block.gradient[k] + decay->decay * block.value[k];
-            }
             block.gradient_norm = matrix_norm(team, block.gradient.data(), block.columns, block.row_square);
-            block.drop_rounding(rounding_unit(n_, depth) * size);
         });
+    }
+
+    // Whether a gradient may be only the rounding of its terms. A sample's u_i was summed from `depth` numbers of the
+    // size term_size_i together; the sum over samples then has rounding of rounding_unit() Σ_i term_size_i |z_i| at
+    // most, times the norm of the other factor of K Q'. If the sizes are `exact`, such a gradient is taken as zero.
+    bool drop_rounding(const Team& team, const Real* term_size, Index depth, const WeightDecay* decay, bool exact) {
+        Real terms(0.0);
+        for (Index row = 0; row < n_; ++row) terms += term_size[row] * query_norm(row);
+        if (factored() || decay != nullptr)
+            for_each_block([&](Block<Real>& block, int) {
+                if (exact || any<Real>(block.value_bound < Real(0.0)))
+                    block.value_bound = matrix_norm(team, block.value, block.columns, block.row_square);
+            });
+        bool found = false;
+        for_each_block([&](Block<Real>& block, int index) {
+            Real size = factored() ? terms * (index == 0 ? second_ : first_).value_bound : terms;
+            if (decay != nullptr) size = decay->gradient_scale * size + decay->decay * block.value_bound;
+            const auto rounded = rounding_unit(n_, depth) * size >= block.gradient_norm;  // NaN is not
+            found = found || any<Real>(rounded);
+            if (exact) block.gradient_norm = select(rounded, Real(0.0), block.gradient_norm);
+        });
+        return found;
     }
 
     // Frobenius norm of all gradients together.
@@ -204,6 +212,9 @@ class Parameterisation {
     const Block<Real>& second() const { return second_; }
 
    private:
+    Real query_norm(Index row) const {
+        return query_norm_[chosen_.empty() ? row : chosen_[static_cast<std::size_t>(row)]];
+    }
     // Coordinates in which queries are triangular are common (an LQ basis): products then skip the zeros.
     Extents rows_of_Z() const { return Z_ == all_Z_ ? Extents{zero_.data(), row_end_.data()} : Extents{}; }
     Extents columns_of_Z() const {

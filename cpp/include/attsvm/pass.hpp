@@ -38,6 +38,7 @@ class Pass {
           scratch_(threads * 3 * stride_),
           mixture_stride_(problem.head.kind.nonlinear ? 2 * problem.dimension + problem.head.arrays.units : 0),
           mixture_(threads * mixture_stride_),
+          score_range_(problem.samples),
           losses_(problem.samples, loss, infimum_with(problem.head)) {
         constexpr int lanes = NumberTraits<Real>::lanes;
         for (Index i = 0; i < problem.samples; ++i)
@@ -69,7 +70,7 @@ class Pass {
                 const Token* X = problem_.tokens_of(i);
                 // While a sample is worked on, out of the cache, the next one is read from memory.
                 const Index next = row + 1 < last ? losses_.sample(row + 1) : i;
-                Ahead next_tokens(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
+                Prefetcher next_tokens(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
                 losses_[row] = differentiate(i, Q + row * d, thread, next_tokens);
                 rows_combine(X, rows_[i], d, gradient, U + row * d, next_tokens);
                 if (mixtures != nullptr) {
@@ -92,13 +93,22 @@ class Pass {
                         token_norm_[i] = larger(row_norm(problem_.tokens_of(i) + t * d, d), token_norm_[i]);
             });
     }
-    // For every row, |weight| Σ_t |c_it| times the length of the longest token: the size of the terms of weight · u; 0
-    // where tokens have not been measured.
-    void term_sizes(const Real* weight, Real* size) const {
-        losses_.term_sizes(weight, size);
-        for (Index row = 0; row < losses_.rows(); ++row) size[row] *= token_norm(row);
+    Real token_norm(Index row) const { return token_norm_[losses_.sample(row)]; }
+    bool has_measured_tokens() const { return token_norm_.size() != 0; }
+
+    // At most Σ_t |dm_i/da_t| |x_it| of the sample of this row, in units of its log_scale: from the range of its
+    // scores, or for its query direction from the gradient itself.
+    Real term_bound(Index row) const {
+        const Index i = losses_.sample(row);
+        return Real(2.0 * static_cast<double>(rows_[i])) * score_range_[i] * token_norm_[i];
     }
-    Real token_norm(Index row) const { return token_norm_.size() == 0 ? Real(0.0) : token_norm_[losses_.sample(row)]; }
+    Real term_size(Index row, const Real* q) {
+        const Index i = losses_.sample(row);
+        Prefetcher none;
+        differentiate(i, q, 0, none);
+        const Real* const gradient = scratch_.data();
+        return token_norm_[i] * sum<Real>(rows_[i], [gradient](Index t) { return larger(gradient[t], -gradient[t]); });
+    }
 
     // Attention of sample i, weights and their logarithms (tokens), and the index of its top token.
     void attention(Index i, const Real* q, int thread, Real* weight, Real* log_weight, Real& top) {
@@ -120,7 +130,7 @@ class Pass {
         const Index rows = rows_[i], d = problem_.dimension;
         const Real nothing(-std::numeric_limits<double>::infinity()), zero(0.0);
         Real* const gradient = scratch_.data();
-        Ahead none;
+        Prefetcher none;
         differentiate(i, q, 0, none);
         Real* const logit = gradient + 2 * stride_;
         rows_dot(problem_.tokens_of(i), rows, d, q, logit);
@@ -159,16 +169,19 @@ class Pass {
             Real* const score = score_.data() + i * stride_;
             std::copy_n(problem_.head.arrays.score + i * problem_.tokens, problem_.tokens, score);
             for (int k = 0; k < lanes; ++k) {
-                double best = lane(score[0], k);
-                for (Index t = 1; t < static_cast<Index>(lane(length_[i], k)); ++t)
+                double best = lane(score[0], k), worst = best;
+                for (Index t = 1; t < static_cast<Index>(lane(length_[i], k)); ++t) {
                     best = std::max(best, lane(score[t], k));
+                    worst = std::min(worst, lane(score[t], k));
+                }
                 set_lane(losses_.best(i), k, best);
+                set_lane(score_range_[i], k, best - worst);
             }
         }
     }
 
     // Leaves dm/da (tokens) at the head of the thread's memory, then the weights in units of the top one.
-    TokenGradient<Real> differentiate(Index i, const Real* q, int thread, Ahead& next_tokens) {
+    TokenGradient<Real> differentiate(Index i, const Real* q, int thread, Prefetcher& next_tokens) {
         Real* const logit = scratch_.data() + thread * 3 * stride_;
         Real* const weight = logit + stride_;
         rows_dot(problem_.tokens_of(i), rows_[i], problem_.dimension, q, logit, next_tokens);
@@ -207,6 +220,12 @@ class Pass {
         rows_dot(X, rows, d, slope, score);
         if (!problem_.head.kind.nonlinear)
             for (Index t = 0; t < rows; ++t) score[t] *= label;
+        Real best = score[0], worst = score[0];
+        for (Index t = 1; t < rows; ++t) {
+            best = larger(score[t], best);
+            worst = smaller(score[t], worst);
+        }
+        score_range_[i] = best - worst;
         return margin;
     }
 
@@ -217,7 +236,7 @@ class Pass {
     Buffer<Real> score_;
     Buffer<Real> scratch_;
     Index mixture_stride_;
-    Buffer<Real> mixture_, token_norm_;
+    Buffer<Real> mixture_, score_range_, token_norm_;
     SampleLosses<Real> losses_;
 };
 

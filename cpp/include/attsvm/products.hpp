@@ -121,15 +121,15 @@ void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<
     });
 }
 
-// Memory that will be read next, asked for little by little while other work is done.
-class Ahead {
+// Software prefetch of memory that will be read next, a few cache lines at a time while other work is done.
+class Prefetcher {
    public:
-    Ahead() = default;
+    Prefetcher() = default;
     template <class T>
-    Ahead(const T* data, Index count)
+    Prefetcher(const T* data, Index count)
         : at_(reinterpret_cast<const char*>(data)), end_(at_ + count * Index{sizeof(T)}) {}
 
-    // Asks for the next lines, a multiple of the cache's. To ask for some beyond the end does no harm.
+    // Prefetches the next bytes, a multiple of a cache line. Some beyond the end do no harm.
     template <int bytes>
     ATTSVM_INLINE void fetch() {
         if (at_ >= end_) return;
@@ -153,14 +153,14 @@ inline constexpr int group_bytes = static_cast<int>(group) * native_lanes<double
 
 // a_t = <x_t, q> for `rows` rows at once: one column of q serves them all.
 template <int rows, class Token>
-ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a, Ahead& ahead) {
+ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a, Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
     NativePack<double> total[rows];
     for (int j = 0; j < rows; ++j) total[j] = 0.0;
     Index k = 0;
     for (; k + lanes <= d; k += lanes) {
         const NativePack<double> part = load(q + k);
-        if constexpr (rows == group) ahead.fetch<group_bytes<Token> / 2>();
+        if constexpr (rows == group) next.fetch<group_bytes<Token> / 2>();
         for (int j = 0; j < rows; ++j) total[j] += load(X + j * d + k) * part;
     }
     if (k < d) {
@@ -176,12 +176,12 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a
 
 // u = Σ_t c_t x_t over `rows` rows, added to u unless it is `fresh`
 template <int rows, bool fresh, class Token>
-ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, double* u, Ahead& ahead) {
+ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, double* u, Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
     Index k = 0;
     for (; k + lanes <= d; k += lanes) {
         NativePack<double> total = fresh ? NativePack<double>(0.0) : load(u + k);
-        if constexpr (rows == group) ahead.fetch<group_bytes<Token> / 2>();
+        if constexpr (rows == group) next.fetch<group_bytes<Token> / 2>();
         for (int j = 0; j < rows; ++j) total += NativePack<double>(c[j]) * load(X + j * d + k);
         store(u + k, total);
     }
@@ -194,7 +194,8 @@ ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, doubl
 
 // u = Σ_t c_t x_t over all rows, with u in registers; the last may have fewer elements than a register has lanes.
 template <int registers, bool ends_partly, class Token>
-ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index d, const double* c, double* u, Ahead& ahead) {
+ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index d, const double* c, double* u,
+                                        Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
     constexpr int whole = ends_partly ? registers - 1 : registers;
     const Index rest = d - whole * lanes;
@@ -203,7 +204,7 @@ ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index d, con
     for (Index t = 0; t < rows; ++t) {
         const NativePack<double> share(c[t]);
         const Token* const x = X + t * d;
-        if constexpr (registers == group) ahead.fetch<group_bytes<Token> / 2>();
+        if constexpr (registers == group) next.fetch<group_bytes<Token> / 2>();
         for (int k = 0; k < whole; ++k) total[k] += share * load(x + k * lanes);
         if constexpr (ends_partly) total[whole] += share * load_some(x + whole * lanes, rest);
     }
@@ -213,14 +214,14 @@ ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index d, con
 
 // Of rows no longer than `most` registers.
 template <int most, class Token>
-void combine_short_rows(const Token* X, Index rows, Index d, const double* c, double* u, Ahead& ahead) {
+void combine_short_rows(const Token* X, Index rows, Index d, const double* c, double* u, Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
     if (d == most * lanes) {
-        combine_in_registers<most, false>(X, rows, d, c, u, ahead);
+        combine_in_registers<most, false>(X, rows, d, c, u, next);
     } else if (d > (most - 1) * lanes) {
-        combine_in_registers<most, true>(X, rows, d, c, u, ahead);
+        combine_in_registers<most, true>(X, rows, d, c, u, next);
     } else if constexpr (most > 1) {
-        combine_short_rows<most - 1>(X, rows, d, c, u, ahead);
+        combine_short_rows<most - 1>(X, rows, d, c, u, next);
     }
 }
 
@@ -228,7 +229,7 @@ void combine_short_rows(const Token* X, Index rows, Index d, const double* c, do
 
 // a_t = <x_t, q> for the rows x_t of X
 template <class Token, class Real>
-void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Ahead& ahead) {
+void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Prefetcher& next) {
     Index t = 0;
     if constexpr (is_pack<Real>) {
         constexpr Index group = 4;
@@ -245,14 +246,14 @@ void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Ahead
         }
     } else {
         for (; t + detail::group <= rows; t += detail::group)
-            detail::dot_group<detail::group>(X + t * d, d, q, a + t, ahead);
-        for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, q, a + t, ahead);
+            detail::dot_group<detail::group>(X + t * d, d, q, a + t, next);
+        for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, q, a + t, next);
     }
 }
 
 // u = Σ_t c_t x_t
 template <class Token, class Real>
-void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, Ahead& ahead) {
+void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, Prefetcher& next) {
     if constexpr (is_pack<Real>) {
         constexpr Index wide = 8;
         const auto strip = [&]<Index width>(std::integral_constant<Index, width>, Index k) {
@@ -266,29 +267,29 @@ void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, A
         for (; k + wide <= d; k += wide) strip(std::integral_constant<Index, wide>{}, k);
         for (; k < d; ++k) strip(std::integral_constant<Index, 1>{}, k);
     } else if (d <= detail::group * native_lanes<double>) {
-        detail::combine_short_rows<detail::group>(X, rows, d, c, u, ahead);
+        detail::combine_short_rows<detail::group>(X, rows, d, c, u, next);
     } else {
         Index t = 0;
         if (rows >= detail::group) {
-            detail::combine_group<detail::group, true>(X, d, c, u, ahead);
+            detail::combine_group<detail::group, true>(X, d, c, u, next);
             t = detail::group;
         } else {
             std::fill(u, u + d, 0.0);
         }
         for (; t + detail::group <= rows; t += detail::group)
-            detail::combine_group<detail::group, false>(X + t * d, d, c + t, u, ahead);
-        for (; t < rows; ++t) detail::combine_group<1, false>(X + t * d, d, c + t, u, ahead);
+            detail::combine_group<detail::group, false>(X + t * d, d, c + t, u, next);
+        for (; t < rows; ++t) detail::combine_group<1, false>(X + t * d, d, c + t, u, next);
     }
 }
 
 template <class Token, class Real>
 void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a) {
-    Ahead nothing;
+    Prefetcher nothing;
     rows_dot(X, rows, d, q, a, nothing);
 }
 template <class Token, class Real>
 void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u) {
-    Ahead nothing;
+    Prefetcher nothing;
     rows_combine(X, rows, d, c, u, nothing);
 }
 

@@ -48,10 +48,6 @@ class SampleLosses {
             store_column(weight + row, slope * load_column(weight + row));
         }
     }
-    // Rounding of a gradient that sums terms of the size Σ_t |c_it| by these weights: |weight| Σ_t |c_it| of every row.
-    void term_sizes(const Real* weight, Real* size) const {
-        for (Index row = 0; row < rows(); ++row) size[row] = larger(weight[row], -weight[row]) * sample_[row].terms;
-    }
     // Factors that take the mixtures to the gradient of the mean loss in v, of a linear head v'o: y_i l'(m_i) / n.
     void mixture_weights(const Real* label, Real* weight, Real& log_unit) {
         for (Index row = 0; row < rows(); ++row) log_scale_[row] = log_slope(sample_[row]);

@@ -23,7 +23,6 @@ struct TokenGradient {
     Real margin;      // ḡ
     Real top_weight;  // s_top
     Real top_logit;   // a_top
-    Real terms;       // Σ_t |dḡ/da_t| / unit at most
 };
 
 // The first token with the largest logit: its logit, its score, its index.
@@ -87,7 +86,7 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
 
     const TopToken<Real> found(tokens, score, logit);
     const Many top_logit(found.logit), top_score(found.score);
-    Many heaviest_log(nothing), heaviest = zero, total = zero, shifted = zero, absolute = zero;
+    Many heaviest_log(nothing), heaviest = zero, total = zero, shifted = zero;
     for (Index t = 0; t < padded; t += step) {
         const Many below = load_column(logit + t) - top_logit;
         const Many w = exp(below);
@@ -98,7 +97,6 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
         const Many product = w * shift;
         total += w;
         shifted += product;
-        absolute += larger(product, -product);
         store_column(weight + t, w);
         store_column(moving + t, product);
     }
@@ -116,7 +114,7 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
     if (any<Real>(subtracted < Real(deep))) {
         const auto is_deep = subtracted < Real(deep);
         const Many subtract(subtracted);
-        shifted = absolute = zero;
+        shifted = zero;
         for (Index t = 0; t < padded; t += step) {
             const Many shift = load_column(score + t) - top_score;
             const Many below = load_column(logit + t) - top_logit;
@@ -124,7 +122,6 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
             // Lanes that are not deep go on as they would among others that are not.
             if constexpr (is_pack<Real>) product = select(is_deep, product, load_column(moving + t));
             shifted += product;
-            absolute += larger(product, -product);
             store_column(moving + t, product);
         }
         total_shift = column_sum<Real>(shifted);
@@ -133,7 +130,6 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
 
     out.mean_shift = total_shift * per_unit * out.top_weight;
     out.margin = out.top_score + unit * out.mean_shift;
-    out.terms = column_sum<Real>(absolute) * (per_unit * out.top_weight) + larger(out.mean_shift, -out.mean_shift);
     // Only what was computed from finite logits may be called motionless: NaN must stay visible.
     out.log_scale = select(motionless, select(out.margin == out.margin, Real(nothing), out.margin), unit_log);
 

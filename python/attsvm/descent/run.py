@@ -98,9 +98,10 @@ class Run:
         inputs; for each reference ``"cosine"`` and ``"cosine_gap"`` (1 - cosine without
         cancellation), with ``":name"`` behind for named references. The zero iterate points nowhere
         and has cosine 0. A certified run has ``"margin"``, the least that the logit of the top
-        token of an input stands above its others; ``"certified_cosine"``, a lower bound on the
-        cosine of the iterate with the SVM of the tokens on top at that step, -1 where there is
-        none; and ``"settled"``, whether those are the tokens selected at the end.
+        token of an input stands above its others, inf where no input has others;
+        ``"certified_cosine"``, a lower bound on the cosine of the iterate with the SVM of the
+        tokens on top at that step, -1 where there is none; and ``"settled"``, whether those are the
+        tokens selected at the end.
     """
 
     parameter: str | tuple[str, str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from attsvm._validation import (
     Float64Array,
     FloatArray,
     IndexArray,
-    as_bool_array,
     as_float_array,
     as_index_array,
     first_index,
@@ -22,7 +20,7 @@ from attsvm._validation import (
     require_range,
     require_shape,
 )
-from attsvm.data.batch_axis import BatchAxis, shape_of
+from attsvm.data.batch_axis import BatchAxis, as_subset, shape_of
 
 __all__ = [
     "AttentionData",
@@ -156,12 +154,8 @@ class AttentionData(BatchAxis):
             require_range("lengths", counts, 1, T)
         self.__setstate__(
             {
-                "tokens": x,
-                "labels": y,
-                "queries": z,
-                "value": v,
-                "lengths": counts,
-                "sequence": index,
+                **{"tokens": x, "labels": y, "queries": z},
+                **{"value": v, "lengths": counts, "sequence": index},
             }
         )
 
@@ -235,29 +229,12 @@ class AttentionData(BatchAxis):
             sequence=sequence,
         )
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set the fields, read-only: unpickled arrays come writeable."""
-        for name, array in state.items():
-            object.__setattr__(self, name, None if array is None else read_only(array))
-
     def __repr__(self) -> str:
         sizes = {"n": self.n, "T": self.T, "d": self.d, "dtype": self.dtype}
-        if self.batch is not None:
-            sizes = {"batch": self.batch, **sizes}
         if self.sequence is not None:
             sizes["sequences"] = self.tokens.shape[-3]
-        parts = [f"{name}={size}" for name, size in sizes.items()]
-        if int(self.lengths.min()) < self.T:
-            parts.append(f"lengths {self.lengths.min()}..{self.lengths.max()}")
         heads = [name for name in ("queries", "value") if getattr(self, name) is not None]
-        if heads:
-            parts.append("with " + " and ".join(heads))
-        return f"AttentionData({', '.join(parts)})"
-
-    @property
-    def n(self) -> int:
-        """Number of inputs of one problem: its sequences, where these are not shared."""
-        return int(self.labels.shape[-1])
+        return self._described(sizes, *([f"with {' and '.join(heads)}"] if heads else []))
 
     @property
     def T(self) -> int:
@@ -268,11 +245,6 @@ class AttentionData(BatchAxis):
     def d(self) -> int:
         """Dimension of a token."""
         return int(self.tokens.shape[-1])
-
-    @property
-    def batch(self) -> int | None:
-        """Number of problems B, or None for one problem without a batch axis."""
-        return self.tokens.shape[0] if self.tokens.ndim == 4 else None
 
     @property
     def dtype(self) -> np.dtype[np.float64] | np.dtype[np.float32]:
@@ -322,11 +294,7 @@ class AttentionData(BatchAxis):
         """
         if self.batch is None:
             raise ValueError("which: expected data with a batch axis, got one problem")
-        chosen = as_bool_array("which", which, "(B,)", ndim=1)
-        require_shape("which", chosen, "(B,)", (self.batch,))
-        if not chosen.any():
-            raise ValueError("which: expected at least one problem, got none")
-        return self._at(chosen)
+        return self._at(as_subset(which, "B", self.batch, "problem"))
 
     def _at(self, index: int | BoolArray | IndexArray | None) -> AttentionData:
         state = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from attsvm._validation import (
     BoolArray,
     Float64Array,
     IndexArray,
+    as_bool_array,
     as_float_array,
     as_int,
+    read_only,
     require_shape,
 )
 
-__all__ = ["BatchAxis", "as_float64", "require_one_problem", "shape_of"]
+__all__ = ["BatchAxis", "as_float64", "as_subset", "require_one_problem", "shape_of"]
 
 _Data = TypeVar("_Data", bound="BatchAxis")
 
@@ -26,17 +28,29 @@ _Data = TypeVar("_Data", bound="BatchAxis")
 class BatchAxis(ABC):
     """Data of one problem, or of a batch of B independent ones of one shape."""
 
+    labels: Any
     lengths: IndexArray
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Set the fields, arrays read-only: unpickled ones come writeable."""
+        for name, value in state.items():
+            fixed = read_only(value) if isinstance(value, np.ndarray) else value
+            object.__setattr__(self, name, fixed)
+
     @property
-    @abstractmethod
     def batch(self) -> int | None:
         """Number of problems B, or None for one problem without a batch axis."""
+        return self.labels.shape[0] if self.labels.ndim == 2 else None
+
+    @property
+    def n(self) -> int:
+        """Number of inputs of one problem: sequences, where these are not shared, or contexts."""
+        return int(self.labels.shape[-1])
 
     @property
     @abstractmethod
     def T(self) -> int:
-        """Number of tokens of a sequence, padding included."""
+        """Number of tokens of an input, padding included."""
 
     @property
     def valid(self) -> BoolArray:
@@ -46,6 +60,14 @@ class BatchAxis(ABC):
     @abstractmethod
     def _at(self: _Data, index: int | BoolArray | IndexArray | None) -> _Data:
         """Return what `index` takes from the batch axis; None puts the axis there."""
+
+    def _described(self, sizes: Mapping[str, Any], *notes: str) -> str:
+        """Write the sizes, the range of lengths where there is padding, and notes, for `repr`."""
+        batch = {} if self.batch is None else {"batch": self.batch}
+        parts = [f"{name}={size}" for name, size in {**batch, **sizes}.items()]
+        if int(self.lengths.min()) < self.T:
+            parts.append(f"lengths {self.lengths.min()}..{self.lengths.max()}")
+        return f"{type(self).__name__}({', '.join([*parts, *notes])})"
 
     def batched(self: _Data) -> _Data:
         """Return the data with a batch axis: a single problem as a batch of one, as views."""
@@ -85,6 +107,15 @@ def require_one_problem(data: BatchAxis, name: str = "data") -> None:
     """Raise `ValueError` where `data` has a batch axis."""
     if data.batch is not None:
         raise ValueError(f"{name}: expected one problem, got a batch of {data.batch}")
+
+
+def as_subset(value: ArrayLike, axis: str, size: int, unit: str) -> BoolArray:
+    """Check the argument `which`: bools along an axis of this size, True for at least one unit."""
+    chosen = as_bool_array("which", value, f"({axis},)", ndim=1)
+    require_shape("which", chosen, f"({axis},)", (size,))
+    if not chosen.any():
+        raise ValueError(f"which: expected at least one {unit}, got none")
+    return chosen
 
 
 def shape_of(data: BatchAxis, *axes: str) -> tuple[str, tuple[int, ...]]:

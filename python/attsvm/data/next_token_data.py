@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,6 @@ from attsvm._validation import (
     BoolArray,
     FloatArray,
     IndexArray,
-    as_bool_array,
     as_float_array,
     as_index_array,
     read_only,
@@ -23,7 +22,7 @@ from attsvm._validation import (
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData
-from attsvm.data.batch_axis import BatchAxis, require_one_problem
+from attsvm.data.batch_axis import BatchAxis, as_subset, require_one_problem
 
 __all__ = ["NextTokenData", "as_next_token_data"]
 
@@ -144,32 +143,16 @@ class NextTokenData(BatchAxis):
         names = None if vocabulary is None else _as_vocabulary(vocabulary, K)
         self.__setstate__(
             {
-                "embeddings": e,
-                "contexts": x,
-                "labels": y,
-                "lengths": counts,
-                "last": queries,
-                "vocabulary": names,
+                **{"embeddings": e, "contexts": x, "labels": y},
+                **{"lengths": counts, "last": queries, "vocabulary": names},
             }
         )
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set the fields, read-only: unpickled arrays come writeable."""
-        for field in fields(self):
-            array = state[field.name]
-            object.__setattr__(self, field.name, None if array is None else read_only(array))
-
     def __repr__(self) -> str:
         sizes = {"K": self.K, "d": self.d, "n": self.n, "T": self.T, "dtype": self.dtype}
-        if self.batch is not None:
-            sizes = {"batch": self.batch, **sizes}
-        parts = [f"{name}={size}" for name, size in sizes.items()]
-        if int(self.lengths.min()) < self.T:
-            parts.append(f"lengths {self.lengths.min()}..{self.lengths.max()}")
         missing = int(np.sum(~self.realizable))
-        if missing:
-            parts.append(f"{missing} of {self.labels.size} labels not in their context")
-        return f"NextTokenData({', '.join(parts)})"
+        note = f"{missing} of {self.labels.size} labels not in their context"
+        return self._described(sizes, *([note] if missing else []))
 
     @property
     def K(self) -> int:
@@ -182,19 +165,9 @@ class NextTokenData(BatchAxis):
         return int(self.embeddings.shape[-1])
 
     @property
-    def n(self) -> int:
-        """Number of contexts of one problem."""
-        return int(self.contexts.shape[-2])
-
-    @property
     def T(self) -> int:
         """Number of tokens of a context, padding included."""
         return int(self.contexts.shape[-1])
-
-    @property
-    def batch(self) -> int | None:
-        """Number of problems B, or None for one problem without a batch axis."""
-        return self.contexts.shape[0] if self.contexts.ndim == 3 else None
 
     @property
     def dtype(self) -> np.dtype[np.float64] | np.dtype[np.float32]:
@@ -266,8 +239,11 @@ class NextTokenData(BatchAxis):
         return np.asarray(self.embeddings[problem, ids])
 
     def _at(self, index: int | BoolArray | IndexArray | None) -> NextTokenData:
+        arrays = {name: getattr(self, name)[index] for name in _OF_CONTEXTS}
         table = self.embeddings if self.embeddings.ndim == 2 else self.embeddings[index]
-        return self._with(table, index)
+        data = object.__new__(NextTokenData)
+        data.__setstate__({**arrays, "embeddings": table, "vocabulary": self.vocabulary})
+        return data
 
     def subset(self, which: ArrayLike) -> NextTokenData:
         """Return some contexts of a single problem.
@@ -285,20 +261,7 @@ class NextTokenData(BatchAxis):
             There is a batch axis, `which` has another shape, or it is False throughout.
         """
         require_one_problem(self, "which")
-        chosen = as_bool_array("which", which, "(n,)", ndim=1)
-        require_shape("which", chosen, "(n,)", (self.n,))
-        if not chosen.any():
-            raise ValueError("which: expected at least one context, got none")
-        return self._with(self.embeddings, chosen)
-
-    def _with(
-        self, embeddings: FloatArray, index: int | BoolArray | IndexArray | None
-    ) -> NextTokenData:
-        """Return what `index` takes from the arrays of the contexts, with these embeddings."""
-        arrays = {name: getattr(self, name)[index] for name in _OF_CONTEXTS}
-        data = object.__new__(NextTokenData)
-        data.__setstate__({**arrays, "embeddings": embeddings, "vocabulary": self.vocabulary})
-        return data
+        return self._at(as_subset(which, "n", self.n, "context"))
 
 
 def as_next_token_data(data: object) -> NextTokenData:

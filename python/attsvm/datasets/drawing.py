@@ -1,4 +1,4 @@
-"""How random problems are drawn: each from a random stream of its own."""
+"""Random problems, each drawn from a separate random stream."""
 
 from __future__ import annotations
 
@@ -9,34 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._validation import FloatArray, as_float_dtype, as_generator, as_positive_int
-from attsvm.data.attention_data import AttentionData
 
-__all__ = ["draw_arrays", "draw_problems", "unit_rows"]
-
-
-def draw_problems(
-    draw: Callable[[np.random.Generator], dict[str, FloatArray]],
-    *,
-    batch: int | None,
-    rng: int | np.random.Generator | None,
-    dtype: npt.DTypeLike,
-) -> AttentionData:
-    """One problem, or a batch of them, each drawn from its own child of `rng`.
-
-    Problem b gets the b-th child, so it is the same whatever the size of the batch, and a single
-    problem is problem 0 of a batch from the same seed. A generator makes new children at each call.
-
-    Parameters
-    ----------
-    draw : callable
-        Gives the arrays of one problem in float64, by the names of `AttentionData`.
-    batch : int or None
-        Number of problems; None for one without a batch axis.
-    rng : None, int or numpy.random.Generator
-    dtype : numpy.float64 or numpy.float32
-        What the float64 draws are rounded to.
-    """
-    return AttentionData(**draw_arrays(draw, batch=batch, rng=rng, dtype=dtype))
+__all__ = ["draw_arrays", "unit_rows"]
 
 
 def draw_arrays(
@@ -46,7 +20,21 @@ def draw_arrays(
     rng: int | np.random.Generator | None,
     dtype: npt.DTypeLike,
 ) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of one problem or of a batch, as `draw_problems` draws them; ids stay integers."""
+    """Draw the arrays of one problem, or of a batch of them, each from its own child of `rng`.
+
+    Problem b gets the b-th child, so it is the same whatever the size of the batch, and a single
+    problem is problem 0 of a batch from the same seed. A generator makes new children at each call.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws the arrays of one problem, by their names: integers, or float64.
+    batch : int or None
+        Number of problems; None for one without a batch axis.
+    rng : None, int or numpy.random.Generator
+    dtype : numpy.float64 or numpy.float32
+        The type that the float64 draws are rounded to.
+    """
     real = as_float_dtype("dtype", dtype)
     count = 1 if batch is None else as_positive_int("batch", batch)
     problems = [draw(child) for child in as_generator("rng", rng).spawn(count)]
@@ -60,6 +48,6 @@ def draw_arrays(
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:
-    """`vectors`, shape (..., d), each divided by its Euclidean norm."""
+    """Divide each of the vectors (..., d) by its Euclidean norm."""
     norms: FloatArray = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / norms

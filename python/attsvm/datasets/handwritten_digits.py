@@ -16,7 +16,7 @@ from attsvm._validation import (
     require_shape,
 )
 from attsvm.data.attention_data import AttentionData
-from attsvm.datasets.drawing import draw_problems, unit_rows
+from attsvm.datasets.drawing import draw_arrays, unit_rows
 
 __all__ = ["digits"]
 
@@ -36,7 +36,7 @@ def digits(
     rng: int | np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> AttentionData:
-    """Two classes of handwritten digits: does attention find the patches that tell them apart?
+    """Draw images of two handwritten digits, with their patches as tokens.
 
     The images are the 1,797 of 8×8 pixels that scikit-learn carries. Each problem draws n distinct
     ones, as many of one class as of the other (an odd one by a fair coin), and embeds them with
@@ -78,15 +78,9 @@ def digits(
     bandwidth : float
         Root mean square difference of pixels in [0, 1] that counts as one bandwidth. Two images of
         the classes 3 and 8 typically differ by 0.32, two of their patches at one position by 0.35.
-    batch : int, optional
-        Number B of independent problems; by default one problem without a batch axis.
-    rng : int or numpy.random.Generator, optional
-        Seed or generator. Each problem is drawn from a child of its own (``rng.spawn``), so problem
-        b is the same whatever the size of the batch, and the problem without a batch axis is
-        problem 0. The same seed draws the same images for every d, and the same features as far as
-        they go. A generator gives new problems at each call.
-    dtype : numpy.float64 or numpy.float32
-        The problem is made in float64 and rounded to it.
+    batch, rng, dtype
+        As of `unit_sphere`. The same seed draws the same images for every d, and the same features
+        as far as they go.
 
     Returns
     -------
@@ -146,12 +140,12 @@ def digits(
             "value": _value(embed(patches[held_out]), labels[held_out]),
         }
 
-    return draw_problems(draw, batch=batch, rng=rng, dtype=dtype)
+    return AttentionData(**draw_arrays(draw, batch=batch, rng=rng, dtype=dtype))
 
 
 @cache
 def _images() -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Images (1797, 8, 8) scaled to [0, 1], and the digit each one shows."""
+    """Read the images (1797, 8, 8), scaled to [0, 1], and the digit each of them shows."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -163,7 +157,7 @@ def _images() -> tuple[FloatArray, npt.NDArray[np.int64]]:
 
 
 def _patches(images: FloatArray, patch: int, stride: int, bandwidth: float) -> FloatArray:
-    """Pixels and position of every patch in bandwidths: u, shape (images, T, patch² + 2)."""
+    """Return u, pixels and position of every patch in bandwidths, (images, T, patch² + 2)."""
     windows = np.lib.stride_tricks.sliding_window_view(images, (patch, patch), axis=(1, 2))
     windows = windows[:, ::stride, ::stride]
     count, rows, columns = windows.shape[:3]
@@ -177,7 +171,7 @@ def _patches(images: FloatArray, patch: int, stride: int, bandwidth: float) -> F
 def _random_features(
     rng: np.random.Generator, inputs: int, d: int
 ) -> Callable[[FloatArray], FloatArray]:
-    """Map from u to cos(A u + b), with d features, scaled to unit norm; a larger d adds to them."""
+    """Draw the map from u to cos(A u + b) of unit norm; a larger d adds to its features."""
     frequency_rng, phase_rng = rng.spawn(2)
     frequencies = frequency_rng.standard_normal((d, inputs))
     phases = phase_rng.uniform(0.0, 2 * np.pi, d)
@@ -187,7 +181,7 @@ def _random_features(
 def _draw_images(
     rng: np.random.Generator, members: list[npt.NDArray[np.int64]], n: int
 ) -> npt.NDArray[np.int64]:
-    """Indices of n distinct images in random order, balanced between the two classes."""
+    """Draw the indices of n distinct images, balanced between the two classes."""
     counts = [n // 2, n // 2]
     counts[rng.integers(2)] += n % 2
     drawn = [
@@ -198,7 +192,7 @@ def _draw_images(
 
 
 def _value(tokens: FloatArray, labels: FloatArray) -> FloatArray:
-    """Unit vector along the ridge regression of image labels (m,) on tokens (m, T, d)."""
+    """Compute the unit vector along the ridge regression of labels (m,) on tokens (m, T, d)."""
     m, T, d = tokens.shape
     rows = tokens.reshape(m * T, d)
     gram = rows.T @ rows + _RIDGE * m * T * np.eye(d)

@@ -36,7 +36,7 @@ def next_token(
     rng: int | np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> NextTokenData:
-    """Random next-token problems, as in the published experiments.
+    """Draw random next-token problems, as in the published experiments.
 
     The T ids of a context are drawn without replacement (where T > K: all K in random order, then
     T - K more draws), its label uniformly from them. Whole problems are drawn again until their
@@ -52,14 +52,8 @@ def next_token(
     embedding : {"random", "orthonormal", "equicorrelated"}
         Uniform on the unit sphere; orthonormal; or of unit norm with inner products 1/2. The last
         two take d >= K, and are turned at random.
-    batch : int, optional
-        Number B of independent problems; by default one problem without a batch axis.
-    rng : int or numpy.random.Generator, optional
-        Seed or generator. Each problem is drawn from a child of its own (``rng.spawn``), so problem
-        b is the same whatever the size of the batch, and the problem without a batch axis is
-        problem 0. A generator gives new problems at each call.
-    dtype : numpy.float64 or numpy.float32
-        Of the embeddings, which are drawn in float64 and rounded to it.
+    batch, rng, dtype
+        As of `unit_sphere`; `dtype` is that of the embeddings.
 
     Returns
     -------
@@ -104,7 +98,7 @@ def next_token(
 
 
 def draw_embeddings(rng: np.random.Generator, K: int, d: int, kind: str) -> FloatArray:
-    """Embeddings (K, d) of unit norm, of one of `EMBEDDINGS`."""
+    """Draw embeddings (K, d) of unit norm, of one of `EMBEDDINGS`."""
     if kind == "random":
         return unit_rows(rng.standard_normal((K, d)))
     basis, triangle = np.linalg.qr(rng.standard_normal((d, K)))
@@ -118,7 +112,7 @@ def draw_embeddings(rng: np.random.Generator, K: int, d: int, kind: str) -> Floa
 def _draw_contexts(
     rng: np.random.Generator, n: int, T: int, K: int, kind: str
 ) -> tuple[IndexArray, IndexArray]:
-    """Contexts (n, T) and labels (n,) of a problem of this kind."""
+    """Draw contexts (n, T) and labels (n,) of a problem of this kind."""
     tried = 0
     while tried < _MOST_TRIED:
         count = 1 if kind == "any" else _TRIED_AT_ONCE

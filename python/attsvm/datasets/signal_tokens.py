@@ -15,7 +15,7 @@ from attsvm._validation import (
     as_positive_int,
 )
 from attsvm.data.attention_data import AttentionData
-from attsvm.datasets.drawing import draw_problems
+from attsvm.datasets.drawing import draw_arrays
 
 __all__ = ["gaussian_classes", "near_orthogonal"]
 
@@ -36,7 +36,7 @@ def near_orthogonal(
     rng: int | np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> AttentionData:
-    """Sequences whose signal token scores 1 and whose other tokens score 0, all nearly orthogonal.
+    """Draw nearly orthogonal tokens, of which the signal token scores 1 and the others 0.
 
     Labels alternate, beginning with +1. One token of sequence i, at a place drawn uniformly, is the
     signal μ_{Y_i} of its class, a unit vector; the others are N(0, I/d) without their part in the
@@ -59,15 +59,8 @@ def near_orthogonal(
         uniformly. Tokens stay. In a flipped sequence the signal token scores -1 and the others 0:
         they are all best together, so that no token is the only one, and the SVM of
         `attsvm.optimal_tokens` is that of the first of them.
-    batch : int, optional
-        Number B of independent problems; by default one problem without a batch axis.
-    rng : int or numpy.random.Generator, optional
-        Seed or generator. Each problem is drawn from a child of its own (``rng.spawn``), so problem
-        b is the same whatever the size of the batch, and the problem without a batch axis is
-        problem 0. Tokens do not depend on `label_noise`. A generator gives new problems at each
-        call.
-    dtype : numpy.float64 or numpy.float32
-        The draws are made in float64 and rounded to it.
+    batch, rng, dtype
+        As of `unit_sphere`. Tokens do not depend on `label_noise`.
 
     Returns
     -------
@@ -103,7 +96,7 @@ def near_orthogonal(
         value[: draw.span] = (1.0, -1.0)[: draw.span]
         return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0], "value": value}
 
-    return draw_problems(problem, batch=batch, rng=rng, dtype=dtype)
+    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
 
 
 def gaussian_classes(
@@ -118,7 +111,7 @@ def gaussian_classes(
     rng: int | np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> AttentionData:
-    """Sequences to learn attention and head from together: signal token and Gaussian noise.
+    """Draw a signal token among Gaussian noise, to learn attention and head together.
 
     As `near_orthogonal`, with two differences: the other tokens are N(0, I/d) as they are drawn,
     with a part along the signals, and there is no value, for the head is to be learned. What it
@@ -165,11 +158,11 @@ def gaussian_classes(
         tokens, labels = draw.sequences(rng, off_span=False)
         return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0]}
 
-    return draw_problems(problem, batch=batch, rng=rng, dtype=dtype)
+    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
 
 
 class _Draw:
-    """The checked settings both share, and the sequences of one problem."""
+    """Checked settings of both generators."""
 
     def __init__(
         self, n: int, T: int, d: int, signals: Signals, noise: float, label_noise: float
@@ -186,7 +179,7 @@ class _Draw:
     def sequences(
         self, rng: np.random.Generator, *, off_span: bool
     ) -> tuple[FloatArray, FloatArray]:
-        """Tokens (n, T, d) and labels (n,)."""
+        """Draw tokens (n, T, d) and labels (n,)."""
         token_rng, label_rng = rng.spawn(2)
         each = np.arange(self.n)
         labels = np.where(each % 2 == 0, 1.0, -1.0)

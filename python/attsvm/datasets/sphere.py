@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from attsvm._validation import FloatArray, as_choice, as_positive_int
 from attsvm.data.attention_data import AttentionData
-from attsvm.datasets.drawing import draw_problems, unit_rows
+from attsvm.datasets.drawing import draw_arrays, unit_rows
 
 __all__ = ["unit_sphere"]
 
@@ -24,7 +24,7 @@ def unit_sphere(
     rng: int | np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> AttentionData:
-    """Random problems: tokens, queries and value uniform on the unit sphere, labels fair coins.
+    """Draw tokens, queries and value uniformly from the unit sphere, and labels by fair coins.
 
     The random data of the published experiments on attention and support vector machines.
 
@@ -70,4 +70,4 @@ def unit_sphere(
         queries = unit_rows(rng.standard_normal((n, d))) if cross else tokens[:, 0]
         return {"tokens": tokens, "labels": labels, "queries": queries, "value": value}
 
-    return draw_problems(draw, batch=batch, rng=rng, dtype=dtype)
+    return AttentionData(**draw_arrays(draw, batch=batch, rng=rng, dtype=dtype))

@@ -1,4 +1,4 @@
-"""The support vector machines as scikit-learn estimators (extra ``sklearn``)."""
+"""SVMs on samples and on tokens as scikit-learn estimators (extra ``sklearn``)."""
 
 try:
     from sklearn.utils.validation import validate_data  # noqa: F401  # scikit-learn 1.6

@@ -24,7 +24,7 @@ from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_selected
 from attsvm.descent import train
 from attsvm.functional import softmax
-from attsvm.sklearn.hard_margin import two_classes
+from attsvm.sklearn.hard_margin import predicted, two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
 from attsvm.sklearn.not_separable import warn_not_separable
 from attsvm.sklearn.slack import as_penalty, fallback_penalty, too_hard
@@ -41,7 +41,7 @@ _TRAIN_OPTIONS = (
     *("rule", "lr", "steps", "loss", "init", "record_every", "reference", "dtype"),
     *("num_threads", "progress", "rng", "ridge", "certify"),
 )
-"""Arguments of `train` that are open; the others the estimator sets, or its model has not."""
+"""Arguments of `train` that may be set; the estimator sets the others, or its model lacks them."""
 _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
 
 
@@ -70,9 +70,9 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     query : {"first", "last"}
         Which token is the query z_i of its sequence where no queries are given.
     C : float
-        inf: hard margins. A finite C allows violations ξ and adds ½ C Σ ξ² to the square of the
-        norm of W or p halved, and in the same way to that of the label SVM. This is the hard margin
-        of tokens with a coordinate more for every constraint, n²T² numbers.
+        inf: hard margins. A finite C allows violations ξ and adds ½ C Σ ξ² to ½|W|² or ½|p|², and
+        in the same way to ½|v|²: the hard margin of tokens with a coordinate more for every
+        constraint, n²T² numbers.
     temperature : float
         Of the softmax in predictions; 0 is the limit of training, the token of the highest logit.
     train_options : dict, optional
@@ -99,7 +99,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     dual_coef_ : ndarray, shape (m,)
         Those λ_it: W = Σ λ_it (x_iα - x_it) z_i' in the Frobenius norm.
     separable_ : bool or None
-        Whether the hard margin of the tokens exists; None with a finite C, where it is not asked.
+        Whether the hard margin of the tokens exists; None with a finite C, which does not
+        depend on it.
     certificate_ : ndarray, shape (n, T), or None
         Where it does not: Farkas multipliers λ with Σ λ_it (x_iα - x_it) z_i' = 0.
     C_ : float
@@ -157,7 +158,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def fit(
         self, X: Any, y: Any, *, queries: Any = None, lengths: Any = None, selected: Any = None
     ) -> AttentionSVM:
-        """Choose the tokens, and find W or p, and v.
+        """Choose the tokens, and compute W or p, and v.
 
         Parameters
         ----------
@@ -175,7 +176,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         Returns
         -------
         AttentionSVM
-            Itself.
+            The fitted estimator, `self`.
 
         Raises
         ------
@@ -215,7 +216,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         return self
 
     def attention(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[np.float64]:
-        """Weights of the tokens.
+        """Compute the attention weights of the tokens.
 
         Parameters
         ----------
@@ -229,13 +230,12 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         ndarray, shape (n, T)
             Of sum 1, 0 at padding. At temperature 0 all of it is on one token, the first of equals.
         """
-        data = self._data(X, queries, lengths)
-        return self._weights(data)
+        return self._weights(self._data(X, queries, lengths))
 
     def decision_function(
         self, X: Any, *, queries: Any = None, lengths: Any = None
     ) -> NDArray[np.float64]:
-        """V'o of each sequence, o the mixture of its tokens by their weights.
+        """Compute v'o of each sequence, o the mixture of its tokens by their weights.
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         return scores
 
     def predict(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[Any]:
-        """Label of each sequence.
+        """Predict the label of each sequence.
 
         Parameters
         ----------
@@ -265,9 +265,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         -------
         ndarray, shape (n,)
         """
-        above = self.decision_function(X, queries=queries, lengths=lengths) > 0
-        labels: NDArray[Any] = self.classes_[above.astype(np.intp)]
-        return labels
+        return predicted(self, self.decision_function(X, queries=queries, lengths=lengths))
 
     def score(
         self,
@@ -278,7 +276,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         queries: Any = None,
         lengths: Any = None,
     ) -> float:
-        """Share of the sequences whose label is predicted.
+        """Compute the share of the sequences whose label is predicted.
 
         Parameters
         ----------
@@ -291,8 +289,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         -------
         float
         """
-        predicted = self.predict(X, queries=queries, lengths=lengths)
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        labels = self.predict(X, queries=queries, lengths=lengths)
+        return float(accuracy_score(y, labels, sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -305,7 +303,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         return as_nonnegative_float("temperature", self.temperature)
 
     def _queries(self, X: NDArray[Any], queries: Any, lengths: Any) -> Any:
-        """The queries that are given, or the token that stands for each."""
+        """Return the queries, by default the first or last token of each sequence."""
         query = as_choice("query", self.query, _QUERIES)
         if queries is not None:
             return queries
@@ -316,7 +314,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         return X[np.arange(len(X)), last]
 
     def _data(self, X: Any, queries: Any, lengths: Any) -> AttentionData:
-        """The sequences to predict for; labels are not used."""
+        """Check the sequences to predict for; labels are not used."""
         check_is_fitted(self)
         require_unmasked("X", X)
         X = _tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
@@ -349,7 +347,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def _select(
         self, data: AttentionData, selected: Any, C: float, options: Mapping[str, Any]
     ) -> Separation | None:
-        """Set `selected_`; the head of those tokens, where none is given."""
+        """Set `selected_`, and compute the head of those tokens unless there is a `value`."""
         self.run_ = None
         if selected is not None:
             self.selected_ = as_selected("selected", selected, data)
@@ -436,21 +434,20 @@ def _tokens(X: NDArray[Any]) -> NDArray[Any]:
 
 
 def _chosen(data: AttentionData, tokens: IndexArray) -> FloatArray:
-    """x_iα, shape (n, d)."""
+    """Return x_iα, shape (n, d)."""
     chosen: FloatArray = data.tokens[np.arange(data.n), tokens]
     return chosen
 
 
 def _in_turns(data: AttentionData, C: float) -> tuple[IndexArray, Separation]:
-    """Tokens and the head of them, each the best for the other."""
+    """Compute tokens and a head, each optimal for the other, in turns."""
     mean = np.einsum("nt,ntd->nd", data.valid / data.lengths[:, np.newaxis], data.tokens)
     head = separation(mean, data.labels, C, intercept=False)
     heads: dict[bytes, Separation] = {}
     while True:
         scored = AttentionData(data.tokens, data.labels, value=head.w, lengths=data.lengths)
         tokens = optimal_tokens(scored)
-        found = tokens.tobytes()
-        if found in heads:
-            return tokens, heads[found]
-        head = separation(_chosen(data, tokens), data.labels, C, intercept=False)
-        heads[found] = head
+        key = tokens.tobytes()
+        if key in heads:
+            return tokens, heads[key]
+        head = heads[key] = separation(_chosen(data, tokens), data.labels, C, intercept=False)

@@ -16,7 +16,7 @@ from attsvm.sklearn.largest_margin import separation
 from attsvm.sklearn.not_separable import warn_not_separable
 from attsvm.sklearn.slack import as_penalty
 
-__all__ = ["HardMarginSVC", "two_classes"]
+__all__ = ["HardMarginSVC", "predicted", "two_classes"]
 
 
 class HardMarginSVC(ClassifierMixin, BaseEstimator):
@@ -30,9 +30,10 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     C : float
-        inf for the hard margin. A finite C allows violations ξ_i and adds ½ C Σ ξ_i² to what is
-        made small: the hard margin of samples with one more coordinate each, (n, d + n) numbers,
-        solved and certified as such.
+        inf for the hard margin. A finite C allows violations ξ_i and adds ½ C Σ ξ_i² to the
+        objective, as ``sklearn.svm.LinearSVC(C=C / 2, loss="squared_hinge")`` does, which penalises
+        b too: the hard margin of samples with one more coordinate each, (n, d + n) numbers, solved
+        and certified as such.
     fit_intercept : bool
         Whether b is free; otherwise it is 0.
 
@@ -53,7 +54,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
     slack_ : ndarray, shape (n,)
         ξ_i, all 0 for a hard margin.
     separable_ : bool or None
-        Whether a hard margin exists; None with a finite C, where it is not asked.
+        Whether a hard margin exists; None with a finite C, which does not depend on it.
     certificate_ : ndarray, shape (n,), or None
         Where it does not: λ >= 0 of sum 1 with Σ λ_i y_i x_i = 0, and with an intercept
         Σ λ_i y_i = 0; no (w, b) can go with that.
@@ -92,7 +93,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         self.fit_intercept = fit_intercept
 
     def fit(self, X: Any, y: Any) -> HardMarginSVC:
-        """Find the hyperplane between the samples of two classes.
+        """Compute the hyperplane between the samples of two classes.
 
         Parameters
         ----------
@@ -103,7 +104,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         Returns
         -------
         HardMarginSVC
-            Itself.
+            The fitted estimator, `self`.
 
         Raises
         ------
@@ -120,24 +121,24 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
             require_unmasked(name, array)
         X, y = validate_data(self, X, y, dtype=np.float64)
         self.classes_, sign = two_classes(y)
-        found = separation(np.ascontiguousarray(X), sign, C, intercept=bool(self.fit_intercept))
-        self.separable_ = found.certificate is None if np.isinf(C) else None
-        self.certificate_ = found.certificate
-        if found.certificate is not None:
-            warn_not_separable("the classes", found.C)
-        self.C_ = found.C
-        self.coef_ = found.w[np.newaxis].copy()
-        self.intercept_ = np.array([found.plane.b])
-        norm = float(linalg.norm(found.w))
+        answer = separation(np.ascontiguousarray(X), sign, C, intercept=bool(self.fit_intercept))
+        self.separable_ = answer.certificate is None if np.isinf(C) else None
+        self.certificate_ = answer.certificate
+        if answer.certificate is not None:
+            warn_not_separable("the classes", answer.C)
+        self.C_ = answer.C
+        self.coef_ = answer.w[np.newaxis].copy()
+        self.intercept_ = np.array([answer.plane.b])
+        norm = float(linalg.norm(answer.w))
         self.margin_ = 1.0 / norm if norm > 0 else np.inf
-        self.support_ = np.flatnonzero(found.plane.dual > 0)
-        self.dual_coef_ = (sign * found.plane.dual)[np.newaxis, self.support_]
-        self.slack_ = found.slack
-        self.gap_, self.kkt_ = found.plane.gap, found.plane.kkt
+        self.support_ = np.flatnonzero(answer.plane.dual > 0)
+        self.dual_coef_ = (sign * answer.plane.dual)[np.newaxis, self.support_]
+        self.slack_ = answer.slack
+        self.gap_, self.kkt_ = answer.plane.gap, answer.plane.kkt
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """W'x + b of each sample.
+        """Compute w'x + b of each sample.
 
         Parameters
         ----------
@@ -155,7 +156,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         return scores
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Label of each sample.
+        """Predict the label of each sample.
 
         Parameters
         ----------
@@ -165,9 +166,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         -------
         ndarray, shape (n,)
         """
-        above = self.decision_function(X) > 0
-        labels: NDArray[Any] = self.classes_[above.astype(np.intp)]
-        return labels
+        return predicted(self, self.decision_function(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -176,14 +175,22 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
 
 
 def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """The two labels in y, and the sign of each: -1 for the first one, +1 for the second."""
+    """Return the two labels in y, and the sign of each: -1 for the first, +1 for the second."""
     check_classification_targets(y)
     kind = type_of_target(y)
     if kind != "binary":
+        one_vs_one = " More classes: sklearn.multiclass.OneVsOneClassifier, for samples in rows."
+        hint = one_vs_one if kind == "multiclass" else ""
         raise ValueError(
-            f"Only binary classification is supported. The type of the target is {kind}."
+            f"Only binary classification is supported. The type of the target is {kind}.{hint}"
         )
     classes, place = np.unique(y, return_inverse=True)
     if classes.size < 2:
         raise ValueError(f"y: expected two classes, got one class: {classes.tolist()}")
     return classes, np.where(place == 1, 1.0, -1.0)
+
+
+def predicted(model: Any, scores: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the second class of a fitted model for positive scores, and else the first."""
+    labels: NDArray[Any] = model.classes_[(scores > 0).astype(np.intp)]
+    return labels

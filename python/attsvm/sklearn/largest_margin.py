@@ -8,8 +8,8 @@ b = y_k - w'x_k. What is left of the constraints is
     y_k w'(x_k - x_i) >= 2   for those of the other.
 
 This restricts the problem to k on the margin; where the multiplier of k, Σ_others λ - Σ_own λ,
-comes out negative, k is no support vector. The restricted solution is then not the best of the
-problem of any of its own support vectors, so that |w| falls with each change of k, no k comes back,
+comes out negative, k is no support vector. The restricted solution is then not optimal in the
+problem of any of its support vectors, so that |w| falls with each change of k, no k is tried twice,
 and the search ends.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from attsvm._validation import FloatArray
 from attsvm.sklearn.slack import fallback_penalty, too_hard
-from attsvm.svm import SolverError, SVMSolution
+from attsvm.svm import SolverError
 from attsvm.svm.solve import OPTIMALITY_TOLERANCE, solve
 from attsvm.svm.svm_problem import SvmProblem, row_problem
 
@@ -64,11 +64,9 @@ class NotSeparable:
     certificate : ndarray, shape (n,)
         λ >= 0 of sum 1 with Σ λ_i y_i x_i = 0, and Σ λ_i y_i = 0 where b is free: a point that the
         convex hulls of both classes share.
-    residual : float
     """
 
     certificate: _Array
-    residual: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,7 @@ class Separation:
     C : float
         inf where the margin is hard.
     certificate : ndarray, shape (n,), or None
-        The proof that no hard margin exists, where one was wanted.
+        The proof that no hard margin exists, where C = inf was to be solved.
     """
 
     w: _Array
@@ -149,14 +147,10 @@ def largest_margin(X: _Array, y: _Array, *, intercept: bool) -> Hyperplane | Not
     """
     if intercept:
         return _with_intercept(X, y)
-    problem = row_problem((y[:, np.newaxis] * X)[np.newaxis], np.ones((1, y.size)), _none(y))
-    return _plane(solve("v", problem, batch=None))
-
-
-def _plane(solution: SVMSolution) -> Hyperplane | NotSeparable:
-    """Return the solution of one constraint for each sample."""
+    rows, rhs = (y[:, np.newaxis] * X)[np.newaxis], np.ones((1, y.size))
+    solution = solve("v", row_problem(rows, rhs, np.zeros(rhs.shape, dtype=np.bool_)), batch=None)
     if solution.certificate is not None:
-        return NotSeparable(solution.certificate.ravel(), solution.gap)
+        return NotSeparable(solution.certificate.ravel())
     assert solution.v is not None
     assert solution.dual is not None
     return Hyperplane(solution.v, 0.0, solution.dual, solution.gap, solution.kkt)
@@ -173,10 +167,6 @@ def _differences(X: _Array, origin: _Array, y: _Array, rhs: _Array) -> SvmProble
         rhs=np.repeat(rhs[np.newaxis, :, np.newaxis], 2, axis=2),
         equality=np.zeros((1, y.size, 2), dtype=np.bool_),
     )
-
-
-def _none(y: _Array) -> NDArray[np.bool_]:
-    return np.zeros((1, y.size), dtype=np.bool_)
 
 
 def _with_slack(X: _Array, y: _Array, C: float) -> _Array:
@@ -197,7 +187,7 @@ def _with_intercept(X: _Array, y: _Array) -> Hyperplane | NotSeparable:
     problem = _differences(np.hstack([X, column]), np.append(mean, 0.0), y, np.ones(y.size))
     solution = solve("p", problem, batch=None)
     if solution.certificate is not None:
-        return NotSeparable(solution.certificate.max(axis=1), solution.gap)
+        return NotSeparable(solution.certificate.max(axis=1))
     assert solution.dual is not None
     dual = solution.dual.max(axis=1)
     untried = np.ones(y.size, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""What the estimators say of data that no hard margin separates."""
+"""Warning for data that no hard margin separates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class NotSeparableWarning(UserWarning):
 
 
 def warn_not_separable(what: str, penalty: float) -> None:
-    """Say that the fallback took the place of the hard margin; to be called from `fit`."""
+    """Warn that a soft margin takes the place of the hard one; to be called from `fit`."""
     warnings.warn(
         f"{what} cannot be separated: no hard margin exists, and the soft margin of "
         f"C = {penalty:.3g} takes its place; set C to choose another",

@@ -1,6 +1,6 @@
-"""Soft margins of the token machines: hard margins of tokens with more coordinates.
+"""Soft margins of the SVMs on tokens: hard margins of tokens with more coordinates.
 
-Every token t but the selected gets a coordinate of its own, -1 / (√C |z_i|). With W_it the row of
+Every token t but the selected gets a separate coordinate, -1 / (√C |z_i|). With W_it the row of
 W that belongs to it, this adds W_it' z_i / (√C |z_i|) to the margin of t. Of all rows that add ξ_it
 the smallest is √C ξ_it z_i' / |z_i|: then |W|² is that of the first d rows, and C Σ ξ_it². For p,
 put 1 for |z_i|.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._validation import IndexArray
-from attsvm.data import AttentionData
+from attsvm.data.attention_data import AttentionData, other_tokens
 from attsvm.svm import SVMSolution
 
 __all__ = ["constraint_rows", "with_slack", "without_slack"]
@@ -23,15 +23,15 @@ __all__ = ["constraint_rows", "with_slack", "without_slack"]
 def with_slack(
     data: AttentionData, selected: IndexArray, C: float, parameter: str
 ) -> AttentionData:
-    """Data (n, T, d + m) whose hard margin is the soft margin of the m constraints of `data`.
+    """Return data (n, T, d + m) whose hard margin is the soft margin of `data`, m constraints.
 
     Raises
     ------
     ValueError
-        A query is zero, and no margin is there to soften.
+        A query is zero, whose margins no weights change.
     """
     n, T, d = data.tokens.shape
-    sample, token = np.nonzero(_others(data, selected))
+    sample, token = np.nonzero(other_tokens(data, selected))
     width = d + sample.size
     size = np.ones(n)
     queries = None
@@ -50,7 +50,7 @@ def with_slack(
 
 
 def without_slack(solution: SVMSolution, d: int) -> NDArray[np.float64]:
-    """W (d, d) or p (d,) of the first d coordinates."""
+    """Return W (d, d) or p (d,) of the first d coordinates."""
     left, right = solution.left, solution.right
     assert left is not None
     assert right is not None
@@ -61,16 +61,10 @@ def without_slack(solution: SVMSolution, d: int) -> NDArray[np.float64]:
 def constraint_rows(
     data: AttentionData, selected: IndexArray, parameter: str
 ) -> NDArray[np.float64]:
-    """(x_iα - x_it) |z_i| of every constraint, (m, d); without |z_i| for p."""
-    sample, token = np.nonzero(_others(data, selected))
+    """Compute (x_iα - x_it) |z_i| of every constraint, (m, d); without |z_i| for p."""
+    sample, token = np.nonzero(other_tokens(data, selected))
     rows: NDArray[Any] = data.tokens[sample, selected[sample]] - data.tokens[sample, token]
     if parameter == "W":
         assert data.queries is not None
         rows = rows * np.linalg.norm(data.queries, axis=1)[sample, np.newaxis]
     return rows
-
-
-def _others(data: AttentionData, selected: IndexArray) -> NDArray[np.bool_]:
-    others = data.valid.copy()
-    others[np.arange(data.n), selected] = False
-    return others

@@ -39,6 +39,7 @@ __all__ = [
     "position_text",
     "read_array",
     "read_only",
+    "require_all",
     "require_direction",
     "require_finite",
     "require_nonnegative",
@@ -139,13 +140,8 @@ def as_float_array(
     wanted = own_type if dtype is None else np.dtype(dtype)
     result = _contiguous(name, array, wanted)
     if wanted.itemsize < own_type.itemsize:
-        lost = ((result == 0) & (array != 0)) | (np.isinf(result) & np.isfinite(array))
-        if lost.any():
-            where = first_index(lost)
-            raise ValueError(
-                f"{name}: expected numbers that float32 can hold, got {array[where]:g} at "
-                f"{position_text(where)}"
-            )
+        held = ((result != 0) | (array == 0)) & (np.isfinite(result) | ~np.isfinite(array))
+        require_all(name, held, array, "numbers that float32 can hold", "{:g}")
     require_finite(name, result)
     return read_only(result)
 
@@ -309,11 +305,21 @@ def require_unmasked(name: str, value: Any) -> None:
 
 def require_nonnegative(name: str, array: npt.NDArray[Any], what: str) -> None:
     """Raise `ValueError` at the first number below 0; `what` are the numbers of `array`."""
-    negative = array < 0
-    if negative.any():
-        where = first_index(negative)
+    # NaN, which is no number below 0, passes.
+    require_all(name, ~(array < 0), array, f"{what} of 0 or more", "{:g}")
+
+
+def require_all(
+    name: str, right: BoolArray, array: npt.NDArray[Any], expected: str, got: str = "{}"
+) -> None:
+    """Raise `ValueError` at the first number of `array` for which `right` is False.
+
+    `got` is the format in which the error writes that number.
+    """
+    if not right.all():
+        where = first_index(~right)
         raise ValueError(
-            f"{name}: expected {what} of 0 or more, got {array[where]:g} at {position_text(where)}"
+            f"{name}: expected {expected}, got {got.format(array[where])} at {position_text(where)}"
         )
 
 

@@ -626,19 +626,12 @@ def _render(figure: Figure, outcome: Outcome) -> bytes:
 
 
 def _can_draw(what: str) -> bool:
-    """Import matplotlib, or warn that it is not there.
-
-    Figures are files, so that it does not matter which backend for windows MPLBACKEND names.
-    """
-    backend = os.environ.pop("MPLBACKEND", None)
+    """Import matplotlib, or warn that it is not installed."""
     try:
         plots.require_matplotlib()
     except ImportError as error:
         _complain(f"{what} is not drawn: {error}")
         return False
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
     return True
 
 

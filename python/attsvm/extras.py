@@ -25,15 +25,15 @@ def dependencies() -> dict[str, tuple[str, ...]]:
     """
     attsvm = metadata.distribution("attsvm")
     extras = attsvm.metadata.get_all("Provides-Extra") or []
-    found: dict[str, tuple[str, ...]] = {}
+    distributions: dict[str, tuple[str, ...]] = {}
     for requirement in map(Requirement, attsvm.requires or ()):
         marker = requirement.marker
         always = marker is None or marker.evaluate({"extra": ""})
         brought_by = [] if marker is None else [x for x in extras if marker.evaluate({"extra": x})]
         if requirement.name != "attsvm" and (always or brought_by):
             more = () if always else tuple(brought_by)
-            found[requirement.name] = found.get(requirement.name, ()) + more
-    return found
+            distributions[requirement.name] = distributions.get(requirement.name, ()) + more
+    return distributions
 
 
 def require_extra(user: str, extra: str, *modules: str) -> None:

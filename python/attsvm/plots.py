@@ -126,7 +126,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     table : Table, or xarray.Dataset
         From `attsvm.studies.tabulate`, with the outcome, the cosine or both; or the results, which
         are tabulated. The bars stand along the longest axis of numbers; every combination of the
-        others has a panel of its own. Of results with a single problem and its history the record
+        others has a separate panel. Of results with a single problem and its history the record
         is drawn instead.
     caption : str
         Written small under the figure; by default the settings, if results are given.
@@ -341,14 +341,8 @@ def token_priority_graph(
             if above in box_of and below in box_of
         }
         for above, below in sorted(arrows):
-            style = {
-                "arrowstyle": "-|>",
-                "color": INK,
-                "linewidth": 0.6,
-                "shrinkA": 2,
-                "shrinkB": 2,
-            }
-            style |= {"patchA": patches[above], "patchB": patches[below]}
+            ends = {"patchA": patches[above], "patchB": patches[below], "shrinkA": 2, "shrinkB": 2}
+            style = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.6, **ends}
             axes.annotate("", places[below], places[above], zorder=1, arrowprops=style)
         left_out = sum(len(group) for group in groups[most:])
         more = f"; {left_out} components of lower priority are not drawn" if left_out else ""
@@ -421,7 +415,7 @@ def _draw_cosines(axes: Axes, table: Table, part: Table) -> None:
 
 
 def _columns(table: Table) -> int:
-    """Return the panels of a line: a grid of the two axes that vary if it fits, else three."""
+    """Count the panels of a line: a grid of the two axes that vary if it fits, else three."""
     varying = [
         count
         for axis in table.rows[0].axes

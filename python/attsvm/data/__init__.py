@@ -1,4 +1,4 @@
-"""What a problem is: its arrays, the checks on what comes in, and the files it is kept in."""
+"""Problems: their arrays, checks of them, and files."""
 
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.files import load, save

@@ -14,9 +14,8 @@ from attsvm._validation import (
     IndexArray,
     as_float_array,
     as_index_array,
-    first_index,
-    position_text,
     read_only,
+    require_all,
     require_range,
     require_shape,
 )
@@ -83,7 +82,7 @@ class AttentionData(BatchAxis):
         An argument cannot be read as an array of numbers: complex, bool, text, objects, float16.
     ValueError
         A shape that does not fit, an empty axis, NaN or inf, a label other than -1 and +1, a length
-        outside 1..T, a sequence that is not there, a number that the type of the tokens cannot
+        outside 1..T, a sequence that does not exist, a number that the type of the tokens cannot
         hold, or an array that would need a copy of more than 2**31 - 1 numbers.
 
     References
@@ -130,12 +129,7 @@ class AttentionData(BatchAxis):
 
         per_input = f"({B}n)" if lead else "(n,)"
         y = fitting("labels", labels, per_input, (*lead, n))
-        wrong = np.abs(y) != 1
-        if wrong.any():
-            where = first_index(wrong)
-            raise ValueError(
-                f"labels: expected -1 or +1, got {y[where]:g} at {position_text(where)}"
-            )
+        require_all("labels", np.abs(y) == 1, y, "-1 or +1", "{:g}")
         z = None if queries is None else fitting("queries", queries, f"({B}n, d)", (*lead, n, d))
         v = None
         if value is not None:

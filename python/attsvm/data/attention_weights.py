@@ -12,8 +12,7 @@ from attsvm._validation import (
     Float64Array,
     FloatArray,
     as_float_array,
-    first_index,
-    position_text,
+    require_all,
     require_nonnegative,
     require_shape,
 )
@@ -76,13 +75,8 @@ def as_attention_weights(
         attention = np.where(data.valid, as_float64(data, name, weights, "n", "T"), 0.0)
     require_nonnegative(name, attention, "weights")
     total = attention.sum(axis=-1)
-    off = np.abs(total - 1) > _OFF_ONE
-    if off.any():
-        where = first_index(off)
-        raise ValueError(
-            f"{name}: expected weights that sum to 1, got the sum {total[where]:.6g} at "
-            f"{position_text(where)}"
-        )
+    summing = np.abs(total - 1) <= _OFF_ONE
+    require_all(name, summing, total, "weights that sum to 1", "the sum {:.6g}")
     if isinstance(value, Attends):
         logs = np.asarray(value.log_attention, dtype=np.float64)
         text = "(n, T)" if attention.ndim == 2 else "(B, n, T)"

@@ -59,7 +59,7 @@ class BatchAxis(ABC):
 
     @abstractmethod
     def _at(self: _Data, index: int | BoolArray | IndexArray | None) -> _Data:
-        """Return what `index` takes from the batch axis; None puts the axis there."""
+        """Return what `index` takes from the batch axis; None adds the axis."""
 
     def _described(self, sizes: Mapping[str, Any], *notes: str) -> str:
         """Write the sizes, the range of lengths where there is padding, and notes, for `repr`."""

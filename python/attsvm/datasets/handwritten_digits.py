@@ -40,7 +40,7 @@ def digits(
 
     The images are the 1,797 of 8×8 pixels that scikit-learn carries. Each problem draws n distinct
     ones, as many of one class as of the other (an odd one by a fair coin), and embeds them with
-    random features of its own:
+    separate random features:
 
     tokens
         The square patches of an image, left to right and top to bottom. A patch is described by
@@ -59,7 +59,7 @@ def digits(
         to scale v'x estimates the mean label of the images that hold the patch x, so that the score
         Y_i v'x_it says how far patch t speaks for the class of image i.
     queries
-        The whole image, embedded in the same way by features of its own, without position,
+        The whole image, embedded in the same way by separate features, without position,
         u = pixels / bandwidth / 8: cross attention from the image to its patches, which may look
         for one kind of patch in one image and for another in the next.
 

@@ -40,7 +40,7 @@ def next_token(
 
     The T ids of a context are drawn without replacement (where T > K: all K in random order, then
     T - K more draws), its label uniformly from them. Whole problems are drawn again until their
-    token-priority graphs are of the kind asked for.
+    token-priority graphs are of this `kind`.
 
     Parameters
     ----------

@@ -78,8 +78,8 @@ def text(
     OSError
         The file is missing or cannot be opened.
     TypeError, ValueError
-        An argument is not what it must be, the file is not UTF-8, or the text has no context of
-        the kind asked for.
+        An argument is not what it must be, the file is not UTF-8, or the text has no such
+        context.
 
     References
     ----------

@@ -46,7 +46,7 @@ _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
 
 
 class AttentionSVM(ClassifierMixin, BaseEstimator):
-    """Attention with a linear head, in the limit that gradient descent on it goes to.
+    """Attention with a linear head, in the limit to which gradient descent converges.
 
     Sequence X_i of T tokens is classified by the sign of v'X_i'softmax(X_i W z_i / temperature), or
     with the logits X_i p. Fitting chooses a token of every sequence, solves the attention SVM that
@@ -58,7 +58,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     parameter : {"W", "p"}
         W, the smallest with (x_iα - x_it)' W z_i >= 1 (`attsvm.att_svm`), or p (`prompt_svm`).
     norm : {"fro", "nuc"}
-        What is made small, for W: nuclear is where training of K and Q with W = K Q' goes.
+        The norm of W that is minimised; nuclear is that of training K and Q, W = K Q'.
     selection : {"optimal", "trained"}
         The tokens α, where `fit` is not given them. "optimal": those of the highest score
         Y_i v'x_it. Without a `value`, v and α are found in turns, from the v of the mean tokens:
@@ -115,7 +115,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     Warns
     -----
     NotSeparableWarning
-        A hard margin that was asked for does not exist. The soft margin takes its place, with
+        C = inf, and the hard margin does not exist. The soft margin takes its place, with
         C = 10 / s², s² the mean square of (x_iα - x_it) |z_i|, or of x_iα for the labels.
 
     References

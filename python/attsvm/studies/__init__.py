@@ -1,4 +1,4 @@
-"""Asking at scale: studies as declarations, run and kept cell by cell, and their tables."""
+"""Studies of many problems: declarations, runs, results stored cell by cell, and tables."""
 
 from attsvm.studies.engine import run
 from attsvm.studies.expectations import expectations

@@ -154,7 +154,7 @@ class Store:
             write_whole(array.chunk(part.chunk), array.encode(block))
 
     def open(self) -> xr.Dataset:
-        """Return the results as a labelled array, read where they are asked for."""
+        """Return the results as a labelled array, read where they are used."""
         return open_results(self.path, verify=False)
 
     def _intact(self, part: Part) -> bool:

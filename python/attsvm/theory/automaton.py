@@ -15,8 +15,7 @@ from attsvm._validation import (
     Float64Array,
     IndexArray,
     as_float_array,
-    first_index,
-    position_text,
+    require_all,
     require_shape,
 )
 from attsvm.data.batch_axis import require_one_problem
@@ -174,12 +173,7 @@ def _logits(data: NextTokenData, W: Float64Array, name: str) -> Float64Array:
     with np.errstate(over="ignore", invalid="ignore"):
         columns = E @ (W @ E[lasts].T)  # (K, last tokens)
     logits: Float64Array = columns[data.contexts, which[:, np.newaxis]]
-    beyond = data.valid & ~np.isfinite(logits)
-    if beyond.any():
-        where = first_index(beyond)
-        raise ValueError(
-            f"{name}: expected finite logits X W e_k, got {logits[where]} at {position_text(where)}"
-        )
+    require_all(name, np.isfinite(logits) | ~data.valid, logits, "finite logits X W e_k")
     return np.where(data.valid, logits, -np.inf)
 
 

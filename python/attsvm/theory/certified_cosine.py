@@ -123,16 +123,13 @@ def certified_cosine_gap(
     unit, combined = parameter.unit(), combined.unit()
     apart = unit.matrix.cosine_gap(combined.matrix)
     constrained = constrained.reshape(weights.shape)
-    slack, separates = _slack(
-        logit_differences(unit, data, alpha, differences), shares, constrained
+    (slack, separates), (combined_slack, combined_separates) = (
+        _slack(logit_differences(each, data, alpha, differences), shares, constrained)
+        for each in (unit, combined)
     )
-    combined_slack, combined_separates = _slack(
-        logit_differences(combined, data, alpha, differences), shares, constrained
-    )
-    of_unit = np.where(separates, (_angle(apart) + _angle(apart + 2 * slack)) / 2, np.pi)
-    of_combined = np.where(
-        combined_separates, _angle(apart) + _angle(2 * combined_slack) / 2, np.pi
-    )
+    theta = _angle(apart)
+    of_unit = np.where(separates, (theta + _angle(apart + 2 * slack)) / 2, np.pi)
+    of_combined = np.where(combined_separates, theta + _angle(2 * combined_slack) / 2, np.pi)
     angle = np.minimum(np.minimum(of_unit, of_combined), np.pi)
     exists = (sizes[:, 0, 0] > 0) & (unit.matrix.left != 0).any(axis=(1, 2))
     gap: float | Float64Array = parameter.answer(np.where(exists, 2 * np.sin(angle / 2) ** 2, 2.0))
@@ -168,9 +165,8 @@ def _multipliers(
         require_shape("dual.dual", dual.dual, *shape_of(data, "n", "T"))
         feasible = np.asarray(dual.feasible)[..., np.newaxis, np.newaxis]
         dual = np.where(feasible, dual.dual, 0.0)
-    given = as_float64(data, "dual", dual, "n", "T")
-    given = np.where(constrained, given, 0.0)
-    require_nonnegative("dual", given, "multipliers")
-    weights = given.reshape(shape)
+    multipliers = np.where(constrained, as_float64(data, "dual", dual, "n", "T"), 0.0)
+    require_nonnegative("dual", multipliers, "multipliers")
+    weights = multipliers.reshape(shape)
     largest = weights.max(axis=(1, 2), keepdims=True)
     return weights / np.where(largest > 0, largest, 1.0)

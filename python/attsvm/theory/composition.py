@@ -85,7 +85,7 @@ def composition(space: CyclicSubspace) -> Float64Array:
     """Compute the logits e_j' W^fin e_k of the nodes of S_fin, up to a constant of each component.
 
     Where embeddings are linearly independent the differences inside components are free, and every
-    component is a problem of its own; else W has coordinates in S_fin. The loss is strictly convex
+    component is a separate problem; else W has coordinates in S_fin. The loss is strictly convex
     either way, and goes to infinity with the differences, as every edge is on a cycle.
 
     Raises
@@ -185,7 +185,8 @@ def _newton(
         if length <= _FINISHED * max(1.0, float(np.abs(x).max())) or (
             decrement <= _ROUNDING * max(1.0, value) and length >= before / 2
         ):
-            return x + step if features is not None else _centred(x + step)
+            end: Float64Array = x + step
+            return end if features is not None else end - end.mean()
         before = length
         share = 1.0
         while True:
@@ -196,7 +197,3 @@ def _newton(
             share /= 2
         x, value = x + share * step, tried
     raise SolverError(f"finite_part: Newton's method left a step of {length:.1e}")
-
-
-def _centred(values: Float64Array) -> Float64Array:
-    return np.asarray(values - values.mean())

@@ -57,7 +57,7 @@ def cosine(
     TypeError
         Not numbers.
     ValueError
-        Shapes differ, NaN or inf, an axis that is not there, or a zero vector, which has no
+        Shapes differ, NaN or inf, an axis that does not exist, or a zero vector, which has no
         direction.
 
     Examples

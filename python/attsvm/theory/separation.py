@@ -11,8 +11,7 @@ from attsvm._validation import (
     IndexArray,
     as_choice,
     as_nonnegative_float,
-    first_index,
-    position_text,
+    require_all,
     require_direction,
     require_shape,
 )
@@ -107,13 +106,9 @@ def logit_differences(
     with np.errstate(over="ignore", invalid="ignore"):
         directions = parameter.matrix.of_rows(parameter.queries(data))
         values: Float64Array = (differences @ directions[..., np.newaxis])[..., 0]
-    beyond = constrained & ~np.isfinite(values)
-    if beyond.any():
-        where = first_index(beyond.reshape(data.valid.shape))
-        raise ValueError(
-            f"data: expected tokens and queries whose products with {parameter.variable} are "
-            f"finite, got a margin beyond float64 at {position_text(where)}"
-        )
+    finite = (np.isfinite(values) | ~constrained).reshape(data.valid.shape)
+    expected = f"tokens and queries whose products with {parameter.variable} are finite"
+    require_all("data", finite, finite, expected, "a margin beyond float64")
     values[~constrained] = 0.0
     return values
 

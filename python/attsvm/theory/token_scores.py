@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm import _core
-from attsvm._validation import Float64Array, IndexArray, first_index, position_text
+from attsvm._validation import Float64Array, IndexArray, require_all
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.threads import thread_count
 
@@ -55,13 +55,8 @@ def scores(data: AttentionData) -> Float64Array:
         sequence=data.sequence_index,
         threads=thread_count(None),
     ).reshape(data.valid.shape)
-    overflow = ~np.isfinite(gamma)
-    if overflow.any():
-        where = first_index(overflow)
-        raise ValueError(
-            "data: expected tokens and a value whose products are finite, got the score "
-            f"{gamma[where]} at {position_text(where)}"
-        )
+    expected = "tokens and a value whose products are finite"
+    require_all("data", np.isfinite(gamma), gamma, expected, "the score {}")
     gamma[~data.valid] = -np.inf
     return gamma
 

@@ -124,7 +124,7 @@ def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> D
     caption = "Shares of the problems of a cell, with 95\u00a0% confidence intervals (Wilson's)."
     if compared:
         caption += (
-            " Diamonds: an independent program on 300 problems of its own (150 where d ≥ 30), "
+            " Diamonds: an independent program on 300 other problems (150 where d ≥ 30), "
             "whose own intervals extend up to 6 points to either side."
         )
     return Drawing("shares", "Outcome of training", caption, figure) if figure.data else None

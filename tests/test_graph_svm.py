@@ -9,7 +9,7 @@ from active_set import smallest_exactly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attsvm import NextTokenData, general_svm, graph_svm, train
+from attsvm import NextTokenData, SolverError, general_svm, graph_svm, train
 from attsvm.datasets import next_token, text
 from attsvm.theory import cyclic_subspace
 
@@ -152,6 +152,20 @@ def test_without_strict_priorities_it_is_zero():
     single = graph_svm(NextTokenData(np.eye(2), [[1, 1]], [1]))
     assert not single.W.any()
     assert not graph_svm(NextTokenData(np.ones((2, 1)), [[1, 1]], [1])).W.any()
+
+
+def test_zero_and_huge_embeddings():
+    """Zero embeddings have no margins, which is proved; rows of size 1e310 are no numbers."""
+    random = np.random.default_rng(0).normal(size=(3, 2))
+    batch = np.stack([random, np.zeros((3, 2))])
+    solution = graph_svm(NextTokenData(batch, [[[0, 1]], [[0, 1]]], [[0], [0]]))
+    assert list(solution.status) == ["optimal", "infeasible"]
+    assert graph_svm(NextTokenData(np.zeros((3, 2)), [[0, 1]], [0])).status == "infeasible"
+    with pytest.raises(SolverError):
+        graph_svm(NextTokenData(1e155 * random, [[0, 1]], [0]))
+    tied = graph_svm(NextTokenData(1e155 * random, [[1, 0], [1, 0]], [0, 1]))
+    assert not tied.W.any()
+    assert tied.margins[[0, 1], [0, 1]].tolist() == [0, 0]
 
 
 @FEW

@@ -215,8 +215,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolut
     if basis is not None:
         result["left"], result["right"] = result["left"] @ basis, result["right"] @ basis
     sizes = np.broadcast_to(euclidean_norm(tables, axis=2).max(axis=1), B)
-    with np.errstate(invalid="ignore"):
-        delicate = ~(np.square(sizes) * result["norm"] <= _DELICATE)
+    delicate = _largest_logits(sizes, result["norm"]) > _DELICATE
     if basis is not None:  # coordinates are rounded: what that might decide is decided by the data
         for b in np.flatnonzero(delicate).tolist():
             for name, value in solve(problem.problem(b), None)[0].items():
@@ -231,12 +230,13 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolut
     table = each % len(tables)
     assert left is not None
     assert right is not None
-    known = np.where(lacking, 0.0, left), np.where(lacking, 0.0, right)
+    is_zero = lacking | (solution.norm == 0)[:, np.newaxis, np.newaxis]
+    known = np.where(is_zero, 0.0, left), np.where(is_zero, 0.0, right)
     of_last = known[1] @ np.swapaxes(tables, 1, 2)
     directions = np.swapaxes(of_last, 1, 2) @ known[0]
     values = np.einsum("md,md->m", tables[table, graphs.token], directions[each, k])
     margins, there, worst = constraints.of_tokens(data, values)
-    rounding = 256 * np.finfo(np.float64).eps * np.square(sizes) * solution.norm
+    rounding = 256 * np.finfo(np.float64).eps * _largest_logits(sizes, solution.norm)
     if (feasible & (worst > OPTIMALITY_TOLERANCE + np.minimum(rounding, 1e-6))).any():
         raise SolverError("no certified answer for the Graph-SVM: margins missed by rounding")
 
@@ -252,6 +252,12 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolut
         kkt=np.where(feasible, np.maximum(solution.kkt, worst), solution.kkt),
         certificate=np.where(lacking, of_edges(solution.certificate), np.nan),
     )
+
+
+def _largest_logits(sizes: Float64Array, norm: Float64Array | float) -> Float64Array:
+    """Return bounds of logits, |W| times the squared size of embeddings; infinite without a W."""
+    known = np.isfinite(norm)
+    return np.where(known, sizes * (sizes * np.where(known, norm, 0.0)), np.inf)
 
 
 def _edge_problem(

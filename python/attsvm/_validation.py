@@ -97,7 +97,7 @@ def as_float_array(
     ndim: int | Collection[int],
     dtype: npt.DTypeLike | None = None,
 ) -> FloatArray:
-    """Finite, C-contiguous float64 or float32 array, copied only where it has to be.
+    """Read a finite, C-contiguous float64 or float32 array, copied only where it has to be.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def as_float_array(
 def as_index_array(
     name: str, value: ArrayLike, shape_text: str, *, ndim: int | Collection[int]
 ) -> IndexArray:
-    """C-contiguous, read-only int64 array of integers; floats are refused even when they are whole.
+    """Read a C-contiguous, read-only int64 array; floats are refused even when they are whole.
 
     It is a copy unless the array is read-only and of nobody's writable memory: what is used as an
     index must stay what was checked. Parameters are those of `as_float_array`.
@@ -177,7 +177,7 @@ def as_index_array(
 def as_bool_array(
     name: str, value: ArrayLike, shape_text: str, *, ndim: int | Collection[int]
 ) -> BoolArray:
-    """C-contiguous, read-only array of bool; numbers are refused.
+    """Read a C-contiguous, read-only array of bool; numbers are refused.
 
     Parameters are those of `as_float_array`.
 
@@ -196,7 +196,7 @@ def as_bool_array(
 
 
 def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice:
-    """`value` if it is one of `choices`, else an error that lists them."""
+    """Return `value` if it is one of `choices`, else raise an error that lists them."""
     listed = ", ".join(repr(choice) for choice in choices)
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {listed}, got {value!r}")
@@ -207,27 +207,27 @@ def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice
 
 
 def as_int(name: str, value: int) -> int:
-    """`value` as an int; floats and bools are refused."""
+    """Return `value` as an int; floats and bools are refused."""
     return _as_int(name, value, None, "an integer")
 
 
 def as_nonnegative_int(name: str, value: int) -> int:
-    """`value` as an int that is 0 or more; floats and bools are refused."""
+    """Return `value` as an int that is 0 or more; floats and bools are refused."""
     return _as_int(name, value, 0, "a non-negative integer")
 
 
 def as_positive_int(name: str, value: int) -> int:
-    """`value` as an int that is 1 or more; floats and bools are refused."""
+    """Return `value` as an int that is 1 or more; floats and bools are refused."""
     return _as_int(name, value, 1, "a positive integer")
 
 
 def as_float(name: str, value: float) -> float:
-    """`value` as a finite float; strings and bools are refused."""
+    """Return `value` as a finite float; strings and bools are refused."""
     return _as_real(name, value, "a finite number")
 
 
 def as_positive_float(name: str, value: float) -> float:
-    """`value` as a finite float above 0; strings and bools are refused."""
+    """Return `value` as a finite float above 0; strings and bools are refused."""
     number = _as_real(name, value, "a positive number")
     if number <= 0:
         raise ValueError(f"{name}: expected a positive number, got {value!r}")
@@ -235,7 +235,7 @@ def as_positive_float(name: str, value: float) -> float:
 
 
 def as_nonnegative_float(name: str, value: float) -> float:
-    """`value` as a finite float that is 0 or more; strings and bools are refused."""
+    """Return `value` as a finite float that is 0 or more; strings and bools are refused."""
     number = _as_real(name, value, "a number >= 0")
     if number < 0:
         raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
@@ -243,7 +243,7 @@ def as_nonnegative_float(name: str, value: float) -> float:
 
 
 def as_float_in(name: str, value: float, low: float, high: float, *, ends: str = "[]") -> float:
-    """`value` as a float from `low` to `high`, with both of them or, as "[)" in `ends`, without."""
+    """Return `value` as a float from `low` to `high`, each end included or not, as in "[)"."""
     wanted = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}"
     number = _as_real(name, value, wanted)
     at_end = (number == low and ends[0] == "(") or (number == high and ends[1] == ")")
@@ -253,7 +253,7 @@ def as_float_in(name: str, value: float, low: float, high: float, *, ends: str =
 
 
 def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
-    """`value` as the NumPy dtype float64 or float32, in the byte order of the machine."""
+    """Return `value` as the NumPy dtype float64 or float32, in the native byte order."""
     wanted = f"{name}: expected float64 or float32, got {value!r}"
     if value is None:
         raise TypeError(wanted)
@@ -267,7 +267,7 @@ def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
 
 
 def as_generator(name: str, value: int | np.random.Generator | None) -> np.random.Generator:
-    """Random generator from None (fresh entropy), a non-negative int seed, or a generator."""
+    """Return a random generator from None (fresh entropy), an int seed >= 0, or a generator."""
     if isinstance(value, np.random.Generator):
         return value
     if value is None:
@@ -324,7 +324,7 @@ def require_all(
 
 
 def require_direction(name: str, points: BoolArray | np.bool_) -> None:
-    """Raise `ValueError` unless `points`, which says what is not zero, is True throughout."""
+    """Raise `ValueError` unless `points`, True where a vector is not zero, is so throughout."""
     zero = ~np.asarray(points)
     if zero.any():
         at = f" at {position_text(first_index(zero))}" if zero.size > 1 else ""
@@ -348,24 +348,24 @@ def require_finite(name: str, array: npt.NDArray[Any]) -> None:
 
 
 def read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-    """View of `array` that cannot be written through."""
+    """Return a view of `array` that cannot be written through."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def first_index(mask: BoolArray) -> tuple[int, ...]:
-    """Index of the first True of `mask`, which has one."""
+    """Return the index of the first True of `mask`, which has one."""
     return tuple(int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
 
 
 def position_text(index: tuple[int, ...]) -> str:
-    """`index` as it is written in an error: ``[3, 0, 1]``."""
+    """Write `index` as in an error: ``[3, 0, 1]``."""
     return f"[{', '.join(str(i) for i in index)}]"
 
 
 def read_array(name: str, value: Any) -> npt.NDArray[Any]:
-    """`value` as an array of whatever type and shape it has; masked arrays are refused.
+    """Read `value` as an array of its type and shape; masked arrays are refused.
 
     Raises
     ------
@@ -384,7 +384,7 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def _is_frozen(array: Any) -> bool:
-    """Say whether an array, and every array that it is a view of, is read-only."""
+    """Test whether an array, and every array that it is a view of, is read-only."""
     while isinstance(array, np.ndarray):
         if array.flags.writeable:
             return False
@@ -393,9 +393,9 @@ def _is_frozen(array: Any) -> bool:
 
 
 def _is_masked(value: Any) -> bool:
-    """Say whether a value is a masked array, or a list or tuple with one in it."""
+    """Test whether a value is a masked array, or a list or tuple with one in it."""
     if isinstance(value, list | tuple):
-        return any(_is_masked(one) for one in value if isinstance(one, _MAY_BE_MASKED))
+        return any(_is_masked(x) for x in value if isinstance(x, _MAY_BE_MASKED))
     return isinstance(value, np.ma.MaskedArray)
 
 

@@ -192,7 +192,7 @@ def every_choice(
     tolerance: float = 1e-4,
     limit: int = 10_000,
 ) -> Choices:
-    """Solve the SVM of every choice of tokens, and say which choices are locally optimal.
+    """Solve the SVM of every choice of tokens, and test which choices are locally optimal.
 
     Parameters
     ----------

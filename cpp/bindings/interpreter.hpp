@@ -11,7 +11,7 @@
 #include <optional>
 #include <utility>
 
-#include "attsvm/team.hpp"
+#include "attsvm/threads.hpp"
 
 // Gives the lock away, and takes it back at the end of its scope.
 class ReleasedGil {
@@ -34,9 +34,9 @@ class ReleasedGil {
 };
 
 // Checks for signals, and reports progress to a function of Python.
-class PythonMonitor final : public attsvm::Monitor {
+class PythonProgress final : public attsvm::ProgressCallback {
    public:
-    PythonMonitor(ReleasedGil& gil, const std::optional<pybind11::function>& report) : gil_(gil), report_(report) {}
+    PythonProgress(ReleasedGil& gil, const std::optional<pybind11::function>& report) : gil_(gil), report_(report) {}
 
     bool carry_on(double share_done) override {
         if (ReleasedGil::interpreter_ends()) return false;
@@ -64,10 +64,10 @@ void without_gil(const std::optional<pybind11::function>& report, double total_w
     std::exception_ptr failure;
     {
         ReleasedGil gil;
-        PythonMonitor monitor(gil, report);
-        attsvm::Progress progress(&monitor, total_work);
+        PythonProgress callback(gil, report);
+        attsvm::Progress progress(&callback, total_work);
         work(progress);
-        failure = monitor.failure();
+        failure = callback.failure();
     }
     if (failure) std::rethrow_exception(failure);
 }

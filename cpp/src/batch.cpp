@@ -150,7 +150,7 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
         const Index packs = (batch.problems + width - 1) / width;
         const ThreadPlan plan(threads, packs, static_cast<double>(width) * batch.numbers_per_problem(),
                               static_cast<double>(schedule.steps));
-        share_jobs(plan.across, packs, progress, [&](Index pack, bool calling_thread) {
+        parallel_for_each(plan.across, packs, progress, [&](Index pack, bool calling_thread) {
             const Lanes<Real> lanes{pack * width, batch.problems};
             const Buffer<Real> X = lanes.gather(batch.X, batch.sequences * batch.tokens * batch.dimension);
             descend_lanes(batch, lanes, X.data(), loss, rule, schedule, 1, progress, calling_thread, result);
@@ -158,7 +158,7 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
     } else {
         const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem(),
                               static_cast<double>(schedule.steps));
-        share_jobs(plan.across, batch.problems, progress, [&](Index b, bool calling_thread) {
+        parallel_for_each(plan.across, batch.problems, progress, [&](Index b, bool calling_thread) {
             const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension);
             descend_lanes(batch, Lanes<double>{b, batch.problems}, cached.data(), loss, rule, schedule, plan.within,
                           progress, calling_thread, result);
@@ -172,7 +172,7 @@ void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first
                        double* head_gradient) {
     const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
     Progress progress(nullptr, 1.0);
-    share_jobs(plan.across, batch.problems, progress, [&](Index b, bool) {
+    parallel_for_each(plan.across, batch.problems, progress, [&](Index b, bool) {
         const Lanes<double> lane{b, batch.problems};
         LanesOfData<double> data(batch, lane, head);
         Buffer<double> at = lane.gather(first, batch.first_size()), beside = lane.gather(second, batch.second_size());

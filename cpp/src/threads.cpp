@@ -4,7 +4,7 @@
 #include <thread>
 #include <vector>
 
-#include "attsvm/team.hpp"
+#include "attsvm/threads.hpp"
 
 namespace attsvm {
 

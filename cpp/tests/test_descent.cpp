@@ -114,7 +114,7 @@ void a_gradient_of_rounding_is_zero() {
     }
 }
 
-class Impatient final : public attsvm::Monitor {
+class Impatient final : public attsvm::ProgressCallback {
    public:
     bool carry_on(double share_done) override {
         CHECK(share_done >= 0.0 && share_done <= 1.0);
@@ -123,18 +123,18 @@ class Impatient final : public attsvm::Monitor {
     int asked = 0;
 };
 
-void a_monitor_stops_every_job() {
-    Impatient monitor;
-    attsvm::Progress progress(&monitor, 1e18);
+void a_callback_stops_every_job() {
+    Impatient callback;
+    attsvm::Progress progress(&callback, 1e18);
     const auto problem = attsvm_test::random_problem(13, 4, 4, 4, 4, false);
-    attsvm::share_jobs(2, 5, progress, [&](Index, bool calling_thread) {
+    attsvm::parallel_for_each(2, 5, progress, [&](Index, bool calling_thread) {
         Outcome<double> out{attsvm::Buffer<double>(16), {}, {}, {}, {}};
         attsvm::Descent<double, double> descent(problem.view(), logistic, {}, attsvm::Team(1),
                                                 {0, out.V.data(), nullptr, 0.0}, {});
         descent.run({std::int64_t{1'000'000'000'000'000}, {}}, progress, calling_thread,
                     [](std::size_t, const auto&) {});
     });
-    CHECK(monitor.asked == 2);
+    CHECK(callback.asked == 2);
     CHECK(progress.stopped());
 }
 
@@ -142,7 +142,7 @@ void a_failing_job_is_reported() {
     attsvm::Progress progress(nullptr, 1.0);
     bool caught = false;
     try {
-        attsvm::share_jobs(2, 9, progress, [](Index k, bool) {
+        attsvm::parallel_for_each(2, 9, progress, [](Index k, bool) {
             if (k == 4) throw std::runtime_error("four");
         });
     } catch (const std::runtime_error&) {
@@ -158,7 +158,7 @@ int main() {
     threads_change_no_bit();
     skipped_zeros_do_not_matter();
     a_gradient_of_rounding_is_zero();
-    a_monitor_stops_every_job();
+    a_callback_stops_every_job();
     a_failing_job_is_reported();
     return attsvm_test::report();
 }

@@ -9,7 +9,7 @@
 #include "attsvm/buffer.hpp"
 #include "attsvm/elementary.hpp"
 #include "attsvm/products.hpp"
-#include "attsvm/team.hpp"
+#include "attsvm/threads.hpp"
 
 namespace attsvm {
 

@@ -6,7 +6,7 @@
 
 #include "attsvm/heads.hpp"
 #include "attsvm/sample_losses.hpp"
-#include "attsvm/team.hpp"
+#include "attsvm/threads.hpp"
 
 namespace attsvm {
 

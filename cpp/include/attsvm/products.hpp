@@ -5,7 +5,7 @@
 #pragma once
 
 #include "attsvm/columns.hpp"
-#include "attsvm/team.hpp"
+#include "attsvm/threads.hpp"
 
 namespace attsvm {
 

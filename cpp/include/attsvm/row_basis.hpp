@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "attsvm/buffer.hpp"
-#include "attsvm/team.hpp"
+#include "attsvm/threads.hpp"
 
 namespace attsvm {
 

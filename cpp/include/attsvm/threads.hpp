@@ -1,4 +1,4 @@
-// Threads that share one piece of work, and the word from outside that it should stop.
+// Threads that share work, its progress, and its cancellation.
 #pragma once
 
 #include <algorithm>
@@ -110,16 +110,16 @@ struct ThreadPlan {
 };
 
 // What the caller is told of work in progress; false asks it to stop. Called from the caller's own thread only.
-class Monitor {
+class ProgressCallback {
    public:
-    virtual ~Monitor() = default;
+    virtual ~ProgressCallback() = default;
     virtual bool carry_on(double share_done) = 0;
 };
 
-// One run's progress over all its threads. The calling thread asks the monitor about ten times a second.
+// One run's progress over all its threads. The calling thread calls back about ten times a second.
 class Progress {
    public:
-    Progress(Monitor* monitor, double total_work) : monitor_(monitor), total_(total_work) {}
+    Progress(ProgressCallback* callback, double total_work) : callback_(callback), total_(total_work) {}
 
     bool stopped() const { return stop_.load(std::memory_order_relaxed); }
     void stop() { stop_.store(true, std::memory_order_relaxed); }
@@ -132,13 +132,13 @@ class Progress {
     }
     void ask() {
         const auto now = std::chrono::steady_clock::now();
-        if (monitor_ == nullptr || now - asked_ < std::chrono::milliseconds(100)) return;
+        if (callback_ == nullptr || now - asked_ < std::chrono::milliseconds(100)) return;
         asked_ = now;
-        if (!monitor_->carry_on(std::min(1.0, done_.load(std::memory_order_relaxed) / total_))) stop();
+        if (!callback_->carry_on(std::min(1.0, done_.load(std::memory_order_relaxed) / total_))) stop();
     }
 
    private:
-    Monitor* monitor_;
+    ProgressCallback* callback_;
     double total_;
     std::atomic<double> done_{0.0};
     std::atomic<bool> stop_{false};
@@ -146,9 +146,9 @@ class Progress {
 };
 
 // job(index, calling_thread) for every index in [0, count), each on one thread, taken up in order. The calling thread
-// goes on asking the monitor when it has no job left. An exception of a job stops the others and is thrown here.
+// goes on calling back when it has no job left. An exception of a job stops the others and is thrown here.
 template <class Job>
-void share_jobs(int threads, Index count, Progress& progress, Job job) {
+void parallel_for_each(int threads, Index count, Progress& progress, Job job) {
     std::atomic<Index> next{0};
     std::mutex guard;
     std::condition_variable someone_left;

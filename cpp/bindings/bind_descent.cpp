@@ -203,32 +203,20 @@ py::tuple loss_and_gradient(const Array<Token>& tokens, const CoreProblem& probl
     return py::make_tuple(value, first, second, head);
 }
 
-// y_i v'x_it for every token that sample i may attend to, 0 at padding.
 template <class Token>
 Array<double> token_scores(const Array<Token>& tokens, const Array<double>& labels, const Array<double>& value,
                            const Array<std::int64_t>& lengths, const Array<std::int64_t>& sequence, int threads) {
     if (tokens.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
     if (labels.ndim() != 2) throw std::invalid_argument("labels: need two axes");
-    const Index B = tokens.shape(0), n = labels.shape(1), T = tokens.shape(2), d = tokens.shape(3);
+    const Index B = tokens.shape(0), n = labels.shape(1), T = tokens.shape(2);
     const CoreHead head{attsvm::HeadKind::of<attsvm::LinearHead>(), {}, labels, value, {}, 0.0, false};
     const attsvm::Batch<Token> batch =
         batch_view(tokens, {tokens, make_array<double>({B, n, 1}), lengths, sequence, head});
     auto scores = make_array<double>({B, n, T});
     {
         double* const out = scores.mutable_data();
-        const double* const y = labels.data();
-        const double* const v = value.data();
-        const std::int64_t* const length = lengths.data();
         const ReleasedGil no_gil;
-        const double numbers = static_cast<double>(scores.size()) * static_cast<double>(d);
-        attsvm::Team(attsvm::worth_sharing(numbers) ? threads : 1).for_ranges(B * n, [&](Index row, Index last, int) {
-            for (; row < last; ++row) {
-                const Index i = row % n, from = batch.sequence == nullptr ? i : Index{batch.sequence[i]};
-                const Index valid = std::min<Index>(length[row], T);
-                attsvm::rows_dot(batch.tokens_of(row / n) + from * T * d, valid, d, v + row / n * d, out + row * T);
-                for (Index t = 0; t < T; ++t) out[row * T + t] = t < valid ? y[row] * out[row * T + t] : 0.0;
-            }
-        });
+        attsvm::token_scores(batch, threads, out);
     }
     return scores;
 }

@@ -184,11 +184,28 @@ void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first
     });
 }
 
+template <class Token>
+void token_scores(const Batch<Token>& batch, int threads, double* scores) {
+    const Index n = batch.samples, T = batch.tokens, d = batch.dimension;
+    const double numbers = static_cast<double>(batch.problems) * batch.numbers_per_problem();
+    Team(worth_sharing(numbers) ? threads : 1).for_ranges(batch.problems * n, [&](Index row, Index last, int) {
+        for (; row < last; ++row) {
+            const Index i = row % n, from = batch.sequence == nullptr ? i : Index{batch.sequence[i]};
+            const Index valid = std::min<Index>(batch.length[row], T);
+            double* const out = scores + row * T;
+            rows_dot(batch.tokens_of(row / n) + from * T * d, valid, d, batch.head.arrays.vector + row / n * d, out);
+            for (Index t = 0; t < T; ++t) out[t] = t < valid ? batch.head.arrays.label[row] * out[t] : 0.0;
+        }
+    });
+}
+
 template void descend(const Batch<double>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
 template void descend(const Batch<float>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
 template void loss_and_gradient(const Batch<double>&, Loss, const double*, const double*, const double*, int, double*,
                                 double*, double*, double*);
 template void loss_and_gradient(const Batch<float>&, Loss, const double*, const double*, const double*, int, double*,
                                 double*, double*, double*);
+template void token_scores(const Batch<double>&, int, double*);
+template void token_scores(const Batch<float>&, int, double*);
 
 }  // namespace attsvm

@@ -65,4 +65,8 @@ void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first
                        const double* head, int threads, double* value, double* first_gradient, double* second_gradient,
                        double* head_gradient);
 
+// Computes y_i v'x_it (problems, samples, tokens) of a linear head, 0 at padding.
+template <class Token>
+void token_scores(const Batch<Token>& batch, int threads, double* scores);
+
 }  // namespace attsvm

@@ -31,24 +31,25 @@ $(VENV)/.pip:
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-# To run, this machine's instruction-set level is enough; quick tests want the baseline's too, and the C++ tests beside
-# them, which link the same library; slow tests want all levels.
+# To run, this machine's instruction-set level is enough; quick tests compare it with the baseline's, and the C++ tests,
+# which link the same library, are built at it; slow tests want all levels.
 define install_levels
 	@echo "Compiling and installing attsvm into $(VENV): a minute or two"
 	$(BIN)/python -m pip install --quiet --editable '.[report]' \
-	  -C build-dir=build/$(1) -C cmake.define.ATTSVM_ISA_LEVELS='$(2)' -C cmake.define.ATTSVM_BUILD_TESTS=$(3)
+	  -C build-dir=build/$(1) -C cmake.define.ATTSVM_ISA_LEVELS='$(2)' -C cmake.define.ATTSVM_BUILD_TESTS=$(3) \
+	  -C cmake.define.ATTSVM_TEST_ISA_LEVELS=$(4)
 	@touch $(VENV)/.attsvm
 endef
 
 $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
-	$(call install_levels,run,native,OFF)
+	$(call install_levels,run,native,OFF,native)
 
 $(VENV)/.tested: $(VENV)/.pip $(CORE) $(CPP_TESTS) | $(VENV)/.tools
-	$(call install_levels,test,baseline;native,ON)
+	$(call install_levels,test,baseline;native,ON,native)
 	@touch $@
 
 $(VENV)/.levels: $(VENV)/.pip $(CORE) $(CPP_TESTS) | $(VENV)/.tools
-	$(call install_levels,levels,all,ON)
+	$(call install_levels,levels,all,ON,all)
 	@touch $@ $(VENV)/.tested
 
 # One pip at a time: what stands behind | comes first.
@@ -64,16 +65,18 @@ $(VENV)/.lint: $(VENV)/.pip pyproject.toml
 test: lint test-cpp test-python
 
 test-cpp: $(VENV)/.tools $(VENV)/.tested
-	$(BIN)/ctest --test-dir build/test --output-on-failure
+	$(CTEST) --test-dir build/test
 
+# Threads that wait sleep, as others of the tests compute meanwhile.
+CTEST := OMP_WAIT_POLICY=passive $(BIN)/ctest --output-on-failure
 # A process for each of two processors, each of them on one thread; tests of threads ask for more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-python: $(VENV)/.tools $(VENV)/.tested
 	$(PYTEST) -m 'not slow'
 
 test-slow: $(VENV)/.tools $(VENV)/.levels
-	$(BIN)/ctest --test-dir build/levels --output-on-failure
+	$(CTEST) --test-dir build/levels
 	$(PYTEST) -m slow
 
 lint: $(VENV)/.lint

@@ -87,7 +87,8 @@ def test_a_worker_that_is_killed_is_replaced_without_loss(client, tmp_path):
 
 def test_an_error_of_a_worker_names_the_cell(client, tmp_path):
     study = evolve(SMALL, rule=("ngd", "polyak"), steps=5000)
-    with pytest.raises(FloatingPointError, match=r"d=2, rule=polyak, .*: train: problem \d+ over"):
+    # of whichever cell fails first
+    with pytest.raises(FloatingPointError, match=r"d=\d, rule=polyak, .*: train: problem \d+ over"):
         run(study, tmp_path, scheduler=client, progress=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import time
@@ -15,14 +14,13 @@ from attsvm.studies.environment import environment
 
 
 def hardware_facts() -> dict[str, Any]:
-    """Return processor, load and versions."""
+    """Return processor and versions."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     model = re.search(r"^model name\s*: (.+)$", text, flags=re.MULTILINE)
     return {
         "processor": model[1].strip() if model else platform.processor() or platform.machine(),
         "processors": len(psutil.Process().cpu_affinity()),
-        "load_before": os.getloadavg()[0],
         "attsvm": environment(),
     }
 

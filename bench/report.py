@@ -141,7 +141,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"{hardware['attsvm']['isa']}; {results['date']}, in {results['seconds']:.0f} s. "
         f"{results['selection']}",
         "",
-        *(f"**{warning}**\n" for warning in results["warnings"]),
+        f"{results['load']}\n",
         _INTRODUCTION,
         "",
         *_table(map(summary, results["rows"])),

@@ -1,4 +1,3 @@
-#include <memory>
 #include <semaphore>
 #include <system_error>
 #include <thread>

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm._linalg import Float64Array
-from attsvm._validation import IndexArray, as_float, first_index, position_text
+from attsvm._validation import IndexArray, as_float, require_all
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import Preferences
@@ -33,13 +33,13 @@ def attention_preferences(
         )
     weights = id_weights(data, as_attention_weights("attention", attention, data).attention)
     selected = weights > least
-    none = np.asarray(~selected.any(axis=-1))
-    if none.any():
-        where = first_index(none)
-        raise ValueError(
-            f"threshold: expected a weight above it in every context, got {least:g} and the "
-            f"largest weight {weights[where].max():.3g} at {position_text(where)}"
-        )
+    require_all(
+        "threshold",
+        np.asarray(selected.any(axis=-1)),
+        weights.max(axis=-1),
+        "a weight above it in every context",
+        got=f"{least:g} and the largest weight {{:.3g}}",
+    )
     first = weights.argmax(axis=-1)[..., np.newaxis]
     top: IndexArray = np.take_along_axis(data.contexts, first, axis=-1)[..., 0]
     out = (weights > most_ignored) & ~selected

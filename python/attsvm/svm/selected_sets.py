@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._validation import BoolArray, IndexArray, as_float, first_index, position_text
+from attsvm._validation import BoolArray, IndexArray, as_float, require_all
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights, as_attention_weights
 
@@ -52,13 +52,13 @@ def sets_of(weights: AttentionWeights, threshold: float) -> BoolArray:
     if not 0 <= least < 1:
         raise ValueError(f"threshold: expected a number of 0 or more and below 1, got {threshold}")
     sets: BoolArray = weights.attention > least
-    empty = np.asarray(~sets.any(axis=-1))
-    if empty.any():
-        where = first_index(empty)
-        raise ValueError(
-            f"threshold: expected a weight above it in every input, got {least:g} and the largest "
-            f"weight {weights.attention[where].max():.3g} at {position_text(where)}"
-        )
+    require_all(
+        "threshold",
+        np.asarray(sets.any(axis=-1)),
+        weights.attention.max(axis=-1),
+        "a weight above it in every input",
+        got=f"{least:g} and the largest weight {{:.3g}}",
+    )
     return sets
 
 

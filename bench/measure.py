@@ -33,51 +33,30 @@ _PAUSE = 0.02
 
 @dataclass(frozen=True)
 class Pace:
-    """Time that a row may take.
-
-    Attributes
-    ----------
-    rounds : int
-    run : float
-        Seconds that a long run aims at.
-    budget : float
-        Seconds of all rounds of one contender; a slower one takes part in fewer rounds.
-    patience : float
-        Seconds after which a run is given up.
-    """
+    """Time that a row may take."""
 
     rounds: int = 7
-    run: float = 0.25
+    run: float = 0.25  # seconds that a long run aims at
+    # Seconds of all rounds of one contender; a slower one takes part in fewer rounds.
     budget: float = 5.0
-    patience: float = 100.0
+    patience: float = 100.0  # seconds after which a run is given up
 
 
 @dataclass
 class Timed:
-    """An entry with its measurements.
-
-    Attributes
-    ----------
-    status : {"measured", "not available", "failed", "not timed"}
-    setup, first : float
-        Seconds of conversion and compilation, and of the first run.
-    steps : (int, int), optional
-        Steps of the short and of the long run.
-    seconds : dict
-        Seconds of a unit (a step, or a problem solved) by round.
-    scale : float
-        Factor of the seconds of a step: for limits, whose steps have sizes of their own.
-    """
+    """An entry with its measurements."""
 
     entry: Entry
     process: Process = field(repr=False)
     pace: Pace
-    status: str = "measured"
+    status: str = "measured"  # or "not available", "failed", "not timed"
     reason: str = ""
-    setup: float = 0.0
-    first: float = 0.0
-    steps: tuple[int, int] | None = None
+    setup: float = 0.0  # seconds of conversion and compilation
+    first: float = 0.0  # seconds of the first run
+    steps: tuple[int, int] | None = None  # steps of the short and of the long run
+    # Seconds of a unit (a step, or a problem solved) by round.
     seconds: dict[int, float] = field(default_factory=dict)
+    # Factor of the seconds of a step: for limits, whose steps have sizes of their own.
     scale: float = 1.0
     accuracy: dict[str, float] = field(default_factory=dict)
     peak: int | None = None

@@ -47,28 +47,19 @@ class Batchable:
 
 @dataclass(frozen=True, eq=False)
 class Descent(Batchable):
-    """Normalised gradient descent on the logistic loss with a fixed linear head.
+    """Normalised gradient descent on the logistic loss with a fixed linear head."""
 
-    Attributes
-    ----------
-    tokens, labels, queries, value : ndarray
-        Shapes ([B,] n, T, d), ([B,] n), ([B,] n, d), ([B,] d).
-    parameter : {"W", "p", "KQ"}
-        Logits X W z, X p, X K Q' z. K and Q are normalised each by its own norm.
-    init : dict of ndarray
-        Start of each block, ([B,] d, d) or ([B,] d); zero where it is not given.
-    output : {"parameter", "attention"}
-        Answer of a run: W (K Q' for "KQ") or p, or the softmax weights ([B,] n, T).
-    """
-
-    tokens: Array
-    labels: Array
-    queries: Array
-    value: Array
+    tokens: Array  # ([B,] n, T, d)
+    labels: Array  # ([B,] n)
+    queries: Array  # ([B,] n, d)
+    value: Array  # ([B,] d)
+    # "W", "p" or "KQ": logits X W z, X p, X K Q' z; K and Q are normalised each by its own norm.
     parameter: str = "W"
+    # Start of each block, ([B,] d, d) or ([B,] d); zero where it is not given.
     init: Mapping[str, Array] | None = None
     lr: float = 0.1
     threads: int = 2
+    # Answer of a run: "parameter" for W (K Q' for "KQ") or p; "attention" for weights ([B,] n, T).
     output: str = "parameter"
 
     def scores(self) -> Array:
@@ -97,22 +88,13 @@ class Descent(Batchable):
 
 @dataclass(frozen=True, eq=False)
 class SVM(Batchable):
-    """A hard-margin SVM: the W of least norm with (x_iα - x_it)' W z_i >= 1.
+    """A hard-margin SVM: the W of least norm with (x_iα - x_it)' W z_i >= 1."""
 
-    Attributes
-    ----------
-    tokens, queries, selected : ndarray
-        Shapes ([B,] n, T, d), ([B,] n, d), ([B,] n).
-    norm : {"fro", "nuc"}
-    gap : float
-        Relative duality gap to reach.
-    """
-
-    tokens: Array
-    queries: Array
-    selected: Array
-    norm: str = "fro"
-    gap: float = 1e-9
+    tokens: Array  # ([B,] n, T, d)
+    queries: Array  # ([B,] n, d)
+    selected: Array  # ([B,] n)
+    norm: str = "fro"  # "fro" or "nuc"
+    gap: float = 1e-9  # relative duality gap to reach
     threads: int = 2
 
     def differences(self) -> tuple[Array, Array]:

@@ -12,8 +12,6 @@ from types import ModuleType
 from attsvm import _isa
 from attsvm._version import __version__
 
-__all__ = ["available_levels", "check_core", "load_core"]
-
 
 def available_levels() -> tuple[str, ...]:
     """Instruction-set levels this processor has and a core was compiled for, best first."""

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from attsvm import _core
-from attsvm._validation import Float64Array
+from attsvm._validation import Float64Array as Float64Array
 from attsvm.threads import thread_count
-
-__all__ = ["Float64Array", "LowRank", "euclidean_norm", "half_squared_distances", "in_own_span"]
 
 Axes = int | tuple[int, ...] | None
 

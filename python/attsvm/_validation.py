@@ -16,38 +16,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "ArrayLike",
-    "BoolArray",
-    "Float64Array",
-    "FloatArray",
-    "IndexArray",
-    "as_bool_array",
-    "as_choice",
-    "as_float",
-    "as_float_array",
-    "as_float_dtype",
-    "as_float_in",
-    "as_generator",
-    "as_index_array",
-    "as_int",
-    "as_nonnegative_float",
-    "as_nonnegative_int",
-    "as_positive_float",
-    "as_positive_int",
-    "first_index",
-    "position_text",
-    "read_array",
-    "read_only",
-    "require_all",
-    "require_direction",
-    "require_finite",
-    "require_nonnegative",
-    "require_range",
-    "require_shape",
-    "require_unmasked",
-]
-
 
 class _SupportsDLPack(Protocol):
     def __dlpack__(self, *, stream: Any = None) -> Any: ...

@@ -36,8 +36,6 @@ from attsvm.studies.summary import describe, tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
 from attsvm.theory import classify, cosine, optimal_tokens
 
-__all__ = ["main"]
-
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
 _OUTCOMES = {

@@ -6,8 +6,6 @@ from importlib import import_module, metadata
 
 from packaging.requirements import Requirement
 
-__all__ = ["dependencies", "require_extra"]
-
 
 def dependencies() -> dict[str, tuple[str, ...]]:
     """Return the distributions that attsvm can use, each with the extras that bring it.

@@ -33,34 +33,18 @@ Float64Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class CoreHead:
-    """Arrays of a head of `data`, as the core takes them.
+    """Arrays of a head of `data`, as the core takes them."""
 
-    Attributes
-    ----------
-    kind : str
-        The core's name of the head.
-    data : AttentionData
-    scores : ndarray, shape ([B,] n, T)
-        Token scores of a fixed linear head, labels included.
-    vector : ndarray, shape (B, k)
-        v, or the weights of the hidden units.
-    hidden : ndarray, shape (B, m, d)
-        Hidden units, or classes.
-    labels : ndarray, shape ([B,] n), optional
-        The right classes; by default the labels of the data.
-    penalty : float
-    trained : bool
-        Whether v, the start in `vector`, is trained.
-    """
-
-    kind: str
+    kind: str  # the core's name of the head
     data: AttentionData
+    # ([B,] n, T): Token scores of a fixed linear head, labels included.
     scores: NDArray[Any] | None = None
-    vector: NDArray[Any] | None = None
-    hidden: NDArray[Any] | None = None
+    vector: NDArray[Any] | None = None  # (B, k): v, or the weights of the hidden units
+    hidden: NDArray[Any] | None = None  # (B, m, d): hidden units, or classes
+    # ([B,] n): The right classes; by default the labels of the data.
     labels: NDArray[Any] | None = None
     penalty: float = 0.0
-    trained: bool = False
+    trained: bool = False  # whether v, the start in `vector`, is trained
 
     @property
     def linear(self) -> bool:

@@ -10,8 +10,6 @@ from pathlib import Path, PurePosixPath
 from attsvm import _core
 from attsvm._validation import as_positive_int
 
-__all__ = ["processors", "thread_count"]
-
 _MOST_THREADS = 4096
 
 

@@ -21,15 +21,6 @@ from attsvm._validation import (
 )
 from attsvm.data.batch_axis import BatchAxis, as_subset, shape_of
 
-__all__ = [
-    "AttentionData",
-    "as_data",
-    "as_selected",
-    "other_tokens",
-    "require_queries",
-    "token_differences",
-]
-
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class AttentionData(BatchAxis):

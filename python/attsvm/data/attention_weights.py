@@ -20,8 +20,6 @@ from attsvm.data.attention_data import AttentionData
 from attsvm.data.batch_axis import as_float64
 from attsvm.data.next_token_data import NextTokenData
 
-__all__ = ["AttendedLike", "Attends", "AttentionWeights", "as_attention_weights"]
-
 _OFF_ONE = 1e-4  # sums of many float32 weights are off by less
 
 
@@ -43,12 +41,7 @@ AttendedLike: TypeAlias = "ArrayLike | Attends"
 
 @dataclass(frozen=True, eq=False)
 class AttentionWeights:
-    """Softmax weights s_it and their logarithms, both ([B,] n, T) float64; 0 and -inf at padding.
-
-    Attributes
-    ----------
-    attention, log_attention : ndarray
-    """
+    """Softmax weights s_it and their logarithms, ([B,] n, T) float64; 0 and -inf at padding."""
 
     attention: Float64Array
     log_attention: Float64Array

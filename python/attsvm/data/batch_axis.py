@@ -20,8 +20,6 @@ from attsvm._validation import (
     require_shape,
 )
 
-__all__ = ["BatchAxis", "as_float64", "as_subset", "require_one_problem", "shape_of"]
-
 _Data = TypeVar("_Data", bound="BatchAxis")
 
 

@@ -17,8 +17,6 @@ from attsvm.data.attention_data import AttentionData
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.whole_file import whole_file
 
-__all__ = ["load", "memory_size", "save"]
-
 _KINDS: tuple[tuple[type[AttentionData] | type[NextTokenData], set[str]], ...] = (
     (AttentionData, {"tokens", "labels"}),
     (NextTokenData, {"embeddings", "contexts", "labels"}),

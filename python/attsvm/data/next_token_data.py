@@ -24,8 +24,6 @@ from attsvm._validation import (
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.batch_axis import BatchAxis, as_subset, require_one_problem
 
-__all__ = ["NextTokenData", "as_next_token_data"]
-
 _ROUNDING = 1e-12
 _LARGEST_LOOK_UP = 2**31 - 1
 _OF_CONTEXTS = ("contexts", "labels", "lengths", "last")

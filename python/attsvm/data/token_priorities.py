@@ -12,26 +12,14 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.next_token_data import NextTokenData
 
-__all__ = ["Preferences", "TokenPriorities", "label_preferences", "token_priorities"]
-
 
 @dataclass(frozen=True, eq=False)
 class Preferences:
-    """Priorities stated by each context: its top token over other tokens, or tied with them.
+    """Priorities stated by each context: its top token over other tokens, or tied with them."""
 
-    Attributes
-    ----------
-    top : ndarray of int, shape ([B,] n)
-        Ids.
-    below : ndarray of bool, shape ([B,] n, T)
-        Tokens that the top token has an edge to.
-    tied : ndarray of bool, shape ([B,] n, T)
-        Those of them that have an edge to it, too.
-    """
-
-    top: IndexArray
-    below: BoolArray
-    tied: BoolArray
+    top: IndexArray  # ([B,] n): ids
+    below: BoolArray  # ([B,] n, T): tokens that the top token has an edge to
+    tied: BoolArray  # ([B,] n, T): those of them that have an edge to it, too
 
 
 def label_preferences(data: NextTokenData) -> Preferences:
@@ -48,34 +36,18 @@ class TokenPriorities:
     A node is a token j in the graph of k; an edge y -> j gives y priority over j. Tokens without
     edges are not nodes. Strongly connected components are numbered by graph, and within a graph so
     that edges between components go from lower to higher numbers: the first has highest priority.
-
-    Attributes
-    ----------
-    graph : ndarray of int, shape (M,)
-        b K + k of each node; never decreasing.
-    token : ndarray of int, shape (M,)
-        Its id j; increasing within a graph.
-    source, target : ndarray of int, shape (E,)
-        Nodes of the edges, each edge once, sorted.
-    count : ndarray of int, shape (E,)
-        Number of occurrences of an edge.
-    component, level : ndarray of int, shape (M,)
-        Number of the node's component, and the length of the longest path to it.
-    edge : ndarray of int, shape ([B,] n, T)
-        Edge of each token, from the top token of its context; -1 where there is none.
-    K : int
-        Size of the vocabulary.
     """
 
-    graph: IndexArray
-    token: IndexArray
-    source: IndexArray
-    target: IndexArray
-    count: IndexArray
-    component: IndexArray
-    level: IndexArray
+    graph: IndexArray  # (M,): b K + k of each node; never decreasing
+    token: IndexArray  # (M,): its id j; increasing within a graph
+    source: IndexArray  # (E,): nodes that the edges leave, each edge once, sorted
+    target: IndexArray  # (E,): nodes that they enter
+    count: IndexArray  # (E,): number of occurrences of an edge
+    component: IndexArray  # (M,): number of the node's component
+    level: IndexArray  # (M,): length of the longest path to it
+    # ([B,] n, T): Edge of each token, from the top token of its context; -1 where there is none.
     edge: IndexArray
-    K: int
+    K: int  # size of the vocabulary
 
     @property
     def strict(self) -> BoolArray:

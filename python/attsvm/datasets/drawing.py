@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from attsvm._validation import FloatArray, as_float_dtype, as_generator, as_positive_int
 
-__all__ = ["draw_arrays", "unit_rows"]
-
 
 def draw_arrays(
     draw: Callable[[np.random.Generator], dict[str, npt.NDArray[Any]]],

@@ -18,8 +18,6 @@ from attsvm._validation import (
 from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_arrays, unit_rows
 
-__all__ = ["digits"]
-
 _SIDE = 8
 _RIDGE = 1e-3  # penalty on |v|² per token; the tokens have unit norm
 

@@ -12,8 +12,6 @@ from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.datasets.drawing import draw_arrays, unit_rows
 
-__all__ = ["EMBEDDINGS", "draw_embeddings", "next_token"]
-
 EMBEDDINGS: tuple[Literal["random", "orthonormal", "equicorrelated"], ...] = (
     "random",
     "orthonormal",

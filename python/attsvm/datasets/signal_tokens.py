@@ -17,8 +17,6 @@ from attsvm._validation import (
 from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_arrays
 
-__all__ = ["gaussian_classes", "near_orthogonal"]
-
 Signals: TypeAlias = Literal["orthogonal", "antipodal"]
 
 _SPAN = {"orthogonal": 2, "antipodal": 1}  # dimension of the span of the two signals

@@ -11,8 +11,6 @@ from attsvm._validation import FloatArray, as_choice, as_positive_int
 from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_arrays, unit_rows
 
-__all__ = ["unit_sphere"]
-
 
 def unit_sphere(
     n: int,

@@ -24,8 +24,6 @@ from attsvm.data.files import memory_size
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.datasets.next_tokens import EMBEDDINGS, draw_embeddings
 
-__all__ = ["text"]
-
 
 def text(
     source: str | os.PathLike[str],

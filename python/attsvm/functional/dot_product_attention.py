@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from attsvm._validation import ArrayLike, as_float, read_array
 
-__all__ = ["scaled_dot_product_attention"]
-
 
 def scaled_dot_product_attention(
     query: ArrayLike,

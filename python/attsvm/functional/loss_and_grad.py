@@ -16,9 +16,6 @@ from attsvm.descent.problem import CoreProblem
 from attsvm.heads import Head
 from attsvm.threads import thread_count
 
-__all__ = ["loss_and_grad"]
-
-
 _ATTENTION = {("p",): "p", ("W",): "W", ("K", "Q"): "KQ", ("W", "p"): "Wp"}
 
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from attsvm import _softmax as kernel
 from attsvm._validation import ArrayLike, read_array
 
-__all__ = ["log_softmax", "softmax"]
-
 
 def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
     """exp(x) / Σ exp(x), as `scipy.special.softmax`.

@@ -32,8 +32,6 @@ from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_s
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import optimal_tokens
 
-__all__ = ["AttentionSVM"]
-
 _PARAMETERS: tuple[Literal["W", "p"], ...] = ("W", "p")
 _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")

@@ -16,8 +16,6 @@ from attsvm.sklearn.largest_margin import separation
 from attsvm.sklearn.not_separable import warn_not_separable
 from attsvm.sklearn.slack import as_penalty
 
-__all__ = ["HardMarginSVC", "predicted", "two_classes"]
-
 
 class HardMarginSVC(ClassifierMixin, BaseEstimator):
     """Linear support vector machine with a hard margin, for two classes, solved exactly.

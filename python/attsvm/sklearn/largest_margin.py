@@ -26,8 +26,6 @@ from attsvm.svm import SolverError
 from attsvm.svm.solve import OPTIMALITY_TOLERANCE, solve
 from attsvm.svm.svm_problem import SvmProblem, row_problem
 
-__all__ = ["Hyperplane", "NotSeparable", "Separation", "largest_margin", "separation"]
-
 _SIZES = (1e-140, 1e140)
 """Samples between these have multipliers, of the order of 1/|x|², that float64 holds."""
 _EPS = float(np.finfo(np.float64).eps)
@@ -36,60 +34,33 @@ _Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Hyperplane:
-    """The smallest w with y_i (w'x_i + b) >= 1.
+    """The smallest w with y_i (w'x_i + b) >= 1."""
 
-    Attributes
-    ----------
-    w : ndarray, shape (d,)
-    b : float
-    dual : ndarray, shape (n,)
-        Multipliers λ >= 0, w = Σ λ_i y_i x_i, and Σ λ_i y_i = 0 where b is free.
-    gap, kkt : float
-        Relative duality gap, and the largest residual of the optimality conditions.
-    """
-
-    w: _Array
+    w: _Array  # (d,)
     b: float
-    dual: _Array
-    gap: float
-    kkt: float
+    dual: _Array  # (n,): multipliers λ >= 0, w = Σ λ_i y_i x_i, and Σ λ_i y_i = 0 where b is free
+    gap: float  # relative duality gap
+    kkt: float  # largest residual of the optimality conditions
 
 
 @dataclass(frozen=True, eq=False)
 class NotSeparable:
-    """No w and b reach a margin.
+    """No w and b reach a margin."""
 
-    Attributes
-    ----------
-    certificate : ndarray, shape (n,)
-        λ >= 0 of sum 1 with Σ λ_i y_i x_i = 0, and Σ λ_i y_i = 0 where b is free: a point that the
-        convex hulls of both classes share.
-    """
-
+    # (n,): λ >= 0 of sum 1 with Σ λ_i y_i x_i = 0, and Σ λ_i y_i = 0 where b is free: a point that
+    # the convex hulls of both classes share.
     certificate: _Array
 
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """A hyperplane with a hard margin, or the soft margin that takes its place.
+    """A hyperplane with a hard margin, or the soft margin that takes its place."""
 
-    Attributes
-    ----------
-    w : ndarray, shape (d,)
-    plane : Hyperplane
-        With the coordinates of the slack in its w where the margin is soft.
-    slack : ndarray, shape (n,)
-        ξ_i.
-    C : float
-        inf where the margin is hard.
-    certificate : ndarray, shape (n,), or None
-        The proof that no hard margin exists, where C = inf was to be solved.
-    """
-
-    w: _Array
-    plane: Hyperplane
-    slack: _Array
-    C: float
+    w: _Array  # (d,)
+    plane: Hyperplane  # with the coordinates of the slack in its w where the margin is soft
+    slack: _Array  # (n,): ξ_i
+    C: float  # inf where the margin is hard
+    # (n,): The proof that no hard margin exists, where C = inf was to be solved.
     certificate: _Array | None
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-__all__ = ["NotSeparableWarning", "warn_not_separable"]
-
 
 class NotSeparableWarning(UserWarning):
     """No hard margin exists; the estimator has the soft margin that its documentation names."""

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from attsvm.svm import SolverError
 
-__all__ = ["as_penalty", "fallback_penalty", "too_hard"]
-
 _FALLBACK = 10.0
 _SMALLEST = 1e-280
 

@@ -17,8 +17,6 @@ from attsvm._validation import IndexArray
 from attsvm.data.attention_data import AttentionData, other_tokens
 from attsvm.svm import SVMSolution
 
-__all__ = ["constraint_rows", "with_slack", "without_slack"]
-
 
 def with_slack(
     data: AttentionData, selected: IndexArray, C: float, parameter: str

@@ -12,8 +12,6 @@ from scipy import special
 from attsvm.data import AttentionData
 from attsvm.descent import train
 
-__all__ = ["train_recording_attention"]
-
 
 def train_recording_attention(
     data: AttentionData,

@@ -29,8 +29,6 @@ from attsvm.studies.study import Cell, Study
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["require_guard", "run_on_cluster"]
-
 _IN_FLIGHT = 4
 """Tasks of each worker thread that are submitted ahead of their results."""
 _STARTS = 3
@@ -41,22 +39,12 @@ _SECONDS_WITHOUT_WORKERS = 60
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Problems that are measured in one call.
+    """Problems that are measured in one call."""
 
-    Attributes
-    ----------
-    part : int
-        Index of the part of the results that they belong to.
-    cell : Cell
-    problems : range
-    data : AttentionData or None
-        The problems themselves, where they are read from a file.
-    """
-
-    part: int
+    part: int  # index of the part of the results that they belong to
     cell: Cell
     problems: range
-    data: AttentionData | None
+    data: AttentionData | None  # the problems themselves, where they are read from a file
 
 
 def run_on_cluster(

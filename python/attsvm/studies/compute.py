@@ -15,8 +15,6 @@ from attsvm.studies.problems import draw, filled, start_of_factors, taken
 from attsvm.studies.study import Cell, Study
 from attsvm.svm import SolverError
 
-__all__ = ["batch_size", "joined", "measure", "measure_cell"]
-
 _MOST_PROBLEMS = 256
 _LANES = 8
 _MOST_NUMBERS_OF_LANE = 8192

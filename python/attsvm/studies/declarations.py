@@ -15,8 +15,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["built_in", "declared", "read_toml", "read_toml_file", "write_toml"]
-
 _FOLDER = Path(str(resources.files("attsvm.studies"))) / "declared"
 
 

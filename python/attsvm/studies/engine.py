@@ -18,8 +18,6 @@ from attsvm.threads import thread_count
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["run"]
-
 
 def run(
     study: Study,

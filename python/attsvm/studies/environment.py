@@ -11,8 +11,6 @@ from attsvm._dispatch import available_levels
 from attsvm.extras import dependencies
 from attsvm.threads import thread_count
 
-__all__ = ["environment", "version"]
-
 
 def version(distribution: str) -> str | None:
     """Return the version of an installed distribution, None if it is not installed."""

@@ -19,8 +19,6 @@ from attsvm.studies.table import Row
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["REFERENCE", "expectations", "reference"]
-
 _NUMBERS = Figure.of("attsvm.studies.figures.over_parameterisation").numbers
 REFERENCE = MappingProxyType(
     {

@@ -8,27 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Estimate", "mean", "proportion"]
-
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number measured on a sample, and its confidence interval.
+    """A number measured on a sample, and its confidence interval."""
 
-    Attributes
-    ----------
-    value : float
-        The estimate; NaN if the sample is empty.
-    low, high : float
-        Ends of the confidence interval; NaN for a sample of less than two.
-    size : int
-        Size of the sample.
-    """
-
-    value: float
-    low: float
-    high: float
-    size: int
+    value: float  # the estimate; NaN if the sample is empty
+    low: float  # lower end of the confidence interval; NaN for a sample of less than two
+    high: float  # upper end
+    size: int  # size of the sample
 
 
 def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Estimate:

@@ -18,8 +18,6 @@ from attsvm.studies.environment import version
 from attsvm.studies.measurements import Record, Variable
 from attsvm.studies.study import Cell, Study
 
-__all__ = ["FINISHED", "MEANINGS", "Layout", "Part", "attributes", "made_with"]
-
 FINISHED = Variable("finished", "whether a problem is measured; nothing holds before", "bool")
 """Variable that is written last."""
 
@@ -51,19 +49,11 @@ MEANINGS = MappingProxyType(
 
 @dataclass(frozen=True)
 class Part:
-    """Problems of a cell that are written together: all of them, unless they are very many.
-
-    Attributes
-    ----------
-    cell : Cell
-    problems : range
-    chunk : tuple of int
-        Index of their chunk along the axes of the study and ``problem``.
-    """
+    """Problems of a cell that are written together: all of them, unless they are very many."""
 
     cell: Cell
     problems: range
-    chunk: tuple[int, ...]
+    chunk: tuple[int, ...]  # index of their chunk along the axes of the study and ``problem``
 
 
 @dataclass(frozen=True)

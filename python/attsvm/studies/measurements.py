@@ -18,16 +18,6 @@ from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import classify, cosine, cosine_gap, optimal_tokens
 
-__all__ = [
-    "MEASUREMENTS",
-    "OUTCOMES",
-    "Measured",
-    "Measurement",
-    "Record",
-    "Variable",
-    "measurable",
-]
-
 Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
 """Named arrays, with one row for each problem."""
 
@@ -55,48 +45,24 @@ _ACCURACY = MappingProxyType(
 
 @dataclass(frozen=True)
 class Variable:
-    """An array of the results.
-
-    Attributes
-    ----------
-    name : str
-    meaning : str
-        For its attribute ``long_name``.
-    dtype : str
-    along : tuple of {"input", "step"}
-        Its axes beside those of the study and ``problem``.
-    padding : int or float, optional
-        Value at inputs that a cell does not have.
-    attributes : mapping
-        Further attributes.
-    """
+    """An array of the results."""
 
     name: str
-    meaning: str
+    meaning: str  # for its attribute ``long_name``
     dtype: str = "float64"
-    along: tuple[str, ...] = ()
-    padding: float = math.nan
+    along: tuple[str, ...] = ()  # "input" or "step": axes beside those of the study
+    padding: float = math.nan  # value at inputs that a cell does not have
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A batch of B trained problems.
-
-    Attributes
-    ----------
-    data : AttentionData
-    run : Run
-    direction : ndarray, shape (B, d, d) or (B, d)
-        Trained W or p.
-    norm : {"fro", "nuc"}
-        Of its SVMs.
-    """
+    """A batch of B trained problems."""
 
     data: AttentionData
     run: Run
-    direction: npt.NDArray[np.float64]
-    norm: str
+    direction: npt.NDArray[np.float64]  # (B, d, d) or (B, d): trained W or p
+    norm: str  # of its SVMs
 
     @cached_property
     def optimal(self) -> IndexArray:
@@ -137,29 +103,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement of every problem.
+    """A measurement of every problem."""
 
-    Attributes
-    ----------
-    name : str
-        Its name in declarations.
-    recorded : str
-        Description of what it records of a run.
-    variables : tuple of Variable
-    measure : callable
-        Maps `Measured` to an array for each variable, by name, without padding.
-    parameters : tuple of str, optional
-        Trained parameters that it is defined for; by default all.
-    of_value : bool
-        Whether the problems must have a value v.
-    """
-
-    name: str
-    recorded: str
+    name: str  # its name in declarations
+    recorded: str  # description of what it records of a run
     variables: tuple[Variable, ...]
+    # Maps `Measured` to an array for each variable, by name, without padding.
     measure: Callable[[Measured], Record]
+    # Trained parameters that it is defined for; by default all.
     parameters: tuple[str, ...] | None = None
-    of_value: bool = False
+    of_value: bool = False  # whether the problems must have a value v
 
     def obstacle(self, parameter: str, has_value: bool) -> str | None:
         """Return why it cannot be measured, or None where it can."""

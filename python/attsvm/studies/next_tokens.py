@@ -22,44 +22,23 @@ from attsvm.theory import (
 )
 from attsvm.theory.composition import composition, loss_of_composition
 
-__all__ = ["NextTokenStudy", "study_next_tokens"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NextTokenStudy:
-    """Next-token data: the predictions of theory and the result of training.
-
-    Attributes
-    ----------
-    training, held_out : NextTokenData
-        `held_out` is None if nothing was held out.
-    graphs : dict of TokenPriorityGraph
-        Of the training contexts, by last token.
-    solution : SVMSolution
-        Their Graph-SVM.
-    finite : ndarray, shape (d, d)
-        W^fin.
-    run : Run
-    loss_gap : float
-        Loss of the last iterate less its infimum.
-    finite_distance : float
-        |Π(W) - W^fin|, Π the projection on the cyclic subspace.
-    cosines : dict of float
-        Of W with the Graph-SVM, ``"W"``; of its part outside the cyclic subspace with it,
-        ``"outside"``. Without those where a direction is zero.
-    predictions : dict of Prediction
-        ``"training"`` and ``"held out"``: the automaton beside the trained layer.
-    """
+    """Next-token data: the predictions of theory and the result of training."""
 
     training: NextTokenData
-    held_out: NextTokenData | None
-    graphs: dict[int, TokenPriorityGraph]
-    solution: SVMSolution
-    finite: np.ndarray[Any, np.dtype[np.float64]]
+    held_out: NextTokenData | None  # None if nothing was held out
+    graphs: dict[int, TokenPriorityGraph]  # of the training contexts, by last token
+    solution: SVMSolution  # their Graph-SVM
+    finite: np.ndarray[Any, np.dtype[np.float64]]  # (d, d): W^fin
     run: Run
-    loss_gap: float
-    finite_distance: float
+    loss_gap: float  # loss of the last iterate less its infimum
+    finite_distance: float  # |Π(W) - W^fin|, Π the projection on the cyclic subspace
+    # Of W with the Graph-SVM, ``"W"``; of its part outside the cyclic subspace with it,
+    # ``"outside"``. Without those where a direction is zero.
     cosines: dict[str, float]
+    # ``"training"`` and ``"held out"``: the automaton beside the trained layer.
     predictions: dict[str, Prediction]
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LOCK", "only_writer"]
-
 LOCK = ".lock"
 """Name of the file in the directory that is locked while a process writes there."""
 

@@ -17,8 +17,6 @@ from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
 from attsvm.studies.table import in_words
 
-__all__ = ["KINDS", "DataKind", "FileOfProblems", "draw", "filled", "start_of_factors", "taken"]
-
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}
 """Stride between the 4×4 patches of a digit, by the number T of patches that it makes."""
@@ -28,48 +26,27 @@ _OF_START = 2**31
 
 @dataclass(frozen=True)
 class DataKind:
-    """A generator of problems.
+    """A generator of problems."""
 
-    Attributes
-    ----------
-    describe : callable
-        Maps settings to a description for the reader of the results.
-    generate : callable
-        Maps (settings of a cell, count, rng) to a batch of problems.
-    options : mapping
-        Settings that this kind has beside n, T and d, and their defaults.
-    check : callable
-        Raises `ValueError` for settings of a cell that make no problem.
-    has_value : bool
-        Whether its problems have a value v, and with it scores and optimal tokens.
-    """
-
+    # Maps settings to a description for the reader of the results.
     describe: Callable[[Mapping[str, Any]], str]
+    # Maps (settings of a cell, count, rng) to a batch of problems.
     generate: Callable[[Mapping[str, Any], int, np.random.Generator], AttentionData]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any]  # settings that this kind has beside n, T and d, and their defaults
+    # Raises `ValueError` for settings of a cell that make no problem.
     check: Callable[[Mapping[str, Any]], None] = lambda settings: None
+    # Whether its problems have a value v, and with it scores and optimal tokens.
     has_value: bool = True
 
 
 @dataclass(frozen=True)
 class FileOfProblems:
-    """An ``.npz`` file of a problem or of a batch of them.
+    """An ``.npz`` file of a problem or of a batch of them."""
 
-    Attributes
-    ----------
-    path : Path
-        Absolute.
-    sha256 : str
-        Of its bytes.
-    sizes : mapping
-        n, T, d and the number of problems.
-    data : AttentionData, optional
-        The problems, with a batch axis; None for a file that only its results tell of.
-    """
-
-    path: Path
-    sha256: str
-    sizes: Mapping[str, int]
+    path: Path  # absolute
+    sha256: str  # of its bytes
+    sizes: Mapping[str, int]  # n, T, d and the number of problems
+    # The problems, with a batch axis; None for a file that only its results tell of.
     data: AttentionData | None = field(default=None, repr=False, compare=False)
 
     @classmethod

@@ -26,8 +26,6 @@ from attsvm.studies.study import Study
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FIGURE", "REPORT", "RESULTS", "TABLE", "Store", "open_results"]
-
 RESULTS = "results.zarr"
 TABLE = "table.csv"
 FIGURE = "figure.png"
@@ -50,17 +48,10 @@ class DamageWarning(RuntimeWarning):
 
 @dataclass(frozen=True)
 class _Array:
-    """Array of the store, by its chunks.
-
-    Attributes
-    ----------
-    folder : Path
-    metadata : dict
-        Content of its ``.zarray``.
-    """
+    """Array of the store, by its chunks."""
 
     folder: Path
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any]  # content of its ``.zarray``
 
     @cached_property
     def _codec(self) -> Any:

@@ -32,8 +32,6 @@ from attsvm.studies.problems import KINDS, FileOfProblems
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["LOSSES", "PARAMETERS", "Cell", "OverrideError", "Study", "fitting_parameter"]
-
 PARAMETERS = ("W", "p", "KQ", "v+W", "v+p")
 """Parameters that are trained from a declaration or from the command line."""
 

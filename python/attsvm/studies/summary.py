@@ -15,8 +15,6 @@ from attsvm.studies.table import Measure, Row, Table, in_words
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["INTERVALS", "MEASURES", "describe", "records", "tabulate", "terminal_report"]
-
 MEASURES = (
     Measure(
         "global_percent",

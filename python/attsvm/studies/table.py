@@ -20,8 +20,6 @@ from attsvm.studies.reproduce.palette import BLUE, LIME, RED, TEAL
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AXIS_NAMES", "SHARES", "Measure", "Row", "Table", "in_words"]
-
 SHARES = (
     ("global_percent", "Global", RED),
     ("local_percent", "Local (including Global)", BLUE),
@@ -40,33 +38,18 @@ _MOST_DECIMALS = 9
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: a property of every run, averaged over the runs of a cell.
+    """A column: a property of every run, averaged over the runs of a cell."""
 
-    Attributes
-    ----------
-    name : str
-        Name in the CSV file and of the estimate in a `Row`.
-    heading : str
-        Heading of the printed column.
-    variable : str
-        Variable of the results it is computed from.
-    meaning : str
-        One line for the reader of the table.
-    values : callable
-        The variable to an array with one value per run. Booleans are averaged to a percentage;
-        floats to a mean, NaN marking the runs that have no value.
-    bounds : tuple of float
-        Smallest and largest value a float can take.
-    decimals : tuple of int
-        Fewest decimals printed of the estimate, and of the ends of its interval.
-    """
-
-    name: str
-    heading: str
-    variable: str
-    meaning: str
+    name: str  # name in the CSV file and of the estimate in a `Row`
+    heading: str  # heading of the printed column
+    variable: str  # variable of the results it is computed from
+    meaning: str  # one line for the reader of the table
+    # The variable to an array with one value per run. Booleans are averaged to a percentage; floats
+    # to a mean, NaN marking the runs that have no value.
     values: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = field(default=np.asarray, repr=False)
+    # Smallest and largest value a float can take.
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    # Fewest decimals printed of the estimate, and of the ends of its interval.
     decimals: tuple[int, int] = (1, 0)
 
     def estimate(self, record: Record) -> Estimate:
@@ -80,21 +63,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell.
+    """One cell."""
 
-    Attributes
-    ----------
-    axes : dict
-        Its place in the grid.
-    estimates : dict of Estimate
-        By the name of their measure.
-    problems : int
-        Finished problems of the cell.
-    """
-
-    axes: Mapping[str, Any]
-    estimates: Mapping[str, Estimate]
-    problems: int = 0
+    axes: Mapping[str, Any]  # its place in the grid
+    estimates: Mapping[str, Estimate]  # by the name of their measure
+    problems: int = 0  # finished problems of the cell
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,35 +14,17 @@ from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
 
-__all__ = [
-    "AttentionParameter",
-    "ParameterLike",
-    "as_parameter",
-    "as_parameter_beside",
-    "as_parameter_of",
-]
-
 ParameterLike: TypeAlias = "ArrayLike | Run | SVMSolution"
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionParameter:
-    """W or p of each of B problems; p is the case e = 1.
-
-    Attributes
-    ----------
-    variable : {"W", "p"}
-    matrix : LowRank, shape (B, d, e)
-    exists : ndarray of bool, shape (B,)
-        False for an infeasible SVM, whose matrix here is zero.
-    batched : bool
-        True where the caller's array had the axis B.
-    """
+    """W or p of each of B problems; p is the case e = 1."""
 
     variable: Literal["W", "p"]
-    matrix: LowRank
-    exists: BoolArray
-    batched: bool
+    matrix: LowRank  # (B, d, e)
+    exists: BoolArray  # (B,): false for an infeasible SVM, whose matrix here is zero
+    batched: bool  # true where the caller's array had the axis B
 
     @property
     def caller_shape(self) -> tuple[int, ...]:

@@ -25,8 +25,6 @@ from attsvm.descent import Run
 from attsvm.svm import SVMSolution, graph_svm
 from attsvm.svm.selected_ids import id_weights
 
-__all__ = ["Prediction", "predict_next"]
-
 _TIED = 1e-6  # of margins, which are 0 or at least 1 between tokens connected by a path
 
 

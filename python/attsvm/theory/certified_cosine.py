@@ -26,8 +26,6 @@ from attsvm.svm import SVMSolution
 from attsvm.theory.attention_parameter import ParameterLike, as_parameter_of
 from attsvm.theory.separation import logit_differences
 
-__all__ = ["certified_cosine", "certified_cosine_gap"]
-
 
 def certified_cosine(
     W: ParameterLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution

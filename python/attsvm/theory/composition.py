@@ -11,8 +11,6 @@ from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
 
-__all__ = ["composition", "loss_of_composition", "next_token_finite_part", "optimal_loss"]
-
 _MOST_STEPS = 200
 _FINISHED = 1e-13
 _ROUNDING = 1e-15  # of the decrement, where steps no longer shrink

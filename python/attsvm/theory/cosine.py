@@ -24,8 +24,6 @@ from attsvm.theory.attention_parameter import (
     as_parameter_beside,
 )
 
-__all__ = ["cosine", "cosine_gap", "directional_distance", "in_cone"]
-
 
 @overload
 def cosine(A: ArrayLike, B: ArrayLike, *, axis: None = None) -> float: ...

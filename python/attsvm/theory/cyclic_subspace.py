@@ -22,8 +22,6 @@ from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
 
-__all__ = ["CyclicSubspace", "cyclic_subset", "cyclic_subspace"]
-
 _MOST_NUMBERS = 2**27
 _EPS = float(np.finfo(np.float64).eps)
 

@@ -25,8 +25,6 @@ from attsvm.theory.attention_parameter import as_parameter_of
 from attsvm.theory.finite_part import finite_part
 from attsvm.theory.separation import logit_differences
 
-__all__ = ["Decomposition", "decompose"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:

@@ -20,8 +20,6 @@ from attsvm.svm import SolverError
 from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.theory.composition import next_token_finite_part
 
-__all__ = ["finite_part"]
-
 _MOST_NUMBERS = 2**25
 _SMALLEST = 1e-290
 

@@ -25,16 +25,6 @@ from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory.token_scores import scores
 
-__all__ = [
-    "Choices",
-    "Classification",
-    "classify",
-    "every_choice",
-    "is_locally_optimal",
-    "locally_optimal_choices",
-    "support_tokens",
-]
-
 Classification: TypeAlias = Literal["global", "local", "neither"]
 
 _NUMBERS_AT_ONCE = 2**22

@@ -14,8 +14,6 @@ from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities
 
-__all__ = ["TokenPriorityGraph", "token_priority_graphs"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenPriorityGraph:

@@ -12,8 +12,6 @@ from attsvm.theory.attention_parameter import (
     as_parameter,
 )
 
-__all__ = ["effective_rank", "rank"]
-
 
 def rank(W: ParameterLike, *, rtol: float = 1e-5) -> int | Float64Array | None:
     """Count the singular values of W above `rtol` times the largest.

@@ -19,8 +19,6 @@ from attsvm._validation import (
     require_shape,
 )
 
-__all__ = ["Rate", "fit_rate"]
-
 
 @dataclass(frozen=True)
 class Rate:

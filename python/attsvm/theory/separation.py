@@ -33,14 +33,6 @@ from attsvm.theory.attention_parameter import (
 )
 from attsvm.theory.token_scores import optimal_tokens
 
-__all__ = [
-    "first_step_separates",
-    "in_separation_cone",
-    "logit_differences",
-    "margins",
-    "nuclear_suboptimality",
-]
-
 
 def margins(W: ParameterLike, data: AttentionData, selected: ArrayLike) -> Float64Array:
     """Compute the margins (x_iα - x_it)' W z_i of the selected tokens α, with p for W z_i if p.

@@ -7,8 +7,6 @@ import numpy as np
 from attsvm._validation import Float64Array
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 
-__all__ = ["sparsity"]
-
 
 def sparsity(attention: AttendedLike) -> Float64Array:
     """Compute the soft number of attended tokens, |s|_1 / |s|_2² of the weights s of each input.

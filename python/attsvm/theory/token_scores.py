@@ -9,8 +9,6 @@ from attsvm._validation import Float64Array, IndexArray, require_all
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.threads import thread_count
 
-__all__ = ["optimal_tokens", "scores"]
-
 
 def scores(data: AttentionData) -> Float64Array:
     """Compute the token scores γ_it = Y_i v'x_it.

@@ -17,8 +17,6 @@ from attsvm.studies.table import AXIS_NAMES, SHARES, Row, Table, in_words
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Drawing", "figures"]
-
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _Quantiles: TypeAlias = "Mapping[str, Mapping[str, NDArray[np.float64]]]"
 """By value of the longest axis and variable, those that have values."""

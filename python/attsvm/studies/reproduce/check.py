@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["SOURCES", "Check", "Kind", "Verdict", "counted", "table"]
-
 Kind: TypeAlias = Literal["within", "factor", "at least", "at most", "equal"]
 Verdict: TypeAlias = Literal["ok", "OUTSIDE", "not comparable"]
 
@@ -29,25 +27,6 @@ _SIGNS = {"within": "", "factor": "", "at least": ">= ", "at most": "<= ", "equa
 class Check:
     """One number: expected value, obtained value, and how far apart they may be.
 
-    Attributes
-    ----------
-    name : str
-        What the number is.
-    expected, obtained : float
-        A truth value counts as 0 or 1.
-    tolerance : float
-        "within": |obtained - expected| may be this large. "factor": their ratio may be this large,
-        either way. "at least", "at most": by how much the number may be on the wrong side. "equal":
-        none, it has to be 0.
-    kind : {"within", "factor", "at least", "at most", "equal"}
-        How the two are compared.
-    source : str
-        One of `SOURCES`.
-    origin : str
-        Where exactly the expected number is from, in few words.
-    reason : str
-        What the tolerance is made of.
-
     Raises
     ------
     ValueError
@@ -64,14 +43,17 @@ class Check:
     'not comparable'
     """
 
-    name: str
+    name: str  # what the number is
     expected: float
-    obtained: float
+    obtained: float  # a truth value counts as 0 or 1
+    # "within": |obtained - expected| may be this large. "factor": their ratio may be this large,
+    # either way. "at least", "at most": by how much the number may be on the wrong side. "equal":
+    # none, it has to be 0.
     tolerance: float = 0.0
     kind: Kind = "within"
-    source: str = "published"
-    origin: str = ""
-    reason: str = ""
+    source: str = "published"  # one of `SOURCES`
+    origin: str = ""  # where exactly the expected number is from, in few words
+    reason: str = ""  # what the tolerance is made of
 
     def __post_init__(self) -> None:
         for part in ("expected", "obtained", "tolerance"):

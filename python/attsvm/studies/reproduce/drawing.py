@@ -12,13 +12,13 @@ from attsvm.studies.reproduce.figure import Array
 from attsvm.studies.reproduce.palette import INK
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure
+
+    Canvas: TypeAlias = Figure
 else:  # matplotlib is an extra
     Axes: TypeAlias = Any
     Canvas: TypeAlias = Any
-
-__all__ = ["Axes", "Canvas", "band", "legend_outside", "paths_in_plane", "ray", "ring", "rings"]
 
 
 def band(

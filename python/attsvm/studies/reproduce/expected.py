@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from attsvm.studies.reproduce.check import Check, Kind
 
-__all__ = ["Expected", "standard_error"]
-
 
 def standard_error(
     samples: NDArray[np.float64], others: float = np.inf, spread: float | None = None
@@ -30,30 +28,6 @@ def standard_error(
 class Expected:
     """Numbers of a figure that belong together.
 
-    Attributes
-    ----------
-    name : str
-        Name of each; ``{}`` is its place.
-    source, origin : str
-        Where they are from, as in `Check`.
-    kind : str
-        As in `Check`.
-    at : tuple
-        Place of each number: steps, dimensions, cases. A single number has the place ``""``.
-    expected : tuple of float
-        The numbers, or one for all places; empty if they are computed (closed forms).
-    tolerance : tuple
-        Of each number, or one for all: a number, or ``"sampling"``.
-    relative : float
-        In place of a tolerance: share of the number.
-    sampling : mapping
-        If not empty, the obtained numbers are those of runs, whose means are compared.
-        ``"sampling"`` (without a tolerance, of all) are so many ``errors`` of the difference from a
-        mean of ``runs`` (default: exact), at least ``least`` (the digits given), where a run has
-        the standard deviation ``spread`` at each place (default: that of the runs here).
-    reason : str
-        What the tolerance is made of.
-
     Examples
     --------
     >>> from attsvm.studies.reproduce.expected import Expected
@@ -63,16 +37,23 @@ class Expected:
     ['|p| at step 50', '|p| at step 100']
     """
 
-    name: str
-    source: str
+    name: str  # name of each; ``{}`` is its place
+    source: str  # where they are from, as in `Check`
     origin: str = ""
-    kind: Kind = "within"
+    kind: Kind = "within"  # as in `Check`
+    # Place of each number: steps, dimensions, cases. A single number has the place ``""``.
     at: tuple[Any, ...] = ("",)
+    # The numbers, or one for all places; empty if they are computed (closed forms).
     expected: tuple[float, ...] = ()
+    # Of each number, or one for all: a number, or ``"sampling"``.
     tolerance: tuple[float | str, ...] = ()
-    relative: float = 0.0
+    relative: float = 0.0  # in place of a tolerance: share of the number
+    # If not empty, the obtained numbers are those of runs, whose means are compared. ``"sampling"``
+    # (without a tolerance, of all) are so many ``errors`` of the difference from a mean of ``runs``
+    # (default: exact), at least ``least`` (the digits given), where a run has the standard
+    # deviation ``spread`` at each place (default: that of the runs here).
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
+    reason: str = ""  # what the tolerance is made of
 
     @classmethod
     def read(cls, stated: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Expected:

@@ -23,8 +23,6 @@ from attsvm.studies.reproduce.expected import Expected
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["PAPERS", "Array", "Data", "Figure", "Outcome", "Paper", "Settings", "Task"]
-
 Array: TypeAlias = NDArray[np.float64]
 Data: TypeAlias = dict[Any, Any]
 
@@ -76,44 +74,26 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A figure of the papers: a module with `compute` and `draw`, and a TOML file of its name.
+    """A figure of the papers: a module with `compute` and `draw`, and a TOML file of its name."""
 
-    Attributes
-    ----------
-    name, aliases : str, tuple of str
-        On the command line; the first is that of the files.
-    papers, place, position : tuple of str, str, int
-        arXiv numbers, where it stands there (``"figure 1 (a), (b)"``), and its place in the list.
-    size : tuple of float
-        Width and height of the drawing in inches.
-    computation : callable
-        `Task` to the data that are drawn; records checks and notes in the task.
-    drawing : callable
-        Called with an empty matplotlib Figure of that size (constrained layout, style of
-        `attsvm.plots`) and the data; adds the axes.
-    quick : str
-        What is fewer in a quick run: ``"30 problems in place of 100"``; empty if nothing is.
-    settings : mapping
-        Of the computation, by name; ``"quick"`` holds what differs in a quick run.
-    numbers : mapping
-        `Expected` numbers, by name.
-    notes : tuple of str
-        Templates, filled in with the settings.
-    """
-
-    name: str
+    name: str  # on the command line and of the files
     title: str
-    papers: tuple[str, ...]
-    place: str
-    size: tuple[float, float]
+    papers: tuple[str, ...]  # arXiv numbers
+    place: str  # where it stands there: ``"figure 1 (a), (b)"``
+    size: tuple[float, float]  # width and height of the drawing in inches
+    # `Task` to the data that are drawn; records checks and notes in the task.
     computation: Callable[[Task], Data]
+    # Called with an empty matplotlib Figure of that size (constrained layout, style of
+    # `attsvm.plots`) and the data; adds the axes.
     drawing: Callable[[Canvas, Data], None]
+    # What is fewer in a quick run: ``"30 problems in place of 100"``; empty if nothing is.
     quick: str = ""
+    # Of the computation, by name; ``"quick"`` holds what differs in a quick run.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    numbers: Mapping[str, Expected] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    position: int = 0
-    aliases: tuple[str, ...] = ()
+    numbers: Mapping[str, Expected] = field(default_factory=dict)  # `Expected` numbers, by name
+    notes: tuple[str, ...] = ()  # templates, filled in with the settings
+    position: int = 0  # among the figures of its paper
+    aliases: tuple[str, ...] = ()  # other names on the command line
 
     @classmethod
     def of(cls, module: str) -> Figure:

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
 
-__all__ = ["axes_of", "direction_of", "path_of"]
-
 
 def direction_of(solution: SVMSolution) -> NDArray[np.float64]:
     """Return W, p or v of a solution, or raise ValueError if it is infeasible."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BLUE", "CYCLE", "GREEN", "GREY", "INK", "LIME", "ORANGE", "PURPLE", "RED", "TEAL"]
-
 INK = "#333333"
 GREY = "#9a9a9a"
 BLUE = "#2f6db5"

@@ -9,8 +9,6 @@ from pathlib import Path
 from attsvm.studies import figures
 from attsvm.studies.reproduce.figure import PAPERS, Figure
 
-__all__ = ["FIGURES", "matching", "named"]
-
 FIGURES: tuple[Figure, ...] = tuple(
     sorted(
         (

@@ -17,33 +17,21 @@ from attsvm.studies.environment import environment, version
 from attsvm.studies.reproduce.check import SOURCES, Check, counted, table
 from attsvm.studies.reproduce.figure import PAPERS, Figure, Outcome, Settings
 
-__all__ = ["Render", "Reproduction", "listing", "reproduce", "summary"]
-
 Render: TypeAlias = Callable[[Figure, Outcome], bytes]
 """Makes a PNG file of a figure."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A computed figure.
-
-    Attributes
-    ----------
-    seconds : float
-        Time of the computation, without the drawing.
-    error : Exception or None
-        What stopped the computation or the drawing.
-    written : tuple of Path
-        JSON file and, where the figure was drawn, PNG file.
-    """
+    """A computed figure."""
 
     figure: Figure
     settings: Settings
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
-    seconds: float
-    error: Exception | None
-    written: tuple[Path, ...]
+    seconds: float  # time of the computation, without the drawing
+    error: Exception | None  # what stopped the computation or the drawing
+    written: tuple[Path, ...]  # JSON file and, where the figure was drawn, PNG file
 
     @property
     def passed(self) -> bool:

@@ -11,14 +11,17 @@ import plain_svm
 import pytest
 import sklearn
 from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 
 import attsvm
 from attsvm import AttentionData
-from attsvm.sklearn import AttentionSVM, NotSeparableWarning
+from attsvm.sklearn import AttentionSVM, NotSeparableWarning, TokenTransformer
 
 quiet = pytest.mark.filterwarnings("ignore::attsvm.sklearn.NotSeparableWarning")
 
@@ -251,8 +254,71 @@ def test_nuclear_norm_has_a_hard_margin_only():
     X, y = problem(7, n=12, T=5, d=2)
     with pytest.raises(ValueError, match=r"^norm: expected 'fro' where no hard margin exists"):
         AttentionSVM(norm="nuc", value=[1.0, 0.0]).fit(X, y)
-    with pytest.raises(ValueError, match=r"^norm: expected 'fro' for p and for a finite C"):
+    with pytest.raises(ValueError, match=r"^C: expected inf for the nuclear norm, got 1.0"):
         AttentionSVM(norm="nuc", C=1.0).fit(X, y)
+
+
+def test_key_and_query_matrices_have_the_nuclear_norm():
+    X, y = problem()
+    model = AttentionSVM(parameter="KQ").fit(X, y)
+    assert model.coef_.tolist() == AttentionSVM(norm="nuc").fit(X, y).coef_.tolist()
+    trained = AttentionSVM(
+        parameter="KQ", selection="trained", steps=50, lr=0.05, random_state=3
+    ).fit(X, y)  # fmt: skip
+    assert trained.run_.parameter == ("v", "KQ")
+    again = clone(trained).fit(X, y)
+    assert again.run_.K.tolist() == trained.run_.K.tolist()
+    with pytest.raises(ValueError, match=r"^norm: expected 'nuc' for 'KQ', got 'fro'"):
+        AttentionSVM(parameter="KQ", norm="fro").fit(X, y)
+
+
+@quiet
+def test_a_grid_searches_over_training():
+    X, y = problem(n=12)
+    grid = GridSearchCV(
+        AttentionSVM(selection="trained"), {"steps": [1, 20], "rule": ["gd", "ngd"]}, cv=2
+    ).fit(X, y)
+    assert grid.best_estimator_.run_.steps == grid.best_params_["steps"]
+    assert grid.best_estimator_.run_.rule == grid.best_params_["rule"]
+
+
+@quiet
+def test_several_classes_go_one_against_the_rest():
+    X, _ = problem(n=9)
+    y = np.arange(9) % 3
+    assert OneVsRestClassifier(AttentionSVM()).fit(X, y).score(X, y) == 1.0
+    with pytest.raises(ValueError, match=r"Only binary classification.*OneVsRestClassifier"):
+        AttentionSVM().fit(X, y)
+
+
+# Tokens in a pipeline
+
+
+def test_tokens_are_transformed_as_rows():
+    X, y = problem()
+    lengths = np.array([4, 2, 3, 4, 1, 4])
+    rows = np.concatenate([x[:length] for x, length in zip(X, lengths, strict=True)])
+    model = TokenTransformer(PCA(3)).fit(X, lengths=lengths)
+    transformed = model.transform(X, lengths=lengths)
+    assert transformed.shape == (6, 4, 3)
+    np.testing.assert_array_equal(transformed[1, :2], PCA(3).fit(rows).transform(X[1, :2]))
+    assert not transformed[1, 2:].any()
+    supervised = TokenTransformer(LinearDiscriminantAnalysis()).fit(X, y).transform(X)
+    expected = LinearDiscriminantAnalysis().fit(X.reshape(24, 8), np.repeat(y, 4))
+    np.testing.assert_array_equal(supervised.ravel(), expected.transform(X.reshape(24, 8)).ravel())
+
+
+@pytest.mark.parametrize(
+    ("X", "match"),
+    [
+        (np.ones((3, 4)), r"^X: expected tokens of shape \(n, T, d\)"),
+        (np.full((3, 4, 2), np.nan), "contains NaN"),
+        (np.ma.ones((3, 4, 2)), "^X: "),
+    ],
+)
+def test_what_is_no_sequence_of_tokens_is_refused_in_a_pipeline(X, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        TokenTransformer(StandardScaler()).fit(X)
 
 
 # Prediction
@@ -341,7 +407,7 @@ def test_queries_are_routed_to_fit_and_score():
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        ("parameter", "KQ", ValueError),
+        ("parameter", "Wp", ValueError),
         ("norm", "l1", ValueError),
         ("selection", "best", ValueError),
         ("query", "middle", ValueError),

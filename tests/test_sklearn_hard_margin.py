@@ -8,10 +8,12 @@ import warnings
 import numpy as np
 import plain_svm
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import make_pipeline
@@ -255,8 +257,63 @@ def test_several_classes_go_one_against_one():
     X, y = load_iris(return_X_y=True)
     model = OneVsOneClassifier(HardMarginSVC(C=1.0)).fit(X, y)
     assert model.score(X, y) > 0.97
-    with pytest.raises(ValueError, match=r"Only binary classification.*OneVsOneClassifier"):
+    with pytest.raises(ValueError, match=r"Only binary classification.*OneVsRestClassifier"):
         HardMarginSVC().fit(X, y)
+
+
+def test_sparse_samples_have_the_hyperplane_of_dense_ones():
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((30, 6))
+    X[np.abs(X) < 0.5] = 0.0
+    X[:, 2] = 0.0  # a column that is empty
+    sign = np.sign(X @ [1.0, -2.0, 0.0, 0.5, 1.5, 1.0])
+    X, sign = X[sign != 0], sign[sign != 0]
+    for C in (np.inf, 1.0):
+        dense = HardMarginSVC(C=C).fit(X, sign)
+        for form in (scipy.sparse.csr_matrix, scipy.sparse.csc_array, scipy.sparse.coo_array):
+            model = HardMarginSVC(C=C).fit(form(X), sign)
+            np.testing.assert_allclose(model.coef_, dense.coef_, rtol=1e-12, atol=1e-14)
+            assert model.support_.tolist() == dense.support_.tolist()
+            np.testing.assert_array_equal(model.support_vectors_.toarray(), X[model.support_])
+            np.testing.assert_allclose(
+                model.decision_function(form(X)), dense.decision_function(X), rtol=1e-12
+            )
+
+
+def test_text_goes_through_a_pipeline():
+    texts = ["red fish", "blue sky", "red fire", "blue sea", "green tree", "green leaf"]
+    labels = ["warm", "cold", "warm", "cold", "cold", "cold"]
+    model = make_pipeline(TfidfVectorizer(), HardMarginSVC()).fit(texts, labels)
+    assert model.score(texts, labels) == 1.0
+    assert not sum(model[-1].n_support_) > len(texts)
+
+
+def test_support_vectors_are_listed_and_counted_by_class():
+    X, sign = separable(np.random.default_rng(5), 25, 3)
+    model = HardMarginSVC().fit(X, sign)
+    np.testing.assert_array_equal(model.support_vectors_, X[model.support_])
+    assert model.n_support_.tolist() == [
+        (sign[model.support_] < 0).sum(), (sign[model.support_] > 0).sum()
+    ]  # fmt: skip
+    np.testing.assert_allclose(model.dual_coef_ @ model.support_vectors_, model.coef_, rtol=1e-9)
+
+
+def test_a_weight_multiplies_the_penalty_of_its_sample():
+    rng = np.random.default_rng(6)
+    X, y = rng.standard_normal((24, 3)), np.where(rng.random(24) > 0.5, 1, -1)
+    weight = rng.integers(0, 3, 24)
+    model = HardMarginSVC(C=0.7).fit(X, y, sample_weight=weight)
+    repeated = HardMarginSVC(C=0.7).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    np.testing.assert_allclose(model.coef_, repeated.coef_, rtol=1e-8)
+    np.testing.assert_allclose(model.intercept_, repeated.intercept_, rtol=1e-7)
+    assert not model.slack_[weight == 0].any()
+    assert not np.isin(model.support_, np.flatnonzero(weight == 0)).any()
+    reference = LinearSVC(C=0.35, fit_intercept=False, tol=1e-10, max_iter=10**6)
+    reference.fit(X, y, sample_weight=weight)
+    plain = HardMarginSVC(C=0.7, fit_intercept=False).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(plain.coef_, reference.coef_, atol=1e-6)
+    with pytest.raises(ValueError, match=r"^sample_weight: expected no negative weight, got -1"):
+        HardMarginSVC().fit(X, y, sample_weight=np.where(weight == 0, -1.0, 1.0))
 
 
 def test_clone_pickle_pipeline_and_grid_search():

@@ -10,5 +10,6 @@ except ImportError as error:
 from attsvm.sklearn.attention import AttentionSVM
 from attsvm.sklearn.hard_margin import HardMarginSVC
 from attsvm.sklearn.not_separable import NotSeparableWarning
+from attsvm.sklearn.token_transformer import TokenTransformer
 
-__all__ = ["AttentionSVM", "HardMarginSVC", "NotSeparableWarning"]
+__all__ = ["AttentionSVM", "HardMarginSVC", "NotSeparableWarning", "TokenTransformer"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
 from attsvm._validation import (
@@ -32,7 +33,7 @@ from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_s
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import optimal_tokens
 
-_PARAMETERS: tuple[Literal["W", "p"], ...] = ("W", "p")
+_PARAMETERS: tuple[Literal["W", "KQ", "p"], ...] = ("W", "KQ", "p")
 _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")
 _TRAIN_OPTIONS = (
@@ -53,10 +54,12 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    parameter : {"W", "p"}
+    parameter : {"W", "KQ", "p"}
         W, the smallest with (x_iα - x_it)' W z_i >= 1 (`attsvm.att_svm`), or p (`prompt_svm`).
-    norm : {"fro", "nuc"}
-        The norm of W that is minimised; nuclear is that of training K and Q, W = K Q'.
+        "KQ" is W = K Q' with both factors trained.
+    norm : {"fro", "nuc"}, optional
+        The norm of W that is minimised: by default Frobenius, and with "KQ" nuclear, which is the
+        norm that training K and Q leads to.
     selection : {"optimal", "trained"}
         The tokens α, where `fit` is not given them. "optimal": those of the highest score
         Y_i v'x_it. Without a `value`, v and α are found in turns, from the v of the mean tokens:
@@ -73,9 +76,13 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         constraint, n²T² numbers.
     temperature : float
         Of the softmax in predictions; 0 is the limit of training, the token of the highest logit.
+    rule, lr, steps, loss
+        As in `attsvm.train`, for ``selection="trained"``.
+    random_state : int, RandomState or None
+        For the start of K and Q, and the order of mini-batches.
     train_options : dict, optional
-        Further arguments of `attsvm.train` for ``selection="trained"``: all but the data, the
-        `parameter`, and `head`, `inner` and `prompt`, which belong to other models.
+        Further arguments of `attsvm.train`: all but the data, the `parameter`, and `head`,
+        `inner` and `prompt`, which belong to other models. They go before the parameters above.
 
     Attributes
     ----------
@@ -136,12 +143,17 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self,
         *,
         parameter: str = "W",
-        norm: str = "fro",
+        norm: str | None = None,
         selection: str = "optimal",
         value: Any = None,
         query: str = "first",
         C: float = np.inf,
         temperature: float = 0.0,
+        rule: Any = "ngd",
+        lr: Any = 0.1,
+        steps: int = 1000,
+        loss: str | None = None,
+        random_state: Any = None,
         train_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.parameter = parameter
@@ -151,6 +163,11 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self.query = query
         self.C = C
         self.temperature = temperature
+        self.rule = rule
+        self.lr = lr
+        self.steps = steps
+        self.loss = loss
+        self.random_state = random_state
         self.train_options = train_options
 
     def fit(
@@ -185,13 +202,17 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             No answer could be certified.
         """
         parameter = as_choice("parameter", self.parameter, _PARAMETERS)
-        norm = as_choice("norm", self.norm, _NORMS)
+        norm = self._norm()
         as_choice("selection", self.selection, _SELECTIONS)
         C = as_penalty(self.C)
         self._temperature()
-        options = _as_train_options(self.train_options)
-        if norm == "nuc" and (parameter == "p" or not np.isinf(C)):
-            raise ValueError("norm: expected 'fro' for p and for a finite C, got 'nuc'")
+        options = self._train_options()
+        if parameter == "KQ" and norm == "fro":
+            raise ValueError("norm: expected 'nuc' for 'KQ', got 'fro'")
+        if norm == "nuc" and parameter == "p":
+            raise ValueError("norm: expected 'fro' for p, got 'nuc'")
+        if norm == "nuc" and not np.isinf(C):
+            raise ValueError(f"C: expected inf for the nuclear norm, got {self.C!r}")
         for name, array in (("X", X), ("y", y)):
             require_unmasked(name, array)
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
@@ -200,17 +221,20 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         if self.value is not None:
             value = as_float_array("value", self.value, "(d,)", ndim=1, dtype=np.float64)
         data = AttentionData(
-            _tokens(X), sign, queries=self._queries(X, queries, lengths), value=value,
+            as_tokens(X), sign, queries=self._queries(X, queries, lengths), value=value,
             lengths=lengths,
         )  # fmt: skip
         self.n_features_in_ = data.d
         head = self._select(data, selected, C, options)
         self._set_head(data, head)
-        if head is not None and head.certificate is not None:
-            warn_not_separable("the labels of the selected tokens", head.C)
         self._set_tokens(data, C)
+        inseparable = []
+        if head is not None and head.certificate is not None:
+            inseparable.append("the labels of the selected tokens")
         if self.certificate_ is not None:
-            warn_not_separable("the selected tokens", self.C_)
+            inseparable.append("the selected tokens")
+        if inseparable:
+            warn_not_separable(" and ".join(inseparable))
         return self
 
     def attention(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[np.float64]:
@@ -297,6 +321,18 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_class = False
         return tags
 
+    def _norm(self) -> str:
+        default = "nuc" if self.parameter == "KQ" else "fro"
+        return default if self.norm is None else as_choice("norm", self.norm, _NORMS)
+
+    def _train_options(self) -> dict[str, Any]:
+        seed = self.random_state
+        if seed is not None:
+            seed = int(check_random_state(seed).randint(2**31))
+        options = _as_train_options(self.train_options)
+        named = {name: getattr(self, name) for name in ("rule", "lr", "steps", "loss")}
+        return {**named, "rng": seed, **options}
+
     def _temperature(self) -> float:
         return as_nonnegative_float("temperature", self.temperature)
 
@@ -305,7 +341,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         query = as_choice("query", self.query, _QUERIES)
         if queries is not None:
             return queries
-        X = _tokens(X)
+        X = as_tokens(X)
         if query == "first":
             return X[:, 0]
         last = AttentionData(X, np.ones(len(X)), lengths=lengths).lengths - 1
@@ -315,7 +351,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         """Check the sequences to predict for; labels are not used."""
         check_is_fitted(self)
         require_unmasked("X", X)
-        X = _tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
+        X = as_tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
         if X.shape[2] != self.n_features_in_:
             raise ValueError(
                 f"X: expected tokens of {self.n_features_in_} coordinates, as in fit, "
@@ -361,7 +397,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             return head
         if data.value is not None:
             return None
-        return separation(_chosen(data, self.selected_), data.labels, C, intercept=False)
+        return _label_separation(_chosen(data, self.selected_), data, C)
 
     def _set_head(self, data: AttentionData, head: Separation | None) -> None:
         if head is not None:
@@ -382,7 +418,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             solution = self._solve(data)
             self.separable_ = bool(solution.feasible)
         if solution is not None and not solution.feasible:
-            if self.norm == "nuc":
+            if self._norm() == "nuc":
                 raise ValueError(
                     "norm: expected 'fro' where no hard margin exists (the selected tokens "
                     "cannot be separated from the others), got 'nuc'"
@@ -398,7 +434,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self.C_ = C
         self.coef_ = without_slack(solution, data.d)
         # Of a vector SciPy's norm neither overflows nor underflows; of a matrix it would.
-        nuclear = self.norm == "nuc"
+        nuclear = self._norm() == "nuc"
         size = float(linalg.norm(self.coef_, "nuc") if nuclear else linalg.norm(self.coef_.ravel()))
         self.margin_ = 1.0 / size if size > 0 else np.inf
         assert solution.dual is not None
@@ -409,7 +445,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def _solve(self, data: AttentionData) -> SVMSolution:
         if self.parameter == "p":
             return prompt_svm(data, self.selected_)
-        return att_svm(data, self.selected_, norm=self.norm)
+        return att_svm(data, self.selected_, norm=self._norm())
 
 
 def _as_train_options(value: Any) -> Mapping[str, Any]:
@@ -425,7 +461,8 @@ def _as_train_options(value: Any) -> Mapping[str, Any]:
     return options
 
 
-def _tokens(X: NDArray[Any]) -> NDArray[Any]:
+def as_tokens(X: NDArray[Any]) -> NDArray[Any]:
+    """Return X, which has the shape of tokens."""
     if X.ndim != 3:
         raise ValueError(f"X: expected tokens of shape (n, T, d), got {X.shape}")
     return X
@@ -437,10 +474,14 @@ def _chosen(data: AttentionData, tokens: IndexArray) -> FloatArray:
     return chosen
 
 
+def _label_separation(samples: FloatArray, data: AttentionData, C: float) -> Separation:
+    return separation(samples, data.labels, C, intercept=False, weights=np.ones(data.n))
+
+
 def _in_turns(data: AttentionData, C: float) -> tuple[IndexArray, Separation]:
     """Compute tokens and a head, each optimal for the other, in turns."""
     mean = np.einsum("nt,ntd->nd", data.valid / data.lengths[:, np.newaxis], data.tokens)
-    head = separation(mean, data.labels, C, intercept=False)
+    head = _label_separation(mean, data, C)
     heads: dict[bytes, Separation] = {}
     while True:
         scored = AttentionData(data.tokens, data.labels, value=head.w, lengths=data.lengths)
@@ -448,4 +489,4 @@ def _in_turns(data: AttentionData, C: float) -> tuple[IndexArray, Separation]:
         key = tokens.tobytes()
         if key in heads:
             return tokens, heads[key]
-        head = heads[key] = separation(_chosen(data, tokens), data.labels, C, intercept=False)
+        head = heads[key] = _label_separation(_chosen(data, tokens), data, C)

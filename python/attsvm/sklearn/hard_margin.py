@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from attsvm._validation import require_unmasked
 from attsvm.sklearn.largest_margin import separation
@@ -47,6 +47,10 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         1 / |w|, the distance of the support vectors from the boundary; inf where w = 0.
     support_ : ndarray of int
         Samples with a multiplier λ_i > 0.
+    support_vectors_ : ndarray or sparse matrix, shape (number of support vectors, d)
+        Those samples.
+    n_support_ : ndarray of int, shape (2,)
+        Their number in each class.
     dual_coef_ : ndarray, shape (1, number of support vectors)
         y_i λ_i of them: w = Σ y_i λ_i x_i.
     slack_ : ndarray, shape (n,)
@@ -68,11 +72,12 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
     NotSeparableWarning
         No hard margin exists. `separable_` is then False, and the classifier is the one of the soft
         margin with C = 10 / s², s² the mean square of the samples, from their mean where there
-        is an intercept.
+        is an intercept, weighted if there are weights.
 
     Notes
     -----
-    More classes: ``sklearn.multiclass.OneVsOneClassifier(HardMarginSVC())``.
+    More classes: ``sklearn.multiclass.OneVsRestClassifier(HardMarginSVC())`` or
+    ``OneVsOneClassifier``.
 
     References
     ----------
@@ -90,14 +95,18 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         self.C = C
         self.fit_intercept = fit_intercept
 
-    def fit(self, X: Any, y: Any) -> HardMarginSVC:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HardMarginSVC:
         """Compute the hyperplane between the samples of two classes.
 
         Parameters
         ----------
-        X : array_like, shape (n, d)
+        X : array_like or sparse matrix, shape (n, d)
+            Of a sparse matrix, the columns that are not empty are made dense.
         y : array_like, shape (n,)
             Two different labels.
+        sample_weight : array_like, shape (n,), optional
+            Not negative; the slack of sample i costs C times its weight. A sample of weight 0 is
+            left out; of the others a hard margin takes no account of the size.
 
         Returns
         -------
@@ -110,28 +119,50 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
             Masked arrays, whose mask would be lost.
         ValueError
             Not two classes, a shape that does not fit, NaN or inf, samples of a size below 1e-140
-            or above 1e140, or C below 1e-280.
+            or above 1e140, C below 1e-280, or a negative weight.
         SolverError
             No answer could be certified.
         """
         C = as_penalty(self.C)
         for name, array in (("X", X), ("y", y)):
             require_unmasked(name, array)
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        self.classes_, sign = two_classes(y)
-        answer = separation(np.ascontiguousarray(X), sign, C, intercept=bool(self.fit_intercept))
+        X, y = validate_data(self, X, y, dtype=np.float64, accept_sparse="csr")
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if weights.min() < 0:
+            raise ValueError(f"sample_weight: expected no negative weight, got {weights.min()}")
+        used = np.flatnonzero(weights)
+        self.classes_, sign = two_classes(y[used])
+        samples, columns = X[used], np.arange(X.shape[1])
+        if sparse.issparse(X):
+            columns = np.unique(samples.indices)
+            samples = samples[:, columns].toarray()
+        answer = separation(
+            np.ascontiguousarray(samples), sign, C,
+            intercept=bool(self.fit_intercept), weights=weights[used],
+        )  # fmt: skip
         self.separable_ = answer.certificate is None if np.isinf(C) else None
-        self.certificate_ = answer.certificate
+
+        def of_all_samples(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            padded = np.zeros(len(y))
+            padded[used] = values
+            return padded
+
+        self.certificate_ = None
         if answer.certificate is not None:
-            warn_not_separable("the classes", answer.C)
+            self.certificate_ = of_all_samples(answer.certificate)
+            warn_not_separable("the classes")
         self.C_ = answer.C
-        self.coef_ = answer.w[np.newaxis].copy()
+        self.coef_ = np.zeros((1, self.n_features_in_))
+        self.coef_[0, columns] = answer.w
         self.intercept_ = np.array([answer.plane.b])
         norm = float(linalg.norm(answer.w))
         self.margin_ = 1.0 / norm if norm > 0 else np.inf
-        self.support_ = np.flatnonzero(answer.plane.dual > 0)
-        self.dual_coef_ = (sign * answer.plane.dual)[np.newaxis, self.support_]
-        self.slack_ = answer.slack
+        supports = answer.plane.dual > 0
+        self.support_ = used[supports]
+        self.support_vectors_ = X[self.support_]
+        self.n_support_ = np.array([(sign[supports] < 0).sum(), (sign[supports] > 0).sum()])
+        self.dual_coef_ = (sign * answer.plane.dual)[np.newaxis, supports]
+        self.slack_ = of_all_samples(answer.slack)
         self.gap_, self.kkt_ = answer.plane.gap, answer.plane.kkt
         return self
 
@@ -140,7 +171,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n, d)
+        X : array_like or sparse matrix, shape (n, d)
 
         Returns
         -------
@@ -149,7 +180,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         require_unmasked("X", X)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
         scores: NDArray[np.float64] = X @ self.coef_[0] + self.intercept_[0]
         return scores
 
@@ -158,7 +189,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n, d)
+        X : array_like or sparse matrix, shape (n, d)
 
         Returns
         -------
@@ -169,6 +200,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
+        tags.input_tags.sparse = True
         return tags
 
 
@@ -177,8 +209,8 @@ def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
     check_classification_targets(y)
     kind = type_of_target(y)
     if kind != "binary":
-        one_vs_one = " More classes: sklearn.multiclass.OneVsOneClassifier, for samples in rows."
-        hint = one_vs_one if kind == "multiclass" else ""
+        rest = " More classes: wrap the estimator in sklearn.multiclass.OneVsRestClassifier."
+        hint = rest if kind == "multiclass" else ""
         raise ValueError(
             f"Only binary classification is supported. The type of the target is {kind}.{hint}"
         )

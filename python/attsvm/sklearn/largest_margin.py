@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._validation import FloatArray
-from attsvm.sklearn.slack import fallback_penalty, too_hard
+from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, too_hard
 from attsvm.svm import SolverError
 from attsvm.svm.solve import OPTIMALITY_TOLERANCE, solve
 from attsvm.svm.svm_problem import SvmProblem, row_problem
@@ -64,8 +64,12 @@ class Separation:
     certificate: _Array | None
 
 
-def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: bool) -> Separation:
+def separation(
+    samples: FloatArray, signs: FloatArray, C: float, *, intercept: bool, weights: _Array
+) -> Separation:
     """Compute the hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`.
+
+    Slack of a sample costs C times its positive weight.
 
     Raises
     ------
@@ -82,8 +86,15 @@ def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: b
         if isinstance(answer, Hyperplane):
             return Separation(answer.w, answer, np.zeros(y.size), C, None)
         certificate = answer.certificate
-        C = fallback_penalty(X - X.mean(axis=0) if intercept else X)
-    widened = _with_slack(X, y, C)
+        mean = np.average(X, axis=0, weights=weights)
+        C = fallback_penalty(X - mean if intercept else X, weights)
+    penalties = C * weights
+    if not penalties.min() >= SMALLEST_PENALTY:
+        raise ValueError(
+            f"sample_weight: expected weights of which C times the smallest is at least "
+            f"{SMALLEST_PENALTY:g}, got {weights.min():.3g} with C = {C:.3g}"
+        )
+    widened = _with_slack(X, y, penalties)
     try:
         soft = largest_margin(widened, y, intercept=intercept)
     except SolverError as error:
@@ -91,7 +102,7 @@ def separation(samples: FloatArray, signs: FloatArray, C: float, *, intercept: b
     if not isinstance(soft, Hyperplane):
         raise too_hard(C)
     d = X.shape[1]
-    return Separation(soft.w[:d], soft, soft.w[d:] / np.sqrt(C), C, certificate)
+    return Separation(soft.w[:d], soft, soft.w[d:] / np.sqrt(penalties), C, certificate)
 
 
 def _require_squares(X: _Array, intercept: bool) -> None:
@@ -140,11 +151,11 @@ def _differences(X: _Array, origin: _Array, y: _Array, rhs: _Array) -> SvmProble
     )
 
 
-def _with_slack(X: _Array, y: _Array, C: float) -> _Array:
-    """Return samples (n, d + n) whose hard margin is the soft margin of X.
+def _with_slack(X: _Array, y: _Array, C: _Array) -> _Array:
+    """Return samples (n, d + n) whose hard margin is the soft margin of X, penalties C (n,).
 
-    With ŵ = (w, √C ξ) and x̂_i = (x_i, y_i e_i / √C) the constraint y_i (ŵ'x̂_i + b) >= 1 reads
-    y_i (w'x_i + b) >= 1 - ξ_i, and ½|ŵ|² is ½|w|² + ½ C Σ ξ_i².
+    With ŵ = (w, √C_i ξ_i) and x̂_i = (x_i, y_i e_i / √C_i) the constraint y_i (ŵ'x̂_i + b) >= 1
+    reads y_i (w'x_i + b) >= 1 - ξ_i, and ½|ŵ|² is ½|w|² + ½ Σ C_i ξ_i².
     """
     return np.hstack([X, np.diag(y / np.sqrt(C))])
 

@@ -9,11 +9,11 @@ class NotSeparableWarning(UserWarning):
     """No hard margin exists; the estimator has the soft margin that its documentation names."""
 
 
-def warn_not_separable(what: str, penalty: float) -> None:
+def warn_not_separable(what: str) -> None:
     """Warn that a soft margin takes the place of the hard one; to be called from `fit`."""
     warnings.warn(
-        f"{what} cannot be separated: no hard margin exists, and the soft margin of "
-        f"C = {penalty:.3g} takes its place; set C to choose another",
+        f"{what} cannot be separated: no hard margin exists, and a soft margin, whose C "
+        "the documentation names, takes its place; set C to choose another",
         NotSeparableWarning,
         stacklevel=3,
     )

@@ -10,26 +10,28 @@ from numpy.typing import NDArray
 from attsvm.svm import SolverError
 
 _FALLBACK = 10.0
-_SMALLEST = 1e-280
+SMALLEST_PENALTY = 1e-280
 
 
 def as_penalty(value: Any) -> float:
     """Return the parameter C as a float whose 1/√C can be squared, inf for a hard margin."""
-    wanted = f"C: expected a number of at least {_SMALLEST:g}, or inf, got {value!r}"
+    wanted = f"C: expected a number of at least {SMALLEST_PENALTY:g}, or inf, got {value!r}"
     if isinstance(value, bool | np.bool_ | str | bytes):
         raise TypeError(wanted)
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(wanted) from error
-    if not number >= _SMALLEST:
+    if not number >= SMALLEST_PENALTY:
         raise ValueError(wanted)
     return number
 
 
-def fallback_penalty(rows: NDArray[np.float64]) -> float:
-    """Return 10 over the mean square of the rows (r, d)."""
-    size = float(np.mean(np.sum(np.square(rows), axis=-1)))
+def fallback_penalty(
+    rows: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> float:
+    """Return 10 over the mean square of the rows (r, d), weighted if there are weights (r,)."""
+    size = float(np.average(np.sum(np.square(rows), axis=-1), weights=weights))
     return _FALLBACK / size if size > 0 else _FALLBACK
 
 

@@ -42,6 +42,16 @@ def computed():
     return cache(lambda name, quick=True: named(name).compute(Settings(quick=quick)))
 
 
+@pytest.fixture(scope="module")
+def one_thread_of_torch():
+    """The problems are small, and threads of torch would wait for each other."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (NEIGHBOURS)")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def ctrl_c_is_heard():
     """A shell that runs the tests in the background has them ignore Ctrl-C, which some send."""

@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "descent": DESCENT,
     "svm": DATA,
     "theory": THEORY,
-    "studies": STUDIES,
-    **dict.fromkeys(("", "__main__", "cli", "functional", "plots", "sklearn", "torch"), EVERYTHING),
+    "studies": STUDIES | {"torch"},
+    "torch": STUDIES,
+    **dict.fromkeys(("", "__main__", "cli", "functional", "plots", "sklearn"), EVERYTHING),
 }
 
 

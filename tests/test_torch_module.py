@@ -16,14 +16,7 @@ PARAMETERS = ["W", "p", "KQ", "Wp", ("v", "W"), ("p", "v"), ("v", "KQ"), ("v", "
 each_parameter = pytest.mark.parametrize("parameter", PARAMETERS, ids=str)
 n, T, d = 5, 4, 3
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The problems are small, and threads of torch would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_of_torch")
 
 
 def tensors(batch=None, dtype=torch.float64, seed=0):
@@ -140,7 +133,7 @@ def test_tensors_are_read_in_their_own_memory(dtype, monkeypatch):
         seen.append(data)
         return attsvm.train(data, **options)
 
-    monkeypatch.setattr("attsvm.torch.train", train)
+    monkeypatch.setattr("attsvm.torch.module.train", train)
     model.fit(tokens, labels, queries=queries, lengths=lengths, steps=3)
     (data,) = seen
     for name, tensor in {

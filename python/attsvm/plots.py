@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "drawable",
+    "heads",
     "png",
     "published",
     "require_matplotlib",
@@ -66,6 +67,13 @@ _CURVES = {
     "cosine_gap": "1 − cosine",
 }
 """Records of a run that `run` draws, and the labels of their axes."""
+_OF_HEADS = {
+    "sparsity": "effective number of tokens",
+    "margin_ratio": "margin ratio",
+    "cosine": "cosine with the SVM",
+    "global_share": "share of best tokens",
+}
+"""Records of heads that `heads` draws, and the titles of their panels."""
 
 
 def require_matplotlib() -> None:
@@ -249,6 +257,66 @@ def _record(
             axes.locator_params(integer=True)
             figure.colorbar(image, ax=axes, label="attention")
         _add_caption(figure, caption)
+    return figure
+
+
+def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:
+    """Draw how the attention heads of a model changed along training: a row for each layer.
+
+    Parameters
+    ----------
+    watched : xarray.Dataset
+        From `attsvm.torch.Watch`, with dimensions step, layer and head.
+    norm : str, optional
+        Of the SVM; by default the first that was recorded.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Panels of the soft sparsity against the norm of W, and of the margin ratio, the cosine with
+        the SVM and the share of inputs whose selected token has the largest score, those that were
+        recorded, against the step. Every head is a line; its last step has a mark.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        There are no steps, or no such norm.
+    """
+    if "step" not in getattr(watched, "dims", ()):
+        raise ValueError("watched: expected the dataset of an attsvm.torch.Watch, got no steps")
+    recorded = [str(one) for one in watched.norm.values] if "norm" in watched.coords else []
+    chosen = recorded[0] if norm is None and recorded else norm
+    if norm is not None and norm not in recorded:
+        raise ValueError(f"norm: expected one of {', '.join(recorded) or 'none'}, got {norm!r}")
+    data = watched.sel(norm=chosen) if chosen is not None else watched
+    panels = [name for name in _OF_HEADS if name in data]
+    require_matplotlib()
+    from matplotlib import colormaps
+
+    layers, count = [str(name) for name in data.layer.values], data.sizes["head"]
+    colours = CYCLE if count <= len(CYCLE) else colormaps["viridis"](np.linspace(0, 0.95, count))
+    with _figure(2.3 * len(panels) + 0.6, 1.8 * len(layers) + 0.6) as figure:
+        grid = figure.subplots(len(layers), len(panels), squeeze=False, sharex="col")
+        for k, (row, layer) in enumerate(zip(grid, layers, strict=True)):
+            for axes, name in zip(row, panels, strict=True):
+                x = data["fro_norm" if name == "sparsity" else "step"]
+                for head in range(count):
+                    y = data[name].isel(layer=k, head=head).to_numpy()
+                    at = x.isel(layer=k, head=head).to_numpy() if name == "sparsity" else x
+                    style = {"color": colours[head], "markevery": [-1], "markersize": 3}
+                    axes.plot(at, y, "o-", linewidth=1, label=f"head {head}", **style)
+                if k == 0:
+                    axes.set_title(_OF_HEADS[name], loc="left")
+                if k == len(layers) - 1:
+                    axes.set_xlabel("|W|_F" if name == "sparsity" else "step")
+                if name == "margin_ratio":
+                    axes.set_yscale("symlog", linthresh=1e-3)
+                axes.grid(**_GRID)
+            row[0].set_ylabel(textwrap.fill(layer, 18), fontsize=7)
+        _add_legend(figure)
+        _add_caption(figure, f"SVM of the {chosen} norm" if chosen is not None else "")
     return figure
 
 

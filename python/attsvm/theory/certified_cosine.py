@@ -121,27 +121,47 @@ def certified_cosine_gap(
     unit, combined = parameter.unit(), combined.unit()
     apart = unit.matrix.cosine_gap(combined.matrix)
     constrained = constrained.reshape(weights.shape)
-    (slack, separates), (combined_slack, combined_separates) = (
-        _slack(logit_differences(each, data, alpha, differences), shares, constrained)
+    margins = (
+        np.where(constrained, logit_differences(each, data, alpha, differences), np.inf)
         for each in (unit, combined)
+    )
+    gap = certified_gap(apart, shares, *margins)
+    exists = (sizes[:, 0, 0] > 0) & (unit.matrix.left != 0).any(axis=(1, 2))
+    answer: float | Float64Array = parameter.answer(np.where(exists, gap, 2.0))
+    return answer
+
+
+def certified_gap(
+    apart: Float64Array, shares: Float64Array, margins: Float64Array, of_combined: Float64Array
+) -> Float64Array:
+    """Compute the bound of `certified_cosine_gap` of B directions from their margins, shape (B,).
+
+    Parameters
+    ----------
+    apart : ndarray, shape (B,)
+        1 - cos θ of W and W_λ.
+    shares : ndarray, shape (B, n, T)
+        λ_it / |W_λ|_F, 0 where there is no constraint.
+    margins, of_combined : ndarray, shape (B, n, T)
+        Of W / |W|_F and of W_λ / |W_λ|_F; inf where there is no constraint.
+    """
+    (slack, separates), (combined_slack, combined_separates) = (
+        _slack(each, shares) for each in (margins, of_combined)
     )
     theta = _angle(apart)
     of_unit = np.where(separates, (theta + _angle(apart + 2 * slack)) / 2, np.pi)
-    of_combined = np.where(combined_separates, theta + _angle(2 * combined_slack) / 2, np.pi)
-    angle = np.minimum(np.minimum(of_unit, of_combined), np.pi)
-    exists = (sizes[:, 0, 0] > 0) & (unit.matrix.left != 0).any(axis=(1, 2))
-    gap: float | Float64Array = parameter.answer(np.where(exists, 2 * np.sin(angle / 2) ** 2, 2.0))
-    return gap
+    by_combined = np.where(combined_separates, theta + _angle(2 * combined_slack) / 2, np.pi)
+    angle = np.minimum(np.minimum(of_unit, by_combined), np.pi)
+    return np.asarray(2 * np.sin(angle / 2) ** 2)
 
 
-def _slack(
-    of_tokens: Float64Array, shares: Float64Array, constrained: BoolArray
-) -> tuple[Float64Array, BoolArray]:
+def _slack(margins: Float64Array, shares: Float64Array) -> tuple[Float64Array, BoolArray]:
     """Compute Σ λ_it (m_it - m), shape (B,), with m the smallest margin, and whether m > 0."""
-    smallest = np.where(constrained, of_tokens, np.inf).min(axis=(1, 2))
+    smallest = margins.min(axis=(1, 2), keepdims=True)
     separates: BoolArray = (smallest > 0) & (smallest < np.inf)
-    least = np.where(separates, smallest, 0.0)[:, np.newaxis, np.newaxis]
-    return np.sum(shares * (of_tokens - least), axis=(1, 2)), separates
+    least = np.where(separates, smallest, 0.0)
+    above = np.where(np.isfinite(margins), margins, least) - least
+    return np.sum(shares * above, axis=(1, 2)), separates[:, 0, 0]
 
 
 def _angle(gap: Float64Array) -> Float64Array:

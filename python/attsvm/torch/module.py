@@ -17,7 +17,6 @@ try:
 except ImportError as error:
     raise ImportError('attsvm.torch needs PyTorch: pip install "attsvm[torch]"') from error
 
-__all__ = ["Attention"]
 
 _OF_THE_MODULE = ("head", "init", "inner", "parameter", "prompt")
 

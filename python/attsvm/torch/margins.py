@@ -1,0 +1,192 @@
+"""The direction of a head beside the SVM of the tokens that it selects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from attsvm._linalg import LowRank
+from attsvm._validation import BoolArray, Float64Array
+from attsvm.svm import SolverError, SVMSolution, att_svm
+from attsvm.theory.certified_cosine import certified_gap
+from attsvm.torch.dual_ascent import Constraints, Multipliers, ascend
+from attsvm.torch.layer import AttentionLayer
+
+_ACTIVE = 1e-4
+_SOFT_STEPS, _SOFT_TOLERANCE, _PENALTY = 2000, 1e-6, 10.0
+
+
+@dataclass(eq=False)
+class HeadSVM:
+    """What is known of the SVM of the tokens that a head selects, in one norm.
+
+    Attributes
+    ----------
+    status : str
+        "optimal": solved. "bounded": not solved, the numbers are bounds. "soft margin": nothing
+        separates the tokens, and the soft margin took its place. "no constraints": no input attends
+        to two tokens.
+    norm, norm_upper : float
+        |W^mm| is between these.
+    gap : float
+        Relative duality gap.
+    margin_ratio, margin_ratio_upper : float
+        Smallest margin of W over |W| and over the largest margin 1 / |W^mm|: between these.
+    cosine : float
+        Of W and the solution; of bounds, at least this.
+    support : ndarray of bool, shape (n, T), or None
+        Constraints with a margin below 1 + 1e-4, of a soft margin those with a multiplier.
+    penalty : float
+        C of a soft margin, and otherwise inf.
+    """
+
+    status: str
+    norm: float = np.nan
+    norm_upper: float = np.nan
+    gap: float = np.nan
+    margin_ratio: float = np.nan
+    margin_ratio_upper: float = np.nan
+    cosine: float = np.nan
+    support: BoolArray | None = None
+    penalty: float = field(default=np.inf)
+
+
+def matrix_norm(singular_values: Float64Array, norm: str) -> float:
+    """Return the Frobenius ("fro") or nuclear ("nuc") norm of a matrix."""
+    if norm == "fro":
+        return float(np.sqrt(np.square(singular_values).sum()))
+    return float(singular_values.sum())
+
+
+def head_svms(
+    layer: AttentionLayer,
+    head: int,
+    norms: Sequence[str],
+    *,
+    max_constraints: int,
+    steps: int,
+    tolerance: float,
+) -> dict[str, HeadSVM]:
+    """Compare W of a head with the SVMs of its selected tokens, in each of the norms.
+
+    Parameters
+    ----------
+    layer : AttentionLayer
+    head : int
+    norms : sequence of {"fro", "nuc"}
+    max_constraints : int
+        An SVM of more constraints is not solved but bounded.
+    steps, tolerance
+        Of `ascend`, for bounds.
+    """
+    constraints = Constraints(layer, head)
+    if not constraints.count:
+        return {norm: HeadSVM("no constraints") for norm in norms}
+    answers = {}
+    bounds: Multipliers | None = None
+    for norm in norms:
+        solution = _solved(layer, head, norm) if constraints.count <= max_constraints else None
+        if solution is not None and solution.feasible:
+            answers[norm] = _of_solution(layer, head, norm, solution)
+        elif solution is not None:
+            answers[norm] = _soft(layer, head, constraints)
+        else:
+            if bounds is None:
+                start = layer.attention[head]
+                bounds = ascend(constraints, start, steps=steps, tolerance=tolerance)
+            answers[norm] = _of_bounds(layer, head, norm, constraints, bounds)
+    return answers
+
+
+def _solved(layer: AttentionLayer, head: int, norm: str) -> SVMSolution | None:
+    """Solve the SVM, or return None where no answer is certified."""
+    try:
+        return att_svm(layer.problem(head), layer.selected_in_problem(head), norm=norm)
+    except SolverError:
+        return None
+
+
+def _relative_margin(layer: AttentionLayer, head: int, norm: str) -> float:
+    """Compute the smallest margin of W over its norm; 0 for W = 0."""
+    size = matrix_norm(_singular_values(layer.weights(head)), norm)
+    return float(layer.margins[head].min()) / size if size > 0 else 0.0
+
+
+def _singular_values(W: LowRank) -> Float64Array:
+    return np.asarray(np.linalg.svd(W.compact(), compute_uv=False))
+
+
+def _cosine(layer: AttentionLayer, head: int, W: LowRank) -> float:
+    own = layer.weights(head)
+    if not (own.norm() > 0 and W.norm() > 0):
+        return np.nan
+    return float(1.0 - own.cosine_gap(W))
+
+
+def _of_solution(layer: AttentionLayer, head: int, norm: str, solution: SVMSolution) -> HeadSVM:
+    assert solution.margins is not None
+    assert solution.left is not None
+    ratio = _relative_margin(layer, head, norm) * solution.norm
+    support = np.zeros(layer.attended[head].shape, dtype=np.bool_)
+    active = solution.margins < 1 + _ACTIVE
+    np.put_along_axis(support, layer.order(head), active, axis=-1)
+    return HeadSVM(
+        status="optimal",
+        norm=solution.norm,
+        norm_upper=solution.norm,
+        gap=solution.gap,
+        margin_ratio=ratio,
+        margin_ratio_upper=ratio,
+        cosine=_cosine(layer, head, LowRank(solution.left, solution.right)),
+        support=support,
+    )
+
+
+def _soft(layer: AttentionLayer, head: int, constraints: Constraints) -> HeadSVM:
+    squares = np.square(constraints.sizes[constraints.mask])
+    C = _PENALTY / float(squares.mean())
+    start = layer.attention[head]
+    found = ascend(constraints, start, steps=_SOFT_STEPS, tolerance=_SOFT_TOLERANCE, C=C)
+    return HeadSVM(
+        status="soft margin",
+        norm=float(found.W.norm()),
+        norm_upper=float(found.W.norm()),
+        gap=found.gap,
+        cosine=_cosine(layer, head, found.W),
+        support=found.dual > 0,
+        penalty=C,
+    )
+
+
+def _of_bounds(
+    layer: AttentionLayer, head: int, norm: str, constraints: Constraints, bounds: Multipliers
+) -> HeadSVM:
+    """Return what multipliers prove without a solution, by weak duality."""
+    of_dual = constraints.combined(bounds.dual)
+    values = _singular_values(of_dual)
+    largest = values[0] if norm == "nuc" else matrix_norm(values, "fro")
+    lower = float(bounds.dual.sum()) / largest if largest > 0 else 0.0
+    least = float(constraints.margins(bounds.W).min())
+    size = matrix_norm(_singular_values(bounds.W), norm)
+    own = _relative_margin(layer, head, norm)
+    upper = min(size / least if least > 0 else np.inf, 1.0 / own if own > 0 else np.inf)
+    cosine = np.nan
+    if norm == "fro":
+        unit, combined = layer.weights(head).unit(), of_dual.unit()
+        gap = certified_gap(
+            unit.cosine_gap(combined)[np.newaxis],
+            (bounds.dual / matrix_norm(values, "fro"))[np.newaxis],
+            *((constraints.margins(W))[np.newaxis] for W in (unit, combined)),
+        )
+        cosine = float(1.0 - gap[0]) if own > 0 or least > 0 else -1.0
+    return HeadSVM(
+        status="bounded",
+        norm=lower,
+        norm_upper=upper,
+        gap=1.0 - lower / upper if upper > 0 else np.nan,
+        margin_ratio=own * lower,
+        margin_ratio_upper=min(own * upper, 1.0),
+        cosine=cosine,
+    )

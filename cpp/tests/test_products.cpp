@@ -50,6 +50,37 @@ void rows_agree_with_eigen() {
         }
 }
 
+// Every lane of a product of packs is the product of its numbers.
+void lanes_agree_with_eigen() {
+    using Real = attsvm::NativePack<double>;
+    constexpr int lane = attsvm::native_lanes<double> - 1;
+    std::mt19937_64 bits(6);
+    for (const Index rows : {1, 3, 4, 6, 7, 10, 17})
+        for (const Index columns : {1, 5, 6, 10, 11, 23}) {
+            const Index depth = 6;
+            Buffer<double> A(rows * depth), B(depth * columns);
+            Buffer<Real> packed_A(A.size()), packed_B(B.size()), C(rows * columns), dots(rows), mixture(columns);
+            attsvm_test::fill_normal(A, bits);
+            attsvm_test::fill_normal(B, bits);
+            attsvm_test::put_in_lane(packed_A, A, lane);
+            attsvm_test::put_in_lane(packed_B, B, lane);
+            const auto agrees = [&](const Buffer<Real>& got, const auto& right) {
+                Buffer<double> numbers(got.size());
+                for (Index k = 0; k < got.size(); ++k) numbers[k] = attsvm::lane(got[k], lane);
+                return (as_matrix(numbers, right.rows(), right.cols()) - right).norm() <= 1e-14 * (1.0 + right.norm());
+            };
+            attsvm::multiply(attsvm::Team(1), rows, depth, columns, attsvm::Strided<Real>{packed_A.data(), depth, 1},
+                             {}, packed_B.data(), C.data());
+            const RowMajor left = as_matrix(A, rows, depth), right = as_matrix(B, depth, columns);
+            CHECK(agrees(C, RowMajor(left * right)));
+            attsvm::rows_dot(packed_A.data(), rows, depth, packed_B.data(), dots.data());
+            const Eigen::Map<const Eigen::VectorXd> q(B.data(), depth);
+            CHECK(agrees(dots, RowMajor(left * q)));
+            attsvm::rows_combine(packed_B.data(), depth, columns, packed_A.data(), mixture.data());
+            CHECK(agrees(mixture, RowMajor(left.row(0) * right)));
+        }
+}
+
 // Of one band of columns and of several, with blocks that do not divide the rows; all are large enough to be shared.
 void threads_change_no_bit() {
     std::mt19937_64 bits(5);
@@ -76,6 +107,7 @@ void threads_change_no_bit() {
 int main() {
     products_agree_with_eigen();
     rows_agree_with_eigen();
+    lanes_agree_with_eigen();
     threads_change_no_bit();
     return attsvm_test::report();
 }

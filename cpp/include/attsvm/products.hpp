@@ -25,10 +25,9 @@ struct Extents {
 
 namespace detail {
 
-// How many rows and columns the kernel's tiles have, so that they fill the registers.
-template <class Real>
-inline constexpr Index tile_rows = register_bytes == 64 ? (is_pack<Real> ? 3 : 6) : (is_pack<Real> ? 3 : 4);
-inline constexpr Index tile_columns = register_bytes == 64 ? 4 : 2;
+// How many rows and columns the kernel's tiles have at most, so that they fill the registers: of doubles, and of packs.
+inline constexpr int tile_rows = register_bytes == 64 ? 6 : 4, tile_columns = register_bytes == 64 ? 4 : 2;
+inline constexpr int pack_tile_rows = 3, pack_tile_columns = register_bytes == 64 ? 5 : 3;
 
 // The last of a tile's columns may have fewer elements than a register has lanes.
 template <int rows, int columns, bool ends_partly, class Real>
@@ -55,21 +54,20 @@ ATTSVM_INLINE void tile_product(Strided<Real> A, Index first, Index last, const 
     }
 }
 
-template <int rows, class Real>
-void row_block_product(Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C, Index ldc,
+template <int rows>
+void row_block_product(Strided<double> A, Index first, Index last, const double* B, Index ldb, double* C, Index ldc,
                        Index columns) {
-    constexpr Index lanes = column_lanes<Real>;
-    constexpr int wide = static_cast<int>(tile_columns);
-    static_assert(wide <= 4);
+    constexpr Index lanes = column_lanes<double>;
+    static_assert(tile_columns <= 4);
     Index k = 0;
-    for (; k + wide * lanes <= columns; k += wide * lanes)
-        tile_product<rows, wide, false>(A, first, last, B + k, ldb, C + k, ldc);
+    for (; k + tile_columns * lanes <= columns; k += tile_columns * lanes)
+        tile_product<rows, tile_columns, false>(A, first, last, B + k, ldb, C + k, ldc);
     const Index left = (columns - k) / lanes, rest = (columns - k) % lanes;
     if (rest == 0) {
         if (left == 3) tile_product<rows, 3, false>(A, first, last, B + k, ldb, C + k, ldc);
         if (left == 2) tile_product<rows, 2, false>(A, first, last, B + k, ldb, C + k, ldc);
         if (left == 1) tile_product<rows, 1, false>(A, first, last, B + k, ldb, C + k, ldc);
-    } else if constexpr (!is_pack<Real>) {
+    } else {
         if (left == 3) tile_product<rows, 4, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
         if (left == 2) tile_product<rows, 3, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
         if (left == 1) tile_product<rows, 2, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
@@ -77,14 +75,49 @@ void row_block_product(Strided<Real> A, Index first, Index last, const Real* B, 
     }
 }
 
-// Of `count` rows, `rows` at most.
-template <int rows, class Real>
-void few_rows_product(Index count, Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C,
-                      Index ldc, Index columns) {
-    if (count == rows) {
-        row_block_product<rows>(A, first, last, B, ldb, C, ldc, columns);
-    } else if constexpr (rows > 1) {
-        few_rows_product<rows - 1>(count, A, first, last, B, ldb, C, ldc, columns);
+// action(constant) of the constant `count`, 1 to `most`
+template <int most, class Action>
+ATTSVM_INLINE void with_constant(Index count, Action action) {
+    if (count == most) {
+        action(std::integral_constant<int, most>{});
+    } else if constexpr (most > 1) {
+        with_constant<most - 1>(count, action);
+    }
+}
+
+// The next of at most `most` of what is `left`: the last two are of about equal size.
+ATTSVM_INLINE Index next_part(Index left, Index most) {
+    return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;
+}
+
+// The range of columns in which these rows of A may be other than zero.
+struct Range {
+    Index first, last;
+};
+ATTSVM_INLINE Range range_of_rows(Extents extents, Index row, Index count, Index depth) {
+    if (extents.begin == nullptr) return {0, depth};
+    return {*std::min_element(extents.begin + row, extents.begin + row + count),
+            *std::max_element(extents.end + row, extents.end + row + count)};
+}
+
+// The product of packs, by tiles of at most as many rows and columns.
+template <int most_rows, int most_columns, class Real>
+ATTSVM_INLINE void multiply_packs(Index rows, Index depth, Index columns, Strided<Real> A, Extents extents,
+                                  const Real* B, Real* C) {
+    for (Index r = 0; r < rows;) {
+        const Index height = next_part(rows - r, most_rows);
+        const auto [first, last] = range_of_rows(extents, r, height, depth);
+        with_constant<most_rows>(height, [&]<int tall>(std::integral_constant<int, tall>) {
+            for (Index k = 0; k < columns;) {
+                const Index width = next_part(columns - k, most_columns);
+                with_constant<most_columns>(width, [&]<int wide>(std::integral_constant<int, wide>) {
+                    tile_product<tall, wide, false>(Strided<Real>{&A(r, 0), A.row_stride, A.column_stride}, first, last,
+                                                    B + k, columns, C + r * columns + k, columns);
+                });
+                k += width;
+            }
+        });
+        r += height;
     }
 }
 
@@ -97,28 +130,30 @@ inline constexpr Index product_uses = 8;
 template <class Real>
 void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<Real> A, Extents extents, const Real* B,
               Real* C) {
-    constexpr int height = static_cast<int>(detail::tile_rows<Real>);
-    // Bands of columns narrow enough that a band of B stays in the second cache, and blocks of rows, make the tasks.
-    // The blocks are of equal height, but for one row; those of a single band are as many for every thread.
-    constexpr Index band = is_pack<Real> ? 64 : 8 * column_lanes<Real>;
-    const Team sharing = team.for_work(rows * depth * columns / product_uses);
-    const Index bands = (columns + band - 1) / band;
-    const Index least = (rows + height - 1) / height, share = bands == 1 ? sharing.threads() : 1;
-    const Index blocks = std::min((least + share - 1) / share * share, rows);
-    sharing.for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
-        for (; task < last_task; ++task) {
-            const Index k = task / blocks * band, block = task % blocks;
-            const Index r = rows * block / blocks, count = rows * (block + 1) / blocks - r;
-            Index first = 0;
-            Index last = depth;
-            if (extents.begin != nullptr) {
-                first = *std::min_element(extents.begin + r, extents.begin + r + count);
-                last = *std::max_element(extents.end + r, extents.end + r + count);
+    if constexpr (is_pack<Real>) {
+        detail::multiply_packs<detail::pack_tile_rows, detail::pack_tile_columns>(rows, depth, columns, A, extents, B,
+                                                                                  C);
+    } else {
+        // Bands of columns narrow enough that a band of B stays in the second cache, and blocks of rows, make the
+        // tasks. The blocks are of equal height, but for one row; those of a single band are as many for every thread.
+        constexpr Index height = detail::tile_rows, band = 8 * column_lanes<Real>;
+        const Team sharing = team.for_work(rows * depth * columns / product_uses);
+        const Index bands = (columns + band - 1) / band;
+        const Index least = (rows + height - 1) / height, share = bands == 1 ? sharing.threads() : 1;
+        const Index blocks = std::min((least + share - 1) / share * share, rows);
+        sharing.for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
+            for (; task < last_task; ++task) {
+                const Index k = task / blocks * band, block = task % blocks;
+                const Index r = rows * block / blocks, count = rows * (block + 1) / blocks - r;
+                const auto [first, last] = detail::range_of_rows(extents, r, count, depth);
+                detail::with_constant<detail::tile_rows>(count, [&]<int tall>(std::integral_constant<int, tall>) {
+                    detail::row_block_product<tall>(Strided<double>{&A(r, 0), A.row_stride, A.column_stride}, first,
+                                                    last, B + k, columns, C + r * columns + k, columns,
+                                                    std::min(band, columns - k));
+                });
             }
-            detail::few_rows_product<height>(count, Strided<Real>{&A(r, 0), A.row_stride, A.column_stride}, first, last,
-                                             B + k, columns, C + r * columns + k, columns, std::min(band, columns - k));
-        }
-    });
+        });
+    }
 }
 
 // Software prefetch of memory that will be read next, a few cache lines at a time while other work is done.
@@ -230,21 +265,10 @@ void combine_short_rows(const Token* X, Index rows, Index d, const double* c, do
 // a_t = <x_t, q> for the rows x_t of X
 template <class Token, class Real>
 void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Prefetcher& next) {
-    Index t = 0;
     if constexpr (is_pack<Real>) {
-        constexpr Index group = 4;
-        for (; t + group <= rows; t += group) {
-            Real total[group] = {Real(0.0), Real(0.0), Real(0.0), Real(0.0)};
-            for (Index k = 0; k < d; ++k)
-                for (Index j = 0; j < group; ++j) total[j] += X[(t + j) * d + k] * q[k];
-            for (Index j = 0; j < group; ++j) a[t + j] = total[j];
-        }
-        for (; t < rows; ++t) {
-            Real total(0.0);
-            for (Index k = 0; k < d; ++k) total += X[t * d + k] * q[k];
-            a[t] = total;
-        }
+        detail::multiply_packs<8, 1>(rows, d, 1, Strided<Real>{X, d, 1}, {}, q, a);
     } else {
+        Index t = 0;
         for (; t + detail::group <= rows; t += detail::group)
             detail::dot_group<detail::group>(X + t * d, d, q, a + t, next);
         for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, q, a + t, next);
@@ -255,17 +279,7 @@ void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Prefe
 template <class Token, class Real>
 void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, Prefetcher& next) {
     if constexpr (is_pack<Real>) {
-        constexpr Index wide = 8;
-        const auto strip = [&]<Index width>(std::integral_constant<Index, width>, Index k) {
-            Real total[width];
-            for (Index j = 0; j < width; ++j) total[j] = Real(0.0);
-            for (Index t = 0; t < rows; ++t)
-                for (Index j = 0; j < width; ++j) total[j] += c[t] * X[t * d + k + j];
-            for (Index j = 0; j < width; ++j) u[k + j] = total[j];
-        };
-        Index k = 0;
-        for (; k + wide <= d; k += wide) strip(std::integral_constant<Index, wide>{}, k);
-        for (; k < d; ++k) strip(std::integral_constant<Index, 1>{}, k);
+        detail::multiply_packs<1, 10>(1, rows, d, Strided<Real>{c, 0, 1}, {}, X, u);
     } else if (d <= detail::group * native_lanes<double>) {
         detail::combine_short_rows<detail::group>(X, rows, d, c, u, next);
     } else {

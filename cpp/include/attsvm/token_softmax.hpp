@@ -33,13 +33,13 @@ struct TopToken {
     ATTSVM_INLINE TopToken(Index tokens, const Real* score_of, const Real* logit_of) {
         if constexpr (is_pack<Real>) {
             logit = logit_of[0];
-            for (Index t = 1; t < tokens; ++t) logit = larger(logit_of[t], logit);
             score = score_of[0];
             index = Real(0.0);
-            for (Index t = tokens - 1; t >= 0; --t) {
-                const auto here = logit_of[t] == logit;
-                score = select(here, score_of[t], score);
-                index = select(here, positions<Real>(t), index);
+            for (Index t = 1; t < tokens; ++t) {
+                const auto higher = logit_of[t] > logit;
+                logit = larger(logit_of[t], logit);
+                score = select(higher, score_of[t], score);
+                index = select(higher, positions<Real>(t), index);
             }
         } else {
             Column<Real> largest = load_column(logit_of);

@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.container import BarContainer
 from matplotlib.image import imread
 
-from attsvm import att_svm, plots, train
+from attsvm import AttentionData, NextTokenData, att_svm, plots, train
 from attsvm.datasets import unit_sphere
 from attsvm.studies import Study, describe, run, tabulate
 from attsvm.studies.intervals import Estimate
@@ -167,3 +167,33 @@ def test_settings_of_matplotlib_do_not_stop_a_figure(tmp_path, setting):
         "plots.png(plots.run(train(datasets.unit_sphere(2, 3, 4, rng=0), steps=5)))"
     )
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
+def test_a_solution_is_drawn_with_its_support_vectors():
+    data = unit_sphere(6, 8, 10, rng=0)
+    solution = att_svm(data, optimal_tokens(data))
+    margins, multipliers = solution.plot().axes
+    count = {line.get_label(): line.get_xdata().size for line in margins.lines[:2]}
+    support = int(solution.support.sum())
+    assert count == {"other constraints": 6 * 7 - support, "support vectors": support}
+    assert max(multipliers.lines[1].get_ydata()) == solution.dual.max()
+    infeasible = att_svm(unit_sphere(20, 6, 3, rng=0), np.zeros(20, dtype=int))
+    (proof,) = infeasible.plot().axes
+    assert proof.lines[0].get_ydata().max() == infeasible.certificate.max()
+    batch = unit_sphere(6, 8, 10, batch=2, rng=0)
+    with pytest.raises(ValueError, match=r"^result: expected one solution, got a batch of 2"):
+        plots.solution(att_svm(batch, optimal_tokens(batch)))
+
+
+def test_data_are_drawn_as_scores_norms_or_counts():
+    data = unit_sphere(6, 8, 10, rng=0)
+    scores = data.labels[:, np.newaxis] * (data.tokens @ data.value)
+    np.testing.assert_allclose(data.plot().axes[0].images[0].get_array(), scores)
+    plain = AttentionData(data.tokens, data.labels, lengths=[8, 8, 8, 8, 8, 3])
+    shown = plain.plot().axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown[0], 1.0)
+    assert np.isnan(np.ma.filled(shown, np.nan)[5, 3:]).all()
+    following = NextTokenData(np.eye(3), [[0, 1], [2, 1]], [1, 1])
+    assert following.plot().axes[0].images[0].get_array()[1].tolist() == [0.0, 2.0, 0.0]
+    with pytest.raises(ValueError, match=r"^problem: expected one problem, got a batch of 2"):
+        unit_sphere(6, 8, 10, batch=2, rng=0).plot()

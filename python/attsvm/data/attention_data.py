@@ -214,6 +214,18 @@ class AttentionData(BatchAxis):
             sequence=sequence,
         )
 
+    def _facts(self) -> dict[str, str]:
+        facts = self._sizes({"inputs n": self.n, "tokens T": self.T, "dimension d": self.d})
+        if self.sequence is not None:
+            facts["shared sequences"] = f"{self.tokens.shape[-3]:,}"
+        return {
+            **facts,
+            "labels +1": f"{int((self.labels > 0).sum()):,}",
+            "queries z": "none" if self.queries is None else "given",
+            "head v": "none" if self.value is None else "given",
+            "stored as": str(self.dtype),
+        }
+
     def __repr__(self) -> str:
         sizes = {"n": self.n, "T": self.T, "d": self.d, "dtype": self.dtype}
         if self.sequence is not None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from attsvm._display import Plotted
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
@@ -23,8 +24,10 @@ from attsvm._validation import (
 _Data = TypeVar("_Data", bound="BatchAxis")
 
 
-class BatchAxis(ABC):
+class BatchAxis(Plotted, ABC):
     """Data of one problem, or of a batch of B independent ones of one shape."""
+
+    _drawn_by = "data"
 
     labels: Any
     lengths: IndexArray
@@ -58,6 +61,14 @@ class BatchAxis(ABC):
     @abstractmethod
     def _at(self: _Data, index: int | BoolArray | IndexArray | None) -> _Data:
         """Return what `index` takes from the batch axis; None adds the axis."""
+
+    def _sizes(self, sizes: Mapping[str, int]) -> dict[str, str]:
+        """Return the sizes and the range of lengths where there is padding, for a table."""
+        batch = {} if self.batch is None else {"problems": self.batch}
+        rows = {name: f"{size:,}" for name, size in {**batch, **sizes}.items()}
+        if int(self.lengths.min()) < self.T:
+            rows["lengths"] = f"{self.lengths.min()} to {self.lengths.max()}"
+        return rows
 
     def _described(self, sizes: Mapping[str, Any], *notes: str) -> str:
         """Write the sizes, the range of lengths where there is padding, and notes, for `repr`."""

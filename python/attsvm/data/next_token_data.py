@@ -146,6 +146,15 @@ class NextTokenData(BatchAxis):
             }
         )
 
+    def _facts(self) -> dict[str, str]:
+        sizes = {"vocabulary K": self.K, "dimension d": self.d}
+        missing = int(np.sum(~self.realizable))
+        return {
+            **self._sizes({**sizes, "contexts n": self.n, "tokens T": self.T}),
+            "labels not in their context": f"{missing:,}",
+            "stored as": str(self.dtype),
+        }
+
     def __repr__(self) -> str:
         sizes = {"K": self.K, "d": self.d, "n": self.n, "T": self.T, "dtype": self.dtype}
         missing = int(np.sum(~self.realizable))

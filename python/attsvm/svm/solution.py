@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from attsvm._display import Plotted
 from attsvm._linalg import Float64Array, LowRank
 from attsvm._validation import BoolArray
 
@@ -27,7 +28,7 @@ class SolverError(RuntimeError):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SVMSolution:
+class SVMSolution(Plotted):
     """The smallest W, p or v with the margins asked for, or the proof that there is none.
 
     A constraint belongs to token t of input i, and arrays with one value per constraint have the
@@ -104,6 +105,32 @@ class SVMSolution:
     solver: Any
     left: Float64Array | None
     right: Float64Array | None
+
+    _drawn_by = "solution"
+
+    def _facts(self) -> dict[str, str]:
+        if not isinstance(self.status, str):
+            optimal = np.asarray(self.feasible)
+            facts = {"problems": f"{optimal.size:,}", "optimal": f"{int(optimal.sum()):,}"}
+            if optimal.any():
+                facts |= {
+                    f"norm of {self.variable}, median": f"{np.median(self.norm[optimal]):.6g}",
+                    "relative duality gap, largest": f"{np.max(self.gap[optimal]):.1e}",
+                    "optimality residual, largest": f"{np.max(self.kkt[optimal]):.1e}",
+                }
+            return facts
+        facts = {"status": f"{self.status}, certified"}
+        if self.margins is not None and self.support is not None:
+            facts |= {
+                f"norm of {self.variable}": f"{self.norm:.6g}",
+                "smallest margin": f"{np.nanmin(self.margins):.9f}",
+                "support vectors": f"{int(self.support.sum()):,}",
+                "relative duality gap": f"{self.gap:.1e}",
+                "optimality residual": f"{self.kkt:.1e}",
+            }
+        else:
+            facts["proof that no W exists"] = f"multipliers, to a relative {self.gap:.1e}"
+        return {**facts, "solver": self.solver}
 
     def __repr__(self) -> str:
         if isinstance(self.status, str):

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 from scipy.special import log_softmax
 
+from attsvm._display import Displayed
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
@@ -29,7 +30,7 @@ _TIED = 1e-6  # of margins, which are 0 or at least 1 between tokens connected b
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Prediction:
+class Prediction(Displayed):
     """Predictions of the automaton, beside those of the attention layer.
 
     Attributes
@@ -54,6 +55,14 @@ class Prediction:
     determined: BoolArray
     contexts: IndexArray
     K: int
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "contexts": f"{self.ids.size:,}",
+            "same id as the layer": f"{self.agreement:.2%}",
+            "distance of attention, 0 to 1": f"{self.distance:.3g}",
+            "determined by the graphs": f"{int(self.determined.sum()):,}",
+        }
 
     def __repr__(self) -> str:
         return (

@@ -1,0 +1,63 @@
+"""Tables that notebooks show in place of a value's text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attsvm import NextTokenData, att_svm
+from attsvm.datasets import unit_sphere
+from attsvm.theory import optimal_tokens, predict_next
+
+bs4 = pytest.importorskip("bs4")
+
+
+def rows(value):
+    """Caption and rows of the table of a value."""
+    table = bs4.BeautifulSoup(value._repr_html_(), "html.parser").table
+    cells = {row.th.text: row.td.text for row in table.find_all("tr")}
+    return table.caption.text, cells
+
+
+def test_a_solution_shows_its_certificate():
+    data = unit_sphere(6, 8, 10, rng=0)
+    solution = att_svm(data, optimal_tokens(data))
+    caption, cells = rows(solution)
+    assert caption == "SVMSolution"
+    assert cells["status"] == "optimal, certified"
+    assert float(cells["norm of W"]) == pytest.approx(solution.norm, rel=1e-5)
+    assert float(cells["relative duality gap"]) == pytest.approx(solution.gap, rel=0.1)
+    assert int(cells["support vectors"]) == solution.support.sum()
+
+
+def test_an_infeasible_solution_shows_that_it_is_proved():
+    _, cells = rows(att_svm(unit_sphere(20, 6, 3, rng=0), np.zeros(20, dtype=int)))
+    assert cells["status"] == "infeasible, certified"
+    assert "norm of W" not in cells
+
+
+def test_a_batch_of_solutions_shows_counts():
+    data = unit_sphere(6, 8, 10, batch=5, rng=0)
+    _, cells = rows(att_svm(data, optimal_tokens(data)))
+    assert cells["problems"] == cells["optimal"] == "5"
+
+
+def test_data_show_their_sizes():
+    caption, cells = rows(unit_sphere(6, 8, 10, batch=3, rng=0))
+    assert caption == "AttentionData"
+    assert [cells[name] for name in ("problems", "inputs n", "tokens T", "dimension d")] == [
+        "3", "6", "8", "10",
+    ]  # fmt: skip
+    data = NextTokenData(np.eye(3), [[0, 1], [2, 2]], [1, 0], lengths=[2, 1])
+    caption, cells = rows(data)
+    assert caption == "NextTokenData"
+    assert cells["lengths"] == "1 to 2"
+    assert cells["labels not in their context"] == "1"
+
+
+def test_a_prediction_shows_its_agreement_and_markup_is_escaped():
+    data = NextTokenData(np.eye(3), [[0, 1], [2, 0]], [1, 0])
+    prediction = predict_next(data, np.zeros((3, 3)))
+    _, cells = rows(prediction)
+    assert cells["contexts"] == "2"
+    assert cells["same id as the layer"] == f"{prediction.agreement:.2%}"

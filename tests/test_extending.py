@@ -27,13 +27,15 @@ LISTINGS = {
         "@dataclass(frozen=True, eq=False, init=False)\nclass Penalised",
         [('"Softmax"]', '"Softmax", "Tanh"]')],
     ),
-    "struct SignGradient": (
+    "struct RowGeometry": (
+        f"{CORE}/geometries.hpp",
+        "using Geometries =",
+        [("LpGeometry, ", "LpGeometry, RowGeometry, ")],
+    ),
+    "struct ClippedGradient": (
         f"{CORE}/step_rules.hpp",
         "using Updates =",
-        [
-            ("PolyakGradient, ", "PolyakGradient, SignGradient, "),
-            ("PlainUpdate,", "PlainUpdate, SignUpdate,"),
-        ],
+        [("PolyakGradient, ", "PolyakGradient, ClippedGradient, ")],
     ),
 }
 CHECK = """
@@ -70,11 +72,19 @@ assert attsvm.cosine(run.W, attsvm.att_svm(data, run.selected).W) > 0.999
 assert run.history["loss_gap"][-1] < 1e-30
 
 few = attsvm.datasets.unit_sphere(2, 3, 8, rng=2)
-run = attsvm.train(few, rule="sign", lr=0.25, steps=3)
+run = attsvm.train(few, rule=attsvm.StepRule("ngd", norm="row"), lr=0.25, steps=3)
 W = np.zeros((8, 8))
 for _ in range(3):
-    W -= 0.25 * np.sign(loss_and_grad(few, {"W": W})[1]["W"])
-assert np.array_equal(run.W, W)
+    G = loss_and_grad(few, {"W": W})[1]["W"]
+    W -= 0.25 * G / np.linalg.norm(G, axis=0)
+assert np.allclose(run.W, W, rtol=1e-12)
+
+run = attsvm.train(few, rule="clipped", lr=2.0, steps=3)
+W = np.zeros((8, 8))
+for _ in range(3):
+    G = loss_and_grad(few, {"W": W})[1]["W"]
+    W -= 2.0 * G * min(1.0, 1.0 / np.linalg.norm(G))
+assert np.allclose(run.W, W, rtol=1e-12)
 print("all hold")
 """
 

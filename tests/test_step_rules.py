@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 import attsvm
-from attsvm import AttentionData, StepRule, train
+from attsvm import AttentionData, StepRule, _core, train
 from attsvm.functional import loss_and_grad
 from attsvm.heads import LinearScores, ReLU
 
@@ -32,36 +33,81 @@ def starts(parameter, seed=1):
     return {name: rng.standard_normal(shape) for name, shape in blocks.items()}
 
 
+def direction(G, norm, newton_schulz=None):
+    """argmax <G, D> over N(D) <= 1."""
+    if norm == "fro" or (G.ndim == 1 and norm in ("spec", "nuc")):
+        return G / np.linalg.norm(G)
+    if norm == "max":
+        return np.sign(G)
+    if norm == "l1":
+        return np.where(np.abs(G) == np.abs(G).max(), np.sign(G), 0.0)
+    if newton_schulz:
+        X = G / np.linalg.norm(G)
+        for _ in range(newton_schulz):
+            A = X @ X.T
+            X = 3.4445 * X + (-4.7750 * A + 2.0315 * A @ A) @ X
+        return X
+    if norm in ("spec", "nuc"):
+        U, s, Vt = np.linalg.svd(G, full_matrices=False)
+        kept = s > 1e-12 * s[0] if norm == "spec" else np.arange(s.size) == 0
+        return U[:, kept] @ Vt[kept]
+    q = norm / (norm - 1)
+    return np.sign(G) * np.abs(G) ** (q - 1) / np.sum(np.abs(G) ** q) ** (1 / norm)
+
+
 def written_out(data, at, rule, rates, steps, loss="logistic", head=None):
     """The update of every block, from its definition; full batches."""
     at = dict(at)
-    velocity = {name: np.zeros_like(value) for name, value in at.items()}
-    square = {name: np.zeros_like(value) for name, value in at.items()}
+    velocity, square, mean = ({k: 0 * x for k, x in at.items()} for _ in range(3))
     beta, second = rule.betas
     for k in range(1, steps + 1):
         value, slopes = loss_and_grad(data, at, loss=loss, head=head)
         whole = np.sqrt(sum(np.sum(slope**2) for slope in slopes.values()))
         for name, slope in slopes.items():
-            decay = rule.decay[name] if not isinstance(rule.decay, float) else rule.decay
+            norm = rule.norm[name] if isinstance(rule.norm, Mapping) else rule.norm
+            decay = rule.decay[name] if isinstance(rule.decay, Mapping) else rule.decay
+            if decay is None:
+                decay = 0.75 if "K" in at and norm != "fro" else 0.0
             rate = rates[name] * k**-decay
-            if rule.kind == "ngd":
-                slope = slope / np.linalg.norm(slope)
-            if rule.kind == "polyak":
+            if rule.kind in ("adam", "adamw"):
+                velocity[name] = beta * velocity[name] + (1 - beta) * slope
+                square[name] = second * square[name] + (1 - second) * slope**2
+                m, s = velocity[name] / (1 - beta**k), square[name] / (1 - second**k)
+                shrunk = (1 - rate * rule.weight_decay) * at[name]
+                at[name] = shrunk - rate * m / (np.sqrt(s) + rule.epsilon)
+                continue
+            if rule.kind == "lion":
+                seen = beta * mean[name] + (1 - beta) * slope
+                mean[name] = second * mean[name] + (1 - second) * slope
+                slope = seen
+            if rule.ema:
+                slope = mean[name] = rule.ema * mean[name] + (1 - rule.ema) * slope
+            D = direction(slope, norm, rule.newton_schulz)
+            if rule.kind in ("gd", "plain_mirror"):
+                step = np.sum(slope * D) * D if rule.kind == "gd" else slope
+            elif rule.kind == "mirror":
+                q = 2.0 if norm == "fro" else norm / (norm - 1)
+                step = slope / np.sum(np.abs(slope) ** q) ** (1 / q)
+            elif rule.kind == "polyak":
                 rate = k**-decay
                 infimum = 0.0
                 if "v" not in at:
                     infimum = np.mean(np.log1p(np.exp(-attsvm.scores(data).max(axis=1))))
                 step = (value - infimum) / (rule.factor * whole**2)
-                slope = min(step, rule.largest_step or np.inf) * slope
-            if rule.kind == "adam":
-                velocity[name] = beta * velocity[name] + (1 - beta) * slope
-                square[name] = second * square[name] + (1 - second) * slope**2
-                mean, scale = velocity[name] / (1 - beta**k), square[name] / (1 - second**k)
-                at[name] = at[name] - rate * mean / (np.sqrt(scale) + rule.epsilon)
+                step = min(step, rule.largest_step or np.inf) * slope
+            else:
+                step = D
+            velocity[name] = rule.momentum * velocity[name] + step
+            moved = rate * (
+                rule.momentum * velocity[name] + step if rule.nesterov else velocity[name]
+            )
+            shrunk = (1 - rate * rule.weight_decay) * at[name]
+            if "mirror" not in rule.kind:
+                at[name] = shrunk - moved
                 continue
-            velocity[name] = rule.momentum * velocity[name] + slope
-            ahead = rule.momentum * velocity[name] + slope
-            at[name] = at[name] - rate * (ahead if rule.nesterov else velocity[name])
+            p = 2.0 if norm == "fro" else norm
+            dual = np.sign(shrunk) * np.abs(shrunk) ** (p - 1) - moved
+            at[name] = np.sign(dual) * np.abs(dual) ** (1 / (p - 1))
     return at
 
 
@@ -84,10 +130,35 @@ RULES = [
     StepRule("polyak", factor=3.0, momentum=0.3, nesterov=True),
     StepRule("adam"),
     StepRule("adam", betas=(0.5, 0.9), epsilon=1e-3, decay=0.25),
+    StepRule("adam", epsilon=0.0),
+    StepRule("adamw", weight_decay=0.5),
+    StepRule("sign"),
+    StepRule("signum", ema=0.8),
+    StepRule("lion", weight_decay=0.1),
+    StepRule("coordinate", momentum=0.5),
+    StepRule("spectral"),
+    StepRule("muon", weight_decay=0.3, decay=0.5),
+    StepRule("muon", newton_schulz=5),
+    StepRule("ngd", norm="nuc"),
+    StepRule("ngd", norm=3.0, ema=0.5, momentum=0.5, nesterov=True),
+    StepRule("gd", norm="max"),
+    StepRule("gd", norm="l1"),
+    StepRule("gd", norm="spec"),
+    StepRule("gd", norm=1.5),
+    StepRule("mirror", norm=3.0),
+    StepRule("mirror", norm=1.75, weight_decay=0.2, ema=0.5),
+    StepRule("plain_mirror", norm=1.1, momentum=0.5),
+    StepRule("mirror"),
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+def name_of(rule):
+    plain = StepRule(rule.kind)
+    changed = [f"{k}={v}" for k, v in vars(rule).items() if v != getattr(plain, k)]
+    return " ".join([rule.kind, *changed])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
 @pytest.mark.parametrize("parameter", ["p", "W", "KQ", ("v", "W")], ids=str)
 def test_every_rule_is_its_formula(rule, parameter):
     data = random_problem()
@@ -122,7 +193,7 @@ def test_rates_decay_by_block():
     np.testing.assert_allclose(run.v, expected["v"], rtol=1e-9)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
 def test_a_batch_is_trained_as_its_problems_are(rule):
     B = 19
     data = random_problem(2, batch=(B,))
@@ -134,7 +205,7 @@ def test_a_batch_is_trained_as_its_problems_are(rule):
         np.testing.assert_allclose(together.W[b], alone.W, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["gd", "ngd", "polyak", "adam"])
+@pytest.mark.parametrize("kind", _core.step_rules)
 def test_a_mini_batch_of_everything_is_the_full_batch(kind):
     data = random_problem(4)
     steps = 4 if kind == "polyak" else 50
@@ -236,7 +307,18 @@ def test_a_rule_is_pickled_with_its_run():
         ({"decay": "fast"}, TypeError, "decay: expected a finite number"),
         ({"decay": {"W": np.nan}}, ValueError, r"decay\['W'\]: expected a finite number"),
         ({"batch_size": 0}, ValueError, "batch_size: expected a positive integer"),
-        ({"epsilon": 0.0}, ValueError, "epsilon: expected a positive number"),
+        ({"epsilon": -1.0}, ValueError, "epsilon: expected a number >= 0"),
+        ({"norm": "op"}, ValueError, "norm: expected one of"),
+        ({"norm": 1.0}, ValueError, r"norm: expected one of .* or a number p > 1, got 1\.0"),
+        ({"norm": {"W": 0.5}}, ValueError, r"norm\['W'\]: expected"),
+        ({"kind": "sign", "norm": "l1"}, ValueError, "norm: expected no value for kind='sign'"),
+        ({"kind": "polyak", "norm": "max"}, ValueError, "norm: expected no value for"),
+        ({"kind": "mirror", "norm": "max"}, ValueError, "norm: expected 'fro' or a number p > 1"),
+        ({"kind": "adam", "ema": 0.9}, ValueError, "ema: expected no value for kind='adam'"),
+        ({"ema": 1.0}, ValueError, r"ema: expected a number in \[0, 1\)"),
+        ({"weight_decay": -1.0}, ValueError, "weight_decay: expected a number >= 0"),
+        ({"newton_schulz": 5}, ValueError, "newton_schulz: expected no value for kind='ngd'"),
+        ({"kind": "muon", "newton_schulz": 0}, ValueError, "newton_schulz: expected a positive"),
     ],
 )
 def test_rules_refuse_what_they_cannot_use(settings, error, message):
@@ -250,3 +332,26 @@ def test_training_refuses_rules_that_do_not_fit():
         train(data, rule=StepRule(batch_size=6), steps=1)
     with pytest.raises(ValueError, match="decay: expected the key 'W'"):
         train(data, rule=StepRule(decay={"p": 1.0}), steps=1)
+    with pytest.raises(ValueError, match="norm: expected the key 'W'"):
+        train(data, rule=StepRule(norm={"p": "max"}), steps=1)
+    with pytest.raises(ValueError, match=r"weight_decay: expected at most 10 \(1/lr\), got 11"):
+        train(data, rule=StepRule("sign", weight_decay=11), lr=0.1, steps=1)
+
+
+def test_blocks_have_norms_of_their_own():
+    data = random_problem()
+    init = starts(("v", "W"))
+    rule = StepRule(norm={"W": "spec", "v": "max"})
+    run = train(data, parameter=("v", "W"), rule=rule, lr=0.05, steps=10, init=init)
+    expected = written_out(data, init, rule, {"W": 0.05, "v": 0.05}, 10)
+    np.testing.assert_allclose(run.W, expected["W"], rtol=1e-9)
+    np.testing.assert_allclose(run.v, expected["v"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_mirror_descent_with_p_2_is_gradient_descent(momentum):
+    data = random_problem()
+    for mirror, plain in (("mirror", "ngd"), ("plain_mirror", "gd")):
+        one = train(data, rule=StepRule(mirror, norm=2, momentum=momentum), steps=50)
+        other = train(data, rule=StepRule(plain, momentum=momentum), steps=50)
+        assert np.array_equal(one.W, other.W)

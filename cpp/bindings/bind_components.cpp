@@ -1,4 +1,5 @@
-// The core's lists of losses, heads and step rules: Python takes its names, and what is known of each, from here.
+// The core's lists of losses, heads, geometries and step rules: Python takes its names, and what is known of each, from
+// here.
 #include <pybind11/stl.h>
 
 #include "arrays.hpp"
@@ -9,6 +10,7 @@
 namespace py = pybind11;
 using namespace pybind11::literals;
 using attsvm::BlockRate;
+using attsvm::Geometry;
 using attsvm::Loss;
 using attsvm::StepRule;
 
@@ -93,24 +95,82 @@ void bind_losses(py::module_& module) {
     module.attr("losses") = losses;
 }
 
+// What is known of a geometry.
+template <class Constant>
+auto of_geometry(Constant of) {
+    return [of](const Geometry& geometry) { return attsvm::Geometries::visit(geometry.kind, of); };
+}
+// function(a matrix, the geometry) of a copy of the array, whose entries are left in it.
+template <class Function>
+auto with_matrix(Array<double>& copy, Function function) {
+    const attsvm::Team team(1);
+    attsvm::Buffer<double> of_row(copy.shape(0));
+    const attsvm::Index rows = copy.shape(0), columns = copy.shape(1);
+    double* const data = copy.mutable_data();
+    return function(attsvm::MatrixBlock<double>{team, rows, columns, data, of_row.data(), false,
+                                                attsvm::norm(data, rows * columns)});
+}
+template <class Function>
+auto of_matrix(Function function) {
+    return [function](const Geometry& geometry, const Numbers& matrix) {
+        if (matrix.ndim() != 2 || matrix.size() == 0) throw std::invalid_argument("matrix: need two axes, none empty");
+        Array<double> copy = like(matrix);
+        std::copy_n(matrix.data(), matrix.size(), copy.mutable_data());
+        return with_matrix(copy, [&](const auto& M) { return function(geometry, M, copy); });
+    };
+}
+
+void bind_geometries(py::module_& module) {
+    py::class_<Geometry>(module, "Geometry")
+        .def(py::init(&attsvm::geometry_named), "name"_a, "p"_a = 2.0)
+        .def_readonly("p", &Geometry::p)
+        .def_readwrite("newton_schulz", &Geometry::newton_schulz)
+        .def_property_readonly("name", of_geometry([]<class N>(N) { return N::name; }))
+        .def_property_readonly("by_coordinate", of_geometry([]<class N>(N) { return N::by_coordinate; }))
+        .def_property_readonly("has_mirror", of_geometry([]<class N>(N) { return N::has_mirror; }))
+        .def("norm", of_matrix([](const Geometry& geometry, const auto& M, Array<double>&) {
+                 return attsvm::Geometries::visit(geometry.kind, [&]<class N>(N) { return N::norm(M, geometry.p); });
+             }),
+             "matrix"_a)
+        .def("dual_norm", of_matrix([](const Geometry& geometry, const auto& M, Array<double>&) {
+                 return attsvm::Geometries::visit(geometry.kind,
+                                                  [&]<class N>(N) { return N::direct(M, geometry).dual_norm; });
+             }),
+             "matrix"_a)
+        .def("direction", of_matrix([](const Geometry& geometry, const auto& M, Array<double>& copy) {
+                 const double length = attsvm::Geometries::visit(
+                     geometry.kind, [&]<class N>(N) { return N::direct(M, geometry).length; });
+                 for (attsvm::Index k = 0; k < M.size(); ++k) M.data[k] /= length;
+                 return copy;
+             }),
+             "matrix"_a);
+}
+
 void bind_step_rules(py::module_& module) {
     py::class_<BlockRate>(module, "BlockRate")
-        .def(py::init<double, double>(), "rate"_a, "decay"_a)
+        .def(py::init<double, double, Geometry>(), "rate"_a, "decay"_a, "geometry"_a = Geometry{})
         .def_readwrite("rate", &BlockRate::rate)
-        .def_readwrite("decay", &BlockRate::decay);
+        .def_readwrite("decay", &BlockRate::decay)
+        .def_readwrite("geometry", &BlockRate::geometry);
     py::class_<StepRule>(module, "StepRule")
-        .def(py::init([](const std::string& kind) { return StepRule{attsvm::StepRules::find("kind", kind)}; }),
-             "kind"_a)
+        .def(py::init(&StepRule::named), "kind"_a)
         .def_property_readonly("description", of_rule([]<class R>(R) { return R::description; }))
-        .def_property_readonly("by_coordinate", of_rule([]<class R>(R) { return R::by_coordinate; }))
+        .def_property_readonly("by_coordinate", &StepRule::by_coordinate)
+        .def_property_readonly("moves_along_gradients", &StepRule::moves_along_gradients)
+        .def_property_readonly("mirrors", &StepRule::mirrors)
         .def_property_readonly("needs_infimum", of_rule([]<class R>(R) { return R::needs_infimum; }))
         .def_property_readonly("takes_momentum", of_rule([]<class R>(R) { return R::update.empty(); }))
+        .def_property_readonly("takes_average", of_rule([]<class R>(R) { return R::takes_average; }))
+        .def_property_readonly("takes_norm", of_rule([]<class R>(R) { return R::takes_norm; }))
         .def_readwrite("first", &StepRule::first)
         .def_readwrite("second", &StepRule::second)
         .def_readwrite("head", &StepRule::head)
         .def_readwrite("polyak_factor", &StepRule::polyak_factor)
         .def_readwrite("largest_step", &StepRule::largest_step)
+        .def_readwrite("ridge", &StepRule::ridge)
         .def_readwrite("weight_decay", &StepRule::weight_decay)
+        .def_readwrite("average", &StepRule::average)
+        .def_readwrite("average_seen", &StepRule::average_seen)
         .def_readwrite("momentum", &StepRule::momentum)
         .def_readwrite("nesterov", &StepRule::nesterov)
         .def_readwrite("adam_beta", &StepRule::adam_beta)
@@ -131,7 +191,9 @@ py::tuple tuple_of(const Names& names) {
 
 void bind_components(py::module_& module) {
     bind_losses(module);
+    bind_geometries(module);
     bind_step_rules(module);
     module.attr("heads") = tuple_of(attsvm::Heads::names);
+    module.attr("geometries") = tuple_of(attsvm::Geometries::names);
     module.attr("step_rules") = tuple_of(attsvm::StepRules::names);
 }

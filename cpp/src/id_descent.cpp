@@ -170,9 +170,9 @@ const double* IdDescent::in_coordinates(const double* coefficients) {
 void IdDescent::take_step(std::int64_t count) {
     const double size = coefficients_.gradient_norm;
     const GradientNorms<double> norms{log_unit_, size, false, 0.0, 0.0};
-    const double scale = rule_.scale(losses_, norms, log_unit_, size == 0.0 ? 1.0 : size);
-    coefficients_.step(team_, rule_, update_, scale, rule_.first.at(count), count);
-    if (!problem_.orthonormal()) table_.step(team_, rule_, update_, scale, rule_.first.at(count), count);
+    const auto scale = [&](double unit, const Steepest<double>& at) { return rule_.scale(losses_, norms, unit, at); };
+    coefficients_.step(team_, rule_, update_, rule_.first, count, log_unit_, scale);
+    if (!problem_.orthonormal()) table_.step(team_, rule_, update_, rule_.first, count, log_unit_, scale);
 }
 
 Record<double> IdDescent::observe() {

@@ -109,7 +109,7 @@ int main() {
                 rule.adam_second_beta = 0.9;
                 rule.adam_epsilon = 1e-3;
                 CHECK(attsvm::Updates::names[static_cast<std::size_t>(rule.update())] == update);
-                rule.weight_decay = 1e-3;
+                rule.ridge = 1e-3;
                 rule.batch = batch;
                 rule.seed = 5;
                 a_pack_runs_as_its_problems_do(kind, loss, rule);

@@ -92,12 +92,37 @@ class Loss:
         `log_share` is log((b - x) / b), which only losses of attention use, with b = 1.
         """
 
+class Geometry:
+    """A norm N of `geometries`, with the exponent p of "lp"."""
+
+    newton_schulz: int
+    def __init__(self, name: str, p: float = 2.0) -> None: ...
+    @property
+    def name(self) -> str:
+        """One of `geometries`."""
+    @property
+    def p(self) -> float:
+        """Of "lp"."""
+    @property
+    def by_coordinate(self) -> bool:
+        """Whether directions depend on the coordinates of the matrix."""
+    @property
+    def has_mirror(self) -> bool:
+        """Whether mirror descent has it."""
+    def norm(self, matrix: NDArray[np.float64]) -> float:
+        """Compute N of a matrix."""
+    def dual_norm(self, matrix: NDArray[np.float64]) -> float:
+        """Compute N*, the largest <matrix, D> over N(D) <= 1."""
+    def direction(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute the D where it is attained; zero for zero."""
+
 class BlockRate:
     """The rate of a block's k-th step is rate / k^decay."""
 
     rate: float
     decay: float
-    def __init__(self, rate: float, decay: float) -> None: ...
+    geometry: Geometry
+    def __init__(self, rate: float, decay: float, geometry: Geometry = ...) -> None: ...
 
 class StepRule:
     """A rule of `step_rules` with its settings, as `step_rules.hpp` has them."""
@@ -107,7 +132,10 @@ class StepRule:
     head: BlockRate
     polyak_factor: float
     largest_step: float
+    ridge: float
     weight_decay: float
+    average: float
+    average_seen: float
     momentum: float
     nesterov: bool
     adam_beta: float
@@ -126,11 +154,24 @@ class StepRule:
     def needs_infimum(self) -> bool:
         """Whether the infimum of the loss must be known."""
     @property
+    def moves_along_gradients(self) -> bool:
+        """Whether every block moves by multiples of its gradients alone."""
+    @property
+    def mirrors(self) -> bool:
+        """Whether it is mirror descent."""
+    @property
     def takes_momentum(self) -> bool:
         """Whether the rule goes with momentum."""
+    @property
+    def takes_average(self) -> bool:
+        """Whether running means of gradients may take their place."""
+    @property
+    def takes_norm(self) -> bool:
+        """Whether another norm than its own may be given."""
 
 losses: dict[str, Loss]
 heads: tuple[str, ...]
+geometries: tuple[str, ...]
 step_rules: tuple[str, ...]
 
 class Head:

@@ -282,7 +282,7 @@ def _add_train_options(parser: _Parser) -> None:
         help="logits X W z, X p or X K Q' z; with v+ the head too (default: W, or p without "
         "queries; with v+ without a value)",
     )
-    rules = "gradient descent, normalised gradient descent, Polyak steps or Adam"
+    rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
     add("--lr", type=float, default=0.1, help="step size")
     add("--steps", type=int, default=1000)

@@ -80,9 +80,11 @@ class Descent {
           weight_(padded_to_columns<Real>(problem.samples)),
           head_weight_(head_.size() == 0 ? 0 : weight_.size()),
           term_size_(problem.samples),
+          entry_size_(rule.by_coordinate() ? problem.samples * problem.dimension : 0),
           cosine_gap_(references.count),
           head_cosine_gap_(references.head_count),
           top_(references.certify ? problem.samples : 0),
+          certificate_rows_(top_.size() * problem.dimension),
           certificate_(references.certify ? parameters_.matrix_size() : 0) {}
 
     // sink(k, record) for the k-th recorded step
@@ -149,11 +151,11 @@ class Descent {
         parameters_.queries(team_, Q_.data());
         pass_.run(team_, Q_.data(), U_.data(), trains_head() ? mixture_.data() : nullptr);
         pass_.losses().weights(weight_.data(), log_unit_);
-        if (rule_.weight_decay == 0.0) {
+        if (rule_.ridge == 0.0) {
             parameters_.differentiate(team_, weight_.data(), U_.data());
             drop_rounding(nullptr);
         } else {
-            const Real log_decay(std::log(2.0 * rule_.weight_decay)), from = log_unit_;
+            const Real log_decay(std::log(2.0 * rule_.ridge)), from = log_unit_;
             log_unit_ = larger(from, log_decay);
             const WeightDecay decay{exp(from - log_unit_), exp(log_decay - log_unit_)};
             parameters_.differentiate(team_, weight_.data(), U_.data(), &decay);
@@ -167,13 +169,14 @@ class Descent {
             head_.gradient_norm = norm(head_.gradient.data(), d);
             if (!pass_.has_measured_tokens()) return;
             Real terms(0.0);
-            for (Index row = 0; row < n; ++row) terms += absolute(head_weight_[row]) * pass_.token_norm(row);
+            for (Index row = 0; row < n; ++row) terms += magnitude(head_weight_[row]) * pass_.token_norm(row);
             const Real rounding = Parameterisation<Real>::rounding_unit(n, problem().tokens) * terms;
             head_.gradient_norm = select(rounding >= head_.gradient_norm, Real(0.0), head_.gradient_norm);
+            if (rule_.by_coordinate())
+                for (Index k = 0; k < d; ++k)
+                    head_.gradient[k] = select(rounding >= magnitude(head_.gradient[k]), Real(0.0), head_.gradient[k]);
         }
     }
-
-    static Real absolute(Real x) { return larger(x, -x); }
 
     // Gradients of the attention blocks that are only the rounding of their terms are taken as zero. The terms are
     // computed where a bound of them does not exclude it.
@@ -181,11 +184,22 @@ class Descent {
     void drop_rounding(const WeightDecay* decay) {
         if (!pass_.has_measured_tokens()) return;
         const Index n = pass_.rows(), d = problem().dimension, depth = problem().tokens;
-        for (Index row = 0; row < n; ++row) term_size_[row] = absolute(weight_[row]) * pass_.term_bound(row);
+        for (Index row = 0; row < n; ++row) term_size_[row] = magnitude(weight_[row]) * pass_.term_bound(row);
+        if (rule_.by_coordinate()) drop_rounded_entries(decay);
         if (!parameters_.drop_rounding(team_, term_size_.data(), depth, decay, false)) return;
         for (Index row = 0; row < n; ++row)
-            term_size_[row] = absolute(weight_[row]) * pass_.term_size(row, &Q_[row * d]);
+            term_size_[row] = magnitude(weight_[row]) * pass_.term_size(row, &Q_[row * d]);
         parameters_.drop_rounding(team_, term_size_.data(), depth, decay, true);
+    }
+    // Where steps depend on the sign of an entry, also each of them.
+    void drop_rounded_entries(const WeightDecay* decay) {
+        const Index n = pass_.rows(), d = problem().dimension, depth = problem().tokens;
+        if (!parameters_.may_have_rounded_entries(team_, term_size_.data(), depth, decay)) return;
+        for (Index row = 0; row < n; ++row) {
+            pass_.term_sizes(row, &Q_[row * d], &entry_size_[row * d]);
+            for (Index k = 0; k < d; ++k) entry_size_[row * d + k] *= magnitude(weight_[row]);
+        }
+        parameters_.drop_rounded_entries(team_, entry_size_.data(), depth, decay);
     }
 
     GradientNorms<Real> gradient_norms() const {
@@ -195,9 +209,9 @@ class Descent {
     void take_step(std::int64_t count) {
         const GradientNorms<Real> norms = gradient_norms();
         const auto step = [&](Block<Real>& block, Real log_unit, const BlockRate& rate) {
-            const Real length = select(block.gradient_norm != Real(0.0), block.gradient_norm, Real(1.0));
-            block.step(team_, rule_, update_, rule_.scale(pass_.losses(), norms, log_unit, length), rate.at(count),
-                       count);
+            block.step(team_, rule_, update_, rate, count, log_unit, [&](Real unit, const Steepest<Real>& at) {
+                return rule_.scale(pass_.losses(), norms, unit, at);
+            });
         };
         parameters_.for_each_block(
             [&](Block<Real>& block, int index) { step(block, log_unit_, index == 0 ? rule_.first : rule_.second); });
@@ -250,12 +264,12 @@ class Descent {
         Real multipliers(0.0), margin(std::numeric_limits<double>::infinity());
         for (Index i = 0; i < n; ++i) {
             const Index at = i * problem().dimension;
-            const auto of_sample = pass_.margin_certificate(i, &Q_[at], weight_[i], &U_[at]);
+            const auto of_sample = pass_.margin_certificate(i, &Q_[at], weight_[i], &certificate_rows_[at]);
             margin = smaller(of_sample.margin, margin);
             multipliers += of_sample.multipliers;
             top_[i] = of_sample.top;
         }
-        parameters_.outer(team_, U_.data(), certificate_.data());
+        parameters_.outer(team_, certificate_rows_.data(), certificate_.data());
         const Real dual = norm(certificate_.data(), size);
         const Real inner = sum<Real>(size, [&](Index k) { return V[k] * certificate_[k]; });
         for (int k = 0; k < NumberTraits<Real>::lanes; ++k)
@@ -286,7 +300,8 @@ class Descent {
     Real outside_;
     References<Real> references_;
     Shuffle order_;
-    Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, term_size_, cosine_gap_, head_cosine_gap_, top_, certificate_;
+    Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, term_size_, entry_size_, cosine_gap_, head_cosine_gap_, top_,
+        certificate_rows_, certificate_;
     Real log_unit_{0.0}, head_log_unit_{0.0};
 };
 

@@ -9,65 +9,10 @@
 #include <cstdint>
 #include <span>
 
+#include "attsvm/block.hpp"
 #include "attsvm/products.hpp"
-#include "attsvm/step_rules.hpp"
 
 namespace attsvm {
-
-// A trained matrix and its gradient. A normalised step has its own length in every block.
-template <class Real>
-struct Block {
-    Real* value;
-    Index rows, columns;
-    Buffer<Real> gradient, row_square;
-    Real gradient_norm{0.0};
-    Real value_bound{-1.0};  // at least |value|; -1 where it is not known
-
-    Block(Real* at, Index r, Index c) : value(at), rows(r), columns(c), gradient(r * c), row_square(r) {}
-    Index size() const { return rows * columns; }
-
-    // The `count`-th step, from 1: against the gradient taken `scale` times. Where the gradient is zero a block without
-    // momentum is stationary: it stays.
-    void step(const Team& team, const StepRule& rule, int update, Real scale, double rate, std::int64_t count) {
-        const auto moves = gradient_norm != Real(0.0);
-        scale = select(moves, scale, Real(0.0));
-        const bool adam = update == Updates::index_of<AdamUpdate>();
-        const auto unbiased = [&](double beta) { return 1.0 - std::pow(beta, static_cast<double>(count)); };
-        Updates::visit(update, [&]<class Update>(Update) {
-            if (Update::means > 0 && mean.size() == 0) mean = Buffer<Real>(size());
-            if (Update::means > 1 && square_mean.size() == 0) square_mean = Buffer<Real>(size());
-            const BlockStep<Real> at{value,
-                                     gradient.data(),
-                                     mean.data(),
-                                     square_mean.data(),
-                                     scale,
-                                     Real(rate),
-                                     Real(rate) * scale,
-                                     Real(adam ? rule.adam_beta : rule.momentum),
-                                     Real(rule.adam_second_beta),
-                                     Real(rule.adam_epsilon),
-                                     Real(adam ? rate / unbiased(rule.adam_beta) : rate),
-                                     Real(adam ? 1.0 / unbiased(rule.adam_second_beta) : 1.0)};
-            team.for_work(size()).for_ranges(
-                rows, [&](Index j, Index last, int) { Update::apply(at, j * columns, last * columns); });
-        });
-        const bool bounded = update == Updates::index_of<PlainUpdate>() && !any<Real>(value_bound < Real(0.0));
-        value_bound = bounded ? value_bound + Real(rate) * scale * gradient_norm : Real(-1.0);
-    }
-
-    Buffer<Real> mean, square_mean;  // of the update; empty until they are needed
-};
-
-// Frobenius norm of a matrix of as many rows as `row_square` has room for.
-template <class Real>
-Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& row_square) {
-    const Index rows = row_square.size();
-    team.for_work(rows * columns).for_ranges(rows, [&](Index j, Index last, int) {
-        for (; j < last; ++j) row_square[j] = sum_of_squares(M + j * columns, columns);
-    });
-    const Real square = sum<Real>(rows, [&](Index j) { return row_square[j]; });
-    return norm_of_square(square, M, rows * columns);
-}
 
 template <class Real>
 class Parameterisation {
@@ -83,9 +28,10 @@ class Parameterisation {
           m_(inner),
           all_Z_(Z),
           Z_(Z),
-          first_(first, inner == 0 ? query_dimension : inner, dimension),
+          first_(first, inner == 0 ? query_dimension : inner, dimension, true),
           second_(second, inner == 0 ? 0 : query_dimension, inner),
           keys_(samples * inner),
+          of_second_(samples * inner),
           query_norm_(samples),
           row_end_(samples),
           column_begin_(query_dimension),
@@ -145,13 +91,16 @@ class Parameterisation {
         if (factored()) {
             multiply(team, m_, n_, d_, Strided<Real>{keys_.data(), 1, m_}, {}, U, first_.gradient.data());
             team.for_work(n_ * m_ * d_).for_ranges(n_, [&](Index i, Index last, int) {
-                for (; i < last; ++i) rows_dot(first_.value, m_, d_, U + i * d_, &keys_[i * m_]);
+                for (; i < last; ++i) rows_dot(first_.value, m_, d_, U + i * d_, &of_second_[i * m_]);
             });
-            multiply(team, e_, n_, m_, Z_transposed, columns_of_Z(), keys_.data(), second_.gradient.data());
+            multiply(team, e_, n_, m_, Z_transposed, columns_of_Z(), of_second_.data(), second_.gradient.data());
         } else {
             multiply(team, e_, n_, d_, Z_transposed, columns_of_Z(), U, first_.gradient.data());
         }
+        first_.terms = {n_, factored() ? keys_.data() : Z_, U, !factored() && Z_ == all_Z_};
+        second_.terms = {n_, Z_, of_second_.data(), false};
         for_each_block([&](Block<Real>& block, int) {
+            if (decay != nullptr) block.terms = {};
             if (decay != nullptr)
                 for (Index k = 0; k < block.size(); ++k)
                     block.gradient[k] = decay->gradient_scale * block.gradient[k] + decay->decay * block.value[k];
@@ -179,6 +128,61 @@ class Parameterisation {
             if (exact) block.gradient_norm = select(rounded, Real(0.0), block.gradient_norm);
         });
         return found;
+    }
+
+    // Whether an entry of a gradient, other than zero, may be only the rounding of its terms: those of a sample are at
+    // most term_size_i together.
+    bool may_have_rounded_entries(const Team& team, const Real* term_size, Index depth, const WeightDecay* decay) {
+        bool found = false;
+        for_each_block([&](Block<Real>& block, int index) {
+            const Real other = factored() ? matrix_norm_of_other(team, index) : Real(1.0);
+            Real longest(0.0);
+            for (Index row = 0; factored() && row < n_; ++row) longest += term_size[row] * query_norm(row);
+            team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
+                for (; j < last; ++j) {
+                    const Real terms = factored() ? longest * other : sum<Real>(n_, [&](Index row) {
+                        return magnitude(Z_[row * e_ + j]) * term_size[row];
+                    });
+                    block.row_square[j] = sum<Real>(block.columns, [&](Index k) {
+                        const Index at = j * block.columns + k;
+                        const Real bound = rounding_unit(n_, depth) * with_decay(terms, block.value[at], decay);
+                        const Real one = select(block.gradient[at] != Real(0.0), Real(1.0), Real(0.0));
+                        return select(bound >= magnitude(block.gradient[at]), one, Real(0.0));
+                    });
+                }
+            });
+            const Real count = sum<Real>(block.rows, [&](Index j) { return block.row_square[j]; });
+            found = found || any<Real>(count > Real(0.0));
+        });
+        return found;
+    }
+    // Entries of gradients that are only the rounding of their terms are taken as zero. `sizes` (n, dimension) are the
+    // sums of the sizes of the terms of every entry of U.
+    void drop_rounded_entries(const Team& team, const Real* sizes, Index depth, const WeightDecay* decay) {
+        const auto sizes_of = [](const Real* from, Index count) {
+            Buffer<Real> size(count);
+            for (Index k = 0; k < count; ++k) size[k] = magnitude(from[k]);
+            return size;
+        };
+        const auto drop = [&](Block<Real>& block, const Buffer<Real>& left, const Real* right) {
+            Buffer<Real> terms(block.size());
+            multiply(team, block.rows, n_, block.columns, Strided<Real>{left.data(), 1, block.rows}, {}, right,
+                     terms.data());
+            for (Index k = 0; k < block.size(); ++k) {
+                const Real bound = rounding_unit(n_, depth) * with_decay(terms[k], block.value[k], decay);
+                block.gradient[k] = select(bound >= magnitude(block.gradient[k]), Real(0.0), block.gradient[k]);
+            }
+            block.terms = {};
+            block.gradient_norm = matrix_norm(team, block.gradient.data(), block.columns, block.row_square);
+        };
+        const Buffer<Real> queries = sizes_of(Z_, n_ * e_);
+        if (!factored()) return drop(first_, queries, sizes);
+        const Buffer<Real> K = sizes_of(first_.value, m_ * d_), Q = sizes_of(second_.value, e_ * m_);
+        Buffer<Real> keys(n_ * m_), of_second(n_ * m_);
+        multiply(team, n_, e_, m_, Strided<Real>{queries.data(), e_, 1}, {}, Q.data(), keys.data());
+        for (Index i = 0; i < n_; ++i) rows_dot(K.data(), m_, d_, sizes + i * d_, &of_second[i * m_]);
+        drop(first_, keys, sizes);
+        drop(second_, queries, of_second.data());
     }
 
     // Frobenius norm of all gradients together.
@@ -212,6 +216,14 @@ class Parameterisation {
     const Block<Real>& second() const { return second_; }
 
    private:
+    static Real with_decay(Real terms, Real value, const WeightDecay* decay) {
+        return decay == nullptr ? terms : decay->gradient_scale * terms + decay->decay * magnitude(value);
+    }
+    // Of the factor that the gradient of the block of this index is multiplied with.
+    Real matrix_norm_of_other(const Team& team, int index) {
+        Block<Real>& other = index == 0 ? second_ : first_;
+        return matrix_norm(team, other.value, other.columns, other.row_square);
+    }
     Real query_norm(Index row) const {
         return query_norm_[chosen_.empty() ? row : chosen_[static_cast<std::size_t>(row)]];
     }
@@ -236,7 +248,7 @@ class Parameterisation {
     Buffer<Real> chosen_Z_;
     std::span<const Index> chosen_;
     Block<Real> first_, second_;
-    Buffer<Real> keys_, query_norm_;
+    Buffer<Real> keys_, of_second_, query_norm_;
     Buffer<Index> row_end_, column_begin_, zero_, all_samples_;
     Buffer<Real> product_, product_row_square_;
 };

@@ -110,6 +110,21 @@ class Pass {
         return token_norm_[i] * sum<Real>(rows_[i], [gradient](Index t) { return larger(gradient[t], -gradient[t]); });
     }
 
+    // The same by coordinate (dimension): Σ_t |dm_i/da_t| |x_it|
+    void term_sizes(Index row, const Real* q, Real* size) {
+        const Index i = losses_.sample(row), d = problem_.dimension;
+        const Token* const X = problem_.tokens_of(i);
+        Prefetcher none;
+        differentiate(i, q, 0, none);
+        for (Index k = 0; k < d; ++k) {
+            size[k] = Real(0.0);
+            for (Index t = 0; t < rows_[i]; ++t) {
+                const Real x(X[t * d + k]), slope = scratch_[t];
+                size[k] += larger(slope, -slope) * larger(x, -x);
+            }
+        }
+    }
+
     // Attention of sample i, weights and their logarithms (tokens), and the index of its top token.
     void attention(Index i, const Real* q, int thread, Real* weight, Real* log_weight, Real& top) {
         const Index d = problem_.dimension;

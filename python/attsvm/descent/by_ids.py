@@ -161,7 +161,7 @@ def is_trained_by_ids(data: NextTokenData, blocks: Blocks, loss: str, plain: boo
     """Whether descent by ids is possible and quicker than on looked-up tokens.
 
     `plain` says that no setting was given which descent by ids does not have: a head, a start, a
-    ridge, a certificate, mini-batches, Adam, or a storage type.
+    ridge, a certificate, mini-batches, steps that are not along gradients, or a storage type.
     """
     if not plain or data.batch is not None or loss != "log" or blocks != Blocks("W"):
         return False

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from attsvm import _core
+from attsvm._geometries import Norm, as_geometry, as_norm
 from attsvm._validation import (
     as_choice,
     as_float,
     as_float_in,
+    as_nonnegative_float,
     as_positive_float,
     as_positive_int,
 )
@@ -23,105 +25,214 @@ from attsvm.descent.blocks import Blocks
 __all__ = ["StepRule", "as_step_rule"]
 
 
+_DECAY_OF_FACTORS = 0.75
+
+
 @dataclass(frozen=True)
 class StepRule:
     """A rule of descent with its settings, for `train`; a plain name takes the defaults.
 
+    A step of a block W of parameters with gradient G and rate η is made in this order. The running
+    mean M of gradients, with `ema`, takes the place of G. Its steepest direction in the norm N of
+    the rule is D = argmax <M, D> over N(D) <= 1; with N*, the dual norm, <M, D> = N*(M). Then
+    W <- (1 - η λ) W - η g, with λ the `weight_decay` and g = D ("ngd") or N*(M) D ("gd"), or
+    the velocity that `momentum` makes of it.
+
     Attributes
     ----------
-    kind : {"ngd", "gd", "polyak", "adam"}
-        The step k of a block is the rate η_k times: the gradient over its norm (ngd), the gradient
-        (gd), the gradient times gap / (factor |gradient|²) with the gap of the loss to its infimum
-        and the norm of all blocks (polyak, η = 1), or Adam's quotient.
+    kind : str
+        "ngd", "gd" : steps in any norm, as above. In the Frobenius norm, g is G / |G| or G.
+        "polyak" : g is G times gap / (factor |gradient|²) with the gap of the loss to its infimum
+        and the norm of all blocks; η = 1.
+        "sign", "coordinate", "spectral" : "ngd" in the norms "max" (the signs of G), "l1" (the
+        largest entry alone) and "spec" (U V' of the singular value decomposition of G).
+        "signum", "muon" : "sign" and "spectral" with `ema`, 0.9 and 0.95.
+        "lion" : the signs of β1 M + (1 - β1) G with M <- β2 M + (1 - β2) G, `betas` (0.9, 0.99).
+        "adam", "adamw" : Adam's quotient; "adamw" with `weight_decay` 0.01.
+        "mirror", "plain_mirror" : mirror descent with the potential ψ(W) = (1/p) Σ_ij |W_ij|^p,
+        ∇ψ(W) <- ∇ψ(W) - η g, with g = G / N*(G) or G.
     decay : float or dict by block
-        η_k = η / k^decay, k = 1, 2, ...
+        η_k = η / k^decay, k = 1, 2, ... By default 0: a constant rate; 0.75 where K and Q are
+        trained by steps in another norm than "fro", whose limits need rates o(1/√k) there.
     factor : float
         Of polyak, positive.
     largest_step : float, optional
         Of polyak: what multiplies the gradient is at most this.
     momentum : float
-        β of [0, 1): with b_k = β b_(k-1) + (the step above, without its rate) the step is η_k b_k.
+        β of [0, 1): with b_k = β b_(k-1) + g the step is η_k b_k.
     nesterov : bool
-        The step is η_k times (the step above, without its rate) + β b_k.
+        The step is η_k (g + β b_k).
     betas : pair of float
-        Of adam: weights of the running means of the gradient and of its square.
+        Of adam, adamw (0.9, 0.999) and lion: weights of running means.
     epsilon : float
-        Of adam: added to the root of the second, part of its definition.
+        Of adam and adamw: added to the root of the mean square, part of their definition; with 0 a
+        quotient 0/0 is 0.
     batch_size : int, optional
         Inputs of a mini-batch. All inputs are visited in a random order, batch after batch, then
         again in another; in a batch of problems the order is the same for all. By default every
         step sees every input.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float, or dict by block
+        Of "ngd" and "gd", and of the mirror rules; a number p > 1 is the l_p norm of the entries,
+        which those also take. Of vectors "spec" and "nuc" are "fro".
+    ema : float
+        β of [0, 1): M <- β M + (1 - β) G takes the place of the gradient.
+    weight_decay : float
+        λ. Steps of rate η in a norm N keep N(W) <= 1/λ from there on, and are the Frank-Wolfe
+        method on that ball. (`ridge` of `train` is the decay that is coupled: a term of the loss.)
+    newton_schulz : int, optional
+        Of steps in the spectral norm: that many iterations of the quintic Newton-Schulz method of
+        Muon in practice (5 there) instead of the exact U V'.
 
     Raises
     ------
     TypeError, ValueError
         A setting is not what it must be, or does not belong to the kind.
 
+    Notes
+    -----
+    Steps in the norms "max" and "l1" and in l_p norms, Adam's, Lion's and those of mirror descent
+    depend on the coordinates of tokens and queries; the others do not. An entry that is zero or no
+    larger than the rounding of its own terms has sign 0; of equally large entries "l1" takes the
+    first in the order of the rows. "spec" leaves out singular values below 1e-12 of the largest.
+    Means of gradients are kept in units of their own, so that nothing underflows.
+
     References
     ----------
     Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
     2025, section 3 (normalised and Polyak steps). Loizou, Vaswani, Laradji, Lacoste-Julien,
-    "Stochastic Polyak Step-size for SGD", 2021 (`factor`, `largest_step`). Kingma, Ba, "Adam",
-    2015.
+    "Stochastic Polyak Step-size for SGD", 2021 (`factor`, `largest_step`). Fan, Schmidt,
+    Thrampoulidis, "Implicit Bias of Spectral Descent and Muon on Multiclass Separable Data", 2025
+    (norms, `ema`). Kingma, Ba, "Adam", 2015. Loshchilov, Hutter, "Decoupled Weight Decay
+    Regularization", 2019. Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023
+    (lion). Jordan et al., "Muon", 2024 (`newton_schulz`). Julistiono, Tarzanagh, Azizan,
+    "Optimizing Attention with Mirror Descent", 2025 (mirror descent).
     """
 
     kind: str = "ngd"
-    decay: float | Mapping[str, float] = 0.0
+    decay: float | Mapping[str, float] | None = None
     factor: float = 2.0
     largest_step: float | None = None
     momentum: float = 0.0
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] | None = None
     epsilon: float = 1e-8
     batch_size: int | None = None
+    norm: Norm | Mapping[str, Norm] | None = None
+    ema: float | None = None
+    weight_decay: float | None = None
+    newton_schulz: int | None = None
 
     def __post_init__(self) -> None:
         as_choice("kind", self.kind, _core.step_rules)
+        rule = _core.StepRule(self.kind)
+        self._read_norm(rule)
+        self._read_means(rule)
         if isinstance(self.decay, Mapping):
             exponents = {k: as_float(f"decay[{k!r}]", x) for k, x in self.decay.items()}
-            object.__setattr__(self, "decay", MappingProxyType(exponents))
-        else:
+            self._set("decay", MappingProxyType(exponents))
+        elif self.decay is not None:
             as_float("decay", self.decay)
         as_positive_float("factor", self.factor)
-        as_positive_float("epsilon", self.epsilon)
+        as_nonnegative_float("epsilon", self.epsilon)
         if self.largest_step is not None:
             as_positive_float("largest_step", self.largest_step)
-            self._require_kind("largest_step", self.largest_step, ("polyak",))
-        given: Any = self.betas
-        if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
-            raise TypeError(f"betas: expected two numbers, got {given!r}")
-        if len(given) != 2:
-            raise ValueError(f"betas: expected two numbers, got {given!r}")
-        object.__setattr__(
-            self, "betas", tuple(as_float_in("betas", b, 0, 1, ends="[)") for b in given)
-        )
+            self._require("largest_step", self.largest_step, rule.needs_infimum)
         if as_float_in("momentum", self.momentum, 0, 1, ends="[)"):
-            takers = [kind for kind in _core.step_rules if _core.StepRule(kind).takes_momentum]
-            self._require_kind("momentum", self.momentum, takers)
+            self._require("momentum", self.momentum, rule.takes_momentum)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected False without momentum, got True")
+        decay = rule.weight_decay if self.weight_decay is None else self.weight_decay
+        self._set("weight_decay", as_nonnegative_float("weight_decay", decay))
         if self.batch_size is not None:
             as_positive_int("batch_size", self.batch_size)
+
+    def _read_norm(self, rule: _core.StepRule) -> None:
+        settled = rule.first.geometry.name
+        norm: Any = settled if self.norm is None else self.norm
+        if isinstance(norm, Mapping):
+            norm = MappingProxyType({k: as_norm(f"norm[{k!r}]", x) for k, x in norm.items()})
+        else:
+            norm = as_norm("norm", norm)
+        self._require("norm", norm, rule.takes_norm or norm == settled)
+        self._set("norm", norm)
+        for name, geometry in self._geometries().items():
+            if rule.mirrors and not geometry.has_mirror:
+                raise ValueError(
+                    f"{name}: expected 'fro' or a number p > 1 for kind={self.kind!r}, got "
+                    f"{geometry.name!r}"
+                )
+        if self.newton_schulz is not None:
+            as_positive_int("newton_schulz", self.newton_schulz)
+            spectral = any(g.name == "spec" for g in self._geometries().values())
+            self._require("newton_schulz", self.newton_schulz, spectral and not rule.mirrors)
+
+    def _read_means(self, rule: _core.StepRule) -> None:
+        interpolates = rule.average != rule.average_seen
+        betas: Any = self.betas
+        if betas is None:
+            adam = (rule.adam_beta, rule.adam_second_beta)
+            betas = (rule.average_seen, rule.average) if interpolates else adam
+        if not isinstance(betas, Sequence | np.ndarray) or isinstance(betas, str):
+            raise TypeError(f"betas: expected two numbers, got {betas!r}")
+        if len(betas) != 2:
+            raise ValueError(f"betas: expected two numbers, got {betas!r}")
+        self._set("betas", tuple(as_float_in("betas", b, 0, 1, ends="[)") for b in betas))
+        if self.ema is not None and as_float_in("ema", self.ema, 0, 1, ends="[)"):
+            self._require("ema", self.ema, rule.takes_average)
+        elif self.ema is None:
+            self._set("ema", rule.average if rule.takes_average else 0.0)
+
+    def _geometries(self) -> dict[str, _core.Geometry]:
+        """Geometries by the name of the argument."""
+        norms: Any = self.norm
+        given = {"norm": norms}
+        if isinstance(norms, Mapping):
+            given = {f"norm[{block!r}]": norm for block, norm in norms.items()}
+        return {argument: as_geometry(argument, norm) for argument, norm in given.items()}
+
+    def _with_settings(self) -> _core.StepRule:
+        """The rule with the settings that are not of a block."""
+        rule = _core.StepRule(self.kind)
+        betas: Any = self.betas
+        rule.polyak_factor = self.factor
+        rule.largest_step = np.inf if self.largest_step is None else self.largest_step
+        rule.momentum, rule.nesterov = self.momentum, self.nesterov
+        if rule.average != rule.average_seen:
+            rule.average_seen, rule.average = betas
+        else:
+            rule.average = rule.average_seen = self.ema or 0.0
+            rule.adam_beta, rule.adam_second_beta = betas
+        rule.adam_epsilon = self.epsilon
+        rule.weight_decay = self.weight_decay or 0.0
+        return rule
 
     @property
     def by_coordinate(self) -> bool:
         """Whether the steps depend on the coordinates of tokens and queries."""
-        return _core.StepRule(self.kind).by_coordinate
+        geometries = self._geometries().values()
+        return _core.StepRule(self.kind).by_coordinate or any(g.by_coordinate for g in geometries)
 
-    def _require_kind(self, name: str, value: Any, kinds: Sequence[str]) -> None:
-        if self.kind not in kinds:
-            raise ValueError(f"{name}: expected no value for kind={self.kind!r}, got {value}")
+    @property
+    def moves_along_gradients(self) -> bool:
+        """Whether every step is a combination of gradients, with one factor for each of them."""
+        rule = self._with_settings()
+        geometries = self._geometries().values()
+        return rule.moves_along_gradients and all(g.name == "fro" for g in geometries)
+
+    def _require(self, name: str, value: Any, holds: bool) -> None:
+        if not holds:
+            raise ValueError(f"{name}: expected no value for kind={self.kind!r}, got {value!r}")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     def _settings(self) -> dict[str, Any]:
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
-        if isinstance(self.decay, Mapping):
-            settings["decay"] = dict(self.decay)
-        return settings
+        return {k: dict(x) if isinstance(x, Mapping) else x for k, x in settings.items()}
 
     def __hash__(self) -> int:
-        decay = self.decay
-        fixed = frozenset(decay.items()) if isinstance(decay, Mapping) else decay
-        return hash(tuple((self._settings() | {"decay": fixed}).values()))
+        settings = self._settings().values()
+        return hash(tuple(frozenset(x.items()) if isinstance(x, dict) else x for x in settings))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by value: a read-only view of a dict cannot be."""
@@ -133,31 +244,37 @@ class StepRule:
         rates: Mapping[str, float],
         n: int,
         generator: np.random.Generator,
-        weight_decay: float = 0.0,
+        ridge: float = 0.0,
     ) -> _core.StepRule:
         """Return the rule for these blocks, each with its rate, and data of n inputs."""
-        decay = self.decay
-        if isinstance(decay, Mapping):
-            decay = blocks.by_name("decay", decay)
-        else:
-            decay = dict.fromkeys(blocks.names, decay)
         if self.batch_size is not None and self.batch_size > n:
             raise ValueError(f"batch_size: expected at most {n} (n), got {self.batch_size}")
-        rule = _core.StepRule(self.kind)
+        norms = self._by_block("norm", self.norm, blocks)
+        of_factors = blocks.attention == "KQ" and any(norm != "fro" for norm in norms.values())
+        default = _DECAY_OF_FACTORS if of_factors else 0.0
+        decay = self._by_block("decay", default if self.decay is None else self.decay, blocks)
+        rule = self._with_settings()
         places = iter(("first", "second"))
         for name in blocks.names:
             rate = 1.0 if rule.needs_infimum else rates[name]
+            if rate * rule.weight_decay > 1.0:
+                raise ValueError(
+                    f"weight_decay: expected at most {1.0 / rate:g} (1/lr), got {rule.weight_decay}"
+                )
+            geometry = as_geometry("norm", norms[name])
+            geometry.newton_schulz = self.newton_schulz or 0
             place = "head" if name == "v" else next(places)
-            setattr(rule, place, _core.BlockRate(rate, float(decay[name])))
-        rule.polyak_factor = self.factor
-        rule.largest_step = np.inf if self.largest_step is None else self.largest_step
-        rule.weight_decay = weight_decay
-        rule.momentum, rule.nesterov = self.momentum, self.nesterov
-        rule.adam_beta, rule.adam_second_beta = self.betas
-        rule.adam_epsilon = self.epsilon
+            setattr(rule, place, _core.BlockRate(rate, float(decay[name]), geometry))
+        rule.ridge = ridge
         if self.batch_size:
             rule.batch, rule.seed = self.batch_size, int(generator.integers(2**63))
         return rule
+
+    @staticmethod
+    def _by_block(argument: str, given: Any, blocks: Blocks) -> Mapping[str, Any]:
+        if isinstance(given, Mapping):
+            return blocks.by_name(argument, given)
+        return dict.fromkeys(blocks.names, given)
 
 
 def as_step_rule(rule: str | StepRule) -> StepRule:

@@ -90,12 +90,15 @@ def train(
         What is trained: logits X W z, X K Q' z (both factors together), X p, or X W p with p the
         `prompt`; in a pair such as ``("v", "p")``, or ``"v+p"``, the head v'o is trained too, all
         blocks moving at the same time.
-    rule : {"ngd", "gd", "polyak", "adam"} or StepRule
-        The step is ``lr * gradient / |gradient|``, ``lr * gradient``, or
-        ``(loss - infimum) / (2 |gradient|**2) * gradient``, which takes no `lr`. Blocks are
-        normalised separately. The infimum is that of the data with a fixed linear head, and 0 where
-        v is trained; with other heads it is not known, and "polyak" is refused. `StepRule` has the
-        settings: decaying rates, momentum, mini-batches and more.
+    rule : str or StepRule
+        The step is ``lr * gradient / |gradient|`` ("ngd"), ``lr * gradient`` ("gd"), or
+        ``(loss - infimum) / (2 |gradient|**2) * gradient`` ("polyak"), which takes no `lr`. Blocks
+        are normalised separately. The infimum is that of the data with a fixed linear head, and 0
+        where v is trained; with other heads it is not known, and "polyak" is refused. Steepest
+        descent in other norms is "sign", "coordinate" and "spectral"; "signum", "muon", "lion",
+        "adam" and "adamw" are optimisers with running means; "mirror" is mirror descent. `StepRule`
+        has all of them with their settings: norms, decaying rates, momentum, weight decay,
+        mini-batches and more.
     lr : float or dict
         Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"`` and ``"Q"``, and
         ``"v"`` where it is trained.
@@ -169,7 +172,7 @@ def train(
     if not isinstance(data, NextTokenData):
         as_data(data)
     steps = _number_of_steps(steps)
-    weight_decay = as_nonnegative_float("ridge", ridge)
+    ridge = as_nonnegative_float("ridge", ridge)
     call = _Call(
         blocks=blocks,
         step_rule=step_rule,
@@ -178,7 +181,7 @@ def train(
         steps=steps,
         record=_recorded_steps(record_every, steps),
         certify=bool(certify),
-        weight_decay=weight_decay,
+        ridge=ridge,
         threads=thread_count(num_threads),
         progress=progress,
         generator=as_generator("rng", rng),
@@ -187,7 +190,7 @@ def train(
     if isinstance(data, NextTokenData):
         given = (head, init, dtype, inner, prompt, step_rule.batch_size)
         plain = all(x is None for x in given) and not (
-            weight_decay or certify or step_rule.by_coordinate
+            ridge or certify or not step_rule.moves_along_gradients
         )
         if is_trained_by_ids(data, blocks, loss, plain):
             require_realizable(data)
@@ -202,7 +205,7 @@ def train(
         loss,
         prompt=prompt,
         value=value,
-        reduced=not (weight_decay or step_rule.by_coordinate),
+        reduced=not (ridge or step_rule.weight_decay or step_rule.by_coordinate),
         dtype=dtype,
         threads=call.threads,
         passes=steps + 1,
@@ -221,14 +224,14 @@ class _Call:
     steps: int
     record: NDArray[np.int64]
     certify: bool
-    weight_decay: float
+    ridge: float
     threads: int
     progress: bool
     generator: np.random.Generator
 
     def core_rule(self, n: int) -> _core.StepRule:
         """Return the step rule for data of n inputs."""
-        return self.step_rule.to_core(self.blocks, self.lr, n, self.generator, self.weight_decay)
+        return self.step_rule.to_core(self.blocks, self.lr, n, self.generator, self.ridge)
 
     def run(
         self,
@@ -285,7 +288,7 @@ def _run(
     rule = call.core_rule(problem.queries.shape[1])
     unbounded = blocks.head and _core.losses[call.loss].infimum == -np.inf
     gap_known = problem.head.linear and not unbounded
-    if rule.needs_infimum and (call.weight_decay or not gap_known):
+    if rule.needs_infimum and (call.ridge or not gap_known):
         raise ValueError(
             f"rule: expected 'gd' or 'ngd' where the infimum is not known, got "
             f"{call.step_rule.kind!r}"

@@ -348,8 +348,9 @@ class Study:
             KINDS[self.data].check(settings)
         if settings["norm"] == "nuc" and parameter in ("p", "v+p"):
             raise ValueError("norm: expected 'auto' or 'fro' where p is trained, got 'nuc'")
-        if settings["rule"] == "adam" and settings["momentum"]:
-            raise ValueError(f"momentum: expected 0 for adam, got {settings['momentum']}")
+        rule, momentum = settings["rule"], settings["momentum"]
+        if momentum and not _core.StepRule(rule).takes_momentum:
+            raise ValueError(f"momentum: expected 0 for {rule}, got {momentum}")
         if not self.has_value and not parameter.startswith("v+"):
             raise ValueError(
                 f"parameter: expected 'v+W' or 'v+p' for data without a value, got {parameter!r}"

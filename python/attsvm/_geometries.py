@@ -1,0 +1,28 @@
+"""Norms of matrices by name."""
+
+from __future__ import annotations
+
+from attsvm import _core
+from attsvm._validation import as_choice, as_float
+
+Norm = str | float
+
+NORMS: tuple[str, ...] = tuple(name for name in _core.geometries if name != "lp")
+"""Names of the norms that have one; a number p > 1 is the l_p norm of the entries."""
+
+
+def as_norm(argument: str, norm: Norm) -> Norm:
+    """Read a name of `NORMS` or a number p > 1; p = 2 is ``"fro"``."""
+    if isinstance(norm, str):
+        return as_choice(argument, norm, NORMS)
+    p = as_float(argument, norm)
+    if p <= 1.0:
+        known = ", ".join(map(repr, NORMS))
+        raise ValueError(f"{argument}: expected one of {known} or a number p > 1, got {norm!r}")
+    return "fro" if p == 2.0 else p
+
+
+def as_geometry(argument: str, norm: Norm) -> _core.Geometry:
+    """Return the core's geometry of a norm."""
+    norm = as_norm(argument, norm)
+    return _core.Geometry(norm) if isinstance(norm, str) else _core.Geometry("lp", norm)

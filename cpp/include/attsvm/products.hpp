@@ -182,9 +182,9 @@ namespace detail {
 
 // Rows worked on at once, and the bytes of one register's width of them. The tokens are read twice, so that asking for
 // half as much each time brings the next sample in.
-constexpr Index group = 8;
+constexpr int group = 8;
 template <class Token>
-inline constexpr int group_bytes = static_cast<int>(group) * native_lanes<double> * static_cast<int>(sizeof(Token));
+inline constexpr int group_bytes = group * native_lanes<double> * static_cast<int>(sizeof(Token));
 
 // a_t = <x_t, q> for `rows` rows at once: one column of q serves them all.
 template <int rows, class Token>
@@ -209,27 +209,10 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a
     }
 }
 
-// u = Σ_t c_t x_t over `rows` rows, added to u unless it is `fresh`
-template <int rows, bool fresh, class Token>
-ATTSVM_INLINE void combine_group(const Token* X, Index d, const double* c, double* u, Prefetcher& next) {
-    constexpr Index lanes = native_lanes<double>;
-    Index k = 0;
-    for (; k + lanes <= d; k += lanes) {
-        NativePack<double> total = fresh ? NativePack<double>(0.0) : load(u + k);
-        if constexpr (rows == group) next.fetch<group_bytes<Token> / 2>();
-        for (int j = 0; j < rows; ++j) total += NativePack<double>(c[j]) * load(X + j * d + k);
-        store(u + k, total);
-    }
-    if (k < d) {
-        NativePack<double> total = fresh ? NativePack<double>(0.0) : load_some(u + k, d - k);
-        for (int j = 0; j < rows; ++j) total += NativePack<double>(c[j]) * load_some(X + j * d + k, d - k);
-        store_some(u + k, total, d - k);
-    }
-}
-
-// u = Σ_t c_t x_t over all rows, with u in registers; the last may have fewer elements than a register has lanes.
+// u = Σ_t c_t x_t over all rows, `stride` apart, with u in registers; the last may have fewer elements than a register
+// has lanes.
 template <int registers, bool ends_partly, class Token>
-ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index d, const double* c, double* u,
+ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index stride, Index d, const double* c, double* u,
                                         Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
     constexpr int whole = ends_partly ? registers - 1 : registers;
@@ -238,26 +221,13 @@ ATTSVM_INLINE void combine_in_registers(const Token* X, Index rows, Index d, con
     for (int k = 0; k < registers; ++k) total[k] = 0.0;
     for (Index t = 0; t < rows; ++t) {
         const NativePack<double> share(c[t]);
-        const Token* const x = X + t * d;
+        const Token* const x = X + t * stride;
         if constexpr (registers == group) next.fetch<group_bytes<Token> / 2>();
         for (int k = 0; k < whole; ++k) total[k] += share * load(x + k * lanes);
         if constexpr (ends_partly) total[whole] += share * load_some(x + whole * lanes, rest);
     }
     for (int k = 0; k < whole; ++k) store(u + k * lanes, total[k]);
     if constexpr (ends_partly) store_some(u + whole * lanes, total[whole], rest);
-}
-
-// Of rows no longer than `most` registers.
-template <int most, class Token>
-void combine_short_rows(const Token* X, Index rows, Index d, const double* c, double* u, Prefetcher& next) {
-    constexpr Index lanes = native_lanes<double>;
-    if (d == most * lanes) {
-        combine_in_registers<most, false>(X, rows, d, c, u, next);
-    } else if (d > (most - 1) * lanes) {
-        combine_in_registers<most, true>(X, rows, d, c, u, next);
-    } else if constexpr (most > 1) {
-        combine_short_rows<most - 1>(X, rows, d, c, u, next);
-    }
 }
 
 }  // namespace detail
@@ -280,19 +250,18 @@ template <class Token, class Real>
 void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u, Prefetcher& next) {
     if constexpr (is_pack<Real>) {
         detail::multiply_packs<1, 10>(1, rows, d, Strided<Real>{c, 0, 1}, {}, X, u);
-    } else if (d <= detail::group * native_lanes<double>) {
-        detail::combine_short_rows<detail::group>(X, rows, d, c, u, next);
     } else {
-        Index t = 0;
-        if (rows >= detail::group) {
-            detail::combine_group<detail::group, true>(X, d, c, u, next);
-            t = detail::group;
-        } else {
-            std::fill(u, u + d, 0.0);
-        }
-        for (; t + detail::group <= rows; t += detail::group)
-            detail::combine_group<detail::group, false>(X + t * d, d, c + t, u, next);
-        for (; t < rows; ++t) detail::combine_group<1, false>(X + t * d, d, c + t, u, next);
+        constexpr Index lanes = native_lanes<double>, strip = detail::group * lanes;
+        const Index stride = d;
+        for (; d > strip; d -= strip, X += strip, u += strip)
+            detail::combine_in_registers<detail::group, false>(X, rows, stride, strip, c, u, next);
+        detail::with_constant<detail::group>(
+            (d + lanes - 1) / lanes, [&]<int registers>(std::integral_constant<int, registers>) {
+                if (d == registers * lanes)
+                    detail::combine_in_registers<registers, false>(X, rows, stride, d, c, u, next);
+                else
+                    detail::combine_in_registers<registers, true>(X, rows, stride, d, c, u, next);
+            });
     }
 }
 

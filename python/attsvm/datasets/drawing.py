@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ def draw_arrays(
     batch: int | None,
     rng: int | np.random.Generator | None,
     dtype: npt.DTypeLike,
+    directions: Collection[str] = (),
 ) -> dict[str, npt.NDArray[Any]]:
     """Draw the arrays of one problem, or of a batch of them, each from its own child of `rng`.
 
@@ -32,11 +33,15 @@ def draw_arrays(
     rng : None, int or numpy.random.Generator
     dtype : numpy.float64 or numpy.float32
         The type that the float64 draws are rounded to.
+    directions : collection of str
+        Names of arrays of vectors (..., d) to be divided by their Euclidean norms.
     """
     real = as_float_dtype("dtype", dtype)
     count = 1 if batch is None else as_positive_int("batch", batch)
     problems = [draw(child) for child in as_generator("rng", rng).spawn(count)]
     arrays = {name: np.stack([problem[name] for problem in problems]) for name in problems[0]}
+    for name in directions:
+        arrays[name] = unit_rows(arrays[name])
     return {
         name: (array[0] if batch is None else array).astype(
             real if array.dtype.kind == "f" else array.dtype, copy=False

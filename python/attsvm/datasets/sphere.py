@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from attsvm._validation import FloatArray, as_choice, as_positive_int
 from attsvm.data.attention_data import AttentionData
-from attsvm.datasets.drawing import draw_arrays, unit_rows
+from attsvm.datasets.drawing import draw_arrays
 
 
 def unit_sphere(
@@ -60,12 +60,16 @@ def unit_sphere(
     n, T, d = as_positive_int("n", n), as_positive_int("T", T), as_positive_int("d", d)
     kind = as_choice("attention", attention, ("cross", "self"))
 
+    signs = np.array([-1.0, 1.0])
+
     def draw(rng: np.random.Generator) -> dict[str, FloatArray]:
-        value = unit_rows(rng.standard_normal(d))
-        labels = rng.choice((-1.0, 1.0), size=n)
-        tokens = unit_rows(rng.standard_normal((n, T, d)))
-        cross = kind == "cross"
-        queries = unit_rows(rng.standard_normal((n, d))) if cross else tokens[:, 0]
+        value = rng.standard_normal(d)
+        labels = signs[rng.integers(0, 2, size=n)]
+        tokens = rng.standard_normal((n, T, d))
+        queries = rng.standard_normal((n, d)) if kind == "cross" else tokens[:, 0]
         return {"tokens": tokens, "labels": labels, "queries": queries, "value": value}
 
-    return AttentionData(**draw_arrays(draw, batch=batch, rng=rng, dtype=dtype))
+    directions = ("tokens", "queries", "value")
+    return AttentionData(
+        **draw_arrays(draw, batch=batch, rng=rng, dtype=dtype, directions=directions)
+    )

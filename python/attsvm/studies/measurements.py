@@ -16,7 +16,8 @@ from attsvm._validation import IndexArray
 from attsvm.data import AttentionData
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
-from attsvm.theory import classify, cosine, cosine_gap, optimal_tokens
+from attsvm.theory import classify, optimal_tokens
+from attsvm.theory.cosine import cosines_and_gaps
 
 Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
 """Named arrays, with one row for each problem."""
@@ -147,11 +148,11 @@ def _cosines(measured: Measured) -> Record:
     assert directions is not None
     axes = tuple(range(1, directions.ndim))
     compare = solution.feasible & trained.any(axis=axes) & (solution.norm > 0)
-    record = {}
-    for name, of in (("cosine", cosine), ("cosine_gap", cosine_gap)):
-        record[name] = np.full(len(directions), np.nan)
-        if compare.any():
-            record[name][compare] = of(trained[compare], directions[compare], axis=axes)
+    record = {name: np.full(len(directions), np.nan) for name in ("cosine", "cosine_gap")}
+    if compare.any():
+        both = cosines_and_gaps(trained[compare], directions[compare], axes)
+        for column, values in zip(record.values(), both, strict=True):
+            column[compare] = values
     return record
 
 

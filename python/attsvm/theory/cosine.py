@@ -64,8 +64,7 @@ def cosine(
     >>> cosine([1.0, 0.0], [-3.0, 0.0])
     -1.0
     """
-    near, far = _distances(A, B, axis)
-    return _result(np.where(near <= far, 1 - near, far - 1), axis)
+    return _result(cosines_and_gaps(A, B, axis)[0], axis)
 
 
 @overload
@@ -88,8 +87,7 @@ def cosine_gap(
     >>> cosine_gap([1.0, 0.0], [1.0, 2.0**-40]) == 2.0**-81
     True
     """
-    near, far = _distances(A, B, axis)
-    return _result(np.where(near <= far, near, 2 - far), axis)
+    return _result(cosines_and_gaps(A, B, axis)[1], axis)
 
 
 @overload
@@ -166,6 +164,14 @@ def in_cone(W: ParameterLike, solution: SVMSolution, mu: float, radius: float) -
     inside &= parameter.matrix.cosine_gap(mm.matrix) <= reach
     answer: bool | BoolArray = parameter.answer(inside)
     return answer
+
+
+def cosines_and_gaps(
+    A: ArrayLike, B: ArrayLike, axis: int | tuple[int, ...] | None
+) -> tuple[Float64Array, Float64Array]:
+    """Compute both `cosine` and `cosine_gap`."""
+    near, far = _distances(A, B, axis)
+    return np.where(near <= far, 1 - near, far - 1), np.where(near <= far, near, 2 - far)
 
 
 def _distances(

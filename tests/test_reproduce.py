@@ -399,7 +399,18 @@ def test_every_number_has_a_source_and_every_tolerance_a_reason(figure):
     assert len(set(names)) == len(names)
 
 
-SLOW = {"multi-token", "p3-digits", "p3-rules", "regularization-paths"}
+SLOW = {
+    *("multi-token", "p3-digits", "p3-rules", "regularization-paths"),
+    *("transformer-heads", "vit-sparsity"),
+}
+
+
+@pytest.fixture(autouse=True)
+def what_a_figure_needs(request):
+    """Leave out figures of packages that are not installed."""
+    if "name" in request.fixturenames:
+        for module in named(request.getfixturevalue("name")).needs:
+            pytest.importorskip(module, reason=f"{module} is not installed (NEIGHBOURS)")
 
 
 def assert_reproduced(figure, outcome):

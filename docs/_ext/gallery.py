@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,15 @@ def page(figure: Figure, found: dict[str, Any]) -> list[str]:
     ]
 
 
+def installed() -> list[Figure]:
+    """Return the figures whose modules are installed."""
+    return [figure for figure in FIGURES if all(map(find_spec, figure.needs))]
+
+
 def write_pages(app: Any) -> None:
     folder = Path(app.srcdir) / "gallery"
     names = app.config.gallery_figures
-    chosen = list(FIGURES) if names == "all" else [named(name) for name in names.split(",")]
+    chosen = [named(name) for name in names.split(",")] if names != "all" else installed()
     quick = names != "all"
     shown: dict[str, list[Figure]] = {}
     count = passed = 0

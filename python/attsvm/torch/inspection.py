@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from attsvm._linalg import LowRank
 from attsvm._validation import Float64Array, as_choice, as_nonnegative_int, as_positive_float
 from attsvm.extras import require_extra
 from attsvm.theory import effective_rank, rank, sparsity
 from attsvm.torch.call import Adapter
 from attsvm.torch.layer import AttentionLayer, Positions
-from attsvm.torch.margins import head_svms
+from attsvm.torch.margins import core_of, head_svms
 from attsvm.torch.quantities import QUANTITIES
 from attsvm.torch.reading import Loss, read
 
@@ -169,14 +170,14 @@ def measured(layer: AttentionLayer, norms: Sequence[str], **options: Any) -> Val
 
 
 def _of_weights(layer: AttentionLayer) -> Values:
-    compact = np.stack([layer.weights(head).compact() for head in range(layer.heads)])
-    singular = np.linalg.svd(compact, compute_uv=False)
+    core = core_of(LowRank(layer.left, layer.right))
+    singular = np.linalg.svd(core, compute_uv=False)
     return {
         "fro_norm": np.sqrt(np.square(singular).sum(axis=-1)),
         "nuc_norm": singular.sum(axis=-1),
         "spec_norm": singular[:, 0],
-        "rank": rank(compact),
-        "effective_rank": effective_rank(compact),
+        "rank": rank(core),
+        "effective_rank": effective_rank(core),
     }
 
 

@@ -60,6 +60,15 @@ def matrix_norm(singular_values: Float64Array, norm: str) -> float:
     return float(singular_values.sum())
 
 
+def core_of(W: LowRank) -> Float64Array:
+    """Return small matrices with the singular values of W, of factors the triangles of both."""
+    if W.right is None:
+        return W.left
+    triangles = (np.linalg.qr(np.swapaxes(x, -1, -2), mode="r") for x in (W.left, W.right))
+    left, right = triangles
+    return np.asarray(left @ np.swapaxes(right, -1, -2))
+
+
 def head_svms(
     layer: AttentionLayer,
     head: int,
@@ -115,7 +124,7 @@ def _relative_margin(layer: AttentionLayer, head: int, norm: str) -> float:
 
 
 def _singular_values(W: LowRank) -> Float64Array:
-    return np.asarray(np.linalg.svd(W.compact(), compute_uv=False))
+    return np.asarray(np.linalg.svd(core_of(W), compute_uv=False))
 
 
 def _cosine(layer: AttentionLayer, head: int, W: LowRank) -> float:

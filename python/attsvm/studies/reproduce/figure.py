@@ -92,6 +92,7 @@ class Figure:
     settings: Mapping[str, Any] = field(default_factory=dict)
     numbers: Mapping[str, Expected] = field(default_factory=dict)  # `Expected` numbers, by name
     notes: tuple[str, ...] = ()  # templates, filled in with the settings
+    needs: tuple[str, ...] = ()  # modules of extras that it imports
     position: int = 0  # among the figures of its paper
     aliases: tuple[str, ...] = ()  # other names on the command line
 
@@ -127,7 +128,7 @@ def _of_module(module: str) -> Figure:
     # The path of the module, without importing it: it may be the one that is being imported.
     package, _, stem = module.rpartition(".")
     stated = _read(Path(import_module(package).__path__[0]) / f"{stem}.toml")
-    for key in ("papers", "size", "notes", "aliases"):
+    for key in ("papers", "size", "notes", "needs", "aliases"):
         stated[key] = tuple(stated.get(key, ()))
     numbers = {
         key: Expected.read(group, stated.get("settings", {}))

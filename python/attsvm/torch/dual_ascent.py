@@ -6,7 +6,9 @@ token differences is formed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,25 +20,21 @@ _CHECK_EVERY = 20
 
 
 class Constraints:
-    """(x_iα - x_it)' W z_i >= 1 of the inputs of a head, and their adjoint.
+    """(x_iα - x_it)' W z_i >= 1 of the inputs of a head, and their adjoint."""
 
-    Attributes
-    ----------
-    mask : ndarray of bool, shape (n, T)
-        The tokens that have a constraint.
-    sizes : ndarray, shape (n, T)
-        |x_iα - x_it| |z_i|, and 1 where that is zero or there is no constraint.
-    """
+    mask: BoolArray  # (n, T), the tokens that have a constraint
+    selected: IndexArray  # (n,)
+    sizes: Float64Array  # (n, T), |x_iα - x_it| |z_i|; 1 where that is 0 or no constraint is
 
     def __init__(self, layer: AttentionLayer, head: int) -> None:
-        self.mask: BoolArray = layer.attended[head].copy()
-        self.selected: IndexArray = layer.selected[head]
+        self.mask = layer.attended[head].copy()
+        self.selected = layer.selected[head]
         self._rows = np.arange(len(self.selected))
         self.mask[self._rows, self.selected] = False
-        used, self._sample = np.unique(layer.sample, return_inverse=True)
+        used, sample = np.unique(layer.sample, return_inverse=True)
         self._keys = layer.keys[used]
         self._queries = layer.queries
-        self._parts = [np.flatnonzero(self._sample == b) for b in range(len(used))]
+        self._parts = [np.flatnonzero(sample == b) for b in range(len(used))]
         squares = np.empty(self.mask.shape)
         for X, part in zip(self._keys, self._parts, strict=True):
             gram, chosen = X @ X.T, self.selected[part]
@@ -45,6 +43,11 @@ class Constraints:
         length = np.linalg.norm(self._queries, axis=1, keepdims=True)
         sizes = np.sqrt(np.maximum(squares, 0.0)) * length
         self.sizes = np.where(self.mask & (sizes > 0), sizes, 1.0)
+        (n, T), (B, _, d) = self.mask.shape, self._keys.shape
+        self._grams: tuple[Float64Array, Float64Array] | None = None
+        if T * (B * T + n) < 2 * d * (T + d):  # products of inner products are the shorter ones
+            tokens = self._keys.reshape(-1, d)
+            self._grams = tokens @ tokens.T, self._queries @ self._queries.T
 
     @property
     def count(self) -> int:
@@ -53,11 +56,9 @@ class Constraints:
 
     def combined(self, dual: Float64Array) -> LowRank:
         """Compute W_λ = Σ λ_it (x_iα - x_it) z_i' in factors, of multipliers (n, T)."""
-        coefficients = -dual
-        coefficients[self._rows, self.selected] += dual.sum(axis=1)
         left = np.empty((len(dual), self._keys.shape[-1]))
-        for X, part in zip(self._keys, self._parts, strict=True):
-            left[part] = coefficients[part] @ X
+        for X, part, coefficients in self._by_sample(dual):
+            left[part] = coefficients @ X
         n, d = left.shape
         if n <= d:
             return LowRank(left, self._queries)
@@ -69,31 +70,45 @@ class Constraints:
         values = np.empty(self.mask.shape)
         for X, part in zip(self._keys, self._parts, strict=True):
             values[part] = directions[part] @ X.T
+        return self._differences(values)
+
+    def margins_of(self, dual: Float64Array) -> Float64Array:
+        """Compute the margins of W_λ."""
+        if self._grams is None:
+            return self.margins(self.combined(dual))
+        tokens, queries = self._grams
+        B, T, _ = self._keys.shape
+        of_tokens = np.empty((len(dual), B * T))  # x_t' Σ_τ c_iτ x_τ
+        for b, (_, part, coefficients) in enumerate(self._by_sample(dual)):
+            of_tokens[part] = coefficients @ tokens[b * T : (b + 1) * T]
+        values = np.empty(self.mask.shape)
+        for b, part in enumerate(self._parts):
+            values[part] = queries[part] @ of_tokens[:, b * T : (b + 1) * T]
+        return self._differences(values)
+
+    def _by_sample(self, dual: Float64Array) -> Iterator[tuple[Float64Array, Any, Float64Array]]:
+        """Yield tokens, inputs, and the coefficients of tokens in Σ_t λ_it (x_iα - x_it)."""
+        coefficients = -dual
+        coefficients[self._rows, self.selected] += dual.sum(axis=1)
+        for X, part in zip(self._keys, self._parts, strict=True):
+            yield X, part, coefficients[part]
+
+    def _differences(self, values: Float64Array) -> Float64Array:
         margins = values[self._rows, self.selected][:, np.newaxis] - values
         return np.where(self.mask, margins, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """λ >= 0 of the constraints of a head, and what they prove of the smallest W.
+    """λ >= 0 of the constraints of a head, and what they prove of the smallest W."""
 
-    Attributes
-    ----------
-    dual : ndarray, shape (n, T)
-    W : LowRank
-        W_λ of other multipliers of the same ascent, those with the largest relative margin.
-    lower, upper : float
-        The smallest |W|_F with margins of 1 is between these: Σλ / |W_λ|_F, and |W|_F over the
-        smallest margin of W; inf where W does not separate. Of a soft margin, the square roots of
-        twice the dual and the primal objective.
-    steps : int
-    """
-
-    dual: Float64Array
-    W: LowRank
+    dual: Float64Array  # (n, T)
+    widest: Float64Array  # those of the same ascent whose W_λ has the largest relative margin
+    # The smallest |W|_F with margins of 1 is between these: Σλ / |W_λ|_F, and |W_λ|_F of `widest`
+    # over its smallest margin, inf if that is not positive. Of a soft margin, the square roots of
+    # twice the dual and the primal objective.
     lower: float
     upper: float
-    steps: int
 
     @property
     def gap(self) -> float:
@@ -129,22 +144,21 @@ def ascend(
 
     def products(scaled: Float64Array) -> Float64Array:
         dual = scaled * inverse
-        margins = constraints.margins(constraints.combined(dual)) + dual / C
-        return np.where(constraints.mask, margins, 0.0)
+        return np.where(constraints.mask, constraints.margins_of(dual) + dual / C, 0.0)
 
     def bounds(scaled: Float64Array) -> Multipliers:
         dual = scaled * inverse
-        W = constraints.combined(dual)
-        margins = constraints.margins(W)
-        size, total = float(W.norm()), float(dual.sum())
+        margins = constraints.margins_of(dual)
+        finite = np.where(constraints.mask, margins, 0.0)
+        square, total = max(float(np.sum(dual * finite)), 0.0), float(dual.sum())
         if np.isinf(C):
-            least = float(margins.min())
+            least, size = float(margins.min()), square**0.5
             lower = total / size if size > 0 else 0.0
-            return Multipliers(dual, W, lower, size / least if least > 0 else np.inf, 0)
-        slack = np.maximum(1.0 - margins, 0.0)
-        upper = size**2 + C * float(np.sum(slack**2))
-        lower = 2 * total - size**2 - float(np.sum(dual**2)) / C
-        return Multipliers(dual, W, max(lower, 0.0) ** 0.5, upper**0.5, 0)
+            return Multipliers(dual, dual, lower, size / least if least > 0 else np.inf)
+        slack = np.where(constraints.mask, np.maximum(1.0 - finite, 0.0), 0.0)
+        upper = square + C * float(np.sum(slack**2))
+        lower = 2 * total - square - float(np.sum(dual**2)) / C
+        return Multipliers(dual, dual, max(lower, 0.0) ** 0.5, upper**0.5)
 
     scaled = np.where(constraints.mask, start, 0.0) * sizes
     curvature = float(np.sum(scaled * products(scaled) * inverse))
@@ -170,17 +184,17 @@ def ascend(
             continue
         best = Multipliers(
             dual=found.dual if found.lower >= best.lower else best.dual,
-            W=found.W if found.upper <= best.upper else best.W,
+            widest=found.dual if found.upper <= best.upper else best.widest,
             lower=max(found.lower, best.lower),
             upper=min(found.upper, best.upper),
-            steps=done,
         )
     return best
 
 
-def _largest_eigenvalue(products: object, inverse: Float64Array) -> float:
+def _largest_eigenvalue(
+    products: Callable[[Float64Array], Float64Array], inverse: Float64Array
+) -> float:
     """Estimate the largest eigenvalue of the scaled map from a few powers, from above."""
-    assert callable(products)
     vector = np.where(inverse > 0, 1.0, 0.0)
     size = 1.0
     for _ in range(12):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,39 +18,24 @@ _ACTIVE = 1e-4
 _SOFT_STEPS, _SOFT_TOLERANCE, _PENALTY = 2000, 1e-6, 10.0
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class HeadSVM:
-    """What is known of the SVM of the tokens that a head selects, in one norm.
+    """What is known of the SVM of the tokens that a head selects, in one norm."""
 
-    Attributes
-    ----------
-    status : str
-        "optimal": solved. "bounded": not solved, the numbers are bounds. "soft margin": nothing
-        separates the tokens, and the soft margin took its place. "no constraints": no input attends
-        to two tokens.
-    norm, norm_upper : float
-        |W^mm| is between these.
-    gap : float
-        Relative duality gap.
-    margin_ratio, margin_ratio_upper : float
-        Smallest margin of W over |W| and over the largest margin 1 / |W^mm|: between these.
-    cosine : float
-        Of W and the solution; of bounds, at least this.
-    support : ndarray of bool, shape (n, T), or None
-        Constraints with a margin below 1 + 1e-4, of a soft margin those with a multiplier.
-    penalty : float
-        C of a soft margin, and otherwise inf.
-    """
-
+    # "optimal": solved. "bounded": not solved, the numbers are bounds. "soft margin": nothing
+    # separates the tokens, and the soft margin took its place. "no constraints": no input attends
+    # to two tokens.
     status: str
-    norm: float = np.nan
+    norm: float = np.nan  # |W^mm| is between these
     norm_upper: float = np.nan
-    gap: float = np.nan
+    gap: float = np.nan  # relative duality gap
+    # Smallest margin of W over |W| and over the largest margin 1 / |W^mm|: between these.
     margin_ratio: float = np.nan
     margin_ratio_upper: float = np.nan
-    cosine: float = np.nan
+    cosine: float = np.nan  # of W and the solution; of bounds, at least this
+    # (n, T), constraints with a margin below 1 + 1e-4, of a soft margin those with a multiplier.
     support: BoolArray | None = None
-    penalty: float = field(default=np.inf)
+    penalty: float = np.inf  # C of a soft margin
 
 
 def matrix_norm(singular_values: Float64Array, norm: str) -> float:
@@ -158,12 +143,13 @@ def _soft(layer: AttentionLayer, head: int, constraints: Constraints) -> HeadSVM
     C = _PENALTY / float(squares.mean())
     start = layer.attention[head]
     found = ascend(constraints, start, steps=_SOFT_STEPS, tolerance=_SOFT_TOLERANCE, C=C)
+    W = constraints.combined(found.dual)
     return HeadSVM(
         status="soft margin",
-        norm=float(found.W.norm()),
-        norm_upper=float(found.W.norm()),
+        norm=float(W.norm()),
+        norm_upper=float(W.norm()),
         gap=found.gap,
-        cosine=_cosine(layer, head, found.W),
+        cosine=_cosine(layer, head, W),
         support=found.dual > 0,
         penalty=C,
     )
@@ -177,8 +163,9 @@ def _of_bounds(
     values = _singular_values(of_dual)
     largest = values[0] if norm == "nuc" else matrix_norm(values, "fro")
     lower = float(bounds.dual.sum()) / largest if largest > 0 else 0.0
-    least = float(constraints.margins(bounds.W).min())
-    size = matrix_norm(_singular_values(bounds.W), norm)
+    widest = constraints.combined(bounds.widest)
+    least = float(constraints.margins(widest).min())
+    size = matrix_norm(_singular_values(widest), norm)
     own = _relative_margin(layer, head, norm)
     upper = min(size / least if least > 0 else np.inf, 1.0 / own if own > 0 else np.inf)
     cosine = np.nan

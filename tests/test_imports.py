@@ -1,22 +1,19 @@
 """attsvm computes the same beside torch, jax and scikit-learn, whichever of them is imported first.
 
-Each of them brings a thread pool of its own, torch and scikit-learn one of OpenMP as attsvm does;
-in one process they share names, processors and the rounding modes of registers.
+Each of them brings threads of its own, and torch and scikit-learn an OpenMP beside attsvm's; in one
+process they share names, processors and the rounding modes of registers.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
 from importlib.util import find_spec
 
 import pytest
-
-from attsvm import _core
 
 NEIGHBOURS = ("torch", "jax", "sklearn")
 
@@ -134,18 +131,6 @@ def test_a_forked_child_trains_after_its_parent(order, alone):
 @pytest.mark.parametrize("order", [("attsvm", "torch"), ("sklearn", "attsvm")], ids="-".join)
 def test_a_forked_child_trains_beside_another_openmp(order, alone):
     assert answer(*order, then="fork") == alone
-
-
-@pytest.mark.skipif(
-    not _core.openmp or sys.platform != "linux" or shutil.which("cc") is None,
-    reason="needs OpenMP, a C compiler and the loader of Linux",
-)
-def test_a_forked_child_trains_where_threads_cannot_be_let_go(tmp_path, alone):
-    """An OpenMP that was loaded first and lets go of nothing, as those before version 5 do."""
-    source, library = tmp_path / "old.c", tmp_path / "old.so"
-    source.write_text("int omp_pause_resource_all(int kind) { return kind; }")
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    assert answer("attsvm", then="fork", LD_PRELOAD=str(library)) == alone
 
 
 def test_a_subinterpreter_gets_an_error_and_the_main_one_works():

@@ -66,6 +66,28 @@ def test_training_works_after_a_fork_of_a_process_that_has_used_threads():
     assert done.returncode == 0
 
 
+def test_a_process_forked_while_another_thread_trains_can_train():
+    script = """
+        import os, sys, threading, time, warnings
+        import attsvm
+        warnings.simplefilter("ignore")
+        data = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
+        alone = attsvm.train(data, steps=3, num_threads=2).W
+        threading.Thread(
+            target=lambda: attsvm.train(data, steps=10**9, record_every=[0], num_threads=2),
+            daemon=True,
+        ).start()
+        time.sleep(0.2)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if (attsvm.train(data, steps=3, num_threads=2).W == alone).all() else 1)
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=120, check=False)
+    assert done.returncode == 0
+
+
 def test_other_python_threads_run_during_training():
     data = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
     ticks = []

@@ -25,7 +25,7 @@ py::tuple row_bases(const Array<double>& rows, int threads) {
         const attsvm::ThreadPlan plan(threads, sets, static_cast<double>(count * dimension),
                                       static_cast<double>(count));
         const attsvm::Team team(plan.within);
-        attsvm::parallel_for_each(plan.across, sets, progress, [&](Index k, bool calling_thread) {
+        attsvm::parallel_for_each(attsvm::Team(plan.across), sets, progress, [&](Index k, bool calling_thread) {
             const attsvm::RowBasis basis(team, from + k * count * dimension, count, dimension);
             std::copy_n(basis.coordinates().data(), count * count, to_coordinates + k * count * count);
             std::copy_n(basis.vectors(team).data(), count * dimension, to_bases + k * count * dimension);

@@ -149,16 +149,16 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
         constexpr Index width = Lanes<Real>::width;
         const Index packs = (batch.problems + width - 1) / width;
         const ThreadPlan plan(threads, packs, static_cast<double>(width) * batch.numbers_per_problem(),
-                              static_cast<double>(schedule.steps));
-        parallel_for_each(plan.across, packs, progress, [&](Index pack, bool calling_thread) {
+                              static_cast<double>(schedule.steps + 1));
+        parallel_for_each(Team(plan.across), packs, progress, [&](Index pack, bool calling_thread) {
             const Lanes<Real> lanes{pack * width, batch.problems};
             const Buffer<Real> X = lanes.gather(batch.X, batch.sequences * batch.tokens * batch.dimension);
             descend_lanes(batch, lanes, X.data(), loss, rule, schedule, 1, progress, calling_thread, result);
         });
     } else {
         const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem(),
-                              static_cast<double>(schedule.steps));
-        parallel_for_each(plan.across, batch.problems, progress, [&](Index b, bool calling_thread) {
+                              static_cast<double>(schedule.steps + 1));
+        parallel_for_each(Team(plan.across), batch.problems, progress, [&](Index b, bool calling_thread) {
             const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension);
             descend_lanes(batch, Lanes<double>{b, batch.problems}, cached.data(), loss, rule, schedule, plan.within,
                           progress, calling_thread, result);
@@ -172,7 +172,7 @@ void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first
                        double* head_gradient) {
     const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
     Progress progress(nullptr, 1.0);
-    parallel_for_each(plan.across, batch.problems, progress, [&](Index b, bool) {
+    parallel_for_each(Team(plan.across), batch.problems, progress, [&](Index b, bool) {
         const Lanes<double> lane{b, batch.problems};
         LanesOfData<double> data(batch, lane, head);
         Buffer<double> at = lane.gather(first, batch.first_size()), beside = lane.gather(second, batch.second_size());
@@ -188,7 +188,7 @@ template <class Token>
 void token_scores(const Batch<Token>& batch, int threads, double* scores) {
     const Index n = batch.samples, T = batch.tokens, d = batch.dimension;
     const double numbers = static_cast<double>(batch.problems) * batch.numbers_per_problem();
-    Team(worth_sharing(numbers) ? threads : 1).for_ranges(batch.problems * n, [&](Index row, Index last, int) {
+    Team(worth_starting(numbers) ? threads : 1).for_ranges(batch.problems * n, [&](Index row, Index last, int) {
         for (; row < last; ++row) {
             const Index i = row % n, from = batch.sequence == nullptr ? i : Index{batch.sequence[i]};
             const Index valid = std::min<Index>(batch.length[row], T);

@@ -41,7 +41,7 @@ Matrix Constraints::coupling(const Matrix& X, const Matrix& Y) const {
     Matrix coupled(m, m);
     const bool shared = static_cast<double>(m * m) * static_cast<double>(k) >= worth_sharing;
     Progress progress(nullptr, 1.0);
-    parallel_for_each(shared ? team_.threads() : 1, n, progress, [&](Index j, bool) {
+    parallel_for_each(shared ? team_ : Team(1), n, progress, [&](Index j, bool) {
         const Index first = start[j], width = map().rows(j), rest = m - first;
         Matrix panel(k, rest);
         for (Index i = j; i < n; ++i)

@@ -127,7 +127,7 @@ void a_callback_stops_every_job() {
     Impatient callback;
     attsvm::Progress progress(&callback, 1e18);
     const auto problem = attsvm_test::random_problem(13, 4, 4, 4, 4, false);
-    attsvm::parallel_for_each(2, 5, progress, [&](Index, bool calling_thread) {
+    attsvm::parallel_for_each(attsvm::Team(2), 5, progress, [&](Index, bool calling_thread) {
         Outcome<double> out{attsvm::Buffer<double>(16), {}, {}, {}, {}};
         attsvm::Descent<double, double> descent(problem.view(), logistic, {}, attsvm::Team(1),
                                                 {0, out.V.data(), nullptr, 0.0}, {});
@@ -142,7 +142,7 @@ void a_failing_job_is_reported() {
     attsvm::Progress progress(nullptr, 1.0);
     bool caught = false;
     try {
-        attsvm::parallel_for_each(2, 9, progress, [](Index k, bool) {
+        attsvm::parallel_for_each(attsvm::Team(2), 9, progress, [](Index k, bool) {
             if (k == 4) throw std::runtime_error("four");
         });
     } catch (const std::runtime_error&) {

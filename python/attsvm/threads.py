@@ -21,21 +21,20 @@ def thread_count(num_threads: int | None) -> int:
     num_threads : int or None
         None takes OpenMP's own number (``OMP_NUM_THREADS``, or what threadpoolctl has set), but no
         more than `processors`. A number is taken as it is, up to 4096; fewer threads run where the
-        system cannot start as many. Either way it is one in a forked process whose parent could not
-        release its threads, as beside a torch whose OpenMP is too old.
+        system cannot start as many, where the work is not worth them, or while it is done faster
+        without, on a busy computer.
 
     Raises
     ------
     TypeError, ValueError
         `num_threads` is not an integer of 1 to 4096.
     """
-    if num_threads is not None:
-        count = as_positive_int("num_threads", num_threads)
-        if count > _MOST_THREADS:
-            raise ValueError(f"num_threads: expected 1..{_MOST_THREADS}, got {count}")
-    else:
-        count = max(1, min(_core.default_threads(), processors()))
-    return 1 if _forked_beside_threads else count
+    if num_threads is None:
+        return max(1, min(_core.default_threads(), processors()))
+    count = as_positive_int("num_threads", num_threads)
+    if count > _MOST_THREADS:
+        raise ValueError(f"num_threads: expected 1..{_MOST_THREADS}, got {count}")
+    return count
 
 
 def processors() -> int:
@@ -99,19 +98,3 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(errors="replace").splitlines()
     except OSError:
         return []
-
-
-_forked_beside_threads = False
-
-
-def _use_one_thread() -> None:
-    global _forked_beside_threads
-    _forked_beside_threads = True
-
-
-# Worker threads do not survive a fork, and a child that waits for them waits for ever.
-if hasattr(os, "register_at_fork"):
-    if _core.releases_its_threads():
-        os.register_at_fork(before=_core.release_threads)
-    else:
-        os.register_at_fork(after_in_child=_use_one_thread)

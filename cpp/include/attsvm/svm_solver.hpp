@@ -106,7 +106,7 @@ class SvmSolver {
 template <class Token, class Job>
 void for_each_svm(const SvmBatch<Token>& batch, ThreadPlan plan, Progress& progress, const SvmResultView& result,
                   Job job) {
-    parallel_for_each(plan.across, batch.count, progress, [&](Index b, bool calling_thread) {
+    parallel_for_each(Team(plan.across), batch.count, progress, [&](Index b, bool calling_thread) {
         job(batch[b], Team(plan.within), calling_thread, b * batch.first.samples * batch.first.tokens,
             batch.at(b, result));
         progress.advance(1.0, calling_thread);

@@ -8,8 +8,11 @@ ratio of the two times, with its quartiles.
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,11 +54,12 @@ class Timed:
     pace: Pace
     status: str = "measured"  # or "not available", "failed", "not timed"
     reason: str = ""
-    setup: float = 0.0  # seconds of conversion and compilation
+    preparation: float = 0.0  # seconds of conversion and compilation
     first: float = 0.0  # seconds of the first run
     steps: tuple[int, int] | None = None  # steps of the short and of the long run
     # Seconds of a unit (a step, or a problem solved) by round.
     seconds: dict[int, float] = field(default_factory=dict)
+    single: dict[int, float] = field(default_factory=dict)  # of a run of one step
     # Factor of the seconds of a step: for limits, whose steps have sizes of their own.
     scale: float = 1.0
     accuracy: dict[str, float] = field(default_factory=dict)
@@ -135,19 +139,31 @@ def measure(
     for one in timed:
         contender = CONTENDERS[one.entry.contender]
         module = contender.module, contender.arguments
-        one.setup = one.ask(worker.prepare, *module, one.entry.task, one.entry.memory)
+        one.preparation = one.ask(worker.prepare, *module, one.entry.task, one.entry.memory)
         one.ask(worker.peak, True)
         one.first = one.run(*([row.check_steps] if one.entry.stepwise else []))
     _compare_answers(row, timed)
     others = OtherLoad()
     if timed[0].measured:
-        _take_turns(row, timed, pace)
+        with _busy_processes(row.busy):
+            _take_turns(row, timed, pace)
     for one in timed:
         if one.measured and not one.seconds:
             one.status, one.reason = "not timed", "nothing of attsvm to compare with"
-    busy = others.processors()
-    seconds = pd.DataFrame({one.entry.name: pd.Series(one.seconds, dtype=float) for one in timed})
-    return _record(row, timed, seconds.sort_index(), busy)
+    return _record(row, timed, others.processors())
+
+
+@contextlib.contextmanager
+def _busy_processes(count: int) -> Iterator[None]:
+    """Keep as many processes busy, with one thread each."""
+    command = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def _compare_answers(row: Row, timed: list[Timed]) -> None:
@@ -191,6 +207,8 @@ def _take_turns(row: Row, timed: list[Timed], pace: Pace) -> None:
             if number < rounds and one.measured:
                 time.sleep(_PAUSE)
                 one.seconds[number] = one.unit()
+                if one.entry.role != "limit" and one.entry.stepwise:
+                    one.single[number] = one.run(1)
     for one in timed:
         one.peak = one.ask(worker.peak, False)
 
@@ -204,8 +222,18 @@ def spread(values: pd.Series) -> list[float] | None:
     return values.quantile(at).tolist()
 
 
-def _record(row: Row, timed: list[Timed], seconds: pd.DataFrame, busy: float) -> dict[str, Any]:
-    """Return the figures of a row: what the file of results and the tables hold."""
+def _record(row: Row, timed: list[Timed], busy: float) -> dict[str, Any]:
+    """Return the figures of a row: what the file of results and the tables hold.
+
+    The set-up is what a run of one step takes beyond the step, in seconds of the whole task.
+    """
+    seconds, single = (
+        pd.DataFrame(
+            {one.entry.name: pd.Series(of(one), dtype=float) for one in timed}
+        ).sort_index()
+        for of in (lambda one: one.seconds, lambda one: one.single)
+    )
+    setup = single - seconds * pd.Series({one.entry.name: one.entry.problems for one in timed})
     ours = seconds.iloc[:, 0]
     limits = seconds[[one.entry.name for one in timed if one.entry.role == "limit"]]
     contenders = [
@@ -215,7 +243,8 @@ def _record(row: Row, timed: list[Timed], seconds: pd.DataFrame, busy: float) ->
             "role": one.entry.role,
             "status": one.status,
             "reason": one.reason,
-            "setup": one.setup,
+            "preparation": one.preparation,
+            "setup": spread(setup[one.entry.name]) if one.measured else None,
             "steps": one.steps,
             "rounds": seconds[one.entry.name].dropna().tolist(),
             "seconds": spread(seconds[one.entry.name]) if one.measured else None,
@@ -229,6 +258,9 @@ def _record(row: Row, timed: list[Timed], seconds: pd.DataFrame, busy: float) ->
     record = {
         "name": row.name,
         "limit": spread(ours / limits.sum(axis=1, skipna=False)) if len(limits.columns) else None,
+        "setup_reads": spread((setup.iloc[:, 0] - 2e-4) / limits["read"])
+        if "read" in limits
+        else None,
         "processors_busy_with_others": busy,
         "contenders": contenders,
     }
@@ -259,6 +291,8 @@ def _answer(figure: str, bound: float, record: dict[str, Any]) -> dict[str, Any]
         got = first["seconds"]
     elif figure == "limit":
         got = record["limit"]
+    elif figure == "setup_reads":
+        got = record["setup_reads"]
     elif figure == "gap":
         got = [first["accuracy"]["gap"]] * 3
     elif figure == "peak":

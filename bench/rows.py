@@ -61,6 +61,7 @@ class Row:
     tolerance: float = 1e-9
     check_steps: int = 10
     most_steps: int = 20_000
+    busy: int = 0
     gap: float | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     note: str = ""

@@ -71,7 +71,8 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
     const attsvm::Schedule schedule{steps, view(record)};
 
     without_gil(report, static_cast<double>(steps), [&](attsvm::Progress& progress) {
-        const attsvm::Team team(attsvm::worth_starting(static_cast<double>(pair.size())) ? threads : 1);
+        const attsvm::ThreadPlan plan(threads, 1, static_cast<double>(pair.size()), static_cast<double>(steps + 1));
+        const attsvm::Team team(plan.within);
         attsvm::IdDescent descent(problem, rule, team, A, {compared, references.data(), references_outside.data()});
         descent.run(schedule, progress, [&](std::size_t slot, const attsvm::Record<double>& seen) {
             const auto k = static_cast<Index>(slot);

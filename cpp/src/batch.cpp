@@ -110,6 +110,7 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
             }
         }
     });
+    if (progress.stopped()) return;
     Buffer<Real> weight(n * T), log_weight(n * T), top(n);
     descent.attention(weight.data(), log_weight.data(), top.data());
     lanes.scatter(weight, result.weight);
@@ -188,7 +189,7 @@ template <class Token>
 void token_scores(const Batch<Token>& batch, int threads, double* scores) {
     const Index n = batch.samples, T = batch.tokens, d = batch.dimension;
     const double numbers = static_cast<double>(batch.problems) * batch.numbers_per_problem();
-    Team(worth_starting(numbers) ? threads : 1).for_ranges(batch.problems * n, [&](Index row, Index last, int) {
+    Team(worth_starting(threads, numbers)).for_ranges(batch.problems * n, [&](Index row, Index last, int) {
         for (; row < last; ++row) {
             const Index i = row % n, from = batch.sequence == nullptr ? i : Index{batch.sequence[i]};
             const Index valid = std::min<Index>(batch.length[row], T);

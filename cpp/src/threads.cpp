@@ -123,13 +123,13 @@ struct Helpers::State {
 
     // Whether a thread had to be woken.
     bool open(const Job& job) {
-        const int processor = current_processor();
+        const int processor = current_processor(), sharing = std::min(job.threads, threads);
         bool woken = false;
-        for (int k = threads - 1; k >= 0; --k) {
+        for (int k = sharing - 1; k >= 0; --k) {
             Place& to = place(k);
             to.job = job;
             to.caller_processor.store(processor, std::memory_order_relaxed);
-            to.parts.store(range(job.parts * k / threads, job.parts * (k + 1) / threads));
+            to.parts.store(range(job.parts * k / sharing, job.parts * (k + 1) / sharing));
             if (!to.asleep.load()) continue;
             to.parts.notify_one();
             woken = true;

@@ -90,13 +90,14 @@ class Descent {
     // sink(k, record) for the k-th recorded step
     using Sink = std::function<void(std::size_t, const Record<Real>&)>;
     void run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink) {
-        pass_.measure_tokens(team_);
+        pass_.measure_tokens();
         const Index work = parameters_.matrix_size() + problem().samples * problem().tokens * problem().dimension;
         constexpr int lanes = NumberTraits<Real>::lanes;
         const std::int64_t stride = std::max<std::int64_t>(1, 50000 / work);
         std::size_t recorded = 0;
         for (std::int64_t step = 0;; ++step) {
             const bool records = recorded < schedule.record.size() && schedule.record[recorded] == step;
+            if (step == schedule.steps) pass_.keep_logits();
             if (records || rule_.batch == 0 || step == schedule.steps) {
                 choose({});
                 differentiate();
@@ -125,15 +126,12 @@ class Descent {
         return pass_.losses().loss_mean();
     }
 
-    // Attention at the last iterate, weights and their logarithms (samples, tokens), and the index of the top token.
+    // Attention at the end of a run, weights and their logarithms (samples, tokens), and the index of the top token.
     void attention(Real* weight, Real* log_weight, Real* top) {
         const Index T = problem().tokens;
-        team_.for_work(problem().samples * T * problem().dimension)
-            .for_ranges(problem().samples, [&](Index i, Index last, int thread) {
-                for (; i < last; ++i)
-                    pass_.attention(i, &Q_[i * problem().dimension], thread, weight + i * T, log_weight + i * T,
-                                    top[i]);
-            });
+        team_.for_work(problem().samples * T).for_ranges(problem().samples, [&](Index i, Index last, int) {
+            for (; i < last; ++i) pass_.attention(i, weight + i * T, log_weight + i * T, top[i]);
+        });
     }
 
    private:

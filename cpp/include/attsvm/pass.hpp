@@ -63,7 +63,8 @@ class Pass {
     // asked for, also the mixtures o_i (rows, dimension).
     void run(const Team& team, const Real* Q, Real* U, Real* mixtures = nullptr) {
         const Index d = problem_.dimension;
-        team.for_ranges(rows(), [&](Index row, Index last, int thread) {
+        const Team sharing = team.for_work(rows() * problem_.tokens * d);
+        sharing.for_ranges(rows(), [&](Index row, Index last, int thread) {
             Real* const gradient = scratch_.data() + thread * 3 * stride_;
             for (; row < last; ++row) {
                 const Index i = losses_.sample(row);
@@ -72,6 +73,7 @@ class Pass {
                 const Index next = row + 1 < last ? losses_.sample(row + 1) : i;
                 Prefetcher next_tokens(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
                 losses_[row] = differentiate(i, Q + row * d, thread, next_tokens);
+                if (has_measured_tokens() && any<Real>(token_norm_[i] < Real(0.0))) token_norm_[i] = longest_token(i);
                 rows_combine(X, rows_[i], d, gradient, U + row * d, next_tokens);
                 if (mixtures != nullptr) {
                     rows_combine(X, rows_[i], d, gradient + stride_, mixtures + row * d, next_tokens);
@@ -81,18 +83,15 @@ class Pass {
         });
     }
 
-    // Computes the length of the longest token of every sample, which the rounding of a gradient is measured by.
-    void measure_tokens(const Team& team) {
-        if (token_norm_.size() != 0) return;
+    // From now on the first run of a sample, while its tokens are at hand, also computes the length of its longest
+    // token, which the rounding of a gradient is measured by.
+    void measure_tokens() {
+        if (has_measured_tokens()) return;
         token_norm_ = Buffer<Real>(problem_.samples);
-        const Index d = problem_.dimension;
-        team.for_work(problem_.samples * problem_.tokens * d)
-            .for_ranges(problem_.samples, [&](Index i, Index last, int) {
-                for (; i < last; ++i)
-                    for (Index t = 0; t < rows_[i]; ++t)
-                        token_norm_[i] = larger(row_norm(problem_.tokens_of(i) + t * d, d), token_norm_[i]);
-            });
+        std::fill(token_norm_.data(), token_norm_.data() + token_norm_.size(), Real(-1.0));
     }
+    // Runs keep the logits for `attention` from now on.
+    void keep_logits() { logits_ = Buffer<Real>(problem_.samples * stride_); }
     Real token_norm(Index row) const { return token_norm_[losses_.sample(row)]; }
     bool has_measured_tokens() const { return token_norm_.size() != 0; }
 
@@ -125,14 +124,10 @@ class Pass {
         }
     }
 
-    // Attention of sample i, weights and their logarithms (tokens), and the index of its top token.
-    void attention(Index i, const Real* q, int thread, Real* weight, Real* log_weight, Real& top) {
-        const Index d = problem_.dimension;
-        const Index T = problem_.tokens;
-        Real* const logit = scratch_.data() + thread * 3 * stride_;
-        rows_dot(problem_.tokens_of(i), rows_[i], d, q, logit);
-        mask_logits(rows_[i], length_[i], logit);
-        top = attention_weights(rows_[i], T, score_.data() + i * stride_, logit, weight, log_weight);
+    // Attention of sample i in the last run, weights and their logarithms (tokens), and the index of its top token.
+    void attention(Index i, Real* weight, Real* log_weight, Real& top) const {
+        const Index at = i * stride_;
+        top = attention_weights(rows_[i], problem_.tokens, &score_[at], &logits_[at], weight, log_weight);
     }
 
     // Of a sample, how far the logit of its top token stands above the others at least (+inf where there is no other),
@@ -167,6 +162,12 @@ class Pass {
     }
 
    private:
+    Real longest_token(Index i) const {
+        const Index d = problem_.dimension;
+        Real longest(0.0);
+        for (Index t = 0; t < rows_[i]; ++t) longest = larger(row_norm(problem_.tokens_of(i) + t * d, d), longest);
+        return longest;
+    }
     static Real row_norm(const Token* row, Index d) {
         if constexpr (std::is_same_v<Token, Real>)
             return norm(row, d);
@@ -201,6 +202,7 @@ class Pass {
         Real* const weight = logit + stride_;
         rows_dot(problem_.tokens_of(i), rows_[i], problem_.dimension, q, logit, next_tokens);
         mask_logits(rows_[i], length_[i], logit);
+        if (logits_.size() != 0) std::copy_n(logit, stride_, &logits_[i * stride_]);
         Real margin(0.0);
         if (!has_fixed_head()) margin = find_scores(i, logit, weight, thread);
         TokenGradient<Real> out =
@@ -251,7 +253,7 @@ class Pass {
     Buffer<Real> score_;
     Buffer<Real> scratch_;
     Index mixture_stride_;
-    Buffer<Real> mixture_, score_range_, token_norm_;
+    Buffer<Real> mixture_, score_range_, token_norm_, logits_;
     SampleLosses<Real> losses_;
 };
 

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "attsvm/pack.hpp"
 
@@ -24,8 +25,9 @@ class Progress;
 // none is waited for, as it may be off its processor.
 class Helpers {
    public:
-    // [0, count), cut into `parts`, 65535 at most: run(task, first, last, thread) for each.
+    // [0, count), cut into `parts`, 65535 at most, for so many threads: run(task, first, last, thread) for each part.
     struct Job {
+        int threads;
         Index count, parts;
         void (*run)(const void* task, Index first, Index last, int thread);
         const void* task;
@@ -50,9 +52,15 @@ class Helpers {
     std::shared_ptr<State> state_;  // with the threads
 };
 
-// Whether work that reads this many numbers is worth a second thread: one that runs, or one that must be started.
-inline bool worth_sharing(double numbers) { return numbers >= 30000.0; }
-inline bool worth_starting(double numbers) { return numbers >= 300000.0; }
+// How many numbers a thread reads at least in a shared job, some microseconds of work, and in a run for which it is
+// started, some times as long as that takes.
+inline constexpr Index least_share = 15000, least_run = 150000;
+// Whether work that reads this many numbers is worth a second thread.
+inline bool worth_sharing(double numbers) { return numbers >= 2.0 * least_share; }
+// How many of these threads a run is worth that reads this many numbers in all.
+inline int worth_starting(int threads, double numbers) {
+    return std::max(1, static_cast<int>(std::min(static_cast<double>(threads), numbers / least_run)));
+}
 
 // Threads for a run: the calling one, and helpers that are shared by copies of the team. What a task computes must not
 // depend on the number of threads.
@@ -63,8 +71,11 @@ class Team {
     int threads() const { return threads_; }
     std::int64_t jobs() const { return helpers_ == nullptr ? 0 : helpers_->jobs(); }
 
-    // This team for work that is worth sharing, one thread for less.
-    Team for_work(Index numbers) const { return worth_sharing(static_cast<double>(numbers)) ? *this : Team(1); }
+    // As many threads of this team as work that reads this many numbers is worth.
+    Team for_work(Index numbers) const {
+        const auto threads = static_cast<int>(std::min<Index>(threads_, numbers / least_share));
+        return threads <= 1 ? Team(1) : Team(threads, helpers_);
+    }
 
     // task(first, last, thread) for consecutive ranges that cover [0, count): some for each thread, so that one that
     // is late leaves some to others
@@ -82,6 +93,8 @@ class Team {
     }
 
    private:
+    Team(int threads, std::shared_ptr<Helpers> helpers) : threads_(threads), helpers_(std::move(helpers)) {}
+
     template <class Task>
     void share(Index count, Index parts_per_thread, const Task& task, Progress* progress) const {
         if (threads_ == 1 || count <= 1) return task(Index{0}, count, 0);
@@ -89,7 +102,7 @@ class Team {
             (*static_cast<const Task*>(at))(first, last, thread);
         };
         const Index parts = std::min({count, parts_per_thread * threads_, Index{65535}});
-        helpers_->share({count, parts, run, &task}, progress);
+        helpers_->share({threads_, count, parts, run, &task}, progress);
     }
 
     int threads_;
@@ -101,10 +114,10 @@ struct ThreadPlan {
     int across, within;
     // `repeats`: how often a job reads its numbers.
     ThreadPlan(int threads, Index jobs, double numbers_per_job, double repeats = 1.0) {
+        threads = worth_starting(threads, static_cast<double>(jobs) * numbers_per_job * repeats);
         const bool many = jobs >= threads;
-        const bool worth = worth_starting(static_cast<double>(jobs) * numbers_per_job * repeats);
-        across = many && worth ? threads : 1;
-        within = many || !worth || !worth_sharing(numbers_per_job) ? 1 : threads;
+        across = many ? threads : 1;
+        within = many || !worth_sharing(numbers_per_job) ? 1 : threads;
     }
 };
 

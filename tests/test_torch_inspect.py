@@ -311,6 +311,19 @@ class TestAdapters:
         with pytest.raises(NotReadableError, match="another formula of the logits"):
             inspect(Own(), x, adapters={Own: wrong})
 
+    def test_an_argument_that_is_not_there_is_named(self):
+        def asks(module, arguments, output):
+            return arguments["hidden"]
+
+        with pytest.raises(ValueError, match=r"asks for the argument 'hidden'; the layer has x, t"):
+            inspect(Own(), torch.randn(B, T, d), adapters={Own: asks})
+
+    def test_a_model_that_has_diverged_is_named(self):
+        model = Own()
+        torch.nn.init.constant_(model.project.weight, torch.nan)
+        with pytest.raises(NotReadableError, match=r"expected a finite output, got NaN or inf"):
+            inspect(model, torch.randn(B, T, d), adapters={Own: read_own})
+
     def test_shapes_of_an_adapter_are_named(self):
         def short(module, arguments, output):
             call = read_own(module, arguments, output)

@@ -15,10 +15,14 @@ from transformers import (  # noqa: E402
     BertConfig,
     BertLMHeadModel,
     BertModel,
+    DeiTConfig,
+    DeiTModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaModel,
+    RobertaConfig,
+    RobertaModel,
     ViTConfig,
     ViTModel,
 )
@@ -105,6 +109,15 @@ def test_bert_as_a_decoder_with_cross_attention(implementation):
     assert_weights(layers[1::2], weights_of(model, batch, "cross_attentions"))
     assert (layers[0].attended[0].sum(axis=1) <= layers[0].position + 1).all()
     assert layers[1].attended[0].sum(axis=1).max() == 4
+
+
+def test_layers_made_alike_are_read_alike():
+    """Those of other models in transformers, as every call is checked against the layer."""
+    roberta = drawn(RobertaModel, RobertaConfig(**TEXT))
+    assert_weights(read(roberta, words()), weights_of(roberta, words()))
+    deit = drawn(DeiTModel, DeiTConfig(**IMAGES))
+    images = {"pixel_values": torch.randn(B, 1, 8, 8)}
+    assert_weights(read(deit, images), weights_of(deit, images))
 
 
 @each_implementation

@@ -6,11 +6,15 @@ They are known by the names of their classes, so that transformers is never impo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
 
 from attsvm.torch.call import Adapter, AttentionCall, NotReadableError
+
+_OF_BERT = ("query", "key", "value")
+_OF_VIT = ("q_proj", "k_proj", "v_proj")
 
 
 def _by_head(weight: torch.Tensor, heads: int) -> torch.Tensor:
@@ -149,12 +153,12 @@ def _read_linear(
 
 def read_bert(module: Any, arguments: Mapping[str, Any], output: Any) -> AttentionCall:
     """Read a call of BERT's self- or cross-attention, whose output are the mixtures."""
-    return _read_linear(module, arguments, ("query", "key", "value"), None)
+    return _read_linear(module, arguments, _OF_BERT, None)
 
 
 def read_vit(module: Any, arguments: Mapping[str, Any], output: Any) -> AttentionCall:
     """Read a call of ViT's attention."""
-    return _read_linear(module, arguments, ("q_proj", "k_proj", "v_proj"), module.o_proj)
+    return _read_linear(module, arguments, _OF_VIT, module.o_proj)
 
 
 def read_gpt2(module: Any, arguments: Mapping[str, Any], output: Any) -> AttentionCall:
@@ -233,10 +237,24 @@ def looks_like_attention(module: torch.nn.Module) -> bool:
     )
 
 
-def not_bilinear(module: torch.nn.Module, arguments: frozenset[str]) -> str:
+def adapter_of_kin(module: torch.nn.Module) -> Adapter | None:
+    """Return the adapter of a layer of transformers that is made as that of BERT or of ViT.
+
+    That it also computes alike is checked in every call.
+    """
+    if not type(module).__module__.startswith("transformers.models."):
+        return None
+    for adapter, names in ((read_bert, _OF_BERT), (read_vit, (*_OF_VIT, "o_proj"))):
+        linear = all(isinstance(getattr(module, name, None), torch.nn.Linear) for name in names)
+        if linear and hasattr(module, "num_attention_heads") and hasattr(module, "scaling"):
+            return adapter
+    return None
+
+
+def not_bilinear(module: torch.nn.Module) -> str:
     """Return why the logits of a layer are not x'Wz, or nothing if that is not known."""
     rotary = any("rotary" in name for name, _ in module.named_modules())
-    if rotary or "position_embeddings" in arguments:
+    if rotary or "position_embeddings" in signature(module.forward).parameters:
         return (
             "rotary positions turn queries and keys, so that the logits are x_t' W(i - t) z_i with "
             "another matrix for each distance, and no bilinear form of the tokens"

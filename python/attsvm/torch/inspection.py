@@ -248,12 +248,8 @@ def _padded(array: Any, shape: Sequence[int], missing: Any) -> Float64Array:
     given = np.asarray(array)
     if given.shape == tuple(shape):
         return given
-    padded = np.full(
-        shape,
-        missing,
-        dtype=np.result_type(given.dtype, type(missing))
-        if not isinstance(missing, str)
-        else object,
-    )
+    text = given.dtype.kind == "U"
+    kind = given.dtype if text else np.result_type(given.dtype, type(missing))
+    padded = np.full(shape, missing, dtype=kind)
     padded[tuple(slice(0, size) for size in given.shape)] = given
     return padded

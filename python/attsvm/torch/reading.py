@@ -11,7 +11,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from attsvm._validation import as_positive_int
-from attsvm.torch.adapters import ADAPTERS, looks_like_attention, not_bilinear
+from attsvm.torch.adapters import ADAPTERS, adapter_of_kin, looks_like_attention, not_bilinear
 from attsvm.torch.call import Adapter, AttentionCall, NotReadableError, attended
 from attsvm.torch.layer import AttentionLayer, Positions, layer_of, positions_of
 from attsvm.torch.running import as_it_was, call_model, first_tensor, with_first
@@ -116,18 +116,22 @@ def _readable(
             raise TypeError(f"adapters: expected classes of modules as keys, got {kind!r}")
     named = {kind if isinstance(kind, str) else _name_of(kind): own[kind] for kind in own}
     adapters = {**ADAPTERS, **named}
-    found, others = {}, {}
+    found: dict[str, tuple[torch.nn.Module, Adapter]] = {}
+    others: dict[str, torch.nn.Module] = {}
     for name, module in model.named_modules():
+        own_name = name or type(module).__name__
         known = [_name_of(kind) for kind in type(module).__mro__ if _name_of(kind) in adapters]
         if known:
-            found[name or type(module).__name__] = (module, adapters[known[0]])
+            found[own_name] = (module, adapters[known[0]])
         elif looks_like_attention(module):
-            others[name or type(module).__name__] = module
-    for name, module in others.items():
-        arguments = frozenset(signatures.signature(module.forward).parameters)
-        reason = not_bilinear(module, arguments)
-        if reason:
-            raise NotReadableError(f"model: {name} ({type(module).__name__}): {reason}")
+            reason = not_bilinear(module)
+            if reason:
+                raise NotReadableError(f"model: {own_name} ({type(module).__name__}): {reason}")
+            alike = adapter_of_kin(module)
+            if alike is None:
+                others[own_name] = module
+            else:
+                found[own_name] = (module, alike)
     if not found:
         seen = ", ".join(f"{name} ({type(module).__name__})" for name, module in others.items())
         known_names = ", ".join(sorted({name.rpartition(".")[2] for name in ADAPTERS}))
@@ -171,12 +175,19 @@ def _taking(name: str, adapter: Adapter, taken: list[_Taken], backward: bool) ->
             if tensor is None:
                 raise NotReadableError("an output without a tensor")
             with torch.no_grad():
-                call = adapter(module, _arguments(module, args, kwargs), output)
+                arguments = _arguments(module, args, kwargs)
+                call = adapter(module, arguments, output)
                 if not isinstance(call, AttentionCall):
                     raise TypeError(f"expected an AttentionCall, got {type(call).__name__}")
                 call.require_shapes()
                 call = call.kept(tensor.device)
                 _require_output(call, _in_batch(call, tensor))
+        except KeyError as error:
+            known = ", ".join(arguments)
+            raise ValueError(
+                f"adapters: that of {type(module).__name__} asks for the argument {error}; the "
+                f"layer has {known}"
+            ) from error
         except (TypeError, ValueError) as error:
             raise type(error)(f"model: {own} ({type(module).__name__}): {error}") from error
         if not backward:
@@ -224,6 +235,8 @@ def _require_output(call: AttentionCall, output: torch.Tensor) -> None:
     else:
         expected = torch.einsum("bhle,heo->blo", mixtures, call.W_O)
         expected = expected if call.bias_O is None else expected + call.bias_O
+    if not bool(torch.isfinite(output).all()):
+        raise NotReadableError("expected a finite output, got NaN or inf")
     rows = allowed.any(dim=-1).all(dim=1)
     if expected.shape != output.shape:
         raise NotReadableError(

@@ -19,14 +19,6 @@ def euclidean_norm(
     """Compute Euclidean (Frobenius) norms over `axis`, without overflow or underflow of squares.
 
     A norm beyond float64 is inf. Where no square leaves float64 it is the root of their sum.
-
-    Parameters
-    ----------
-    array : ndarray
-    axis : int or tuple of int, optional
-        The axes of one vector or matrix; all of them by default.
-    keepdims : bool
-        As in NumPy.
     """
     scale = _power_of_two(array, axis)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -40,14 +32,8 @@ def half_squared_distances(
 ) -> tuple[Float64Array, Float64Array]:
     """Compute ½|a - b|² and ½|a + b|² of the unit vectors a and b of A and B.
 
-    They are 1 - cosine and 1 + cosine. The smaller of the two has all its digits.
-
-    Parameters
-    ----------
-    A, B : ndarray
-        Of one shape, zero nowhere.
-    axis : int or tuple of int, optional
-        The axes of one vector or matrix; all of them by default.
+    They are 1 - cosine and 1 + cosine. The smaller of the two has all its digits. The arrays are of
+    one shape and zero nowhere; `axis` are the axes of one vector or matrix.
     """
     a, b = (_unit(array, axis) for array in (A, B))
     return np.square(a - b).sum(axis=axis) / 2, np.square(a + b).sum(axis=axis) / 2
@@ -55,16 +41,10 @@ def half_squared_distances(
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """Matrices W = left' right (..., d, e), one or several on leading axes, kept as factors.
+    """Matrices W = left' right (..., d, e), one or several on leading axes, kept as factors."""
 
-    Attributes
-    ----------
-    left : ndarray, shape (..., s, d)
-    right : ndarray, shape (..., s, e), or None
-        None for the identity, where W = left' has no factors; see `of_dense`.
-    """
-
-    left: Float64Array
+    left: Float64Array  # (..., s, d)
+    # (..., s, e), or None for the identity, where W = left' has no factors; see `of_dense`.
     right: Float64Array | None
 
     @classmethod
@@ -125,18 +105,11 @@ class LowRank:
 def in_own_span(
     vectors: Float64Array, *, num_threads: int | None = None
 ) -> tuple[Float64Array, Float64Array | None]:
-    """Compute coordinates of vectors in an orthonormal basis of a space that holds them.
+    """Compute coordinates of vectors (B, m, d) in an orthonormal basis of a space that holds them.
 
     Inner products stay what they are. Gradient descent, normalised or with Polyak steps, and the
     SVMs in the Frobenius and nuclear norm commute with rotations, so that they run on coordinates
     as they run on the vectors, in dimension min(m, d).
-
-    Parameters
-    ----------
-    vectors : ndarray, shape (B, m, d)
-        B sets of m vectors.
-    num_threads : int, optional
-        The results are the same for any number.
 
     Returns
     -------

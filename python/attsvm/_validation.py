@@ -67,33 +67,11 @@ def as_float_array(
 ) -> FloatArray:
     """Read a finite, C-contiguous float64 or float32 array, copied only where it has to be.
 
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error.
-    value : array_like
-        Numbers: float64, float32 or integers (which become float64).
-    shape_text : str
-        The shape in letters, for the error: ``"(n, T, d)"``.
-    ndim : int or collection of int
-        Allowed numbers of axes.
-    dtype : numpy.float64 or numpy.float32, optional
-        Cast to this type; by default the type of `value` is kept.
-
-    Returns
-    -------
-    ndarray
-        Read-only. It shares the memory of `value` when that is already C-contiguous, aligned and of
-        the type asked for.
-
-    Raises
-    ------
-    TypeError
-        `value` cannot be read as an array, is a masked array, or holds anything but float64,
-        float32 or integers.
-    ValueError
-        Wrong number of axes, an empty axis, a value that is not finite or that a cast to float32
-        would turn into 0 or inf, or a copy of more than 2**31 - 1 numbers would be needed.
+    Integers become float64; `dtype` casts to float64 or float32. The error says the shape in the
+    letters of `shape_text`, ``"(n, T, d)"``; `ndim` are the allowed numbers of axes, none of them
+    empty. The result is read-only, and shares the memory of `value` where that is already of the
+    type asked for, C-contiguous and aligned. Refused are masked arrays, a value that is not finite
+    or that float32 cannot hold, and a copy of more than 2**31 - 1 numbers.
     """
     array = read_array(name, value)
     if array.dtype.kind in "iu":
@@ -121,13 +99,6 @@ def as_index_array(
 
     It is a copy unless the array is read-only and of nobody's writable memory: what is used as an
     index must stay what was checked. Parameters are those of `as_float_array`.
-
-    Raises
-    ------
-    TypeError
-        `value` cannot be read as an array or does not hold integers.
-    ValueError
-        Wrong number of axes, an empty axis, or integers beyond 64 bits.
     """
     array = read_array(name, value)
     if array.dtype.kind not in "iu":
@@ -145,17 +116,7 @@ def as_index_array(
 def as_bool_array(
     name: str, value: ArrayLike, shape_text: str, *, ndim: int | Collection[int]
 ) -> BoolArray:
-    """Read a C-contiguous, read-only array of bool; numbers are refused.
-
-    Parameters are those of `as_float_array`.
-
-    Raises
-    ------
-    TypeError
-        `value` cannot be read as an array or does not hold bool.
-    ValueError
-        Wrong number of axes or an empty axis.
-    """
+    """Read a C-contiguous, read-only array of bool, as `as_float_array`; numbers are refused."""
     array = read_array(name, value)
     if array.dtype.kind != "b":
         raise TypeError(f"{name}: expected bool, got an array of dtype {array.dtype}")
@@ -333,13 +294,7 @@ def position_text(index: tuple[int, ...]) -> str:
 
 
 def read_array(name: str, value: Any) -> npt.NDArray[Any]:
-    """Read `value` as an array of its type and shape; masked arrays are refused.
-
-    Raises
-    ------
-    TypeError, ValueError
-        It cannot be read as an array.
-    """
+    """Read `value` as an array of its type and shape; masked arrays are refused."""
     require_unmasked(name, value)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):

@@ -37,12 +37,7 @@ def dependencies() -> dict[str, tuple[str, ...]]:
 def require_extra(user: str, extra: str, *modules: str) -> None:
     """Raise ImportError, naming the extra that brings it, if a module cannot be imported.
 
-    Parameters
-    ----------
-    user : str
-        What needs the modules, as the message calls it.
-    extra : str
-    *modules : str
+    `user` is what needs the modules, as the message calls it.
     """
     for module in modules:
         try:

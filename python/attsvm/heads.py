@@ -331,10 +331,7 @@ def fixed_head(
 ) -> CoreHead:
     """Lay out `head`, or the linear head of `data`, whose `tokens` and `lengths` have a batch axis.
 
-    Raises
-    ------
-    TypeError, ValueError
-        It is no head of this data, or the loss is not one of its margins.
+    It is an error if it is no head of this data, or the loss not one of its margins.
     """
     require_loss_of_head(loss, head)
     if head is not None:

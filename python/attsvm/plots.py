@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.descent import Run
 from attsvm.extras import require_extra
+from attsvm.studies.reproduce.drawing import bars, intervals
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
-from attsvm.studies.reproduce.palette import BLUE, CYCLE, GREY, INK, RED
+from attsvm.studies.reproduce.palette import BLUE, CYCLE, GREY, INK, PALE, RED, SAND
 from attsvm.studies.study import Study
 from attsvm.studies.summary import describe, tabulate
 from attsvm.studies.table import AXIS_NAMES, SHARES, Table, in_words
@@ -63,7 +64,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "text.color": INK,
 }
-_GRID: dict[str, Any] = {"axis": "y", "linewidth": 0.4, "color": "#dddddd"}
+_GRID: dict[str, Any] = {"axis": "y", "linewidth": 0.4, "color": PALE}
 _CURVES = {
     "loss": "loss",
     "loss_gap": "loss − infimum",
@@ -128,7 +129,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 def drawable(table: Table) -> bool:
     """Return whether a table has what `study` draws: outcomes, support vectors or cosines."""
     measured = {measure.name for measure in table.measures}
-    return bool(table.rows and measured & {*(name for name, _, _ in SHARES), "cosine_mean"})
+    return bool(table.rows and measured & {*SHARES, "cosine_mean"})
 
 
 def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
@@ -166,7 +167,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     if not drawable(table):
         raise ValueError("table: expected outcomes or cosines to draw, got neither")
     measured = {measure.name for measure in table.measures}
-    heights = [3.2] if measured & {name for name, _, _ in SHARES} else []
+    heights = [3.2] if measured & SHARES.keys() else []
     draw = [_draw_shares] if heights else []
     if "cosine_mean" in measured:
         heights.append(1 if draw else 3.2)
@@ -185,11 +186,8 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
             panel = grid[len(draw) * line : len(draw) * (line + 1), column]
             for axes, draw_part in zip(panel, draw, strict=True):
                 draw_part(axes, table, part)
-                axes.set_xlim(-0.6, len(part.rows) - 0.4)
                 axes.set_xticks(range(len(part.rows)), [in_words(r.axes[along]) for r in part.rows])
                 axes.tick_params(labelbottom=axes is panel[-1], bottom=axes is panel[-1])
-                axes.grid(**_GRID)
-                axes.set_axisbelow(True)
                 if column > 0:
                     axes.set_ylabel("")
             panel[0].set_title(textwrap.fill(name, round(16 * panel_width)), loc="left")
@@ -496,7 +494,7 @@ def token_priority_graph(
             tokens = np.concatenate([graph.components[c] for c in group])
             style: dict[str, Any] = {
                 "boxstyle": "round,pad=0.35",
-                "facecolor": "#f3d9a4" if len(tokens) > len(group) else "white",
+                "facecolor": SAND if len(tokens) > len(group) else "white",
                 "edgecolor": INK,
                 "linewidth": 0.7,
                 "linestyle": "--" if len(group) > 1 else "-",
@@ -561,25 +559,26 @@ def _token_name(token: int, vocabulary: Sequence[str] | NDArray[np.str_] | None)
 
 
 def _draw_shares(axes: Axes, table: Table, part: Table) -> None:
-    shares = [share for share in SHARES if share[0] in {m.name for m in table.measures}]
-    at, width = np.arange(len(part.rows)), 0.84 / len(shares)
-    for k, (measure, label, colour) in enumerate(shares):
-        value, errors = _with_errors(part, measure)
-        style: dict[str, Any] = {"error_kw": {"elinewidth": 0.7, "ecolor": INK}, "color": colour}
-        place = at + (k - (len(shares) - 1) / 2) * width
-        axes.bar(place, value, 0.94 * width, label=label, yerr=errors, **style)
+    measured = {m.name for m in table.measures}
+    shares = {name: style for name, style in SHARES.items() if name in measured}
+    bars(axes, shares, [row.estimates for row in part.rows])
     axes.set(ylim=(0, 102), ylabel="problems (%)")
 
 
 def _draw_cosines(axes: Axes, table: Table, part: Table) -> None:
     """Draw the cosines of a panel, on a scale from the lowest of all panels to above 1."""
-    value, errors = _with_errors(part, "cosine_mean")
+    value, errors = intervals(row.estimates["cosine_mean"] for row in part.rows)
     style: dict[str, Any] = {"fmt": "o", "markersize": 3, "elinewidth": 0.7, "capsize": 1.5}
     axes.errorbar(np.arange(len(value)), value, errors, color=INK, **style)
     estimates = [row.estimates["cosine_mean"] for row in table.rows]
     lowest = min((x for e in estimates for x in (e.value, e.low) if x < 1), default=0.0)
-    axes.set(ylim=(1 - 1.1 * (1 - lowest), 1 + 0.1 * (1 - lowest)))
-    axes.set_ylabel("mean cosine\nwith the SVM")
+    axes.set(
+        xlim=(-0.6, len(value) - 0.4),
+        ylim=(1 - 1.1 * (1 - lowest), 1 + 0.1 * (1 - lowest)),
+        ylabel="mean cosine\nwith the SVM",
+    )
+    axes.grid(**_GRID)
+    axes.set_axisbelow(True)
     axes.ticklabel_format(axis="y", useOffset=False)
 
 
@@ -608,11 +607,3 @@ def _add_legend(figure: Figure) -> None:
 def _add_caption(figure: Figure, caption: str) -> None:
     if caption:
         figure.supxlabel(textwrap.fill(caption, round(17 * figure.get_figwidth())), fontsize=7)
-
-
-def _with_errors(table: Table, measure: str) -> tuple[NDArray[np.float64], Any]:
-    """Return values, and how far their intervals extend below and above; NaN for none."""
-    estimates = [row.estimates[measure] for row in table.rows]
-    value, low, high = np.array([(e.value, e.low, e.high) for e in estimates]).T
-    # Lists: matplotlib 3.10, the last for Python 3.10, fails on arrays of one element.
-    return value, [(value - low).tolist(), (high - value).tolist()]

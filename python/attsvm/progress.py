@@ -21,25 +21,8 @@ class Advance(Protocol):
 def bar(total: int, label: str, enabled: bool | None = None) -> Iterator[Advance]:
     """Show a progress bar on standard error, and erase it at the end.
 
-    Parameters
-    ----------
-    total : int
-        Number of things to do.
-    label : str
-        Their name, in front of the bar: ``"problems"``.
-    enabled : bool, optional
-        By default the bar is shown if standard error is a terminal, and in a Jupyter notebook.
-
-    Yields
-    ------
-    Advance
-        To be called as things get done; its note is shown behind the bar.
-
-    Examples
-    --------
-    >>> with bar(3, "problems") as advance:
-    ...     for _ in range(3):
-    ...         advance(1, "")
+    By default it is shown if standard error is a terminal, and in a Jupyter notebook. The function
+    that is yielded is called as things get done; its note is shown behind the bar.
     """
     if not (_is_watched() if enabled is None else enabled) or sys.stderr is None:
         yield lambda count=1, note="": None

@@ -16,18 +16,10 @@ _MOST_THREADS = 4096
 def thread_count(num_threads: int | None) -> int:
     """Return the number of threads of one call.
 
-    Parameters
-    ----------
-    num_threads : int or None
-        None takes OpenMP's own number (``OMP_NUM_THREADS``, or what threadpoolctl has set), but no
-        more than `processors`. A number is taken as it is, up to 4096; fewer threads run where the
-        system cannot start as many, where the work is not worth them, or while it is done faster
-        without, on a busy computer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `num_threads` is not an integer of 1 to 4096.
+    None takes OpenMP's own number (``OMP_NUM_THREADS``, or what threadpoolctl has set), but no more
+    than `processors`. A number is taken as it is, up to 4096; fewer threads run where the system
+    cannot start as many, where the work is not worth them, or while it is done faster without, on a
+    busy computer.
     """
     if num_threads is None:
         return max(1, min(_core.default_threads(), processors()))
@@ -54,19 +46,10 @@ def _container_quota() -> float | None:
 
 
 def quota_of_groups(groups: Path, root: Path) -> float | None:
-    """Return the smallest quota of a process's control group and those around it.
+    """Return the smallest quota of a process's control group and those around it, in processors.
 
-    Parameters
-    ----------
-    groups : Path
-        The process's groups, as ``/proc/self/cgroup`` lists them.
-    root : Path
-        Where the file systems of control groups are mounted.
-
-    Returns
-    -------
-    float or None
-        Processors' worth of time, or None where no group that can be read sets a limit.
+    `groups` lists the groups, as ``/proc/self/cgroup``; `root` is where their file systems are
+    mounted. None where no group that can be read sets a limit.
     """
     quotas = []
     for line in _lines(groups):

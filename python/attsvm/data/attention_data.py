@@ -316,15 +316,7 @@ def require_queries(data: AttentionData, purpose: str) -> FloatArray:
 
 
 def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
-    """Check the selected token of every input of `data`: int64 ([B,] n), within the valid tokens.
-
-    Raises
-    ------
-    TypeError
-        `value` does not hold integers.
-    ValueError
-        Wrong shape, or an index outside ``0 <= selected < lengths``.
-    """
+    """Check the selected token of every input: int64 ([B,] n), within the valid tokens."""
     text, shape = shape_of(data, "n")
     selected = as_index_array(name, value, text, ndim=len(shape))
     require_shape(name, selected, text, shape)

@@ -52,13 +52,7 @@ def as_attention_weights(
 ) -> AttentionWeights:
     """Check softmax weights, of the inputs of `data` where it is given; its padding is not read.
 
-    Raises
-    ------
-    TypeError
-        Not numbers.
-    ValueError
-        A shape that does not fit, NaN, a negative weight, or weights of an input whose sum is off 1
-        by more than 1e-4.
+    No weight is negative, and those of an input sum to 1 within 1e-4.
     """
     weights = value.attention if isinstance(value, Attends) else value
     if data is None:

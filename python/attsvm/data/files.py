@@ -138,14 +138,7 @@ def _read_fields(
 
 
 def _size(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> int:
-    """Return the number of bytes of an array, by its header.
-
-    Raises
-    ------
-    ValueError
-        It is not a header of numbers or text, has too many axes, or the file holds another number
-        of bytes than it announces.
-    """
+    """Return the number of bytes of an array, by its header, which is checked."""
     with archive.open(member) as stream:
         try:
             version = np.lib.format.read_magic(stream)

@@ -17,22 +17,9 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     After a crash or a kill, `path` holds either the old file or the whole new one, and perhaps
     ``.NAME.XXXXXXXX.part`` is left beside it. If the block raises, the new file is removed and
-    `path` is left as it was. A device or a pipe is written to in one piece, and never replaced.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Replaced if it is a file; a symbolic link is followed.
-
-    Yields
-    ------
-    file object
-        Open for writing bytes.
-
-    Raises
-    ------
-    OSError
-        The directory is missing, `path` is a directory, or the file cannot be written.
+    `path` is left as it was. A symbolic link is followed; a device or a pipe is written to in one
+    piece, and never replaced. An `OSError` says that the directory is missing, that `path` is one,
+    or that the file cannot be written.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():

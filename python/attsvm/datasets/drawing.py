@@ -23,18 +23,8 @@ def draw_arrays(
 
     Problem b gets the b-th child, so it is the same whatever the size of the batch, and a single
     problem is problem 0 of a batch from the same seed. A generator makes new children at each call.
-
-    Parameters
-    ----------
-    draw : callable
-        Draws the arrays of one problem, by their names: integers, or float64.
-    batch : int or None
-        Number of problems; None for one without a batch axis.
-    rng : None, int or numpy.random.Generator
-    dtype : numpy.float64 or numpy.float32
-        The type that the float64 draws are rounded to.
-    directions : collection of str
-        Names of arrays of vectors (..., d) to be divided by their Euclidean norms.
+    `draw` draws the arrays of one problem, by their names: integers, or float64, which are rounded
+    to `dtype`. Those named in `directions` are vectors (..., d), divided by their Euclidean norms.
     """
     real = as_float_dtype("dtype", dtype)
     count = 1 if batch is None else as_positive_int("batch", batch)

@@ -60,16 +60,7 @@ def run_on_cluster(
 
     A task is a batch of problems; its declaration is sent and the measured arrays come back, and
     this process alone writes. Wherever it is computed, a batch is the same call with the same
-    arguments.
-
-    Raises
-    ------
-    ValueError
-        A worker has other versions or another instruction set, or the address is not one.
-    FloatingPointError, SolverError, ValueError
-        A problem has no answer, as in `measure`.
-    OSError
-        The scheduler is not reached, or the workers end again and again.
+    arguments. Errors are those of `attsvm.studies.run`.
     """
     missing = store.missing()
     if not missing:

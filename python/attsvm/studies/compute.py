@@ -59,35 +59,12 @@ def measure(
     num_threads: int | None = None,
     done: Callable[[int], None] | None = None,
 ) -> Record:
-    """Train these problems of a cell and measure them.
+    """Train these problems of a cell, and make the measurements of these names.
 
     The results of a problem depend on nothing but the cell and its number: not on the other
-    problems, the other measurements, or threads.
-
-    Parameters
-    ----------
-    cell : Cell
-    names : sequence of str
-        Names of `MEASUREMENTS`.
-    record : sequence of int
-        Steps to record the runs at.
-    problems : range
-    data : AttentionData, optional
-        These problems, where they are not to be drawn.
-    num_threads : int, optional
-        As in `attsvm.train`.
-    done : callable, optional
-        Called after each batch with the number of its problems.
-
-    Returns
-    -------
-    dict of ndarray, with a row for each problem
-        The variables of the measurements.
-
-    Raises
-    ------
-    FloatingPointError, SolverError, ValueError
-        As `attsvm.train` and `attsvm.att_svm` do; the message names the cell.
+    problems, the other measurements, or threads. Runs are recorded at the steps of `record`. `data`
+    are the problems where they are not to be drawn; `done` is called after each batch with the
+    number of its problems. Errors of training and of the SVMs name the cell.
     """
     parts = []
     batch = batch_size(cell.settings)

@@ -16,6 +16,8 @@ else:
     import tomli as tomllib
 
 _FOLDER = Path(str(resources.files("attsvm.studies"))) / "declared"
+_ALIASES = {"over-parameterisation": "overparam", "over-parameterization": "overparam"}
+"""The figure of that study has these names too."""
 
 
 def built_in() -> dict[str, Path]:
@@ -25,19 +27,14 @@ def built_in() -> dict[str, Path]:
 
 
 def declared(source: str | os.PathLike[str]) -> Path:
-    """Return the file of a declaration: that of a name that comes with attsvm, or the path itself.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is neither.
-    """
+    """Return the file of a declaration: of a name that comes with attsvm, or the path itself."""
     path = Path(source)
     if path.is_file():
         return path
     files = built_in()
-    if isinstance(source, str) and source in files:
-        return files[source]
+    name = _ALIASES.get(source, source) if isinstance(source, str) else None
+    if name in files:
+        return files[name]
     raise FileNotFoundError(
         f"{os.fspath(source)}: expected a TOML file, an .npz file of problems or one of "
         f"{', '.join(files)}; there is no such file"
@@ -45,15 +42,7 @@ def declared(source: str | os.PathLike[str]) -> Path:
 
 
 def read_toml_file(path: Path) -> str:
-    """Return the text of a TOML file, without a byte order mark.
-
-    Raises
-    ------
-    OSError
-        It cannot be read.
-    ValueError
-        It is not UTF-8.
-    """
+    """Return the text of a TOML file in UTF-8, without a byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -61,13 +50,7 @@ def read_toml_file(path: Path) -> str:
 
 
 def read_toml(text: str) -> dict[str, Any]:
-    """Parse TOML.
-
-    Raises
-    ------
-    ValueError
-        It is not TOML.
-    """
+    """Parse TOML; what is none is a `ValueError`."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -95,13 +95,7 @@ class Layout:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """All parts, in order.
-
-        Raises
-        ------
-        ValueError
-            There are more than 100,000.
-        """
+        """All parts, in order; more than 100,000 are a `ValueError`."""
         count, step = self.sizes["problem"], self.part_size
         cells = self.study.cells
         if len(cells) * -(-count // step) > _MOST_PARTS:

@@ -47,25 +47,9 @@ def study_next_tokens(
 ) -> NextTokenStudy:
     """Train on the first contexts, compare with theory, and predict the rest.
 
-    Parameters
-    ----------
-    data : NextTokenData
-        A single problem, every label in its context.
-    held_out : float
-        Share of the contexts, the last ones, that training does not see; at least 0, below 1.
-    **training
-        Options of `train`.
-
-    Returns
-    -------
-    NextTokenStudy
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be.
-    SolverError
-        The Graph-SVM or the finite part could not be certified.
+    The data are a single problem, every label in its context. `held_out` is the share of the
+    contexts, the last ones, that training does not see: at least 0, below 1. The other options are
+    those of `train`.
     """
     share = as_float_in("held_out", held_out, 0, 1, ends="[)")
     require_one_problem(as_next_token_data(data))

@@ -21,19 +21,9 @@ def only_writer(directory: str | os.PathLike[str]) -> Iterator[None]:
     """Lock a directory against other writers; readers need no lock.
 
     The lock is the operating system's and ends with the process, however that ends. Where the file
-    system has no locks a warning is given and nothing is locked.
-
-    Parameters
-    ----------
-    directory : str or path-like
-        Created if it does not exist.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process, or another call in this one, is writing there.
-    OSError
-        It is not a directory, or nothing can be written there.
+    system has no locks a warning is given and nothing is locked. The directory is created if it
+    does not exist. It is a `BlockingIOError` if another process, or another call in this one, is
+    writing there.
     """
     from filelock import FileLock, Timeout
 

@@ -51,13 +51,7 @@ class FileOfProblems:
 
     @classmethod
     def read(cls, path: str) -> FileOfProblems:
-        """Read and check a file.
-
-        Raises
-        ------
-        OSError, TypeError, ValueError
-            There is no such file, or it does not hold problems of attention.
-        """
+        """Read a file, and check that it holds problems of attention."""
         where = Path(path)
         if where.suffix.lower() != ".npz" and not where.exists():
             kinds = ", ".join(map(repr, KINDS))

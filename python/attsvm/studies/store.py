@@ -82,30 +82,8 @@ class Store:
     with all its metadata, before the first cell. Each chunk carries a checksum. It is written
     beside its place, flushed to the disk and moved there, and the chunk of ``finished`` after all
     others of its cell, so that a process that is killed leaves finished cells and cells that will
-    be written again with the same bytes.
-
-    Parameters
-    ----------
-    directory : str or path-like
-        Created if it does not exist; otherwise it must hold this study, or nothing but hidden
-        files.
-    study : Study
-    overwrite : bool, default False
-        Remove the study that the directory holds and start afresh.
-
-    Attributes
-    ----------
-    directory, path : Path
-        The directory, and the Zarr store in it.
-    layout : Layout
-
-    Raises
-    ------
-    ValueError
-        The directory holds something else: files that are no study, or another study. Or the
-        results would have too many chunks.
-    OSError
-        The directory cannot be made or written.
+    be written again with the same bytes. The arguments and their errors are those of
+    `attsvm.studies.run`.
     """
 
     def __init__(

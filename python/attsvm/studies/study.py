@@ -149,11 +149,7 @@ def _fixed(check: Callable[[str, Any], Any], default: Any = None) -> Any:
 class OverrideError(ValueError):
     """Overrides of a declaration, and not the declaration itself, make no study.
 
-    Attributes
-    ----------
-    fields : tuple of str
-        Overrides that are to blame.
-    reason : str
+    `fields` are the overrides that are to blame, `reason` says for what.
     """
 
     def __init__(self, fields: Sequence[str], reason: str) -> None:

@@ -20,13 +20,15 @@ from attsvm.studies.reproduce.palette import BLUE, LIME, RED, TEAL
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARES = (
-    ("global_percent", "Global", RED),
-    ("local_percent", "Local (including Global)", BLUE),
-    ("neither_percent", "Neither", TEAL),
-    ("all_support_percent", "All tokens support vectors", LIME),
+SHARES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "global_percent": ("Global", RED),
+        "local_percent": ("Local (including Global)", BLUE),
+        "neither_percent": ("Neither", TEAL),
+        "all_support_percent": ("All tokens support vectors", LIME),
+    }
 )
-"""Measures drawn as bars, with their names and colours."""
+"""Labels and colours of the measures that are drawn as bars."""
 
 AXIS_NAMES: Mapping[str, str] = MappingProxyType(
     {"d": "dimension d", "n": "inputs n", "T": "tokens T", "lr": "step size"}
@@ -129,11 +131,7 @@ class Table:
     def text(self, width: int | None = None) -> str:
         """Write the table for reading: ``estimate (low-high)``, the interval rounded outwards.
 
-        Parameters
-        ----------
-        width : int, optional
-            Characters per line. A wider table is broken into blocks which all repeat the axes; by
-            default it is not broken.
+        A table of more than `width` characters is broken into blocks which all repeat the axes.
         """
         axes = [_column(axis, [str(r.axes[axis]) for r in self.rows], ">") for axis in self._axes]
         blocks = [axes]

@@ -49,14 +49,7 @@ class AttentionParameter:
 
 
 def as_parameter(name: str, value: ParameterLike) -> AttentionParameter:
-    """Check and read W, of shape (d, e) or (B, d, e) where it is an array.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Not a finite array of numbers of two or three axes, a solution of the label SVM, or a single
-        one that is infeasible.
-    """
+    """Check and read W, of shape (d, e) or (B, d, e) where it is an array."""
     if isinstance(value, SVMSolution):
         return _of_solution(name, value)
     if isinstance(value, Run):

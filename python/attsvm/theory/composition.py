@@ -85,11 +85,6 @@ def composition(space: CyclicSubspace) -> Float64Array:
     Where embeddings are linearly independent the differences inside components are free, and every
     component is a separate problem; else W has coordinates in S_fin. The loss is strictly convex
     either way, and goes to infinity with the differences, as every edge is on a cycle.
-
-    Raises
-    ------
-    SolverError
-        Newton's method did not end.
     """
     data, graphs = space.data, space.graphs
     kept, inside = inside_components(data, graphs)
@@ -131,14 +126,8 @@ def _newton(
 ) -> Float64Array:
     """Minimise Σ_i log Σ_t exp(θ_{place it}) - θ_{label i}, by damped Newton steps from zero.
 
-    Parameters
-    ----------
-    place : ndarray of int, shape (m, T)
-        Coordinates of θ in 0..size-1, -1 where there is none.
-    label : ndarray of int, shape (m,)
-    size : int
-    features : ndarray, shape (size, r), or None
-        θ = features α with the result α. Without them the result is θ, of mean zero.
+    `place` (m, T) are coordinates of θ in 0..size-1, -1 where there is none. With `features`
+    (size, r) θ is features α and the result α; without them the result is θ, of mean zero.
     """
     rows, often = np.unique(
         np.column_stack([label, np.sort(place, axis=1)]), axis=0, return_counts=True

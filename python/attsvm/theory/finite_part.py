@@ -128,12 +128,8 @@ def _smallest(
     """Compute the smallest W of least squares of D_r' W z_r = b_r, and the largest residual.
 
     Equations of a trained W may be linearly dependent, up to the rounding of b. W has coordinates
-    in the spans of the D_r and of the z_r; where these are too many it is Σ λ_r D_r z_r'.
-
-    Parameters
-    ----------
-    differences, queries : ndarray, shapes (m, d) and (m, e)
-    rhs : ndarray, shape (m,)
+    in the spans of the D_r (m, d) and of the z_r (m, e); where these are too many it is
+    Σ λ_r D_r z_r'.
     """
     sizes = euclidean_norm(differences, -1), euclidean_norm(queries, -1)
     solvable = (sizes[0] > 0) & (sizes[1] > 0)

@@ -85,12 +85,8 @@ def logit_differences(
 ) -> Float64Array:
     """Compute (x_iα - x_it)' W z_i of every token, (B, n, T); 0 at those without a constraint.
 
-    `differences` are those of `token_differences`, (B, n, T, d), computed if not given.
-
-    Raises
-    ------
-    ValueError
-        That of a token with a constraint is beyond float64.
+    `differences` are those of `token_differences`, (B, n, T, d), computed if not given. One beyond
+    float64 is a `ValueError`.
     """
     if differences is None:
         differences = token_differences(data.batched(), selected.reshape(-1, data.n))

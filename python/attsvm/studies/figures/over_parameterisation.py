@@ -11,20 +11,13 @@ from attrs import evolve
 
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.measurements import OUTCOMES, Record
-from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
+from attsvm.studies.reproduce.drawing import Axes, Canvas, bars, legend_outside
 from attsvm.studies.reproduce.figure import Data, Figure, Task
-from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, RED, TEAL
 from attsvm.studies.study import Study
 from attsvm.studies.summary import MEASURES
-from attsvm.studies.table import Row
+from attsvm.studies.table import SHARES, Row
 
 FIGURE = Figure.of(__name__)
-_BARS = {
-    "global_percent": ("Global", RED),
-    "local_percent": ("Local (including Global)", BLUE),
-    "neither_percent": ("Not Local", TEAL),
-    "all_support_percent": ("all tokens support vectors", GREEN),
-}
 
 
 def compute(task: Task) -> Data:
@@ -48,7 +41,7 @@ def compute(task: Task) -> Data:
                 rows[axis][size] = Row({axis: size}, estimates)
     shares = {
         name: {d: row.estimates[name].value for d, row in rows["d"].items()}
-        for name in (*_BARS, "feasible_percent")
+        for name in (*SHARES, "feasible_percent")
     }
     for name, by_d in shares.items():
         if name in FIGURE.numbers:
@@ -86,24 +79,15 @@ def draw(canvas: Canvas, data: Data) -> None:
         axes.set(title=titles[axis], xlabel=names[axis])
     for _, axes in panels[:2]:
         axes.set_ylabel("runs (%)")
-    legend_outside(canvas, panels[0][1], "outside upper center", len(_BARS) + 1)
+    legend_outside(canvas, panels[0][1], "outside upper center", len(SHARES) + 1)
 
 
 def _draw_bars(axes: Axes, rows: dict[int, Row]) -> None:
-    at, width = np.arange(len(rows)), 0.84 / len(_BARS)
-    for k, (name, (label, colour)) in enumerate(_BARS.items()):
-        estimates = [row.estimates[name] for row in rows.values()]
-        value, *ends = np.array([(x.value, x.low, x.high) for x in estimates]).T
-        place = at + (k - (len(_BARS) - 1) / 2) * width
-        errors = np.abs(ends - value).tolist()  # lists: matplotlib takes an array for other shapes
-        axes.bar(place, value, 0.94 * width, color=colour, label=label, yerr=errors,
-                 error_kw={"elinewidth": 0.7, "ecolor": INK})  # fmt: skip
+    for name, place in bars(axes, SHARES, [row.estimates for row in rows.values()]).items():
         numbers = FIGURE.numbers.get(name)
         if numbers is not None and all("d" in row.axes for row in rows.values()):
             expected = [numbers.value(d) for d in rows]
             mark = "expected" if name == "all_support_percent" else None
             axes.plot(place, expected, "_", color="black", markersize=7, label=mark)
-    axes.set(ylim=(0, 103), xlim=(-0.6, len(rows) - 0.4))
-    axes.set_xticks(at, [str(size) for size in rows])
-    axes.grid(axis="y", linewidth=0.4, color="#dddddd")
-    axes.set_axisbelow(True)
+    axes.set_ylim(0, 103)
+    axes.set_xticks(range(len(rows)), [str(size) for size in rows])

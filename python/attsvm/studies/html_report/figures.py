@@ -82,7 +82,7 @@ def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> D
     import plotly.graph_objects as go
 
     figure, frame, compared = go.Figure(), table.frame, False
-    for name, label, colour in SHARES:
+    for name, (label, colour) in SHARES.items():
         if name not in frame:
             continue
         columns = [name + part for part in ("", "_low", "_high", "_runs")]

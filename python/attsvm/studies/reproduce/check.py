@@ -27,11 +27,6 @@ _SIGNS = {"within": "", "factor": "", "at least": ">= ", "at most": "<= ", "equa
 class Check:
     """One number: expected value, obtained value, and how far apart they may be.
 
-    Raises
-    ------
-    ValueError
-        A number is not finite, the tolerance does not fit the kind, or kind or source is unknown.
-
     Examples
     --------
     >>> from attsvm.studies.reproduce.check import Check

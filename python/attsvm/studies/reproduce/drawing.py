@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from attsvm.studies.intervals import Estimate
 from attsvm.studies.reproduce.expected import Expected
-from attsvm.studies.reproduce.figure import Array
-from attsvm.studies.reproduce.palette import INK
+from attsvm.studies.reproduce.figure import Array, Data
+from attsvm.studies.reproduce.palette import INK, PALE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
@@ -39,6 +41,32 @@ def band(
         low, line, high = np.quantile(curves, (0, 0.5, 1), axis=0)
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, line, **{"color": colour, "label": label, "linewidth": 1.5, **style})
+
+
+def intervals(estimates: Iterable[Estimate]) -> tuple[Array, Any]:
+    """Return values, and how far their intervals extend below and above; NaN for none."""
+    value, low, high = np.array([(x.value, x.low, x.high) for x in estimates]).T
+    # Lists: matplotlib 3.10, the last for Python 3.10, fails on arrays of one element.
+    return value, [(value - low).tolist(), (high - value).tolist()]
+
+
+def bars(
+    axes: Axes, measures: Mapping[str, tuple[str, str]], rows: Sequence[Mapping[str, Estimate]]
+) -> Data:
+    """Draw a group of bars, one for each of the measures, for every row; return their places.
+
+    `measures` are labels and colours by name.
+    """
+    places, width = {}, 0.84 / len(measures)
+    for k, (name, (label, colour)) in enumerate(measures.items()):
+        value, errors = intervals(row[name] for row in rows)
+        places[name] = np.arange(len(rows)) + (k - (len(measures) - 1) / 2) * width
+        axes.bar(places[name], value, 0.94 * width, color=colour, label=label, yerr=errors,
+                 error_kw={"elinewidth": 0.7, "ecolor": INK})  # fmt: skip
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", linewidth=0.4, color=PALE)
+    axes.set_axisbelow(True)
+    return places
 
 
 def ring(axes: Axes, x: Any, y: Any, colour: str = INK, label: str | None = None) -> None:

@@ -57,15 +57,7 @@ class Expected:
 
     @classmethod
     def read(cls, stated: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Expected:
-        """Make them from a table of a TOML file, whose places may be the name of a setting.
-
-        Raises
-        ------
-        TypeError
-            There is a key that is no attribute, or a name or source is missing.
-        KeyError
-            There is no such setting.
-        """
+        """Make them from a table of a TOML file, whose places may be the name of a setting."""
         values = dict(stated)
         if isinstance(values.get("at"), str):
             values["at"] = (settings or {})[values["at"]]
@@ -89,18 +81,9 @@ class Expected:
     ) -> list[Check]:
         """Compare with what was obtained at all places, or only at those of `at`.
 
-        Parameters
-        ----------
-        obtained : array_like, shape (k,) or (k, runs), or mapping
-            A number for each of the k places, or where there is a `sampling` those of all runs; the
-            first axis may be missing if k = 1. A mapping has them by place, and may have more.
-        expected, tolerance, kind : optional
-            In place of the stated ones.
-
-        Raises
-        ------
-        ValueError
-            The shape of `obtained` is another one, or a place is not stated.
+        `obtained` has a number for each of k places, (k,), or where there is a `sampling` those of
+        all runs, (k, runs); the first axis may be missing if k = 1. A mapping has them by place,
+        and may have more. `expected`, `tolerance` and `kind` take the place of the stated ones.
         """
         places = list(self.at if at is None else at)
         got = np.asarray(

@@ -21,7 +21,7 @@ from sphinx.util import logging
 
 from attsvm import _core, plots
 from attsvm.studies.reproduce.check import SOURCES, Check, counted
-from attsvm.studies.reproduce.figure import PAPERS, Figure, Outcome, Settings
+from attsvm.studies.reproduce.figure import PAPERS, Figure, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
 from attsvm.studies.reproduce.runner import reproduce
 
@@ -41,10 +41,6 @@ def digest() -> str:
     return found.hexdigest()
 
 
-def drawn(figure: Figure, outcome: Outcome) -> bytes:
-    return plots.png(plots.published(figure, outcome))
-
-
 def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[str, Any]]]:
     """Yield every chosen figure with its numbers, as `attsvm reproduce` writes them."""
     state = f"{digest()} {quick}"
@@ -52,21 +48,18 @@ def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[st
         stamp = CACHE / f"{figure.name}.of"
         if not stamp.exists() or stamp.read_text() != state:
             logger.info("computing the figure %s", figure.name)
-            if reproduce(figure, CACHE, Settings(quick=quick), drawn).error is None:
+            if reproduce(figure, CACHE, Settings(quick=quick), plots.published_png).error is None:
                 stamp.write_text(state)
         yield figure, json.loads((CACHE / f"{figure.name}.json").read_text(encoding="utf-8"))
 
 
-def check_of(written: dict[str, Any]) -> Check:
-    """Read a check from JSON, which has no NaN."""
-    values = {field.name: written[field.name] for field in dataclasses.fields(Check)}
-    if values["obtained"] is None:
-        values["obtained"] = math.nan
-    return Check(**values)
-
-
 def page(figure: Figure, found: dict[str, Any]) -> list[str]:
-    checks = [check_of(written) for written in found["checks"]]
+    names = [field.name for field in dataclasses.fields(Check)]
+    checks = [
+        # JSON has no NaN.
+        Check(**{name: math.nan if written[name] is None else written[name] for name in names})
+        for written in found["checks"]
+    ]
     good = sum(check.passed for check in checks)
     lines = [
         f"# {figure.title}",

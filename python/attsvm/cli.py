@@ -27,9 +27,9 @@ from attsvm.studies.declarations import built_in, declared, read_toml, read_toml
 from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
 from attsvm.studies.next_tokens import NextTokenStudy, study_next_tokens
-from attsvm.studies.reproduce.figure import Figure, Outcome, Settings
+from attsvm.studies.reproduce.figure import Settings
 from attsvm.studies.reproduce.registry import FIGURES, matching
-from attsvm.studies.reproduce.runner import Render, listing, reproduce, summary
+from attsvm.studies.reproduce.runner import listing, reproduce, summary
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
 from attsvm.studies.study import LOSSES, PARAMETERS, OverrideError, fitting_parameter
 from attsvm.studies.summary import describe, tabulate, terminal_report
@@ -187,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     reporting = command(
         "report",
-        _report,
+        lambda given: _say(f"Written: {report(given.store, given.out)}"),
         "write the results of a study as one HTML file",
         "Write the results of a study, finished or not, as one HTML file that needs no network: "
         "tables, interactive figures, settings, and how to run it again.",
@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train_options(
         command(
             "train",
-            _train,
+            lambda given: (_train_on_problem if given.text is None else _train_on_text)(given),
             "train attention on one problem",
             "Train attention on the problem in an .npz file, or on the next tokens of a text. The "
             "file holds the arrays tokens (n, T, d) and labels (n,) of -1 and 1, and optionally "
@@ -398,14 +398,6 @@ def _declaration(arguments: argparse.Namespace) -> Study:
         raise ValueError(f"{blamed}: {error.reason}") from error
 
 
-def _report(arguments: argparse.Namespace) -> None:
-    _say(f"Written: {report(arguments.store, arguments.out)}")
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    (_train_on_problem if arguments.text is None else _train_on_text)(arguments)
-
-
 def _training(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `train` that problems and texts share."""
     return {
@@ -417,7 +409,9 @@ def _training(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _train_on_problem(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
-    parameter = arguments.parameter or fitting_parameter(data)
+    parameter = arguments.parameter or fitting_parameter(
+        data.value is not None, data.queries is not None
+    )
     out = _output(arguments, _settings(arguments, parameter))
     result = train(data, parameter=parameter, loss=arguments.loss, **_training(arguments))
     _write_arrays(out, {"lr": arguments.lr, **_of_run(result)})
@@ -603,7 +597,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         return 0
     figures = FIGURES if arguments.all else matching(arguments.name)
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
-    render: Render | None = _render if _can_draw("a figure") else None
+    render = plots.published_png if _can_draw("a figure") else None
     results = []
     for figure in figures:
         result = reproduce(figure, arguments.out, settings, render)
@@ -617,10 +611,6 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     if failed:
         _complain(f"not as expected: {', '.join(failed)}")
     return 1 if failed else 0
-
-
-def _render(figure: Figure, outcome: Outcome) -> bytes:
-    return plots.png(plots.published(figure, outcome))
 
 
 def _can_draw(what: str) -> bool:

@@ -442,6 +442,11 @@ def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
     return canvas
 
 
+def published_png(figure: PublishedFigure, outcome: Outcome) -> bytes:
+    """Draw a published figure as the content of a PNG file."""
+    return png(published(figure, outcome))
+
+
 def token_priority_graph(
     graph: TokenPriorityGraph,
     vocabulary: Sequence[str] | NDArray[np.str_] | None = None,

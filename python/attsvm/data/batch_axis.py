@@ -85,7 +85,11 @@ class BatchAxis(Plotted, ABC):
     def repeated(self: _Data, count: int) -> _Data:
         """Return a batch of `count` copies of a single problem."""
         require_one_problem(self)
-        return self.batched()._at(np.zeros(count, dtype=np.int64))
+        return self.batched().take(np.zeros(count, dtype=np.int64))
+
+    def take(self: _Data, problems: IndexArray) -> _Data:
+        """Return the problems of these numbers, repeated ones too, as a batch."""
+        return self._at(problems)
 
     def problem(self: _Data, b: int) -> _Data:
         """Return problem `b` of the batch, as views; negative `b` counts from the end.

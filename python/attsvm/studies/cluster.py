@@ -50,19 +50,18 @@ class _Task:
 def run_on_cluster(
     study: Study,
     store: Store,
-    *,
+    missing: Sequence[Part],
     scheduler: str | Client | None,
     workers: int | None,
     num_threads: int | None,
     progress: bool | None,
 ) -> None:
-    """Measure what is missing in the store on a Dask cluster.
+    """Measure the missing parts of the results on a Dask cluster.
 
     A task is a batch of problems; its declaration is sent and the measured arrays come back, and
     this process alone writes. Wherever it is computed, a batch is the same call with the same
     arguments. Errors are those of `attsvm.studies.run`.
     """
-    missing = store.missing()
     if not missing:
         return
     with _client(scheduler, workers) as client:
@@ -75,15 +74,10 @@ def run_on_cluster(
                 part, received = missing[task.part], records.setdefault(task.part, {})
                 received[task.problems.start] = record
                 advance(len(task.problems), task.cell.name)
-                if sum(map(_size, received.values())) == len(part.problems):
+                if len(received) == len(_batches(part)):
                     del records[task.part]
                     in_order = [received[first] for first in sorted(received)]
                     store.write(part, joined(in_order))
-
-
-def _size(record: Record) -> int:
-    """Return the number of problems of a record."""
-    return len(next(iter(record.values())))
 
 
 def _computed(
@@ -125,11 +119,15 @@ def _computed(
             client.cancel(list(tasks), force=True)
 
 
+def _batches(part: Part) -> list[range]:
+    """Return the problems of each task of a part."""
+    step = batch_size(part.cell.settings)
+    return [part.problems[k : k + step] for k in range(0, len(part.problems), step)]
+
+
 def _tasks(study: Study, missing: Sequence[Part]) -> Iterator[_Task]:
     for number, part in enumerate(missing):
-        step = batch_size(part.cell.settings)
-        for first in range(part.problems.start, part.problems.stop, step):
-            problems = range(first, min(first + step, part.problems.stop))
+        for problems in _batches(part):
             data = None if study.file is None else study.file.take(problems)
             yield _Task(number, part.cell, problems, data)
 

@@ -11,7 +11,7 @@ import numpy as np
 from attsvm.data import AttentionData
 from attsvm.descent import StepRule, train
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
-from attsvm.studies.problems import draw, filled, start_of_factors, taken
+from attsvm.studies.problems import draw, filled, start_of_factors
 from attsvm.studies.study import Cell, Study
 from attsvm.svm import SolverError
 
@@ -68,9 +68,9 @@ def measure(
     """
     parts = []
     batch = batch_size(cell.settings)
-    for first in range(problems.start, problems.stop, batch):
-        some = range(first, min(first + batch, problems.stop))
-        batch_data = None if data is None else taken(data, problems.start, some)
+    for k in range(0, len(problems), batch):
+        some = problems[k : k + batch]
+        batch_data = None if data is None else data.take(np.arange(k, k + len(some)))
         part: Record = {}
         try:
             measured = _train(cell.settings, record, some, batch_data, num_threads)

@@ -101,31 +101,15 @@ def run(
         require_extra("a study of the digits", "digits", "sklearn")
     with only_writer(directory):
         store = Store(directory, study, overwrite=overwrite)
+        missing = store.missing()
         if on_cluster:
-            run_on_cluster(
-                study,
-                store,
-                scheduler=scheduler,
-                workers=workers,
-                num_threads=num_threads,
-                progress=progress,
-            )
+            run_on_cluster(study, store, missing, scheduler, workers, num_threads, progress)
         else:
-            _run_here(study, store, num_threads, progress)
+            with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
+                for part in missing:
+                    done = partial(advance, note=part.cell.name)
+                    done(0)
+                    where = (study, part.cell, part.problems)
+                    record = measure_cell(*where, num_threads=num_threads, done=done)
+                    store.write(part, record)
     return store.open()
-
-
-def _run_here(study: Study, store: Store, num_threads: int | None, progress: bool | None) -> None:
-    missing = store.missing()
-    with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
-        for part in missing:
-            name = part.cell.name
-            advance(0, name)
-            record = measure_cell(
-                study,
-                part.cell,
-                part.problems,
-                num_threads=num_threads,
-                done=partial(advance, note=name),
-            )
-            store.write(part, record)

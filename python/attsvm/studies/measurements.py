@@ -88,11 +88,9 @@ class Measured:
         source = np.arange(len(other))
         source[other] = len(other) + np.arange(other.sum())
         names = [each.name for each in fields(svm_other) if each.name != "variable"]
+        both = (self.svm_optimal, svm_other)
         arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(self.svm_optimal, name), getattr(svm_other, name)])[
-                source
-            ]
-            for name in names
+            name: np.concatenate([getattr(s, name) for s in both])[source] for name in names
         }
         return replace(self.svm_optimal, **arrays)
 
@@ -178,99 +176,92 @@ def _history(measured: Measured) -> Record:
 
 
 _TOKEN: dict[str, Any] = {"dtype": "int32", "along": ("input",), "padding": -1}
+_NONE_IS_NAN = {"comment": "NaN where one of the two is zero or missing"}
 
-MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
-    {
-        each.name: each
-        for each in (
-            Measurement(
-                "selected",
-                "the tokens it selected",
-                (Variable("selected", "token with the largest attention", **_TOKEN),),
-                lambda measured: {"selected": measured.run.selected},
-            ),
-            Measurement(
-                "optimal",
-                "the optimal tokens, those with the largest scores",
-                (Variable("optimal", "token with the largest score Y v'x", **_TOKEN),),
-                lambda measured: {"optimal": measured.optimal},
-                of_value=True,
-            ),
-            Measurement(
+_ALL = (
+    Measurement(
+        "selected",
+        "the tokens it selected",
+        (Variable("selected", "token with the largest attention", **_TOKEN),),
+        lambda measured: {"selected": measured.run.selected},
+    ),
+    Measurement(
+        "optimal",
+        "the optimal tokens, those with the largest scores",
+        (Variable("optimal", "token with the largest score Y v'x", **_TOKEN),),
+        lambda measured: {"optimal": measured.optimal},
+        of_value=True,
+    ),
+    Measurement(
+        "outcome",
+        "whether the selection is globally optimal, locally optimal or neither",
+        (
+            Variable(
                 "outcome",
-                "whether the selection is globally optimal, locally optimal or neither",
-                (
-                    Variable(
-                        "outcome",
-                        "classification of the selected tokens",
-                        "int8",
-                        attributes={
-                            "flag_values": list(range(len(OUTCOMES))),
-                            "flag_meanings": " ".join(OUTCOMES),
-                            "comment": "global: every input selects its optimal token; local: the "
-                            "selected tokens outscore their SVM-neighbours",
-                        },
-                    ),
-                ),
-                _outcome,
-                parameters=("W", "p"),
-                of_value=True,
+                "classification of the selected tokens",
+                "int8",
+                attributes={
+                    "flag_values": list(range(len(OUTCOMES))),
+                    "flag_meanings": " ".join(OUTCOMES),
+                    "comment": "global: every input selects its optimal token; local: the "
+                    "selected tokens outscore their SVM-neighbours",
+                },
             ),
-            Measurement(
-                "feasible",
-                "whether an SVM separates the optimal tokens from the others",
-                (
-                    Variable(
-                        "feasible", "whether the SVM of the optimal tokens is feasible", "bool"
-                    ),
-                ),
-                lambda measured: {"feasible": np.asarray(measured.svm_optimal.feasible)},
-                of_value=True,
-            ),
-            Measurement(
+        ),
+        _outcome,
+        parameters=("W", "p"),
+        of_value=True,
+    ),
+    Measurement(
+        "feasible",
+        "whether an SVM separates the optimal tokens from the others",
+        (Variable("feasible", "whether the SVM of the optimal tokens is feasible", "bool"),),
+        lambda measured: {"feasible": np.asarray(measured.svm_optimal.feasible)},
+        of_value=True,
+    ),
+    Measurement(
+        "all_support",
+        "whether all tokens are support vectors of that SVM",
+        (
+            Variable(
                 "all_support",
-                "whether all tokens are support vectors of that SVM",
-                (
-                    Variable(
-                        "all_support",
-                        "whether all tokens are support vectors of the SVM of the optimal ones",
-                        "bool",
-                    ),
-                ),
-                _all_support,
-                of_value=True,
+                "whether all tokens are support vectors of the SVM of the optimal ones",
+                "bool",
             ),
-            Measurement(
+        ),
+        _all_support,
+        of_value=True,
+    ),
+    Measurement(
+        "cosine",
+        "the cosine of what was trained with the SVM of the selected tokens",
+        (
+            Variable(
                 "cosine",
-                "the cosine of what was trained with the SVM of the selected tokens",
-                (
-                    Variable(
-                        "cosine",
-                        "cosine of what was trained with the SVM of the selected tokens",
-                        attributes={"comment": "NaN where one of the two is zero or missing"},
-                    ),
-                    Variable(
-                        "cosine_gap",
-                        "1 - cosine, to all digits also where the cosine rounds to 1",
-                        attributes={"comment": "NaN where one of the two is zero or missing"},
-                    ),
-                ),
-                _cosines,
+                "cosine of what was trained with the SVM of the selected tokens",
+                attributes=_NONE_IS_NAN,
             ),
-            _accuracy("svm_optimal", "optimal"),
-            _accuracy("svm_selected", "selected"),
-            Measurement(
-                "history",
-                "loss, norm and gradient during training",
-                tuple(
-                    Variable(f"history_{key}", f"record of the run: {meaning}", along=("step",))
-                    for key, meaning in _HISTORY.items()
-                ),
-                _history,
+            Variable(
+                "cosine_gap",
+                "1 - cosine, to all digits also where the cosine rounds to 1",
+                attributes=_NONE_IS_NAN,
             ),
-        )
-    }
+        ),
+        _cosines,
+    ),
+    _accuracy("svm_optimal", "optimal"),
+    _accuracy("svm_selected", "selected"),
+    Measurement(
+        "history",
+        "loss, norm and gradient during training",
+        tuple(
+            Variable(f"history_{key}", f"record of the run: {meaning}", along=("step",))
+            for key, meaning in _HISTORY.items()
+        ),
+        _history,
+    ),
 )
+MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType({each.name: each for each in _ALL})
 """Measurements by name."""
 
 

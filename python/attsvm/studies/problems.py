@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -59,11 +59,9 @@ class FileOfProblems:
         data = load(where)
         if not isinstance(data, AttentionData):
             raise ValueError(f"data: {where}: expected tokens and labels, got next-token data")
-        if data.batch is None:
-            data = _each_array(data, lambda array: array[np.newaxis])
         sizes = {"n": data.n, "T": data.T, "d": data.d, "problems": data.batch or 1}
         digest = hashlib.sha256(where.read_bytes()).hexdigest()
-        return cls(where.resolve(), digest, sizes, data)
+        return cls(where.resolve(), digest, sizes, data.batched())
 
     @property
     def has_value(self) -> bool:
@@ -79,13 +77,7 @@ class FileOfProblems:
         """Return the problems of these numbers, as a batch."""
         if self.data is None:
             raise ValueError(f"data: expected the problems of {self.path}, got their results only")
-        return taken(self.data, 0, problems)
-
-
-def taken(data: AttentionData, first: int, problems: range) -> AttentionData:
-    """Return the problems of these numbers, of a batch whose numbers begin with `first`."""
-    number = first + np.arange(data.batch or 1)
-    return data.subset((number >= problems.start) & (number < problems.stop))
+        return self.data.take(np.array(problems))
 
 
 def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
@@ -102,22 +94,8 @@ def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
 
 def filled(data: AttentionData, count: int) -> AttentionData:
     """Return a batch of at least `count` problems: these, the last one repeated."""
-    more = count - (data.batch or 1)
-    if more <= 0:
-        return data
-    return _each_array(data, lambda array: np.concatenate([array, np.repeat(array[-1:], more, 0)]))
-
-
-def _each_array(
-    data: AttentionData, change: Callable[[NDArray[Any]], NDArray[Any]]
-) -> AttentionData:
-    """Return the data with another batch axis: `sequence` has none and is kept."""
-    arrays: dict[str, Any] = {field.name: getattr(data, field.name) for field in fields(data)}
-    changed: dict[str, Any] = {
-        name: array if name == "sequence" or array is None else change(array)
-        for name, array in arrays.items()
-    }
-    return AttentionData(**changed)
+    batch = data.batch or 1
+    return data if batch >= count else data.take(np.minimum(np.arange(count), batch - 1))
 
 
 def start_of_factors(

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from attsvm._validation import (
     as_positive_float,
     as_positive_int,
 )
-from attsvm.data import AttentionData
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import MEASUREMENTS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
@@ -41,14 +41,6 @@ LOSSES = tuple(name for name, loss in _core.losses.items() if loss.margins == "r
 _SIZES = ("n", "T", "d")
 _DEFAULT_MEASURES = ("selected", "outcome", "cosine")
 _MOST_CELLS = 100_000
-
-
-def _share(name: str, value: Any) -> float:
-    return as_float_in(name, value, 0, 1)
-
-
-def _momentum(name: str, value: Any) -> float:
-    return as_float_in(name, value, 0, 1, ends="[)")
 
 
 def _tokens(name: str, value: Any) -> int:
@@ -76,7 +68,7 @@ def _trained(name: str, value: Any) -> str:
 
 
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
-    return lambda name, value: as_choice(name, value, choices)
+    return partial(as_choice, choices=choices)
 
 
 def _text(name: str, value: Any) -> str:
@@ -98,10 +90,6 @@ def _directory(name: str, value: Any) -> str:
     if not text or set(text) & set("/\\\0") or text.startswith("."):
         raise ValueError(f"{name}: expected a name for a directory, got {text!r}")
     return text
-
-
-def _pair(name: str, value: Any) -> tuple[Any, ...]:
-    return tuple(value)
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
@@ -263,13 +251,13 @@ class Study:
     attention: str | tuple[str, ...] | None = _axis(_one_of("cross", "self"))
     signals: str | tuple[str, ...] | None = _axis(_one_of("antipodal", "orthogonal"))
     noise: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
-    label_noise: float | tuple[float, ...] | None = _axis(_share)
-    classes: tuple[int, int] | None = _field(_pair, None, "checked")
+    label_noise: float | tuple[float, ...] | None = _axis(partial(as_float_in, low=0, high=1))
+    classes: tuple[int, int] | None = _field(lambda _, value: tuple(value), None, "checked")
     parameter: str | tuple[str, ...] = _axis(_trained, "W")
     init: str | tuple[str, ...] = _axis(_one_of("uniform", "balanced"), "uniform")
     rule: str | tuple[str, ...] = _axis(_one_of(*_core.step_rules), "ngd")
     lr: float | tuple[float, ...] = _axis(as_positive_float, 0.1)
-    momentum: float | tuple[float, ...] = _axis(_momentum, 0.0)
+    momentum: float | tuple[float, ...] = _axis(partial(as_float_in, low=0, high=1, ends="[)"), 0.0)
     decay: float | tuple[float, ...] = _axis(as_nonnegative_float, 0.0)
     loss: str | tuple[str, ...] = _axis(_one_of(*LOSSES), "logistic")
     steps: int = _fixed(_below(63, as_positive_int), 1000)
@@ -459,7 +447,9 @@ class Study:
         path, named = declared(source), os.fspath(source)
         of_problems = path.suffix.lower() == ".npz"
         if of_problems:
-            given = _of_file(path)
+            file = FileOfProblems.read(str(path))
+            parameter = fitting_parameter(file.has_value, file.has_queries)
+            given: dict[str, Any] = {"data": path.name, "file": file, "parameter": parameter}
         else:
             try:
                 given = read_toml(read_toml_file(path))
@@ -536,14 +526,9 @@ _FIELDS = tuple(each.name for each in fields(Study) if each.name != "file")
 _AXES = tuple(each.name for each in fields(Study) if each.metadata.get("axis"))
 
 
-def fitting_parameter(data: AttentionData | FileOfProblems) -> str:
+def fitting_parameter(has_value: bool, has_queries: bool) -> str:
     """Return the parameter that is trained by default: W or p, with v where there is no value."""
-    if isinstance(data, FileOfProblems):
-        has_value, has_queries = data.has_value, data.has_queries
-    else:
-        has_value, has_queries = data.value is not None, data.queries is not None
-    attention = "W" if has_queries else "p"
-    return attention if has_value else f"v+{attention}"
+    return ("" if has_value else "v+") + ("W" if has_queries else "p")
 
 
 def _require_fields(names: Iterable[str]) -> None:
@@ -552,12 +537,6 @@ def _require_fields(names: Iterable[str]) -> None:
             close = difflib.get_close_matches(name, _FIELDS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{name}: expected one of the fields {', '.join(_FIELDS)}{hint}")
-
-
-def _of_file(path: Path) -> dict[str, Any]:
-    """Return the fields of a study of the problems in a file."""
-    file = FileOfProblems.read(str(path))
-    return {"data": path.name, "file": file, "parameter": fitting_parameter(file)}
 
 
 def _like(name: str, value: Any, before: Any) -> Any:

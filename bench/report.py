@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from attsvm.studies.reproduce.palette import BLUE, GREY, INK, ORANGE
 from bench.contenders import CONTENDERS
 from bench.measure import best_peer
 from bench.rows import ROWS
@@ -195,10 +196,10 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     styles = {
-        "torch": ("PyTorch, by hand", "#7f7f7f", "s-"),
-        "jax": ("jax.jit", "#d95f02", "^-"),
-        "attsvm": ("attsvm", "#1b4f9c", "o-"),
-        "limit": ("limit of the hardware", "black", "--"),
+        "torch": ("PyTorch, by hand", GREY, "s-"),
+        "jax": ("jax.jit", ORANGE, "^-"),
+        "attsvm": ("attsvm", BLUE, "o-"),
+        "limit": ("limit of the hardware", INK, "--"),
     }
     table = pd.DataFrame(points)
     table["limit"] = table["read"] + table["products"]

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import attsvm
+from attsvm.studies.reproduce.palette import BLUE, ORANGE
 
 data = attsvm.datasets.unit_sphere(6, 8, 10, rng=3)
 steps = attsvm.log_schedule(20_000, per_decade=8)
@@ -17,7 +18,7 @@ angles = {
     "certified along the run, no SVM solved": np.arccos(run.history["certified_cosine"][certified]),
     "true": np.arccos(1 - run.history["cosine_gap"][certified]),
 }
-for (name, angle), colour in zip(angles.items(), ("#e08a1e", "#2f6db5"), strict=True):
+for (name, angle), colour in zip(angles.items(), (ORANGE, BLUE), strict=True):
     plot.plot(steps[certified], np.degrees(angle), color=colour, label=name)
 plot.set_xscale("log")
 plot.set_yscale("log")

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import attsvm
+from attsvm.studies.reproduce.palette import BLUE, INK, RED
 
 story = "the cat sat on the mat and the dog sat on the cat and the mat sat on the dog and " * 3
 data = attsvm.datasets.text(story, unit="word", context=10)
@@ -21,10 +22,10 @@ for step in steps:
     gap.append(run.history["loss"][-1] - infimum)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.0))
-left.plot(steps, angle, color="#2f6db5", label="1 - cosine of W with the Graph-SVM")
-left.plot(steps, apart, color="#c8352b", label="|Π W - W$^{fin}$|")
-right.plot(steps, gap, color="#333333", label="loss less its infimum")
-right.plot(steps, svm.norm**2 / steps, ":", color="#333333", label="|W$^{mm}$|² / steps")
+left.plot(steps, angle, color=BLUE, label="1 - cosine of W with the Graph-SVM")
+left.plot(steps, apart, color=RED, label="|Π W - W$^{fin}$|")
+right.plot(steps, gap, color=INK, label="loss less its infimum")
+right.plot(steps, svm.norm**2 / steps, ":", color=INK, label="|W$^{mm}$|² / steps")
 for plot in (left, right):
     plot.set_xscale("log")
     plot.set_yscale("log")

@@ -5,6 +5,7 @@ import numpy as np
 
 import attsvm
 from attsvm.heads import Penalised
+from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
 
 value = np.array([1.0, 0.8, 0.5, 0.1])
 penalties = np.geomspace(0.02, 2, 25)
@@ -29,7 +30,7 @@ def projection(x):
 fine = np.geomspace(0.02, 2, 400)
 limit = np.array([projection(value / (2 * penalty)) for penalty in fine])
 figure, plot = plt.subplots(figsize=(5.6, 3.2))
-for token, colour in enumerate(("#2f6db5", "#e08a1e", "#4f9d45", "#c8352b")):
+for token, colour in enumerate((BLUE, ORANGE, GREEN, RED)):
     plot.plot(fine, limit[:, token], color=colour, linewidth=1)
     plot.plot(penalties, attention[:, token], "o", color=colour, markersize=3.5,
               label=f"token {token}, score {value[token]:g}")  # fmt: skip

@@ -5,6 +5,7 @@ import numpy as np
 
 import attsvm
 from attsvm.heads import LinearScores
+from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
 
 keys = [(-0.1, 1.0), (1.0, 0.0), (0.0, 0.0)]
 starts = [(0, c) for c in (1.0, 0.5, 0.0, -0.5, -1.0, -1.5)]
@@ -19,15 +20,15 @@ run = attsvm.train(
 path = [run.history["norm"] * run.history[f"cosine:{axis}"] for axis in "xy"]
 
 figure, plot = plt.subplots(figsize=(5.2, 4.2))
-for token, colour in ((0, "#c8352b"), (1, "#2f6db5")):
+for token, colour in ((0, RED), (1, BLUE)):
     svm = attsvm.prompt_svm(data.problem(0), [token])
     ray = np.outer([0, 20], svm.p / svm.norm)
     plot.plot(*ray.T, "--", color=colour, label=f"SVM of token {token}")
 for b, token in enumerate(run.selected[:, 0]):
-    plot.plot(path[0][b], path[1][b], color=["#c8352b", "#2f6db5"][token], linewidth=1)
-    plot.plot(*starts[b], "o", color="#333333", markersize=3.5)
+    plot.plot(path[0][b], path[1][b], color=[RED, BLUE][token], linewidth=1)
+    plot.plot(*starts[b], "o", color=INK, markersize=3.5)
 for (x, y), name in zip(keys, ("0", "1", "2"), strict=True):
-    plot.plot(x, y, "s", color="#9a9a9a", markersize=4)
+    plot.plot(x, y, "s", color=GREY, markersize=4)
     plot.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", color="#666666")
 plot.set_xlim(-2.5, 8)
 plot.set_ylim(-2, 8)

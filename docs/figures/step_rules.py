@@ -4,13 +4,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import attsvm
+from attsvm.studies.reproduce.palette import BLUE, ORANGE, RED
 
 data = attsvm.datasets.near_orthogonal(10, 10, 512, signals="antipodal", rng=0)
 svm = attsvm.att_svm(data, attsvm.optimal_tokens(data))
 rules = {
-    "gd": (1.0, 100_000, "gradient descent", "#e08a1e"),
-    "ngd": (0.1, 10_000, "normalised", "#2f6db5"),
-    "polyak": (1.0, 300, "Polyak", "#4f9d45"),
+    "gd": (1.0, 100_000, "gradient descent", ORANGE),
+    "ngd": (0.1, 10_000, "normalised", BLUE),
+    "polyak": (1.0, 300, "Polyak", RED),
 }
 figure, (distance, loss) = plt.subplots(1, 2, figsize=(7.4, 3.1))
 for rule, (lr, steps, name, colour) in rules.items():

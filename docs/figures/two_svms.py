@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import attsvm
+from attsvm.studies.reproduce.palette import BLUE, RED
 
 data = attsvm.datasets.unit_sphere(6, 8, 10, batch=100, rng=0)
-colours = {"Frobenius": "#2f6db5", "nuclear": "#c8352b"}
+colours = {"Frobenius": BLUE, "nuclear": RED}
 figure, plots = plt.subplots(1, 2, figsize=(7.4, 3.1), sharey=True)
 for plot, parameter, title in zip(plots, ("W", "KQ"), ("training W", "training K, Q"), strict=True):
     start = {"W": "uniform", "KQ": None}[parameter]

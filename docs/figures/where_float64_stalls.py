@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import attsvm
+from attsvm.studies.reproduce.palette import BLUE, ORANGE, RED
 
 data = attsvm.datasets.unit_sphere(6, 8, 10, rng=3)
 steps = 20_000
@@ -37,9 +38,9 @@ def plain(eps):
 
 figure, (direction, length) = plt.subplots(1, 2, figsize=(7.4, 3.1))
 runs = {
-    "textbook gradient, with the published ε": (*plain(2.2e-16), "#c8352b"),
-    "textbook gradient, without": (*plain(0.0), "#e08a1e"),
-    "attsvm": (exact.history["cosine_gap"], exact.history["norm"], "#2f6db5"),
+    "textbook gradient, with the published ε": (*plain(2.2e-16), RED),
+    "textbook gradient, without": (*plain(0.0), ORANGE),
+    "attsvm": (exact.history["cosine_gap"], exact.history["norm"], BLUE),
 }
 for name, (gaps, norms, colour) in runs.items():
     direction.plot(record, gaps, color=colour, label=name)

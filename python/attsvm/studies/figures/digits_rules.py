@@ -18,13 +18,12 @@ from attsvm.datasets import digits
 from attsvm.descent import Run, StepRule, log_schedule
 from attsvm.studies.reproduce.drawing import Canvas, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
+from attsvm.studies.reproduce.palette import RULE_COLOURS
 
 FIGURE = Figure.of(__name__)
 _SETTINGS = FIGURE.settings
 _RULES = _SETTINGS["rules"]
 _TEXTS = {kind: rule["text"] for kind, rule in _RULES.items()}
-_COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED, "adam": GREEN}
 
 
 def halves(problems: int) -> tuple[AttentionData, ...]:
@@ -135,7 +134,7 @@ def draw(canvas: Canvas, data: Data) -> None:
     """Plot training loss and test accuracy along the runs, and the choice of the rates."""
     loss, test, choice = canvas.subplots(1, 3)
     for kind, result in data.items():
-        colour = _COLOURS[kind]
+        colour = RULE_COLOURS[kind]
         label = f"{_TEXTS[kind]}, {'c' if kind == 'polyak' else 'η'} = {result['rate']:g}"
         mean = result["loss"].mean(axis=0)
         loss.plot(np.arange(1, mean.size), mean[1:], color=colour, label=label)

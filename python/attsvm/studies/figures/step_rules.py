@@ -15,14 +15,13 @@ from attsvm.descent import log_schedule
 from attsvm.studies.attention_record import train_recording_attention
 from attsvm.studies.reproduce.drawing import Axes, Canvas, band, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
+from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RULE_COLOURS
 from attsvm.svm import SVMSolution, att_svm
 from attsvm.theory import Rate, fit_rate, optimal_tokens
 
 FIGURE = Figure.of(__name__)
 _SETTINGS = FIGURE.settings
 RULES: Data = _SETTINGS["rules"]
-_COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED}
 History: TypeAlias = Data
 
 
@@ -202,7 +201,7 @@ def draw(canvas: Canvas, data: Data) -> None:
             if title.startswith("(d)"):
                 power = np.mean([rate.exponent for rate in _rates(history, kind)])
                 label = f"power {power:.2f}"
-            colour = _COLOURS[kind]
+            colour = RULE_COLOURS[kind]
             band(axes, history["step"], measure(history), colour, label, middle="median")
         axes.set(title=title, xlabel="step", xscale="log", xlim=(1, 1e5))
     loss, attention, norm, apart = panels.ravel()[:4]
@@ -219,7 +218,7 @@ def draw(canvas: Canvas, data: Data) -> None:
 def _draw_sparsification(axes: Axes, history: History, norm: float) -> None:
     rule = RULES["ngd"]
     missed = np.exp(history["log_miss"].max(axis=-1))
-    band(axes, history["step"], missed, _COLOURS["ngd"], rule["text"], middle="median")
+    band(axes, history["step"], missed, RULE_COLOURS["ngd"], rule["text"], middle="median")
     line = np.array([0, rule["steps"]])
     axes.plot(line, np.exp(-rule["lr"] * line / norm), ":", color=INK, label="$e^{-ηt/|W^{mm}|}$")
     axes.set(title="(e) 1 - least attention", xlabel="step", xlim=(0, rule["steps"]), yscale="log",

@@ -16,5 +16,7 @@ SAND = "#f3d9a4"
 ORANGE = "#e08a1e"
 PURPLE = "#7b52a1"
 TEAL = "#35a79c"
+RULE_COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED, "adam": GREEN}
+"""By step rule."""
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, TEAL)
 """For series without a meaning of their own, such as starts."""

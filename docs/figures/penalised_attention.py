@@ -5,6 +5,7 @@ import numpy as np
 
 import attsvm
 from attsvm.heads import Penalised
+from attsvm.studies.figures.lambda_head import sparsemax
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
 
 value = np.array([1.0, 0.8, 0.5, 0.1])
@@ -19,16 +20,8 @@ for penalty in penalties:
     attention.append(run.attention[0])
 attention = np.array(attention)
 
-
-def projection(x):
-    """Return the nearest point of the simplex."""
-    ordered = np.sort(x)[::-1]
-    levels = (np.cumsum(ordered) - 1) / np.arange(1, len(x) + 1)
-    return np.maximum(x - levels[np.sum(ordered > levels) - 1], 0)
-
-
 fine = np.geomspace(0.02, 2, 400)
-limit = np.array([projection(value / (2 * penalty)) for penalty in fine])
+limit = sparsemax(value / (2 * fine[:, np.newaxis]))
 figure, plot = plt.subplots(figsize=(5.6, 3.2))
 for token, colour in enumerate((BLUE, ORANGE, GREEN, RED)):
     plot.plot(fine, limit[:, token], color=colour, linewidth=1)

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from attsvm import _core, plots
+from attsvm._validation import as_float_in
 from attsvm._version import __version__
 from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file, write_whole
@@ -26,15 +27,22 @@ from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
 from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
-from attsvm.studies.next_tokens import NextTokenStudy, study_next_tokens
 from attsvm.studies.reproduce.figure import Settings
 from attsvm.studies.reproduce.registry import FIGURES, matching
 from attsvm.studies.reproduce.runner import listing, reproduce, summary
 from attsvm.studies.store import FIGURE, RESULTS, TABLE
 from attsvm.studies.study import LOSSES, PARAMETERS, OverrideError, fitting_parameter
 from attsvm.studies.summary import describe, tabulate, terminal_report
-from attsvm.svm import SolverError, SVMSolution, att_svm, label_svm, prompt_svm
-from attsvm.theory import classify, cosine, optimal_tokens
+from attsvm.svm import SolverError, SVMSolution, att_svm, graph_svm, label_svm, prompt_svm
+from attsvm.theory import (
+    classify,
+    cosine,
+    cyclic_subspace,
+    optimal_tokens,
+    predict_next,
+    token_priority_graphs,
+)
+from attsvm.theory.composition import composition, loss_of_composition
 
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
@@ -482,56 +490,57 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
         arguments.text,
         **{name: getattr(arguments, name) for name in ("unit", "context", "vocabulary", "most")},
     )
-    study = study_next_tokens(data, held_out=arguments.held_out, **_training(arguments))
-    result, solution = study.run, study.solution
-    _write_arrays(
-        out,
-        {
-            "lr": arguments.lr,
-            **_of_run(result),
-            "vocabulary": data.vocabulary,
-            "svm": solution.W,
-            "finite_part": study.finite,
-        },
-    )
-    components = [len(each) for graph in study.graphs.values() for each in graph.components]
+    share = as_float_in("held_out", arguments.held_out, 0, 1, ends="[)")
+    early = np.arange(data.n) < max(1, round(data.n * (1 - share)))
+    seen = data.subset(early)
+    graphs, solution = token_priority_graphs(seen), graph_svm(seen)
+    if solution.W is None:
+        raise ValueError("data: expected embeddings with a feasible Graph-SVM, got infeasible")
+    space = cyclic_subspace(seen)
+    composed = composition(space)
+    finite = space.lift(composed)
+    points = solution if solution.norm > 0 else None
+    result = train(seen, reference=points, **_training(arguments))
+    W = result.direction
+    svm = {"vocabulary": data.vocabulary, "svm": solution.W, "finite_part": finite}
+    _write_arrays(out, {"lr": arguments.lr, **_of_run(result), **svm})
+    components = [len(each) for graph in graphs.values() for each in graph.components]
+    loss = result.history["loss"][-1]
     facts = {
         "text": f"{arguments.text}: {data.K} different {arguments.unit}s, {data.n} contexts of "
         f"{data.T} with their label",
-        "graphs": f"{len(study.graphs)} last tokens, "
-        f"{sum(len(graph.edges) for graph in study.graphs.values())} priorities, "
+        "graphs": f"{len(graphs)} last tokens, "
+        f"{sum(len(graph.edges) for graph in graphs.values())} priorities, "
         f"{len(components)} components, the largest of {max(components, default=0)}",
         "Graph-SVM": f"norm {solution.norm:.9g}, duality gap {solution.gap:.1e} (relative), KKT "
         f"residual {solution.kkt:.1e}",
         "training": f"W from zero, {result.steps} steps of {result.rule}, lr {arguments.lr:g}, "
-        f"{study.training.n} contexts",
-        "loss": f"{result.history['loss'][-1]:.6g}, {study.loss_gap:.3e} above its infimum",
+        f"{seen.n} contexts",
+        "loss": f"{loss:.6g}, {loss - loss_of_composition(space, composed):.3e} above its infimum",
         "norm of W": f"{result.history['norm'][-1]:.6g}",
     }
-    names = {"W": "cosine with Graph-SVM", "outside": "without its finite part"}
-    facts |= {names[name]: f"{value:.6f}" for name, value in study.cosines.items()}
-    facts["finite part"] = (
-        f"norm {np.linalg.norm(study.finite):.6g}, that of W {study.finite_distance:.3g} away"
-    )
-    for name, prediction in study.predictions.items():
+    inside = space.project(W)
+    for name, part in (("cosine with Graph-SVM", W), ("without its finite part", W - inside)):
+        if points is not None and part.any():
+            facts[name] = f"{cosine(part, solution.W):.6f}"
+    away = np.linalg.norm(inside - finite)
+    facts["finite part"] = f"norm {np.linalg.norm(finite):.6g}, that of W {away:.3g} away"
+    rest = {} if early.all() else {"held out": data.subset(~early)}
+    for name, contexts in {"training": seen, **rest}.items():
+        prediction = predict_next(contexts, W, training=seen, solution=solution)
         facts[f"automaton, {name}"] = (
             f"same next token as the layer in {100 * prediction.agreement:.2f} % of "
             f"{prediction.ids.size} contexts, attention {prediction.distance:.3g} apart"
         )
     _say_facts({**facts, "written": str(out)})
     if arguments.graphs is not None:
-        _draw_graphs(study, arguments.graphs)
-
-
-def _draw_graphs(study: NextTokenStudy, directory: Path) -> None:
-    """Draw one figure for each of the most frequent last tokens."""
-    directory.mkdir(parents=True, exist_ok=True)
-    frequency = np.bincount(study.training.last, minlength=study.training.K)
-    frequent = [int(k) for k in np.argsort(-frequency, kind="stable")[:_DRAWN_GRAPHS]]
-    if _can_draw("a graph"):
-        for k in (k for k in frequent if k in study.graphs):
-            figure = plots.token_priority_graph(study.graphs[k], study.training.vocabulary)
-            write_whole(directory / f"last-{k}.png", plots.png(figure))
+        arguments.graphs.mkdir(parents=True, exist_ok=True)
+        frequency = np.bincount(seen.last, minlength=seen.K)
+        frequent = np.argsort(-frequency, kind="stable")[:_DRAWN_GRAPHS].tolist()
+        for k in frequent if _can_draw("a graph") else ():
+            if k in graphs:
+                figure = plots.token_priority_graph(graphs[k], seen.vocabulary)
+                write_whole(arguments.graphs / f"last-{k}.png", plots.png(figure))
 
 
 def _svm(arguments: argparse.Namespace) -> None:

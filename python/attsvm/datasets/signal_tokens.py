@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -86,12 +87,12 @@ def near_orthogonal(
     >>> bool(run.history["cosine"][-1] > 0.999)
     True
     """
-    draw = _Draw(n, T, d, signals, noise, label_noise)
+    sequences = _sequences(n, T, d, signals, noise, label_noise, off_span=True)
+    value = np.zeros(d)
+    value[: _SPAN[signals]] = (1.0, -1.0)[: _SPAN[signals]]
 
     def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
-        tokens, labels = draw.sequences(rng, off_span=True)
-        value = np.zeros(d)
-        value[: draw.span] = (1.0, -1.0)[: draw.span]
+        tokens, labels = sequences(rng)
         return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0], "value": value}
 
     return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
@@ -150,45 +151,40 @@ def gaussian_classes(
     >>> bool(attsvm.cosine(run.v, signal) > 0.99)
     True
     """
-    draw = _Draw(n, T, d, signals, noise, label_noise)
+    sequences = _sequences(n, T, d, signals, noise, label_noise, off_span=False)
 
     def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
-        tokens, labels = draw.sequences(rng, off_span=False)
+        tokens, labels = sequences(rng)
         return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0]}
 
     return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
 
 
-class _Draw:
-    """Checked settings of both generators."""
+def _sequences(
+    n: int, T: int, d: int, signals: Signals, noise: float, label_noise: float, *, off_span: bool
+) -> Callable[[np.random.Generator], tuple[FloatArray, FloatArray]]:
+    """Check the settings of both generators; return what draws tokens (n, T, d) and labels (n,)."""
+    n, T = as_positive_int("n", n), as_positive_int("T", T)
+    span = _SPAN[as_choice("signals", signals, tuple(_SPAN))]
+    if as_positive_int("d", d) <= span:
+        raise ValueError(f"d: expected more than {span} for {signals} signals, got {d}")
+    spread = as_nonnegative_float("noise", noise)
+    flips = round(as_float_in("label_noise", label_noise, 0, 1) * n)
 
-    def __init__(
-        self, n: int, T: int, d: int, signals: Signals, noise: float, label_noise: float
-    ) -> None:
-        self.n, self.T = as_positive_int("n", n), as_positive_int("T", T)
-        self.span = _SPAN[as_choice("signals", signals, tuple(_SPAN))]
-        self.d = as_positive_int("d", d)
-        if self.d <= self.span:
-            raise ValueError(f"d: expected more than {self.span} for {signals} signals, got {d}")
-        self.noise = as_nonnegative_float("noise", noise)
-        share = as_float_in("label_noise", label_noise, 0, 1)
-        self.flips = round(share * self.n)
-
-    def sequences(
-        self, rng: np.random.Generator, *, off_span: bool
-    ) -> tuple[FloatArray, FloatArray]:
-        """Draw tokens (n, T, d) and labels (n,)."""
+    def draw(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         token_rng, label_rng = rng.spawn(2)
-        each = np.arange(self.n)
+        each = np.arange(n)
         labels = np.where(each % 2 == 0, 1.0, -1.0)
-        tokens = token_rng.standard_normal((self.n, self.T, self.d)) / np.sqrt(self.d)
+        tokens = token_rng.standard_normal((n, T, d)) / np.sqrt(d)
         if off_span:
-            tokens[..., : self.span] = 0.0
-        best = token_rng.integers(self.T, size=self.n)
-        tokens[each, best] *= self.noise
-        if self.span == 1:
+            tokens[..., :span] = 0.0
+        best = token_rng.integers(T, size=n)
+        tokens[each, best] *= spread
+        if span == 1:
             tokens[each, best, 0] += labels
         else:
             tokens[each, best, np.where(labels > 0, 0, 1)] += 1.0
-        labels[label_rng.permutation(self.n)[: self.flips]] *= -1.0
+        labels[label_rng.permutation(n)[:flips]] *= -1.0
         return tokens, labels
+
+    return draw

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -128,13 +127,13 @@ class Layout:
 
     def attributes(self, name: str) -> dict[str, Any]:
         """Return the attributes of a variable or coordinate."""
-        for variable in self.variables:
-            if variable.name == name:
-                result: dict[str, Any] = {"long_name": variable.meaning, **variable.attributes}
-                if isinstance(self.study.n, tuple) and "input" in variable.along:
-                    result["padding"] = f"{variable.padding} at inputs that the cell does not have"
-                return result
-        return {"long_name": MEANINGS[name], "units": "1"}
+        if name in MEANINGS:
+            return {"long_name": MEANINGS[name], "units": "1"}
+        variable = next(v for v in self.variables if v.name == name)
+        result: dict[str, Any] = {"long_name": variable.meaning, **variable.attributes}
+        if isinstance(self.study.n, tuple) and "input" in variable.along:
+            result["padding"] = f"{variable.padding} at inputs that the cell does not have"
+        return result
 
     def block(self, variable: Variable, part: Part, record: Record) -> NDArray[Any]:
         """Return the chunk of a variable, padded."""
@@ -164,10 +163,9 @@ def made_with(study: Study) -> dict[str, Any]:
 
 def attributes(study: Study) -> dict[str, Any]:
     """Return the attributes of the results: settings, declaration, versions, instruction set."""
-    settings: Mapping[str, Any] = study.settings
     result = {
         "title": study.title or study.name,
-        **{name: value for name, value in settings.items() if name not in ("name", "title")},
+        **{name: x for name, x in study.settings.items() if name not in ("name", "title")},
         "name": study.name,
         "axes": list(study.axes),
         "declaration": study.toml,

@@ -160,26 +160,23 @@ class Store:
                 (self.directory / name).unlink(missing_ok=True)
         else:
             self._require_same()
-        for path in self.directory.iterdir():
-            if _UNFINISHED.fullmatch(path.name):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-        for path in self.path.rglob(".*.part"):
-            path.unlink(missing_ok=True)
+        left = [path for path in self.directory.iterdir() if _UNFINISHED.fullmatch(path.name)]
+        for path in (*left, *self.path.rglob(".*.part")):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _require_same(self) -> None:
         stored, expected = _attributes_of(self.path), self.attributes
         # A file of problems is known by its bytes, wherever it lies now.
         from_files = "data_sha256" in stored and "data_sha256" in expected
         free = (*_FREE, "data") if from_files else _FREE
-        names = [name for name in dict.fromkeys([*expected, *stored]) if name not in free]
         different = [
             f"{name} is {json.dumps(stored.get(name))} there and "
             f"{json.dumps(expected.get(name))} here"
-            for name in names
-            if stored.get(name) != expected.get(name)
+            for name in dict.fromkeys([*expected, *stored])
+            if name not in free and stored.get(name) != expected.get(name)
         ]
         if different:
             raise ValueError(
@@ -241,13 +238,12 @@ class Store:
             for part in self._parts:
                 name = self._arrays[FINISHED.name].chunk(part.chunk).name
                 (aside / FINISHED.name / name).write_bytes(self._unfinished)
+            old = aside.with_name(f"{aside.name[:-5]}.old.part")
             if self.path.exists():
-                old = aside.with_name(f"{aside.name[:-5]}.old.part")
                 self.path.rename(old)
-                aside.rename(self.path)
+            aside.rename(self.path)
+            if old.exists():
                 shutil.rmtree(old)
-            else:
-                aside.rename(self.path)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -307,11 +303,8 @@ def _damage_of_finished(path: Path, results: xr.Dataset) -> str | None:
         for name in results.data_vars
     }
     finished = arrays[FINISHED.name]
-    grid = [
-        -(-size // chunk)
-        for size, chunk in zip(finished.metadata["shape"], finished.metadata["chunks"], strict=True)
-    ]
-    for index in np.ndindex(*grid):
+    sizes, chunks = (np.array(finished.metadata[name]) for name in ("shape", "chunks"))
+    for index in np.ndindex(*-(-sizes // chunks)):
         damage = _damage({FINISHED.name: finished}, index)
         if damage is None and finished.read(index).any():
             damage = _damage(arrays, index)
@@ -338,12 +331,11 @@ def _warn(message: str) -> None:
 
 def _attributes_of(path: Path) -> Mapping[str, Any]:
     try:
-        stored = json.loads((path / ".zattrs").read_text())
+        stored: dict[str, Any] = json.loads((path / ".zattrs").read_text())
         stored["declaration"]
     except (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"{path}: expected the results of a study, got something else; remove it or choose "
             "another directory (--out)"
         ) from error
-    attributes: Mapping[str, Any] = stored
-    return attributes
+    return stored

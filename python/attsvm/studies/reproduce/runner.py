@@ -139,16 +139,15 @@ def _as_json(result: Reproduction) -> dict[str, Any]:
         "settings": {"quick": result.settings.quick, "num_threads": result.settings.num_threads},
         "less_in_quick": figure.quick,
         "seconds": result.seconds,
-        "checks": [_check_as_json(check) for check in result.checks],
+        "checks": [
+            # JSON has no NaN and no infinity.
+            asdict(check)
+            | {"obtained": check.obtained if math.isfinite(check.obtained) else None}
+            | {"passed": check.passed, "verdict": check.verdict}
+            for check in result.checks
+        ],
         "notes": list(result.notes),
         "drawing": result.written[1].name if len(result.written) > 1 else None,
         "attsvm": version("attsvm"),
         "environment": environment(),
     }
-
-
-def _check_as_json(check: Check) -> dict[str, Any]:
-    # JSON has no NaN and no infinity.
-    obtained = check.obtained if math.isfinite(check.obtained) else None
-    found = {"obtained": obtained, "passed": check.passed, "verdict": check.verdict}
-    return asdict(check) | found

@@ -9,13 +9,14 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import generated
+from jinja2 import Environment, StrictUndefined
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
@@ -27,6 +28,8 @@ from attsvm.studies.reproduce.runner import reproduce
 
 CACHE = Path(__file__).parents[2] / "out" / "docs-figures"
 """Outside the built pages, so that a clean build need not compute the figures again."""
+
+TEMPLATES = Path(__file__).parents[1] / "_templates"
 
 logger = logging.getLogger(__name__)
 
@@ -53,33 +56,21 @@ def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[st
         yield figure, json.loads((CACHE / f"{figure.name}.json").read_text(encoding="utf-8"))
 
 
-def page(figure: Figure, found: dict[str, Any]) -> list[str]:
-    names = [field.name for field in dataclasses.fields(Check)]
-    checks = [
-        # JSON has no NaN.
-        Check(**{name: math.nan if written[name] is None else written[name] for name in names})
-        for written in found["checks"]
-    ]
-    good = sum(check.passed for check in checks)
-    lines = [
-        f"# {figure.title}",
-        "",
-        f"{figure.source}.",
-        "",
-        f"![{figure.title}]({figure.name}.png)",
-        "",
-        f"    attsvm reproduce {figure.name}{' --quick' if found['settings']['quick'] else ''}",
-        "",
-        f"{good} of {len(checks)} numbers as expected "
-        f"({counted(check.source for check in checks)}); computed in {found['seconds']:.2g} s.",
-        "",
-        *(line for note in found["notes"] for line in (generated.cell(note), "")),
-        "| number | expected | obtained | tolerance | | source | tolerance is |",
-        "|---|--:|--:|--:|---|---|---|",
-    ]
-    return lines + [
-        f"| {' | '.join(map(generated.cell, (*check.cells, check.reason)))} |" for check in checks
-    ]
+def cell(text: str) -> str:
+    """Escape what Markdown would read in the text of a table."""
+    return re.sub(r"([|*_$])", r"\\\1", text)
+
+
+def write(page: Path, template: str, **values: Any) -> None:
+    """Write a page, unless it stands there already: Sphinx reads again what is new."""
+    environment = Environment(
+        trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["cell"] = cell
+    text = environment.from_string((TEMPLATES / template).read_text("utf-8")).render(values)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    if not page.exists() or page.read_text(encoding="utf-8") != text:
+        page.write_text(text, encoding="utf-8")
 
 
 def installed() -> list[Figure]:
@@ -91,54 +82,30 @@ def write_pages(app: Any) -> None:
     folder = Path(app.srcdir) / "gallery"
     names = app.config.gallery_figures
     chosen = [named(name) for name in names.split(",")] if names != "all" else installed()
-    quick = names != "all"
     shown: dict[str, list[Figure]] = {}
-    count = passed = 0
-    for figure, found in results(chosen, quick):
+    verdicts: list[bool] = []
+    fields = [field.name for field in dataclasses.fields(Check)]
+    for figure, found in results(chosen, quick=names != "all"):
         if found["error"] is not None:
             raise ExtensionError(f"the figure {figure.name} failed: {found['error']}")
-        count += len(found["checks"])
-        passed += sum(check["passed"] for check in found["checks"])
-        generated.write(folder / f"{figure.name}.md", page(figure, found))
+        checks = [
+            # JSON has no NaN.
+            Check(**{name: math.nan if written[name] is None else written[name] for name in fields})
+            for written in found["checks"]
+        ]
+        good = [check.passed for check in checks]
+        sources = counted(check.source for check in checks)
+        page = {"figure": figure, "found": found, "checks": checks, "sources": sources}
+        write(folder / f"{figure.name}.md", "figure.md", good=sum(good), **page)
         shutil.copyfile(CACHE / f"{figure.name}.png", folder / f"{figure.name}.png")
         shown.setdefault(figure.papers[0], []).append(figure)
+        verdicts += good
     for page_of in folder.glob("*.md"):
         if page_of.stem not in {"index", *(figure.name for figure in chosen)}:
             page_of.unlink()
-    lines = [
-        "# Gallery",
-        "",
-        "The published figures, computed anew. Each page has the figure, the command that makes "
-        "it, and every number that was compared: what was expected and where that is from, what "
-        "was obtained, and how far they may be apart. Of "
-        f"{count} numbers, {passed} are where they should be.",
-        "",
-        *(f"- *{source}*: {meaning}" for source, meaning in SOURCES.items()),
-        "- *not comparable*: the tolerance is larger than the expected number",
-        "",
-    ]
-    for paper, figures in shown.items():
-        lines += [
-            f"## {PAPERS[paper].title}",
-            "",
-            f"{PAPERS[paper]}",
-            "",
-            "::::{grid} 1 1 2 2",
-            ":gutter: 3",
-            "",
-        ]
-        for figure in figures:
-            lines += [
-                f":::{{grid-item-card}} {figure.title}",
-                f":link: {figure.name}",
-                ":link-type: doc",
-                f":img-bottom: {figure.name}.png",
-                ":::",
-                "",
-            ]
-        lines += ["::::", ""]
-    lines += ["```{toctree}", ":hidden:", "", *(figure.name for figure in chosen), "```"]
-    generated.write(folder / "index.md", lines)
+    values = {"count": len(verdicts), "passed": sum(verdicts), "sources": SOURCES}
+    index = {"papers": PAPERS, "shown": shown, "chosen": chosen}
+    write(folder / "index.md", "gallery.md", **values, **index)
 
 
 def setup(app: Any) -> dict[str, bool]:

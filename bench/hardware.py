@@ -37,7 +37,7 @@ class OtherLoad:
 
 
 def _busy_seconds() -> float:
-    """Processor seconds of the system, less those of this process and its children."""
+    """Return the processor seconds of the system, less those of this process and its children."""
     total = psutil.cpu_times()
     busy = sum(total) - total.idle - total.iowait - total.guest - total.guest_nice
     this = psutil.Process()

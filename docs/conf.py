@@ -79,7 +79,7 @@ SPECIAL = re.compile(r"(?<!\\)\||(?<=\w)_(?!\w)")
 
 
 def as_plain_text(app, what, name, obj, options, lines):
-    """In docstrings |x| is a norm and μ_i has an index: nothing to be replaced."""
+    """Escape what docstrings have as it is: |x| is a norm, and μ_i has an index."""
     in_example = False
     for k, line in enumerate(lines):
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))

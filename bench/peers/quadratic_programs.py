@@ -32,7 +32,7 @@ def svm(task: SVM, solver: str) -> Run:
 
 
 def clarabel(K: Array, gap: float) -> Array:
-    """An interior-point method with sparse factorisation."""
+    """Solve by an interior-point method with sparse factorisation."""
     import clarabel
 
     m = len(K)
@@ -45,7 +45,7 @@ def clarabel(K: Array, gap: float) -> Array:
 
 
 def daqp(K: Array, gap: float) -> Array:
-    """A dual active-set method for dense problems of small size."""
+    """Solve by a dual active-set method for dense problems of small size."""
     import daqp
 
     m = len(K)
@@ -54,7 +54,7 @@ def daqp(K: Array, gap: float) -> Array:
 
 
 def osqp(K: Array, gap: float) -> Array:
-    """OSQP, polished: its default tolerance of 1e-3 gives directions off by 1e-6."""
+    """Solve by OSQP, polished: its default tolerance of 1e-3 gives directions off by 1e-6."""
     import osqp
 
     m = len(K)
@@ -67,7 +67,7 @@ def osqp(K: Array, gap: float) -> Array:
 
 
 def piqp(K: Array, gap: float) -> Array:
-    """A dense interior-point method with bounds."""
+    """Solve by a dense interior-point method with bounds."""
     import piqp
 
     solver = piqp.DenseSolver()
@@ -79,7 +79,7 @@ def piqp(K: Array, gap: float) -> Array:
 
 
 def proxqp(K: Array, gap: float) -> Array:
-    """A dense proximal method with bounds."""
+    """Solve by a dense proximal method with bounds."""
     from proxsuite import proxqp
 
     m = len(K)
@@ -93,7 +93,7 @@ def proxqp(K: Array, gap: float) -> Array:
 
 
 def scs(K: Array, gap: float) -> Array:
-    """A first-order conic method with a quadratic objective."""
+    """Solve by a first-order conic method with a quadratic objective."""
     import scs
 
     m = len(K)

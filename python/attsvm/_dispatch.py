@@ -14,7 +14,7 @@ from attsvm._version import __version__
 
 
 def available_levels() -> tuple[str, ...]:
-    """Instruction-set levels this processor has and a core was compiled for, best first."""
+    """Return the instruction sets of this processor that a core was compiled for, best first."""
     return tuple(level for level in _isa.supported() if find_spec(f"attsvm._core_{level}"))
 
 

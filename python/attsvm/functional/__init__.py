@@ -1,4 +1,4 @@
-"""What a NumPy user would otherwise write by hand, and drop-ins for SciPy's and torch's."""
+"""NumPy equivalents of functions of SciPy and torch; the loss of attention and its gradient."""
 
 from attsvm.functional.dot_product_attention import scaled_dot_product_attention
 from attsvm.functional.loss_and_grad import loss_and_grad

@@ -20,7 +20,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> NDArray[Any]:
-    """softmax(scale query key' + mask) value, as `torch.nn.functional` has it, on NumPy arrays.
+    """Compute softmax(scale query key' + mask) value on NumPy arrays, as `torch.nn.functional`.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def scaled_dot_product_attention(
 
 
 def _of_one_type(**arrays: ArrayLike) -> list[NDArray[Any]]:
-    """The arrays, of two axes or more and one floating-point type."""
+    """Check the arrays: two axes or more, and one floating-point type."""
     result: list[NDArray[Any]] = []
     for name, given in arrays.items():
         array = read_array(name, given)
@@ -124,7 +124,7 @@ def _of_one_type(**arrays: ArrayLike) -> list[NDArray[Any]]:
 
 
 def _for_each_head(query: NDArray[Any], name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """`array` with each of its heads repeated until there are as many as of queries."""
+    """Repeat each head of `array` until there are as many as of queries."""
     if query.ndim < 3 or array.ndim < 3:
         raise ValueError(f"{name}: expected an axis of heads, got shape {array.shape}")
     heads, own = query.shape[-3], array.shape[-3]
@@ -154,7 +154,7 @@ def _masked(logits: NDArray[Any], attn_mask: ArrayLike) -> NDArray[Any]:
 
 
 def _weights(logits: NDArray[Any]) -> NDArray[Any]:
-    """Softmax over the last axis; 0 throughout where every logit is -inf."""
+    """Compute the softmax over the last axis; 0 throughout where every logit is -inf."""
     largest = np.max(logits, axis=-1, keepdims=True, initial=-np.inf)
     weights: NDArray[Any] = np.exp(logits - np.where(largest == -np.inf, 0, largest))
     total = weights.sum(axis=-1, keepdims=True)

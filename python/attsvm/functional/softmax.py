@@ -12,7 +12,7 @@ from attsvm._validation import ArrayLike, read_array
 
 
 def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
-    """exp(x) / Σ exp(x), as `scipy.special.softmax`.
+    """Compute exp(x) / Σ exp(x), as `scipy.special.softmax`.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
 
 
 def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
-    """Logarithm of softmax, as `scipy.special.log_softmax`, exact also near 0.
+    """Compute the logarithm of softmax, as `scipy.special.log_softmax`, exact also near 0.
 
     Parameters and errors are those of `softmax`.
 
@@ -70,7 +70,7 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
 
 
 def _numbers(x: ArrayLike) -> NDArray[Any]:
-    """`x` as an array of real or complex floating-point numbers."""
+    """Return `x` as an array of real or complex floating-point numbers."""
     array = read_array("x", x)
     if array.dtype.kind in "iu":
         return array.astype(np.float64)

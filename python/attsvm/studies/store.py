@@ -186,7 +186,7 @@ class Store:
         self.attributes |= {name: stored[name] for name in free if name in stored}
 
     def _all_metadata(self) -> dict[str, Any]:
-        """Content of every metadata file, by its path in the store."""
+        """Return the content of every metadata file, by its path in the store."""
         layout = self.layout
         metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": self.attributes}
 
@@ -217,7 +217,7 @@ class Store:
         return metadata
 
     def _fixed_files(self) -> dict[str, bytes]:
-        """Metadata and coordinates, by their paths in the store; no cell changes them."""
+        """Return metadata and coordinates, by their paths; no cell changes them."""
         consolidated = {"zarr_consolidated_format": 1, "metadata": self._metadata}
         files = {
             name: json.dumps(content, indent=4).encode()

@@ -61,17 +61,16 @@ class CoreHead:
 
     def to_core(self) -> _core.Head:
         """Return the arrays with a batch axis; those that the kind does not need are empty."""
-        B, batched = self.data.batch or 1, self.data.batch is not None
-        labels = self.data.labels if self.labels is None else self.labels
+        B, labels = self.data.batch or 1, self.data.labels if self.labels is None else self.labels
 
-        def float64(array: NDArray[Any] | None, *shape: int, batch: bool = True) -> Float64Array:
-            given = np.empty((B, *shape)) if array is None else array
-            return np.ascontiguousarray(given if batch else given[np.newaxis], dtype=np.float64)
+        def float64(array: NDArray[Any] | None, *empty: int) -> Float64Array:
+            given = np.empty((B, *empty)) if array is None else array
+            return _float64(given.reshape(B, *given.shape[-len(empty) :]))
 
         return _core.Head(
             kind=self.kind,
-            scores=float64(self.scores, 0, 0, batch=batched or self.scores is None),
-            labels=float64(labels, batch=batched),
+            scores=float64(self.scores, 0, 0),
+            labels=float64(labels, 0),
             vector=float64(self.vector, 0),
             hidden=float64(self.hidden, 0, 0),
             penalty=self.penalty,
@@ -337,17 +336,16 @@ def fixed_head(
     if head is not None:
         made, source = head.core_head(data), "head"
     else:
-        batched, source = data.batch is not None, "value"
-        value = value_of(data)
+        source, value = "value", value_of(data).reshape(-1, data.d)
         scores = _core.token_scores(
             tokens=tokens,
-            labels=_float64(data.labels if batched else data.labels[np.newaxis]),
-            value=_float64(value if batched else value[np.newaxis]),
+            labels=_float64(data.labels.reshape(-1, data.n)),
+            value=_float64(value),
             lengths=lengths,
             sequence=data.sequence_index,
             threads=threads,
         )
-        made = CoreHead("fixed", data, scores=scores if batched else scores[0])
+        made = CoreHead("fixed", data, scores=scores.reshape(data.valid.shape))
     if made.scores is not None:
         require_scores_of_loss(source, made.scores, loss)
     return made

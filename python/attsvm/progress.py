@@ -5,16 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TypeAlias
 
-
-class Advance(Protocol):
-    """Function that `bar` yields."""
-
-    def __call__(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more as done; `note` names what is being worked on."""
+Advance: TypeAlias = Callable[..., None]
+"""Function that `bar` yields: (count=1, note="") counts as done, and names what is under way."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from attsvm.studies.intervals import Estimate, mean, proportion
 from attsvm.studies.measurements import Record
+from attsvm.studies.reproduce.check import padded
 from attsvm.studies.reproduce.palette import BLUE, LIME, RED, TEAL
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Table:
 
         A table of more than `width` characters is broken into blocks which all repeat the axes.
         """
-        axes = [_column(axis, [str(r.axes[axis]) for r in self.rows], ">") for axis in self._axes]
+        axes = [padded([axis, *(str(r.axes[axis]) for r in self.rows)], ">") for axis in self._axes]
         blocks = [axes]
         for measure in self.measures if self.rows else ():
             values, lows, highs = zip(*self.shown(measure), strict=True)
@@ -141,13 +142,16 @@ class Table:
                 f"({low}{' to ' if low.startswith('-') else '-'}{high})" if low else ""
                 for low, high in zip(lows, highs, strict=True)
             ]
-            parts = zip(_column("", values, ">"), _column("", intervals, "<"), strict=True)
-            column = _column(measure.heading, [" ".join(part) for part in parts][1:], "<")
-            wide = width is not None and len(_lines([*blocks[-1], column])[0]) > width
-            if wide and blocks[-1] is not axes:
+            cells = map(" ".join, zip(padded(values, ">"), padded(intervals, "<"), strict=True))
+            column = padded([measure.heading, *cells], "<")
+            line = "   ".join(texts[0] for texts in (*blocks[-1], column))
+            if width is not None and len(line) > width and blocks[-1] is not axes:
                 blocks.append(axes)
             blocks[-1] = [*blocks[-1], column]
-        return "\n\n".join("\n".join(map(str.rstrip, _lines(block))) for block in blocks) + "\n"
+        texts = (
+            "\n".join("   ".join(line).rstrip() for line in zip(*b, strict=True)) for b in blocks
+        )
+        return "\n\n".join(texts) + "\n"
 
     def html(self, **options: Any) -> str:
         """Write the axes that vary and the estimates as HTML, by `pandas.DataFrame.to_html`."""
@@ -211,15 +215,6 @@ def in_words(value: Any) -> str:
     if isinstance(value, list):
         return "/".join(map(in_words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _column(heading: str, texts: Sequence[str], align: str) -> list[str]:
-    width = max(map(len, (heading, *texts)))
-    return [f"{text:{align}{width}}" for text in (heading, *texts)]
-
-
-def _lines(columns: list[list[str]]) -> list[str]:
-    return ["   ".join(cells) for cells in zip(*columns, strict=True)]
 
 
 def _html_cell(estimate: Estimate, problems: int, value: str, low: str, high: str) -> str:

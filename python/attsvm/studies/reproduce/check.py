@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -108,29 +108,19 @@ class Check:
 
 def table(checks: Iterable[Check]) -> str:
     """Return the lines of a table of checks, the headings first."""
-    lines = [
-        ("number", "expected", "obtained", "tolerance", "", "source"),
-        *(check.cells for check in checks),
-    ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = (True, False, False, False, True, True)
-    return "\n".join(
-        "   ".join(
-            text.ljust(width) if to_left else text.rjust(width)
-            for text, width, to_left in zip(line, widths, left, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    headings = ("number", "expected", "obtained", "tolerance", "", "source")
+    columns = zip(headings, *(check.cells for check in checks), strict=True)
+    aligned = (padded(texts, align) for texts, align in zip(columns, "<>>><<", strict=True))
+    return "\n".join("   ".join(cells).rstrip() for cells in zip(*aligned, strict=True))
+
+
+def padded(texts: Sequence[str], align: str) -> list[str]:
+    """Pad the texts of a column to the longest one; they are aligned as in "<" or ">"."""
+    width = max(map(len, texts))
+    return [f"{text:{align}{width}}" for text in texts]
 
 
 def counted(sources: Iterable[str]) -> str:
-    """Count words of `SOURCES`: ``"7 published, 12 recomputed"``.
-
-    Examples
-    --------
-    >>> from attsvm.studies.reproduce.check import counted
-    >>> counted(["theory", "published", "theory"])
-    '1 published, 2 theory'
-    """
+    """Count words of `SOURCES`: ``"7 published, 12 recomputed"``."""
     counts = Counter(sources)
     return ", ".join(f"{counts[source]} {source}" for source in SOURCES if counts[source])

@@ -152,8 +152,6 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
 
     Raises
     ------
-    ImportError
-        matplotlib is not installed.
     ValueError
         The table has nothing of what is drawn.
     """
@@ -223,10 +221,6 @@ def run(result: Run) -> Figure:
         Panels of the loss (less its infimum where that is known), the norm, the largest attention,
         1 - cosine with each reference, and the attention of every input.
 
-    Raises
-    ------
-    ImportError
-        matplotlib is not installed.
     """
     return _record(result.history, result.attention if result.attention.ndim == 2 else None)
 
@@ -245,8 +239,6 @@ def solution(result: SVMSolution) -> Figure:
 
     Raises
     ------
-    ImportError
-        matplotlib is not installed.
     ValueError
         A batch of solutions.
     """
@@ -297,8 +289,6 @@ def data(problem: AttentionData | NextTokenData) -> Figure:
 
     Raises
     ------
-    ImportError
-        matplotlib is not installed.
     ValueError
         A batch of problems.
     """
@@ -378,8 +368,6 @@ def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:
 
     Raises
     ------
-    ImportError
-        matplotlib is not installed.
     ValueError
         There are no steps, or no such norm.
     """
@@ -432,10 +420,6 @@ def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
     -------
     matplotlib.figure.Figure
 
-    Raises
-    ------
-    ImportError
-        matplotlib is not installed.
     """
     with _figure(*figure.size) as canvas:
         figure.draw(canvas, outcome)
@@ -472,10 +456,6 @@ def token_priority_graph(
     -------
     matplotlib.figure.Figure
 
-    Raises
-    ------
-    ImportError
-        matplotlib is not installed.
     """
     groups = _alike(graph)
     drawn = groups[:most]

@@ -253,25 +253,12 @@ def cyclic_subset(data: NextTokenData) -> NextTokenData | None:
     A context is kept if another of its tokens is in the component of its label, and keeps the
     tokens of that component. Its query is kept, also where it is no longer one of them.
 
-    Parameters
-    ----------
-    data : NextTokenData
-        A single problem.
+    Parameters, errors and references are those of `cyclic_subspace`.
 
     Returns
     -------
     NextTokenData or None
         None where no context is kept.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `data` is not `NextTokenData`, or has a batch axis.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the cyclic sub-dataset.
 
     Examples
     --------

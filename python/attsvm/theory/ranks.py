@@ -62,20 +62,12 @@ def effective_rank(W: ParameterLike) -> float | Float64Array | None:
     It lies between 1 and the rank, which it is when all non-zero singular values are equal, and
     needs no tolerance.
 
-    Parameters
-    ----------
-    W : array_like of shape ([B,] d, e), Run or SVMSolution
-        As in `rank`.
+    W and the errors are those of `rank`.
 
     Returns
     -------
     float, or ndarray of float64 of shape (B,) for a batch
         0 for W = 0. An infeasible solution has None, in a batch NaN.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `W` is not a finite matrix or a stack of them.
 
     References
     ----------

@@ -62,26 +62,11 @@ def scores(data: AttentionData) -> Float64Array:
 def optimal_tokens(data: AttentionData) -> IndexArray:
     """Return the tokens opt_i = argmax_t γ_it of highest score, the first of equals.
 
-    Parameters
-    ----------
-    data : AttentionData
-        With a `value` v.
+    Parameters, errors and references are those of `scores`.
 
     Returns
     -------
     ndarray of int64, shape ([B,] n)
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`.
-    ValueError
-        It has no value, or a score overflows.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
-    definition of globally optimal tokens.
 
     Examples
     --------

@@ -226,6 +226,7 @@ class TestFile:
             assert study.name == name
             assert study.title.startswith("Over-parameterisation")
             assert [len(values) for values in study.axes.values()] == [1, 1, 10]
+        assert Study.load("over-parameterisation") == Study.load("overparam")
 
 
 class TestProblems:

@@ -476,6 +476,16 @@ class TestBounds:
         assert float(soft.svm_gap) < 1e-6
         assert 0 <= float(soft.local_share) <= 1
 
+    @pytest.mark.parametrize("most", [0, 1000])
+    def test_a_head_without_weights_has_no_direction(self, most):
+        model = randomised(torch.nn.MultiheadAttention(d, 1, batch_first=True))
+        torch.nn.init.zeros_(model.in_proj_weight)
+        x = torch.randn(B, 3, d)
+        found = inspect(model, (x, x, x), max_constraints=most)
+        assert np.isnan(found.cosine).all()
+        assert (found.margin_ratio == 0).all()
+        assert (found.selected == 0).all()
+
     def test_a_single_token_has_no_constraints(self):
         model = torch.nn.MultiheadAttention(d, H, batch_first=True)
         x = torch.randn(B, 1, d)

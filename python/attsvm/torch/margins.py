@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from attsvm._linalg import LowRank
 from attsvm._validation import BoolArray, Float64Array
@@ -112,6 +113,13 @@ def _singular_values(W: LowRank) -> Float64Array:
     return np.asarray(np.linalg.svd(core_of(W), compute_uv=False))
 
 
+def _largest_singular_value(W: LowRank) -> float:
+    core = core_of(W)
+    last = core.shape[0] - 1
+    (square,) = linalg.eigvalsh(core @ core.T, subset_by_index=[last, last])
+    return float(max(square, 0.0) ** 0.5)
+
+
 def _cosine(layer: AttentionLayer, head: int, W: LowRank) -> float:
     own = layer.weights(head)
     if not (own.norm() > 0 and W.norm() > 0):
@@ -160,23 +168,26 @@ def _of_bounds(
 ) -> HeadSVM:
     """Return what multipliers prove without a solution, by weak duality."""
     of_dual = constraints.combined(bounds.dual)
-    values = _singular_values(of_dual)
-    largest = values[0] if norm == "nuc" else matrix_norm(values, "fro")
-    lower = float(bounds.dual.sum()) / largest if largest > 0 else 0.0
+    dual_size = float(of_dual.norm())
+    dual_norm = _largest_singular_value(of_dual) if norm == "nuc" else dual_size
+    lower = float(bounds.dual.sum()) / dual_norm if dual_norm > 0 else 0.0
+    own = _relative_margin(layer, head, norm)
+    upper = 1.0 / own if own > 0 else np.inf
     widest = constraints.combined(bounds.widest)
     least = float(constraints.margins(widest).min())
-    size = matrix_norm(_singular_values(widest), norm)
-    own = _relative_margin(layer, head, norm)
-    upper = min(size / least if least > 0 else np.inf, 1.0 / own if own > 0 else np.inf)
+    if least > 0:
+        size = float(widest.norm()) if norm == "fro" else _singular_values(widest).sum()
+        upper = min(upper, float(size) / least)
     cosine = np.nan
-    if norm == "fro":
-        unit, combined = layer.weights(head).unit(), of_dual.unit()
+    W = layer.weights(head)
+    if norm == "fro" and dual_size > 0 and W.norm() > 0:
+        unit, combined = W.unit(), of_dual.unit()
         gap = certified_gap(
             unit.cosine_gap(combined)[np.newaxis],
-            (bounds.dual / matrix_norm(values, "fro"))[np.newaxis],
-            *((constraints.margins(W))[np.newaxis] for W in (unit, combined)),
+            (bounds.dual / dual_size)[np.newaxis],
+            *(constraints.margins(each)[np.newaxis] for each in (unit, combined)),
         )
-        cosine = float(1.0 - gap[0]) if own > 0 or least > 0 else -1.0
+        cosine = float(1.0 - gap[0])
     return HeadSVM(
         status="bounded",
         norm=lower,

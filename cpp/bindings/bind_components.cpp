@@ -158,6 +158,7 @@ void bind_step_rules(py::module_& module) {
         .def_property_readonly("by_coordinate", &StepRule::by_coordinate)
         .def_property_readonly("moves_along_gradients", &StepRule::moves_along_gradients)
         .def_property_readonly("mirrors", &StepRule::mirrors)
+        .def_property_readonly("flows", &StepRule::flows)
         .def_property_readonly("needs_infimum", of_rule([]<class R>(R) { return R::needs_infimum; }))
         .def_property_readonly("takes_momentum", of_rule([]<class R>(R) { return R::update.empty(); }))
         .def_property_readonly("takes_average", of_rule([]<class R>(R) { return R::takes_average; }))
@@ -176,6 +177,7 @@ void bind_step_rules(py::module_& module) {
         .def_readwrite("adam_beta", &StepRule::adam_beta)
         .def_readwrite("adam_second_beta", &StepRule::adam_second_beta)
         .def_readwrite("adam_epsilon", &StepRule::adam_epsilon)
+        .def_readwrite("flow_tolerance", &StepRule::flow_tolerance)
         .def_readwrite("batch", &StepRule::batch)
         .def_readwrite("seed", &StepRule::seed);
 }

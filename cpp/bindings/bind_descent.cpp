@@ -150,28 +150,19 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     auto log_grad_norm = make_array<double>({B, recorded});
     auto max_attention = make_array<double>({B, recorded});
     auto head_norm = make_array<double>({B, head_recorded});
+    auto balance_drift = make_array<double>({B, rule.flows() ? recorded : 0});
     auto cosine_gap = make_array<double>({B, batch.references, recorded});
     auto head_cosine_gap = make_array<double>({B, batch.head_references, recorded});
     auto margin = make_array<double>({B, certified});
     auto certified_cosine = make_array<double>({B, certified});
     auto top = make_array<std::int64_t>({B, certified, n});
-    const attsvm::BatchResult result{first.mutable_data(),
-                                     second.mutable_data(),
-                                     head.mutable_data(),
-                                     weight.mutable_data(),
-                                     log_weight.mutable_data(),
-                                     selected.mutable_data(),
-                                     losses.mutable_data(),
-                                     loss_gap.mutable_data(),
-                                     norm.mutable_data(),
-                                     log_grad_norm.mutable_data(),
-                                     max_attention.mutable_data(),
-                                     head_norm.mutable_data(),
-                                     cosine_gap.mutable_data(),
-                                     head_cosine_gap.mutable_data(),
-                                     margin.mutable_data(),
-                                     certified_cosine.mutable_data(),
-                                     top.mutable_data()};
+    const attsvm::BatchResult result{
+        first.mutable_data(),         second.mutable_data(),           head.mutable_data(),
+        weight.mutable_data(),        log_weight.mutable_data(),       selected.mutable_data(),
+        losses.mutable_data(),        loss_gap.mutable_data(),         norm.mutable_data(),
+        log_grad_norm.mutable_data(), max_attention.mutable_data(),    head_norm.mutable_data(),
+        balance_drift.mutable_data(), cosine_gap.mutable_data(),       head_cosine_gap.mutable_data(),
+        margin.mutable_data(),        certified_cosine.mutable_data(), top.mutable_data()};
     const attsvm::Schedule schedule{steps, view(record)};
 
     without_gil(report, static_cast<double>(B) * static_cast<double>(steps), [&](attsvm::Progress& progress) {
@@ -180,8 +171,9 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     return py::dict("first"_a = first, "second"_a = second, "head"_a = head, "attention"_a = weight,
                     "log_attention"_a = log_weight, "selected"_a = selected, "loss"_a = losses, "loss_gap"_a = loss_gap,
                     "norm"_a = norm, "log_grad_norm"_a = log_grad_norm, "max_attention"_a = max_attention,
-                    "head_norm"_a = head_norm, "cosine_gap"_a = cosine_gap, "head_cosine_gap"_a = head_cosine_gap,
-                    "margin"_a = margin, "certified_cosine"_a = certified_cosine, "top"_a = top);
+                    "head_norm"_a = head_norm, "balance_drift"_a = balance_drift, "cosine_gap"_a = cosine_gap,
+                    "head_cosine_gap"_a = head_cosine_gap, "margin"_a = margin, "certified_cosine"_a = certified_cosine,
+                    "top"_a = top);
 }
 
 template <class Token>

@@ -98,6 +98,7 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
             result.norm[slot] = lane(record.norm, k);
             result.log_grad_norm[slot] = lane(record.log_grad_norm, k);
             result.max_attention[slot] = lane(record.max_attention, k);
+            if (rule.flows()) result.balance_drift[slot] = lane(record.balance_drift, k);
             put_each(record.cosine_gap, result.cosine_gap);
             if (batch.trains_head) result.head_norm[slot] = lane(record.head_norm, k);
             put_each(record.head_cosine_gap, result.head_cosine_gap);

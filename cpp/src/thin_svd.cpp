@@ -11,13 +11,39 @@ namespace attsvm {
 
 namespace {
 
+using Register = NativePack<double>;
+constexpr Index width = native_lanes<double>;
+
 double dot(const double* x, const double* y, Index count) {
-    return sum<double>(count, [x, y](Index k) { return x[k] * y[k]; });
+    constexpr Index strands = 4;
+    Register total[strands] = {0.0, 0.0, 0.0, 0.0};
+    Index k = 0;
+    for (; k + strands * width <= count; k += strands * width)
+        for (Index j = 0; j < strands; ++j) total[j] += load(x + k + j * width) * load(y + k + j * width);
+    for (; k + width <= count; k += width) total[0] += load(x + k) * load(y + k);
+    if (k < count) total[1] += load_some(x + k, count - k) * load_some(y + k, count - k);
+    return sum_lanes((total[0] + total[1]) + (total[2] + total[3]));
+}
+double length_of(const double* x, Index count) { return norm_of_square(dot(x, x, count), x, count); }
+
+// x, y <- c x - s y, s x + c y
+void rotate_pair(double* x, double* y, Index count, double cosine, double sine) {
+    const Register c(cosine), s(sine);
+    Index k = 0;
+    for (; k + width <= count; k += width) {
+        const Register a = load(x + k), b = load(y + k);
+        store(x + k, c * a - s * b);
+        store(y + k, s * a + c * b);
+    }
+    if (k == count) return;
+    const Register a = load_some(x + k, count - k), b = load_some(y + k, count - k);
+    store_some(x + k, c * a - s * b, count - k);
+    store_some(y + k, s * a + c * b, count - k);
 }
 
 double longest(const double* rows, Index count, Index length) {
     double most = 0.0;
-    for (Index i = 0; i < count; ++i) most = larger(norm(rows + i * length, length), most);
+    for (Index i = 0; i < count; ++i) most = larger(length_of(rows + i * length, length), most);
     return most;
 }
 
@@ -29,7 +55,7 @@ class PivotedQr {
         : length_(length), steps_(std::min(count, length)), column_(columns), order(count), reflector_(steps_) {
         for (Index i = 0; i < count; ++i) order[i] = i;
         Buffer<double> rest(count);
-        for (Index i = 0; i < count; ++i) rest[i] = norm(columns + i * length, length);
+        for (Index i = 0; i < count; ++i) rest[i] = length_of(columns + i * length, length);
         for (Index s = 0; s < steps_; ++s) {
             const Index next = std::max_element(rest.data() + s, rest.data() + count) - rest.data();
             std::swap(rest[s], rest[next]);
@@ -38,7 +64,7 @@ class PivotedQr {
             make_reflector(s, rest[s]);
             for (Index i = s + 1; i < count; ++i) {
                 reflect(s, at(i));
-                rest[i] = norm(at(i) + s + 1, length - s - 1);
+                rest[i] = length_of(at(i) + s + 1, length - s - 1);
             }
         }
     }
@@ -107,7 +133,7 @@ class JacobiRotations {
     void measure(Index p) { square_[p] = dot(row(p), row(p), length_); }
 
     bool rotates_in_sweep() {
-        const double tolerance = 0x1p-52 * std::sqrt(static_cast<double>(length_));
+        const double tolerance = 0x1p-104 * static_cast<double>(length_);  // of the square of a cosine
         bool rotated = false;
         for (Index p = 0; p < rows_; ++p) measure(p);
         for (Index p = 0; p + 1 < rows_; ++p) {
@@ -119,7 +145,7 @@ class JacobiRotations {
             }
             for (Index q = p + 1; q < rows_; ++q) {
                 const double product = dot(row(p), row(q), length_);
-                if (!(std::abs(product) > tolerance * std::sqrt(square_[p]) * std::sqrt(square_[q]))) continue;
+                if (!(product * product > tolerance * square_[p] * square_[q])) continue;
                 rotate(p, q, product);
                 rotated = true;
             }
@@ -128,17 +154,17 @@ class JacobiRotations {
     }
     void rotate(Index p, Index q, double product) {
         const double zeta = (square_[q] - square_[p]) / (2.0 * product);
-        const double tangent = (zeta < 0.0 ? -1.0 : 1.0) / (std::abs(zeta) + std::hypot(1.0, zeta));
-        const double cosine = 1.0 / std::hypot(1.0, tangent), sine = cosine * tangent;
-        double* const x = row(p);
-        double* const y = row(q);
-        for (Index k = 0; k < stride_; ++k) {
-            const double old = x[k];
-            x[k] = cosine * old - sine * y[k];
-            y[k] = sine * old + cosine * y[k];
-        }
-        measure(p);
-        measure(q);
+        const double tangent = (zeta < 0.0 ? -1.0 : 1.0) / (std::abs(zeta) + std::sqrt(1.0 + zeta * zeta));
+        const double cosine = 1.0 / std::sqrt(1.0 + tangent * tangent), sine = cosine * tangent;
+        rotate_pair(row(p), row(q), stride_, cosine, sine);
+        change_square(p, -tangent * product);
+        change_square(q, tangent * product);
+    }
+    // Computed anew where a difference would lose digits.
+    void change_square(Index p, double change) {
+        const double before = square_[p];
+        square_[p] += change;
+        if (!(square_[p] > 0.5 * before)) measure(p);
     }
 
     Index rows_, length_, stride_;
@@ -186,7 +212,7 @@ void ThinSvd::decompose(Index depth, const double* left, const double* right) {
     if (left_unit == 0.0 || right_unit == 0.0) return;
     Buffer<double> scaled(depth * rows_), unit(right == nullptr ? 0 : depth * columns_);
     for (Index i = 0; i < depth; ++i) {
-        const double length = right == nullptr ? 1.0 : norm(right + i * columns_, columns_);
+        const double length = right == nullptr ? 1.0 : length_of(right + i * columns_, columns_);
         for (Index j = 0; j < rows_; ++j)
             scaled[i * rows_ + j] = left[i * rows_ + j] / left_unit * (length / right_unit);
         if (right != nullptr && length > 0.0)
@@ -208,7 +234,7 @@ void ThinSvd::decompose(Index depth, const double* left, const double* right) {
             else
                 for (Index k = 0; k < columns_; ++k) w[k] += entry * unit[qr.order[i] * columns_ + k];
         }
-        const double length = norm(w, columns_);
+        const double length = length_of(w, columns_);
         longest_row = larger(length, longest_row);
         if (length <= 1e-60 * longest_row) continue;
         qr.basis(s, w + columns_);
@@ -219,7 +245,7 @@ void ThinSvd::decompose(Index depth, const double* left, const double* right) {
     std::vector<Index> order(static_cast<std::size_t>(count));
     std::iota(order.begin(), order.end(), Index{0});
     Buffer<double> length(count);
-    for (Index p = 0; p < count; ++p) length[p] = norm(work.data() + p * stride, columns_);
+    for (Index p = 0; p < count; ++p) length[p] = length_of(work.data() + p * stride, columns_);
     std::stable_sort(order.begin(), order.end(), [&](Index p, Index q) { return length[p] > length[q]; });
     value_ = Buffer<double>(count);
     left_ = Buffer<double>(count * rows_);

@@ -22,6 +22,7 @@ class DescentResult(TypedDict):
     log_grad_norm: NDArray[np.float64]
     max_attention: NDArray[np.float64]
     head_norm: NDArray[np.float64]
+    balance_drift: NDArray[np.float64]
     cosine_gap: NDArray[np.float64]
     head_cosine_gap: NDArray[np.float64]
     margin: NDArray[np.float64]
@@ -139,6 +140,7 @@ class StepRule:
     adam_beta: float
     adam_second_beta: float
     adam_epsilon: float
+    flow_tolerance: float
     batch: int
     seed: int
     def __init__(self, kind: str) -> None: ...
@@ -157,6 +159,9 @@ class StepRule:
     @property
     def mirrors(self) -> bool:
         """Whether it is mirror descent."""
+    @property
+    def flows(self) -> bool:
+        """Whether its steps are integrated."""
     @property
     def takes_momentum(self) -> bool:
         """Whether the rule goes with momentum."""

@@ -49,6 +49,7 @@ struct BatchResult {
     double *weight, *log_weight;                                                 // (problems, samples, tokens)
     std::int64_t* selected;                                                      // (problems, samples)
     double *loss, *loss_gap, *norm, *log_grad_norm, *max_attention, *head_norm;  // (problems, recorded)
+    double* balance_drift;                                                       // (problems, recorded), of flow
     double *cosine_gap, *head_cosine_gap;                                        // (problems, references, recorded)
     double *margin, *certified_cosine;                                           // (problems, recorded), if certified
     std::int64_t* top;                                                           // (problems, recorded, samples)

@@ -7,8 +7,10 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <span>
 
+#include "attsvm/dormand_prince.hpp"
 #include "attsvm/parameterisation.hpp"
 #include "attsvm/pass.hpp"
 #include "attsvm/shuffle.hpp"
@@ -30,11 +32,12 @@ struct Parameters {
     Real* head = nullptr;  // v, where it is trained
 };
 
-// What is recorded of an iterate; `cosine_gap` is 1 - cosine with each reference. If asked for, also the least a top
+// What is recorded of an iterate; `cosine_gap` is 1 - cosine with each reference. `balance_drift` is what K'K - Q'Q has
+// changed by since the start, over |K|² + |Q|²; 0 where W is trained. If asked for, also the least a top
 // token stands above the others (`margin`), a lower bound on the cosine with the SVM of the top tokens, and these.
 template <class Real>
 struct Record {
-    Real loss, loss_gap, norm, log_grad_norm, max_attention, head_norm, margin, certified_cosine;
+    Real loss, loss_gap, norm, log_grad_norm, max_attention, head_norm, balance_drift, margin, certified_cosine;
     std::span<const Real> cosine_gap, head_cosine_gap, top;
 };
 
@@ -205,6 +208,7 @@ class Descent {
     }
 
     void take_step(std::int64_t count) {
+        if (rule_.flows()) return flow(Real(rule_.first.at(count)));
         const GradientNorms<Real> norms = gradient_norms();
         const auto step = [&](Block<Real>& block, Real log_unit, const BlockRate& rate) {
             block.step(team_, rule_, update_, rate, count, log_unit, [&](Real unit, const Steepest<Real>& at) {
@@ -214,6 +218,44 @@ class Descent {
         parameters_.for_each_block(
             [&](Block<Real>& block, int index) { step(block, log_unit_, index == 0 ? rule_.first : rule_.second); });
         if (trains_head()) step(head_, head_log_unit_, rule_.head);
+    }
+
+    // Moves all blocks together along the flow dW/ds = -G / |G|, by this arc length.
+    void flow(Real length) {
+        const auto for_blocks = [this](auto action) {
+            Index at = 0;
+            const auto next = [&](Block<Real>& block, Real log_unit) {
+                action(block, log_unit, at);
+                at += block.size();
+            };
+            parameters_.for_each_block([&](Block<Real>& block, int) { next(block, log_unit_); });
+            if (trains_head()) next(head_, head_log_unit_);
+            return at;
+        };
+        const auto put = [&](const Real* y) {
+            for_blocks([y](Block<Real>& block, Real, Index at) {
+                std::copy_n(y + at, block.size(), block.value);
+                block.value_bound = Real(-1.0);
+            });
+        };
+        if (!integrator_) {
+            const Index size = for_blocks([](Block<Real>&, Real, Index) {});
+            integrator_.emplace(size, rule_.flow_tolerance);
+            point_ = Buffer<Real>(size);
+        }
+        for_blocks([&](Block<Real>& block, Real, Index at) { std::copy_n(block.value, block.size(), &point_[at]); });
+        integrator_->advance(length, point_.data(), [&](const Real* y, Real* slope) {
+            put(y);
+            differentiate();
+            const GradientNorms<Real> norms = gradient_norms();
+            const Real log_all = trains_head() ? norms.log_of_all() : Real(0.0), zero(0.0);
+            for_blocks([&](Block<Real>& block, Real log_unit, Index at) {
+                const Real share = trains_head() ? exp(log_unit - log_all) : Real(1.0) / or_one(norms.norm);
+                const Real factor = select(block.gradient_norm != zero, share, zero);
+                for (Index k = 0; k < block.size(); ++k) slope[at + k] = -factor * block.gradient[k];
+            });
+        });
+        put(point_.data());
     }
 
     Record<Real> observe() {
@@ -238,6 +280,11 @@ class Descent {
         }
         out.cosine_gap = view(cosine_gap_);
         observe_head(out);
+        out.balance_drift = Real(0.0);
+        if (rule_.flows() && parameters_.factored()) {
+            if (balance_.size() == 0) balance_ = parameters_.balance(team_);
+            out.balance_drift = parameters_.balance_drift(team_, balance_);
+        }
         if (references_.certify) certify(out, V);
         return out;
     }
@@ -300,6 +347,8 @@ class Descent {
     Shuffle order_;
     Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, term_size_, entry_size_, cosine_gap_, head_cosine_gap_, top_,
         certificate_rows_, certificate_;
+    Buffer<Real> point_, balance_;
+    std::optional<DormandPrince<Real>> integrator_;
     Real log_unit_{0.0}, head_log_unit_{0.0};
 };
 

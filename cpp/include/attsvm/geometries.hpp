@@ -31,6 +31,7 @@ template <class Real>
 Real power(Real x, double e) {
     if (e == 1.0) return x;
     if (e == 0.5) return sqrt(x);
+    if (e == 1.5) return x * sqrt(x);
     if (e == 2.0) return x * x;
     return lanewise(x, [e](double y) { return std::pow(y, e); });
 }

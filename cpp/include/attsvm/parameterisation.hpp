@@ -140,15 +140,18 @@ class Parameterisation {
             for (Index row = 0; factored() && row < n_; ++row) longest += term_size[row] * query_norm(row);
             team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
                 for (; j < last; ++j) {
-                    const Real terms = factored() ? longest * other : sum<Real>(n_, [&](Index row) {
-                        return magnitude(Z_[row * e_ + j]) * term_size[row];
-                    });
-                    block.row_square[j] = sum<Real>(block.columns, [&](Index k) {
-                        const Index at = j * block.columns + k;
-                        const Real bound = rounding_unit(n_, depth) * with_decay(terms, block.value[at], decay);
-                        const Real one = select(block.gradient[at] != Real(0.0), Real(1.0), Real(0.0));
-                        return select(bound >= magnitude(block.gradient[at]), one, Real(0.0));
-                    });
+                    const Real* const row = block.gradient.data() + j * block.columns;
+                    const Real* const value = block.value + j * block.columns;
+                    Real least(std::numeric_limits<double>::infinity()), largest(0.0);
+                    for (Index k = 0; k < block.columns; ++k)
+                        least = smaller(select(row[k] != Real(0.0), magnitude(row[k]), least), least);
+                    for (Index k = 0; decay != nullptr && k < block.columns; ++k)
+                        largest = larger(magnitude(value[k]), largest);
+                    const Real terms =
+                        factored() ? longest * other
+                                   : sum<Real>(n_, [&](Index i) { return magnitude(Z_[i * e_ + j]) * term_size[i]; });
+                    const Real bound = rounding_unit(n_, depth) * with_decay(terms, largest, decay);
+                    block.row_square[j] = select(bound >= least, Real(1.0), Real(0.0));
                 }
             });
             const Real count = sum<Real>(block.rows, [&](Index j) { return block.row_square[j]; });
@@ -210,6 +213,28 @@ class Parameterisation {
     }
     Real matrix_norm_of(const Team& team, const Real* M) {
         return matrix_norm(team, M, d_, factored() ? product_row_square_ : first_.row_square);
+    }
+
+    // K'K - Q'Q (inner, inner), which gradient flow keeps.
+    Buffer<Real> balance(const Team& team) const {
+        Buffer<Real> out(m_ * m_);
+        multiply(team, m_, e_, m_, Strided<Real>{second_.value, 1, m_}, {}, second_.value, out.data());
+        for (Index j = 0; j < m_; ++j)
+            for (Index k = 0; k < m_; ++k)
+                out[j * m_ + k] =
+                    sum<Real>(d_, [&](Index i) { return first_.value[j * d_ + i] * first_.value[k * d_ + i]; }) -
+                    out[j * m_ + k];
+        return out;
+    }
+    // How far it is from where it was, over |K|² + |Q|².
+    Real balance_drift(const Team& team, const Buffer<Real>& before) const {
+        const Buffer<Real> now = balance(team);
+        const Real square = sum<Real>(now.size(), [&](Index k) {
+            const Real apart = now[k] - before[k];
+            return apart * apart;
+        });
+        return sqrt(square) / or_one(sum_of_squares(static_cast<const Real*>(first_.value), first_.size()) +
+                                     sum_of_squares(static_cast<const Real*>(second_.value), second_.size()));
     }
 
     const Block<Real>& first() const { return first_; }

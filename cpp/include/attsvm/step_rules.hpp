@@ -145,6 +145,7 @@ struct NormalisedGradient {
                                                     // every norm
     static constexpr bool needs_infimum = false;    // of the loss
     static constexpr bool mirrors = false;          // whether steps are those of the dual variable of mirror descent
+    static constexpr bool flows = false;            // whether steps are integrated
     static constexpr bool takes_average = true;     // whether running means of gradients may take their place
     static constexpr std::string_view update = "";  // one of `Updates`, where the rule has its own
     // Settings where no others are given. Of a norm that is not settled any other may be given.
@@ -228,9 +229,16 @@ struct PlainMirrorDescent : PlainGradient {
     static constexpr bool mirrors = true;
 };
 
+// Of all blocks together, dW/ds = -G / |G|: the rate is the arc length of a step.
+struct GradientFlow : NormalisedGradient {
+    static constexpr std::string_view name = "flow", description = "arc lengths of gradient flow", update = "plain";
+    static constexpr bool takes_norm = false, takes_average = false, flows = true;
+};
+
 using Updates = TypeList<PlainUpdate, HeavyBallUpdate, NesterovUpdate, AdamUpdate>;
-using StepRules = TypeList<PlainGradient, NormalisedGradient, PolyakGradient, SignDescent, Signum, CoordinateDescent,
-                           SpectralDescent, Muon, AdamGradient, AdamWGradient, Lion, MirrorDescent, PlainMirrorDescent>;
+using StepRules =
+    TypeList<PlainGradient, NormalisedGradient, PolyakGradient, SignDescent, Signum, CoordinateDescent, SpectralDescent,
+             Muon, AdamGradient, AdamWGradient, Lion, MirrorDescent, PlainMirrorDescent, GradientFlow>;
 
 struct StepRule {
     int kind = StepRules::index_of<NormalisedGradient>();
@@ -245,6 +253,7 @@ struct StepRule {
     double momentum = 0.0;  // β of the velocity; 0 for none
     bool nesterov = false;
     double adam_beta = 0.9, adam_second_beta = 0.999, adam_epsilon = 1e-8;
+    double flow_tolerance = 1e-10;  // of the error of a step of the integration, relative to the parameters
     Index batch = 0;  // samples of a step, drawn without return until all have been drawn; 0: all samples in every step
     std::uint64_t seed = 0;  // of the draws
 
@@ -270,6 +279,9 @@ struct StepRule {
     }
     bool mirrors() const {
         return StepRules::visit(kind, []<class Kind>(Kind) { return Kind::mirrors; });
+    }
+    bool flows() const {
+        return StepRules::visit(kind, []<class Kind>(Kind) { return Kind::flows; });
     }
     // Whether steps depend on the coordinates of tokens and queries.
     bool by_coordinate() const {

@@ -101,7 +101,8 @@ class Run:
         token of an input stands above its others, inf where no input has others;
         ``"certified_cosine"``, a lower bound on the cosine of the iterate with the SVM of the
         tokens on top at that step, -1 where there is none; and ``"settled"``, whether those are the
-        tokens selected at the end.
+        tokens selected at the end. A run of gradient flow on K and Q has ``"balance_drift"``: by
+        how much K'K - Q'Q, which the flow keeps, has changed since the start, over |K|² + |Q|².
     """
 
     parameter: str | tuple[str, str]
@@ -166,6 +167,27 @@ class Run:
     def right(self) -> NDArray[np.float64] | None:
         """Right factor ([B,] s, e) of W = left' right."""
         return None if self._factors is None else self._factors[1]
+
+    @property
+    def speed_limit_share(self) -> NDArray[np.float64] | None:
+        """Whether Adam's memory holds it back, shape ([B]); None for other rules.
+
+        The decrease of log |gradient| per step, over the second half of the records, divided by
+        ½ log(1/β2). Once every input has selected a token this is how fast the smallest margin
+        grows, at most min(η/N*, ½ log(1/β2)), with N* the norm of the SVM in the max norm: the root
+        of the mean square fades no faster. Far below 1 the steps are those of signs and W goes to
+        that SVM; near 1 they are those of a preconditioner left from old gradients.
+        """
+        if self.rule not in ("adam", "adamw"):
+            return None
+        assert self.step_rule.betas is not None
+        steps, log_norm = self.history["step"], self.history["log_grad_norm"]
+        half = (steps.size - 1) // 2
+        with np.errstate(divide="ignore"):
+            limit = -0.5 * np.log(self.step_rule.betas[1])
+        fall = (log_norm[..., half] - log_norm[..., -1]) / max(1, steps[-1] - steps[half])
+        share: NDArray[np.float64] = fall / limit
+        return share
 
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.trained.parameter_shape)

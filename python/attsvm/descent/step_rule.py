@@ -51,6 +51,9 @@ class StepRule:
         "adam", "adamw" : Adam's quotient; "adamw" with `weight_decay` 0.01.
         "mirror", "plain_mirror" : mirror descent with the potential ψ(W) = (1/p) Σ_ij |W_ij|^p,
         ∇ψ(W) <- ∇ψ(W) - η g, with g = G / N*(G) or G.
+        "flow" : gradient flow dW/ds = -G / |G| of all blocks together, over the arc length s = η,
+        integrated by the Runge-Kutta pair of Dormand and Prince, orders 5 and 4, with steps of its
+        own. On K and Q it keeps K'K - Q'Q; a run records how far that drifts.
     decay : float or dict by block
         η_k = η / k^decay, k = 1, 2, ... By default 0: a constant rate; 0.75 where K and Q are
         trained by steps in another norm than "fro", whose limits need rates o(1/√k) there.
@@ -82,6 +85,9 @@ class StepRule:
     newton_schulz : int, optional
         Of steps in the spectral norm: that many iterations of the quintic Newton-Schulz method of
         Muon in practice (5 there) instead of the exact U V'.
+    tolerance : float
+        Of flow: bound on the estimated error of a step of the integration, over the norm of the
+        parameters.
 
     Raises
     ------
@@ -105,7 +111,8 @@ class StepRule:
     (norms, `ema`). Kingma, Ba, "Adam", 2015. Loshchilov, Hutter, "Decoupled Weight Decay
     Regularization", 2019. Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023
     (lion). Jordan et al., "Muon", 2024 (`newton_schulz`). Julistiono, Tarzanagh, Azizan,
-    "Optimizing Attention with Mirror Descent", 2025 (mirror descent).
+    "Optimizing Attention with Mirror Descent", 2025 (mirror descent). Hairer, Nørsett, Wanner,
+    "Solving Ordinary Differential Equations I", 1993, section II.4 (flow).
     """
 
     kind: str = "ngd"
@@ -121,6 +128,7 @@ class StepRule:
     ema: float | None = None
     weight_decay: float | None = None
     newton_schulz: int | None = None
+    tolerance: float = 1e-10
 
     def __post_init__(self) -> None:
         as_choice("kind", self.kind, _core.step_rules)
@@ -143,8 +151,12 @@ class StepRule:
             raise ValueError("nesterov: expected False without momentum, got True")
         decay = rule.weight_decay if self.weight_decay is None else self.weight_decay
         self._set("weight_decay", as_nonnegative_float("weight_decay", decay))
+        as_positive_float("tolerance", self.tolerance)
         if self.batch_size is not None:
             as_positive_int("batch_size", self.batch_size)
+        if rule.flows:
+            for name in ("weight_decay", "batch_size"):
+                self._require(name, getattr(self, name), not getattr(self, name))
 
     def _read_norm(self, rule: _core.StepRule) -> None:
         settled = rule.first.geometry.name
@@ -203,6 +215,7 @@ class StepRule:
             rule.average = rule.average_seen = self.ema or 0.0
             rule.adam_beta, rule.adam_second_beta = betas
         rule.adam_epsilon = self.epsilon
+        rule.flow_tolerance = self.tolerance
         rule.weight_decay = self.weight_decay or 0.0
         return rule
 
@@ -254,6 +267,8 @@ class StepRule:
         default = _DECAY_OF_FACTORS if of_factors else 0.0
         decay = self._by_block("decay", default if self.decay is None else self.decay, blocks)
         rule = self._with_settings()
+        if rule.flows and len({(rates[name], decay[name]) for name in blocks.names}) > 1:
+            raise ValueError("lr: expected one rate for all blocks, which flow together")
         places = iter(("first", "second"))
         for name in blocks.names:
             rate = 1.0 if rule.needs_infimum else rates[name]

@@ -96,9 +96,9 @@ def train(
         are normalised separately. The infimum is that of the data with a fixed linear head, and 0
         where v is trained; with other heads it is not known, and "polyak" is refused. Steepest
         descent in other norms is "sign", "coordinate" and "spectral"; "signum", "muon", "lion",
-        "adam" and "adamw" are optimisers with running means; "mirror" is mirror descent. `StepRule`
-        has all of them with their settings: norms, decaying rates, momentum, weight decay,
-        mini-batches and more.
+        "adam" and "adamw" are optimisers with running means; "mirror" is mirror descent, "flow"
+        gradient flow, integrated. `StepRule` has all of them with their settings: norms, decaying
+        rates, momentum, weight decay, mini-batches and more.
     lr : float or dict
         Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"`` and ``"Q"``, and
         ``"v"`` where it is trained.
@@ -323,6 +323,8 @@ def _run(
         (of_head, result["head_cosine_gap"]),
     ):
         history |= _cosines({name: unbatch(gaps[:, r]) for r, name in enumerate(names)})
+    if rule.flows and blocks.attention == "KQ":
+        history["balance_drift"] = unbatch(result["balance_drift"])
     if call.certify:
         history["margin"] = unbatch(result["margin"])
         history["certified_cosine"] = unbatch(result["certified_cosine"])

@@ -102,9 +102,13 @@ def draw(
 ) -> Descent | SVM | Figure:
     """Return a task on random data of the unit sphere, the SVM that of the optimal tokens.
 
+    The `kind` may also be one of `SVMS`, which draw other data.
+
     W and p start at zero, K and Q, and all of a figure, at small random matrices. `reduced`: the
     same logits and scores in coordinates of the spans of tokens and queries (thin QR).
     """
+    if kind in SVMS:
+        return SVMS[kind](n, T, d, **fields)
     data = attsvm.datasets.unit_sphere(n, T, d, batch=batch, rng=0, dtype=np.dtype(dtype).type)
     if kind == "svm":
         return SVM(data.tokens, data.queries, attsvm.optimal_tokens(data), **fields)
@@ -122,6 +126,40 @@ def draw(
             value=basis.T @ task.value,
         )
     return Figure(task, steps) if kind == "figure" else task
+
+
+def correlated_svm(n: int, T: int, d: int, noise: float, **fields: Any) -> SVM:
+    """Return the SVM of the optimal tokens among tokens on eight common directions and noise."""
+    rng = np.random.default_rng(0)
+    common = rng.standard_normal((8, d))
+    tokens = rng.standard_normal((n, T, 8)) @ common + noise * rng.standard_normal((n, T, d))
+    tokens /= np.linalg.norm(tokens, axis=2, keepdims=True)
+    scores = rng.choice([-1, 1], (n, 1)) * (tokens @ rng.standard_normal(d))
+    return SVM(tokens, tokens[:, 0].copy(), scores.argmax(axis=1), **fields)
+
+
+def digits_svm(n: int, T: int, d: int, patch: int, stride: int, **fields: Any) -> SVM:
+    """Return the SVM of the optimal tokens among T patches of each of n handwritten digits."""
+    data = attsvm.datasets.digits(n, d, patch=patch, stride=stride, rng=0)
+    assert data.T == T
+    return SVM(data.tokens, data.queries, attsvm.optimal_tokens(data), **fields)
+
+
+def soft_margin_svm(n: int, T: int, d: int, C: float, apart: float, **fields: Any) -> SVM:
+    """Return the soft margin of two normal classes as a hard margin with a coordinate per sample.
+
+    Constraint i is y_i (x_i, y_i e_i / √C)'w >= 1, with 0 for the token that is not selected.
+    """
+    rng = np.random.default_rng(0)
+    samples = rng.standard_normal((n, d))
+    labels = np.where(np.arange(n) % 2, 1.0, -1.0)
+    samples[:, 0] += apart * labels
+    tokens = np.zeros((n, T, d + n))
+    tokens[:, 0] = np.hstack([samples * labels[:, None], np.eye(n) / np.sqrt(C)])
+    return SVM(tokens, np.ones((n, 1)), np.zeros(n, dtype=np.int64), **fields)
+
+
+SVMS = {"correlated": correlated_svm, "digits": digits_svm, "soft margin": soft_margin_svm}
 
 
 def limit_of_step(name: str, task: Descent) -> Read | Products:

@@ -91,7 +91,7 @@ class SVM(Batchable):
     """A hard-margin SVM: the W of least norm with (x_iα - x_it)' W z_i >= 1."""
 
     tokens: Array  # ([B,] n, T, d)
-    queries: Array  # ([B,] n, d)
+    queries: Array  # ([B,] n, d); or ([B,] n, 1), all 1: then W is a vector
     selected: Array  # ([B,] n)
     norm: str = "fro"  # "fro" or "nuc"
     gap: float = 1e-9  # relative duality gap to reach

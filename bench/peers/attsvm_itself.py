@@ -36,11 +36,16 @@ def descent(task: Descent) -> Run:
 
 def svm(task: SVM) -> Run:
     threadpool_limits(task.threads)
-    data = attsvm.AttentionData(task.tokens, np.ones(task.selected.shape), queries=task.queries)
+    is_vector = task.queries.shape[-1] == 1
+    queries = None if is_vector else task.queries
+    data = attsvm.AttentionData(task.tokens, np.ones(task.selected.shape), queries=queries)
     others = np.arange(task.tokens.shape[-2]) != task.selected[..., None]
 
     def run() -> Callable[[], Array]:
-        solution = attsvm.att_svm(data, task.selected, norm=task.norm)
+        if is_vector:
+            solution = attsvm.prompt_svm(data, task.selected)
+        else:
+            solution = attsvm.att_svm(data, task.selected, norm=task.norm)
         lead = task.selected.shape[:-1]
         if task.norm == "nuc":
             return lambda: (solution.W, solution.dual[others].reshape(*lead, -1))

@@ -26,9 +26,10 @@ py::tuple row_bases(const Array<double>& rows, int threads) {
                                       static_cast<double>(count));
         const attsvm::Team team(plan.within);
         attsvm::parallel_for_each(attsvm::Team(plan.across), sets, progress, [&](Index k, bool calling_thread) {
-            const attsvm::RowBasis basis(team, from + k * count * dimension, count, dimension);
+            attsvm::Progress* const asked = calling_thread ? &progress : nullptr;
+            const attsvm::RowBasis basis(team, from + k * count * dimension, count, dimension, asked);
             std::copy_n(basis.coordinates().data(), count * count, to_coordinates + k * count * count);
-            std::copy_n(basis.vectors(team).data(), count * dimension, to_bases + k * count * dimension);
+            std::copy_n(basis.vectors(team, asked).data(), count * dimension, to_bases + k * count * dimension);
             progress.advance(1.0, calling_thread);
         });
     });

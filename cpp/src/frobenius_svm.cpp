@@ -27,15 +27,31 @@ class FrobeniusSolver : SvmSolver<Token> {
 
     void run(const double* start, FrobeniusMethod method) {
         if (decided_at_once()) return;
-        const UnitProblem problem = fewer_coordinates_pay() ? Base::in_fewer_coordinates() : problem_;
+        const UnitProblem problem = in_one_sample(fewer_coordinates_pay() ? Base::in_fewer_coordinates() : problem_);
         const Work work(problem.map);
         if (method == FrobeniusMethod::active_set) {
             by_active_set(problem, nullptr);
             return;
         }
+        const bool gram_first = work.gram(work.most_active) <= work.ascent;
         const bool active_set_first = work.active_set <= work.ascent;
+        if (gram_first && by_gram(problem)) return;
         if (active_set_first && by_active_set(problem, nullptr)) return;
-        if (by_ascent(problem, start, work)) return;
+        std::fill(dual_.data(), dual_.data() + dual_.size(), 0.0);
+        if (start != nullptr) take_multipliers(start, true);
+        if (!gram_first) {
+            if (by_ascent(problem, work.short_ascent())) return;
+            const Buffer<double> reached = copy(dual_);
+            if (by_gram(problem)) return;
+            // What it has found, solution or contradiction, to more digits
+            const bool contradicts = farkas_residual(team_, problem_, dual_.data()) <= tolerance_.infeasibility;
+            const Buffer<double> found = copy(dual_);
+            if (work.active_set_is_possible() && (contradicts || is_certified()) &&
+                by_active_set(problem, contradicts ? nullptr : found.data()))
+                return;
+            std::copy(reached.data(), reached.data() + reached.size(), dual_.data());
+        }
+        if (by_ascent(problem, work.long_ascent())) return;
         if (!work.active_set_is_possible()) return;
         const Buffer<double> guess = copy(dual_);
         if (!active_set_first && by_active_set(problem, nullptr)) return;
@@ -69,17 +85,22 @@ class FrobeniusSolver : SvmSolver<Token> {
    private:
     // Multiplications that the methods need, more or less.
     struct Work {
-        double product, ascent, active_set, basis;
-        explicit Work(const MarginMap& map) {
-            const auto m = static_cast<double>(map.constraints());
-            const auto d = static_cast<double>(map.dimension);
-            const auto D = static_cast<double>(map.coordinates());
-            const double steps = std::min(0.5 * m, D);
-            product = (m + static_cast<double>(map.samples * map.query_dimension)) * d;
-            ascent = 120.0 * product;
-            basis = steps * D;
-            active_set = steps * (product + 1.5 * basis);
-        }
+        double product, ascent, dimension, most_active, active_set, basis;
+        explicit Work(const MarginMap& map)
+            : product(static_cast<double>(map.constraints() + map.samples * map.query_dimension) *
+                      static_cast<double>(map.dimension)),
+              ascent(120.0 * product),
+              dimension(static_cast<double>(map.dimension)),
+              most_active(
+                  std::min(0.5 * static_cast<double>(map.constraints()), static_cast<double>(map.coordinates()))),
+              active_set(most_active * (product + 1.5 * most_active * static_cast<double>(map.coordinates()))),
+              basis(most_active * static_cast<double>(map.coordinates())) {}
+        // Of the active set method on the Gram matrix, where so many constraints are active.
+        double gram(double active) const { return 1.5 * active * (2.0 * product + active * (active + dimension)); }
+        // Products with A and A* after which the ascent is likely to crawl, a small share of what the Gram matrix of
+        // the active rows costs; and those after which there is no hope for it.
+        double short_ascent() const { return std::clamp(0.1 * gram(0.25 * most_active) / product, 60.0, 3000.0); }
+        double long_ascent() const { return active_set_is_possible() ? std::max(200.0, active_set / product) : 3000.0; }
         bool active_set_is_possible() const { return basis <= 1.5e8 && active_set <= 1e12; }
     };
 
@@ -113,7 +134,22 @@ class FrobeniusSolver : SvmSolver<Token> {
     bool fewer_coordinates_pay() const {
         const MarginMap& map = problem_.map;
         const Index m = map.constraints();
-        return map.dimension > m && m * m <= 100 * (m + map.samples * map.query_dimension);
+        const auto saved =
+            static_cast<double>(m + map.samples * map.query_dimension) * static_cast<double>(map.dimension - m);
+        return map.dimension > m && static_cast<double>(m * m * map.dimension) <= 100.0 * saved;
+    }
+    // Of queries with one coordinate, ±1, the constraints of all samples have the same direction W z: as those of a
+    // single sample, products with them have fewer sums to hold.
+    UnitProblem in_one_sample(UnitProblem problem) {
+        MarginMap& map = problem.map;
+        if (map.query_dimension != 1) return problem;
+        const Index m = problem.size(), d = map.dimension;
+        rows_ = Buffer<double>(m * d);
+        for (Index i = 0; i < map.samples; ++i)
+            for (Index k = map.start[i] * d; k < map.start[i + 1] * d; ++k) rows_[k] = map.L[i] * map.D[k];
+        start_[1] = m;
+        map = {1, d, 1, start_, rows_.data(), &one_, {}, {}};
+        return problem;
     }
     void take_multipliers(const double* given, bool clipped) {
         for (Index r = 0; r < problem_.size(); ++r) {
@@ -124,12 +160,15 @@ class FrobeniusSolver : SvmSolver<Token> {
 
     // Each method says whether its result is certified to the last digits; one that is certified, but less well, is
     // kept in case nothing better comes.
-    bool by_ascent(const UnitProblem& problem, const double* start, const Work& work) {
-        std::fill(dual_.data(), dual_.data() + dual_.size(), 0.0);
-        if (start != nullptr) take_multipliers(start, true);
-        const double budget = work.active_set_is_possible() ? std::max(200.0, work.active_set / work.product) : 3000.0;
-        const Index iterations = dual_ascent(problem, team_, progress_, calling_thread_, dual_.data(), budget);
+    bool by_ascent(const UnitProblem& problem, double most_products) {
+        const Index iterations = dual_ascent(problem, team_, progress_, calling_thread_, dual_.data(), most_products);
         return !progress_.stopped() && (is_infeasible(iterations) || is_optimal(iterations, nullptr));
+    }
+    // Multipliers of a Gram matrix are too coarse for a good proof that there is no solution: another method has to
+    // find one.
+    bool by_gram(const UnitProblem& problem) {
+        const ActiveSetResult found = dual_active_set_by_gram(problem, team_, progress_, calling_thread_, dual_.data());
+        return found.ended && is_optimal(found.steps, &found.w);
     }
     bool by_active_set(const UnitProblem& problem, const double* start) {
         const ActiveSetResult found = dual_active_set(problem, team_, progress_, calling_thread_, start, dual_.data());
@@ -357,6 +396,9 @@ class FrobeniusSolver : SvmSolver<Token> {
     }
 
     Buffer<double> dual_;
+    Buffer<double> rows_;  // of the problem in one sample, and what it points to besides
+    Index start_[2] = {0, 0};
+    double one_ = 1.0;
 };
 
 }  // namespace

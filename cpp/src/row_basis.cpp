@@ -12,7 +12,7 @@ struct RowBasis::Factors {
     Factor together;
 };
 
-RowBasis::RowBasis(const Team& team, const double* rows, Index count, Index dimension)
+RowBasis::RowBasis(const Team& team, const double* rows, Index count, Index dimension, Progress* progress)
     : count_(count),
       dimension_(dimension),
       length_(std::max<Index>(4 * count, 1024)),
@@ -28,9 +28,10 @@ RowBasis::RowBasis(const Team& team, const double* rows, Index count, Index dime
     }
     auto& [pieces, together] = *factors_;
     pieces.resize(static_cast<std::size_t>((dimension + length_ - 1) / length_));
-    each_piece(team, [&](std::size_t k, Index first, Index size) {
+    each_piece(team, progress, [&](std::size_t k, Index first, Index size) {
         pieces[k].compute(columns.middleRows(first, size) * per_unit.asDiagonal());
     });
+    if (progress != nullptr && progress->stopped()) return;
     Index height = 0;
     for (const auto& piece : pieces) height += std::min(count, piece.rows());
     Eigen::MatrixXd triangles(height, count);
@@ -49,13 +50,14 @@ RowBasis::RowBasis(RowBasis&&) noexcept = default;
 RowBasis& RowBasis::operator=(RowBasis&&) noexcept = default;
 RowBasis::~RowBasis() = default;
 
-Buffer<double> RowBasis::vectors(const Team& team) const {
+Buffer<double> RowBasis::vectors(const Team& team, Progress* progress) const {
     const auto& [pieces, together] = *factors_;
     Buffer<double> basis(count_ * dimension_);
+    if (progress != nullptr && progress->stopped()) return basis;
     Eigen::Map<Eigen::MatrixXd> columns(basis.data(), dimension_, count_);
     Eigen::MatrixXd shares = Eigen::MatrixXd::Identity(together.rows(), count_);
     shares.applyOnTheLeft(together.householderQ());
-    each_piece(team, [&](std::size_t k, Index first, Index size) {
+    each_piece(team, progress, [&](std::size_t k, Index first, Index size) {
         const Index kept = std::min(count_, size);
         Eigen::MatrixXd part = Eigen::MatrixXd::Zero(size, count_);
         part.topRows(kept) = shares.middleRows(static_cast<Index>(k) * count_, kept);
@@ -66,10 +68,12 @@ Buffer<double> RowBasis::vectors(const Team& team) const {
 }
 
 template <class Task>
-void RowBasis::each_piece(const Team& team, Task task) const {
-    team.for_ranges(std::ssize(factors_->pieces), [&](Index k, Index last, int) {
-        for (; k < last; ++k)
+void RowBasis::each_piece(const Team& team, Progress* progress, Task task) const {
+    team.for_ranges(std::ssize(factors_->pieces), [&](Index k, Index last, int thread) {
+        for (; k < last && (progress == nullptr || !progress->stopped()); ++k) {
             task(static_cast<std::size_t>(k), k * length_, std::min(length_, dimension_ - k * length_));
+            if (progress != nullptr && thread == 0) progress->ask();
+        }
     });
 }
 

@@ -371,13 +371,15 @@ void both_methods_agree(Index n, Index T, Index d) {
     const Units units(31, n, T, d);
     const attsvm::UnitProblem problem = units.constraints.problem();
     Progress progress(nullptr, 1.0);
-    Buffer<double> by_ascent(problem.size()), by_active_set(problem.size());
+    Buffer<double> by_ascent(problem.size()), by_active_set(problem.size()), by_gram(problem.size());
     attsvm::dual_ascent(problem, Team(1), progress, true, by_ascent.data(), 1e4);
     CHECK(attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, by_active_set.data()).ended);
+    CHECK(attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, by_gram.data()).ended);
     double largest = 0.0;
     for (Index r = 0; r < problem.size(); ++r) largest = std::max(largest, by_active_set[r]);
     CHECK(largest > 0.0);
     for (Index r = 0; r < problem.size(); ++r) CHECK(std::abs(by_ascent[r] - by_active_set[r]) <= 1e-10 * largest);
+    for (Index r = 0; r < problem.size(); ++r) CHECK(std::abs(by_gram[r] - by_active_set[r]) <= 1e-10 * largest);
 }
 
 void both_methods_prove_infeasibility() {
@@ -388,6 +390,8 @@ void both_methods_prove_infeasibility() {
     attsvm::dual_ascent(problem, Team(1), progress, true, dual.data(), 1e4);
     CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-11);
     CHECK(attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, dual.data()).ended);
+    CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-9);
+    CHECK(attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, dual.data()).ended);
     CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-9);
 }
 
@@ -423,15 +427,18 @@ void threads_change_no_bit() {
     const Units units(47, 25, 30, 24);  // one SVM shared out
     const attsvm::UnitProblem problem = units.constraints.problem();
     Progress progress(nullptr, 1.0);
-    Buffer<double> ascent(problem.size()), active_set(problem.size());
+    Buffer<double> ascent(problem.size()), active_set(problem.size()), by_gram(problem.size());
     attsvm::dual_ascent(problem, Team(1), progress, true, ascent.data(), 1e4);
     attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, active_set.data());
+    attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, by_gram.data());
     for (const int threads : {2, 3}) {
         Buffer<double> again(problem.size());
         attsvm::dual_ascent(problem, Team(threads), progress, true, again.data(), 1e4);
         CHECK(std::equal(again.data(), again.data() + again.size(), ascent.data()));
         CHECK(attsvm::dual_active_set(problem, Team(threads), progress, true, nullptr, again.data()).ended);
         CHECK(std::equal(again.data(), again.data() + again.size(), active_set.data()));
+        CHECK(attsvm::dual_active_set_by_gram(problem, Team(threads), progress, true, again.data()).ended);
+        CHECK(std::equal(again.data(), again.data() + again.size(), by_gram.data()));
     }
 }
 

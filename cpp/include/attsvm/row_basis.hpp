@@ -13,20 +13,21 @@ namespace attsvm {
 // scaled by powers of two before, so that no square of an entry leaves the range of numbers.
 class RowBasis {
    public:
-    RowBasis(const Team& team, const double* rows, Index count, Index dimension);
+    // `progress`, of the calling thread, is asked between pieces; when it is stopped, the rest is left out.
+    RowBasis(const Team& team, const double* rows, Index count, Index dimension, Progress* progress = nullptr);
     RowBasis(RowBasis&&) noexcept;
     RowBasis& operator=(RowBasis&&) noexcept;
     ~RowBasis();
 
     const Buffer<double>& coordinates() const { return coordinates_; }
-    Buffer<double> vectors(const Team& team) const;
+    Buffer<double> vectors(const Team& team, Progress* progress = nullptr) const;
 
    private:
     struct Factors;
 
     // task(piece, first, size) for every piece of the dimension
     template <class Task>
-    void each_piece(const Team& team, Task task) const;
+    void each_piece(const Team& team, Progress* progress, Task task) const;
 
     Index count_, dimension_, length_;
     std::unique_ptr<Factors> factors_;

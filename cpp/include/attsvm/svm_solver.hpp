@@ -26,7 +26,8 @@ class SvmSolver {
     // The problem in coordinates of the differences' span, which are as many as the differences.
     UnitProblem in_fewer_coordinates() {
         UnitProblem problem = problem_;
-        basis_.emplace(team_, problem.map.D, problem.size(), problem.map.dimension);
+        basis_.emplace(team_, problem.map.D, problem.size(), problem.map.dimension,
+                       calling_thread_ ? &progress_ : nullptr);
         problem.map.dimension = problem.size();
         problem.map.D = basis_->coordinates().data();
         return problem;

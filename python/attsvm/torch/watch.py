@@ -33,8 +33,9 @@ class Watch:
         Largest share of the time since the first call, up to 1, that records take. The first step
         is always recorded, so that the share is kept from the time on when training has taken
         1 / budget times as long as one record.
-    max_inputs, norms, **options
-        As in `inspect`, with fewer inputs and the Frobenius norm alone by default.
+    max_inputs, norms, max_constraints, **options
+        As in `inspect`, by default with fewer inputs, and the Frobenius norm alone, whose SVMs of
+        more constraints are solved.
 
     Attributes
     ----------
@@ -74,13 +75,19 @@ class Watch:
         budget: float = 0.05,
         max_inputs: int = 64,
         norms: Any = "fro",
+        max_constraints: int = 4000,
         **options: Any,
     ) -> None:
         require_extra("attsvm.torch.Watch", "torch", "xarray")
         self._model = model
         self._every = None if every is None else as_positive_int("every", every)
         self._budget = as_float_in("budget", budget, 0, 1, ends="(]")
-        self._options = {"max_inputs": max_inputs, "norms": norms, **options}
+        self._options = {
+            "max_inputs": max_inputs,
+            "norms": norms,
+            "max_constraints": max_constraints,
+            **options,
+        }
         self._records: list[xr.Dataset] = []
         self._began = 0.0
         self._longest = 0.0

@@ -106,6 +106,12 @@ def _check(task: Task, data: Data) -> None:
     for key, record in (("norm", "fro_norm"), ("tokens", "sparsity"), ("cosine", "cosine nuc")):
         ends = [np.median(of[record][-1]) / np.median(of[record][0]) for of in data.values()]
         task.check(key, ends, at=names)
+    if task["marks"][-1] >= task["told_apart"]:
+        cosines = [
+            [np.median(data[name][f"cosine {norm}"][-1]) for norm in ("nuc", "fro")]
+            for name in ("AdamW", "SGD")
+        ]
+        task.check("nuclear", [nuclear / frobenius for nuclear, frobenius in cosines])
     task.check("limit", [np.median(ratios[name][:, -1]) for name in names], at=names)
     for name, of in data.items():
         first, last = (

@@ -142,6 +142,9 @@ class Descent {
 
     bool trains_head() const { return head_.size() != 0; }
 
+    Index query_stride() const { return parameters_.has_one_query() ? 0 : problem().dimension; }
+    const Real* query(Index row) const { return Q_.data() + row * query_stride(); }
+
     void choose(std::span<const Index> samples) {
         pass_.choose(samples);
         parameters_.choose(samples);
@@ -150,7 +153,7 @@ class Descent {
     // Gradients of all blocks, in units of exp(log_unit_), and of the head in units of exp(head_log_unit_).
     void differentiate() {
         parameters_.queries(team_, Q_.data());
-        pass_.run(team_, Q_.data(), U_.data(), trains_head() ? mixture_.data() : nullptr);
+        pass_.run(team_, Q_.data(), query_stride(), U_.data(), trains_head() ? mixture_.data() : nullptr);
         pass_.losses().weights(weight_.data(), log_unit_);
         if (rule_.ridge == 0.0) {
             parameters_.differentiate(team_, weight_.data(), U_.data());
@@ -189,7 +192,7 @@ class Descent {
         if (rule_.by_coordinate()) drop_rounded_entries(decay);
         if (!parameters_.drop_rounding(team_, term_size_.data(), depth, decay, false)) return;
         for (Index row = 0; row < n; ++row)
-            term_size_[row] = magnitude(weight_[row]) * pass_.term_size(row, &Q_[row * d]);
+            term_size_[row] = magnitude(weight_[row]) * pass_.term_size(row, query(row));
         parameters_.drop_rounding(team_, term_size_.data(), depth, decay, true);
     }
     // Where steps depend on the sign of an entry, also each of them.
@@ -197,7 +200,7 @@ class Descent {
         const Index n = pass_.rows(), d = problem().dimension, depth = problem().tokens;
         if (!parameters_.may_have_rounded_entries(team_, term_size_.data(), depth, decay)) return;
         for (Index row = 0; row < n; ++row) {
-            pass_.term_sizes(row, &Q_[row * d], &entry_size_[row * d]);
+            pass_.term_sizes(row, query(row), &entry_size_[row * d]);
             for (Index k = 0; k < d; ++k) entry_size_[row * d + k] *= magnitude(weight_[row]);
         }
         parameters_.drop_rounded_entries(team_, entry_size_.data(), depth, decay);
@@ -309,7 +312,7 @@ class Descent {
         Real multipliers(0.0), margin(std::numeric_limits<double>::infinity());
         for (Index i = 0; i < n; ++i) {
             const Index at = i * problem().dimension;
-            const auto of_sample = pass_.margin_certificate(i, &Q_[at], weight_[i], &certificate_rows_[at]);
+            const auto of_sample = pass_.margin_certificate(i, query(i), weight_[i], &certificate_rows_[at]);
             margin = smaller(of_sample.margin, margin);
             multipliers += of_sample.multipliers;
             top_[i] = of_sample.top;

@@ -37,9 +37,12 @@ class Parameterisation {
           column_begin_(query_dimension),
           zero_(std::max(samples, query_dimension)),
           all_samples_(query_dimension),
+          one_query_(has_scalar_queries()),
+          query_weight_(has_scalar_queries() ? samples : 0),
           product_(inner == 0 ? 0 : query_dimension * dimension),
           product_row_square_(inner == 0 ? 0 : query_dimension) {
         find_extents();
+        for (Index i = 0; i < samples; ++i) one_query_ = one_query_ && !any<Real>(Z[i * e_] != Z[0]);
         for (Index i = 0; i < samples; ++i) query_norm_[i] = norm(Z + i * e_, e_);
     }
 
@@ -59,15 +62,18 @@ class Parameterisation {
     }
 
     bool factored() const { return m_ != 0; }
+    // Whether queries are numbers, as those of logits X p, and whether they are one number, and directions one too.
+    bool has_scalar_queries() const { return e_ == 1 && !factored(); }
+    bool has_one_query() const { return one_query_; }
     Index matrix_size() const { return e_ * d_; }
 
-    // The query directions (samples, dimension).
+    // The query directions (samples, dimension); of one query only the first.
     void queries(const Team& team, Real* Q) {
         if (factored()) {
             multiply(team, n_, e_, m_, Strided<Real>{Z_, e_, 1}, rows_of_Z(), second_.value, keys_.data());
             multiply(team, n_, m_, d_, Strided<Real>{keys_.data(), m_, 1}, {}, first_.value, Q);
         } else {
-            multiply(team, n_, e_, d_, Strided<Real>{Z_, e_, 1}, rows_of_Z(), first_.value, Q);
+            multiply(team, one_query_ ? 1 : n_, e_, d_, Strided<Real>{Z_, e_, 1}, rows_of_Z(), first_.value, Q);
         }
     }
 
@@ -80,27 +86,32 @@ class Parameterisation {
     struct WeightDecay {
         Real gradient_scale, decay;
     };
-    // The gradients of all blocks from those of the query directions, which it weights by sample in place.
+    // The gradients of all blocks from those of the query directions, which it may weight by sample in place.
     void differentiate(const Team& team, const Real* weight, Real* U, const WeightDecay* decay = nullptr) {
         const Strided<Real> Z_transposed{Z_, 1, e_};
-        // By the threads that made the rows, for a product that they share.
-        team.for_work(n_ * e_ * d_ / product_uses).for_ranges(n_, [&](Index i, Index last, int) {
-            for (; i < last; ++i)
-                for (Index k = 0; k < d_; ++k) U[i * d_ + k] *= weight[i];
-        });
+        if (has_scalar_queries()) {
+            for (Index i = 0; i < n_; ++i) query_weight_[i] = weight[i] * Z_[i];
+            multiply(team, 1, n_, d_, Strided<Real>{query_weight_.data(), n_, 1}, {}, U, first_.gradient.data());
+        } else {
+            // By the threads that made the rows, for a product that they share.
+            team.for_work(n_ * e_ * d_ / product_uses).for_ranges(n_, [&](Index i, Index last, int) {
+                for (; i < last; ++i)
+                    for (Index k = 0; k < d_; ++k) U[i * d_ + k] *= weight[i];
+            });
+        }
         if (factored()) {
             multiply(team, m_, n_, d_, Strided<Real>{keys_.data(), 1, m_}, {}, U, first_.gradient.data());
             team.for_work(n_ * m_ * d_).for_ranges(n_, [&](Index i, Index last, int) {
                 for (; i < last; ++i) rows_dot(first_.value, m_, d_, U + i * d_, &of_second_[i * m_]);
             });
             multiply(team, e_, n_, m_, Z_transposed, columns_of_Z(), of_second_.data(), second_.gradient.data());
-        } else {
+        } else if (!has_scalar_queries()) {
             multiply(team, e_, n_, d_, Z_transposed, columns_of_Z(), U, first_.gradient.data());
         }
         first_.terms = {n_, factored() ? keys_.data() : Z_, U, !factored() && Z_ == all_Z_};
         second_.terms = {n_, Z_, of_second_.data(), false};
         for_each_block([&](Block<Real>& block, int) {
-            if (decay != nullptr) block.terms = {};
+            if (decay != nullptr || has_scalar_queries()) block.terms = {};
             if (decay != nullptr)
                 for (Index k = 0; k < block.size(); ++k)
                     block.gradient[k] = decay->gradient_scale * block.gradient[k] + decay->decay * block.value[k];
@@ -275,6 +286,8 @@ class Parameterisation {
     Block<Real> first_, second_;
     Buffer<Real> keys_, of_second_, query_norm_;
     Buffer<Index> row_end_, column_begin_, zero_, all_samples_;
+    bool one_query_;
+    Buffer<Real> query_weight_;
     Buffer<Real> product_, product_row_square_;
 };
 

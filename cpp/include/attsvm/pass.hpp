@@ -60,8 +60,8 @@ class Pass {
     bool has_fixed_head() const { return problem_.head.kind.scored; }
 
     // U (rows, dimension): a row is dm_i/dq_i of its sample, in units of exp(log_scale) of the sample. Where
-    // asked for, also the mixtures o_i (rows, dimension).
-    void run(const Team& team, const Real* Q, Real* U, Real* mixtures = nullptr) {
+    // asked for, also the mixtures o_i (rows, dimension). The query directions are `query_stride` apart.
+    void run(const Team& team, const Real* Q, Index query_stride, Real* U, Real* mixtures = nullptr) {
         const Index d = problem_.dimension;
         const Team sharing = team.for_work(rows() * problem_.tokens * d);
         sharing.for_ranges(rows(), [&](Index row, Index last, int thread) {
@@ -72,7 +72,7 @@ class Pass {
                 // While a sample is worked on, out of the cache, the next one is read from memory.
                 const Index next = row + 1 < last ? losses_.sample(row + 1) : i;
                 Prefetcher next_tokens(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
-                losses_[row] = differentiate(i, Q + row * d, thread, next_tokens);
+                losses_[row] = differentiate(i, Q + row * query_stride, thread, next_tokens);
                 if (has_measured_tokens() && any<Real>(token_norm_[i] < Real(0.0))) token_norm_[i] = longest_token(i);
                 rows_combine(X, rows_[i], d, gradient, U + row * d, next_tokens);
                 if (mixtures != nullptr) {

@@ -21,7 +21,7 @@ def svm_accuracy(task: SVM, answer: Array | tuple[Array, Array]) -> dict[str, fl
     `answer`: multipliers ([B,] m), or W with its multipliers.
 
     Gap in the Frobenius norm: 1 - g / f with f = ½|W / min_r A_r(W)|² and g = 1'λ - ½|A*λ|²; in
-    the nuclear norm f = |W / min_r A_r(W)|_* and g = 1'λ / |A*λ|_op. KKT (Frobenius): the largest
+    another norm N f = N(W / min_r A_r(W)) and g = 1'λ / N*(A*λ). KKT (Frobenius): the largest
     of max(1 - A_r(W), 0), max(-λ_r, 0) / max |λ|, |λ_r (A_r(W) - 1)| / 1'λ and |W - A*λ| / |W|.
     """
     answers = answer if isinstance(answer, tuple) else (None, answer)
@@ -33,18 +33,31 @@ def svm_accuracy(task: SVM, answer: Array | tuple[Array, Array]) -> dict[str, fl
     return worst
 
 
+_DUALS: dict[str | float, str | float] = {
+    **{"nuc": "spec", "spec": "nuc", "max": "l1", "l1": "max"},
+    3.0: 1.5,
+}
+
+
+def _norm(W: Array, norm: str | float) -> float:
+    if norm in ("nuc", "spec"):
+        return float(np.linalg.norm(W, "nuc" if norm == "nuc" else 2))
+    order = {"max": np.inf, "l1": 1.0}[norm] if isinstance(norm, str) else norm
+    return float(np.linalg.norm(W.ravel(), order))
+
+
 def _accuracy(problem: SVM, W: Array | None, dual: Array) -> dict[str, float]:
     differences, sample = problem.differences()
-    if W is None or problem.norm == "nuc":
+    if W is None or problem.norm != "fro":
         dual = np.maximum(dual, 0.0)
     adjoint = (differences * dual[:, None]).T @ problem.queries[sample]
     W = adjoint if W is None else W
     values = np.einsum("md,md->m", differences @ W, problem.queries[sample])
     if not values.min() > 0:
-        return {"gap": np.inf} if problem.norm == "nuc" else {"gap": np.inf, "kkt": np.inf}
-    if problem.norm == "nuc":
-        size = np.linalg.norm(W, "nuc") / values.min()
-        return {"gap": float(1 - dual.sum() / np.linalg.norm(adjoint, 2) / size)}
+        return {"gap": np.inf, "kkt": np.inf} if problem.norm == "fro" else {"gap": np.inf}
+    if problem.norm != "fro":
+        size = _norm(W, problem.norm) / values.min()
+        return {"gap": float(1 - dual.sum() / _norm(adjoint, _DUALS[problem.norm]) / size)}
     size, total = np.linalg.norm(W), dual.sum()
     primal = 0.5 * (size / values.min()) ** 2
     residuals = (

@@ -93,7 +93,7 @@ class SVM(Batchable):
     tokens: Array  # ([B,] n, T, d)
     queries: Array  # ([B,] n, d); or ([B,] n, 1), all 1: then W is a vector
     selected: Array  # ([B,] n)
-    norm: str = "fro"  # "fro" or "nuc"
+    norm: str | float = "fro"  # "fro", "nuc", "spec", "max", "l1", or p of l_p
     gap: float = 1e-9  # relative duality gap to reach
     threads: int = 2
 

@@ -422,6 +422,21 @@ class TestSVM:
         shown = facts(capsys.readouterr().out)
         assert float(shown["norm"]) == pytest.approx(solution.norm, rel=1e-8)
 
+    def test_svm_of_any_norm(self, problem, capsys):
+        for norm, unique in (("max", True), ("2.5", None)):
+            assert main(["svm", str(problem), "--selected", "1,0,3", "--norm", norm]) == 0
+            named = float(norm) if unique is None else norm
+            solution = att_svm(attsvm.load(problem), [1, 0, 3], norm=named)
+            shown = facts(capsys.readouterr().out)
+            assert float(shown["norm"]) == pytest.approx(solution.norm, rel=1e-8)
+            assert shown.get("unique") == (unique and "yes")
+            name = norm if unique else "l2.5"
+            with np.load(f"problem-att-{name}-svm.npz") as file:
+                assert file["W"] == pytest.approx(solution.W)
+        with pytest.raises(SystemExit):
+            main(["svm", str(problem), "--norm", "0.5"])
+        assert "expected fro, nuc, max, l1, spec or a number p > 1" in capsys.readouterr().err
+
     def test_infeasible_is_a_result_with_its_proof(self, tmp_path, capsys):
         path = tmp_path / "hard.npz"
         data = attsvm.AttentionData(

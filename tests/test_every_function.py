@@ -79,7 +79,7 @@ def two_classes(data):
 best = attsvm.optimal_tokens
 CALLS = {
     "att_svm": lambda data: [
-        attsvm.att_svm(data, best(data), norm=norm) for norm in ("fro", "nuc")
+        attsvm.att_svm(data, best(data), norm=norm) for norm in ("fro", "nuc", "max", "spec", 3.0)
     ],
     "certified_cosine": lambda data: attsvm.certified_cosine(
         trained(data), data, best(data), attsvm.att_svm(data, best(data))
@@ -87,6 +87,10 @@ CALLS = {
     "certified_cosine_gap": lambda data: attsvm.theory.certified_cosine_gap(
         matrix(data), data, best(data), data.valid.astype(float)
     ),
+    "certified_margin_ratio": lambda data: [
+        attsvm.certified_margin_ratio(data, trained(data), best(data), norm)
+        for norm in ("fro", "max")
+    ],
     "classify": lambda data: attsvm.classify(data, trained(data)),
     "decompose": lambda data: attsvm.decompose(matrix(data), data),
     "every_choice": lambda data: attsvm.theory.every_choice(data),
@@ -108,6 +112,9 @@ CALLS = {
         attsvm.locally_optimal_choices(data, parameter=parameter) for parameter in ("W", "p")
     ],
     "loss_and_grad": lambda data: loss_and_grad(data, {"W": matrix(data)}),
+    "margin_ratio": lambda data: [
+        attsvm.margin_ratio(data, matrix(data), best(data), norm) for norm in ("l1", "spec", 1.5)
+    ],
     "margins": lambda data: attsvm.theory.margins(matrix(data), data, best(data)),
     "nuclear_suboptimality": lambda data: [
         attsvm.nuclear_suboptimality(

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attsvm import AttentionData, classify, is_locally_optimal, optimal_tokens, scores, train
+from attsvm import (
+    AttentionData,
+    certified_margin_ratio,
+    classify,
+    is_locally_optimal,
+    margin_ratio,
+    optimal_tokens,
+    scores,
+    train,
+)
 from attsvm.datasets import unit_sphere
 from attsvm.svm import att_svm, prompt_svm
 
@@ -234,6 +243,28 @@ def test_a_run_of_any_parameter_is_classified(options, svm):
     kinds = classify(data, run)
     assert kinds.tolist() == expected.tolist()
     assert len(set(kinds)) > 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "lr", "norm", "ratio"),
+    [("sign", 0.01, "max", 0.986), ("coordinate", 0.1, "l1", 0.956), ("ngd", 0.1, "fro", 0.993)],
+)
+def test_optimisers_come_to_local_optima_of_their_own_norm(
+    local_convergence, rule, lr, norm, ratio
+):
+    """All but one of the 50 choices are locally optimal there, fewer in other norms."""
+    data = local_convergence
+    run = train(data, rule=rule, lr=lr, steps=10_000)
+    share = {n: is_locally_optimal(data, run.selected, norm=n).mean() for n in ("fro", "max", "l1")}
+    assert share[norm] >= 0.98
+    assert share[norm] == max(share.values())
+    reached = margin_ratio(data, run, run.selected, norm)
+    assert np.median(reached) == pytest.approx(ratio, abs=0.002)
+    certified = certified_margin_ratio(data, run, run.selected, norm)
+    assert (certified <= reached + 1e-12).all()
+    assert np.median(certified) >= 0.98 * np.median(reached)
+    kinds = classify(data, run, norm=norm)
+    assert np.mean(kinds == "neither") == pytest.approx(1 - share[norm])
 
 
 def test_runs_that_have_no_classification_are_refused():

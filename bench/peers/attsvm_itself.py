@@ -47,7 +47,7 @@ def svm(task: SVM) -> Run:
         else:
             solution = attsvm.att_svm(data, task.selected, norm=task.norm)
         lead = task.selected.shape[:-1]
-        if task.norm == "nuc":
+        if task.norm != "fro":
             return lambda: (solution.W, solution.dual[others].reshape(*lead, -1))
         return lambda: solution.dual[others].reshape(*lead, -1)
 

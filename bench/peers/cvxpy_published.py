@@ -30,7 +30,7 @@ def svm(task: SVM, solver: str | None = None) -> Run:
             for t in range(T)
             if t != problem.selected[i]
         ]
-        program = cp.Problem(cp.Minimize(cp.norm(W, problem.norm)), constraints)
+        program = cp.Problem(cp.Minimize(_norm(W, problem.norm)), constraints)
         program.solve(**options)
         dual = np.array([constraint.dual_value for constraint in constraints]).reshape(-1)
         # Multipliers of |W|, and in the Frobenius norm now of ½|W|².
@@ -41,3 +41,11 @@ def svm(task: SVM, solver: str | None = None) -> Run:
         return lambda: (W, dual) if task.batched else (W[0], dual[0])
 
     return run
+
+
+def _norm(W: cp.Variable, norm: str | float) -> cp.Expression:
+    if norm == "spec":
+        return cp.sigma_max(W)
+    if norm in ("max", "l1"):
+        return cp.norm(cp.vec(W, order="F"), "inf" if norm == "max" else 1)
+    return cp.norm(W, norm) if isinstance(norm, str) else cp.pnorm(cp.vec(W, order="F"), norm)

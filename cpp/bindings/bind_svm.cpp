@@ -6,6 +6,7 @@
 
 #include "arrays.hpp"
 #include "attsvm/dual_svm.hpp"
+#include "attsvm/norm_svm.hpp"
 #include "attsvm/nuclear_svm.hpp"
 #include "bind.hpp"
 #include "interpreter.hpp"
@@ -74,18 +75,19 @@ struct SvmArrays {
     }
 };
 
-// Has `solve` solve the SVMs without the GIL: solve(progress, result). Factors that are given are results too.
+// Has `solve` solve the SVMs without the GIL: solve(progress, result). W has factors of this many rows, at least one a
+// sample; those that are given are results too.
 template <class Token, class Solve>
-pybind11::dict solved(const attsvm::SvmBatch<Token>& batch, const std::optional<pybind11::function>& report,
-                      const std::optional<Array<double>>& given_left, const std::optional<Array<double>>& given_right,
-                      Solve solve) {
+pybind11::dict solved(const attsvm::SvmBatch<Token>& batch, attsvm::Index factors,
+                      const std::optional<pybind11::function>& report, const std::optional<Array<double>>& given_left,
+                      const std::optional<Array<double>>& given_right, Solve solve) {
     using attsvm::Index;
     using namespace pybind11::literals;
     const Index B = batch.count, n = batch.first.samples, T = batch.first.tokens;
     auto dual = make_array<double>({B, n, T});
     auto margins = make_array<double>({B, n, T});
-    auto left = make_array<double>({B, n, batch.first.dimension});
-    auto right = make_array<double>({B, n, batch.first.query_dimension});
+    auto left = make_array<double>({B, factors, batch.first.dimension});
+    auto right = make_array<double>({B, factors, batch.first.query_dimension});
     if (given_left && given_right) {
         expect_shape("left", *given_left, {B, n, batch.first.dimension});
         expect_shape("right", *given_right, {B, n, batch.first.query_dimension});
@@ -96,14 +98,17 @@ pybind11::dict solved(const attsvm::SvmBatch<Token>& batch, const std::optional<
     auto gap = make_array<double>({B});
     auto kkt = make_array<double>({B});
     auto status = make_array<std::int8_t>({B});
+    auto unique = make_array<std::int8_t>({B});
     auto iterations = make_array<std::int64_t>({B});
-    const attsvm::SvmResultView result{dual.mutable_data(),  margins.mutable_data(), left.mutable_data(),
-                                       right.mutable_data(), norm.mutable_data(),    gap.mutable_data(),
-                                       kkt.mutable_data(),   status.mutable_data(),  iterations.mutable_data()};
+    const attsvm::SvmResultView result{dual.mutable_data(),   margins.mutable_data(),   factors,
+                                       left.mutable_data(),   right.mutable_data(),     norm.mutable_data(),
+                                       gap.mutable_data(),    kkt.mutable_data(),       status.mutable_data(),
+                                       unique.mutable_data(), iterations.mutable_data()};
 
     without_gil(report, static_cast<double>(B), [&](attsvm::Progress& progress) { solve(progress, result); });
     return pybind11::dict("dual"_a = dual, "margins"_a = margins, "left"_a = left, "right"_a = right, "norm"_a = norm,
-                          "gap"_a = gap, "kkt"_a = kkt, "status"_a = status, "iterations"_a = iterations);
+                          "gap"_a = gap, "kkt"_a = kkt, "status"_a = status, "unique"_a = unique,
+                          "iterations"_a = iterations);
 }
 
 template <class Token>
@@ -117,9 +122,11 @@ py::dict smallest_frobenius(const Array<Token>& tokens, const Doubles& queries, 
     if (start) expect_shape("start", *start, {rhs.shape(0), rhs.shape(1), rhs.shape(2)});
     const auto method = active_set ? attsvm::FrobeniusMethod::active_set : attsvm::FrobeniusMethod::automatic;
     const double* const guess = start ? start->data() : nullptr;
-    return solved(batch, report, {}, {}, [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
-        attsvm::solve_frobenius(batch, guess, method, {optimality, infeasibility}, threads, progress, result);
-    });
+    return solved(batch, batch.first.samples, report, {}, {},
+                  [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
+                      attsvm::solve_frobenius(batch, guess, method, {optimality, infeasibility}, threads, progress,
+                                              result);
+                  });
 }
 
 template <class Token>
@@ -133,9 +140,11 @@ py::dict certify_frobenius(const Array<Token>& tokens, const Doubles& queries, c
         SvmArrays<Token>{tokens, queries, selected, lengths, rhs, equality, token_ids, query_ids}.batch();
     expect_shape("dual", dual, {rhs.shape(0), rhs.shape(1), rhs.shape(2)});
     const bool given = left && right;
-    return solved(batch, report, left, right, [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
-        attsvm::certify_frobenius(batch, dual.data(), given, {optimality, infeasibility}, threads, progress, result);
-    });
+    return solved(batch, batch.first.samples, report, left, right,
+                  [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
+                      attsvm::certify_frobenius(batch, dual.data(), given, {optimality, infeasibility}, threads,
+                                                progress, result);
+                  });
 }
 
 // Tokens in double precision alone: the SVM is small once it stands in coordinates of its spans.
@@ -151,8 +160,25 @@ py::dict smallest_nuclear(const Array<double>& tokens, const Array<double>& quer
     const auto found = methods.find(method);
     if (found == methods.end()) throw std::invalid_argument("method: no such method: " + method);
     const auto batch = SvmArrays<double>{tokens, queries, selected, lengths, rhs, equality, {}, {}}.batch();
-    return solved(batch, report, {}, {}, [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
-        attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress, result);
+    return solved(batch, batch.first.samples, report, {}, {},
+                  [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
+                      attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress,
+                                            result);
+                  });
+}
+
+// Norms of entries have W in the coordinates of the caller, not as a sum over samples.
+py::dict smallest_in_norm(const Array<double>& tokens, const Array<double>& queries,
+                          const Array<std::int64_t>& selected, const Array<std::int64_t>& lengths,
+                          const Array<double>& rhs, const Array<bool>& equality, const std::string& norm, double p,
+                          double optimality, double infeasibility, int threads,
+                          const std::optional<py::function>& report) {
+    const auto of_norm = attsvm::SvmNorm::named(norm, p);
+    const auto batch = SvmArrays<double>{tokens, queries, selected, lengths, rhs, equality, {}, {}}.batch();
+    const attsvm::Index n = batch.first.samples,
+                        factors = of_norm.is_of_entries() ? std::max(n, batch.first.query_dimension) : n;
+    return solved(batch, factors, report, {}, {}, [&](attsvm::Progress& progress, const attsvm::SvmResultView& result) {
+        attsvm::solve_in_norm(batch, of_norm, {optimality, infeasibility}, threads, progress, result);
     });
 }
 
@@ -176,4 +202,7 @@ void bind_svm(py::module_& module) {
     module.def("smallest_nuclear", &smallest_nuclear, py::kw_only(), "tokens"_a.noconvert(), "queries"_a.noconvert(),
                "selected"_a.noconvert(), "lengths"_a.noconvert(), "rhs"_a.noconvert(), "equality"_a.noconvert(),
                "method"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
+    module.def("smallest_in_norm", &smallest_in_norm, py::kw_only(), "tokens"_a.noconvert(), "queries"_a.noconvert(),
+               "selected"_a.noconvert(), "lengths"_a.noconvert(), "rhs"_a.noconvert(), "equality"_a.noconvert(),
+               "norm"_a, "p"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
 }

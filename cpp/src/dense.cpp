@@ -50,6 +50,12 @@ Cholesky::Cholesky(Matrix M) : L_(std::move(M)) {
     const Eigen::LLT<Eigen::Ref<Matrix>> in_place(L_);
     succeeded_ = in_place.info() == Eigen::Success;
 }
+double Cholesky::smallest_pivot() const {
+    double smallest = 1.0;
+    for (Index k = 0; k < L_.rows(); ++k)
+        smallest = std::min(smallest, L_(k, k) * L_(k, k) / L_.row(k).head(k + 1).squaredNorm());
+    return smallest;
+}
 Vector Cholesky::solve(Vector b) const {
     L_.triangularView<Eigen::Lower>().solveInPlace(b);
     L_.triangularView<Eigen::Lower>().adjoint().solveInPlace(b);
@@ -63,6 +69,40 @@ Matrix Cholesky::solve_columns(Matrix B) const {
 Matrix Cholesky::solve_lower(Matrix B) const {
     L_.triangularView<Eigen::Lower>().solveInPlace(B);
     return B;
+}
+
+Matrix symmetric_part(const Matrix& full) { return 0.5 * (full + full.transpose()); }
+Cholesky factorised(const Matrix& M) {
+    Cholesky factor;
+    for (const double share : {1e-15, 1e-13, 1e-11}) {
+        Matrix larger = M;
+        larger.diagonal() *= 1.0 + share;
+        factor = Cholesky(std::move(larger));
+        if (factor.succeeded()) break;
+    }
+    return factor;
+}
+double definite_step(const Cholesky& factor, const Matrix& along) {
+    const Matrix scaled = factor.solve_lower(factor.solve_lower(along).transpose());
+    const double least = eigenvalues(scaled)[0];
+    return least < 0.0 ? -1.0 / least : std::numeric_limits<double>::infinity();
+}
+
+std::vector<Index> independent_rows(const Matrix& M, double least_pivot) {
+    std::vector<Index> kept;
+    Matrix L(M.rows(), M.rows());  // its first rows: of those that are kept
+    for (Index r = 0; r < M.rows(); ++r) {
+        const Index before = std::ssize(kept);
+        Vector row(before);
+        for (Index k = 0; k < before; ++k)
+            row[k] = (M(r, kept[static_cast<std::size_t>(k)]) - L.row(k).head(k).dot(row.head(k))) / L(k, k);
+        const double pivot = M(r, r) - row.squaredNorm();
+        if (!(pivot > least_pivot * M(r, r))) continue;
+        L.row(before).head(before) = row;
+        L(before, before) = std::sqrt(pivot);
+        kept.push_back(r);
+    }
+    return kept;
 }
 
 }  // namespace attsvm

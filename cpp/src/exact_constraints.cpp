@@ -155,17 +155,17 @@ ExactConstraints<Token>::ExactConstraints(const Team& team, Progress& progress, 
 }
 
 template <class Token>
-void ExactConstraints<Token>::margins(const double* left, const double* right, double* values) {
+void ExactConstraints<Token>::margins(const double* left, const double* right, Index factors, double* values) {
     const Index n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
     W_left_ = Buffer<double>();
-    subtract(left, right);
+    subtract(left, right, factors);
     team_.for_ranges(queries(), [&](Index g, Index last, int thread) {
         Buffer<double> y(d), y_low(d);
         for (; g < last; ++g) {
             if (calling_thread_ && thread == 0) progress_.ask();
             std::fill(y.data(), y.data() + d, 0.0);
             std::fill(y_low.data(), y_low.data() + d, 0.0);
-            for (Index k = 0; k < n; ++k) {
+            for (Index k = 0; k < factors; ++k) {
                 const Sum share = dot(e, without_low(W_right_.data() + k * e), Z_.data() + g * e, nullptr);
                 if (share.high == 0 && share.low == 0) continue;
                 const double* const row = W_left_.data() + k * d;
@@ -219,11 +219,11 @@ void ExactConstraints<Token>::set_multipliers(const double* high, const double* 
 }
 
 template <class Token>
-void ExactConstraints<Token>::subtract(const double* left, const double* right) {
-    const Index n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
-    W_left_ = Buffer<double>(n * d);
-    W_right_ = Buffer<double>(n * e);
-    for (Index k = 0; k < n; ++k) {
+void ExactConstraints<Token>::subtract(const double* left, const double* right, Index factors) {
+    const Index d = svm_.dimension, e = svm_.query_dimension;
+    W_left_ = Buffer<double>(factors * d);
+    W_right_ = Buffer<double>(factors * e);
+    for (Index k = 0; k < factors; ++k) {
         const int shift = exponent_of(largest(right + k * e, e));
         for (Index j = 0; j < d; ++j) W_left_[k * d + j] = std::ldexp(left[k * d + j], shift - scale_exponent_);
         for (Index c = 0; c < e; ++c) W_right_[k * e + c] = std::ldexp(right[k * e + c], -shift);
@@ -253,7 +253,7 @@ bool ExactConstraints<Token>::affordable() const {
 template <class Token>
 double ExactConstraints<Token>::norm(bool weighted) {
     if (!affordable()) return infinity;
-    const Index n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
+    const Index d = svm_.dimension, e = svm_.query_dimension, factors = W_left_.size() / d;
     if (weighted) V_ = Buffer<double>(e * d);
     Buffer<double> squares(e);
     team_.for_ranges(e, [&](Index c, Index last, int thread) {
@@ -266,7 +266,7 @@ double ExactConstraints<Token>::norm(bool weighted) {
                 if (const double z = Z_[g * e + c]; z != 0)
                     add_multiple(d, z, high_.data() + g * d, low_.data() + g * d, v.data(), v_low.data());
             if (W_left_.size() > 0)
-                for (Index k = 0; k < n; ++k)
+                for (Index k = 0; k < factors; ++k)
                     if (const double z = W_right_[k * e + c]; z != 0)
                         add_multiple(d, -z, W_left_.data() + k * d, v.data(), v_low.data());
             for (Index j = 0; j < d; ++j) v[j] += v_low[j];

@@ -47,7 +47,46 @@ Candidate Face::candidate() const {
     for (Index k = 0; k < chosen_.count(); ++k)
         dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max(dual_[k], 0.0);
     dual /= std::max(spectral_norm(all_->adjoint(dual)), 1.0);
-    return {*all_, 2.0 * times_transpose(times(face_left(), C_), face_right()), C_.trace(), std::move(dual)};
+    Candidate found(*all_, 2.0 * times_transpose(times(face_left(), C_), face_right()), C_.trace(), std::move(dual));
+    found.unique = uniqueness();
+    return found;
+}
+
+// Every solution is that of some C with the active values of this one: of pairs of singular vectors as unknowns.
+std::int8_t Face::uniqueness() const {
+    constexpr double clear = 1e-7, independent = 1e-10;
+    const Vector of_C = eigenvalues(C_);
+    const Matrix X_now = X();
+    const Vector excess = all_->values(X_now.topRightCorner(all_->left(), all_->right())) - all_->rhs();
+    const double most = dual_.cwiseAbs().maxCoeff();
+    const Index rest = eigen_.values.size() - rank_;
+    bool strict_primal = of_C[0] > clear * of_C[rank_ - 1];
+    bool strict_dual = rest == 0 || eigen_.values[rest - 1] < 1.0 - clear;
+    std::vector<bool> is_active(static_cast<std::size_t>(all_->count()));
+    for (Index k = 0; k < chosen_.count(); ++k) {
+        is_active[static_cast<std::size_t>(chosen_[k])] = true;
+        strict_dual &= all_->is_equality(chosen_[k]) || dual_[k] > clear * most;
+    }
+    for (Index r = 0; r < all_->count(); ++r)
+        strict_primal &= is_active[static_cast<std::size_t>(r)] || excess[r] > clear;
+    const Matrix B = values_of_pairs();
+    const bool determined = B.cols() <= B.rows() && eigenvalues(transpose_times(B, B))[0] > independent;
+    return determined ? (strict_dual ? 1 : -1) : (strict_primal ? 0 : -1);
+}
+
+Matrix Face::values_of_pairs() const {
+    const Constraints part = chosen_.constraints();
+    const Matrix of_difference = transpose_times(part.differences(), face_left());
+    const Matrix of_query = transpose_times(part.queries(), face_right());
+    Matrix of_own_query(part.count(), rank_);
+    for (Index i = 0; i < part.map().samples; ++i)
+        of_own_query.middleRows(part.map().start[i], part.map().rows(i)).rowwise() = of_query.row(i);
+    Matrix B(part.count(), rank_ * (rank_ + 1) / 2);
+    each_pair([&](Index p, Index q, Index at, double weight) {
+        B.col(at) = weight * (of_difference.col(p).cwiseProduct(of_own_query.col(q)) +
+                              of_difference.col(q).cwiseProduct(of_own_query.col(p)));
+    });
+    return B;
 }
 
 std::optional<Face> Face::revised() const {
@@ -80,22 +119,9 @@ double Face::step() {
     const Vector inverse = (1.0 - eigen_.values.head(rest).array()).inverse();
     Matrix M = part.coupling(X(), times_transpose(others * inverse.asDiagonal(), others));
 
-    // The entries of a symmetric matrix in a column, those off the diagonal times √2.
-    const double root_two = std::sqrt(2.0);
-    const auto each_pair = [&](auto&& at_pair) {
-        for (Index p = 0, at = 0; p < rank_; ++p)
-            for (Index q = 0; q <= p; ++q, ++at) at_pair(p, q, at, p == q ? 1.0 : root_two);
-    };
-    const Matrix of_difference = transpose_times(part.differences(), face_left());
-    const Matrix of_query = transpose_times(part.queries(), face_right());
-    Matrix of_own_query(part.count(), rank_);
-    for (Index i = 0; i < part.map().samples; ++i)
-        of_own_query.middleRows(part.map().start[i], part.map().rows(i)).rowwise() = of_query.row(i);
-    Matrix B(part.count(), pairs);
+    const Matrix B = values_of_pairs();
     Vector missing(pairs), middle(pairs);
     each_pair([&](Index p, Index q, Index at, double weight) {
-        B.col(at) = weight * (of_difference.col(p).cwiseProduct(of_own_query.col(q)) +
-                              of_difference.col(q).cwiseProduct(of_own_query.col(p)));
         missing[at] = p == q ? 1.0 - eigen_.values[rest + p] : 0.0;
         middle[at] = weight * C_(p, q);
     });

@@ -14,27 +14,6 @@
 namespace attsvm::nuclear {
 namespace {
 
-Matrix symmetric_part(const Matrix& full) { return 0.5 * (full + full.transpose()); }
-
-// Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
-Cholesky factorised(const Matrix& M) {
-    Cholesky factor;
-    for (const double share : {1e-15, 1e-13, 1e-11}) {
-        Matrix larger = M;
-        larger.diagonal() *= 1.0 + share;
-        factor = Cholesky(std::move(larger));
-        if (factor.succeeded()) break;
-    }
-    return factor;
-}
-
-// Largest t for which X + t dX is positive semidefinite, X = L L'.
-double largest_step(const Cholesky& factor, const Matrix& along) {
-    const Matrix scaled = factor.solve_lower(factor.solve_lower(along).transpose());
-    const double least = eigenvalues(scaled)[0];
-    return least < 0.0 ? -1.0 / least : std::numeric_limits<double>::infinity();
-}
-
 class InteriorPoint {
    public:
     explicit InteriorPoint(const Constraints& constraints)
@@ -96,8 +75,8 @@ class InteriorPoint {
             to.S.diagonal().array() += to.bound;
             to.X = 2.0 * target * S_inverse_ - X_ - bend - symmetric_part(times(X_, times(to.S, S_inverse_)));
             to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
-            to.primal_step = std::min(nuclear::largest_step(of_X, to.X), largest_step(slack_, to.slack));
-            to.dual_step = std::min(nuclear::largest_step(of_S_, to.S), largest_step(dual_, to.dual));
+            to.primal_step = std::min(definite_step(of_X, to.X), largest_step(slack_, to.slack));
+            to.dual_step = std::min(definite_step(of_S_, to.S), largest_step(dual_, to.dual));
             return to;
         };
         const Direction straight = towards(0.0, nullptr);

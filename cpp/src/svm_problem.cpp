@@ -29,7 +29,7 @@ bool excludes_zero(const SvmProblem<Token>& svm, Index at) {
 }  // namespace
 
 template <class Token>
-UnitConstraints::UnitConstraints(const Team& team, const SvmProblem<Token>& svm)
+UnitConstraints::UnitConstraints(const Team& team, const SvmProblem<Token>& svm, QueryCoordinates coordinates)
     : start_(svm.samples + 1), query_norm_(svm.samples), L_(svm.samples * svm.query_dimension) {
     const Index n = svm.samples, T = svm.tokens, d = svm.dimension, e = svm.query_dimension;
     for (Index i = 0; i < n; ++i) {
@@ -71,11 +71,11 @@ UnitConstraints::UnitConstraints(const Team& team, const SvmProblem<Token>& svm)
     if (!(scale_ > 0)) scale_ = 1.0;
     for (Index r = 0; r < size(); ++r) rhs_[r] /= scale_;
     map_ = {n, d, e, start_.data(), D_.data(), L_.data(), {}, {}};
-    if (e > n) use_fewer_query_coordinates(team);
+    if (e > n && coordinates == QueryCoordinates::fewest) use_fewer_query_coordinates(team);
 }
 
-template UnitConstraints::UnitConstraints(const Team&, const SvmProblem<double>&);
-template UnitConstraints::UnitConstraints(const Team&, const SvmProblem<float>&);
+template UnitConstraints::UnitConstraints(const Team&, const SvmProblem<double>&, QueryCoordinates);
+template UnitConstraints::UnitConstraints(const Team&, const SvmProblem<float>&, QueryCoordinates);
 
 // Fewer queries than their coordinates: those in a basis of their span, in which L is lower triangular.
 void UnitConstraints::use_fewer_query_coordinates(const Team& team) {

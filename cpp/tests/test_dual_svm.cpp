@@ -26,7 +26,7 @@ struct OwnedSvms {
     Buffer<std::int64_t> selected, length;
     Buffer<bool> equality;
     Buffer<double> dual, margins, left, right, norm, gap, kkt;
-    Buffer<std::int8_t> status;
+    Buffer<std::int8_t> status, unique;
     Buffer<std::int64_t> iterations;
 
     OwnedSvms(Index B_, Index n_, Index T_, Index d_, Index e_)
@@ -49,14 +49,16 @@ struct OwnedSvms {
           gap(B),
           kkt(B),
           status(B),
+          unique(B),
           iterations(B) {
         std::fill(rhs.data(), rhs.data() + rhs.size(), 1.0);
         std::fill(length.data(), length.data() + length.size(), T);
     }
 
     attsvm::SvmResultView result() {
-        return {dual.data(), margins.data(), left.data(),   right.data(),     norm.data(),
-                gap.data(),  kkt.data(),     status.data(), iterations.data()};
+        return {dual.data(),      margins.data(), n,          left.data(),   right.data(),
+                norm.data(),      gap.data(),     kkt.data(), status.data(), unique.data(),
+                iterations.data()};
     }
     template <class Token>
     attsvm::SvmBatch<Token> batch(const Token* tokens) const {
@@ -350,7 +352,7 @@ struct Units {
     attsvm::UnitConstraints constraints;
 
     Units(unsigned seed, Index n, Index T, Index d)
-        : svm(1, n, T, d, d), view(filled(svm, seed)), constraints(Team(1), view) {}
+        : svm(1, n, T, d, d), view(filled(svm, seed)), constraints(Team(1), view, attsvm::QueryCoordinates::fewest) {}
     static SvmProblem<double> filled(OwnedSvms& m, unsigned seed) {
         fill_random(m, seed);
         select_along_a_direction(m, seed);

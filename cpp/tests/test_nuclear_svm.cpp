@@ -30,7 +30,7 @@ struct OwnedSvm {
     Buffer<std::int64_t> selected, length;
     Buffer<bool> equality;
     double norm = 0.0, gap = 0.0, kkt = 0.0;
-    std::int8_t status = -1;
+    std::int8_t status = -1, unique = -1;
     std::int64_t iterations = 0;
 
     OwnedSvm(Index n_, Index T_, Index d_, Index e_, unsigned seed)
@@ -61,9 +61,9 @@ struct OwnedSvm {
         attsvm::Progress progress(nullptr, 1.0);
         const attsvm::SvmBatch<double> batch{
             1, {n, T, d, e, X.data(), Z.data(), selected.data(), length.data(), rhs.data(), equality.data()}};
-        attsvm::solve_nuclear(
-            batch, method, {1e-9, 1e-9}, 1, progress,
-            {dual.data(), margins.data(), left.data(), right.data(), &norm, &gap, &kkt, &status, &iterations});
+        attsvm::solve_nuclear(batch, method, {1e-9, 1e-9}, 1, progress,
+                              {dual.data(), margins.data(), n, left.data(), right.data(), &norm, &gap, &kkt, &status,
+                               &unique, &iterations});
         return static_cast<SvmStatus>(status);
     }
 

@@ -46,6 +46,7 @@ class SvmResult(TypedDict):
     gap: NDArray[np.float64]
     kkt: NDArray[np.float64]
     status: NDArray[np.int8]
+    unique: NDArray[np.int8]
     iterations: NDArray[np.int64]
 
 def default_threads() -> int: ...
@@ -318,6 +319,21 @@ def smallest_nuclear(
     rhs: NDArray[np.float64],
     equality: NDArray[np.bool_],
     method: str,
+    optimality: float,
+    infeasibility: float,
+    threads: int,
+    report: Callable[[float], object] | None,
+) -> SvmResult: ...
+def smallest_in_norm(
+    *,
+    tokens: NDArray[np.float64],
+    queries: NDArray[np.float64],
+    selected: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    rhs: NDArray[np.float64],
+    equality: NDArray[np.bool_],
+    norm: str,
+    p: float,
     optimality: float,
     infeasibility: float,
     threads: int,

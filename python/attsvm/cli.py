@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from attsvm import _core, plots
+from attsvm._geometries import Norm as NormLike
 from attsvm._validation import as_float_in
 from attsvm._version import __version__
 from attsvm.data import AttentionData, load
@@ -34,6 +35,7 @@ from attsvm.studies.store import FIGURE, RESULTS, TABLE
 from attsvm.studies.study import LOSSES, PARAMETERS, OverrideError, fitting_parameter
 from attsvm.studies.summary import describe, tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, graph_svm, label_svm, prompt_svm
+from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.theory import (
     classify,
     cosine,
@@ -53,7 +55,7 @@ _OUTCOMES = {
 }
 _SOLUTION = (
     *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
-    *("certificate", "gap", "kkt", "solver"),
+    *("certificate", "gap", "kkt", "solver", "unique"),
 )
 """Fields of an SVMSolution that are written, where they are not None."""
 _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
@@ -319,8 +321,26 @@ def _add_svm_options(parser: _Parser) -> None:
     )
     separated = "separate tokens by W, tokens by p, or labels by v"
     parser.add_argument("--problem", choices=tuple(_SVMS), default="att", help=separated)
-    norm = "norm of W: Frobenius or nuclear"
-    parser.add_argument("--norm", choices=("fro", "nuc"), default="fro", help=norm)
+    parser.add_argument(
+        "--norm",
+        type=_norm,
+        metavar="NORM",
+        default="fro",
+        help=f"norm of W or p: {', '.join(NORMS)}, or p > 1 of the l_p norm",
+    )
+
+
+def _norm(word: str) -> NormLike:
+    """Return the name of a norm, or the number p of an l_p norm."""
+    try:
+        norm: NormLike = word if word in NORMS else float(word)
+        as_svm_norm("norm", norm)
+    except ValueError:
+        names = ", ".join(NORMS)
+        raise argparse.ArgumentTypeError(
+            f"expected {names} or a number p > 1, got {word!r}"
+        ) from None
+    return norm
 
 
 def _override(word: str) -> tuple[str, Any, str]:
@@ -545,10 +565,11 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
 
 def _svm(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
-    if arguments.norm != "fro" and arguments.problem != "att":
-        raise ValueError(f"--norm: expected fro for --problem {arguments.problem}, got nuc")
-    nuclear = ("nuc",) if arguments.norm == "nuc" else ()
-    out = _output(arguments, (arguments.problem, *nuclear, "svm"))
+    norm = as_svm_norm("--norm", arguments.norm)
+    if norm.name != "fro" and arguments.problem == "label":
+        raise ValueError(f"--norm: expected fro for --problem label, got {arguments.norm}")
+    named = () if norm.name == "fro" else (norm.name,)
+    out = _output(arguments, (arguments.problem, *named, "svm"))
     trained: dict[str, Any] = {}
     if isinstance(arguments.selected, Path):
         trained = _read_run(arguments.selected)
@@ -562,8 +583,8 @@ def _svm(arguments: argparse.Namespace) -> None:
         selected = optimal_tokens(data)
     else:
         selected = np.array(arguments.selected)
-    norm = {"norm": arguments.norm} if arguments.problem == "att" else {}
-    solution = _SVMS[arguments.problem](data, selected, **norm)
+    chosen = {} if norm.name == "fro" else {"norm": arguments.norm}
+    solution = _SVMS[arguments.problem](data, selected, **chosen)
     members = {name: getattr(solution, name) for name in _SOLUTION}
     _write_arrays(
         out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}}
@@ -583,6 +604,8 @@ def _svm(arguments: argparse.Namespace) -> None:
             "duality gap": f"{solution.gap:.1e} (relative)",
             "KKT residual": f"{solution.kkt:.1e}",
         }
+        if not norm.strictly_convex:
+            facts["unique"] = {True: "yes", False: "no", None: "not decided"}[solution.unique]
         direction = trained.get(solution.variable)
         if direction is not None and direction.any():
             against = getattr(solution, solution.variable)

@@ -99,3 +99,86 @@ def smallest_nuclear_norm(rows: Array, d: int) -> float:
     ).solve()
     assert str(solution.status) == "Solved", solution.status
     return float(solution.obj_val)
+
+
+def smallest_norm(rows: Array, d: int, norm: str | float, rhs=None, equality=None) -> float:
+    """Smallest N(W) with rows vec(W) >= rhs, or = where `equality`, W of shape (d, e).
+
+    N is "max" or "l1", by a linear program (HiGHS), "spec" by a semidefinite one, or l_p for a
+    number, by power cones (Clarabel).
+    """
+    rhs = np.ones(len(rows)) if rhs is None else rhs
+    equality = np.zeros(len(rows), dtype=bool) if equality is None else equality
+    if norm in ("max", "l1"):
+        return _by_linear_program(rows, norm, rhs, equality)
+    width = rows.shape[1]
+    e = width // d
+    if norm == "spec":
+        # (W, τ): τ I + [0 W; W' 0] positive semidefinite, upper triangle column by column
+        order = d + e
+        column, row = np.tril_indices(order)
+        place = {(int(i), int(j)): k for k, (i, j) in enumerate(zip(row, column, strict=True))}
+        cone = scipy.sparse.lil_matrix((len(place), width + 1))
+        for i in range(d):
+            for j in range(e):
+                cone[place[i, d + j], i * e + j] = -np.sqrt(2)
+        for i in range(order):
+            cone[place[i, i], width] = -1.0
+        more, cones = [cone], [clarabel.PSDTriangleConeT(order)]
+        variables = width + 1
+    else:
+        # (W, τ, t): t_k^(1/p) τ^(1 - 1/p) >= |w_k|, Σ t = τ
+        p = float(norm)
+        cone = scipy.sparse.lil_matrix((3 * width, 2 * width + 1))
+        for k in range(width):
+            cone[3 * k, width + 1 + k] = cone[3 * k + 1, width] = cone[3 * k + 2, k] = -1.0
+        total = np.zeros((1, 2 * width + 1))
+        total[0, width + 1 :], total[0, width] = 1.0, -1.0
+        more, cones = [cone, total], [clarabel.PowerConeT(1 / p) for _ in range(width)]
+        cones.append(clarabel.ZeroConeT(1))
+        variables = 2 * width + 1
+    order = np.argsort(~equality, kind="stable")
+    padded = np.hstack([rows[order], np.zeros((len(rows), variables - width))])
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-9
+    goal = np.zeros(variables)
+    goal[width] = 1.0
+    solution = clarabel.DefaultSolver(
+        scipy.sparse.csc_matrix((variables, variables)),
+        goal,
+        scipy.sparse.vstack([scipy.sparse.csc_matrix(-padded), *more], format="csc"),
+        np.concatenate([-rhs[order], np.zeros(sum(part.shape[0] for part in more))]),
+        [
+            clarabel.ZeroConeT(int(equality.sum())),
+            clarabel.NonnegativeConeT(int((~equality).sum())),
+            *cones,
+        ],
+        settings,
+    ).solve()
+    assert str(solution.status) in ("Solved", "AlmostSolved"), solution.status
+    return float(solution.obj_val)
+
+
+def _by_linear_program(rows: Array, norm: str, rhs: Array, equality) -> float:
+    width = rows.shape[1]
+    if norm == "max":  # (W, τ), |w_k| <= τ
+        goal = np.r_[np.zeros(width), 1.0]
+        columns = np.hstack([rows, np.zeros((len(rows), 1))])
+        one = np.ones((width, 1))
+        bound = np.vstack([np.hstack([np.eye(width), -one]), np.hstack([-np.eye(width), -one])])
+        bounds = (None, None)
+    else:  # W = W⁺ - W⁻
+        goal, columns = np.ones(2 * width), np.hstack([rows, -rows])
+        bound, bounds = np.zeros((0, 2 * width)), (0, None)
+    equal = {"A_eq": columns[equality], "b_eq": rhs[equality]} if equality.any() else {}
+    answer = linprog(
+        goal,
+        A_ub=np.vstack([-columns[~equality], bound]),
+        b_ub=np.r_[-rhs[~equality], np.zeros(len(bound))],
+        bounds=bounds,
+        method="highs",
+        **equal,
+    )
+    assert answer.status == 0, answer.message
+    return float(answer.fun)

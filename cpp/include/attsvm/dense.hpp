@@ -3,6 +3,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <vector>
 
 #include "attsvm/pack.hpp"
 
@@ -46,6 +47,8 @@ class Cholesky {
     explicit Cholesky(Matrix M);
 
     bool succeeded() const { return succeeded_; }
+    // Smallest share of a diagonal entry of M that is left when the rows before are eliminated.
+    double smallest_pivot() const;
     Vector solve(Vector b) const;
     Matrix solve_columns(Matrix B) const;
     // The inverse of L times B
@@ -55,5 +58,15 @@ class Cholesky {
     Matrix L_;
     bool succeeded_ = false;
 };
+
+Matrix symmetric_part(const Matrix& full);
+// Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
+Cholesky factorised(const Matrix& M);
+// Largest t for which X + t dX is positive semidefinite, X = L L'.
+double definite_step(const Cholesky& factor, const Matrix& along);
+
+// Rows of a positive semidefinite M, in order, that are not combinations of those before; only its lower triangle is
+// read.
+std::vector<Index> independent_rows(const Matrix& M, double least_pivot);
 
 }  // namespace attsvm

@@ -19,14 +19,17 @@ class ExactConstraints {
     int exponent(Index r) const { return row_exponent_[r] + query_exponent_[constraint_sample_[r]]; }
     int scale_exponent() const { return scale_exponent_; }
 
-    // A_r(left' right) in these units, 2^(exponent(r) + scale_exponent()).
-    void margins(const double* left, const double* right, double* values);
+    // A_r(left' right) in these units, 2^(exponent(r) + scale_exponent()); left and right have `factors` rows.
+    void margins(const double* left, const double* right, Index factors, double* values);
+    void margins(const double* left, const double* right, double* values) {
+        margins(left, right, svm_.samples, values);
+    }
 
     // Takes A*(λ), of multipliers in units 2^(unit - exponent(r)) with a low part or null; the two sums of `norm` and
     // `residual` are of it.
     void set_multipliers(const double* high, const double* low, int unit);
     // Take left' right off, in units of W.
-    void subtract(const double* left, const double* right);
+    void subtract(const double* left, const double* right) { subtract(left, right, svm_.samples); }
 
     // |A*(λ)|, infinite where it takes too much work or is stopped.
     double norm() { return norm(false); }
@@ -48,6 +51,7 @@ class ExactConstraints {
 
    private:
     double norm(bool weighted);
+    void subtract(const double* left, const double* right, Index factors);
     const Token* token(Index r) const {
         const Index i = constraint_sample_[r];
         return svm_.token(i, constraints_.place(r) - i * svm_.tokens);

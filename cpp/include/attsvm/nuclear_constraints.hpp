@@ -75,7 +75,8 @@ struct Candidate {
     Matrix W;
     Vector dual;
     double distance = std::numeric_limits<double>::infinity();
-    Index steps = 0;  // of the method that found it
+    Index steps = 0;          // of the method that found it
+    std::int8_t unique = -1;  // whether there is no other solution: 1 or 0, and -1 where that is not known
 
     Candidate() = default;
     Candidate(const Constraints& constraints, Matrix W, double norm, Vector dual);

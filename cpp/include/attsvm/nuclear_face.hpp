@@ -31,6 +31,16 @@ class Face {
    private:
     // Steps until the equations hold to rounding. False where they lead nowhere: the face is not the right one.
     bool newton();
+    // The entries of a symmetric matrix in a column, those off the diagonal times √2: at_pair(p, q, place, weight)
+    template <class AtPair>
+    void each_pair(AtPair at_pair) const {
+        const double root_two = std::sqrt(2.0);
+        for (Index p = 0, at = 0; p < rank_; ++p)
+            for (Index q = 0; q <= p; ++q, ++at) at_pair(p, q, at, p == q ? 1.0 : root_two);
+    }
+    // The values of the active constraints, for each such entry of C
+    Matrix values_of_pairs() const;
+    std::int8_t uniqueness() const;
     // W and λ as they stand, with λ put back into its bounds; nothing where C is not positive definite.
     Candidate candidate() const;
     // The face that the solution points to: without the constraints whose multipliers are negative, and with those that

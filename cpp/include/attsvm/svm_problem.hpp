@@ -40,10 +40,11 @@ enum class SvmStatus : std::int8_t { optimal = 0, infeasible = 1, unresolved = 2
 struct SvmResultView {
     double* dual;          // (samples, tokens): multipliers; if infeasible those of the proof, with b'λ = 1
     double* margins;       // (samples, tokens): A_r(W), infinite where there is no constraint
-    double *left, *right;  // (samples, dimension) and (samples, query_dimension): W = left' right
+    Index factors;         // rows of `left` and `right`, the number of samples or more
+    double *left, *right;  // (factors, dimension) and (factors, query_dimension): W = left' right
     double *norm, *gap, *kkt;
-    std::int8_t* status;
-    std::int64_t* iterations;  // of the method that gave the result; 0 where there was nothing to solve
+    std::int8_t *status, *unique;  // whether there is one solution: 1 or 0, and -1 where that is not decided
+    std::int64_t* iterations;      // of the method that gave the result; 0 where there was nothing to solve
 };
 
 // How small gap and residuals must be for a result to be believed.
@@ -75,12 +76,13 @@ struct SvmBatch {
         const Index n = first.samples, T = first.tokens;
         result.dual += b * n * T;
         result.margins += b * n * T;
-        result.left += b * n * first.dimension;
-        result.right += b * n * first.query_dimension;
+        result.left += b * result.factors * first.dimension;
+        result.right += b * result.factors * first.query_dimension;
         result.norm += b;
         result.gap += b;
         result.kkt += b;
         result.status += b;
+        result.unique += b;
         result.iterations += b;
         return result;
     }
@@ -103,12 +105,15 @@ struct UnitProblem {
     static double rounding(double norm) { return 64.0 * std::numeric_limits<double>::epsilon() * (1.0 + norm); }
 };
 
+// Those of the caller, or of a basis of the queries' span where that has fewer.
+enum class QueryCoordinates { given, fewest };
+
 // The problem's constraints scaled to unit size, and the way back: with A_r = row_norm_r Â_r the problem in w is
 // Â_r(w) >= b_r / (row_norm_r scale), and W = scale w. Rows that are zero have no such form and are left out.
 class UnitConstraints {
    public:
     template <class Token>
-    UnitConstraints(const Team& team, const SvmProblem<Token>& svm);
+    UnitConstraints(const Team& team, const SvmProblem<Token>& svm, QueryCoordinates coordinates);
 
     Index size() const { return static_cast<Index>(place_.size()); }
     // The position (i, t) of constraint r among all of the problem's, as i T + t.

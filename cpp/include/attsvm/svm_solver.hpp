@@ -13,14 +13,14 @@ class SvmSolver {
     static constexpr double finished = 1e-11;  // a certificate that nothing needs to improve
 
     SvmSolver(const SvmProblem<Token>& svm, SvmTolerance tolerance, const Team& team, Progress& progress,
-              bool calling_thread, const SvmResultView& result)
+              bool calling_thread, const SvmResultView& result, QueryCoordinates coordinates = QueryCoordinates::fewest)
         : svm_(svm),
           tolerance_(tolerance),
           team_(team),
           progress_(progress),
           calling_thread_(calling_thread),
           result_(result),
-          constraints_(team, svm),
+          constraints_(team, svm, coordinates),
           problem_(constraints_.problem()) {}
 
     // The problem in coordinates of the differences' span, which are as many as the differences.
@@ -67,7 +67,7 @@ class SvmSolver {
     void write_factors_of(const double* V) {
         for (Index k = 0; k < problem_.map.coordinates(); ++k) result_.left[k] = constraints_.scale() * V[k];
         const Buffer<double> B = constraints_.query_basis(team_, svm_.query_dimension);
-        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, 0.0);
+        std::fill(result_.right, result_.right + result_.factors * svm_.query_dimension, 0.0);
         std::copy(B.data(), B.data() + B.size(), result_.right);
     }
     void leave_unresolved() {
@@ -77,8 +77,8 @@ class SvmSolver {
     void clear(double value) {
         const Index T = svm_.tokens;
         std::fill(result_.dual, result_.dual + svm_.samples * T, 0.0);
-        std::fill(result_.left, result_.left + svm_.samples * svm_.dimension, value);
-        std::fill(result_.right, result_.right + svm_.samples * svm_.query_dimension, value);
+        std::fill(result_.left, result_.left + result_.factors * svm_.dimension, value);
+        std::fill(result_.right, result_.right + result_.factors * svm_.query_dimension, value);
         for (Index i = 0; i < svm_.samples; ++i)
             for (Index t = 0; t < T; ++t)
                 result_.margins[i * T + t] = std::isnan(value) || svm_.has_constraint(i, t) ? value : infinity;
@@ -88,6 +88,7 @@ class SvmSolver {
         *result_.gap = gap;
         *result_.kkt = kkt;
         *result_.status = static_cast<std::int8_t>(status);
+        *result_.unique = -1;
         *result_.iterations = iterations;
     }
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from attsvm._linalg import Float64Array, euclidean_norm, in_own_span
-from attsvm._validation import BoolArray, IndexArray, as_choice
+from attsvm._geometries import Norm as NormLike
+from attsvm._linalg import Float64Array, LowRank, euclidean_norm, in_own_span
+from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.attention_weights import AttendedLike
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
+from attsvm.svm.norms import OPTIMALITY_TOLERANCE, Norm, as_svm_norm
 from attsvm.svm.priority_columns import certified_columns, smallest_columns
 from attsvm.svm.selected_ids import attention_preferences
 from attsvm.svm.solution import (
@@ -20,7 +22,7 @@ from attsvm.svm.solution import (
     SVMSolution,
     without_batch_axis,
 )
-from attsvm.svm.solve import NORMS, OPTIMALITY_TOLERANCE, solution_of
+from attsvm.svm.solve import solution_of
 from attsvm.svm.svm_problem import SvmProblem
 
 __all__ = ["graph_svm"]
@@ -34,11 +36,11 @@ def graph_svm(
     attention: AttendedLike | None = None,
     threshold: float = 1e-2,
     ignored: float = 9e-3,
-    norm: str = "fro",
+    norm: NormLike = "fro",
 ) -> SVMSolution:
     """Solve the Graph-SVM: the smallest W that ranks tokens by their priority, given the last.
 
-    min |W|_F subject to (e_i - e_j)' W e_k = 0 where i and j are in one strongly connected
+    min N(W) subject to (e_i - e_j)' W e_k = 0 where i and j are in one strongly connected
     component of the token-priority graph of k, and >= 1 where there is a path from i to j only.
     Gradient descent of next-token prediction grows in this direction (P4).
 
@@ -54,8 +56,8 @@ def graph_svm(
         Least weight of a selected id. Repeated tokens of a context count together.
     ignored : float
         Ids with a weight above this and up to `threshold` are taken out of their context.
-    norm : {"fro"}
-        What is made small: the Frobenius norm.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        What is made small, as in `att_svm`.
 
     Returns
     -------
@@ -99,14 +101,17 @@ def graph_svm(
            [ 0.,  0.,  0.]])
     """
     as_next_token_data(data)
-    as_choice("norm", norm, ("fro",))
+    made_small = as_svm_norm("norm", norm)
     if attention is None:
         preferences = label_preferences(data)
     else:
         preferences = attention_preferences(data, attention, threshold, ignored)
     graphs = token_priorities(data, preferences)
     constraints = _ImplyingConstraints.of(data, graphs)
-    solution = _by_columns(data, constraints) if data.orthonormal else _jointly(data, constraints)
+    if data.orthonormal and made_small.name == "fro":
+        solution = _by_columns(data, constraints)
+    else:
+        solution = _jointly(data, constraints, made_small)
     return without_batch_axis(solution) if data.batch is None else solution
 
 
@@ -200,29 +205,40 @@ def _by_columns(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSo
         solver=np.where(norm > 0, "native", "none").astype("<U10"),
         left=weights if identity else weights @ tables,
         right=right,
+        unique=np.full(B, True, dtype=object),
     )
 
 
-def _jointly(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolution:
-    """Solve for all of W at once, for embeddings that are not orthonormal."""
+def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm) -> SVMSolution:
+    """Solve for all of W at once, where its columns are not problems of their own."""
     graphs, B = constraints.graphs, data.batch or 1
     tables = _tables(data)
-    keys, basis = _coordinates(tables)
+    keys, basis = (tables, None) if norm.by_entry else _coordinates(tables)
     problem, place = _edge_problem(constraints, B, tables)
     reduced = replace(problem, tokens=keys, queries=keys)
-    solve = NORMS["fro"].solvers["auto"]
+    solve = norm.solvers["auto"]
     result, names = solve(reduced, None)
     if basis is not None:
         result["left"], result["right"] = result["left"] @ basis, result["right"] @ basis
+        if norm.name == "spec":  # W may have more outside of the span
+            result["unique"][result["unique"] == 1] = -1
     sizes = np.broadcast_to(euclidean_norm(tables, axis=2).max(axis=1), B)
-    delicate = _largest_logits(sizes, result["norm"]) > _DELICATE
+
+    def largest_logits(size: Float64Array, left: Any, right: Any) -> Float64Array:
+        """Return bounds of logits, |W|_F times the squared size of embeddings; inf without a W."""
+        if norm.name != "fro":
+            size = LowRank(left, right).norm()
+        known = np.isfinite(size)
+        return np.where(known, sizes * (sizes * np.where(known, size, 0.0)), np.inf)
+
+    delicate = largest_logits(result["norm"], result["left"], result["right"]) > _DELICATE
     if basis is not None:  # coordinates are rounded: what that might decide is decided by the data
         for b in np.flatnonzero(delicate).tolist():
             for name, value in solve(problem.problem(b), None)[0].items():
                 result[name][b] = value[0]
     if (result["status"] > 1).any():
         raise SolverError("no certified answer for the Graph-SVM; tried native")
-    solution = solution_of("W", problem, result, names)
+    solution = solution_of("W", problem, result, names, norm)
     left, right = solution.left, solution.right
     feasible = np.asarray(solution.feasible)
     lacking = ~feasible[:, np.newaxis, np.newaxis]
@@ -236,7 +252,8 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolut
     directions = np.swapaxes(of_last, 1, 2) @ known[0]
     values = np.einsum("md,md->m", tables[table, graphs.token], directions[each, k])
     margins, there, worst = constraints.of_tokens(data, values)
-    rounding = 256 * np.finfo(np.float64).eps * _largest_logits(sizes, solution.norm)
+    logits = largest_logits(np.asarray(solution.norm), left, right)
+    rounding = 256 * np.finfo(np.float64).eps * logits
     if (feasible & (worst > OPTIMALITY_TOLERANCE + np.minimum(rounding, 1e-6))).any():
         raise SolverError("no certified answer for the Graph-SVM: margins missed by rounding")
 
@@ -252,12 +269,6 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolut
         kkt=np.where(feasible, np.maximum(solution.kkt, worst), solution.kkt),
         certificate=np.where(lacking, of_edges(solution.certificate), np.nan),
     )
-
-
-def _largest_logits(sizes: Float64Array, norm: Float64Array | float) -> Float64Array:
-    """Return bounds of logits, |W| times the squared size of embeddings; infinite without a W."""
-    known = np.isfinite(norm)
-    return np.where(known, sizes * (sizes * np.where(known, norm, 0.0)), np.inf)
 
 
 def _edge_problem(

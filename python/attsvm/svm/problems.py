@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from attsvm._geometries import Norm as NormLike
 from attsvm._linalg import Float64Array
 from attsvm._validation import ArrayLike, BoolArray, as_bool_array, as_float_array, require_shape
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
+from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.svm.solution import SVMSolution
 from attsvm.svm.solve import solve
@@ -26,13 +28,13 @@ def att_svm(
     data: AttentionData,
     selected: ArrayLike,
     *,
-    norm: str = "fro",
+    norm: NormLike = "fro",
     solver: str = "auto",
     start: ArrayLike | None = None,
 ) -> SVMSolution:
     """Solve the Att-SVM: the smallest W whose attention separates the selected tokens.
 
-    min |W| subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and
+    min N(W) subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and
     every other valid token t. When gradient descent comes to select the tokens α, it goes in this
     direction: on W with the Frobenius norm, on (K, Q) with W = K Q' with the nuclear norm (P2).
 
@@ -42,14 +44,18 @@ def att_svm(
         With queries. float32 data is solved in float64.
     selected : array_like of int, shape ([B,] n)
         Tokens α, within the valid tokens of each input.
-    norm : {"fro", "nuc"}
-        What is made small: the Frobenius norm, or the nuclear norm, the sum of the singular values.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        What is made small, the norm N of the optimiser: the Frobenius norm (gradient descent); the
+        largest entry or the sum of all, in absolute value (sign descent; coordinate descent); the
+        largest singular value or the sum of all (Muon; gradient descent of K and Q); a number p > 1
+        for (Σ |W_jk|^p)^(1/p) (mirror descent). The max, l1 and l_p norm depend on the coordinates
+        of tokens and queries.
     solver : {"auto", "native", "osqp", "active-set"}
         "auto" and "native": the C++ core, by ascent on the dual or the dual active set method,
         whichever is less work, for all problems of a batch at once. "active-set": the latter alone.
         "osqp", a second opinion: multipliers by OSQP, certified by the core after an exact finish
-        on their active set; where that fails, "active-set" decides. With the nuclear norm, "native"
-        and "auto" only.
+        on their active set; where that fails, "active-set" decides. With other norms than
+        Frobenius, "native" and "auto" only.
     start : array_like, shape ([B,] n, T), optional
         A guess of the multipliers, 0 or more and of any scale, for "native" and the Frobenius
         norm; such as `Run.attention`, whose weights of the tokens that are not selected are large
@@ -62,12 +68,21 @@ def att_svm(
 
     Notes
     -----
-    Nuclear norm: the problem is solved in coordinates of the spans of the token differences and of
-    the queries, between which every solution lies. The dual is max Σ λ_it subject to
-    |Σ λ_it (x_iα - x_it) z_i'|_op <= 1 and λ >= 0. An interior-point method, or many first-order
-    steps with singular-value thresholding, find the rank of W and the active constraints, and
-    Newton's method solves the smooth equations that are left. Where the solution is not unique, one
-    is returned; `nuclear_suboptimality` measures the distance of a direction to all of them.
+    In every norm N with the dual N*, the dual problem is max Σ λ_it subject to N*(G) <= 1 and
+    λ >= 0, where G = Σ λ_it (x_iα - x_it) z_i'. The answer is certified by weak duality: any λ >= 0
+    proves that N(W) >= Σ λ_it / N*(G). For other norms than Frobenius `gap` and `kkt` are 1e-12 as
+    a rule.
+
+    * Max and l1: linear programs, by an interior-point method, and linear equations on the active
+      set.
+    * l_p: Newton's method on the active set, along p from the Frobenius solution.
+    * Nuclear and spectral: in coordinates of the spans of the token differences and of the queries,
+      between which a solution lies, by an interior-point method (or many first-order steps with
+      singular-value thresholding), which finds the rank of W or G and the active constraints, and
+      Newton's method for the smooth equations that are left.
+
+    Only in the Frobenius and l_p norm is the solution always unique; of many, one is returned, and
+    `unique` tells. `margin_ratio` compares a direction with all of them.
 
     P2 has the constraint rank W <= m for keys and queries of m < d columns. It changes nothing when
     m is at least the rank of the solution found here, which is never above min(n, d) and much
@@ -79,7 +94,8 @@ def att_svm(
     TypeError
         `data` is not an `AttentionData`, or `selected` does not hold integers.
     ValueError
-        `data` has no queries, `selected` does not fit it, or `norm` or `solver` is not known.
+        `data` has no queries, `selected` does not fit it, `norm` or `solver` is not known, or a
+        number `norm` is 1 or less.
     SolverError
         Neither a solution nor infeasibility could be certified.
 
@@ -97,15 +113,16 @@ def att_svm(
     """
     data = as_data(data)
     problem = attention_problem(data, as_selected("selected", selected, data))
+    made_small = as_svm_norm("norm", norm)
     guess = None
     if start is not None:
-        if norm != "fro" or solver not in ("auto", "native"):
+        if made_small.name != "fro" or solver not in ("auto", "native"):
             raise ValueError(
                 "start: expected None but for the native solver and the Frobenius norm, got "
                 f"norm={norm!r}, solver={solver!r}"
             )
         guess = _start(data, start)
-    return solve("W", problem, batch=data.batch, norm=norm, solver=solver, start=guess)
+    return solve("W", problem, batch=data.batch, norm=made_small, solver=solver, start=guess)
 
 
 def prompt_svm(
@@ -113,6 +130,7 @@ def prompt_svm(
     selected: ArrayLike,
     *,
     required: ArrayLike | None = None,
+    norm: NormLike = "fro",
     solver: str = "auto",
 ) -> SVMSolution:
     """Solve the p-SVM: the smallest prompt p that separates the selected tokens from all others.
@@ -130,6 +148,8 @@ def prompt_svm(
         Tokens α, within the valid tokens of each input.
     required : array_like of bool, shape ([B,] n), optional
         Inputs with right-hand side 1; all of them when not given.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        What is made small, as in `att_svm`. Of a vector, "spec" and "nuc" are "fro".
     solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.
 
@@ -167,7 +187,10 @@ def prompt_svm(
         margin_one = as_bool_array("required", required, text, ndim=tokens.ndim)
         require_shape("required", margin_one, text, tokens.shape)
     problem = prompt_problem(data, tokens, margin_one)
-    return solve("p", problem, batch=data.batch, solver=solver)
+    made_small = as_svm_norm("norm", norm)
+    if not made_small.by_entry:  # of one column
+        made_small = NORMS["fro"]
+    return solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
 
 
 def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto") -> SVMSolution:
@@ -220,7 +243,7 @@ def general_svm(
     attention: AttendedLike,
     *,
     threshold: float = 1e-3,
-    norm: str = "fro",
+    norm: NormLike = "fro",
     solver: str = "auto",
 ) -> SVMSolution:
     """Solve the Gen-SVM: the smallest W that selects a set of tokens in every input.
@@ -237,8 +260,8 @@ def general_svm(
         Softmax weights s. Only the selected sets matter, see `selected_sets`.
     threshold : float
         At least 0 and below 1.
-    norm : {"fro", "nuc"}
-        What is made small: the Frobenius norm, or the nuclear norm, where training of K and Q goes.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        What is made small, as in `att_svm`.
     solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.
 
@@ -279,7 +302,7 @@ def general_svm(
     weights = as_attention_weights("attention", attention, data)
     sets = sets_of(weights, threshold)
     problem = general_problem(data, representatives(data, weights), sets)
-    return solve("W", problem, batch=data.batch, norm=norm, solver=solver)
+    return solve("W", problem, batch=data.batch, norm=as_svm_norm("norm", norm), solver=solver)
 
 
 def _start(data: AttentionData, start: ArrayLike) -> Float64Array:

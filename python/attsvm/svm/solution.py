@@ -33,8 +33,8 @@ class SVMSolution(Plotted):
 
     A constraint belongs to token t of input i, and arrays with one value per constraint have the
     shape ([B,] n, T); those of the label SVM, with one constraint per input, have the shape
-    ([B,] n). B is there when the data is a batch; `status`, `norm`, `gap`, `kkt` and `solver` are
-    then arrays of shape (B,). Numbers are float64, whatever the type of the data.
+    ([B,] n). B is there when the data is a batch; `status`, `norm`, `gap`, `kkt`, `solver`
+    and `unique` are then arrays of shape (B,). Numbers are float64, whatever the type of the data.
 
     What an infeasible problem does not have is None, and in a batch its entries are NaN (False in
     `support`).
@@ -46,14 +46,15 @@ class SVMSolution(Plotted):
     status : {"optimal", "infeasible"}
         Either is said only with a certificate that was checked, see `gap` and `kkt`.
     norm : float
-        |W|_F, |p| or |v|, or |W|_* of the nuclear-norm SVM; inf if infeasible. A direction of
+        |W|_F, |p| or |v|, or the norm N(W) that was made small; inf if infeasible. A direction of
         norm 1 has the margin 1 / norm at most.
     margins : ndarray or None
         (x_iα - x_it)' W z_i with the selected token α, or the same with p for W z_i; inf at the
         selected token and at padding. Label SVM: Y_i v' x_iα.
     dual : ndarray or None
         Multiplier λ_it >= 0 of each constraint, W = Σ λ_it (x_iα - x_it) z_i'; 0 at the selected
-        token and at padding. Nuclear norm: this sum G has |G|_op = 1 and <G, W> = |W|_*.
+        token and at padding. In another norm N this sum G has the dual norm N*(G) = 1 and
+        <G, W> = N(W); for the nuclear norm, |G|_op = 1.
     support : ndarray of bool, or None
         Whether the constraint is active, its margin at most 1e-6 above its right-hand side; False
         at the selected token and at padding. W is made of those with ``dual > 0``; an active
@@ -63,8 +64,8 @@ class SVMSolution(Plotted):
         infeasible, see the notes.
     kkt : float
         Largest residual of the optimality conditions: violation of a constraint, complementarity
-        λ_it (margin - b_it) / b'λ (b: the right-hand sides), stationarity |W - A*λ| / |W|; of the
-        nuclear norm, |G|_op - 1 and (|W|_* - <G, W>) / |W|_*. If infeasible, the same as `gap`.
+        λ_it (margin - b_it) / b'λ (b: the right-hand sides), stationarity |W - A*λ| / |W|; of
+        other norms, N*(G) - 1 and (N(W) - <G, W>) / N(W). If infeasible, the same as `gap`.
     certificate : ndarray or None
         Of an infeasible problem, Farkas multipliers λ >= 0 with b'λ = 1 and A*λ = 0, with which no
         W can go; 0 at the selected token and at padding. None if feasible, in a batch NaN.
@@ -72,7 +73,11 @@ class SVMSolution(Plotted):
         What produced the answer; "none" where there was nothing to solve.
     left, right : ndarray or None, shapes ([B,] s, d) and ([B,] s, e)
         Factors with W = left' right: s = n and e = d for W, s = e = 1 for p and v. W itself, of
-        shape (d, d), is formed when it is first asked for.
+        shape (d, d), is formed when it is first asked for. In the max, l1 and l_p norm W has no low
+        rank: s is the larger of n and d.
+    unique : bool or None
+        Whether there is no other solution; None where that is not decided, or there is none. Always
+        True in the Frobenius and l_p norm.
 
     Notes
     -----
@@ -105,6 +110,7 @@ class SVMSolution(Plotted):
     solver: Any
     left: Float64Array | None
     right: Float64Array | None
+    unique: Any
 
     _drawn_by = "solution"
 
@@ -177,6 +183,7 @@ def without_batch_axis(solution: SVMSolution) -> SVMSolution:
     values = {name: value[0] for name, value in vars(solution).items() if name != "variable"}
     for name in ("norm", "gap", "kkt"):
         values[name] = float(values[name])
+    values["unique"] = None if values["unique"] is None else bool(values["unique"])
     for name in ("status", "solver"):
         values[name] = str(values[name])
     for name in _OF_SOLUTIONS if values["status"] == "infeasible" else _OF_PROOFS:

@@ -70,6 +70,17 @@ class SvmProblem:
         arrays = ((name, getattr(self, name)) for name in names)
         return {name: None if a is None else np.ascontiguousarray(a) for name, a in arrays}
 
+    def gathered_arguments(self) -> dict[str, Any]:
+        """Return the arguments of functions without ids: every token, in float64, in its place."""
+        tokens, queries = self.tokens.astype(np.float64, copy=False), self.queries
+        if self.token_ids is not None and self.query_ids is not None:
+            table = np.arange(len(self.rhs))[:, np.newaxis] % len(tokens)
+            tokens = tokens[table[..., np.newaxis], self.token_ids]
+            queries = queries[table, self.query_ids]
+        arguments = replace(self, tokens=tokens, queries=queries).core_arguments()
+        del arguments["token_ids"], arguments["query_ids"]
+        return arguments
+
     def problem(self, b: int) -> SvmProblem:
         """Return problem `b` as a batch of one."""
         one = {name: getattr(self, name) for name in self.__dataclass_fields__}

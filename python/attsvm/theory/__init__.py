@@ -15,6 +15,11 @@ from attsvm.theory.local_optimality import (
     locally_optimal_choices,
     support_tokens,
 )
+from attsvm.theory.margin_ratio import (
+    certified_margin_ratio,
+    margin_ratio,
+    nuclear_suboptimality,
+)
 from attsvm.theory.priority_graphs import TokenPriorityGraph, token_priority_graphs
 from attsvm.theory.ranks import effective_rank, rank
 from attsvm.theory.rates import Rate, fit_rate
@@ -22,7 +27,6 @@ from attsvm.theory.separation import (
     first_step_separates,
     in_separation_cone,
     margins,
-    nuclear_suboptimality,
 )
 from attsvm.theory.sparsity import sparsity
 from attsvm.theory.token_scores import optimal_tokens, scores
@@ -36,6 +40,7 @@ __all__ = [
     "TokenPriorityGraph",
     "certified_cosine",
     "certified_cosine_gap",
+    "certified_margin_ratio",
     "classify",
     "cosine",
     "cosine_gap",
@@ -52,6 +57,7 @@ __all__ = [
     "in_separation_cone",
     "is_locally_optimal",
     "locally_optimal_choices",
+    "margin_ratio",
     "margins",
     "nuclear_suboptimality",
     "optimal_loss",

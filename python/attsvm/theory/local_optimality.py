@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._geometries import Norm as NormLike
 from attsvm._validation import (
     ArrayLike,
     BoolArray,
@@ -23,12 +24,13 @@ from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
+from attsvm.svm.norms import as_svm_norm
 from attsvm.theory.token_scores import scores
 
 Classification: TypeAlias = Literal["global", "local", "neither"]
 
 _NUMBERS_AT_ONCE = 2**22
-_SVMS: dict[str, Callable[[AttentionData, ArrayLike], SVMSolution]] = {
+_SVMS: dict[str, Callable[..., SVMSolution]] = {
     "W": att_svm,
     "KQ": att_svm,
     "p": prompt_svm,
@@ -96,15 +98,19 @@ def support_tokens(
 def is_locally_optimal(
     data: AttentionData,
     selected: ArrayLike,
-    solution: SVMSolution,
+    solution: SVMSolution | None = None,
     *,
+    parameter: str = "W",
+    norm: NormLike = "fro",
     tolerance: float = 1e-4,
 ) -> bool | BoolArray:
     """Test whether the direction that selects `selected` is locally optimal.
 
     The choice α is locally optimal when every one of its support indices (`support_tokens`) scores
     strictly less than the selected token, γ_iα > γ_it for all inputs; other tokens may score more.
-    It is so vacuously when there are no support indices, and never when the SVM is infeasible.
+    It is so vacuously when there are no support indices, and never when the SVM is infeasible. It
+    depends on the norm of the SVM: steepest descent in a norm comes to choices that are locally
+    optimal in that norm, and often not in others.
 
     Parameters
     ----------
@@ -112,9 +118,14 @@ def is_locally_optimal(
         With a `value`.
     selected : array_like of int, shape ([B,] n)
         Tokens α.
-    solution : SVMSolution
+    solution : SVMSolution, optional
         The SVM of these tokens, from `att_svm` or `prompt_svm` with the margin 1 required of every
-        input.
+        input. It is solved if not given. Where it has many solutions, the answer is that for the
+        one which is given, or found.
+    parameter : {"W", "p"}
+        Which SVM is solved, where `solution` is not given.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        Its norm, as in `att_svm`.
     tolerance : float
         A constraint is active when its margin is below 1 + `tolerance`.
 
@@ -145,6 +156,9 @@ def is_locally_optimal(
     """
     alpha = as_selected("selected", selected, as_data(data))[..., np.newaxis]
     gamma = scores(data)
+    as_choice("parameter", parameter, ("W", "p"))
+    if solution is None:
+        solution = _SVMS[parameter](data, alpha[..., 0], norm=norm)
     support = support_tokens(data, solution, tolerance=tolerance)
     feasible: BoolArray = np.asarray(solution.status) == "optimal"
     if feasible.any():
@@ -178,7 +192,7 @@ def every_choice(
     data: AttentionData,
     *,
     parameter: str = "W",
-    norm: str = "fro",
+    norm: NormLike = "fro",
     tolerance: float = 1e-4,
     limit: int = 10_000,
 ) -> Choices:
@@ -190,7 +204,7 @@ def every_choice(
         A single problem, with a `value`, and with queries for W.
     parameter : {"W", "p"}
         `att_svm` or `prompt_svm`.
-    norm : {"fro"}
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
         As in `att_svm`.
     tolerance : float
         As in `is_locally_optimal`.
@@ -225,7 +239,6 @@ def every_choice(
     """
     require_one_problem(as_data(data))
     as_choice("parameter", parameter, ("W", "p"))
-    as_choice("norm", norm, ("fro",))
     active = as_positive_float("tolerance", tolerance)
     count, most = math.prod(data.lengths.tolist()), as_positive_int("limit", limit)
     if count > most:
@@ -237,7 +250,7 @@ def every_choice(
     for start in range(0, count, at_once):
         alpha = selected[start : start + at_once]
         copies = data.repeated(len(alpha))
-        solution = _SVMS[parameter](copies, alpha)
+        solution = _SVMS[parameter](copies, alpha, norm=norm)
         solutions.append(solution)
         locally_optimal.append(is_locally_optimal(copies, alpha, solution, tolerance=active))
     return Choices(selected, _joined(solutions), np.concatenate(locally_optimal))
@@ -247,7 +260,7 @@ def locally_optimal_choices(
     data: AttentionData,
     *,
     parameter: str = "W",
-    norm: str = "fro",
+    norm: NormLike = "fro",
     tolerance: float = 1e-4,
     limit: int = 10_000,
 ) -> IndexArray:
@@ -279,7 +292,11 @@ def _joined(solutions: list[SVMSolution]) -> SVMSolution:
 
 
 def classify(
-    data: AttentionData, run: Run, *, solution: SVMSolution | None = None
+    data: AttentionData,
+    run: Run,
+    *,
+    norm: NormLike = "fro",
+    solution: SVMSolution | None = None,
 ) -> Classification | npt.NDArray[np.str_]:
     """Classify the tokens selected by a run: globally optimal, locally optimal, or neither.
 
@@ -298,9 +315,11 @@ def classify(
         Its `selected` tokens are classified. Their SVM is `att_svm` for W and for K and Q, and
         `prompt_svm` for p and for W in X W p. Where v was trained as well, the scores are those of
         its final v.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        The norm of that SVM, as in `att_svm`; local optimality depends on it.
     solution : SVMSolution, optional
-        That SVM, if it is already solved, or `att_svm` with ``norm="nuc"`` for K and Q. Otherwise
-        it is solved here, unless all problems are global.
+        That SVM, if it is already solved. Otherwise it is solved here, unless all problems are
+        global.
 
     Returns
     -------
@@ -327,11 +346,12 @@ def classify(
     selected = as_selected("run.selected", run.selected, as_data(data))
     if run.v is not None:
         data = data.with_value(run.v)
+    as_svm_norm("norm", norm)
     gamma = scores(data)
     chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
     is_global = (chosen == gamma.max(axis=-1)).all(axis=-1)
     if solution is None and not is_global.all():
-        solution = _SVMS[run.attention_parameter](data, selected)
+        solution = _SVMS[run.attention_parameter](data, selected, norm=norm)
     is_local = False if solution is None else is_locally_optimal(data, selected, solution)
     kinds = np.where(is_global, "global", np.where(is_local, "local", "neither"))
     return kinds.item() if data.batch is None else kinds

@@ -12,8 +12,6 @@ from attsvm._validation import (
     as_choice,
     as_nonnegative_float,
     require_all,
-    require_direction,
-    require_shape,
 )
 from attsvm.data.attention_data import (
     AttentionData,
@@ -22,10 +20,8 @@ from attsvm.data.attention_data import (
     other_tokens,
     token_differences,
 )
-from attsvm.data.batch_axis import shape_of
 from attsvm.descent import train
 from attsvm.heads import LinearScores
-from attsvm.svm import SVMSolution
 from attsvm.theory.attention_parameter import (
     AttentionParameter,
     ParameterLike,
@@ -206,83 +202,3 @@ def first_step_separates(
     step = train(data, parameter=parameter, rule="gd", lr=1.0, steps=1, loss=loss, head=head)
     separates = (margins(step, data, alpha) > 0).all(axis=(-2, -1))
     return bool(separates) if data.batch is None else np.asarray(separates)
-
-
-def nuclear_suboptimality(
-    W: ParameterLike, data: AttentionData, selected: ArrayLike, solution: SVMSolution
-) -> float | Float64Array:
-    """Compute by how much the margin of W falls short of the largest one in the nuclear norm.
-
-    It is 1 - ν γ, where γ = min (x_iα - x_it)' W z_i / |W|_* is the margin of the direction of W
-    and ν the norm of the solution, so that 1 / ν is the largest margin that a direction has. The
-    solutions of the nuclear-norm SVM may be many; this is 0 in the direction of each of them and of
-    nothing else, below 1 where W separates the selected tokens, and does not depend on the size of
-    W.
-
-    For a value ε < 1, W scaled to margins of 1 meets all constraints and its norm is ν / (1 - ε),
-    where a solution has ν. And with the multipliers λ of the solution, G = Σ λ_it (x_iα - x_it)
-    z_i' and |G|_op = 1, it is 1 - <G, W> / |W|_* <= ε: the directions for which this is 0 are the
-    face of the nuclear ball on which all solutions lie.
-
-    Parameters
-    ----------
-    W : array_like of shape ([B,] d, d), Run or SVMSolution
-        Of any size but zero.
-    data : AttentionData
-        With queries.
-    selected : array_like of int, shape ([B,] n)
-        Tokens α.
-    solution : SVMSolution
-        ``att_svm(data, selected, norm="nuc")``.
-
-    Returns
-    -------
-    float, or ndarray of shape (B,) for a batch
-        NaN where the SVM is infeasible. At a solution, rounding and the gap of `solution` may leave
-        a small negative number. inf when no input has another token to be separated from: the
-        solution is then W = 0, which has no direction.
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, `W` does not hold real numbers or `selected` integers.
-    ValueError
-        Shapes that do not fit, NaN or inf, a W that is zero, data without queries, or a `solution`
-        that is not of these data and tokens.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    distance to the solution set of Att-SVM with the nuclear norm.
-
-    Examples
-    --------
-    >>> import attsvm
-    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
-    >>> solution = attsvm.att_svm(data, [0], norm="nuc")
-    >>> W = [[1.0, 0.0], [0.0, 0.0]]
-    >>> round(attsvm.nuclear_suboptimality(W, data, [0], solution), 6)
-    0.292893
-    """
-    alpha = as_selected("selected", selected, as_data(data))
-    parameter = as_parameter_of("W", W, data)
-    if parameter.variable != "W":
-        raise ValueError("W: expected W, got p")
-    unit = parameter.unit()
-    norm = np.linalg.svd(unit.matrix.compact(), compute_uv=False).sum(axis=1)
-    require_direction("W", ((norm > 0) | ~parameter.exists).reshape(data.labels.shape[:-1]))
-    status = np.asarray(solution.status)
-    require_shape("solution.status", status, *shape_of(data))
-    other = other_tokens(data, alpha)
-    if solution.margins is not None:
-        expected = (np.isfinite(solution.margins) == other).all(axis=(-2, -1))
-        if not expected[status == "optimal"].all():
-            raise ValueError("solution: expected the SVM of `selected`")
-    best = np.where(status == "optimal", solution.norm, np.nan).reshape(norm.shape)
-    constrained = other.reshape(len(norm), -1)
-    values = logit_differences(unit, data, alpha).reshape(constrained.shape)
-    smallest = np.where(constrained, values, np.inf).min(axis=1)
-    with np.errstate(invalid="ignore"):
-        shortfall = np.where(constrained.any(axis=1), 1 - best * (smallest / norm), np.inf)
-    answer: float | Float64Array = parameter.answer(shortfall)
-    return answer

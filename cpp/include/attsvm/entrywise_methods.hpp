@@ -1,0 +1,17 @@
+// The methods for SVMs in norms of entries. What they find has still to be certified.
+#pragma once
+
+#include "attsvm/nuclear_constraints.hpp"
+#include "attsvm/svm_norm.hpp"
+
+namespace attsvm {
+
+// The max or the l1 norm: a primal-dual interior-point method, finished on the active set.
+nuclear::Candidate by_entrywise_interior_point(const nuclear::Constraints& constraints, const SvmNorm& norm,
+                                               Progress& progress, bool calling_thread);
+
+// The l_p norm: Newton's method on the active set, along p from the multipliers of the Frobenius norm.
+nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const SvmNorm& norm, const Vector& dual,
+                                  Progress& progress, bool calling_thread);
+
+}  // namespace attsvm

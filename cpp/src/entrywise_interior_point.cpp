@@ -1,0 +1,375 @@
+// The largest margin of a W of max or l1 norm 1, by a primal-dual interior-point method.
+//
+//     max γ  s.t.  A(W) - s = γ b,  s >= 0,  N(W) <= 1          min t  s.t.  b'λ = 1,  λ >= 0,  N*(A*λ) <= t
+//
+// One of the two norms is the largest entry of a matrix: of W in the max norm, of U = A*(λ) in the l1 norm. With t = 1
+// in the first case and x for that matrix, the entries of t - x and t + x are nonnegative, with multipliers y⁺ and y⁻,
+// whose difference is the other matrix and whose sum is t in the first case and 1 in the second. The smallest W with
+// A(W) >= b is W / γ and its multipliers are λ / t; where there is none, γ and t go to 0. Both programs have interior
+// points whatever the constraints, and the method starts from them, with Mehrotra's predictor and corrector.
+//
+// Near the end, the entries that are at the bound and the active constraints leave linear equations C x = b, C'λ = c,
+// which give all digits.
+#include "attsvm/entrywise_methods.hpp"
+#include "attsvm/weighted_gram.hpp"
+
+namespace attsvm {
+namespace {
+
+using nuclear::Candidate;
+using nuclear::Constraints;
+using Array = Eigen::ArrayXXd;
+
+class InteriorPoint {
+   public:
+    InteriorPoint(const Constraints& constraints, const SvmNorm& norm)
+        : constraints_(constraints), norm_(norm), inequality_(constraints.count()), margin_(0.0) {
+        const Index m = constraints.count(), d = constraints.left(), e = constraints.right();
+        for (Index r = 0; r < m; ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
+        dual_ = inequality_;
+        const double gain = constraints.rhs().dot(dual_);
+        if (gain > 0.0) dual_ /= gain;
+        const Array U = constraints.adjoint(dual_).array();
+        const double entries = static_cast<double>(d * e), least = 1e-3;
+        if (bounds_primal()) {
+            bound_ = 1.0;
+            bounded_ = Array::Zero(d, e);
+            const double start = U.abs().mean() + least;
+            upper_ = U.max(0.0) + start;
+            lower_ = (-U).max(0.0) + start;
+        } else {
+            bound_ = 2.0 * U.abs().maxCoeff();
+            if (!(bound_ > 0.0)) bound_ = 1.0;
+            bounded_ = U;
+            upper_ = lower_ = Array::Constant(d, e, 0.5 / entries);
+        }
+        const double mu = ((bound_ - bounded_) * upper_ + (bound_ + bounded_) * lower_).sum() / (2.0 * entries);
+        slack_ = divided_by_dual(Vector::Constant(m, mu));
+        for (Index r = 0; r < m; ++r)
+            if (inequality_[r] != 0.0 && constraints.rhs()[r] > 0.0)
+                margin_ = std::min(margin_, -slack_[r] / constraints.rhs()[r]);
+    }
+
+    // One step. False when the iterates come no nearer.
+    bool step() {
+        constexpr double shortest_step = 1e-6, rounding = 1e-15;
+        const Array above = bound_ - bounded_, below = bound_ + bounded_;
+        const Array of_above = upper_ / above, of_below = lower_ / below, stiffness = of_above + of_below;
+        const double degree = 2.0 * static_cast<double>(above.size()) + inequality_.sum();
+        const double mu = ((above * upper_).sum() + (below * lower_).sum() + slack_.dot(dual_)) / degree;
+        const Array weights = bounds_primal() ? Array(stiffness.inverse()) : stiffness;
+        Matrix M = weighted_gram(constraints_, weights.matrix());
+        M.diagonal() += divided_by_dual(slack_);
+        M.diagonal() *= 1.0 + rounding;
+        M.diagonal().array() += rounding * M.trace() / static_cast<double>(M.rows()) * rounding;
+        const Cholesky equations(std::move(M));
+        if (!equations.succeeded() || !std::isfinite(mu)) return false;
+        const Vector by_margin = equations.solve(constraints_.rhs());
+        const double of_margin = constraints_.rhs().dot(by_margin);
+        const Vector margins = constraints_.values(primal());
+        const Array skew = of_below - of_above;
+        const Vector of_skew = bounds_primal() ? Vector() : constraints_.values(skew.matrix());
+        const Vector by_skew = bounds_primal() ? Vector() : equations.solve(of_skew);
+
+        // Towards the point of the central path with this μ, with the curvature that a first direction shows.
+        const auto towards = [&](double target, const Direction* first) {
+            Array at_above = Array::Constant(above.rows(), above.cols(), target), at_below = at_above;
+            Vector at_slack = Vector::Constant(constraints_.count(), target);
+            if (first != nullptr) {
+                at_above -= first->above * first->upper;
+                at_below -= first->below * first->lower;
+                at_slack -= first->slack.cwiseProduct(first->dual);
+            }
+            at_above /= above;
+            at_below /= below;
+            const Array pull = at_above - at_below;
+            const Vector aim = divided_by_dual(at_slack);
+            Direction to;
+            if (bounds_primal()) {
+                // x = W: A*(λ + dλ) = pull + stiffness dx
+                const Vector fixed =
+                    equations.solve(aim + slack_ - margins + constraints_.values((pull * weights).matrix()));
+                to.margin = (1.0 - constraints_.rhs().dot(fixed)) / of_margin;
+                const Vector dual = fixed + to.margin * by_margin;
+                to.dual = dual - dual_;
+                to.bounded = (constraints_.adjoint(dual).array() - pull) * weights;
+                to.bound = 0.0;
+            } else {
+                // x = A*(λ): W = pull + stiffness dx + skew dt
+                const Vector fixed = equations.solve(aim - constraints_.values(pull.matrix()));
+                const double missing_gain = 1.0 - constraints_.rhs().dot(dual_ + fixed);
+                const double missing_sum = (at_above + at_below).sum() - 1.0 - of_skew.dot(fixed);
+                const double cross = constraints_.rhs().dot(by_skew);
+                const double of_bound = stiffness.sum() - of_skew.dot(by_skew) + cross * cross / of_margin;
+                to.bound = (missing_sum - cross / of_margin * missing_gain) / of_bound;
+                to.margin = (missing_gain + cross * to.bound) / of_margin;
+                to.dual = fixed + to.margin * by_margin - to.bound * by_skew;
+                to.bounded = constraints_.adjoint(to.dual).array();
+            }
+            to.margin -= margin_;
+            to.above = to.bound - to.bounded;
+            to.below = to.bound + to.bounded;
+            to.upper = at_above - upper_ - of_above * to.above;
+            to.lower = at_below - lower_ - of_below * to.below;
+            to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
+            const double of_bounds = std::min(largest_step(above, to.above), largest_step(below, to.below));
+            const double of_forces = std::min(largest_step(upper_, to.upper), largest_step(lower_, to.lower));
+            to.primal_step = bounds_primal() ? of_bounds : of_forces;
+            to.dual_step = bounds_primal() ? of_forces : of_bounds;
+            for (Index r = 0; r < constraints_.count(); ++r) {
+                if (inequality_[r] == 0.0) continue;
+                if (to.slack[r] < 0.0) to.primal_step = std::min(to.primal_step, -slack_[r] / to.slack[r]);
+                if (to.dual[r] < 0.0) to.dual_step = std::min(to.dual_step, -dual_[r] / to.dual[r]);
+            }
+            return to;
+        };
+        const Direction straight = towards(0.0, nullptr);
+        const double p = std::min(1.0, straight.primal_step), q = std::min(1.0, straight.dual_step);
+        const double of_bounds = bounds_primal() ? p : q, of_forces = bounds_primal() ? q : p;
+        const double reached = (((above + of_bounds * straight.above) * (upper_ + of_forces * straight.upper)).sum() +
+                                ((below + of_bounds * straight.below) * (lower_ + of_forces * straight.lower)).sum() +
+                                (slack_ + p * straight.slack).dot(dual_ + q * straight.dual)) /
+                               degree;
+        const double share = std::clamp(reached / mu, 1e-3, 1.0);
+        const Direction curved = towards(share * share * share * mu, &straight);
+        const double least = std::min({curved.primal_step, curved.dual_step, 1.0});
+        if (!(least > shortest_step)) return false;
+        const double boldness = 0.9 + 0.09 * least;
+        move(curved, std::min(1.0, boldness * curved.primal_step), std::min(1.0, boldness * curved.dual_step));
+        return true;
+    }
+
+    // γ and N*(A*λ): no W of norm 1 has a margin above the second, and W has γ, once γ is positive.
+    double margin() const { return margin_; }
+    double limit() const { return norm_.dual()(constraints_.adjoint(dual_)); }
+    Candidate candidate() const {
+        const Matrix W = primal() / margin_;
+        return {constraints_, W, norm_(W), dual_ / limit()};
+    }
+
+    // What is active in the solution: constraints, and the entries at the bound with their signs (else 0).
+    struct ActiveSet {
+        std::vector<Index> constraints;
+        Array sign;
+
+        bool operator==(const ActiveSet& other) const {
+            return constraints == other.constraints && (sign == other.sign).all();
+        }
+    };
+    // Of a multiplier and what it belongs to, one tends to 0: it is the one that fell by more in the last step,
+    // whatever their scales (Tapia).
+    ActiveSet active_set() const {
+        ActiveSet set;
+        for (Index r = 0; r < constraints_.count(); ++r)
+            if (inequality_[r] == 0.0 || dual_[r] * before_.slack[r] > slack_[r] * before_.dual[r])
+                set.constraints.push_back(r);
+        const auto at_bound = [](const Array& force, const Array& distance, const Array& force_before,
+                                 const Array& distance_before) {
+            return Array((force * distance_before > distance * force_before).template cast<double>());
+        };
+        set.sign = at_bound(upper_, bound_ - bounded_, before_.upper, before_.above) -
+                   at_bound(lower_, bound_ + bounded_, before_.lower, before_.below);
+        return set;
+    }
+
+    // The solution of the equations on the active set, nearest to where the iterates are. `set` becomes the one that it
+    // points to: without what has the wrong sign, and with what is missed.
+    Candidate on_active_set(ActiveSet& set) const {
+        const Index d = constraints_.left(), e = constraints_.right(), m = constraints_.count();
+        const std::vector<Index>& active = set.constraints;
+        const Array sign = set.sign;
+        // The unknown entries of W: those within the bound and the bound itself, or those that are not 0.
+        std::vector<Index> free;
+        for (Index k = 0; k < d * e; ++k)
+            if ((sign.data()[k] == 0.0) == bounds_primal()) free.push_back(k);
+        const Index rows = std::ssize(active), entries = std::ssize(free),
+                    columns = entries + (bounds_primal() ? 1 : 0);
+        if (rows == 0 || columns == 0) return {};
+        const std::vector<Index> sample = samples();
+        const auto D = constraints_.differences();
+        const auto Z = constraints_.queries();
+        const auto at = [](const std::vector<Index>& indices, Index k) { return indices[static_cast<std::size_t>(k)]; };
+        Matrix C(rows, columns);
+        for (Index a = 0; a < rows; ++a)
+            for (Index k = 0; k < entries; ++k)
+                C(a, k) = D(at(free, k) % d, at(active, a)) * Z(at(free, k) / d, at(sample, at(active, a)));
+        const double limit_now = limit();
+        Vector x(columns), c(columns), rhs(rows), dual(rows);
+        const Matrix W_now = primal() / margin_;
+        for (Index k = 0; k < entries; ++k) x[k] = W_now.data()[at(free, k)], c[k] = sign.data()[at(free, k)];
+        if (bounds_primal()) {
+            x[entries] = 1.0 / margin_;
+            c[entries] = 1.0;
+            const Vector of_signs = constraints_.values(sign.matrix());
+            for (Index a = 0; a < rows; ++a) C(a, entries) = of_signs[at(active, a)];
+        }
+        for (Index a = 0; a < rows; ++a) {
+            rhs[a] = constraints_.rhs()[at(active, a)];
+            dual[a] = dual_[at(active, a)] / limit_now;
+        }
+        if (!correct(C, rhs, c, x, dual)) return {};
+
+        Matrix W = bounds_primal() ? Matrix(x[entries] * sign.matrix()) : Matrix(Matrix::Zero(d, e));
+        for (Index k = 0; k < entries; ++k) W.data()[at(free, k)] = x[k];
+        Vector all = Vector::Zero(m), clipped = all;
+        for (Index a = 0; a < rows; ++a) {
+            const Index r = at(active, a);
+            all[r] = dual[a];
+            clipped[r] = inequality_[r] == 0.0 ? dual[a] : std::max(dual[a], 0.0);
+        }
+        const Matrix U = constraints_.adjoint(clipped);
+        const double bound = bounds_primal() ? x[entries] : 1.0;
+        ActiveSet next = revised(set, W, all, constraints_.adjoint(all), bound);
+        Candidate found(constraints_, W, norm_(W), clipped / std::max(norm_.dual()(U), 1.0));
+        if (next == set) found.unique = uniqueness(C, x, sign, U, W, clipped, active);
+        set = std::move(next);
+        return found;
+    }
+
+   private:
+    struct Point {
+        Array bounded, above, below, upper, lower;
+        Vector dual, slack;
+    };
+    struct Direction : Point {
+        double margin, bound, primal_step, dual_step;
+    };
+
+    // `set` without constraints of negative multipliers and entries that are pushed or lie the wrong way, and with the
+    // constraints that W misses and the entries beyond the bound.
+    ActiveSet revised(const ActiveSet& set, const Matrix& W, const Vector& dual, const Matrix& U, double bound) const {
+        constexpr double missed = 1e-11;
+        ActiveSet next;
+        next.sign = set.sign;
+        const Vector excess = constraints_.values(W) - constraints_.rhs();
+        for (Index r = 0, a = 0; r < constraints_.count(); ++r) {
+            const bool was = a < std::ssize(set.constraints) && set.constraints[static_cast<std::size_t>(a)] == r;
+            a += was ? 1 : 0;
+            if (inequality_[r] == 0.0 || (was ? dual[r] > 0.0 : excess[r] < -missed)) next.constraints.push_back(r);
+        }
+        // Of the two matrices, one lies within the bound and the other pushes where it is at the bound.
+        const Matrix& within = bounds_primal() ? W : U;
+        const Matrix& push = bounds_primal() ? U : W;
+        for (Index k = 0; k < next.sign.size(); ++k) {
+            double& sign = next.sign.data()[k];
+            if (sign != 0.0)
+                sign = sign * push.data()[k] > 0.0 ? sign : 0.0;
+            else if (std::abs(within.data()[k]) > bound * (1.0 + missed))
+                sign = std::copysign(1.0, within.data()[k]);
+        }
+        return next;
+    }
+
+    bool bounds_primal() const { return norm_.kind == SvmNorm::Kind::max; }
+    Matrix primal() const { return bounds_primal() ? Matrix(bounded_.matrix()) : Matrix((upper_ - lower_).matrix()); }
+    std::vector<Index> samples() const {
+        std::vector<Index> sample;
+        for (Index i = 0; i < constraints_.map().samples; ++i)
+            sample.insert(sample.end(), static_cast<std::size_t>(constraints_.map().rows(i)), i);
+        return sample;
+    }
+    // x_r / λ_r on inequalities, 0 on equalities
+    Vector divided_by_dual(const Vector& x) const {
+        Vector quotient(x.size());
+        for (Index r = 0; r < x.size(); ++r) quotient[r] = inequality_[r] != 0.0 ? x[r] / dual_[r] : 0.0;
+        return quotient;
+    }
+    static double largest_step(const Array& at, const Array& along) {
+        const double fastest = (along / at).minCoeff();
+        return fastest < 0.0 ? -1.0 / fastest : std::numeric_limits<double>::infinity();
+    }
+    void move(const Direction& along, double primal, double dual) {
+        const double of_bounds = bounds_primal() ? primal : dual, of_forces = bounds_primal() ? dual : primal;
+        before_ = {bounded_, bound_ - bounded_, bound_ + bounded_, upper_, lower_, dual_, slack_};
+        bounded_ += of_bounds * along.bounded;
+        bound_ += of_bounds * along.bound;
+        upper_ += of_forces * along.upper;
+        lower_ += of_forces * along.lower;
+        slack_ += primal * along.slack;
+        margin_ += primal * along.margin;
+        dual_ += dual * along.dual;
+    }
+
+    // Moves x and λ by as little as it takes for C x = b and C'λ = c, in rounds, each of which has more digits.
+    static bool correct(const Matrix& C, const Vector& rhs, const Vector& c, Vector& x, Vector& dual) {
+        constexpr int rounds = 3;
+        constexpr double proximal = 1e-14;
+        const bool wide = C.rows() < C.cols();
+        Matrix gram = smaller_gram(C);
+        gram.diagonal().array() += proximal * gram.trace();
+        const Cholesky factor(std::move(gram));
+        if (!factor.succeeded()) return false;
+        for (int k = 0; k < rounds; ++k) {
+            const Vector missing = rhs - apply(C, x), unbalanced = c - apply_transpose(C, dual);
+            x += wide ? apply_transpose(C, factor.solve(missing)) : factor.solve(apply_transpose(C, missing));
+            dual += wide ? factor.solve(apply(C, unbalanced)) : apply(C, factor.solve(unbalanced));
+        }
+        return x.allFinite() && dual.allFinite();
+    }
+
+    // Every solution meets C x = b, with the constraints of positive multipliers and the entries that A*(λ) puts at the
+    // bound. It is unique if that has no other solution; it is not if there are fewer equations than unknowns and
+    // nothing else is active.
+    std::int8_t uniqueness(const Matrix& C, const Vector& x, const Array& sign, const Matrix& U, const Matrix& W,
+                           const Vector& dual, const std::vector<Index>& active) const {
+        constexpr double clear = 1e-7, independent = 1e-12;
+        const Vector excess = constraints_.values(W) - constraints_.rhs();
+        const double most = dual.cwiseAbs().maxCoeff(), force = U.lpNorm<Eigen::Infinity>();
+        bool strict_primal = true, strict_dual = true;
+        std::vector<bool> is_active(static_cast<std::size_t>(constraints_.count()));
+        for (const Index r : active) {
+            is_active[static_cast<std::size_t>(r)] = true;
+            strict_dual &= inequality_[r] == 0.0 || dual[r] > clear * most;
+        }
+        for (Index r = 0; r < constraints_.count(); ++r)
+            strict_primal &= is_active[static_cast<std::size_t>(r)] || excess[r] > clear;
+        for (Index k = 0; k < sign.size(); ++k) {
+            const double w = std::abs(W.data()[k]), u = std::abs(U.data()[k]);
+            if (bounds_primal() && sign.data()[k] == 0.0) strict_primal &= w < (1.0 - clear) * x[x.size() - 1];
+            if (bounds_primal() && sign.data()[k] != 0.0) strict_dual &= u > clear * force;
+            if (!bounds_primal() && sign.data()[k] == 0.0) strict_dual &= u < 1.0 - clear;
+            if (!bounds_primal() && sign.data()[k] != 0.0) strict_primal &= w > clear * norm_(W);
+        }
+        if (C.rows() < C.cols()) return strict_primal ? 0 : -1;
+        const Vector values = eigenvalues(smaller_gram(C));
+        return strict_dual && values[0] > independent * values[values.size() - 1] ? 1 : -1;
+    }
+
+    const Constraints& constraints_;
+    SvmNorm norm_;
+    Vector inequality_;  // 1 on inequalities, 0 on equalities
+    Vector dual_, slack_;
+    double margin_, bound_;          // γ, t
+    Array bounded_, upper_, lower_;  // x, y⁺, y⁻
+    Point before_;                   // the last step
+};
+
+}  // namespace
+
+Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmNorm& norm, Progress& progress,
+                                      bool calling_thread) {
+    constexpr Index most_steps = 100;
+    constexpr int most_exchanges = 6;
+    constexpr double good = 1e-12, near_enough = 1e-2, hopeless = 1e-14;
+    InteriorPoint point(constraints, norm);
+    Candidate best;
+    Index steps = 0;
+    while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
+        ++steps;
+        if (!point.step()) break;
+        const double limit = point.limit();
+        if (!(limit > hopeless)) break;
+        if (!(limit - point.margin() <= near_enough * limit)) continue;
+        auto set = point.active_set();
+        for (int k = 0; k < most_exchanges && best.distance > good; ++k) {
+            const auto tried = set;
+            best.replace_by(point.on_active_set(set));
+            if (set == tried) break;
+        }
+        if (best.distance > good) best.replace_by(point.candidate());
+    }
+    best.steps = steps;
+    return best;
+}
+
+}  // namespace attsvm

@@ -1,0 +1,60 @@
+// Which method solves an SVM in a norm, and batches.
+#include "attsvm/norm_svm.hpp"
+
+#include "attsvm/entrywise_methods.hpp"
+#include "attsvm/norm_solver.hpp"
+#include "attsvm/spectral_method.hpp"
+
+namespace attsvm {
+namespace {
+
+class AnyNormSolver : NormSolver {
+   public:
+    using NormSolver::NormSolver;
+
+    void run() {
+        if (decided_at_once()) return;
+        const bool fewer_coordinates = !norm_.is_of_entries() && problem_.map.dimension > problem_.size();
+        const nuclear::Constraints unit(fewer_coordinates ? in_fewer_coordinates() : problem_, team_);
+        if (norm_.kind == SvmNorm::Kind::power) {
+            if (decide_feasibility() != SvmStatus::optimal) return;
+            const Vector dual = frobenius_dual();
+            leave_unresolved();
+            is_optimal(by_lp_homotopy(unit, norm_, dual, progress_, calling_thread_));
+            return;
+        }
+        leave_unresolved();
+        is_optimal(norm_.is_of_entries() ? by_entrywise_interior_point(unit, norm_, progress_, calling_thread_)
+                                         : spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension,
+                                                                       progress_, calling_thread_));
+        if (is_certified() || progress_.stopped()) return;
+        if (decide_feasibility() != SvmStatus::infeasible) leave_unresolved();
+    }
+
+   private:
+    // The multipliers in the result, in units of the unit problem
+    Vector frobenius_dual() const {
+        Vector dual(problem_.size());
+        for (Index r = 0; r < dual.size(); ++r)
+            dual[r] = result_.dual[constraints_.place(r)] * (constraints_.row_norm(r) / constraints_.scale());
+        return dual;
+    }
+};
+
+}  // namespace
+
+void solve_in_norm(const SvmBatch<double>& batch, const SvmNorm& norm, SvmTolerance tolerance, int threads,
+                   Progress& progress, const SvmResultView& result) {
+    constexpr double worth_sharing = 1e6;
+    const SvmProblem<double>& one = batch.first;
+    const auto numbers = static_cast<double>(one.samples * one.tokens) * static_cast<double>(one.dimension);
+    ThreadPlan plan(threads, batch.count, numbers, 1000.0);
+    if (numbers < worth_sharing) plan.within = 1;
+    for_each_svm(
+        batch, plan, progress, result,
+        [&](const SvmProblem<double>& svm, const Team& team, bool calling_thread, Index, const SvmResultView& of_one) {
+            AnyNormSolver(norm, svm, tolerance, team, progress, calling_thread, of_one).run();
+        });
+}
+
+}  // namespace attsvm

@@ -1,0 +1,224 @@
+#include "attsvm/spectral_face.hpp"
+
+namespace attsvm::spectral {
+
+using nuclear::Candidate;
+using nuclear::Constraints;
+
+Matrix symmetrised_product(Index left, const Matrix& Y, const Matrix& R) {
+    const Index right = Y.rows() - left;
+    Matrix product(left * right, left * right);
+    for (Index d = 0; d < right; ++d)
+        for (Index c = 0; c < right; ++c)
+            product.block(c * left, d * left, left, left) =
+                R(left + d, left + c) * Y.topLeftCorner(left, left) +
+                Y(left + d, left + c) * R.topLeftCorner(left, left) +
+                Y.col(left + d).head(left) * R.col(left + c).head(left).transpose() +
+                R.col(left + d).head(left) * Y.col(left + c).head(left).transpose();
+    return product;
+}
+
+Matrix dense_rows(const Constraints& constraints) {
+    const MarginMap& map = constraints.map();
+    const auto D = constraints.differences();
+    const auto Z = constraints.queries();
+    Matrix rows(map.coordinates(), constraints.count());
+    for (Index i = 0; i < map.samples; ++i)
+        for (Index r = map.start[i]; r < map.start[i + 1]; ++r)
+            for (Index c = 0; c < constraints.right(); ++c)
+                rows.col(r).segment(c * constraints.left(), constraints.left()) = Z(c, i) * D.col(r);
+    return rows;
+}
+
+Face::Face(const Constraints& all, Index rows, Index columns, std::vector<Index> active, Index multiplicity, Matrix W,
+           const Vector& dual)
+    : all_(&all),
+      rows_(rows),
+      columns_(columns),
+      multiplicity_(multiplicity),
+      chosen_(all, active),
+      dual_(dual(active)),
+      W_(std::move(W)) {
+    decompose();
+    // Of A*(λ) = 2 P1 C P2' with P1'P1 = P2'P2 = ½ I
+    const Matrix G = chosen_.constraints().adjoint(dual_);
+    const Matrix C = 2.0 * transpose_times(face().topRows(all.left()), times(G, face().bottomRows(all.right())));
+    C_ = 0.5 * (C + C.transpose());
+}
+
+void Face::decompose() {
+    const Index k = all_->left(), l = all_->right();
+    Matrix B = Matrix::Zero(k + l, k + l);
+    B.bottomLeftCorner(l, k) = W_.transpose();
+    eigen_ = eigen(B);
+}
+
+void Face::solve(double good, Candidate& best) {
+    constexpr int most_faces = 6;
+    for (int k = 0; k < most_faces && newton(); ++k) {
+        best.replace_by(candidate());
+        std::optional<Face> next = best.distance <= good ? std::nullopt : revised();
+        if (!next) return;
+        *this = std::move(*next);
+    }
+}
+
+bool Face::newton() {
+    constexpr int most_steps = 12;
+    constexpr double rounding = 1e-14, last_digits = 1e-9, near_enough = 1e-3, negative = 1e-6, diverging = 10.0;
+    double last = std::numeric_limits<double>::infinity();
+    for (int k = 0; k < most_steps && chosen_.count() > 0; ++k) {
+        const double missing = step();
+        if (!(missing < diverging * last)) return false;
+        if (missing <= rounding || (missing <= last_digits && missing > 0.5 * last)) return true;
+        last = missing;
+        const double largest = dual_.lpNorm<Eigen::Infinity>();
+        for (Index r = 0; r < chosen_.count() && missing < near_enough; ++r)
+            if (!all_->is_equality(chosen_[r]) && dual_[r] < -negative * largest) return true;
+    }
+    return chosen_.count() > 0;
+}
+
+double Face::step() {
+    constexpr double proximal = 1e-13, most_proximal = 1e-2, rounding = 1e-12;
+    const Constraints part = chosen_.constraints();
+    const Index k = part.left(), entries = W_.size(), pairs = multiplicity_ * (multiplicity_ + 1) / 2;
+    const double tau = eigen_.values.tail(multiplicity_).mean();
+    const auto others = eigen_.vectors.leftCols(rest());
+    const Vector inverse = (tau - eigen_.values.head(rest()).array()).inverse();
+    const Matrix curvature = times_transpose(others * inverse.asDiagonal(), others);
+    const Matrix K = times_transpose(times(face(), C_), face());
+
+    // min t + ½ x'H x  s.t.  E (x, t) = f, in the entries x of dW and the new τ
+    Matrix H = Matrix::Zero(entries + 1, entries + 1);
+    H.topLeftCorner(entries, entries) = 2.0 * symmetrised_product(k, K, curvature);
+    Matrix E = Matrix::Zero(pairs + part.count(), entries + 1);
+    Vector f = Vector::Zero(pairs + part.count());
+    const double root_two = std::sqrt(2.0);
+    const auto P1 = face().topRows(k), P2 = face().bottomRows(part.right());
+    for (Index p = 0, at = 0; p < multiplicity_; ++p)
+        for (Index q = 0; q <= p; ++q, ++at) {
+            const double weight = p == q ? 1.0 : root_two;
+            const Matrix pair = weight * (P1.col(p) * P2.col(q).transpose() + P1.col(q) * P2.col(p).transpose());
+            E.row(at).head(entries) = pair.reshaped().transpose();
+            if (p == q) E(at, entries) = -1.0, f[at] = -eigen_.values[rest() + p];
+        }
+    E.bottomLeftCorner(part.count(), entries) = dense_rows(part).transpose();
+    f.tail(part.count()) = part.rhs() - part.values(W_);
+
+    // How far the conditions are from being met: τ, the active constraints, and A*(λ) = 2 P1 C P2'
+    Vector still = Vector::Zero(entries + 1);
+    still[entries] = tau;
+    const Vector unmet = f - apply(E, still);
+    const Matrix unbalanced = part.adjoint(dual_) - 2.0 * K.topRightCorner(k, part.right());
+    const double missing =
+        std::max({unmet.head(pairs).lpNorm<Eigen::Infinity>() / tau, unmet.tail(part.count()).lpNorm<Eigen::Infinity>(),
+                  unbalanced.lpNorm<Eigen::Infinity>()});
+
+    // A multiple of the equations makes H definite, and a proximal term chooses the nearest of many solutions; it
+    // vanishes with what is missing (Levenberg and Marquardt).
+    const double curved = H.trace(), multiple = std::max(curved, 1.0) / E.squaredNorm();
+    add_gram(H, multiple, E.transpose());
+    H.diagonal().head(entries).array() +=
+        std::clamp(missing, proximal, most_proximal) * curved / static_cast<double>(entries);
+    Vector fixed = multiple * apply_transpose(E, f);
+    fixed[entries] -= 1.0;
+    const Cholesky outer(std::move(H));
+    if (!outer.succeeded()) return std::numeric_limits<double>::quiet_NaN();
+    const Matrix half = outer.solve_lower(E.transpose());
+    Matrix of_multipliers = transpose_times(half, half);
+    of_multipliers.diagonal().array() += rounding * of_multipliers.trace();
+    const Cholesky inner(std::move(of_multipliers));
+    if (!inner.succeeded()) return std::numeric_limits<double>::quiet_NaN();
+    // E x = f for x = x₀ + H⁻¹ E' y, in two rounds, for the proximal term
+    Vector x = outer.solve(fixed), y = Vector::Zero(f.size());
+    for (int round = 0; round < 2; ++round) {
+        const Vector turn = inner.solve(f - apply(E, x));
+        y += turn;
+        x += outer.solve(apply_transpose(E, turn));
+    }
+    if (!x.allFinite() || !y.allFinite()) return std::numeric_limits<double>::quiet_NaN();
+    // The multipliers of the equations are -C and λ, less what the multiple of the equations already exerts.
+    for (Index p = 0, at = 0; p < multiplicity_; ++p)
+        for (Index q = 0; q <= p; ++q, ++at) C_(p, q) = C_(q, p) = -y[at] / (p == q ? 1.0 : root_two);
+    dual_ = y.tail(part.count());
+    W_ += x.head(entries).reshaped(W_.rows(), W_.cols());
+
+    const Matrix before = face();
+    decompose();
+    const Matrix rotation = transpose_times(before, face());
+    C_ = transpose_times(rotation, times(C_, rotation));
+    return missing;
+}
+
+Candidate Face::candidate() const {
+    Vector dual = Vector::Zero(all_->count());
+    for (Index k = 0; k < chosen_.count(); ++k)
+        dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max(dual_[k], 0.0);
+    const double size = nuclear_norm(all_->adjoint(dual));
+    if (!(size > 0.0) || !std::isfinite(size)) return {};
+    Candidate found(*all_, W_, spectral_norm(W_), dual / size);
+    found.unique = uniqueness();
+    return found;
+}
+
+std::optional<Face> Face::revised() const {
+    constexpr double missed = 1e-10;
+    const Vector values = all_->values(W_);
+    Vector dual = Vector::Zero(all_->count());
+    std::vector<bool> was_active(static_cast<std::size_t>(all_->count()));
+    for (Index k = 0; k < chosen_.count(); ++k) {
+        dual[chosen_[k]] = dual_[k];
+        was_active[static_cast<std::size_t>(chosen_[k])] = true;
+    }
+    std::vector<Index> active;
+    bool changed = false;
+    for (Index r = 0; r < all_->count(); ++r) {
+        const bool was = was_active[static_cast<std::size_t>(r)];
+        const bool is = all_->is_equality(r) || (was ? dual[r] > 0.0 : values[r] < all_->rhs()[r] - missed);
+        if (is) active.push_back(r);
+        changed |= is != was;
+    }
+    if (!changed || active.empty()) return {};
+    return Face(*all_, rows_, columns_, std::move(active), multiplicity_, W_, dual);
+}
+
+// Every solution has the singular vectors of A*(λ) with the singular value τ, and is free in the rest but for the
+// active constraints: there, (rows - multiplicity) (columns - multiplicity) unknowns.
+std::int8_t Face::uniqueness() const {
+    constexpr double clear = 1e-7, independent = 1e-10;
+    const Index k = all_->left(), l = all_->right(), r = multiplicity_;
+    const double tau = eigen_.values[eigen_.values.size() - 1];
+    const Vector excess = all_->values(W_) - all_->rhs();
+    const double most = dual_.cwiseAbs().maxCoeff();
+    bool strict_primal = rest() == 0 || eigen_.values[rest() - 1] < (1.0 - clear) * tau;
+    const Vector of_C = eigenvalues(C_);
+    bool strict_dual = of_C[0] > clear * of_C[r - 1];
+    std::vector<bool> is_active(static_cast<std::size_t>(all_->count()));
+    for (Index a = 0; a < chosen_.count(); ++a) {
+        is_active[static_cast<std::size_t>(chosen_[a])] = true;
+        strict_dual &= all_->is_equality(chosen_[a]) || dual_[a] > clear * most;
+    }
+    for (Index c = 0; c < all_->count(); ++c)
+        strict_primal &= is_active[static_cast<std::size_t>(c)] || excess[c] > clear;
+    const Index here = (k - r) * (l - r), unknowns = (rows_ - r) * (columns_ - r);
+    if (unknowns > chosen_.count() || unknowns > here) return strict_primal ? 0 : -1;
+    if (!strict_dual) return -1;
+    if (here == 0) return 1;
+    // A on the complement of the singular vectors
+    const auto complement = [r](const MatrixView& P) {
+        const Matrix projector = Matrix::Identity(P.rows(), P.rows()) - 2.0 * times_transpose(P, P);
+        return Matrix(eigen(projector).vectors.rightCols(P.rows() - r));
+    };
+    const Matrix left = complement(face().topRows(k)), right = complement(face().bottomRows(l));
+    const Constraints part = chosen_.constraints();
+    const Matrix D = transpose_times(left, part.differences()), Z = transpose_times(right, part.queries());
+    Matrix rows(part.count(), here);
+    for (Index i = 0; i < part.map().samples; ++i)
+        for (Index a = part.map().start[i]; a < part.map().start[i + 1]; ++a)
+            rows.row(a) = (D.col(a) * Z.col(i).transpose()).reshaped().transpose();
+    const Vector values = eigenvalues(transpose_times(rows, rows));
+    return values[0] > independent ? 1 : strict_primal ? 0 : -1;
+}
+
+}  // namespace attsvm::spectral

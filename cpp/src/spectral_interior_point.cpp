@@ -1,0 +1,197 @@
+// The largest margin of a W of spectral norm 1, by a primal-dual interior-point method that knows its structure.
+//
+//     max γ  s.t.  A(W) - s = γ b,  s >= 0,  S = [I W; W' I] ⪰ 0
+//     min ½ tr Y  s.t.  b'λ = 1,  λ >= 0,  Y = [Y1 -½G; -½G' Y2] ⪰ 0,  G = A*(λ)
+//
+// up to a factor of 2 in Y. The smallest W with A(W) >= b is W / γ and its multipliers are λ / |G|_*; where there is
+// none, γ and |G|_* go to 0. Both programs have interior points whatever the constraints, and the method starts from
+// them. Its directions are those of Helmberg, Rendl, Vanderbei, Wolkowicz, "An interior-point method for semidefinite
+// programming", SIAM Journal on Optimization 6, 1996, with Mehrotra's predictor and corrector.
+#include "attsvm/spectral_face.hpp"
+#include "attsvm/spectral_method.hpp"
+
+namespace attsvm::spectral {
+namespace {
+
+using nuclear::Candidate;
+using nuclear::Constraints;
+
+class InteriorPoint {
+   public:
+    explicit InteriorPoint(const Constraints& constraints)
+        : constraints_(constraints),
+          inequality_(constraints.count()),
+          margin_(0.0),
+          W_(Matrix::Zero(constraints.left(), constraints.right())),
+          rows_(dense_rows(constraints)) {
+        const Index m = constraints.count(), order = constraints.order();
+        for (Index r = 0; r < m; ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
+        dual_ = inequality_;
+        const double gain = constraints.rhs().dot(dual_);
+        if (gain > 0.0) dual_ /= gain;
+        const Matrix G = constraints.adjoint(dual_);
+        double size = G.norm();
+        if (!(size > 0.0)) size = 1.0;
+        Y_ = Matrix::Identity(order, order) * size;
+        set_corner(-0.5 * G);
+        slack_ = divided_by_dual(Vector::Constant(m, size));
+        for (Index r = 0; r < m; ++r)
+            if (inequality_[r] != 0.0 && constraints.rhs()[r] > 0.0)
+                margin_ = std::min(margin_, -slack_[r] / constraints.rhs()[r]);
+    }
+
+    // One step. False when the iterates come no nearer.
+    bool step() {
+        constexpr double shortest_step = 1e-4;
+        const Index k = constraints_.left(), l = constraints_.right();
+        const Matrix S = bounded(W_, 1.0);
+        const Cholesky of_S(S), of_Y(Y_);
+        if (!of_S.succeeded() || !of_Y.succeeded()) return false;
+        const Matrix inverse = of_S.solve_columns(Matrix::Identity(k + l, k + l));
+        const double degree = static_cast<double>(k + l) + inequality_.sum();
+        const double mu = (S.cwiseProduct(Y_).sum() + slack_.dot(dual_)) / degree;
+        const Cholesky stiffness = factorised(symmetrised_product(k, Y_, inverse));
+        if (!stiffness.succeeded()) return false;
+        const Matrix half = stiffness.solve_lower(rows_);
+        Matrix M = transpose_times(half, half);
+        M.diagonal() += divided_by_dual(slack_);
+        const Cholesky equations = factorised(M);
+        if (!equations.succeeded()) return false;
+        const Vector by_margin = equations.solve(constraints_.rhs());
+        const double of_margin = constraints_.rhs().dot(by_margin);
+        const Vector margins = constraints_.values(W_);
+
+        // Towards the point of the central path with this μ, with the curvature that a first direction shows.
+        const auto towards = [&](double target, const Direction* first) {
+            Vector aim = divided_by_dual(Vector::Constant(constraints_.count(), target));
+            Matrix centre = target * inverse;
+            if (first != nullptr) {
+                centre -= symmetric_part(times(first->Y, times(bounded(first->W, 0.0), inverse)));
+                aim -= divided_by_dual(first->slack.cwiseProduct(first->dual));
+            }
+            const Matrix corner = 2.0 * centre.topRightCorner(k, l);
+            const Vector pull = stiffness.solve(corner.reshaped());
+            const Vector fixed = equations.solve(aim + slack_ - margins - constraints_.values(pull.reshaped(k, l)));
+            const double margin = (1.0 - constraints_.rhs().dot(fixed)) / of_margin;
+            const Vector dual = fixed + margin * by_margin;
+            Direction to;
+            to.margin = margin - margin_;
+            to.dual = dual - dual_;
+            to.W = (pull + stiffness.solve(constraints_.adjoint(dual).reshaped())).reshaped(k, l);
+            const Matrix along = bounded(to.W, 0.0);
+            to.Y = centre - Y_ - symmetric_part(times(Y_, times(along, inverse)));
+            to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
+            to.primal_step = std::min(definite_step(of_S, along), largest_step(slack_, to.slack));
+            to.dual_step = std::min(definite_step(of_Y, to.Y), largest_step(dual_, to.dual));
+            return to;
+        };
+        const Direction straight = towards(0.0, nullptr);
+        const double p = std::min(1.0, straight.primal_step), q = std::min(1.0, straight.dual_step);
+        const double reached = (bounded(W_ + p * straight.W, 1.0).cwiseProduct(Y_ + q * straight.Y).sum() +
+                                (slack_ + p * straight.slack).dot(dual_ + q * straight.dual)) /
+                               degree;
+        const double share = std::clamp(reached / mu, 1e-3, 1.0);
+        const Direction curved = towards(share * share * mu, &straight);
+        const double least = std::min({curved.primal_step, curved.dual_step, 1.0});
+        if (!(least > shortest_step)) return false;
+        const double boldness = 0.9 + 0.09 * least;
+        move(curved, std::min(1.0, boldness * curved.primal_step), std::min(1.0, boldness * curved.dual_step));
+        return true;
+    }
+    // γ and |G|_*: no W of norm 1 has a margin above the second, and W has γ, once γ is positive.
+    double margin() const { return margin_; }
+    double limit() const { return nuclear_norm(constraints_.adjoint(dual_)); }
+    Candidate candidate() const {
+        const Matrix W = W_ / margin_;
+        return {constraints_, W, spectral_norm(W), dual_ / limit()};
+    }
+    // The nearest face. Of λ_r and s_r, and of the eigenvalues of Y and S, one tends to 0: it is the one that fell by
+    // more in the last step, whatever their scales (Tapia).
+    Face face(Index rows, Index columns) const {
+        std::vector<Index> active;
+        for (Index r = 0; r < constraints_.count(); ++r)
+            if (inequality_[r] == 0.0 || dual_[r] * before_.slack[r] > slack_[r] * before_.dual[r]) active.push_back(r);
+        const Vector of_Y = eigenvalues(Y_), of_S = eigenvalues(bounded(W_, 1.0));
+        const Vector of_Y_before = eigenvalues(before_.Y), of_S_before = eigenvalues(bounded(before_.W, 1.0));
+        const Index largest_rank = std::min(constraints_.left(), constraints_.right()), last = of_Y.size() - 1;
+        Index multiplicity = 1;
+        while (multiplicity < largest_rank && of_Y[last - multiplicity] * of_S_before[multiplicity] >
+                                                  of_S[multiplicity] * of_Y_before[last - multiplicity])
+            ++multiplicity;
+        return {constraints_, rows, columns, std::move(active), multiplicity, W_ / margin_, dual_ / limit()};
+    }
+
+   private:
+    struct Point {
+        Vector dual, slack;
+        Matrix W, Y;
+    };
+    struct Direction : Point {
+        double margin, primal_step, dual_step;
+    };
+
+    // [diagonal I, W; W', diagonal I]
+    Matrix bounded(const Matrix& W, double diagonal) const {
+        Matrix S = diagonal * Matrix::Identity(constraints_.order(), constraints_.order());
+        S.topRightCorner(W.rows(), W.cols()) = W;
+        S.bottomLeftCorner(W.cols(), W.rows()) = W.transpose();
+        return S;
+    }
+    void set_corner(const Matrix& corner) {
+        Y_.topRightCorner(corner.rows(), corner.cols()) = corner;
+        Y_.bottomLeftCorner(corner.cols(), corner.rows()) = corner.transpose();
+    }
+    // x_r / λ_r on inequalities, 0 on equalities
+    Vector divided_by_dual(const Vector& x) const {
+        Vector quotient(x.size());
+        for (Index r = 0; r < x.size(); ++r) quotient[r] = inequality_[r] != 0.0 ? x[r] / dual_[r] : 0.0;
+        return quotient;
+    }
+    // Largest t for which x + t dx >= 0 on inequalities
+    double largest_step(const Vector& at, const Vector& along) const {
+        double largest = std::numeric_limits<double>::infinity();
+        for (Index r = 0; r < at.size(); ++r)
+            if (inequality_[r] != 0.0 && along[r] < 0.0) largest = std::min(largest, -at[r] / along[r]);
+        return largest;
+    }
+    void move(const Direction& along, double primal, double dual) {
+        before_ = {dual_, slack_, W_, Y_};
+        W_ += primal * along.W;
+        slack_ += primal * along.slack;
+        margin_ += primal * along.margin;
+        dual_ += dual * along.dual;
+        Y_ += dual * along.Y;
+    }
+
+    const Constraints& constraints_;
+    Vector inequality_;  // 1 on inequalities, 0 on equalities
+    Vector dual_, slack_;
+    double margin_;
+    Matrix W_, Y_;
+    Point before_;  // the last step
+    Matrix rows_;   // of A, in columns
+};
+
+}  // namespace
+
+Candidate by_interior_point(const Constraints& constraints, Index rows, Index columns, Progress& progress,
+                            bool calling_thread) {
+    constexpr Index most_steps = 100;
+    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-14;
+    InteriorPoint point(constraints);
+    Candidate best;
+    Index steps = 0;
+    while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
+        ++steps;
+        if (!point.step()) break;
+        const double limit = point.limit();
+        if (!(limit > hopeless)) break;
+        if (!(limit - point.margin() <= near_enough * limit)) continue;
+        point.face(rows, columns).solve(good, best);
+        if (best.distance > good) best.replace_by(point.candidate());
+    }
+    best.steps = steps;
+    return best;
+}
+
+}  // namespace attsvm::spectral

@@ -1,0 +1,295 @@
+"""The margin of a W over the largest margin of its norm, which needs no unique SVM solution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from attsvm import _core
+from attsvm._geometries import Norm as NormLike
+from attsvm._linalg import LowRank
+from attsvm._validation import (
+    ArrayLike,
+    BoolArray,
+    Float64Array,
+    IndexArray,
+    require_direction,
+    require_nonnegative,
+    require_shape,
+)
+from attsvm.data.attention_data import (
+    AttentionData,
+    as_data,
+    as_selected,
+    other_tokens,
+    token_differences,
+)
+from attsvm.data.batch_axis import as_float64, shape_of
+from attsvm.descent import Run
+from attsvm.svm import SVMSolution, att_svm, prompt_svm
+from attsvm.svm.norms import Norm, as_svm_norm
+from attsvm.theory.attention_parameter import (
+    AttentionParameter,
+    ParameterLike,
+    as_parameter_of,
+)
+from attsvm.theory.separation import logit_differences
+from attsvm.theory.token_scores import scores
+
+
+def margin_ratio(
+    data: AttentionData,
+    W: ParameterLike,
+    selected: ArrayLike,
+    norm: NormLike = "fro",
+    *,
+    solution: SVMSolution | None = None,
+) -> float | Float64Array:
+    """Compute the margin of the direction of W over the largest margin of its norm.
+
+    It is ν min (x_iα - x_it)' W z_i / N(W), with ν the norm of the solution of the SVM in the norm
+    N, so that 1 / ν is the largest margin that a W of norm 1 has. It is 1 for the directions of all
+    solutions, be they one or many, and for nothing else; positive where W separates the selected
+    tokens; and it does not depend on the size of W.
+
+    Parameters
+    ----------
+    data : AttentionData
+        With queries where W is a matrix.
+    W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
+        Of any size but zero.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        N, as in `att_svm`.
+    solution : SVMSolution, optional
+        That of `att_svm` (`prompt_svm` for p) in this norm, if it is already solved.
+
+    Returns
+    -------
+    float, or ndarray of shape (B,) for a batch
+        At most 1, up to rounding and the gap of the solution. NaN where the SVM is infeasible; -inf
+        when no input has another token to be separated from: the solution is then W = 0, which has
+        no direction.
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, `W` does not hold real numbers or `selected` integers.
+    ValueError
+        Shapes that do not fit, NaN or inf, a W that is zero, data without queries, a `norm` that is
+        not known, or a `solution` that is not of these data and tokens.
+    SolverError
+        The SVM could be neither solved nor shown infeasible.
+
+    References
+    ----------
+    Fan, Schmidt, Thrampoulidis, "Implicit Bias of Spectral Descent and Muon on Multiclass Separable
+    Data", 2025: margin gaps of optimisers in their norms.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
+    >>> W = [[1.0, 0.0], [0.0, 0.0]]
+    >>> [round(attsvm.margin_ratio(data, W, [0], norm), 6) for norm in ("max", "fro", "l1")]
+    [0.5, 0.707107, 1.0]
+    """
+    alpha = as_selected("selected", selected, as_data(data))
+    parameter, made_small = as_parameter_of("W", W, data), as_svm_norm("norm", norm)
+    smallest, none = _smallest_margin(data, parameter, alpha, made_small)
+    if solution is None:
+        solve = att_svm if parameter.variable == "W" else prompt_svm
+        solution = solve(data, alpha, norm=norm)
+    status = np.asarray(solution.status)
+    require_shape("solution.status", status, *shape_of(data))
+    if solution.margins is not None:
+        expected = (np.isfinite(solution.margins) == other_tokens(data, alpha)).all(axis=(-2, -1))
+        if not expected[status == "optimal"].all():
+            raise ValueError("solution: expected the SVM of `selected`")
+    best = np.where(status == "optimal", solution.norm, np.nan).reshape(smallest.shape)
+    with np.errstate(invalid="ignore"):
+        ratio = np.where(none, -np.inf, best * smallest)
+    answer: float | Float64Array = parameter.answer(ratio)
+    return answer
+
+
+def certified_margin_ratio(
+    data: AttentionData,
+    W: ParameterLike,
+    selected: ArrayLike,
+    norm: NormLike = "fro",
+    *,
+    dual: ArrayLike | SVMSolution | None = None,
+) -> float | Float64Array:
+    """Compute a lower bound of `margin_ratio`, certified without solving the SVM.
+
+    Any multipliers λ >= 0 prove that a W of norm 1 has no margin above N*(G) / Σ λ_it, with
+    G = Σ λ_it (x_iα - x_it) z_i' and the dual norm N*. The bound is the margin of W over it. A run
+    has such multipliers in its last gradient: |l'_i| s_it (γ_iα - γ_it)₊, from its softmax weights
+    s and the token scores γ. In the norm of its own optimiser the bound then tends to 1.
+
+    Parameters
+    ----------
+    data : AttentionData
+        With queries where W is a matrix; with a `value` where `dual` is not given, unless the run
+        trained v.
+    W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
+        Of any size but zero.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α.
+    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+        N, as in `att_svm`.
+    dual : array_like of shape ([B,] n, T), or SVMSolution, optional
+        λ, of any scale. What it has at the selected tokens and at padding is not used. By default
+        those of the run that `W` is.
+
+    Returns
+    -------
+    float, or ndarray of shape (B,) for a batch
+        -inf, the bound that always holds, where there is no certificate: W does not separate,
+        λ = 0, or no constraints at all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be, or `dual` is not given and W is not a run; the message
+        names it.
+
+    References
+    ----------
+    Weak duality for the attention SVM of P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as
+    Support Vector Machines", 2023.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData(
+    ...     [[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]], value=[1.0, 0.0]
+    ... )
+    >>> run = attsvm.train(data, steps=100)
+    >>> round(attsvm.certified_margin_ratio(data, run, run.selected), 12)
+    1.0
+    """
+    alpha = as_selected("selected", selected, as_data(data))
+    parameter, made_small = as_parameter_of("W", W, data), as_svm_norm("norm", norm)
+    smallest, none = _smallest_margin(data, parameter, alpha, made_small)
+    multipliers = _multipliers(data, W, alpha, dual)
+    weights = np.where(other_tokens(data, alpha), multipliers, 0.0)
+    require_nonnegative("dual", weights, "multipliers")
+    weights = weights.reshape(len(smallest), data.n, data.T)
+    largest = weights.max(axis=(1, 2), keepdims=True)
+    weights = weights / np.where(largest > 0, largest, 1.0)
+    differences = token_differences(data.batched(), alpha.reshape(-1, data.n))
+    sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
+    size = as_svm_norm("norm", made_small.dual).of(LowRank(sums, parameter.queries(data)))
+    exists = ~none & (smallest > 0) & (size > 0)
+    bound = weights.sum(axis=(1, 2)) / np.where(exists, size, 1.0)
+    least = np.where(exists, smallest, 0.0)
+    answer: float | Float64Array = parameter.answer(np.where(exists, least * bound, -np.inf))
+    return answer
+
+
+def nuclear_suboptimality(
+    W: ParameterLike, data: AttentionData, selected: ArrayLike, solution: SVMSolution
+) -> float | Float64Array:
+    """Compute by how much the margin of W falls short of the largest one in the nuclear norm.
+
+    It is 1 less the `margin_ratio` in the nuclear norm: 0 in the direction of each solution of the
+    nuclear-norm SVM, which may be many, and of nothing else, and below 1 where W separates the
+    selected tokens.
+
+    For a value ε < 1, W scaled to margins of 1 meets all constraints and its norm is ν / (1 - ε),
+    where a solution has ν. And with the multipliers λ of the solution, G = Σ λ_it (x_iα - x_it)
+    z_i' and |G|_op = 1, it is 1 - <G, W> / |W|_* <= ε: the directions for which this is 0 are the
+    face of the nuclear ball on which all solutions lie.
+
+    Parameters
+    ----------
+    W : array_like of shape ([B,] d, d), Run or SVMSolution
+        Of any size but zero.
+    data : AttentionData
+        With queries.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α.
+    solution : SVMSolution
+        ``att_svm(data, selected, norm="nuc")``.
+
+    Returns
+    -------
+    float, or ndarray of shape (B,) for a batch
+        NaN where the SVM is infeasible. At a solution, rounding and the gap of `solution` may leave
+        a small negative number. inf when no input has another token to be separated from: the
+        solution is then W = 0, which has no direction.
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, `W` does not hold real numbers or `selected` integers.
+    ValueError
+        Shapes that do not fit, NaN or inf, a W that is zero, data without queries, or a `solution`
+        that is not of these data and tokens.
+
+    References
+    ----------
+    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
+    distance to the solution set of Att-SVM with the nuclear norm.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
+    >>> solution = attsvm.att_svm(data, [0], norm="nuc")
+    >>> W = [[1.0, 0.0], [0.0, 0.0]]
+    >>> round(attsvm.nuclear_suboptimality(W, data, [0], solution), 6)
+    0.292893
+    """
+    as_data(data)
+    if as_parameter_of("W", W, data).variable != "W":
+        raise ValueError("W: expected W, got p")
+    return 1 - margin_ratio(data, W, selected, "nuc", solution=solution)
+
+
+def _smallest_margin(
+    data: AttentionData, parameter: AttentionParameter, alpha: IndexArray, norm: Norm
+) -> tuple[Float64Array, BoolArray]:
+    """Compute the smallest margin of W / N(W), shape (B,), and where there are no margins."""
+    unit = parameter.unit()
+    size = norm.of(unit.matrix)
+    require_direction("W", ((size > 0) | ~parameter.exists).reshape(data.labels.shape[:-1]))
+    constrained = other_tokens(data, alpha).reshape(len(size), -1)
+    values = logit_differences(unit, data, alpha).reshape(constrained.shape)
+    with np.errstate(invalid="ignore"):
+        smallest = np.where(constrained, values, np.inf).min(axis=1) / size
+    none = np.asarray(~constrained.any(axis=1))
+    return smallest, none
+
+
+def _multipliers(
+    data: AttentionData,
+    W: ParameterLike,
+    alpha: IndexArray,
+    dual: ArrayLike | SVMSolution | None,
+) -> Float64Array:
+    """Check and read λ, ([B,] n, T); 0 where the SVM is infeasible."""
+    if dual is None:
+        if not isinstance(W, Run):
+            raise ValueError("dual: expected multipliers where W is not a run, got None")
+        return _multipliers_of_run(data, W, alpha)
+    if not isinstance(dual, SVMSolution):
+        return as_float64(data, "dual", dual, "n", "T")
+    if dual.dual is None:
+        return np.zeros(data.valid.shape)
+    require_shape("dual.dual", dual.dual, *shape_of(data, "n", "T"))
+    return np.where(np.asarray(dual.feasible)[..., np.newaxis, np.newaxis], dual.dual, 0.0)
+
+
+def _multipliers_of_run(data: AttentionData, run: Run, alpha: IndexArray) -> Float64Array:
+    """Compute |l'_i| s_it (γ_iα - γ_it)₊ of the final weights s, over the largest."""
+    gamma = scores(data if run.v is None else data.with_value(run.v))
+    chosen = np.take_along_axis(gamma, alpha[..., np.newaxis], axis=-1)
+    above = other_tokens(data, alpha) & (gamma < chosen)
+    log_slope = _core.losses[run.loss].log_slope(chosen)
+    logs = np.where(above, log_slope + run.log_attention, -np.inf)
+    largest = logs.max(axis=(-2, -1), keepdims=True)
+    relative = np.exp(logs - np.where(np.isfinite(largest), largest, 0.0))
+    return np.where(above, (chosen - np.where(above, gamma, 0.0)) * relative, 0.0)

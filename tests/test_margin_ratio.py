@@ -1,0 +1,86 @@
+"""The margin ratio: 1 at solutions, invariant, and bounded from below without an SVM."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import attsvm
+from attsvm import AttentionData, att_svm, certified_margin_ratio, margin_ratio, prompt_svm
+
+NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 4.0)
+
+
+@pytest.fixture(scope="module")
+def problems():
+    data = attsvm.datasets.unit_sphere(3, 4, 5, batch=3, rng=0)
+    return data, attsvm.optimal_tokens(data)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_solutions_have_ratio_one_and_others_less(problems, norm):
+    data, selected = problems
+    solution = att_svm(data, selected, norm=norm)
+    ratio = margin_ratio(data, solution, selected, norm)
+    assert ratio == pytest.approx(np.ones(3), abs=1e-9)
+    assert margin_ratio(data, 7 * solution.W, selected, norm) == pytest.approx(ratio, abs=1e-12)
+    others = np.random.default_rng(0).standard_normal(solution.W.shape)
+    assert (margin_ratio(data, others, selected, norm, solution=solution) < 1).all()
+    one = list(data.problems())[1]
+    assert margin_ratio(one, solution.W[1], selected[1], norm) == pytest.approx(ratio[1], abs=1e-12)
+
+
+def test_ratio_of_prompts():
+    data = AttentionData(np.random.default_rng(1).standard_normal((2, 3, 6)), [1, 1])
+    solution = prompt_svm(data, [0, 2], norm="max")
+    assert margin_ratio(data, solution, [0, 2], "max") == pytest.approx(1, abs=1e-12)
+    assert margin_ratio(data, solution, [0, 2], "l1") < 1
+
+
+def test_infeasible_choices_have_no_ratio_and_nothing_to_separate_no_bound():
+    tokens = [[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]]
+    data = AttentionData(tokens, [1], queries=[[1.0, -1.0]])
+    assert np.isnan(margin_ratio(data, np.eye(2), [1], "max"))
+    single = AttentionData([[[1.0, 2.0]]], [1], queries=[[1.0, 0.0]])
+    assert margin_ratio(single, np.eye(2), [0], "l1") == -np.inf
+    assert certified_margin_ratio(single, np.eye(2), [0], "l1", dual=[[1.0]]) == -np.inf
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_multipliers_of_the_svm_certify_the_ratio_itself(problems, norm):
+    data, selected = problems
+    solution = att_svm(data, selected, norm=norm)
+    W = solution.W + 0.01 * np.random.default_rng(2).standard_normal(solution.W.shape)
+    ratio = margin_ratio(data, W, selected, norm, solution=solution)
+    bound = certified_margin_ratio(data, W, selected, norm, dual=solution)
+    assert (ratio > 0.5).all()
+    assert bound == pytest.approx(ratio, abs=1e-8)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_run_certifies_itself_in_any_norm(problems, norm):
+    """The bound is below the ratio; in the norm of gradient descent it is close."""
+    data, _ = problems
+    run = attsvm.train(data, steps=2000, lr=0.1)
+    ratio = margin_ratio(data, run, run.selected, norm)
+    bound = certified_margin_ratio(data, run, run.selected, norm)
+    assert (bound <= ratio + 1e-12).all()
+    if norm == "fro":
+        assert (bound > 0.9 * ratio).all()
+    else:
+        assert (bound > 0).all()
+
+
+def test_what_is_not_a_certificate_or_a_direction_is_refused(problems):
+    data, selected = problems
+    W = np.ones((3, 5, 5))
+    with pytest.raises(ValueError, match="dual: expected multipliers where W is not a run"):
+        certified_margin_ratio(data, W, selected)
+    with pytest.raises(ValueError, match="dual"):
+        certified_margin_ratio(data, W, selected, dual=-np.ones((3, 3, 4)))
+    with pytest.raises(ValueError, match="W: expected"):
+        margin_ratio(data, 0 * W, selected)
+    with pytest.raises(ValueError, match="solution: expected the SVM of `selected`"):
+        margin_ratio(data, W, selected, solution=att_svm(data, (selected + 1) % 4))
+    with pytest.raises(ValueError, match="norm: expected"):
+        margin_ratio(data, W, selected, "l3")

@@ -1,0 +1,279 @@
+"""SVMs in the max, l1, l_p and spectral norm: certificates, independent solvers, closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import plain_svm
+import pytest
+
+import attsvm
+from attsvm import AttentionData, att_svm, general_svm, prompt_svm
+from attsvm.svm import norms
+from attsvm.svm.norms import as_svm_norm
+
+NORMS = ("max", "l1", "spec", 1.1, 1.5, 3.0, 10.0)
+every_norm = pytest.mark.parametrize("norm", NORMS)
+
+
+def random_problem(rng, n, T, d, lengths=None):
+    data = AttentionData(
+        rng.standard_normal((n, T, d)),
+        np.ones(n),
+        queries=rng.standard_normal((n, d)),
+        lengths=lengths,
+    )
+    return data, rng.integers(0, T if lengths is None else np.min(lengths), n)
+
+
+def plain_rows(data, selected):
+    queries = None if data.queries is None else data.queries.astype(float)
+    return plain_svm.attention_rows(data.tokens.astype(float), queries, selected, data.lengths)
+
+
+def assert_certified(data, selected, solution, norm, tolerance=1e-9):
+    """Gap and residuals of one problem, from W and the multipliers and nothing else."""
+    made_small = as_svm_norm("norm", norm)
+    dual_norm = as_svm_norm("norm", made_small.dual)
+    rows = plain_rows(data, selected)
+    token = np.arange(data.T)
+    others = (token < data.lengths[:, np.newaxis]) & (token != np.asarray(selected)[:, np.newaxis])
+    W = solution.p[:, np.newaxis] if solution.variable == "p" else solution.W
+    margins, dual = rows @ W.ravel(), solution.dual[others]
+    G = (dual @ rows).reshape(W.shape)
+    size = float(made_small.values(W))
+    assert solution.norm == pytest.approx(size, rel=1e-12)
+    assert solution.margins[others] == pytest.approx(margins, rel=1e-9, abs=1e-9)
+    assert np.isposinf(solution.margins[~others]).all()
+    assert not solution.dual[~others].any()
+    assert margins.min() == pytest.approx(1, abs=1e-9)
+    assert dual.min() >= 0
+    assert float(dual_norm.values(G)) <= 1 + 1e-12
+    assert size - dual.sum() <= tolerance * size
+    assert max(solution.gap, solution.kkt) <= tolerance
+
+
+def check_random_problem(rng, norm):
+    """Status and norm are those of a program that attsvm does not use."""
+    n, T, d = rng.integers(2, 6), rng.integers(2, 5), rng.integers(2, 6)
+    lengths = rng.integers(2, T + 1, n) if rng.random() < 0.3 else None
+    data, selected = random_problem(rng, n, T, d, lengths)
+    solution = att_svm(data, selected, norm=norm)
+    rows = plain_rows(data, selected)
+    assert solution.feasible == plain_svm.feasible(rows, np.ones(len(rows)))
+    if solution.feasible:
+        assert_certified(data, selected, solution, norm)
+        expected = plain_svm.smallest_norm(rows, d, norm)
+        assert solution.norm == pytest.approx(expected, rel=1e-6)
+    else:
+        assert (solution.W, solution.unique, solution.norm) == (None, None, np.inf)
+        assert np.abs(solution.certificate[data.valid] @ np.ones(data.valid.sum()) - 1) < 1e-9
+    return solution.feasible
+
+
+@every_norm
+def test_answers_are_those_of_independent_solvers(norm):
+    rng = np.random.default_rng(int(10 * float(norm)) if not isinstance(norm, str) else len(norm))
+    assert sum(check_random_problem(rng, norm) for _ in range(8)) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [*NORMS, 1.05, 1.75, 20.0])
+def test_a_thousand_answers_are_those_of_independent_solvers(norm):
+    rng = np.random.default_rng(100)
+    found = [check_random_problem(rng, norm) for _ in range(1000)]
+    assert 300 < sum(found) < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [*NORMS, 1.05, 1.75, 5.0, 20.0])
+@pytest.mark.parametrize("size", [(6, 8, 10), (20, 10, 20), (3, 6, 30)])
+def test_published_sizes_are_certified(norm, size):
+    data = attsvm.datasets.unit_sphere(*size, batch=100 if size[0] < 20 else 10, rng=1)
+    selected = np.random.default_rng(2).integers(0, size[1], data.labels.shape)
+    solution = att_svm(data, selected, norm=norm)
+    assert (solution.status == "optimal").all()
+    assert max(solution.gap.max(), solution.kkt.max()) <= 1e-9
+    for b, problem in enumerate(data.problems()):
+        if b < 3:
+            one = att_svm(problem, selected[b], norm=norm)
+            assert_certified(problem, selected[b], one, norm)
+            assert np.array_equal(one.W, solution.W[b])
+
+
+@every_norm
+def test_one_constraint_gives_the_inverse_of_its_dual_norm(norm):
+    """D'Wz >= 1: N(W) = 1 / N*(D z')."""
+    data = AttentionData([[[3.0, 1.0], [1.0, 0.0]]], [1], queries=[[1.0, 2.0]])
+    solution = att_svm(data, [0], norm=norm)
+    row = np.outer([2.0, 1.0], [1.0, 2.0])
+    size = float(as_svm_norm("norm", as_svm_norm("norm", norm).dual).values(row))
+    assert solution.norm == pytest.approx(1 / size, rel=1e-13)
+    assert solution.dual == pytest.approx(np.array([[0.0, 1 / size]]))
+    assert_certified(data, [0], solution, norm)
+
+
+@every_norm
+def test_the_norm_does_not_depend_on_units(norm):
+    """Tokens times c: the norm over c, and the same direction where it is unique."""
+    rng = np.random.default_rng(4)
+    data, selected = random_problem(rng, 3, 4, 4)
+    plain = att_svm(data, selected, norm=norm)
+    for c in (1e-6, 1e8):
+        scaled = AttentionData(c * data.tokens, data.labels, queries=data.queries)
+        solution = att_svm(scaled, selected, norm=norm)
+        assert solution.norm == pytest.approx(plain.norm / c, rel=1e-9)
+        if plain.unique:
+            assert pytest.approx(plain.W / c, rel=1e-6, abs=1e-7 * plain.norm / c) == solution.W
+
+
+@every_norm
+def test_repeated_tokens_and_queries_change_nothing(norm):
+    rng = np.random.default_rng(5)
+    data, selected = random_problem(rng, 3, 4, 5)
+    expected = att_svm(data, selected, norm=norm)
+    tokens = np.concatenate([data.tokens, data.tokens[:, :1], data.tokens[:, ::-1]], axis=1)
+    tokens = tokens[:, [t for t in range(9) if t != 4]]
+    twice = AttentionData(
+        np.concatenate([tokens, tokens[:2]]), np.ones(5), queries=data.queries[[0, 1, 2, 0, 1]]
+    )
+    # The selected token itself must not be repeated.
+    clean = twice.tokens.copy()
+    for i, t in enumerate(selected[[0, 1, 2, 0, 1]]):
+        same = (clean[i] == clean[i, t]).all(axis=1)
+        same[t] = False
+        clean[i, same] = clean[i, (t + 1) % 4]
+    twice = AttentionData(clean, np.ones(5), queries=twice.queries)
+    solution = att_svm(twice, selected[[0, 1, 2, 0, 1]], norm=norm)
+    assert solution.norm == pytest.approx(expected.norm, rel=1e-10)
+    assert solution.gap <= 1e-9
+
+
+@every_norm
+def test_an_infeasible_choice_is_proved_so(norm):
+    """The mean of two tokens cannot stand above both of them."""
+    data = AttentionData([[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]], [1], queries=[[1.0, -1.0]])
+    solution = att_svm(data, [1], norm=norm)
+    assert solution.status == "infeasible"
+    assert solution.certificate == pytest.approx(np.array([[0.5, 0.0, 0.5]]))
+
+
+@every_norm
+def test_sets_of_tokens_are_kept_equal(norm):
+    rng = np.random.default_rng(6)
+    data, _ = random_problem(rng, 3, 4, 5)
+    attention = np.array([[0.5, 0.5, 0, 0], [0, 0, 1.0, 0], [0.2, 0.5, 0.3, 0]])
+    solution = general_svm(data, attention, norm=norm)
+    rows, rhs, equality = [], [], []
+    for i, a in enumerate((0, 2, 1)):
+        for t in range(4):
+            if t != a:
+                rows.append(np.kron(data.tokens[i, a] - data.tokens[i, t], data.queries[i]))
+                equality.append(attention[i, t] > 0)
+                rhs.append(0.0 if attention[i, t] > 0 else 1.0)
+    rows, rhs, equality = np.array(rows), np.array(rhs), np.array(equality)
+    expected = plain_svm.smallest_norm(rows, 5, norm, rhs, equality)
+    assert solution.norm == pytest.approx(expected, rel=1e-6)
+    assert max(solution.gap, solution.kkt) <= 1e-9
+    values = rows @ solution.W.ravel()
+    assert np.abs(values[equality]).max() <= 1e-9
+    assert values[~equality].min() >= 1 - 1e-9
+    assert solution.dual[attention == 0].min() >= 0
+
+
+@every_norm
+def test_prompts_have_every_norm(norm):
+    rng = np.random.default_rng(7)
+    data = AttentionData(rng.standard_normal((2, 3, 6)), [1, 1])
+    solution = prompt_svm(data, [0, 2], norm=norm)
+    rows = plain_rows(data, [0, 2])
+    if norm == "spec":  # of a vector: its Euclidean norm
+        assert np.array_equal(solution.p, prompt_svm(data, [0, 2]).p)
+        return
+    expected = plain_svm.smallest_norm(rows, 6, norm)
+    assert solution.norm == pytest.approx(expected, rel=1e-6)
+    assert_certified(data, [0, 2], solution, norm)
+
+
+@every_norm
+def test_margins_that_are_not_required_may_be_zero(norm):
+    rng = np.random.default_rng(8)
+    data = AttentionData(rng.standard_normal((3, 3, 6)), [1, 1, 1])
+    required = np.array([True, False, True])
+    solution = prompt_svm(data, [0, 2, 1], required=required, norm=norm)
+    assert max(solution.gap, solution.kkt) <= 1e-9
+    rhs = plain_svm.required_margins(data.tokens, required)
+    if norm != "spec":
+        expected = plain_svm.smallest_norm(plain_rows(data, [0, 2, 1]), 6, norm, rhs)
+        assert solution.norm == pytest.approx(expected, rel=1e-6)
+
+
+@every_norm
+def test_more_coordinates_than_samples(norm):
+    """W in the max, l1 and l_p norm has no low rank, and its factors more rows than samples."""
+    rng = np.random.default_rng(9)
+    data, selected = random_problem(rng, 2, 3, 7)
+    solution = att_svm(data, selected, norm=norm)
+    assert_certified(data, selected, solution, norm)
+    assert pytest.approx(solution.left.T @ solution.right, abs=1e-15) == solution.W
+
+
+def test_many_solutions_are_told_from_one():
+    """W_11 + W_12 >= 1 has all (t, 1-t) in the l1 norm and one W in the others."""
+    data = AttentionData([[[2.0, 0.0], [1.0, 0.0]]], [1], queries=[[1.0, 1.0]])
+    found = {norm: att_svm(data, [0], norm=norm).unique for norm in ("fro", "l1", 3.0)}
+    assert found == {"fro": True, "l1": False, 3.0: True}
+    # In the max norm, the row that has no constraint is free up to the bound; so in the spectral.
+    assert [att_svm(data, [0], norm=norm).unique for norm in ("max", "spec")] == [False, False]
+    line = AttentionData([[[2.0], [1.0]]], [1], queries=[[1.0]])
+    assert all(att_svm(line, [0], norm=norm).unique for norm in ("max", "l1", "spec", 1.5))
+
+
+def test_nothing_to_separate_gives_zero():
+    data = AttentionData([[[1.0, 2.0]]], [1], queries=[[1.0, 0.0]])
+    for norm in NORMS:
+        solution = att_svm(data, [0], norm=norm)
+        assert (solution.norm, solution.unique, solution.solver) == (0.0, True, "none")
+        assert not solution.W.any()
+
+
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
+    data = attsvm.datasets.unit_sphere(4, 4, 6, batch=6, rng=3)
+    selected = np.zeros((6, 4), dtype=int)
+    for norm in NORMS:
+        found = []
+        for threads in (1, 2):
+            monkeypatch.setattr(norms, "thread_count", lambda _, threads=threads: threads)
+            found.append(att_svm(data, selected, norm=norm).W)
+        assert np.array_equal(*found)
+
+
+def test_graphs_have_every_norm():
+    """Equalities in a component; the Frobenius solution of the same graph is not smaller."""
+    rng = np.random.default_rng(11)
+    E = rng.standard_normal((4, 6))
+    data = attsvm.NextTokenData(E, [[1, 0], [2, 0], [1, 2, 0], [2, 1, 3, 0]], [1, 2, 1, 2])
+    frobenius = attsvm.graph_svm(data).W
+    for norm in (*NORMS, "nuc"):
+        solution = attsvm.graph_svm(data, norm=norm)
+        size = as_svm_norm("norm", norm).values
+        assert solution.norm == pytest.approx(float(size(solution.W)), rel=1e-12)
+        assert solution.norm <= float(size(frobenius)) * (1 + 1e-9)
+        assert max(solution.gap, solution.kkt) <= (1e-8 if norm == "nuc" else 1e-9)
+        strict = np.isfinite(solution.margins) & (solution.margins > 0.5)
+        assert solution.margins[strict].min() >= 1 - 1e-9
+
+
+def test_norms_that_are_none_are_refused():
+    data = AttentionData([[[1.0], [0.0]]], [1], queries=[[1.0]])
+    for bad, error in (
+        ("l3", ValueError),
+        (1.0, ValueError),
+        (np.inf, ValueError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error, match="norm: expected"):
+            att_svm(data, [0], norm=bad)
+    with pytest.raises(ValueError, match="solver: expected one of 'auto', 'native'"):
+        att_svm(data, [0], norm="max", solver="osqp")
+    with pytest.raises(ValueError, match="start: expected None"):
+        att_svm(data, [0], norm="max", start=[[0.0, 1.0]])

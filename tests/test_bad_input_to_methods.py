@@ -29,12 +29,13 @@ TRAIN = [
         "parameter",
         {"parameter": "V"},
         ValueError,
-        "parameter: expected one of 'p', 'W', 'KQ', 'Wp', got 'V'",
+        "parameter: expected one of 'W', 'p', 'KQ', 'Wp', 'diagonal KQ', got 'V'",
     ),
     ("parameter type", {"parameter": 3}, TypeError, "parameter: expected one of"),
-    ("rule", {"rule": "adamw"}, ValueError, "rule: expected one of"),
+    ("rule", {"rule": "newton"}, ValueError, "rule: expected one of"),
     ("loss", {"loss": "hinge"}, ValueError, "loss: expected one of"),
     ("steps negative", {"steps": -1}, ValueError, "steps: expected a non-negative integer"),
+    ("steps huge", {"steps": 2**53 + 1}, ValueError, "steps: expected at most 2**53"),
     ("steps float", {"steps": 1.5}, TypeError, "steps: expected a non-negative integer"),
     ("lr zero", {"lr": 0.0}, ValueError, "lr: expected a positive number"),
     ("lr nan", {"lr": np.nan}, ValueError, "lr: expected a positive number"),
@@ -44,6 +45,12 @@ TRAIN = [
     ("init axes", {"init": np.zeros(5)}, ValueError, "init: expected shape (d, d)"),
     ("init nan", {"init": np.full((5, 5), np.nan)}, ValueError, "init: expected finite"),
     ("inner", {"inner": 3}, ValueError, "inner: expected None where K and Q are not"),
+    (
+        "inner huge",
+        {"parameter": "KQ", "inner": 2**40},
+        ValueError,
+        "inner: expected K and Q of at most 8589934592 numbers together, got 1099511627776 columns",
+    ),
     ("inner zero", {"parameter": "KQ", "inner": 0}, ValueError, "inner: expected a positive"),
     ("K alone", {"parameter": "KQ", "init": {"K": np.ones((5, 2))}}, ValueError, "init: expected"),
     ("K array", {"parameter": "KQ", "init": np.ones((5, 2))}, TypeError, "init: expected a dict"),
@@ -61,6 +68,13 @@ TRAIN = [
     ),
     ("init name", {"init": "xavier"}, ValueError, "init: expected one of 'uniform'"),
     ("record zero", {"record_every": 0}, ValueError, "record_every: expected a positive"),
+    (
+        "records huge",
+        {"steps": 10**9, "record_every": 1},
+        ValueError,
+        "record_every: expected at most 100000000 records, got 1 for 1000000000 steps",
+    ),
+    ("record none", {"record_every": []}, TypeError, "record_every: expected integers"),
     ("record late", {"record_every": [0, 11]}, ValueError, "record_every: expected increasing"),
     ("record back", {"record_every": [3, 2]}, ValueError, "record_every: expected increasing"),
     ("record early", {"record_every": [-1, 2]}, ValueError, "record_every: expected increasing"),
@@ -69,6 +83,17 @@ TRAIN = [
     ("reference shape", {"reference": np.ones(5)}, ValueError, "reference: expected shape"),
     ("named reference", {"reference": {"mm": np.ones((4, 5))}}, ValueError, "reference['mm']: "),
     ("dtype", {"dtype": np.float16}, TypeError, "dtype: expected float64 or float32"),
+    (
+        "float32 range",
+        {
+            "data": AttentionData(
+                np.full((1, 2, 2), 1e39), [1], queries=[[1.0, 0.0]], value=[1e-39, 0]
+            )
+        }
+        | {"dtype": "float32"},
+        ValueError,
+        "dtype: expected numbers that float32 can hold, got 1e+39 at [0, 0, 0]",
+    ),
     ("threads", {"num_threads": 0}, ValueError, "num_threads: expected a positive integer"),
     ("rng", {"rng": -1}, ValueError, "rng: expected None, a non-negative integer"),
     (
@@ -194,3 +219,23 @@ def test_no_steps_leave_the_start():
     run = train(ONE, steps=0, init=init)
     np.testing.assert_array_equal(run.W, init)
     assert run.history["step"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "record_every", "recorded"),
+    [
+        (0, None, [0]),
+        (0, 7, [0]),
+        (0, [0], [0]),
+        (1, None, [0, 1]),
+        (5, 7, [0, 5]),
+        (6, 3, [0, 3, 6]),
+        (7, 3, [0, 3, 6, 7]),
+        (7, [2], [2]),
+        (7, [0, 7], [0, 7]),
+    ],
+)
+def test_the_first_and_last_steps_that_are_recorded(steps, record_every, recorded):
+    run = train(ONE, steps=steps, record_every=record_every)
+    assert run.history["step"].tolist() == recorded
+    assert run.history["loss"].shape == (len(recorded),)

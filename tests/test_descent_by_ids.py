@@ -104,3 +104,19 @@ def test_references_that_do_not_fit_are_refused(monkeypatch):
     unseen = NextTokenData(data.embeddings, [[0, 1], [1, 2]], [0, 5])
     with pytest.raises(ValueError, match="data: expected every label in its context"):
         attsvm.train(unseen, steps=1)
+
+
+@pytest.mark.parametrize("embedding", ["orthonormal", "random"])
+@pytest.mark.parametrize("apart", [1e-3, 1e-10, 0.0])
+def test_gaps_far_below_rounding_have_their_digits(embedding, apart, monkeypatch):
+    """A direction turned by the angle atan(apart) has 1 - cosine = apart²/2 to first order."""
+    monkeypatch.setattr(by_ids, "_SMALL", 0)
+    data = corpus(embedding, d=8, K=8)
+    W = attsvm.train(data, steps=50).W
+    across = np.random.default_rng(2).standard_normal(W.shape)
+    across -= np.vdot(across, W) / np.vdot(W, W) * W
+    turned = W + apart * np.linalg.norm(W) / np.linalg.norm(across) * across
+    run = attsvm.train(data, steps=50, reference=turned)
+    gap = run.history["cosine_gap"][-1]
+    exact = 1 - 1 / np.sqrt(1 + apart**2) if apart == 1e-3 else apart**2 / 2
+    assert gap == pytest.approx(exact, rel=1e-4, abs=1e-30)

@@ -14,7 +14,6 @@ import pytest
 
 import attsvm
 from attsvm import datasets, fit_rate, log_schedule, train
-from attsvm.studies.attention_record import train_recording_attention
 from attsvm.studies.figures import digits_rules, joint_rates, step_rules
 from attsvm.studies.figures.step_rules import RULES, Problems, distance, least_attention
 from attsvm.studies.reproduce.figure import Settings, Task
@@ -145,9 +144,7 @@ def test_p3_3_plain_descent_grows_by_the_norm_of_the_svm_times_log_10_per_decade
 
 
 def test_p3_4_attention_missed_falls_exponentially():
-    run = train_recording_attention(
-        problems().in_span().data, problems().best, range(200, 2001, 200), loss="exponential"
-    )
+    run = problems().in_span().train(range(200, 2001, 200), loss="exponential")
     least = least_attention(run)[:, at(run, 1000)].min()
     assert_stated("attention", [least], at=["exponential"])
     for missed, norm in zip(np.exp(run["log_miss"]), norms(), strict=True):
@@ -207,9 +204,7 @@ def test_p3_5_attention_to_the_optimal_token_never_falls(kind, size):
     drawn = Problems.draw(10, T=6, d=64)
     W = np.random.default_rng(2).standard_normal((10, 64, 64))
     W *= size / np.linalg.norm(W, axis=(1, 2), keepdims=True)
-    run = train_recording_attention(
-        drawn.data,
-        drawn.best,
+    run = drawn.train(
         log_schedule(2000, per_decade=8),
         init=W,
         rule=kind,
@@ -287,14 +282,12 @@ def test_digits_to_test_with_are_not_trained_on():
         assert not first & second
 
 
-def test_attention_recorded_in_pieces_is_that_of_one_run():
+def test_the_attention_missed_is_that_of_the_run():
     drawn = Problems.draw(3, n=4, T=5, d=30)
     best, marks = drawn.best, [1, 7, 50, 120]
     for rule in ("gd", "ngd"):
-        settings = {"rule": rule, "reference": drawn.solution}
-        record = train_recording_attention(drawn.data, best, marks, **settings)
-        run = train(drawn.data, steps=120, record_every=marks, **settings)
-        for key in ("step", "loss", "norm", "cosine_gap"):
-            np.testing.assert_allclose(record[key], run.history[key], rtol=1e-9)
+        record = drawn.train(marks, rule=rule)
+        run = train(drawn.data, steps=120, record_every=marks, rule=rule)
+        np.testing.assert_array_equal(record["norm"], run.history["norm"])
         weights = np.take_along_axis(run.attention, best[..., np.newaxis], axis=-1)[..., 0]
         np.testing.assert_allclose(-np.expm1(record["log_miss"][:, -1]), weights, rtol=1e-12)

@@ -37,6 +37,11 @@ LISTINGS = {
         "using Updates =",
         [("PolyakGradient, ", "PolyakGradient, ClippedGradient, ")],
     ),
+    "struct Diagonal": (
+        f"{CORE}/parameterisation.hpp",
+        "using Parameterisations =",
+        [("DiagonalFactors>", "DiagonalFactors, Diagonal>")],
+    ),
 }
 CHECK = """
 import numpy as np
@@ -85,6 +90,26 @@ for _ in range(3):
     G = loss_and_grad(few, {"W": W})[1]["W"]
     W -= 2.0 * G * min(1.0, 1.0 / np.linalg.norm(G))
 assert np.allclose(run.W, W, rtol=1e-12)
+
+w = rng.standard_normal(6)
+value, gradient = loss_and_grad(data, {"w": w})
+expected, by_w = loss_and_grad(data, {"W": np.diag(w)})
+assert abs(value - expected) < 1e-15
+assert np.allclose(gradient["w"], np.diag(by_w["W"]), rtol=1e-12, atol=1e-16)
+many = attsvm.datasets.unit_sphere(4, 5, 6, batch=12, rng=3)
+for problem in (data, many):
+    run = attsvm.train(problem, parameter="diagonal", reference=np.eye(6), steps=500, certify=True)
+    w = run.parameters["w"]
+    assert np.array_equal(run.W, w[..., np.newaxis] * np.eye(6)) and run.W.any()
+    assert np.allclose(attsvm.cosine(run.W, np.eye(6)), run.history["cosine"][..., -1])
+    assert np.allclose(run.history["norm"][..., -1], np.linalg.norm(w, axis=-1))
+joint = attsvm.train(data, parameter="v+diagonal", init={"w": w[0], "v": np.ones(6)}, steps=3)
+assert joint.parameters.keys() == {"w", "v"}
+try:
+    attsvm.train(data, parameter="diag")
+except ValueError as error:
+    assert "'diagonal'" in str(error)
+assert "diagonal" in attsvm.studies.study.PARAMETERS
 print("all hold")
 """
 

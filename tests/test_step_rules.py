@@ -282,6 +282,16 @@ def test_momentum_and_adam_still_reach_the_machine(local_convergence):
     assert np.median(attsvm.cosine(run.W, solution.W, axis=(1, 2))) > 0.998
 
 
+def test_equal_rules_have_one_hash():
+    by_block = [
+        StepRule("adam", betas=b, decay={"K": 0.5, "Q": 0}) for b in ([0.9, 0.99], (0.9, 0.99))
+    ]
+    reverse = StepRule("adam", betas=np.array([0.9, 0.99]), decay={"Q": 0.0, "K": 0.5})
+    assert by_block[0] == by_block[1] == reverse
+    assert len({*by_block, reverse, StepRule(), StepRule("ngd"), StepRule(decay=0.5)}) == 3
+    assert by_block[0].betas == (0.9, 0.99)
+
+
 def test_a_rule_is_pickled_with_its_run():
     rule = StepRule("ngd", decay={"W": 0.5}, momentum=0.2)
     run = train(random_problem(), rule=rule, steps=5)
@@ -303,6 +313,8 @@ def test_a_rule_is_pickled_with_its_run():
         ({"kind": "polyak", "largest_step": 0.0}, ValueError, "largest_step: expected a positive"),
         ({"factor": 0.0}, ValueError, "factor: expected a positive number"),
         ({"betas": (0.9,)}, ValueError, "betas: expected two numbers"),
+        ({"betas": 0.9}, TypeError, "betas: expected two numbers, got 0.9"),
+        ({"betas": "ab"}, TypeError, "betas: expected two numbers"),
         ({"betas": (0.9, 1.0)}, ValueError, r"betas: expected a number in \[0, 1\)"),
         ({"decay": "fast"}, TypeError, "decay: expected a finite number"),
         ({"decay": {"W": np.nan}}, ValueError, r"decay\['W'\]: expected a finite number"),

@@ -64,7 +64,7 @@ class TestDeclaration:
             ({"seed": 2**64}, r"seed: expected an integer below 2\*\*64, got 18446744073709551616"),
             ({"seed": (0, 2**64)}, r"seed: expected an integer below 2\*\*64"),
             ({"parameter": "Q"}, "parameter: expected one of"),
-            ({"parameter": ("v", "KQ")}, r"parameter: expected one of 'W', .*, got 'v\+KQ'"),
+            ({"parameter": ("v", "Wp")}, r"parameter: expected one of 'W', .*, got 'v\+Wp'"),
             ({"parameter": ("W", "KQ")}, r"measure: 'outcome' needs .* \(where .*parameter=KQ"),
             ({"parameter": "p", "norm": "nuc"}, "norm: expected 'auto' or 'fro'"),
             ({"data": "words"}, "data: expected one of 'sphere', .* or an .npz file, got 'words'"),

@@ -1,10 +1,10 @@
-// The core's lists of losses, heads, geometries and step rules: Python takes its names, and what is known of each, from
-// here.
+// The core's lists of losses, heads, geometries, step rules and parameterisations: Python takes its names, and what is
+// known of each, from here.
 #include <pybind11/stl.h>
 
 #include "arrays.hpp"
 #include "attsvm/heads.hpp"
-#include "attsvm/step_rules.hpp"
+#include "attsvm/parameterisation.hpp"
 #include "bind.hpp"
 
 namespace py = pybind11;
@@ -163,8 +163,12 @@ void bind_step_rules(py::module_& module) {
         .def_property_readonly("takes_momentum", of_rule([]<class R>(R) { return R::update.empty(); }))
         .def_property_readonly("takes_average", of_rule([]<class R>(R) { return R::takes_average; }))
         .def_property_readonly("takes_norm", of_rule([]<class R>(R) { return R::takes_norm; }))
-        .def_readwrite("first", &StepRule::first)
-        .def_readwrite("second", &StepRule::second)
+        .def_property(
+            "blocks", [](const StepRule& rule) { return rule.blocks; },
+            [](StepRule& rule, const std::vector<BlockRate>& rates) {
+                if (rates.size() > rule.blocks.size()) throw std::invalid_argument("blocks: too many of them");
+                std::copy(rates.begin(), rates.end(), rule.blocks.begin());
+            })
         .def_readwrite("head", &StepRule::head)
         .def_readwrite("polyak_factor", &StepRule::polyak_factor)
         .def_readwrite("largest_step", &StepRule::largest_step)
@@ -182,6 +186,48 @@ void bind_step_rules(py::module_& module) {
         .def_readwrite("seed", &StepRule::seed);
 }
 
+template <class Constant>
+auto of_parameter(Constant of) {
+    return [of](const attsvm::ParameterKind& kind) { return kind.visit(of); };
+}
+
+void bind_parameterisations(py::module_& module) {
+    using attsvm::Axis;
+    using attsvm::BlockShape;
+    using attsvm::MatrixForm;
+    using attsvm::ParameterKind;
+    using attsvm::QuerySource;
+    const auto letter = [](Axis axis) {
+        return axis == Axis::one ? "1" : axis == Axis::query_dimension ? "e" : axis == Axis::dimension ? "d" : "m";
+    };
+    py::class_<BlockShape>(module, "BlockShape")
+        .def_property_readonly("name", [](const BlockShape& shape) { return shape.name; })
+        .def_property_readonly(
+            "axes",
+            [letter](const BlockShape& shape) { return py::make_tuple(letter(shape.rows), letter(shape.columns)); })
+        .def_readonly("transposed", &BlockShape::transposed);
+    py::class_<ParameterKind>(module, "Parameterisation")
+        .def_property_readonly("name", of_parameter([]<class P>(P) { return P::name; }))
+        .def_property_readonly("blocks",
+                               [](const ParameterKind& kind) {
+                                   return std::vector<BlockShape>(kind.blocks().begin(), kind.blocks().end());
+                               })
+        .def_property_readonly(
+            "queries", of_parameter([]<class P>(P) {
+                return P::queries == QuerySource::data ? "data" : P::queries == QuerySource::one ? "one" : "prompt";
+            }))
+        .def_property_readonly(
+            "form", of_parameter([]<class P>(P) {
+                return P::form == MatrixForm::block ? "block" : P::form == MatrixForm::product ? "product" : "other";
+            }))
+        .def_property_readonly("bilinear", of_parameter([]<class P>(P) { return P::bilinear; }))
+        .def_property_readonly("reducible", of_parameter([]<class P>(P) { return P::reducible; }));
+    py::dict parameterisations;
+    for (const std::string_view name : attsvm::Parameterisations::names)
+        parameterisations[py::str(name)] = ParameterKind(name);
+    module.attr("parameterisations") = parameterisations;
+}
+
 template <class Names>
 py::tuple tuple_of(const Names& names) {
     py::list list;
@@ -195,6 +241,7 @@ void bind_components(py::module_& module) {
     bind_losses(module);
     bind_geometries(module);
     bind_step_rules(module);
+    bind_parameterisations(module);
     module.attr("heads") = tuple_of(attsvm::Heads::names);
     module.attr("geometries") = tuple_of(attsvm::Geometries::names);
     module.attr("step_rules") = tuple_of(attsvm::StepRules::names);

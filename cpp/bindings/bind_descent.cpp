@@ -48,16 +48,37 @@ struct CoreProblem {
     CoreHead head;
 };
 
-// The blocks of parameters: V (B, e, d) and an empty array, or K' (B, m, d) and Q (B, e, m); and the norm (B) of what W
-// has outside the spans of tokens and queries.
+// The blocks of parameters, each (B, rows, columns), and the norm (B) of what W has outside the spans of tokens and
+// queries.
 struct CoreParameters {
-    Array<double> first, second, outside;
+    attsvm::ParameterKind kind;
+    std::vector<Array<double>> blocks;
+    Array<double> outside;
 };
 
 // Unit directions (B, R, e, d), the components (B, R, 2) of their outside parts, and unit vectors (B, R', d) for v.
 struct CoreReferences {
     Array<double> inside, outside, head;
 };
+
+// Checks the shapes of blocks of parameters and returns the sizes with their inner one.
+attsvm::Sizes check_blocks(attsvm::ParameterKind kind, const std::vector<Array<double>>& blocks, Index B,
+                           attsvm::Sizes sizes) {
+    if (blocks.size() != kind.blocks().size()) throw std::invalid_argument("blocks: need another number of them");
+    for (std::size_t k = 0; k < blocks.size(); ++k) {
+        const attsvm::BlockShape& shape = kind.blocks()[k];
+        if (blocks[k].ndim() != 3 || blocks[k].size() == 0)
+            throw std::invalid_argument("blocks: need three axes, none empty");
+        if (sizes.inner == 0 && shape.rows == attsvm::Axis::inner) sizes.inner = blocks[k].shape(1);
+        if (sizes.inner == 0 && shape.columns == attsvm::Axis::inner) sizes.inner = blocks[k].shape(2);
+        expect_shape("blocks", blocks[k], {B, size_of(shape.rows, sizes), size_of(shape.columns, sizes)});
+    }
+    kind.visit([&]<class Kind>(Kind) {
+        if (Kind::square && sizes.query_dimension != sizes.dimension)
+            throw std::invalid_argument("queries: need the dimension of the tokens");
+    });
+    return sizes;
+}
 
 // The arrays of a batch, checked to belong together.
 template <class Token>
@@ -95,15 +116,22 @@ attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const CoreProblem& p
 
 template <class Token>
 void take_parameters(attsvm::Batch<Token>& batch, const CoreParameters& at) {
-    if (at.second.size() == 0) {
-        expect_shape("first", at.first, {batch.problems, batch.query_dimension, batch.dimension});
-        return;
-    }
-    if (at.first.ndim() != 3 || at.first.shape(1) < 1)
-        throw std::invalid_argument("first: need three axes, none empty");
-    batch.inner = at.first.shape(1);
-    expect_shape("first", at.first, {batch.problems, batch.inner, batch.dimension});
-    expect_shape("second", at.second, {batch.problems, batch.query_dimension, batch.inner});
+    batch.parameter = at.kind;
+    batch.inner = check_blocks(at.kind, at.blocks, batch.problems, batch.sizes()).inner;
+}
+
+// pointer(array) of every array
+template <class Arrays, class Pointer>
+auto pointers(Arrays& arrays, Pointer pointer) {
+    std::array<decltype(pointer(arrays[0])), attsvm::most_blocks> result{};
+    std::transform(arrays.begin(), arrays.end(), result.begin(), pointer);
+    return result;
+}
+attsvm::ConstBlockArrays data_of(const std::vector<Array<double>>& blocks) {
+    return pointers(blocks, [](const Array<double>& block) { return block.data(); });
+}
+attsvm::BlockArrays mutable_data_of(std::vector<Array<double>>& blocks) {
+    return pointers(blocks, [](Array<double>& block) { return block.mutable_data(); });
 }
 
 Array<double> copy_of(const Array<double>& array) {
@@ -111,12 +139,17 @@ Array<double> copy_of(const Array<double>& array) {
     std::copy(array.data(), array.data() + array.size(), copy.mutable_data());
     return copy;
 }
+std::vector<Array<double>> copies_of(const std::vector<Array<double>>& arrays) {
+    std::vector<Array<double>> copies;
+    for (const Array<double>& array : arrays) copies.push_back(copy_of(array));
+    return copies;
+}
 
 template <class Token>
 py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const CoreParameters& start,
                  const CoreReferences& references, const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
-                 std::int64_t steps, const Array<std::int64_t>& record, int threads,
-                 const std::optional<py::function>& report) {
+                 std::int64_t steps, const Array<std::int64_t>& record, bool record_attention, bool record_parameters,
+                 int threads, const std::optional<py::function>& report) {
     attsvm::Batch<Token> batch = batch_view(tokens, problem);
     const Index B = batch.problems, n = batch.samples, T = batch.tokens, d = batch.dimension, e = batch.query_dimension;
     take_parameters(batch, start);
@@ -138,8 +171,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
 
     const Index recorded = record.size(), head_recorded = trains_head ? recorded : 0;
     const Index certified = certify ? recorded : 0;
-    auto first = copy_of(start.first);
-    auto second = copy_of(start.second);
+    std::vector<Array<double>> blocks = copies_of(start.blocks);
     auto head = copy_of(problem.head.vector);
     auto weight = make_array<double>({B, n, T});
     auto log_weight = make_array<double>({B, n, T});
@@ -156,24 +188,59 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     auto margin = make_array<double>({B, certified});
     auto certified_cosine = make_array<double>({B, certified});
     auto top = make_array<std::int64_t>({B, certified, n});
-    const attsvm::BatchResult result{
-        first.mutable_data(),         second.mutable_data(),           head.mutable_data(),
-        weight.mutable_data(),        log_weight.mutable_data(),       selected.mutable_data(),
-        losses.mutable_data(),        loss_gap.mutable_data(),         norm.mutable_data(),
-        log_grad_norm.mutable_data(), max_attention.mutable_data(),    head_norm.mutable_data(),
-        balance_drift.mutable_data(), cosine_gap.mutable_data(),       head_cosine_gap.mutable_data(),
-        margin.mutable_data(),        certified_cosine.mutable_data(), top.mutable_data()};
-    const attsvm::Schedule schedule{steps, view(record)};
+    const Index recorded_attention = record_attention ? recorded : 0;
+    auto recorded_weight = make_array<double>({B, recorded_attention, n, T});
+    auto recorded_log_weight = make_array<double>({B, recorded_attention, n, T});
+    std::vector<Array<double>> recorded_blocks;
+    if (record_parameters)
+        for (const Array<double>& block : blocks)
+            recorded_blocks.push_back(make_array<double>({B, recorded, block.shape(1), block.shape(2)}));
+    auto recorded_head = make_array<double>({B, record_parameters ? head_recorded : 0, d});
+    const auto if_recorded = [](Array<double>& array) { return array.size() == 0 ? nullptr : array.mutable_data(); };
+    const attsvm::BatchResult result{mutable_data_of(blocks),
+                                     head.mutable_data(),
+                                     weight.mutable_data(),
+                                     log_weight.mutable_data(),
+                                     selected.mutable_data(),
+                                     losses.mutable_data(),
+                                     loss_gap.mutable_data(),
+                                     norm.mutable_data(),
+                                     log_grad_norm.mutable_data(),
+                                     max_attention.mutable_data(),
+                                     head_norm.mutable_data(),
+                                     balance_drift.mutable_data(),
+                                     cosine_gap.mutable_data(),
+                                     head_cosine_gap.mutable_data(),
+                                     margin.mutable_data(),
+                                     certified_cosine.mutable_data(),
+                                     top.mutable_data(),
+                                     if_recorded(recorded_weight),
+                                     if_recorded(recorded_log_weight),
+                                     mutable_data_of(recorded_blocks),
+                                     if_recorded(recorded_head)};
+    const attsvm::Schedule schedule{steps, view(record), record_attention};
 
     without_gil(report, static_cast<double>(B) * static_cast<double>(steps), [&](attsvm::Progress& progress) {
         attsvm::descend(batch, loss, rule, schedule, threads, progress, result);
     });
-    return py::dict("first"_a = first, "second"_a = second, "head"_a = head, "attention"_a = weight,
-                    "log_attention"_a = log_weight, "selected"_a = selected, "loss"_a = losses, "loss_gap"_a = loss_gap,
-                    "norm"_a = norm, "log_grad_norm"_a = log_grad_norm, "max_attention"_a = max_attention,
-                    "head_norm"_a = head_norm, "balance_drift"_a = balance_drift, "cosine_gap"_a = cosine_gap,
+    return py::dict("blocks"_a = blocks, "head"_a = head, "attention"_a = weight, "log_attention"_a = log_weight,
+                    "selected"_a = selected, "loss"_a = losses, "loss_gap"_a = loss_gap, "norm"_a = norm,
+                    "log_grad_norm"_a = log_grad_norm, "max_attention"_a = max_attention, "head_norm"_a = head_norm,
+                    "balance_drift"_a = balance_drift, "cosine_gap"_a = cosine_gap,
                     "head_cosine_gap"_a = head_cosine_gap, "margin"_a = margin, "certified_cosine"_a = certified_cosine,
-                    "top"_a = top);
+                    "top"_a = top, "recorded_attention"_a = recorded_weight,
+                    "recorded_log_attention"_a = recorded_log_weight, "recorded_blocks"_a = recorded_blocks,
+                    "recorded_head"_a = recorded_head);
+}
+
+Array<double> parameter_matrices(attsvm::ParameterKind kind, const std::vector<Array<double>>& blocks,
+                                 Index query_dimension, Index dimension) {
+    if (blocks.empty() || blocks[0].ndim() != 3) throw std::invalid_argument("blocks: need three axes");
+    const Index B = blocks[0].shape(0);
+    const attsvm::Sizes sizes = check_blocks(kind, blocks, B, {0, query_dimension, dimension, 0});
+    auto V = make_array<double>({B, query_dimension, dimension});
+    attsvm::parameter_matrices(kind, B, sizes, data_of(blocks), V.mutable_data());
+    return V;
 }
 
 template <class Token>
@@ -182,17 +249,18 @@ py::tuple loss_and_gradient(const Array<Token>& tokens, const CoreProblem& probl
     attsvm::Batch<Token> batch = batch_view(tokens, problem);
     take_parameters(batch, at);
     auto value = make_array<double>({batch.problems});
-    auto first = copy_of(at.first), second = copy_of(at.second), head = copy_of(problem.head.vector);
+    std::vector<Array<double>> gradients = copies_of(at.blocks);
+    auto head = copy_of(problem.head.vector);
     double* const values = value.mutable_data();
-    double* const into_first = first.mutable_data();
-    double* const into_second = second.mutable_data();
     double* const into_head = head.mutable_data();
+    const attsvm::ConstBlockArrays blocks = data_of(at.blocks);
+    const attsvm::BlockArrays into_blocks = mutable_data_of(gradients);
     {
         const ReleasedGil no_gil;
-        attsvm::loss_and_gradient(batch, loss, at.first.data(), at.second.data(), problem.head.vector.data(), threads,
-                                  values, into_first, into_second, into_head);
+        attsvm::loss_and_gradient(batch, loss, blocks, problem.head.vector.data(), threads, values, into_blocks,
+                                  into_head);
     }
-    return py::make_tuple(value, first, second, head);
+    return py::make_tuple(value, gradients, head);
 }
 
 template <class Token>
@@ -234,8 +302,8 @@ void bind_descent(py::module_& module) {
              "tokens"_a.noconvert(), "queries"_a.noconvert(), "lengths"_a.noconvert(), "sequence"_a.noconvert(),
              "head"_a);
     py::class_<CoreParameters>(module, "Parameters")
-        .def(py::init<Array<double>, Array<double>, Array<double>>(), py::kw_only(), "first"_a.noconvert(),
-             "second"_a.noconvert(), "outside"_a.noconvert());
+        .def(py::init<attsvm::ParameterKind, std::vector<Array<double>>, Array<double>>(), py::kw_only(), "kind"_a,
+             "blocks"_a, "outside"_a.noconvert());
     py::class_<CoreReferences>(module, "References")
         .def(py::init<Array<double>, Array<double>, Array<double>>(), py::kw_only(), "inside"_a.noconvert(),
              "outside"_a.noconvert(), "head"_a.noconvert());
@@ -243,16 +311,17 @@ void bind_descent(py::module_& module) {
         "descend",
         [](const CoreProblem& problem, const CoreParameters& start, const CoreReferences& references,
            const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify, std::int64_t steps,
-           const Array<std::int64_t>& record, int threads, const std::optional<py::function>& report) {
+           const Array<std::int64_t>& record, bool record_attention, bool record_parameters, int threads,
+           const std::optional<py::function>& report) {
             return std::visit(
                 [&](const auto& tokens) {
-                    return descend(tokens, problem, start, references, loss, rule, certify, steps, record, threads,
-                                   report);
+                    return descend(tokens, problem, start, references, loss, rule, certify, steps, record,
+                                   record_attention, record_parameters, threads, report);
                 },
                 problem.tokens);
         },
         py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a, "certify"_a, "steps"_a,
-        "record"_a.noconvert(), "threads"_a, "report"_a);
+        "record"_a.noconvert(), "record_attention"_a, "record_parameters"_a, "threads"_a, "report"_a);
     module.def(
         "loss_and_gradient",
         [](const CoreProblem& problem, const CoreParameters& at, const attsvm::Loss& loss, int threads) {
@@ -260,6 +329,8 @@ void bind_descent(py::module_& module) {
                               problem.tokens);
         },
         py::kw_only(), "problem"_a, "at"_a, "loss"_a, "threads"_a);
+    module.def("parameter_matrices", parameter_matrices, py::kw_only(), "kind"_a, "blocks"_a, "query_dimension"_a,
+               "dimension"_a);
     module.def(
         "token_scores",
         [](const Tokens& all_tokens, const Array<double>& labels, const Array<double>& value,

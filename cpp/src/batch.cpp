@@ -23,11 +23,13 @@ struct Lanes {
         }
         return packed;
     }
+    // To the record `at` of `records` of every problem.
     template <class To>
-    void scatter(const Buffer<Real>& packed, To* to) const {
+    void scatter(const Buffer<Real>& packed, To* to, Index at = 0, Index records = 1) const {
         for (Index k = 0; k < kept(); ++k)
             for (Index j = 0; j < packed.size(); ++j)
-                to[problem(k) * packed.size() + j] = static_cast<To>(lane(packed[j], static_cast<int>(k)));
+                to[(problem(k) * records + at) * packed.size() + j] =
+                    static_cast<To>(lane(packed[j], static_cast<int>(k)));
     }
 };
 
@@ -63,6 +65,30 @@ struct LanesOfData {
     Head<Real> head;
 };
 
+// The blocks of parameters of the problems of `lanes`.
+template <class Real>
+struct LanesOfBlocks {
+    template <class Token, class From>
+    LanesOfBlocks(const Batch<Token>& batch, Lanes<Real> lanes, const From& from) {
+        for (Index k = 0; k < batch.block_count(); ++k) {
+            const auto at = static_cast<std::size_t>(k);
+            blocks[at] = lanes.gather(from[at], batch.block_size(k));
+            pointers[at] = blocks[at].data();
+        }
+        values = std::span<Real* const>(pointers).first(static_cast<std::size_t>(batch.block_count()));
+    }
+    LanesOfBlocks(const LanesOfBlocks&) = delete;
+    LanesOfBlocks& operator=(const LanesOfBlocks&) = delete;
+
+    void scatter(Lanes<Real> lanes, const BlockArrays& to, Index at = 0, Index records = 1) const {
+        for (std::size_t k = 0; k < values.size(); ++k) lanes.scatter(blocks[k], to[k], at, records);
+    }
+
+    std::array<Buffer<Real>, most_blocks> blocks;
+    std::array<Real*, most_blocks> pointers{};
+    std::span<Real* const> values;
+};
+
 // Runs the problems of `lanes` and writes their results.
 template <class Real, class Token, class Stored>
 void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X, Loss loss, const StepRule& rule,
@@ -75,12 +101,12 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
     const Buffer<Real> reference = lanes.gather(batch.reference, batch.references * size);
     const Buffer<Real> reference_outside = lanes.gather(batch.reference_outside, batch.references * 2);
     const Buffer<Real> head_reference = lanes.gather(batch.head_reference, batch.head_references * batch.dimension);
-    Buffer<Real> first = lanes.gather(result.first, batch.first_size());
-    Buffer<Real> second = lanes.gather(result.second, batch.second_size());
+    LanesOfBlocks<Real> parameters(batch, lanes, result.blocks);
+    Buffer<Real> weight(n * T), log_weight(n * T), top(n);
 
     Descent<Token, Real> descent(
         data.problem(batch, X), loss, rule, Team(threads),
-        {batch.inner, first.data(), second.data(), outside[0], batch.trains_head ? data.vector.data() : nullptr},
+        {batch.parameter, batch.inner, parameters.values, outside[0], batch.trains_head ? data.vector.data() : nullptr},
         {batch.references, reference.data(), reference_outside.data(), batch.head_references, head_reference.data(),
          batch.certify});
     descent.run(schedule, progress, calling_thread, [&](std::size_t at, const Record<Real>& record) {
@@ -110,15 +136,22 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
                         static_cast<std::int64_t>(lane(record.top[static_cast<std::size_t>(i)], k));
             }
         }
+        if (result.recorded_weight != nullptr) {
+            descent.attention(weight.data(), log_weight.data(), top.data());
+            lanes.scatter(weight, result.recorded_weight, static_cast<Index>(at), recorded);
+            lanes.scatter(log_weight, result.recorded_log_weight, static_cast<Index>(at), recorded);
+        }
+        if (result.recorded_blocks[0] != nullptr)
+            parameters.scatter(lanes, result.recorded_blocks, static_cast<Index>(at), recorded);
+        if (result.recorded_head != nullptr)
+            lanes.scatter(data.vector, result.recorded_head, static_cast<Index>(at), recorded);
     });
     if (progress.stopped()) return;
-    Buffer<Real> weight(n * T), log_weight(n * T), top(n);
     descent.attention(weight.data(), log_weight.data(), top.data());
     lanes.scatter(weight, result.weight);
     lanes.scatter(log_weight, result.log_weight);
     lanes.scatter(top, result.selected);
-    lanes.scatter(first, result.first);
-    lanes.scatter(second, result.second);
+    parameters.scatter(lanes, result.blocks);
     if (batch.trains_head) lanes.scatter(data.vector, result.head);
 }
 
@@ -169,21 +202,39 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
 }
 
 template <class Token>
-void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first, const double* second,
-                       const double* head, int threads, double* value, double* first_gradient, double* second_gradient,
-                       double* head_gradient) {
+void loss_and_gradient(const Batch<Token>& batch, Loss loss, const ConstBlockArrays& blocks, const double* head,
+                       int threads, double* value, const BlockArrays& gradients, double* head_gradient) {
     const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
     Progress progress(nullptr, 1.0);
     parallel_for_each(Team(plan.across), batch.problems, progress, [&](Index b, bool) {
         const Lanes<double> lane{b, batch.problems};
         LanesOfData<double> data(batch, lane, head);
-        Buffer<double> at = lane.gather(first, batch.first_size()), beside = lane.gather(second, batch.second_size());
+        LanesOfBlocks<double> at(batch, lane, blocks);
+        BlockArrays of_problem{};
+        for (Index k = 0; k < batch.block_count(); ++k)
+            of_problem[static_cast<std::size_t>(k)] = gradients[static_cast<std::size_t>(k)] + b * batch.block_size(k);
         Descent<Token, double> descent(
             data.problem(batch, batch.tokens_of(b)), loss, StepRule{}, Team(plan.within),
-            {batch.inner, at.data(), beside.data(), 0.0, batch.trains_head ? data.vector.data() : nullptr}, {});
-        value[b] = descent.gradient(first_gradient + b * batch.first_size(), second_gradient + b * batch.second_size(),
+            {batch.parameter, batch.inner, at.values, 0.0, batch.trains_head ? data.vector.data() : nullptr}, {});
+        value[b] = descent.gradient(std::span<double* const>(of_problem).first(at.values.size()),
                                     head_gradient + (batch.trains_head ? b * batch.dimension : 0));
     });
+}
+
+void parameter_matrices(ParameterKind kind, Index problems, const Sizes& sizes, const ConstBlockArrays& blocks,
+                        double* V) {
+    Batch<double> batch{};
+    batch.problems = problems;
+    batch.dimension = sizes.dimension;
+    batch.query_dimension = sizes.query_dimension;
+    batch.inner = sizes.inner;
+    batch.parameter = kind;
+    for (Index b = 0; b < problems; ++b) {
+        LanesOfBlocks<double> values(batch, {b, problems}, blocks);
+        Parameters<double> parameters(kind, batch.sizes(), nullptr, values.values);
+        const double* const matrix = parameters.matrix(Team(1));
+        std::copy_n(matrix, batch.matrix_size(), V + b * batch.matrix_size());
+    }
 }
 
 template <class Token>
@@ -203,10 +254,10 @@ void token_scores(const Batch<Token>& batch, int threads, double* scores) {
 
 template void descend(const Batch<double>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
 template void descend(const Batch<float>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
-template void loss_and_gradient(const Batch<double>&, Loss, const double*, const double*, const double*, int, double*,
-                                double*, double*, double*);
-template void loss_and_gradient(const Batch<float>&, Loss, const double*, const double*, const double*, int, double*,
-                                double*, double*, double*);
+template void loss_and_gradient(const Batch<double>&, Loss, const ConstBlockArrays&, const double*, int, double*,
+                                const BlockArrays&, double*);
+template void loss_and_gradient(const Batch<float>&, Loss, const ConstBlockArrays&, const double*, int, double*,
+                                const BlockArrays&, double*);
 template void token_scores(const Batch<double>&, int, double*);
 template void token_scores(const Batch<float>&, int, double*);
 

@@ -142,7 +142,7 @@ double IdDescent::gradient_norm() {
         if (square < 1e-6 * terms * terms) terms = term_size();
         length = square < 1e-6 * terms * terms ? norm(in_coordinates(H), problem_.size()) : std::sqrt(square);
     }
-    const double rounding = Parameterisation<double>::rounding_unit(most_places_ + rows + columns, problem_.tokens);
+    const double rounding = Parameters<double>::rounding_unit(most_places_ + rows + columns, problem_.tokens);
     if (rounding * terms < length || std::isnan(length)) return length;
     return rounding * term_size() >= length ? 0.0 : length;
 }
@@ -171,8 +171,8 @@ void IdDescent::take_step(std::int64_t count) {
     const double size = coefficients_.gradient_norm;
     const GradientNorms<double> norms{log_unit_, size, false, 0.0, 0.0};
     const auto scale = [&](double unit, const Steepest<double>& at) { return rule_.scale(losses_, norms, unit, at); };
-    coefficients_.step(team_, rule_, update_, rule_.first, count, log_unit_, scale);
-    if (!problem_.orthonormal()) table_.step(team_, rule_, update_, rule_.first, count, log_unit_, scale);
+    coefficients_.step(team_, rule_, update_, rule_.blocks[0], count, log_unit_, scale);
+    if (!problem_.orthonormal()) table_.step(team_, rule_, update_, rule_.blocks[0], count, log_unit_, scale);
 }
 
 Record<double> IdDescent::observe() {

@@ -14,7 +14,7 @@ using attsvm::Index;
 // The default rule of this kind.
 template <class Kind>
 attsvm::StepRule rule_of(double rate = 0.1, double decay = 0.0) {
-    return {attsvm::StepRules::index_of<Kind>(), {rate, decay}};
+    return {attsvm::StepRules::index_of<Kind>(), {{{rate, decay}}}};
 }
 
 // The memory of one problem; `Real` decides how many problems stand in its lanes.
@@ -106,8 +106,8 @@ Outcome<Real> run_descent(const OwnedProblem<Real>& problem, attsvm::Loss loss, 
     for (std::int64_t step = 0; step <= steps; step += std::max<std::int64_t>(1, steps / 4)) recorded.push_back(step);
     attsvm::Progress progress(nullptr, static_cast<double>(steps));
     const Buffer<Real> reference_outside(2);
-    attsvm::Descent<Real, Real> descent(problem.view(), loss, rule, attsvm::Team(threads),
-                                        {0, out.V.data(), nullptr, Real(0.0)},
+    Real* const blocks[] = {out.V.data()};
+    attsvm::Descent<Real, Real> descent(problem.view(), loss, rule, attsvm::Team(threads), {{}, 0, blocks, Real(0.0)},
                                         {1, problem.reference.data(), reference_outside.data()});
     descent.run({steps, recorded}, progress, true, [&](std::size_t, const attsvm::Record<Real>& at) {
         for (const Real& value : {at.loss, at.loss_gap, at.norm, at.log_grad_norm, at.max_attention, at.cosine_gap[0]})

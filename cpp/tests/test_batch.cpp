@@ -26,6 +26,7 @@ struct OwnedBatch {
         batch.tokens = T;
         batch.dimension = d;
         batch.query_dimension = e;
+        batch.parameter = attsvm::ParameterKind(inner == 0 ? "W" : "KQ");
         batch.inner = inner;
         batch.references = 1;
         batch.X = X.data() + from * n * T * d;
@@ -100,8 +101,7 @@ Results run(const OwnedBatch& batch, Index first, Index count, int threads) {
     const Index each = count * recorded;
     attsvm::Progress progress(nullptr, 1.0);
     attsvm::BatchResult result{};
-    result.first = out.first.data();
-    result.second = out.second.data();
+    result.blocks = {out.first.data(), out.second.data()};
     result.weight = out.weight.data();
     result.log_weight = out.log_weight.data();
     result.selected = out.selected.data();

@@ -129,8 +129,9 @@ void a_callback_stops_every_job() {
     const auto problem = attsvm_test::random_problem(13, 4, 4, 4, 4, false);
     attsvm::parallel_for_each(attsvm::Team(2), 5, progress, [&](Index, bool calling_thread) {
         Outcome<double> out{attsvm::Buffer<double>(16), {}, {}, {}, {}};
-        attsvm::Descent<double, double> descent(problem.view(), logistic, {}, attsvm::Team(1),
-                                                {0, out.V.data(), nullptr, 0.0}, {});
+        double* const blocks[] = {out.V.data()};
+        attsvm::Descent<double, double> descent(problem.view(), logistic, {}, attsvm::Team(1), {{}, 0, blocks, 0.0},
+                                                {});
         descent.run({std::int64_t{1'000'000'000'000'000}, {}}, progress, calling_thread,
                     [](std::size_t, const auto&) {});
     });

@@ -51,9 +51,9 @@ Outcome<Real> run(const OwnedProblem<Real>& problem, const OwnedHead<Real>& head
     view.head = {kind, {nullptr, head.label.data(), out.v.data(), head.hidden.data(), units, Real(0.3)}};
     attsvm::References<Real> references;
     references.certify = true;
+    Real* const blocks[] = {out.V.data()};
     attsvm::Descent<Real, Real> descent(view, loss, rule, attsvm::Team(threads),
-                                        {0, out.V.data(), nullptr, Real(0.0), trained ? out.v.data() : nullptr},
-                                        references);
+                                        {{}, 0, blocks, Real(0.0), trained ? out.v.data() : nullptr}, references);
     const std::vector<std::int64_t> marks{0, 3, 30};
     attsvm::Progress progress(nullptr, 1.0);
     descent.run({marks.back(), marks}, progress, true, [&](std::size_t, const attsvm::Record<Real>& at) {
@@ -102,7 +102,7 @@ int main() {
                 if (kind.scored) continue;
                 const Loss loss = of_classes(kind) ? Loss::of<attsvm::Squared>() : Loss::of<attsvm::Logistic>();
                 attsvm::StepRule rule{
-                    attsvm::StepRules::find("rule", update == "adam" ? "adam" : "ngd"), {0.02, 0.1}, {}, {0.03, 0.0}};
+                    attsvm::StepRules::find("rule", update == "adam" ? "adam" : "ngd"), {{{0.02, 0.1}}}, {0.03, 0.0}};
                 rule.momentum = update == "plain" ? 0.0 : 0.5;
                 rule.nesterov = update == "nesterov";
                 rule.adam_beta = 0.5;

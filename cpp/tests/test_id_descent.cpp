@@ -77,8 +77,9 @@ Seen by_tokens(Corpus& corpus, attsvm::StepRule rule) {
                                                   corpus.Z.data(),
                                                   {attsvm::HeadKind::of<attsvm::FixedHead>(), {corpus.score.data()}},
                                                   corpus.length.data()};
+    double* const blocks[] = {V.data()};
     attsvm::Descent<double, double> descent(problem, Loss::of<attsvm::Log>(), rule, attsvm::Team(1),
-                                            {0, V.data(), nullptr, 0.0}, {});
+                                            {{}, 0, blocks, 0.0}, {});
     Seen out{{}, Buffer<double>(corpus.n * corpus.T)};
     attsvm::Progress progress(nullptr, 1.0);
     descent.run({marks.back(), marks}, progress, true, recorder(out.record));

@@ -92,7 +92,8 @@ void a_step_shares_this_many_jobs() {
         const auto problem = attsvm_test::random_problem(1, n, T, d, d, false);
         attsvm::Buffer<double> V(d * d);
         const Team team(2);
-        attsvm::Descent<double, double> descent(problem.view(), loss, {}, team, {0, V.data(), nullptr, 0.0}, {});
+        double* const blocks[] = {V.data()};
+        attsvm::Descent<double, double> descent(problem.view(), loss, {}, team, {{}, 0, blocks, 0.0}, {});
         attsvm::Progress progress(nullptr, 1.0);
         descent.run({steps, {}}, progress, true, [](std::size_t, const auto&) {});
         return team.jobs();

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -10,8 +10,7 @@ interface: str
 openmp: bool
 
 class DescentResult(TypedDict):
-    first: NDArray[np.float64]
-    second: NDArray[np.float64]
+    blocks: list[NDArray[np.float64]]
     head: NDArray[np.float64]
     attention: NDArray[np.float64]
     log_attention: NDArray[np.float64]
@@ -28,6 +27,10 @@ class DescentResult(TypedDict):
     margin: NDArray[np.float64]
     certified_cosine: NDArray[np.float64]
     top: NDArray[np.int64]
+    recorded_attention: NDArray[np.float64]
+    recorded_log_attention: NDArray[np.float64]
+    recorded_blocks: list[NDArray[np.float64]]
+    recorded_head: NDArray[np.float64]
 
 class IdDescentResult(TypedDict):
     coefficients: NDArray[np.float64]
@@ -127,8 +130,7 @@ class BlockRate:
 class StepRule:
     """A rule of `step_rules` with its settings, as `step_rules.hpp` has them."""
 
-    first: BlockRate
-    second: BlockRate
+    blocks: list[BlockRate]
     head: BlockRate
     polyak_factor: float
     largest_step: float
@@ -173,7 +175,41 @@ class StepRule:
     def takes_norm(self) -> bool:
         """Whether another norm than its own may be given."""
 
+class BlockShape:
+    """A block of parameters, in the core (B, rows, columns)."""
+
+    @property
+    def name(self) -> str:
+        """As the caller knows it."""
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Rows and columns: "1", "d" of tokens, "e" of queries, or "m", which is free."""
+    @property
+    def transposed(self) -> bool:
+        """Whether the caller has the transpose."""
+
+class Parameterisation:
+    """How parameters make query directions, with its struct in `parameterisation.hpp`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def blocks(self) -> list[BlockShape]: ...
+    @property
+    def queries(self) -> str:
+        """What a query is: that of the "data", "one" for the number 1, or the fixed "prompt"."""
+    @property
+    def form(self) -> str:
+        """How W follows: its transpose is the "block", "product" of two blocks, or "other"."""
+    @property
+    def bilinear(self) -> bool:
+        """Whether W is bilinear in two blocks."""
+    @property
+    def reducible(self) -> bool:
+        """Whether coordinates in the spans of tokens and queries suffice."""
+
 losses: dict[str, Loss]
+parameterisations: dict[str, Parameterisation]
 heads: tuple[str, ...]
 geometries: tuple[str, ...]
 step_rules: tuple[str, ...]
@@ -206,8 +242,8 @@ class Parameters:
     def __init__(
         self,
         *,
-        first: NDArray[np.float64],
-        second: NDArray[np.float64],
+        kind: Parameterisation,
+        blocks: Sequence[NDArray[np.float64]],
         outside: NDArray[np.float64],
     ) -> None: ...
 
@@ -240,6 +276,8 @@ def descend(
     certify: bool,
     steps: int,
     record: NDArray[np.int64],
+    record_attention: bool,
+    record_parameters: bool,
     threads: int,
     report: Callable[[float], object] | None,
 ) -> DescentResult: ...
@@ -260,7 +298,14 @@ def descend_by_ids(
 ) -> IdDescentResult: ...
 def loss_and_gradient(
     *, problem: Problem, at: Parameters, loss: Loss, threads: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]], NDArray[np.float64]]: ...
+def parameter_matrices(
+    *,
+    kind: Parameterisation,
+    blocks: Sequence[NDArray[np.float64]],
+    query_dimension: int,
+    dimension: int,
+) -> NDArray[np.float64]: ...
 def token_scores(
     *,
     tokens: NDArray[np.float64] | NDArray[np.float32],

@@ -443,19 +443,13 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
     out = _output(arguments, _settings(arguments, parameter))
     result = train(data, parameter=parameter, loss=arguments.loss, **_training(arguments))
     _write_arrays(out, {"lr": arguments.lr, **_of_run(result)})
-    attention = result.attention_parameter
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
-        "training": f"{parameter}, {result.steps} steps of {result.rule}, lr {arguments.lr:g}, "
-        f"{result.loss} loss",
+        **result.facts(),
         "selected tokens": _tokens(result.selected),
     }
     if data.value is not None:
         facts["optimal tokens"] = _tokens(optimal_tokens(data))
-    for key, name in (("loss", "loss"), ("loss_gap", "loss less its infimum")):
-        if key in result.history:
-            facts[name] = f"{result.history[key][-1]:.3e}"
-    facts[f"norm of {attention}"] = f"{result.history['norm'][-1]:.6g}"
     svm = _quick_svm(data, result)
     if svm is None:
         constraints = (data.lengths - 1).sum()
@@ -468,11 +462,11 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
 
 def _of_run(result: Run) -> dict[str, Any]:
     """Return what is written of a run."""
-    trained = {name: getattr(result, name) for name in ("W", "p", "K", "Q", "v")}
     return {
         "parameter": "+".join(np.atleast_1d(result.parameter)),
         **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
-        **{name: array for name, array in trained.items() if array is not None},
+        **({} if result.W is None else {"W": result.W}),
+        **result.parameters,
         **{name: getattr(result, name) for name in ("attention", "log_attention", "selected")},
         **{f"history_{key}": array for key, array in result.history.items()},
     }
@@ -482,7 +476,7 @@ def _quick_svm(data: AttentionData, result: Run) -> SVMSolution | None:
     """Solve the SVM of the selected tokens, unless it may take long."""
     if (data.lengths - 1).sum() > _QUICK_CONSTRAINTS:
         return None
-    if result.attention_parameter == "p":
+    if result.variable == "p":
         return prompt_svm(data, result.selected)
     return att_svm(data, result.selected, norm="nuc" if result.K is not None else "fro")
 
@@ -490,7 +484,7 @@ def _quick_svm(data: AttentionData, result: Run) -> SVMSolution | None:
 def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict[str, str]:
     """Compare the trained parameter with the SVM of the tokens it selected."""
     facts = {}
-    direction = solution.p if result.attention_parameter == "p" else solution.W
+    direction = solution.p if result.variable == "p" else solution.W
     if direction is None:
         facts["SVM"] = "infeasible for the selected tokens"
     elif direction.any() and result.direction.any():

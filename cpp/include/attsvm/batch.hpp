@@ -8,7 +8,9 @@ namespace attsvm {
 // Views of a batch in the caller's memory, problem after problem.
 template <class Token>
 struct Batch {
-    Index problems, sequences, samples, tokens, dimension, query_dimension, inner, references;
+    Index problems, sequences, samples, tokens, dimension, query_dimension, references;
+    ParameterKind parameter;
+    Index inner;                      // of the blocks
     const Token* X;                   // (problems, sequences, tokens, dimension)
     const double* Z;                  // (problems, samples, query_dimension)
     Head<double> head;                // of the first problem; those of the others stand behind
@@ -23,8 +25,12 @@ struct Batch {
     bool certify;
 
     Index matrix_size() const { return query_dimension * dimension; }
-    Index first_size() const { return inner == 0 ? matrix_size() : inner * dimension; }
-    Index second_size() const { return query_dimension * inner; }
+    Sizes sizes() const { return {samples, query_dimension, dimension, inner}; }
+    Index block_count() const { return static_cast<Index>(parameter.blocks().size()); }
+    Index block_size(Index block) const {
+        const BlockShape& shape = parameter.blocks()[static_cast<std::size_t>(block)];
+        return size_of(shape.rows, sizes()) * size_of(shape.columns, sizes());
+    }
     Index score_size() const { return head.kind.scored ? samples * tokens : 0; }
     Index label_size() const { return head.kind.scored ? 0 : samples; }
     Index head_size() const {
@@ -40,11 +46,13 @@ struct Batch {
     }
 };
 
+// An array of every block of parameters, each (problems, rows, columns).
+using BlockArrays = std::array<double*, most_blocks>;
+using ConstBlockArrays = std::array<const double*, most_blocks>;
+
 // Where a batch's results go.
 struct BatchResult {
-    // Parameters, the start, then the end: V (problems, query_dimension, dimension) and nothing, or where the batch has
-    // an inner dimension K' (problems, inner, dimension) and Q (problems, query_dimension, inner).
-    double *first, *second;
+    BlockArrays blocks;                                                          // the start, then the end
     double* head;                                                                // (problems, dimension), where trained
     double *weight, *log_weight;                                                 // (problems, samples, tokens)
     std::int64_t* selected;                                                      // (problems, samples)
@@ -53,6 +61,11 @@ struct BatchResult {
     double *cosine_gap, *head_cosine_gap;                                        // (problems, references, recorded)
     double *margin, *certified_cosine;                                           // (problems, recorded), if certified
     std::int64_t* top;                                                           // (problems, recorded, samples)
+    // Of every recorded step, or null: attention (problems, recorded, samples, tokens), and the parameters, each block
+    // (problems, recorded, rows, columns).
+    double *recorded_weight, *recorded_log_weight;
+    BlockArrays recorded_blocks;
+    double* recorded_head;  // (problems, recorded, dimension)
 };
 
 // Runs every problem of the batch. `Token` is double or float.
@@ -62,9 +75,12 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
 
 // Computes the loss (problems) and its gradients, shaped as the parameters, at the parameters.
 template <class Token>
-void loss_and_gradient(const Batch<Token>& batch, Loss loss, const double* first, const double* second,
-                       const double* head, int threads, double* value, double* first_gradient, double* second_gradient,
-                       double* head_gradient);
+void loss_and_gradient(const Batch<Token>& batch, Loss loss, const ConstBlockArrays& blocks, const double* head,
+                       int threads, double* value, const BlockArrays& gradients, double* head_gradient);
+
+// Computes V = W' (problems, query_dimension, dimension) of blocks of parameters.
+void parameter_matrices(ParameterKind kind, Index problems, const Sizes& sizes, const ConstBlockArrays& blocks,
+                        double* V);
 
 // Computes y_i v'x_it (problems, samples, tokens) of a linear head, 0 at padding.
 template <class Token>

@@ -20,14 +20,15 @@ namespace attsvm {
 struct Schedule {
     std::int64_t steps = 0;
     std::span<const std::int64_t> record;  // increasing, each in [0, steps]
+    bool keeps_attention = false;          // for the sink of a record
 };
 
-// Where the blocks of parameters stand: the start, then the end. See `Parameterisation`.
+// Where the blocks of parameters stand: the start, then the end. See `Parameterisations`.
 template <class Real>
-struct Parameters {
+struct ParameterValues {
+    ParameterKind kind;
     Index inner;
-    Real* first;
-    Real* second;
+    std::span<Real* const> blocks;
     Real outside;          // norm of W outside the spans of tokens and queries
     Real* head = nullptr;  // v, where it is trained
 };
@@ -66,10 +67,10 @@ template <class Token, class Real>
 class Descent {
    public:
     Descent(const Problem<Token, Real>& problem, Loss loss, StepRule rule, const Team& team,
-            Parameters<Real> parameters, References<Real> references)
+            const ParameterValues<Real>& parameters, References<Real> references)
         : pass_(problem, loss, team.threads()),
-          parameters_(problem.samples, problem.query_dimension, problem.dimension, problem.Z, parameters.inner,
-                      parameters.first, parameters.second),
+          parameters_(parameters.kind, {problem.samples, problem.query_dimension, problem.dimension, parameters.inner},
+                      problem.Z, parameters.blocks),
           head_(parameters.head, parameters.head == nullptr ? 0 : 1, problem.dimension),
           rule_(rule),
           update_(rule.update()),
@@ -100,7 +101,7 @@ class Descent {
         std::size_t recorded = 0;
         for (std::int64_t step = 0;; ++step) {
             const bool records = recorded < schedule.record.size() && schedule.record[recorded] == step;
-            if (step == schedule.steps) pass_.keep_logits();
+            if (step == schedule.steps || (records && schedule.keeps_attention)) pass_.keep_logits();
             if (records || rule_.batch == 0 || step == schedule.steps) {
                 choose({});
                 differentiate();
@@ -118,18 +119,18 @@ class Descent {
     }
 
     // The loss at the parameters, and its gradients in true size, shaped as the blocks.
-    Real gradient(Real* first, Real* second, Real* head) {
+    Real gradient(std::span<Real* const> blocks, Real* head) {
         differentiate();
         const auto put = [](const Block<Real>& block, Real unit, Real* to) {
             for (Index k = 0; k < block.size(); ++k) to[k] = block.gradient[k] * unit;
         };
-        put(parameters_.first(), exp(log_unit_), first);
-        put(parameters_.second(), exp(log_unit_), second);
+        for (std::size_t k = 0; k < blocks.size(); ++k) put(parameters_.blocks()[k], exp(log_unit_), blocks[k]);
         put(head_, exp(head_log_unit_), head);
         return pass_.losses().loss_mean();
     }
 
-    // Attention at the end of a run, weights and their logarithms (samples, tokens), and the index of the top token.
+    // Attention at the end of a run, or where the schedule keeps it at a record: weights and their logarithms (samples,
+    // tokens), and the index of the top token.
     void attention(Real* weight, Real* log_weight, Real* top) {
         const Index T = problem().tokens;
         team_.for_work(problem().samples * T).for_ranges(problem().samples, [&](Index i, Index last, int) {
@@ -152,7 +153,7 @@ class Descent {
 
     // Gradients of all blocks, in units of exp(log_unit_), and of the head in units of exp(head_log_unit_).
     void differentiate() {
-        parameters_.queries(team_, Q_.data());
+        parameters_.directions(team_, Q_.data());
         pass_.run(team_, Q_.data(), query_stride(), U_.data(), trains_head() ? mixture_.data() : nullptr);
         pass_.losses().weights(weight_.data(), log_unit_);
         if (rule_.ridge == 0.0) {
@@ -174,7 +175,7 @@ class Descent {
             if (!pass_.has_measured_tokens()) return;
             Real terms(0.0);
             for (Index row = 0; row < n; ++row) terms += magnitude(head_weight_[row]) * pass_.token_norm(row);
-            const Real rounding = Parameterisation<Real>::rounding_unit(n, problem().tokens) * terms;
+            const Real rounding = Parameters<Real>::rounding_unit(n, problem().tokens) * terms;
             head_.gradient_norm = select(rounding >= head_.gradient_norm, Real(0.0), head_.gradient_norm);
             if (rule_.by_coordinate())
                 for (Index k = 0; k < d; ++k)
@@ -184,10 +185,10 @@ class Descent {
 
     // Gradients of the attention blocks that are only the rounding of their terms are taken as zero. The terms are
     // computed where a bound of them does not exclude it.
-    using WeightDecay = typename Parameterisation<Real>::WeightDecay;
+    using WeightDecay = typename Parameters<Real>::WeightDecay;
     void drop_rounding(const WeightDecay* decay) {
         if (!pass_.has_measured_tokens()) return;
-        const Index n = pass_.rows(), d = problem().dimension, depth = problem().tokens;
+        const Index n = pass_.rows(), depth = problem().tokens;
         for (Index row = 0; row < n; ++row) term_size_[row] = magnitude(weight_[row]) * pass_.term_bound(row);
         if (rule_.by_coordinate()) drop_rounded_entries(decay);
         if (!parameters_.drop_rounding(team_, term_size_.data(), depth, decay, false)) return;
@@ -211,15 +212,15 @@ class Descent {
     }
 
     void take_step(std::int64_t count) {
-        if (rule_.flows()) return flow(Real(rule_.first.at(count)));
+        if (rule_.flows()) return flow(Real(rule_.blocks[0].at(count)));
         const GradientNorms<Real> norms = gradient_norms();
         const auto step = [&](Block<Real>& block, Real log_unit, const BlockRate& rate) {
             block.step(team_, rule_, update_, rate, count, log_unit, [&](Real unit, const Steepest<Real>& at) {
                 return rule_.scale(pass_.losses(), norms, unit, at);
             });
         };
-        parameters_.for_each_block(
-            [&](Block<Real>& block, int index) { step(block, log_unit_, index == 0 ? rule_.first : rule_.second); });
+        const std::span<Block<Real>> blocks = parameters_.blocks();
+        for (std::size_t k = 0; k < blocks.size(); ++k) step(blocks[k], log_unit_, rule_.blocks[k]);
         if (trains_head()) step(head_, head_log_unit_, rule_.head);
     }
 
@@ -231,7 +232,7 @@ class Descent {
                 action(block, log_unit, at);
                 at += block.size();
             };
-            parameters_.for_each_block([&](Block<Real>& block, int) { next(block, log_unit_); });
+            for (Block<Real>& block : parameters_.blocks()) next(block, log_unit_);
             if (trains_head()) next(head_, head_log_unit_);
             return at;
         };
@@ -284,7 +285,7 @@ class Descent {
         out.cosine_gap = view(cosine_gap_);
         observe_head(out);
         out.balance_drift = Real(0.0);
-        if (rule_.flows() && parameters_.factored()) {
+        if (rule_.flows() && parameters_.bilinear()) {
             if (balance_.size() == 0) balance_ = parameters_.balance(team_);
             out.balance_drift = parameters_.balance_drift(team_, balance_);
         }
@@ -340,7 +341,7 @@ class Descent {
     }
 
     Pass<Token, Real> pass_;
-    Parameterisation<Real> parameters_;
+    Parameters<Real> parameters_;
     Block<Real> head_;
     StepRule rule_;
     int update_;

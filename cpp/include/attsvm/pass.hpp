@@ -91,7 +91,9 @@ class Pass {
         std::fill(token_norm_.data(), token_norm_.data() + token_norm_.size(), Real(-1.0));
     }
     // Runs keep the logits for `attention` from now on.
-    void keep_logits() { logits_ = Buffer<Real>(problem_.samples * stride_); }
+    void keep_logits() {
+        if (logits_.size() == 0) logits_ = Buffer<Real>(problem_.samples * stride_);
+    }
     Real token_norm(Index row) const { return token_norm_[losses_.sample(row)]; }
     bool has_measured_tokens() const { return token_norm_.size() != 0; }
 

@@ -12,6 +12,8 @@
 // float64 would have underflown.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -240,9 +242,12 @@ using StepRules =
     TypeList<PlainGradient, NormalisedGradient, PolyakGradient, SignDescent, Signum, CoordinateDescent, SpectralDescent,
              Muon, AdamGradient, AdamWGradient, Lion, MirrorDescent, PlainMirrorDescent, GradientFlow>;
 
+inline constexpr int most_blocks = 2;  // of attention, of any parameterisation
+
 struct StepRule {
     int kind = StepRules::index_of<NormalisedGradient>();
-    BlockRate first{}, second{}, head{};
+    std::array<BlockRate, most_blocks> blocks{};
+    BlockRate head{};
     double polyak_factor = 2.0;
     double largest_step = std::numeric_limits<double>::infinity();  // of polyak: what multiplies the gradient at most
     double ridge = 0.0;         // λ of λ|block|² added to the loss for every block but the head
@@ -261,7 +266,8 @@ struct StepRule {
     static StepRule named(std::string_view name) {
         StepRule rule{StepRules::find("kind", name)};
         StepRules::visit(rule.kind, [&rule]<class Kind>(Kind) {
-            rule.first.geometry = rule.second.geometry = rule.head.geometry = geometry_named(Kind::norm);
+            rule.head.geometry = geometry_named(Kind::norm);
+            for (BlockRate& block : rule.blocks) block.geometry = rule.head.geometry;
             rule.average = Kind::average;
             rule.average_seen = Kind::average_seen;
             rule.weight_decay = Kind::weight_decay;
@@ -295,8 +301,8 @@ struct StepRule {
     }
     template <class Property>
     bool any_geometry(Property property) const {
-        return Geometries::visit(first.geometry.kind, property) || Geometries::visit(second.geometry.kind, property) ||
-               Geometries::visit(head.geometry.kind, property);
+        const auto of_block = [&](const BlockRate& block) { return Geometries::visit(block.geometry.kind, property); };
+        return std::any_of(blocks.begin(), blocks.end(), of_block) || of_block(head);
     }
     template <class Real>
     Real scale(const SampleLosses<Real>& losses, const GradientNorms<Real>& norms, Real log_unit,

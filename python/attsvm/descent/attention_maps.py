@@ -1,8 +1,8 @@
-"""From parameters to attention logits and back, with the curvature of the way there.
+"""Objectives of attention logits as objectives of parameters, with gradients and Hessians.
 
 Tokens X (n, T, k) and queries Z (n, r) may be coordinates in their spans. Logits are a = X W z, or
-X K Q' z, or X p with the single query 1 and r = 1. Every map makes of an objective of the logits
-one of the flat parameter, as `ball.minimise` wants it.
+X K Q' z, or X p with the single query 1 and r = 1. The parameters are one flat array, as
+`ball.minimise` takes it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from attsvm.descent.ball import Evaluated, Objective
 from attsvm.descent.log_excess import LogLoss, Slope
-
-__all__ = ["Sequences"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,30 +38,30 @@ class Sequences:
         return self.tokens.shape[2], self.queries.shape[1]
 
     def changes(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
-        """X W z, shape (n, T)."""
+        """Compute X W z, shape (n, T)."""
         return self.along(self.queries @ W.T)
 
     def along(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Inner products (n, T) of the tokens with one direction of each input, (n, k)."""
+        """Compute inner products (n, T) of tokens with one direction of each input, (n, k)."""
         result: NDArray[np.float64] = (self.tokens @ directions[:, :, np.newaxis])[:, :, 0]
         return result
 
     def logits(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
-        """X W z, -inf at padding."""
+        """Compute X W z, -inf at padding."""
         return np.where(self.valid, self.changes(W), -np.inf)
 
     def mixtures(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Σ_t weight_it x_it, shape (n, k)."""
+        """Compute Σ_t weight_it x_it, shape (n, k)."""
         result: NDArray[np.float64] = (weights[:, np.newaxis] @ self.tokens)[:, 0]
         return result
 
     def pullback(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Σ_it weight_it x_it z_i', shape (k, r): the gradient by W of one by the logits."""
+        """Compute Σ_it weight_it x_it z_i' (k, r), the gradient in W from one in the logits."""
         result: NDArray[np.float64] = self.mixtures(weights).T @ self.queries
         return result
 
     def of_matrix(self, objective: Callable[[NDArray[np.float64]], Slope]) -> Objective:
-        """As a function of W (k, r)."""
+        """Return the objective as a function of W (k, r)."""
 
         def evaluate(x: NDArray[np.float64]) -> Evaluated:
             logits = self.logits(x.reshape(self.shape))
@@ -82,7 +80,7 @@ class Sequences:
     def of_factors(
         self, objective: Callable[[NDArray[np.float64]], Slope], inner: int
     ) -> Objective:
-        """As a function of K (k, m) and Q (r, m), one behind the other."""
+        """Return the objective as a function of K (k, m) and Q (r, m), concatenated."""
 
         def evaluate(x: NDArray[np.float64]) -> Evaluated:
             K, Q = self.factors(x, inner)
@@ -103,12 +101,12 @@ class Sequences:
     def factors(
         self, x: NDArray[np.float64], inner: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """K and Q from the flat parameter."""
+        """Return K and Q from the flat parameter."""
         k, r = self.shape
         return x[: k * inner].reshape(k, inner), x[k * inner :].reshape(r, inner)
 
     def of_value_and_prompt(self, objective: LogLoss, labels: NDArray[np.float64]) -> Objective:
-        """As a function of the value head v (k,) and of p (k,), one behind the other."""
+        """Return the objective as a function of the linear head v (k,) and p (k,), concatenated."""
         signs = labels[:, np.newaxis]
         k = self.tokens.shape[2]
 

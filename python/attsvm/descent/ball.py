@@ -1,9 +1,9 @@
-"""Minimisation over a product of balls by a Riemannian trust-region method of second order.
+"""Minimise over a product of balls by a Riemannian trust-region method of second order.
 
-A ball |x| <= R is the shadow of a sphere with one coordinate more: x = R u and a slack s with
-|u|² + s² = 1. On the sphere there is no constraint left. s = 0 is the boundary of the ball, and
-stays: no derivative leaves it. A minimiser on the boundary whose multiplier is negative is a saddle
-of the sphere, which a small slack leaves.
+A ball |x| <= R is the projection of a unit sphere with one more coordinate, a slack s: x = R u with
+|u|² + s² = 1. On the sphere the problem has no constraint. The boundary of the ball is s = 0, where
+derivatives by s vanish: iterates that start there stay there. A minimiser on the boundary whose
+multiplier is negative is a saddle point of the sphere, which a small slack leaves.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Evaluated", "Minimum", "Objective", "minimise"]
-
 _EPS = float(np.finfo(np.float64).eps)
-_FIRST_REACH = 0.5
-_LARGEST_REACH = 1.5
-_SMALLEST_REACH = 1e-15
+_FIRST_RADIUS = 0.5
+_LARGEST_RADIUS = 1.5
+_SMALLEST_RADIUS = 1e-15
 _STALLED = 50
 _SLACK = 0.3
-_DROWNING = 1e8
-_INNER = 1e-4
+_DOMINANT = 1e8
+_REDUCTION = 1e-4
 """Each step reduces the residual this far at most: what is left beyond is rounding."""
 _RESOLVED = 1e-150
 """Smallest ratio of two gradients that can be brought to one scale."""
@@ -31,7 +29,7 @@ _RESOLVED = 1e-150
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """An objective at one point.
+    """The value and derivatives of an objective at one point.
 
     Attributes
     ----------
@@ -40,7 +38,7 @@ class Evaluated:
     hessian : callable
         Hessian times a vector, (size,) -> (size,).
     rounding : float
-        Size of the numbers that went into `value`, whose rounding it carries.
+        Size of the numbers that `value` was computed from, to whose rounding it is exact.
     """
 
     value: float
@@ -54,7 +52,7 @@ Objective = Callable[[NDArray[np.float64]], Evaluated]
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """A stationary point on a product of balls, by block where that has a meaning.
+    """A stationary point on a product of balls.
 
     Attributes
     ----------
@@ -91,12 +89,12 @@ class _Spheres:
         self.scale[self.size :] = 0.0  # the objective does not see the slack
 
     def dot(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Inner products by block."""
+        """Compute inner products by block."""
         sums = np.bincount(self.block, a * b, minlength=self.blocks)
         return np.asarray(sums, dtype=np.float64)
 
     def norm(self, a: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Norms by block, without underflow of squares."""
+        """Compute norms by block, without underflow of squares."""
         largest = np.array([np.abs(a[self.block == b]).max() for b in range(self.blocks)])
         unit = np.where(largest > 0, largest, 1.0)
         with np.errstate(under="ignore"):
@@ -112,15 +110,15 @@ class _Spheres:
         result: NDArray[np.float64] = a - self.dot(u, a)[self.block] * u
         return result
 
-    def at(self, u: NDArray[np.float64]) -> _Place:
+    def at(self, u: NDArray[np.float64]) -> _Point:
         found = self._objective((self.scale * u)[: self.size])
         gradient = np.zeros_like(u)
         gradient[: self.size] = self.scale[: self.size] * found.gradient
-        return _Place(self, u, found, gradient)
+        return _Point(self, u, found, gradient)
 
 
-class _Place:
-    """A point of the spheres with all that is known there."""
+class _Point:
+    """A point of the spheres with the objective, its gradient and multipliers there."""
 
     def __init__(
         self,
@@ -144,7 +142,7 @@ class _Place:
         self.residual = float(self.residuals.max())
 
     def curvature(self, step: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Riemannian Hessian times a tangent vector."""
+        """Multiply the Riemannian Hessian with a tangent vector."""
         s = self.spheres
         image = np.zeros_like(step)
         image[: s.size] = s.scale[: s.size] * self.found.hessian((s.scale * step)[: s.size])
@@ -165,7 +163,7 @@ def minimise(
     max_iter: int,
     inside: bool = False,
 ) -> Minimum:
-    """Local minimiser of an objective over |x_b| <= R_b for every block b of x.
+    """Find a local minimiser of an objective over |x_b| <= R_b for every block b of x.
 
     Parameters
     ----------
@@ -181,7 +179,7 @@ def minimise(
     max_iter : int
         Trust-region steps.
     inside : bool
-        Start where `start` is, in the interior of every ball, and reach no higher value.
+        Start where `start` is, in the interior of every ball, and trust_radius no higher value.
 
     Returns
     -------
@@ -193,13 +191,14 @@ def minimise(
         u /= spheres.radii[spheres.block]
         u[spheres.size :] = np.sqrt(1.0 - np.minimum(spheres.norm(u), 1.0) ** 2)
     u = spheres.normalised(u)
-    place, iterations = _descend(spheres.at(u), tol, max_iter)
-    # Each block is let into its ball once: it comes to rest inside, or at a better boundary point.
+    point, iterations = _descend(spheres.at(u), tol, max_iter)
+    # A block with a negative multiplier starts again inside its ball, once: it converges there, or
+    # to a better point of the boundary.
     for _ in range(spheres.blocks):
-        outward = (place.pull < 0) & ~place.interior & (place.size > 0)
+        outward = (point.pull < 0) & ~point.interior & (point.size > 0)
         if not outward.any() or iterations >= max_iter:
             break
-        u = place.u.copy()
+        u = point.u.copy()
         u[spheres.size :][outward] = _SLACK
         within, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
         iterations += more
@@ -209,104 +208,108 @@ def minimise(
             u[spheres.size :][returned] = 0.0
             within, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
             iterations += more
-        if within.value >= place.value:
+        if within.value >= point.value:
             break
-        place = within
+        point = within
     return Minimum(
-        point=(spheres.scale * place.u)[: spheres.size],
-        at=place.found,
-        multiplier=np.where(place.interior, 0.0, place.pull / spheres.radii**2),
-        interior=place.interior,
-        residual=place.residual,
+        point=(spheres.scale * point.u)[: spheres.size],
+        at=point.found,
+        multiplier=np.where(point.interior, 0.0, point.pull / spheres.radii**2),
+        interior=point.interior,
+        residual=point.residual,
         iterations=iterations,
     )
 
 
-def _descend(place: _Place, tol: float, max_iter: int) -> tuple[_Place, int]:
-    """Trust-region steps until the residual is below `tol` or nothing is gained any more."""
-    spheres = place.spheres
-    reach = _FIRST_REACH
+def _descend(point: _Point, tol: float, max_iter: int) -> tuple[_Point, int]:
+    """Take trust-region steps until the residual is below `tol` or the value falls no more."""
+    spheres = point.spheres
+    trust_radius = _FIRST_RADIUS
     stalled = 0
     for iteration in range(max_iter):
-        lost = not place.size.any()  # the gradient has underflown
-        if place.residual <= tol or lost or stalled >= _STALLED or reach < _SMALLEST_REACH:
-            return place, iteration
-        step, predicted = _trust_region_step(place, reach, tol)
-        trial = spheres.at(spheres.normalised(place.u + step))
-        gained = place.value - trial.value
-        rounding = place.rounding
+        lost = not point.size.any()  # the gradient has underflown
+        if point.residual <= tol or lost or stalled >= _STALLED or trust_radius < _SMALLEST_RADIUS:
+            return point, iteration
+        step, predicted = _trust_region_step(point, trust_radius, tol)
+        trial = spheres.at(spheres.normalised(point.u + step))
+        gained = point.value - trial.value
+        rounding = point.rounding
         if abs(gained) <= rounding and predicted <= rounding:
             # The values are equal but for rounding. Their slopes along the step are not.
-            gained = _gain_by_slopes(place, trial)
-            stalled = 0 if trial.residual < 0.5 * place.residual else stalled + 1
+            gained = _gain_by_slopes(point, trial)
+            stalled = 0 if trial.residual < 0.5 * point.residual else stalled + 1
             ratio = gained / predicted if predicted > 0 else 0.0
         else:
             ratio = (gained + rounding) / (predicted + rounding)
             stalled = 0
         length = float(spheres.norm(step).max())
         if ratio < 0.25:
-            reach = 0.25 * min(reach, length)
-        elif ratio > 0.75 and length > 0.8 * reach:
-            reach = min(2.0 * reach, _LARGEST_REACH)
+            trust_radius = 0.25 * min(trust_radius, length)
+        elif ratio > 0.75 and length > 0.8 * trust_radius:
+            trust_radius = min(2.0 * trust_radius, _LARGEST_RADIUS)
         good = ratio > 0.1
         if good:
-            place = trial
-    return place, max_iter
+            point = trial
+    return point, max_iter
 
 
-def _gain_by_slopes(before: _Place, after: _Place) -> float:
-    """Decrease of the value between two points, by the trapezium rule."""
+def _gain_by_slopes(before: _Point, after: _Point) -> float:
+    """Estimate the decrease of the value between two points by the trapezium rule."""
     chord = after.u - before.u
-    slopes = [place.slope @ place.spheres.tangent(place.u, chord) for place in (before, after)]
+    slopes = [point.slope @ point.spheres.tangent(point.u, chord) for point in (before, after)]
     return -0.5 * float(sum(slopes))
 
 
 def _trust_region_step(
-    place: _Place, reach: float, tol: float
+    point: _Point, trust_radius: float, tol: float
 ) -> tuple[NDArray[np.float64], float]:
-    """Step of truncated conjugate gradients (Steihaug, Toint), and the decrease it predicts.
+    """Compute a step of truncated conjugate gradients (Steihaug, Toint) and its predicted decrease.
 
-    No block moves further than `reach`. Blocks whose gradients differ by orders of magnitude are
-    brought to one scale: their curvature is at least the multiplier, of the size of the gradient.
-    A block that has converged stays where its rounding would drown the others.
+    No block moves further than `trust_radius`. Blocks are preconditioned by the sizes of their
+    gradients, which may differ by orders of magnitude: their curvature is at least the multiplier,
+    of the size of the gradient. A block that has converged stays fixed if the rounding of its
+    gradient would exceed the gradients of the others.
     """
-    spheres = place.spheres
-    unresolved = place.residuals > tol
-    loud = place.size > _DROWNING * place.size[unresolved].max()
-    moving = (unresolved | ~loud)[spheres.block]
-    largest = place.size.max()
-    size = np.where(place.size > _RESOLVED * largest, place.size, largest)
+    spheres = point.spheres
+    unresolved = point.residuals > tol
+    dominant = point.size > _DOMINANT * point.size[unresolved].max()
+    moving = (unresolved | ~dominant)[spheres.block]
+    largest = point.size.max()
+    size = np.where(point.size > _RESOLVED * largest, point.size, largest)
     scale = (largest / size)[spheres.block]
-    step, image = np.zeros_like(place.u), np.zeros_like(place.u)
-    rest = np.where(moving, place.slope, 0.0)
+    step, image = np.zeros_like(point.u), np.zeros_like(point.u)
+    rest = np.where(moving, point.slope, 0.0)
     direction = -scale * rest
     square = -float(rest @ direction)
-    wanted = square * min(0.1, max(place.residual, _INNER)) ** 2
-    for _ in range(2 * place.u.size + 10):
+    wanted = square * min(0.1, max(point.residual, _REDUCTION)) ** 2
+    for _ in range(2 * point.u.size + 10):
         if square <= wanted:
             break
-        bent = np.where(moving, place.curvature(direction), 0.0)
-        curvature = float(direction @ bent)
-        border = _length_to_border(spheres, step, direction, reach)
-        length = square / curvature if curvature * border > square else border
+        curved = np.where(moving, point.curvature(direction), 0.0)
+        curvature = float(direction @ curved)
+        to_boundary = _length_to_boundary(spheres, step, direction, trust_radius)
+        length = square / curvature if curvature * to_boundary > square else to_boundary
         step = step + length * direction
-        image = image + length * bent
-        if length == border:
+        image = image + length * curved
+        if length == to_boundary:
             break
-        rest = spheres.tangent(place.u, rest + length * bent)
+        rest = spheres.tangent(point.u, rest + length * curved)
         before, square = square, float(rest @ (scale * rest))
         direction = -scale * rest + (square / before) * direction
-    return step, -float(place.slope @ step + 0.5 * (step @ image))
+    return step, -float(point.slope @ step + 0.5 * (step @ image))
 
 
-def _length_to_border(
-    spheres: _Spheres, step: NDArray[np.float64], direction: NDArray[np.float64], reach: float
+def _length_to_boundary(
+    spheres: _Spheres,
+    step: NDArray[np.float64],
+    direction: NDArray[np.float64],
+    trust_radius: float,
 ) -> float:
-    """Largest t such that no block of step + t direction is longer than `reach`."""
+    """Return the largest t with no block of step + t direction longer than `trust_radius`."""
     size = spheres.norm(direction)
     moving = size > 0
     unit = direction / np.where(moving, size, 1.0)[spheres.block]
     along = spheres.dot(step, unit)
     across = spheres.norm(step - along[spheres.block] * unit)
-    room = np.sqrt(np.maximum(reach**2 - across**2, 0.0)) - along
+    room = np.sqrt(np.maximum(trust_radius**2 - across**2, 0.0)) - along
     return float(np.min(room[moving] / size[moving], initial=np.inf))

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm import _core
 from attsvm._validation import as_choice, as_positive_float
 
-__all__ = ["PARAMETERS", "Blocks", "as_blocks"]
-
-PARAMETERS = ("p", "W", "KQ", "Wp")
-_NAMES = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q"), "Wp": ("W",)}
+PARAMETERS = tuple(_core.parameterisations)
+STARTS = ("uniform", "balanced", "unbalanced")
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Blocks:
 
     Attributes
     ----------
-    attention : {"p", "W", "KQ", "Wp"}
-        How query directions are made.
+    attention : str
+        How query directions are made: a name of `_core.parameterisations`.
     head : bool
         Whether the linear head v is trained too.
     """
@@ -30,9 +32,54 @@ class Blocks:
     head: bool = False
 
     @property
+    def kind(self) -> _core.Parameterisation:
+        """The parameterisation of attention."""
+        return _core.parameterisations[self.attention]
+
+    @property
+    def has_inner(self) -> bool:
+        """Whether a block has an axis of free size m."""
+        return any("m" in block.axes for block in self.kind.blocks)
+
+    def shapes(self, d: int, e: int, m: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each block of attention as the caller has it."""
+        sizes = {"d": d, "e": e, "m": m}
+        return {b.name: tuple(sizes[axis] for axis in axes_of(b)) for b in self.kind.blocks}
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """The starts that have a name."""
+        return STARTS if self.kind.bilinear else STARTS[:1]
+
+    def draw_start(
+        self,
+        start: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        generator: np.random.Generator,
+        lead: tuple[int, ...] = (),
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return a start of each block, with the axes `lead` in front.
+
+        "uniform" is on ±1/sqrt(d), "balanced" the same with equal blocks, and "unbalanced" the
+        identity, or ones, and zero.
+        """
+        if start == "unbalanced":
+            first, second = shapes.values()
+            ones = np.eye(*first) if len(first) == 2 else np.ones(first)
+            drawn = [
+                np.broadcast_to(block, (*lead, *block.shape)) for block in (ones, np.zeros(second))
+            ]
+        else:
+            reach = 1.0 / np.sqrt(next(iter(shapes.values()))[0])
+            drawn = [generator.uniform(-reach, reach, (*lead, *shape)) for shape in shapes.values()]
+        if start == "balanced":
+            drawn = drawn[:1] * len(drawn)
+        return dict(zip(shapes, drawn, strict=True))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the blocks, the head's last."""
-        return _NAMES[self.attention] + (("v",) if self.head else ())
+        return (*(block.name for block in self.kind.blocks), *(("v",) if self.head else ()))
 
     @property
     def parameter(self) -> str | tuple[str, str]:
@@ -40,7 +87,7 @@ class Blocks:
         return ("v", self.attention) if self.head else self.attention
 
     def by_name(self, argument: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`value`, if the blocks are its keys."""
+        """Return `value`, if the blocks are its keys."""
         if set(value) != set(self.names):
             wanted = " and ".join(repr(block) for block in self.names)
             raise ValueError(
@@ -49,11 +96,17 @@ class Blocks:
         return value
 
     def rates(self, lr: float | Mapping[str, float]) -> dict[str, float]:
-        """A positive rate for each block."""
+        """Return a positive rate for each block."""
         if isinstance(lr, Mapping):
             named = self.by_name("lr", lr)
             return {name: as_positive_float(f"lr[{name!r}]", named[name]) for name in self.names}
         return dict.fromkeys(self.names, as_positive_float("lr", lr))
+
+
+def axes_of(block: _core.BlockShape) -> tuple[str, ...]:
+    """Return the axes of a block as the caller has it, such as ("d", "m") of K."""
+    axes = block.axes[::-1] if block.transposed else block.axes
+    return tuple(axis for axis in axes if axis != "1")
 
 
 def as_blocks(parameter: str | Sequence[str]) -> Blocks:

@@ -17,8 +17,6 @@ from attsvm.data import NextTokenData
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.references import Factored, Reference, factors_of, name_in_call
 
-__all__ = ["IdTable", "TrainedByIds", "descend_by_ids", "is_trained_by_ids"]
-
 _SMALL = 2**16
 
 
@@ -131,7 +129,7 @@ class IdTable:
 
 @dataclass(frozen=True, eq=False)
 class TrainedByIds:
-    """W as the coefficients of its pairs, until it is asked for."""
+    """W of a batch of one as the coefficients of its pairs, until it is asked for."""
 
     table: IdTable
     coefficients: NDArray[np.float64]
@@ -147,14 +145,24 @@ class TrainedByIds:
         return (self.table.data.d, self.table.data.d)
 
     def dense(self) -> NDArray[np.float64]:
-        """W (d, d)."""
-        left, right = self.factors()
+        """Form W (1, d, d)."""
+        left, right = self.table.factors(self.coefficients)
         product: NDArray[np.float64] = left.T @ right
-        return product
+        return product[np.newaxis]
+
+    def by_block(self) -> dict[str, NDArray[np.float64]]:
+        """Return W (1, d, d) by its name."""
+        return {"W": self.dense()}
 
     def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(left, right) with W = left' right."""
-        return self.table.factors(self.coefficients)
+        """Return (left, right) with W = left' right, shapes (1, m, d) and (1, m, d)."""
+        left, right = self.table.factors(self.coefficients)
+        return left[np.newaxis], right[np.newaxis]
+
+    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with a batch axis as the caller gets it, without."""
+        result: NDArray[Any] = array[0]
+        return result
 
 
 def is_trained_by_ids(data: NextTokenData, blocks: Blocks, loss: str, plain: bool) -> bool:
@@ -215,7 +223,7 @@ def descend_by_ids(
     for name, array in answer.items():
         if name in ("attention", "log_attention", "selected"):
             result[name] = np.asarray(array)[np.newaxis]
-    result["first"] = answer["coefficients"][np.newaxis, np.newaxis]
+    result["blocks"] = [answer["coefficients"][np.newaxis, np.newaxis]]
     return result, TrainedByIds(table, answer["coefficients"])
 
 

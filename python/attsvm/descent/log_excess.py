@@ -18,16 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from attsvm import _core
+from attsvm._softmax import log_softmax, softmax
 from attsvm.heads import Head
-
-__all__ = [
-    "LogExcess",
-    "LogLoss",
-    "LogLossOfMixture",
-    "MarginLoss",
-    "ScoreSlope",
-    "Slope",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,12 +293,7 @@ class LogLossOfMixture:
 def _softmax(
     logits: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Log-weights, weights, and the index (n, 1) of the heaviest token."""
+    """Return log-weights, weights, and the index (n, 1) of the heaviest token."""
     top = np.argmax(logits, axis=1)[:, np.newaxis]
-    below = logits - np.take_along_axis(logits, top, axis=1)
     with np.errstate(under="ignore"):
-        weight = np.exp(below)
-        total = weight.sum(axis=1, keepdims=True)
-        # The heaviest token counts 1 in the total: log1p keeps what the others add.
-        rest = np.where(np.arange(logits.shape[1]) == top, 0.0, weight).sum(axis=1, keepdims=True)
-        return below - np.log1p(rest), weight / total, top
+        return log_softmax(logits, 1), softmax(logits, 1), top

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from attsvm._validation import as_positive_int
 
-__all__ = ["log_schedule"]
-
 
 def log_schedule(steps: int, *, per_decade: int = 10) -> NDArray[np.int64]:
     """Steps 1 to `steps`, evenly spaced in their logarithm, for ``train(record_every=...)``.

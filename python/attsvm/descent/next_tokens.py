@@ -5,8 +5,6 @@ from __future__ import annotations
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.heads import Head, LinearScores, Softmax
 
-__all__ = ["next_token_problem", "require_realizable"]
-
 
 def require_realizable(data: NextTokenData) -> None:
     """Raise `ValueError` if a label is not in its context: -log of its attention is infinite."""

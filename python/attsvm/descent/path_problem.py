@@ -1,4 +1,4 @@
-"""What is minimised along a regularisation path, in coordinates of the spans of the data."""
+"""The problem of a regularisation path, in coordinates of the spans of tokens and queries."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.ball import Objective
 from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss, Slope
 from attsvm.heads import Head, LinearScores, require_scores_of_loss, value_of
-
-__all__ = ["BLOCKS", "PathProblem"]
 
 BLOCKS = {"p": ("p",), "W": ("W",), "KQ": ("K", "Q"), "v+p": ("v", "p")}
 
@@ -115,11 +113,11 @@ class PathProblem:
         )
 
     def ball(self, radius: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Radii of the blocks, from what bounds the point in the caller's terms."""
+        """Return the radii of the blocks from the caller's bounds."""
         return np.sqrt(2.0 * radius) if self.parameter == "KQ" else radius
 
     def start(self, name: str, value: Any) -> NDArray[np.float64]:
-        """Check a start as given by the caller, and take its coordinates."""
+        """Check a start as given by the caller, and return its coordinates."""
         blocks = BLOCKS[self.parameter]
         if not isinstance(value, Mapping):
             if len(blocks) > 1:
@@ -153,7 +151,7 @@ class PathProblem:
         return np.concatenate([part.ravel() for part in parts])
 
     def lifted(self, x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """The blocks in the caller's coordinates."""
+        """Return the blocks in the caller's coordinates."""
 
         def lift(basis: NDArray[np.float64] | None, part: NDArray[np.float64]) -> Any:
             return part if basis is None else basis.T @ part
@@ -172,7 +170,7 @@ class PathProblem:
         return {"v": lift(self.token_basis, x[:k]), "p": lift(self.token_basis, x[k:])}
 
     def logits(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Attention logits (n, T) at x."""
+        """Compute the attention logits (n, T) at x."""
         k, r = self.sequences.shape
         if self.parameter == "KQ":
             K, Q = self.sequences.factors(x, self.inner)
@@ -182,7 +180,7 @@ class PathProblem:
         return self.sequences.logits(x.reshape(k, r))
 
     def downhill(self) -> NDArray[np.float64]:
-        """A start along the negative gradient at zero, or what is next to it where that is 0."""
+        """Return a start along the negative gradient at zero; that of p is taken after v."""
         k, r = self.sequences.shape
         if self.parameter == "v+p":
             # At zero only v has a gradient, and p gets one as soon as v has moved.
@@ -193,13 +191,13 @@ class PathProblem:
         return self.of_direction(-self.sequences.pullback(at_zero.gradient))
 
     def of_direction(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The flat parameter whose matrix is W, or next to it where the columns are too few."""
+        """Return the flat parameter of W, of its best approximation if K and Q have few columns."""
         if self.parameter != "KQ":
             return W.ravel()
         return np.concatenate([part.ravel() for part in _balanced(W, self.inner)])
 
     def margins(self) -> Objective | None:
-        """The convex problem with the max-margin direction of the best tokens; None without one."""
+        """Return the convex problem with the max-margin direction of the best tokens, or None."""
         if self.ranking is None or self.ranking.constant:
             return None
         slope = MarginLoss(self.ranking.best, self.ranking.moved)
@@ -229,7 +227,7 @@ def _scores(
 
 
 def _require_positive(loss: str, where: str) -> None:
-    """The logarithm of the loss is what is minimised there."""
+    """Raise `ValueError` if the loss is not positive: its logarithm is minimised."""
     if not _core.losses[loss].positive:
         fit = " or ".join(repr(name) for name, one in _core.losses.items() if one.positive)
         raise ValueError(f"loss: expected {fit} {where}, got {loss!r}")
@@ -242,7 +240,7 @@ def _kind(head: object) -> str:
 def _balanced(
     W: NDArray[np.float64], inner: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """K and Q of equal norms with K Q' = W, or its best approximation of rank `inner`."""
+    """Return K and Q with K'K = Q'Q and K Q' = W, or its best approximation of rank `inner`."""
     left, values, right = np.linalg.svd(W, full_matrices=False)
     root = np.sqrt(values[:inner])
     return left[:, :inner] * root, right[:inner].T * root

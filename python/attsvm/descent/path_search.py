@@ -1,4 +1,4 @@
-"""The search for the best point at each radius of a regularisation path."""
+"""Search the best point at each radius of a regularisation path."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from attsvm._softmax import log_softmax
 from attsvm.descent.ball import Minimum, Objective, minimise
 from attsvm.descent.path_problem import PathProblem
 
-__all__ = ["PathSearch"]
-
 _LOOSE = 1e-3
 _SMALL_GROWTH = 1.3
 _SAME_ATTENTION = 1e-6
 
 
 class PathSearch:
-    """Minimisers at one radius after the other, the local ones kept as starts for the next."""
+    """Minimisers at increasing radii: local ones are starting points at the next radius."""
 
     def __init__(
         self,
@@ -39,7 +37,7 @@ class PathSearch:
         self.iterations: list[int] = []
 
     def at(self, radii: NDArray[np.float64], given: NDArray[np.float64] | None) -> Minimum | None:
-        """The best minimiser found, None where every point is one."""
+        """Return the best minimiser found, None where every point is one."""
         problem = self._problem
         if problem.constant:
             self.iterations.append(0)
@@ -73,7 +71,7 @@ class PathSearch:
         return different[0]
 
     def _in_small_steps(self, found: Minimum, radii: NDArray[np.float64]) -> Minimum:
-        """The minimiser from that of the radius before, by radii that grow slowly."""
+        """Follow a minimiser from the last radius to this one by radii that grow slowly."""
         growth = radii / self._radii
         count = int(np.ceil(np.log(growth.max()) / np.log(_SMALL_GROWTH)))
         iterations = 0
@@ -105,7 +103,7 @@ class PathSearch:
     def _grown(
         self, objective: Objective, radii: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], int]:
-        """End of a path that starts downhill where the logits are about 1, and its iterations."""
+        """Follow the path from radii where logits are about 1; return its end and iterations."""
         s = self._problem.sequences
         reach = float(np.max(np.linalg.norm(s.tokens, axis=2).max(1) * np.linalg.norm(s.queries)))
         count = int(np.ceil(np.log(max(radii.max() * reach, 1.0)) / np.log(4.0)))
@@ -119,14 +117,14 @@ class PathSearch:
         return self._generator.standard_normal(sum(self._problem.sizes))
 
     def _nonzero(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`x`, blocks of zeros replaced by random directions."""
+        """Return `x` with random directions in place of blocks of zeros."""
         blocks = np.split(x, np.cumsum(self._problem.sizes)[:-1])
         return np.concatenate(
             [b if b.any() else self._generator.standard_normal(b.size) for b in blocks]
         )
 
     def _different(self, local: list[Minimum]) -> list[Minimum]:
-        """One of those that attend alike, best first."""
+        """Return the minimisers, best first, one of those with the same attention."""
         kept: list[tuple[Minimum, NDArray[np.float64]]] = []
         for found in sorted(local, key=lambda found: (found.at.value, found.residual)):
             attention = np.exp(log_softmax(self._problem.logits(found.point), 1))

@@ -1,7 +1,8 @@
-"""Data as the core takes it: always a batch, query directions q = V'z, and a head."""
+"""Data and parameters as the core takes them: a batch of problems, and blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,40 +20,48 @@ from attsvm._validation import (
 )
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import require_queries
-from attsvm.descent.blocks import Blocks
+from attsvm.descent.blocks import Blocks, axes_of
 from attsvm.descent.references import Factored, Reference, factors_of
 from attsvm.heads import CoreHead, Head, fixed_head, require_loss_of_head, trained_head
-
-__all__ = ["CoreProblem", "Parameter"]
 
 _OF_MATRIX = (1, 2)
 
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """Matrices W (B, d, e) in the coordinates of the core, and what lies outside them.
+    """Blocks of parameters in the coordinates of the core, and what of W lies outside them.
 
     Attributes
     ----------
-    first : ndarray, shape (B, r, k)
-        V = W', the part inside the spans of tokens and queries. For W = K Q', the factor K'
-        (B, m, d).
-    second : ndarray, shape (B, e, m)
-        The factor Q, of size 0 where W is not factored.
+    blocks : sequence of ndarray, shapes (B, rows, columns)
+        As the core has them. For W and p one block V = W' (B, r, k), the part inside the spans of
+        tokens and queries.
     rest : ndarray, shape (B, d, e), or None
-        The part outside; None where it is zero.
+        The part of W outside the spans; None where it is zero.
     outside : ndarray, shape (B,)
         Its norm.
     """
 
-    first: NDArray[np.float64]
-    second: NDArray[np.float64]
+    blocks: Sequence[NDArray[np.float64]]
     rest: NDArray[np.float64] | None
     outside: NDArray[np.float64]
 
-    def to_core(self) -> _core.Parameters:
-        """Return what the core starts from."""
-        return _core.Parameters(first=self.first, second=self.second, outside=self.outside)
+
+def as_batch(
+    name: str, value: ArrayLike, text: str, one: Sequence[int | None], batch: int | None
+) -> NDArray[np.float64]:
+    """Check an array of shape `one` for each problem; return float64 (B, *one), perhaps read-only.
+
+    An array without the batch axis serves all problems. None in `one` is any size.
+    """
+    both = text if batch is None else f"{text} or (B, {text[1:]}"
+    ndim = {len(one), len(one) + (batch is not None)}
+    array = as_float_array(name, value, both, ndim=ndim, dtype=np.float64)
+    own = array.shape[array.ndim - len(one) :]
+    wanted = tuple(found if size is None else size for size, found in zip(one, own, strict=True))
+    lead = (batch or 1,)
+    require_shape(name, array, text, (*lead, *wanted) if array.ndim > len(one) else wanted)
+    return np.broadcast_to(array, (*lead, *wanted))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +77,7 @@ class CoreProblem:
     """
 
     blocks: Blocks
-    batched: bool
+    batch: int | None
     dimensions: tuple[int, int]
     tokens: NDArray[Any]
     queries: NDArray[np.float64]
@@ -99,14 +108,13 @@ class CoreProblem:
         descent is the same in other orthonormal coordinates; `passes` is how often the tokens will
         be read: what a reduction must pay for.
         """
-        batched = data.batch is not None
         stored = data.tokens
         if dtype is not None:
             storage = as_float_dtype("dtype", dtype)
             stored = as_float_array("dtype", stored, "tokens", ndim={3, 4}, dtype=storage)
-        tokens = np.ascontiguousarray(_batch(stored, batched))
-        lengths = np.ascontiguousarray(_batch(data.lengths, batched))
-        queries = _queries(data, blocks.attention, prompt)
+        tokens = np.ascontiguousarray(_with_axis(stored, data.batch))
+        lengths = np.ascontiguousarray(_with_axis(data.lengths, data.batch))
+        queries = _queries(data, blocks.kind.queries, prompt)
         if blocks.head:
             require_loss_of_head(loss, head, trained=True)
             if head is not None:
@@ -118,7 +126,7 @@ class CoreProblem:
             core_head = fixed_head(data, head, loss, tokens, lengths, threads)
         problem = cls(
             blocks,
-            batched,
+            data.batch,
             (data.d, queries.shape[2]),
             tokens,
             queries,
@@ -129,8 +137,8 @@ class CoreProblem:
         return problem._reduced(passes, threads) if reduced else problem
 
     def _reduced(self, passes: int, threads: int) -> CoreProblem:
-        """With tokens and queries in coordinates of their spans, where that is exact and pays."""
-        if self.blocks.attention == "KQ":
+        """Return it in coordinates of the spans of tokens and queries, where exact and cheaper."""
+        if not self.blocks.kind.reducible:
             return self
         problem = self
         B, s, T, d = self.tokens.shape
@@ -143,7 +151,7 @@ class CoreProblem:
                 head=self.head if basis is None else self.head.in_basis(basis),
                 token_basis=basis,
             )
-        if self.blocks.attention == "Wp":
+        if self.blocks.kind.queries == "prompt":
             length = np.linalg.norm(self.queries[:, :1], axis=2, keepdims=True)
             problem = replace(
                 problem,
@@ -152,7 +160,7 @@ class CoreProblem:
                 ),
                 query_basis=self.queries[:, :1] / length,
             )
-        elif self.blocks.attention == "W" and self.queries.shape[1] < self.queries.shape[2]:
+        elif self.queries.shape[1] < self.queries.shape[2]:
             # Cheap, and V would be (d, d) without.
             queries, basis = in_own_span(self.queries, num_threads=threads)
             problem = replace(problem, queries=queries, query_basis=basis)
@@ -170,15 +178,30 @@ class CoreProblem:
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of W (also where it is K Q') or p as the caller knows it."""
-        one = self.dimensions[:1] if self.blocks.attention == "p" else self.dimensions
-        return (self.tokens.shape[0], *one) if self.batched else one
+        """The shape of W (also where it is K Q') or p as the caller knows it."""
+        return self._one if self.batch is None else (self.batch, *self._one)
+
+    @property
+    def _one(self) -> tuple[int, ...]:
+        return self.dimensions[:1] if self.blocks.kind.queries == "one" else self.dimensions
+
+    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with a batch axis as the caller gets it: without, where he has none."""
+        result: NDArray[Any] = array[0] if self.batch is None else array
+        return result
+
+    def to_core_parameters(self, parameter: Parameter) -> _core.Parameters:
+        """Return what the core starts from."""
+        return _core.Parameters(
+            kind=self.blocks.kind, blocks=parameter.blocks, outside=parameter.outside
+        )
 
     def zero(self) -> Parameter:
-        """W = 0 or p = 0, without forming it."""
+        """Return blocks of zeros, of those without a free axis, in the coordinates of the core."""
         B = self.tokens.shape[0]
-        V = np.zeros((B, self.queries.shape[2], self.tokens.shape[3]))
-        return Parameter(V, _nothing(B), None, np.zeros(B))
+        sizes = {"1": 1, "d": self.tokens.shape[3], "e": self.queries.shape[2]}
+        shapes = [[sizes[axis] for axis in block.axes] for block in self.blocks.kind.blocks]
+        return Parameter([np.zeros((B, *shape)) for shape in shapes], None, np.zeros(B))
 
     def as_parameter(self, name: str, value: Reference) -> Parameter:
         """Check W or p as given by the caller, and split it.
@@ -187,69 +210,100 @@ class CoreProblem:
         """
         if isinstance(value, Factored):
             return self._split_factored(name, value)
-        shape = self.parameter_shape
-        text = "(d,)" if self.blocks.attention == "p" else "(d, d)"
-        array = as_float_array(
-            name, value, f"{text} or (B, {text[1:]}", ndim={len(shape), len(shape) - self.batched}
-        )
-        one = shape[1:] if self.batched else shape
-        require_shape(name, array, text, shape if array.ndim == len(shape) else one)
-        B = self.tokens.shape[0]
-        W = np.broadcast_to(array, (B, *one)).reshape(B, *self.dimensions).astype(np.float64)
-        inside = W
+        text, B = "(d,)" if len(self._one) == 1 else "(d, d)", self.tokens.shape[0]
+        W = as_batch(name, value, text, self._one, self.batch).reshape(B, *self.dimensions)
+        W = inside = np.array(W)
         if self.token_basis is not None:
             inside = self.token_basis @ inside
         if self.query_basis is not None:
             inside = inside @ np.swapaxes(self.query_basis, 1, 2)
         V = np.ascontiguousarray(np.swapaxes(inside, 1, 2))
         if self.token_basis is None and self.query_basis is None:
-            return Parameter(V, _nothing(B), None, np.zeros(B))
+            return Parameter([V], None, np.zeros(B))
         rest = W - self._lift(V)
-        return Parameter(V, _nothing(B), rest, euclidean_norm(rest, _OF_MATRIX))
+        return Parameter([V], rest, euclidean_norm(rest, _OF_MATRIX))
 
-    def as_factors(self, name: str, K: ArrayLike, Q: ArrayLike) -> Parameter:
-        """Check the factors of W = K Q', K ([B,] d, m) and Q ([B,] d, m), with any m >= 1.
+    def as_blocks(self, name: str, given: Mapping[str, ArrayLike]) -> Parameter:
+        """Check blocks as given by the caller, such as K and Q of W = K Q' with any m >= 1.
 
-        Factors given without the batch axis serve all problems.
+        A block given without the batch axis serves all problems.
         """
+        if self.blocks.kind.form == "block":
+            ((block, value),) = given.items()
+            return self.as_parameter(f"{name}[{block!r}]", value)
         B = self.tokens.shape[0]
-        factors = []
-        for letter, value, size in (("K", K, self.dimensions[0]), ("Q", Q, self.dimensions[1])):
-            array = as_float_array(
-                f"{name}[{letter!r}]", value, "(d, m) or (B, d, m)", ndim={2, 2 + self.batched}
-            )
-            shape = (*((B,) if array.ndim == 3 else ()), size, array.shape[-1])
-            require_shape(f"{name}[{letter!r}]", array, "(d, m)", shape)
-            factors.append(np.broadcast_to(array, (B, size, array.shape[-1])))
-        if factors[0].shape[2] != factors[1].shape[2]:
+        inner: dict[str, int] = {}
+        blocks = []
+        sizes = {"1": 1} | dict(zip("de", self.dimensions, strict=True))
+        for shape in self.blocks.kind.blocks:
+            axes, label = axes_of(shape), f"{name}[{shape.name!r}]"
+            text = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})".replace("e", "d")
+            one = [None if axis == "m" else sizes[axis] for axis in axes]
+            laid = as_batch(label, given[shape.name], text, one, self.batch)
+            if "m" in axes:
+                inner[shape.name] = sizes["m"] = laid.shape[1 + axes.index("m")]
+            laid = np.swapaxes(laid, 1, 2) if shape.transposed and len(axes) == 2 else laid
+            laid = laid.reshape(B, *(sizes[axis] for axis in shape.axes))
+            blocks.append(np.array(laid, order="C"))
+        if len(set(inner.values())) > 1:
             raise ValueError(
-                f"{name}: expected K and Q with one inner size m, got {factors[0].shape[2]} and "
-                f"{factors[1].shape[2]}"
+                f"{name}: expected {' and '.join(inner)} with one inner size m, got "
+                f"{' and '.join(map(str, inner.values()))}"
             )
-        first = np.array(np.swapaxes(factors[0], 1, 2), dtype=np.float64, order="C")
-        second = np.array(factors[1], dtype=np.float64, order="C")
-        return Parameter(first, second, None, np.zeros(B))
+        return Parameter(blocks, None, np.zeros(B))
+
+    def as_caller_blocks(
+        self, blocks: Sequence[NDArray[np.float64]], rest: NDArray[np.float64] | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return blocks, or their gradients, by name, in the caller's axes behind the batch's."""
+        if self.blocks.kind.form == "block":
+            return {self.blocks.names[0]: self.as_caller_parameter(blocks[0], rest)}
+        result = {}
+        for shape, block in zip(self.blocks.kind.blocks, blocks, strict=True):
+            laid = np.ascontiguousarray(np.swapaxes(block, 1, 2) if shape.transposed else block)
+            laid = laid.reshape(len(laid), -1) if "1" in shape.axes else laid
+            result[shape.name] = laid
+        return result
 
     def as_caller_parameter(
         self, V: NDArray[np.float64], rest: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
-        """W or p from V (B, r, k) and the part outside the spans."""
+        """Return W (B, d, d) or p (B, d) from V (B, r, k) and the part outside the spans."""
         W = self._lift(V) if rest is None else self._lift(V) + rest
-        return np.ascontiguousarray(W).reshape(self.parameter_shape)
+        return np.ascontiguousarray(W).reshape(len(V), *self._one)
 
     def factors(self, trained: Parameter) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(left, right) of W = left' right, shapes ([B,] s, d) and ([B,] s, e)."""
-        if trained.second.size:
-            left, right = trained.first, np.swapaxes(trained.second, 1, 2)
+        """Return (left, right) of W = left' right, shapes (B, s, d) and (B, s, e)."""
+        if self.blocks.kind.form == "product":
+            left, right = trained.blocks[0], np.swapaxes(trained.blocks[1], 1, 2)
+        elif self.blocks.kind.form == "other":
+            right = np.swapaxes(self._matrices(trained), 1, 2)
+            left = np.broadcast_to(np.eye(right.shape[1]), (len(right), *2 * right.shape[1:2]))
         else:
-            B, r, _ = trained.first.shape
-            left = trained.first
+            (left,) = trained.blocks
+            B, r, _ = left.shape
             if self.token_basis is not None:
                 left = left @ self.token_basis
             right = np.broadcast_to(np.eye(r), (B, r, r))
             if self.query_basis is not None:
                 right = self.query_basis
-        return (left, right) if self.batched else (left[0], right[0])
+        return left, right
+
+    def dense(self, trained: Parameter) -> NDArray[np.float64]:
+        """Return W (B, d, d), or p (B, d)."""
+        if self.blocks.kind.form == "product":
+            left, right = self.factors(trained)
+            product: NDArray[np.float64] = np.swapaxes(left, 1, 2) @ right
+            return product
+        V = trained.blocks[0] if self.blocks.kind.form == "block" else self._matrices(trained)
+        return self.as_caller_parameter(V, trained.rest)
+
+    def _matrices(self, parameter: Parameter) -> NDArray[np.float64]:
+        """Return V (B, e, d) of blocks of which it is none."""
+        d, e = self.dimensions
+        return _core.parameter_matrices(
+            kind=self.blocks.kind, blocks=parameter.blocks, query_dimension=e, dimension=d
+        )
 
     def _lift(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         W = np.swapaxes(V, 1, 2)
@@ -260,7 +314,7 @@ class CoreProblem:
     def _split_factored(self, name: str, value: Factored) -> Parameter:
         given = factors_of(name, value)
         B = self.tokens.shape[0]
-        left, right = (_batch(part, self.batched) for part in given)
+        left, right = (_with_axis(part, self.batch) for part in given)
         d, e = self.dimensions
         if left.shape[::2] != (B, d) or right.shape[::2] != (B, e):
             raise ValueError(
@@ -275,49 +329,41 @@ class CoreProblem:
         outside = np.hypot(
             LowRank(left_rest, right).norm(), LowRank(left_inside, right_rest).norm()
         )
-        return Parameter(V, _nothing(B), None, outside)
+        return Parameter([V], None, outside)
 
 
-def _queries(data: AttentionData, attention: str, prompt: ArrayLike | None) -> NDArray[np.float64]:
-    """Queries (B, n, e): those of the data, the number 1 for logits X p, p for logits X W p."""
-    B = data.batch or 1
-    if attention == "Wp":
+def _with_axis(array: NDArray[Any], batch: int | None) -> NDArray[Any]:
+    """Return the array of one problem with a batch axis; that of a batch as it is."""
+    return array[np.newaxis] if batch is None else array
+
+
+def _queries(data: AttentionData, source: str, prompt: ArrayLike | None) -> NDArray[np.float64]:
+    """Return queries (B, n, e): those of the data, the number 1, or p for every input."""
+    B, n, d = data.batch or 1, data.n, data.d
+    if source == "prompt":
         if prompt is None:
             raise ValueError("prompt: needed to train W in the logits X W p, got None")
-        batched = data.batch is not None
-        text = "(d,) or (B, d)" if batched else "(d,)"
-        p = as_float_array("prompt", prompt, text, ndim={1, 1 + batched}, dtype=np.float64)
-        require_shape("prompt", p, text, (*((B,) if p.ndim == 2 else ()), data.d))
+        p = as_batch("prompt", prompt, "(d,)", (d,), data.batch)
         require_direction("prompt", p.any(axis=-1))
-        each = np.broadcast_to(p, (B, data.d))[:, np.newaxis]
-        return np.ascontiguousarray(np.broadcast_to(each, (B, data.n, data.d)))
+        return np.ascontiguousarray(np.broadcast_to(p[:, np.newaxis], (B, n, d)))
     if prompt is not None:
         raise ValueError("prompt: expected None where logits are not X W p")
-    if attention == "p":
-        return np.ones((B, data.n, 1))
-    queries = require_queries(data, "training W")
-    return np.ascontiguousarray(_batch(queries, data.batch is not None), dtype=np.float64)
-
-
-def _nothing(B: int) -> NDArray[np.float64]:
-    """The second factor of a matrix that has none."""
-    return np.empty((B, 0, 0))
+    if source == "one":
+        return np.ones((B, n, 1))
+    queries = _with_axis(require_queries(data, "training W"), data.batch)
+    return np.ascontiguousarray(queries, dtype=np.float64)
 
 
 def _reduction_pays(count: int, dimension: int, passes: int) -> bool:
-    """Whether an orthonormal basis of `count` vectors costs less than the columns it saves."""
+    """Return whether a basis of `count` vectors costs less than the columns it saves."""
     return count < dimension and passes * (dimension - count) >= 2 * count * dimension
 
 
 def _project(
     rows: NDArray[np.float64], basis: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates of the rows (B, s, d) in the basis, and what is left of the rows outside it."""
+    """Return coordinates of the rows (B, s, d) in the basis, and the part of the rows outside."""
     if basis is None:
         return rows, np.zeros_like(rows)
     inside = rows @ np.swapaxes(basis, 1, 2)
     return inside, rows - inside @ basis
-
-
-def _batch(array: NDArray[Any], batched: bool) -> NDArray[Any]:
-    return array if batched else array[np.newaxis]

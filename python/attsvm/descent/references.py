@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from attsvm._validation import ArrayLike
 
-__all__ = ["Factored", "Reference", "factors_of", "name_in_call", "named_references"]
-
 
 @runtime_checkable
 class Factored(Protocol):

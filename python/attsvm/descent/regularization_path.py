@@ -40,9 +40,6 @@ from attsvm.descent.references import (
 from attsvm.heads import Head
 from attsvm.progress import bar
 
-__all__ = ["ConvergenceWarning", "RegularizationPath", "regularization_path"]
-
-
 _LOSSES = tuple(name for name, loss in _core.losses.items() if loss.has_excess)
 
 

@@ -1,33 +1,24 @@
-"""What a training run leaves behind."""
+"""The result of a training run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._validation import ArrayLike
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.by_ids import TrainedByIds
 from attsvm.descent.problem import CoreProblem, Parameter
 from attsvm.descent.step_rule import StepRule
 
-__all__ = ["Run", "Trained"]
-
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained parameter in the coordinates it was trained in, until it is asked for.
-
-    Attributes
-    ----------
-    problem : CoreProblem
-        Knows the coordinates.
-    parameter : Parameter
-        In them.
-    """
+    """A batch of trained parameters in the coordinates of `problem`, until they are asked for."""
 
     problem: CoreProblem
     parameter: Parameter
@@ -43,21 +34,25 @@ class Trained:
         return self.problem.parameter_shape
 
     def dense(self) -> NDArray[np.float64]:
-        """W ([B,] d, d), also where it is K Q', or p ([B,] d)."""
-        if self.parameter.second.size:
-            left, right = self.problem.factors(self.parameter)
-            product: NDArray[np.float64] = np.swapaxes(left, -1, -2) @ right
-            return product
-        return self.problem.as_caller_parameter(self.parameter.first, self.parameter.rest)
+        """Form W (B, d, d), also where it is made of other blocks, or p (B, d)."""
+        return self.problem.dense(self.parameter)
+
+    def by_block(self) -> dict[str, NDArray[np.float64]]:
+        """Return every block by name in the caller's axes."""
+        return self.problem.as_caller_blocks(self.parameter.blocks, self.parameter.rest)
 
     def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """(left, right) with W = left' right; None where the start left a part outside."""
+        """Return (left, right) of W = left' right; None where the start left a part outside."""
         return None if self.parameter.rest is not None else self.problem.factors(self.parameter)
+
+    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with a batch axis as the caller gets it: without, where he has none."""
+        return self.problem.answer(array)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """The end of a run of gradient descent, and its record.
+    """The final parameters and attention of a run of gradient descent, and its history.
 
     A batch has a leading axis B throughout.
 
@@ -66,14 +61,16 @@ class Run:
     parameter : str, or pair of str
         What was trained, as `train` takes it.
     rule, loss : str
-        How.
+        Names of the step rule and of the loss.
     step_rule : StepRule
         The rule with its settings.
     lr : dict of float
         By block: ``"W"``, ``"p"``, ``"K"``, ``"Q"``, ``"v"``.
     steps : int
+    parameters : dict of ndarray
+        Final value of every trained block, under the names in `lr`.
     W : ndarray, shape ([B,] d, d), or None
-        Final W, or K Q' where these were trained; formed when first asked for.
+        Final W, also where it is made of other blocks; formed when first asked for.
     p : ndarray, shape ([B,] d), or None
         Final p, where p was trained.
     K, Q : ndarray, shape ([B,] d, m), or None
@@ -101,8 +98,10 @@ class Run:
         token of an input stands above its others, inf where no input has others;
         ``"certified_cosine"``, a lower bound on the cosine of the iterate with the SVM of the
         tokens on top at that step, -1 where there is none; and ``"settled"``, whether those are the
-        tokens selected at the end. A run of gradient flow on K and Q has ``"balance_drift"``: by
-        how much K'K - Q'Q, which the flow keeps, has changed since the start, over |K|² + |Q|².
+        tokens selected at the end. A run of gradient flow on two factors has ``"balance_drift"``:
+        by how much K'K - Q'Q or k² - q², which the flow keeps, has changed since the start, over
+        |K|² + |Q|². What `train` was asked to `record` is under its name, as ``"attention"`` and
+        ``"log_attention"`` ([B,] R, n, T), or ``"W"`` ([B,] R, d, d).
     """
 
     parameter: str | tuple[str, str]
@@ -123,40 +122,50 @@ class Run:
         """`parameter` without the head."""
         return self.trained.blocks.attention
 
+    @property
+    def variable(self) -> Literal["W", "p"]:
+        """Whether `direction` is W or p."""
+        return "p" if self.trained.blocks.kind.queries == "one" else "W"
+
     @cached_property
     def direction(self) -> NDArray[np.float64]:
         """`W` or `p`, whose direction the theory is about."""
-        return self.trained.dense()
+        return self.trained.answer(self.trained.dense())
+
+    @cached_property
+    def parameters(self) -> dict[str, NDArray[np.float64]]:
+        """Final value of every trained block, by name."""
+        of_head = {} if self.v is None else {"v": self.v}
+        answer = self.trained.answer
+        return {k: answer(x) for k, x in self.trained.by_block().items()} | of_head
 
     @property
     def W(self) -> NDArray[np.float64] | None:
-        """Final W ([B,] d, d), where W or its factors were trained."""
-        return None if self.attention_parameter == "p" else self.direction
+        """Final W ([B,] d, d), where W or what makes it was trained."""
+        return self.direction if self.variable == "W" else None
 
     @property
     def p(self) -> NDArray[np.float64] | None:
         """Final p ([B,] d), where p was trained."""
-        return self.direction if self.attention_parameter == "p" else None
+        return self.direction if self.variable == "p" else None
 
     @property
     def K(self) -> NDArray[np.float64] | None:
         """Final K ([B,] d, m), where the factors of W = K Q' were trained."""
-        if self.attention_parameter != "KQ" or self.left is None:
-            return None
-        K: NDArray[np.float64] = np.swapaxes(self.left, -1, -2)
-        return K
+        return self.parameters.get("K")
 
     @property
     def Q(self) -> NDArray[np.float64] | None:
         """Final Q ([B,] d, m), where the factors of W = K Q' were trained."""
-        if self.attention_parameter != "KQ" or self.right is None:
-            return None
-        Q: NDArray[np.float64] = np.swapaxes(self.right, -1, -2)
-        return Q
+        return self.parameters.get("Q")
 
     @cached_property
     def _factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        return self.trained.factors()
+        factors = self.trained.factors()
+        if factors is None:
+            return None
+        left, right = map(self.trained.answer, factors)
+        return left, right
 
     @property
     def left(self) -> NDArray[np.float64] | None:
@@ -189,9 +198,63 @@ class Run:
         share: NDArray[np.float64] = fall / limit
         return share
 
+    def facts(self, outcomes: ArrayLike | None = None) -> dict[str, str]:
+        """Say in words and numbers what was trained, how, and where it ended.
+
+        Parameters
+        ----------
+        outcomes : str or ndarray of str, shape ([B],), optional
+            Those of `attsvm.classify`, to be counted.
+
+        Returns
+        -------
+        dict of str
+            What is said under what name; of a batch, the least and the largest number.
+        """
+
+        def last(key: str, form: str) -> str:
+            ends = np.atleast_1d(self.history[key][..., -1])
+            return " to ".join(dict.fromkeys(format(x, form) for x in (ends.min(), ends.max())))
+
+        name = "+".join(np.atleast_1d(self.parameter))
+        problems = f", {len(self.selected)} problems" if self.selected.ndim == 2 else ""
+        facts = {
+            "training": f"{name}, {self.steps} steps of {self.rule}, lr {self._rates}, "
+            f"{self.loss} loss{problems}"
+        }
+        named = {"loss": "loss", "loss_gap": "loss less its infimum"}
+        facts |= {text: last(key, ".3e") for key, text in named.items() if key in self.history}
+        facts[f"norm of {self.attention_parameter}"] = last("norm", ".6g")
+        if outcomes is not None:
+            kinds, counts = np.unique(np.asarray(outcomes), return_counts=True)
+            pairs = zip(kinds.tolist(), counts.tolist(), strict=True)
+            facts["outcome"] = ", ".join(f"{count} {kind}" for kind, count in pairs)
+        return facts
+
+    def summary(self, outcomes: ArrayLike | None = None) -> str:
+        """Write `facts`, one a line.
+
+        Examples
+        --------
+        >>> import attsvm
+        >>> data = attsvm.AttentionData([[[3.0, 4.0], [0.0, 0.0]]], [1], value=[1.0, 0.0])
+        >>> run = attsvm.train(data, parameter="p", steps=100)
+        >>> print(run.summary(attsvm.classify(data, run)))
+        training: p, 100 steps of ngd, lr 0.1, logistic loss
+        loss: 4.859e-02
+        loss less its infimum: 8.722e-24
+        norm of p: 10
+        outcome: 1 global
+        """
+        return "\n".join(f"{name}: {text}" for name, text in self.facts(outcomes).items())
+
+    @property
+    def _rates(self) -> str:
+        return " and ".join(f"{rate:g}" for rate in dict.fromkeys(self.lr.values()))
+
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.trained.parameter_shape)
-        rates = " and ".join(f"{rate:g}" for rate in dict.fromkeys(self.lr.values()))
+        rates = self._rates
         return (
             f"Run(parameter={self.parameter!r} {shape}, rule={self.rule!r}, lr={rates}, "
             f"loss={self.loss!r}, steps={self.steps}, {self.history['step'].size} recorded)"

@@ -22,9 +22,6 @@ from attsvm._validation import (
 )
 from attsvm.descent.blocks import Blocks
 
-__all__ = ["StepRule", "as_step_rule"]
-
-
 _DECAY_OF_FACTORS = 0.75
 
 
@@ -159,7 +156,7 @@ class StepRule:
                 self._require(name, getattr(self, name), not getattr(self, name))
 
     def _read_norm(self, rule: _core.StepRule) -> None:
-        settled = rule.first.geometry.name
+        settled = rule.blocks[0].geometry.name
         norm: Any = settled if self.norm is None else self.norm
         if isinstance(norm, Mapping):
             norm = MappingProxyType({k: as_norm(f"norm[{k!r}]", x) for k, x in norm.items()})
@@ -263,13 +260,13 @@ class StepRule:
         if self.batch_size is not None and self.batch_size > n:
             raise ValueError(f"batch_size: expected at most {n} (n), got {self.batch_size}")
         norms = self._by_block("norm", self.norm, blocks)
-        of_factors = blocks.attention == "KQ" and any(norm != "fro" for norm in norms.values())
+        of_factors = blocks.kind.bilinear and any(norm != "fro" for norm in norms.values())
         default = _DECAY_OF_FACTORS if of_factors else 0.0
         decay = self._by_block("decay", default if self.decay is None else self.decay, blocks)
         rule = self._with_settings()
         if rule.flows and len({(rates[name], decay[name]) for name in blocks.names}) > 1:
             raise ValueError("lr: expected one rate for all blocks, which flow together")
-        places = iter(("first", "second"))
+        rates_of_blocks = []
         for name in blocks.names:
             rate = 1.0 if rule.needs_infimum else rates[name]
             if rate * rule.weight_decay > 1.0:
@@ -278,8 +275,10 @@ class StepRule:
                 )
             geometry = as_geometry("norm", norms[name])
             geometry.newton_schulz = self.newton_schulz or 0
-            place = "head" if name == "v" else next(places)
-            setattr(rule, place, _core.BlockRate(rate, float(decay[name]), geometry))
+            rates_of_blocks.append(_core.BlockRate(rate, float(decay[name]), geometry))
+        if blocks.head:
+            rule.head = rates_of_blocks.pop()
+        rule.blocks = rates_of_blocks
         rule.ridge = ridge
         if self.batch_size:
             rule.batch, rule.seed = self.batch_size, int(generator.integers(2**63))

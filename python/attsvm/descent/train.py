@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,21 +16,19 @@ from attsvm._linalg import LowRank, euclidean_norm
 from attsvm._validation import (
     ArrayLike,
     as_choice,
-    as_float_array,
     as_generator,
     as_index_array,
     as_nonnegative_float,
     as_nonnegative_int,
     as_positive_int,
     require_direction,
-    require_shape,
 )
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.data.attention_data import as_data
 from attsvm.descent.blocks import Blocks, as_blocks
 from attsvm.descent.by_ids import TrainedByIds, descend_by_ids, is_trained_by_ids
 from attsvm.descent.next_tokens import next_token_problem, require_realizable
-from attsvm.descent.problem import CoreProblem, Parameter
+from attsvm.descent.problem import CoreProblem, Parameter, as_batch
 from attsvm.descent.references import (
     Factored,
     Reference,
@@ -43,7 +42,7 @@ from attsvm.heads import Head
 from attsvm.progress import bar
 from attsvm.threads import thread_count
 
-__all__ = ["train"]
+Recorded: TypeAlias = "str | Callable[[Run], ArrayLike]"
 
 _MOST_STEPS = 2**53  # counted by float64 in schedules and progress
 _MOST_RECORDS = 10**8
@@ -70,6 +69,7 @@ def train(
     prompt: ArrayLike | None = None,
     ridge: float = 0.0,
     certify: bool = False,
+    record: Recorded | Sequence[Recorded] = (),
 ) -> Run:
     """Train attention, and if wanted its linear head, by gradient descent.
 
@@ -86,10 +86,10 @@ def train(
     data : AttentionData or NextTokenData
         One problem, or a batch of B of them, each trained by itself. Of next-token data the keys
         are the embeddings of the context and the query is that of its last token.
-    parameter : {"W", "KQ", "p", "Wp"}, or a pair of one of them and "v"
-        What is trained: logits X W z, X K Q' z (both factors together), X p, or X W p with p the
-        `prompt`; in a pair such as ``("v", "p")``, or ``"v+p"``, the head v'o is trained too, all
-        blocks moving at the same time.
+    parameter : {"W", "p", "KQ", "Wp", "diagonal KQ"}, or a pair of one of them and "v"
+        What is trained: logits X W z, X p, X K Q' z (both factors together), X W p with p the
+        `prompt`, or X (k ∘ q ∘ z) with vectors k and q; in a pair such as ``("v", "p")``, or
+        ``"v+p"``, the head v'o is trained too, all blocks moving at the same time.
     rule : str or StepRule
         The step is ``lr * gradient / |gradient|`` ("ngd"), ``lr * gradient`` ("gd"), or
         ``(loss - infimum) / (2 |gradient|**2) * gradient`` ("polyak"), which takes no `lr`. Blocks
@@ -100,8 +100,8 @@ def train(
         gradient flow, integrated. `StepRule` has all of them with their settings: norms, decaying
         rates, momentum, weight decay, mini-batches and more.
     lr : float or dict
-        Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"`` and ``"Q"``, and
-        ``"v"`` where it is trained.
+        Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"`` and ``"Q"``,
+        ``"k"`` and ``"q"``, and ``"v"`` where it is trained.
     steps : int
         Number of updates.
     loss : {"logistic", "exponential", "correlation", "log", "cross_entropy", "squared"}
@@ -114,12 +114,14 @@ def train(
         A head that is not trained; by default the linear head ``data.value``. For next-token data
         by default the tied head ``Softmax(embeddings, labels)`` with the last two losses, and the
         attention on the label with the others.
-    init : array_like, "uniform", "balanced" or dict, optional
+    init : array_like, "uniform", "balanced", "unbalanced" or dict, optional
         Start, shape of the parameter with or without the batch axis; zero by default. "uniform"
-        draws every entry from U(-1/sqrt(d), 1/sqrt(d)), and is the default for K and Q, which
-        cannot leave zero; "balanced" draws one matrix for both of them, so that K'K = Q'Q, which
-        gradient flow preserves. Or both are given: ``{"K": ..., "Q": ...}``. Where v is trained
-        a dict may give its start, by default ``data.value``, or zero.
+        draws every entry from U(-1/sqrt(d), 1/sqrt(d)), and is the default for two factors, which
+        cannot leave zero; "balanced" draws one array for both of them; "unbalanced" has the
+        identity for K, or ones for k, and zero for the other. Gradient flow preserves K'K - Q'Q and
+        k² - q²: from a balanced start no entry of k ∘ q changes its sign. Or both are given:
+        ``{"K": ..., "Q": ...}``. Where v is trained a dict may give its start, by default
+        ``data.value``, or zero.
     record_every : int or increasing sequence of int, optional
         Steps between records (the last step is always recorded), or the steps to record, such as
         those of `log_schedule`. By default about a hundred records.
@@ -145,6 +147,11 @@ def train(
     certify : bool
         Record a lower bound on the cosine of W (or p) with the SVM of the tokens it selects, which
         needs no SVM to be solved; see `Run.history`.
+    record : str, callable, or sequence of them
+        What `Run.history` keeps of every recorded step besides: ``"attention"``, weights and their
+        logarithms; a parameter by its name, ``"W"`` also where it is made of others; or what a
+        function returns, under the function's name. It is called after training, with the `Run`
+        that would have ended at that step. All recorded iterates are in memory at once.
 
     Returns
     -------
@@ -185,12 +192,13 @@ def train(
         threads=thread_count(num_threads),
         progress=progress,
         generator=as_generator("rng", rng),
+        kept=_kept(record, blocks),
     )
     references = named_references(reference)
     if isinstance(data, NextTokenData):
         given = (head, init, dtype, inner, prompt, step_rule.batch_size)
         plain = all(x is None for x in given) and not (
-            ridge or certify or not step_rule.moves_along_gradients
+            ridge or certify or call.kept or not step_rule.moves_along_gradients
         )
         if is_trained_by_ids(data, blocks, loss, plain):
             require_realizable(data)
@@ -228,6 +236,7 @@ class _Call:
     threads: int
     progress: bool
     generator: np.random.Generator
+    kept: Mapping[str, Callable[[Run], ArrayLike] | None]
 
     def core_rule(self, n: int) -> _core.StepRule:
         """Return the step rule for data of n inputs."""
@@ -237,15 +246,18 @@ class _Call:
         self,
         result: Mapping[str, Any],
         trained: Trained | TrainedByIds,
-        batched: bool,
-        **more: Any,
+        history: Mapping[str, NDArray[Any]],
+        *,
+        gap_known: bool,
     ) -> Run:
-        """Make a `Run` of the core's result, which has a batch axis, and of `more`."""
+        """Make a `Run` of the core's result and of `history`, which have a batch axis."""
         _require_finite(result, self.record, self.step_rule.kind)
-
-        def unbatch(name: str) -> Any:
-            return result[name] if batched else result[name][0]
-
+        names = {"loss": "loss", "loss_gap": "loss_gap", "norm": "norm", "head_norm": "norm:v"}
+        names |= {"log_grad_norm": "log_grad_norm", "max_attention": "max_attention"}
+        unknown = {"loss_gap": not gap_known, "head_norm": not self.blocks.head}
+        series = {to: result[name] for name, to in names.items() if not unknown.get(name)}
+        series |= {"grad_norm": np.exp(series["log_grad_norm"]), **history}
+        answer = trained.answer
         return Run(
             parameter=self.blocks.parameter,
             rule=self.step_rule.kind,
@@ -254,26 +266,12 @@ class _Call:
             lr=self.lr,
             steps=self.steps,
             trained=trained,
-            attention=unbatch("attention"),
-            log_attention=unbatch("log_attention"),
-            selected=unbatch("selected"),
-            **more,
+            v=answer(result["head"]) if self.blocks.head else None,
+            attention=answer(result["attention"]),
+            log_attention=answer(result["log_attention"]),
+            selected=answer(result["selected"]),
+            history={"step": self.record, **{name: answer(x) for name, x in series.items()}},
         )
-
-    def history(
-        self, result: Mapping[str, Any], batched: bool, gap_known: bool
-    ) -> dict[str, NDArray[Any]]:
-        """Return what every run records."""
-        names = ["loss", *(["loss_gap"] if gap_known else []), "norm"]
-        names += ["head_norm"] if self.blocks.head else []
-        names += ["log_grad_norm", "max_attention"]
-        history: dict[str, NDArray[Any]] = {"step": self.record}
-        for name in names:
-            under = "norm:v" if name == "head_norm" else name
-            history[under] = result[name] if batched else result[name][0]
-            if name == "log_grad_norm":
-                history["grad_norm"] = np.exp(history[name])
-        return history
 
 
 def _run(
@@ -296,44 +294,47 @@ def _run(
     start = _start(problem, init, call.generator, inner)
     of_head = {k: v for k, v in references.items() if blocks.head and _is_of_head(k)}
     of_attention = {k: v for k, v in references.items() if k not in of_head}
-    inside, outside = _references(problem, start, of_attention)
+    inside, beside = _references(problem, start, of_attention)
     compared = _core.References(
-        inside=inside, outside=outside, head=_head_references(problem, of_head)
+        inside=inside, outside=beside, head=_head_references(problem, of_head)
     )
+    functions = {name: one for name, one in call.kept.items() if one is not None}
+    parameters = bool(call.kept.keys() - {"attention"})
     with _progress(call.steps, call.progress) as report:
         result = _core.descend(
             problem=problem.to_core(),
-            start=start.to_core(),
+            start=problem.to_core_parameters(start),
             references=compared,
             loss=_core.losses[call.loss],
             rule=rule,
             certify=call.certify,
             steps=call.steps,
             record=call.record,
+            record_attention=bool(functions) or "attention" in call.kept,
+            record_parameters=parameters,
             threads=call.threads,
             report=report,
         )
 
-    def unbatch(array: NDArray[Any]) -> NDArray[Any]:
-        return array if problem.batched else array[0]
-
-    history = call.history(result, problem.batched, gap_known)
-    for names, gaps in (
-        (of_attention, result["cosine_gap"]),
-        (of_head, result["head_cosine_gap"]),
-    ):
-        history |= _cosines({name: unbatch(gaps[:, r]) for r, name in enumerate(names)})
-    if rule.flows and blocks.attention == "KQ":
-        history["balance_drift"] = unbatch(result["balance_drift"])
+    history = _cosines(of_attention, result["cosine_gap"])
+    history |= _cosines(of_head, result["head_cosine_gap"])
+    if rule.flows and blocks.kind.bilinear:
+        history["balance_drift"] = result["balance_drift"]
     if call.certify:
-        history["margin"] = unbatch(result["margin"])
-        history["certified_cosine"] = unbatch(result["certified_cosine"])
-        history["settled"] = unbatch(
-            (result["top"] == result["selected"][:, np.newaxis]).all(axis=2)
-        )
-    end = Parameter(result["first"], result["second"], start.rest, start.outside)
-    v = unbatch(result["head"]) if blocks.head else None
-    return call.run(result, Trained(problem, end), problem.batched, v=v, history=history)
+        history |= {name: result[name] for name in ("margin", "certified_cosine")}
+        history["settled"] = (result["top"] == result["selected"][:, np.newaxis]).all(axis=2)
+    outside = start.rest, start.outside
+    end = Parameter(result["blocks"], *outside)
+    ends = [
+        Trained(problem, Parameter([x[:, r] for x in result["recorded_blocks"]], *outside))
+        for r in range(len(call.record) if parameters else 0)
+    ]
+    names = [name for name in call.kept if name not in functions]
+    history |= _recorded_arrays(names, result, ends)
+    run = call.run(result, Trained(problem, end), history, gap_known=gap_known)
+    if functions:
+        run.history.update(_recorded_values(functions, run, result, ends))
+    return run
 
 
 def _run_by_ids(call: _Call, data: NextTokenData, references: Mapping[str, Reference]) -> Run:
@@ -348,9 +349,77 @@ def _run_by_ids(call: _Call, data: NextTokenData, references: Mapping[str, Refer
             threads=call.threads,
             report=report,
         )
-    gaps = {name: result["cosine_gap"][0, r] for r, name in enumerate(references)}
-    history = call.history(result, batched=False, gap_known=True) | _cosines(gaps)
-    return call.run(result, trained, batched=False, v=None, history=history)
+    history = _cosines(references, result["cosine_gap"])
+    return call.run(result, trained, history, gap_known=True)
+
+
+def _kept(
+    record: Recorded | Sequence[Recorded], blocks: Blocks
+) -> dict[str, Callable[[Run], ArrayLike] | None]:
+    """Return what is recorded besides, by name: functions, and None for what has a name."""
+    several = [record] if isinstance(record, str) or callable(record) else record
+    variable = "p" if blocks.kind.queries == "one" else "W"
+    known = tuple(dict.fromkeys(("attention", variable, *blocks.names)))
+    kept: dict[str, Callable[[Run], ArrayLike] | None] = {}
+    for one in several:
+        name = getattr(one, "__name__", None) if callable(one) else as_choice("record", one, known)
+        if not isinstance(name, str) or name in kept:
+            raise ValueError(f"record: expected functions with different names, got {several!r}")
+        kept[name] = one if callable(one) else None
+    return kept
+
+
+def _recorded_arrays(
+    names: Iterable[str], result: Mapping[str, Any], ends: Sequence[Trained]
+) -> dict[str, NDArray[Any]]:
+    """Return attention and parameters of these names at every recorded step, (B, R, ...)."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in names:
+        if name == "attention":
+            arrays |= {each: result[f"recorded_{each}"] for each in ("attention", "log_attention")}
+        elif name == "v":
+            arrays[name] = result["recorded_head"]
+        else:
+            dense = name in ("W", "p")
+            each = [end.dense() if dense else end.by_block()[name] for end in ends]
+            arrays[name] = np.stack(each, axis=1)
+    return arrays
+
+
+def _recorded_values(
+    functions: Mapping[str, Callable[[Run], ArrayLike]],
+    run: Run,
+    result: Mapping[str, Any],
+    ends: Sequence[Trained],
+) -> dict[str, NDArray[Any]]:
+    """Return what functions of a run make of those that end at the recorded steps."""
+    clash = sorted(functions.keys() & run.history.keys())
+    if clash:
+        raise ValueError(f"record: expected no name of the history, got {clash[0]!r}")
+    lead = run.selected.shape[:-1]  # the batch axis stays in front
+    values: dict[str, list[NDArray[Any]]] = {name: [] for name in functions}
+    for r, (step, end) in enumerate(zip(run.history["step"].tolist(), ends, strict=True)):
+        log_attention = end.answer(result["recorded_log_attention"][:, r])
+        at = replace(
+            run,
+            steps=step,
+            trained=end,
+            v=None if run.v is None else end.answer(result["recorded_head"][:, r]),
+            attention=end.answer(result["recorded_attention"][:, r]),
+            log_attention=log_attention,
+            selected=np.argmax(log_attention, axis=-1),
+            history={
+                name: x[: r + 1] if name == "step" or not lead else x[:, : r + 1]
+                for name, x in run.history.items()
+            },
+        )
+        for name, function in functions.items():
+            values[name].append(np.asarray(function(at)))
+
+    def stacked(series: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.stack(series, axis=int(lead != () and series[0].shape[:1] == lead))
+
+    return {name: stacked(series) for name, series in values.items()}
 
 
 @contextmanager
@@ -368,13 +437,13 @@ def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None]]:
         yield report
 
 
-def _cosines(gaps: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """Entries of the history for the directions of these names."""
+def _cosines(names: Iterable[str], gaps: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return entries (B, R) of the history for the directions of these names, (B, names, R)."""
     history = {}
-    for name, gap in gaps.items():
+    for r, name in enumerate(names):
         behind = f":{name}" if name else ""
-        history[f"cosine_gap{behind}"] = gap
-        history[f"cosine{behind}"] = 1.0 - gap
+        history[f"cosine_gap{behind}"] = gaps[:, r]
+        history[f"cosine{behind}"] = 1.0 - gaps[:, r]
     return history
 
 
@@ -427,48 +496,35 @@ def _recorded_steps(
 def _start(
     problem: CoreProblem, init: Any, generator: np.random.Generator, inner: int | None
 ) -> Parameter:
-    if isinstance(init, str):
-        balanced = ("balanced",) if problem.blocks.attention == "KQ" else ()
-        as_choice("init", init, ("uniform", *balanced))
-    elif isinstance(init, Mapping):
-        init = replace(problem.blocks, head=False).by_name("init", init)
-    if problem.blocks.attention == "KQ":
-        return _factored_start(problem, init, generator, inner)
-    if inner is not None:
+    blocks = replace(problem.blocks, head=False)
+    kind = blocks.kind
+    if inner is not None and not blocks.has_inner:
         raise ValueError(f"inner: expected None where K and Q are not trained, got {inner!r}")
-    if init is None:
-        return problem.zero()
     if isinstance(init, Mapping):
-        (init,) = init.values()
-    if isinstance(init, str):
-        reach = 1.0 / np.sqrt(problem.dimensions[0])
-        init = generator.uniform(-reach, reach, problem.parameter_shape)
-    return problem.as_parameter("init", init)
-
-
-def _factored_start(
-    problem: CoreProblem, init: Any, generator: np.random.Generator, inner: int | None
-) -> Parameter:
-    if isinstance(init, Mapping):
+        given = blocks.by_name("init", init)
         if inner is not None:
-            raise ValueError(f"inner: expected None where K and Q are given, got {inner!r}")
-        return problem.as_factors("init", init["K"], init["Q"])
+            raise ValueError(
+                f"inner: expected None where {' and '.join(given)} are given, got {inner!r}"
+            )
+        return problem.as_blocks("init", given)
+    if init is None and not kind.bilinear:
+        return problem.zero()
     if init is not None and not isinstance(init, str):
-        raise TypeError(f"init: expected a dict with 'K' and 'Q', got {type(init).__name__}")
-    d, e = problem.dimensions
-    m = d if inner is None else as_positive_int("inner", inner)
-    numbers = problem.tokens.shape[0] * (d + e) * m
-    if numbers > _MOST_NUMBERS:
+        if kind.form == "block":
+            return problem.as_parameter("init", init)
+        names = " and ".join(map(repr, blocks.names))
+        raise TypeError(f"init: expected a dict with {names}, got {type(init).__name__}")
+    start = "uniform" if init is None else as_choice("init", init, blocks.starts)
+    m = problem.dimensions[0] if inner is None else as_positive_int("inner", inner)
+    shapes = blocks.shapes(*problem.dimensions, m)
+    numbers = problem.tokens.shape[0] * sum(map(math.prod, shapes.values()))
+    if inner is not None and numbers > _MOST_NUMBERS:
         raise ValueError(
             f"inner: expected K and Q of at most {_MOST_NUMBERS} numbers together, got {inner} "
             f"columns, {numbers} numbers"
         )
-    lead = problem.tokens.shape[:1] if problem.batched else ()
-    reach = 1.0 / np.sqrt(d)
-    K, Q = (generator.uniform(-reach, reach, (*lead, size, m)) for size in (d, e))
-    if init == "balanced":
-        Q = K
-    return problem.as_factors("init", K, Q)
+    lead = () if problem.batch is None else (problem.batch,)
+    return problem.as_blocks("init", blocks.draw_start(start, shapes, generator, lead))
 
 
 def _references(
@@ -488,9 +544,10 @@ def _references(
     for j, (name, given) in enumerate(named.items()):
         argument = name_in_call(name)
         split = problem.as_parameter(argument, given)
-        size = np.hypot(euclidean_norm(split.first, (1, 2)), split.outside)
+        (V,) = split.blocks
+        size = np.hypot(euclidean_norm(V, (1, 2)), split.outside)
         require_direction(argument, size > 0)
-        directions[:, j] = split.first / size[:, np.newaxis, np.newaxis]
+        directions[:, j] = V / size[:, np.newaxis, np.newaxis]
         along = np.zeros(B)
         across = split.outside
         if start.rest is not None and split.rest is not None:
@@ -510,10 +567,7 @@ def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> ND
         argument = name_in_call(name)
         if isinstance(given, Factored):
             given = LowRank(*factors_of(argument, given)).dense()[..., 0]
-        array = as_float_array(
-            argument, given, "(d,) or (B, d)", ndim={1, 1 + problem.batched}, dtype=np.float64
-        )
-        require_shape(argument, array, "(d,)", (*((B,) if array.ndim == 2 else ()), d))
+        array = as_batch(argument, given, "(d,)", (d,), problem.batch)
         size = euclidean_norm(array, -1)
         require_direction(argument, size > 0)
         directions[:, j] = array / size[..., np.newaxis]
@@ -521,7 +575,11 @@ def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> ND
 
 
 def _require_finite(result: Mapping[str, Any], record: NDArray[np.int64], rule: str) -> None:
-    parts = [result[part] for part in ("first", "second", "attention", "head") if part in result]
+    parts = [
+        *result["blocks"],
+        result["attention"],
+        *([result["head"]] if "head" in result else []),
+    ]
     ends = np.all(
         [np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in parts], axis=0
     )

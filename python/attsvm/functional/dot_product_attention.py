@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._softmax import softmax
 from attsvm._validation import ArrayLike, as_float, read_array
 
 
@@ -155,8 +156,7 @@ def _masked(logits: NDArray[Any], attn_mask: ArrayLike) -> NDArray[Any]:
 
 def _weights(logits: NDArray[Any]) -> NDArray[Any]:
     """Compute the softmax over the last axis; 0 throughout where every logit is -inf."""
-    largest = np.max(logits, axis=-1, keepdims=True, initial=-np.inf)
-    weights: NDArray[Any] = np.exp(logits - np.where(largest == -np.inf, 0, largest))
-    total = weights.sum(axis=-1, keepdims=True)
-    weights /= np.where(total == 0, 1, total)
+    unseen = np.isneginf(logits).all(axis=-1, keepdims=True)
+    weights: NDArray[Any] = logits if logits.size == 0 else softmax(logits, -1)
+    weights[np.broadcast_to(unseen, weights.shape)] = 0
     return weights

@@ -16,7 +16,11 @@ from attsvm.descent.problem import CoreProblem
 from attsvm.heads import Head
 from attsvm.threads import thread_count
 
-_ATTENTION = {("p",): "p", ("W",): "W", ("K", "Q"): "KQ", ("W", "p"): "Wp"}
+_ATTENTION = {
+    frozenset((*Blocks(name).names, *(("p",) if kind.queries == "prompt" else ()))): name
+    for name, kind in _core.parameterisations.items()
+}
+"""Parameterisations by the names of their blocks and of a fixed prompt."""
 
 
 def loss_and_grad(
@@ -61,13 +65,15 @@ def loss_and_grad(
     Tarzanagh et al., "Transformers as Support Vector Machines", 2023, section 2.
     """
     as_data(data)
-    names = tuple(sorted(name for name in parameters if name != "v"))
-    if names not in _ATTENTION:
+    attention = _ATTENTION.get(frozenset(name for name in parameters if name != "v"))
+    if attention is None:
+        known = ", or ".join(" and ".join(map(repr, sorted(names))) for names in _ATTENTION)
         raise ValueError(
-            "parameters: expected the key 'W' or 'p' or both, or 'K' and 'Q', and perhaps 'v', "
+            f"parameters: expected the key {known}, and perhaps 'v', "
             f"got {sorted(map(str, parameters))}"
         )
-    blocks = Blocks(_ATTENTION[names], "v" in parameters)
+    blocks = Blocks(attention, "v" in parameters)
+    prompt = parameters["p"] if blocks.kind.queries == "prompt" else None
     as_choice("loss", loss, _core.losses)
     threads = thread_count(num_threads)
     problem = CoreProblem.of(
@@ -75,32 +81,25 @@ def loss_and_grad(
         blocks,
         head,
         loss,
-        prompt=parameters["p"] if blocks.attention == "Wp" else None,
+        prompt=prompt,
         value=parameters.get("v"),
         dtype=None,
         threads=threads,
         passes=1,
     )
-    if blocks.attention == "KQ":
-        at = problem.as_factors("parameters", parameters["K"], parameters["Q"])
-    else:
-        at = problem.as_parameter(f"parameters[{names[0]!r}]", parameters[names[0]])
-    losses, first, second, value = _core.loss_and_gradient(
-        problem=problem.to_core(), at=at.to_core(), loss=_core.losses[loss], threads=threads
+    own = {block.name: parameters[block.name] for block in blocks.kind.blocks}
+    losses, of_blocks, value = _core.loss_and_gradient(
+        problem=problem.to_core(),
+        at=problem.to_core_parameters(problem.as_blocks("parameters", own)),
+        loss=_core.losses[loss],
+        threads=threads,
     )
-    gradients: dict[str, NDArray[np.float64]] = {}
-    if blocks.attention == "KQ":
-        gradients = {"K": np.ascontiguousarray(np.swapaxes(first, 1, 2)), "Q": second}
-        if not problem.batched:
-            gradients = {name: gradient[0] for name, gradient in gradients.items()}
-    else:
-        gradients[names[0]] = problem.as_caller_parameter(first, None)
-    if blocks.attention == "Wp":
+    gradients = problem.as_caller_blocks(of_blocks, None)
+    if prompt is not None:
         # dW = (Σ u_i) p' stands in the one coordinate |p| of the queries, and dp = W' Σ u_i.
-        total = first[:, 0] / problem.queries[:, 0]
+        total = of_blocks[0][:, 0] / problem.queries[:, 0]
         W = np.asarray(parameters["W"], dtype=np.float64)
-        gradient = (total[:, np.newaxis] @ W)[:, 0]
-        gradients["p"] = gradient if problem.batched else gradient[0]
+        gradients["p"] = (total[:, np.newaxis] @ W)[:, 0]
     if blocks.head:
-        gradients["v"] = value if problem.batched else value[0]
-    return losses if problem.batched else losses[0], gradients
+        gradients["v"] = value
+    return problem.answer(losses), {k: problem.answer(g) for k, g in gradients.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from attsvm.data import AttentionData
 from attsvm.descent import StepRule, train
+from attsvm.descent.blocks import as_blocks
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
 from attsvm.studies.problems import draw, filled, start_of_factors
 from attsvm.studies.study import Cell, Study
@@ -103,7 +104,8 @@ def _train(
     in_lanes = data.n * data.T * min(data.d, data.n * data.T) <= _MOST_NUMBERS_OF_LANE
     trained = filled(data, _LANES) if in_lanes else data
     numbers = range(problems.start, problems.start + (trained.batch or 1))
-    start = start_of_factors(settings, numbers, data.d) if parameter == "KQ" else None
+    kind = as_blocks(parameter).kind
+    start = start_of_factors(settings, numbers, data.d) if kind.bilinear else None
     run = train(
         trained,
         parameter=parameter,
@@ -117,7 +119,7 @@ def _train(
     )
     norm = settings["norm"]
     if norm == "auto":
-        norm = "nuc" if parameter == "KQ" else "fro"
+        norm = "nuc" if kind.form == "product" else "fro"
     # Neither SVMs nor measurements see the problems that fill lanes.
     seen = {name: getattr(run, name)[:count] for name in ("attention", "log_attention", "selected")}
     history = {k: x if k == "step" else x[:count] for k, x in run.history.items()}

@@ -95,7 +95,7 @@ class Measured:
         return replace(self.svm_optimal, **arrays)
 
     def _solve(self, data: AttentionData, selected: IndexArray) -> SVMSolution:
-        if self.run.attention_parameter == "p":
+        if self.run.variable == "p":
             return prompt_svm(data, selected)
         return att_svm(data, selected, norm=self.norm)
 
@@ -142,7 +142,7 @@ def _all_support(measured: Measured) -> Record:
 def _cosines(measured: Measured) -> Record:
     """Compute the cosine of the trained direction with its SVM, and 1 - cosine; NaN for zero."""
     trained, solution = measured.direction, measured.svm_selected
-    directions = solution.p if measured.run.attention_parameter == "p" else solution.W
+    directions = solution.p if measured.run.variable == "p" else solution.W
     assert directions is not None
     axes = tuple(range(1, directions.ndim))
     compare = solution.feasible & trained.any(axis=axes) & (solution.norm > 0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
+from attsvm.descent.blocks import as_blocks
 from attsvm.studies.table import in_words
 
 _PATCH = 4
@@ -101,19 +102,19 @@ def filled(data: AttentionData, count: int) -> AttentionData:
 def start_of_factors(
     settings: Mapping[str, Any], problems: range, d: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Draw the start of K and Q (B, d, d): uniform on ±1/sqrt(d), Q = K where they are balanced.
+    """Draw the start of two factors, such as K and Q (B, d, d), as `attsvm.train` names it.
 
     Those of problem k are drawn from a separate stream, whatever the batch.
     """
-    reach = 1.0 / np.sqrt(d)
-    starts = np.empty((len(problems), 2, d, d))
-    for start, k in zip(starts, problems, strict=True):
+    blocks = as_blocks(settings["parameter"])
+    starts = []
+    for k in problems:
         sequence = np.random.SeedSequence(
             settings["seed"], spawn_key=(*_sizes(settings), k, _OF_START)
         )
-        start[:] = np.random.default_rng(sequence).uniform(-reach, reach, (2, d, d))
-    balanced = settings["init"] == "balanced"
-    return {"K": starts[:, 0], "Q": starts[:, 0 if balanced else 1]}
+        generator = np.random.default_rng(sequence)
+        starts.append(blocks.draw_start(settings["init"], blocks.shapes(d, d, d), generator))
+    return {name: np.stack([start[name] for start in starts]) for name in starts[0]}
 
 
 def _sizes(settings: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ from attsvm._validation import (
     as_positive_float,
     as_positive_int,
 )
+from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import MEASUREMENTS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
@@ -32,7 +33,9 @@ from attsvm.studies.problems import KINDS, FileOfProblems
 if TYPE_CHECKING:
     import xarray as xr
 
-PARAMETERS = ("W", "p", "KQ", "v+W", "v+p")
+_ALONE = tuple(name for name, kind in _core.parameterisations.items() if kind.queries != "prompt")
+PARAMETERS = (*_ALONE, *(f"v+{name}" for name in _ALONE))
+"""What a study can train: all that needs no prompt."""
 """Parameters that are trained from a declaration or from the command line."""
 
 LOSSES = tuple(name for name, loss in _core.losses.items() if loss.margins == "real")
@@ -206,11 +209,11 @@ class Study:
         Of "near_orthogonal" and "gaussian_classes".
     classes : pair of int
         Of "digits", whose T patches are 4, 9 or 25.
-    parameter : {"W", "p", "KQ", "v+W", "v+p"} or axis
+    parameter : {"W", "p", "KQ", "diagonal KQ"}, or "v+" and one of them, or axis
         What is trained; ``("v", "W")``, as `attsvm.train` has it, is kept as "v+W". W and p start
         at zero; v at the value of the data, or at zero.
-    init : {"uniform", "balanced"} or axis
-        How K and Q start.
+    init : {"uniform", "balanced", "unbalanced"} or axis
+        How two factors start.
     rule, lr, momentum, decay, loss : or axis
         Of `attsvm.train` and `attsvm.StepRule`.
     steps : int
@@ -254,7 +257,7 @@ class Study:
     label_noise: float | tuple[float, ...] | None = _axis(partial(as_float_in, low=0, high=1))
     classes: tuple[int, int] | None = _field(lambda _, value: tuple(value), None, "checked")
     parameter: str | tuple[str, ...] = _axis(_trained, "W")
-    init: str | tuple[str, ...] = _axis(_one_of("uniform", "balanced"), "uniform")
+    init: str | tuple[str, ...] = _axis(_one_of(*STARTS), "uniform")
     rule: str | tuple[str, ...] = _axis(_one_of(*_core.step_rules), "ngd")
     lr: float | tuple[float, ...] = _axis(as_positive_float, 0.1)
     momentum: float | tuple[float, ...] = _axis(partial(as_float_in, low=0, high=1, ends="[)"), 0.0)
@@ -330,7 +333,8 @@ class Study:
         parameter = settings["parameter"]
         if self.file is None:
             KINDS[self.data].check(settings)
-        if settings["norm"] == "nuc" and parameter in ("p", "v+p"):
+        source = as_blocks(parameter).kind.queries
+        if settings["norm"] == "nuc" and source == "one":
             raise ValueError("norm: expected 'auto' or 'fro' where p is trained, got 'nuc'")
         rule, momentum = settings["rule"], settings["momentum"]
         if momentum and not _core.StepRule(rule).takes_momentum:
@@ -339,7 +343,7 @@ class Study:
             raise ValueError(
                 f"parameter: expected 'v+W' or 'v+p' for data without a value, got {parameter!r}"
             )
-        if not self.has_queries and parameter not in ("p", "v+p"):
+        if not self.has_queries and source == "data":
             raise ValueError(
                 f"parameter: expected 'p' or 'v+p' for data without queries, got {parameter!r}"
             )

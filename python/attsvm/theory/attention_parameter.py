@@ -101,12 +101,11 @@ def _of_array(
 
 def _of_run(run: Run) -> AttentionParameter:
     batched = run.selected.ndim == 2
-    variable: Literal["W", "p"] = "p" if run.attention_parameter == "p" else "W"
     if run.left is None or run.right is None:
-        return _of_array(variable, run.direction, batched)
+        return _of_array(run.variable, run.direction, batched)
     left, right = (part if batched else part[np.newaxis] for part in (run.left, run.right))
     exists = np.ones(len(left), dtype=np.bool_)
-    return AttentionParameter(variable, LowRank(left, right), exists, batched)
+    return AttentionParameter(run.variable, LowRank(left, right), exists, batched)
 
 
 def _of_solution(name: str, solution: SVMSolution) -> AttentionParameter:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm import _core
 from attsvm._geometries import Norm as NormLike
 from attsvm._validation import (
     ArrayLike,
@@ -32,9 +33,7 @@ Classification: TypeAlias = Literal["global", "local", "neither"]
 _NUMBERS_AT_ONCE = 2**22
 _SVMS: dict[str, Callable[..., SVMSolution]] = {
     "W": att_svm,
-    "KQ": att_svm,
     "p": prompt_svm,
-    "Wp": prompt_svm,  # X W p with a fixed p is X u with u = W p
 }
 
 
@@ -351,7 +350,9 @@ def classify(
     chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
     is_global = (chosen == gamma.max(axis=-1)).all(axis=-1)
     if solution is None and not is_global.all():
-        solution = _SVMS[run.attention_parameter](data, selected, norm=norm)
+        # X W p with a fixed p is X u with u = W p.
+        queries = _core.parameterisations[run.attention_parameter].queries
+        solution = _SVMS["W" if queries == "data" else "p"](data, selected, norm=norm)
     is_local = False if solution is None else is_locally_optimal(data, selected, solution)
     kinds = np.where(is_global, "global", np.where(is_local, "local", "neither"))
     return kinds.item() if data.batch is None else kinds

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from attsvm._validation import ArrayLike, as_float_array, as_positive_int, require_shape
+from attsvm._validation import ArrayLike, as_choice, as_float_array, as_positive_int, require_shape
 from attsvm.data import AttentionData
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import as_blocks
@@ -19,6 +19,14 @@ except ImportError as error:
 
 
 _OF_THE_MODULE = ("head", "init", "inner", "parameter", "prompt")
+_DIRECTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "W": lambda own, z: z @ own.W.mT,
+    "p": lambda own, z: own.p.unsqueeze(-2),
+    "KQ": lambda own, z: (z @ own.Q) @ own.K.mT,
+    "Wp": lambda own, z: (own.W @ own.prompt.unsqueeze(-1)).mT,
+    "diagonal KQ": lambda own, z: z * (own.k * own.q).unsqueeze(-2),
+}
+"""Query directions ([B,] n, d), or what broadcasts to it, of a module and its queries z."""
 
 
 class Attention(torch.nn.Module):
@@ -31,9 +39,9 @@ class Attention(torch.nn.Module):
     ----------
     d : int
         Dimension of a token.
-    parameter : {"W", "KQ", "p", "Wp"}, or a pair of one of them and "v"
-        What is trained, as in `attsvm.train`: logits X W z, X K Q'z, X p, or X W p with p the
-        `prompt`; in a pair the head v too.
+    parameter : {"W", "p", "KQ", "Wp", "diagonal KQ"}, or a pair of one of them and "v"
+        What is trained, as in `attsvm.train`: logits X W z, X p, X K Q'z, X W p with p the
+        `prompt`, or X (k ∘ q ∘ z); in a pair the head v too.
     value : array_like, shape ([B,] d), optional
         The head v, or its start; needed where v is not trained, else 0 by default.
     prompt : array_like, shape ([B,] d), optional
@@ -52,6 +60,7 @@ class Attention(torch.nn.Module):
     p : Parameter, shape ([B,] d)
         Where it is trained; starts at 0.
     K, Q : Parameter, shape ([B,] d, m)
+    k, q : Parameter, shape ([B,] d)
         Where they are trained; start at U(-1/sqrt(d), 1/sqrt(d)), as they cannot leave 0.
     v : Parameter or buffer, shape ([B,] d)
     prompt : buffer, shape ([B,] d), or None
@@ -92,24 +101,20 @@ class Attention(torch.nn.Module):
     ) -> None:
         super().__init__()
         self._blocks = as_blocks(parameter)
-        attention = self._blocks.attention
+        attention = as_choice("parameter", self._blocks.attention, _DIRECTIONS)
         self.d = as_positive_int("d", d)
         self._lead = () if batch is None else (as_positive_int("batch", batch),)
         kind = {"dtype": torch.get_default_dtype() if dtype is None else dtype}
         if not isinstance(kind["dtype"], torch.dtype) or not kind["dtype"].is_floating_point:
             raise TypeError(f"dtype: expected a floating-point torch.dtype, got {dtype!r}")
-        if attention == "KQ":
-            m = self.d if inner is None else as_positive_int("inner", inner)
-            reach = self.d**-0.5
-            for name in ("K", "Q"):
-                start = torch.empty(*self._lead, self.d, m, **kind).uniform_(-reach, reach)
-                self.register_parameter(name, torch.nn.Parameter(start))
-        else:
-            if inner is not None:
-                raise ValueError(f"inner: expected None without K and Q, got {inner!r}")
-            name = "p" if attention == "p" else "W"
-            shape = (self.d,) if attention == "p" else (self.d, self.d)
+        if inner is not None and not self._blocks.has_inner:
+            raise ValueError(f"inner: expected None without K and Q, got {inner!r}")
+        m = self.d if inner is None else as_positive_int("inner", inner)
+        reach = self.d**-0.5 if self._blocks.kind.bilinear else 0.0
+        for name, shape in self._blocks.shapes(self.d, self.d, m).items():
             start = torch.zeros(*self._lead, *shape, **kind)
+            if reach:
+                start.uniform_(-reach, reach)
             self.register_parameter(name, torch.nn.Parameter(start))
         if attention == "Wp" and prompt is None:
             raise ValueError("prompt: needed to train W in the logits X W p, got None")
@@ -131,10 +136,13 @@ class Attention(torch.nn.Module):
 
     @property
     def direction(self) -> Any:
-        """Return W, K Q' or p: detached, a view of the parameter but for K Q'."""
-        if self._blocks.attention == "KQ":
-            return self.K.detach() @ self.Q.detach().mT
-        return (self.p if self._blocks.attention == "p" else self.W).detach()
+        """Return W, K Q', diag(k ∘ q) or p: detached, a view where it is the parameter."""
+        own = [getattr(self, block.name).detach() for block in self._blocks.kind.blocks]
+        if len(own) == 1:
+            return own[0]
+        return (
+            own[0] @ own[1].mT if self._blocks.attention == "KQ" else (own[0] * own[1]).diag_embed()
+        )
 
     def attention(self, tokens: Any, queries: Any = None, lengths: Any = None) -> Any:
         """Compute the softmax weights of the tokens.
@@ -229,7 +237,7 @@ class Attention(torch.nn.Module):
         run = train(problem, parameter=self._blocks.parameter, init=own, prompt=prompt, **options)
         with torch.no_grad():
             for name in self._blocks.names:
-                trained = np.ascontiguousarray(getattr(run, name))
+                trained = np.ascontiguousarray(run.parameters[name])
                 getattr(self, name).copy_(torch.from_numpy(trained))
         return run
 
@@ -240,13 +248,8 @@ class Attention(torch.nn.Module):
 
     def _directions(self, tokens: Any, queries: Any) -> Any:
         """Return the query directions, ([B,] n, d) or what broadcasts to it."""
-        attention = self._blocks.attention
-        if attention == "p":
-            return self.p.unsqueeze(-2)
-        if attention == "Wp":
-            return (self.W @ self.prompt.unsqueeze(-1)).mT
         z = tokens[..., 0, :] if queries is None else queries
-        return (z @ self.Q) @ self.K.mT if attention == "KQ" else z @ self.W.mT
+        return _DIRECTIONS[self._blocks.attention](self, z)
 
     def _problem(self, data: Any, labels: Any, queries: Any, lengths: Any) -> AttentionData:
         """Return the problem with this module's v where that is fixed, without copies."""
@@ -266,7 +269,7 @@ class Attention(torch.nn.Module):
         if labels is None:
             raise ValueError("labels: needed with tokens, got None")
         tokens = _shared("data", data)
-        if queries is None and self._blocks.attention in ("W", "KQ"):
+        if queries is None and self._blocks.kind.queries == "data":
             if tokens.ndim < 3:
                 raise ValueError(f"data: expected shape ([B,] n, T, d), got {tokens.shape}")
             queries = tokens[..., 0, :]

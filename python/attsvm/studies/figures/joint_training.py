@@ -9,7 +9,7 @@ import numpy as np
 from attsvm.data import AttentionData
 from attsvm.studies.reproduce.drawing import Axes, Canvas, ray, ring
 from attsvm.studies.reproduce.figure import Data, Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
 from attsvm.svm import label_svm, prompt_svm
 from attsvm.theory import cosine
@@ -30,10 +30,9 @@ def compute(task: Task) -> Data:
     for case in task["third"]:
         inputs = problem(case)
         label = label_svm(inputs, last)
-        references = {**axes_of(2), **axes_of(2, block="v")}
-        run = task.train(inputs, parameter=("v", "p"), init=task["start"], reference=references)
+        run = task.train(inputs, parameter=("v", "p"), init=task["start"], record=("v", "p"))
         solved = data[case] = {
-            "paths": {"p": path_of(run, 2), "v": path_of(run, 2, block="v")},
+            "paths": {name: run.history[name] for name in ("p", "v")},
             "v": direction_of(label),
             "unrelaxed": direction_of(prompt_svm(inputs, last)),
             "relaxed": direction_of(prompt_svm(inputs, last, required=label.support)),

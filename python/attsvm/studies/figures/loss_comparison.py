@@ -8,7 +8,7 @@ from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Axes, Canvas
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import prompt_svm
 
@@ -33,8 +33,8 @@ def compute(task: Task) -> Data:
     task.check("SVM", svm)
     paths, late = {}, {}
     for loss in task["losses"]:
-        run = task.train(batch, head=head, loss=loss, reference={"svm": svm, **axes_of(2)})
-        paths[loss] = path_of(run, 2)[:, : task["steps"] + 1]
+        run = task.train(batch, head=head, loss=loss, reference={"svm": svm}, record="p")
+        paths[loss] = run.history["p"][:, : task["steps"] + 1]
         late[loss] = run.history["cosine:svm"][:, -1]
         end = paths[loss][:, -1]
         task.check(f"offset {loss}", end[:, 1], task["high_scores"])

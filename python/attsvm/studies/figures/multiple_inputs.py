@@ -11,7 +11,7 @@ from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Canvas, paths_in_plane, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, ORANGE, RED, TEAL
 from attsvm.svm import prompt_svm
 
@@ -35,12 +35,12 @@ def compute(task: Task) -> Data:
     batch, head, init = problem()
     solution = prompt_svm(batch.problem(0), np.zeros(batch.n, dtype=np.int64))
     svm = direction_of(solution)
-    options = {"head": head, "init": init, "reference": {"svm": svm, **axes_of(2)}}
+    options = {"head": head, "init": init, "reference": {"svm": svm}, "record": "p"}
     runs = {
         rule: task.train(batch, rule=rule, lr=lr, **options) for rule, lr in task["rates"].items()
     }
     zero = task["starts"].index(0.0)
-    paths = {rule: path_of(run, 2) for rule, run in runs.items()}
+    paths = {rule: run.history["p"] for rule, run in runs.items()}
     norm = {rule: run.history["norm"][zero] for rule, run in runs.items()}
     best = {}
     for rule, path in paths.items():

@@ -14,7 +14,7 @@ from attsvm.datasets import next_token
 from attsvm.descent import Run, regularization_path
 from attsvm.studies.reproduce.drawing import Canvas, band, ring, rings
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import graph_svm
 from attsvm.theory import cosine, cyclic_subspace, finite_part, optimal_loss, token_priority_graphs
@@ -59,8 +59,7 @@ def least_margin(data: NextTokenData, W: Array) -> float:
 
 
 def _train(task: Task, data: NextTokenData, svm: Array, **settings: Any) -> Run:
-    reference = {"svm": svm, **axes_of(data.d, data.d)}
-    return task.train(data, reference=reference, progress=task.progress, **settings)
+    return task.train(data, reference={"svm": svm}, record="W", progress=task.progress, **settings)
 
 
 def _correlation(path: Array, svm: Array) -> Array:
@@ -103,7 +102,7 @@ def _run(task: Task, name: str) -> dict[str, Array]:
     if name == "cyclic":
         task.check("orthogonal", np.linalg.norm(_inside(data, svm), axis=(-2, -1)).max())
         task.check("margin", min(map(least_margin, data.problems(), svm)))
-    path = path_of(run, data.d, data.d)
+    path = run.history["W"]
     inside = _inside(data, path)
     limit = finite_part(data)[:, np.newaxis]
     return {
@@ -128,7 +127,7 @@ def _limits(task: Task) -> Data:
     ]
     drawn: Data = {}
     for name, path in (
-        ("plain descent", path_of(run, data.d, data.d)),
+        ("plain descent", run.history["W"]),
         ("regularisation path", np.stack(balls)),
     ):
         apart = np.linalg.norm(_inside(data, path) - finite[:, np.newaxis], axis=(-2, -1))

@@ -7,7 +7,7 @@ import numpy as np
 from attsvm.datasets import next_token
 from attsvm.studies.reproduce.drawing import Canvas, band, rings
 from attsvm.studies.reproduce.figure import Data, Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
 from attsvm.svm import graph_svm
 from attsvm.theory import cosine
@@ -29,10 +29,10 @@ def compute(task: Task) -> Data:
             problems,
             loss=loss,
             record_every=_RECORDED,
-            reference=axes_of(problems.d, problems.d),
+            record="W",
             progress=task.progress,
         )
-        path = path_of(run, problems.d, problems.d)
+        path = run.history["W"]
         selected = direction_of(graph_svm(problems, attention=run, threshold=threshold))
         data[loss] = {
             name: cosine(path, np.broadcast_to(svm[:, np.newaxis], path.shape), axis=(-2, -1))

@@ -8,7 +8,7 @@ from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, paths_in_plane, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED, TEAL
 from attsvm.svm import prompt_svm
 from attsvm.theory import cosine
@@ -37,8 +37,8 @@ def compute(task: Task) -> Data:
     paths = {}
     for case in _CASES:
         batch, head, init = problem(case)
-        run = task.train(batch, head=head, init=init, reference=axes_of(2))
-        paths[case] = path_of(run, 2)
+        run = task.train(batch, head=head, init=init, record="p")
+        paths[case] = run.history["p"]
         expected = np.array(FIGURE.numbers[f"selected {case}"].expected, dtype=np.int64)
         reached = cosine(paths[case][:, -1], np.stack([svm[token] for token in expected]), axis=-1)
         task.check(f"selected {case}", run.selected[:, 0])

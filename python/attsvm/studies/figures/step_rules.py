@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from attsvm._linalg import in_own_span
 from attsvm.data import AttentionData
 from attsvm.datasets import near_orthogonal
-from attsvm.descent import log_schedule
-from attsvm.studies.attention_record import train_recording_attention
+from attsvm.descent import log_schedule, train
 from attsvm.studies.reproduce.drawing import Axes, Canvas, band, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RULE_COLOURS
@@ -54,14 +55,25 @@ class Problems:
         data = AttentionData(tokens, self.data.labels, queries=tokens[:, :, 0], value=value)
         return Problems(data, self.best, att_svm(data, self.best))
 
+    def train(self, record: Sequence[int] | NDArray[np.int64], **settings: Any) -> History:
+        """Train W up to the last of these steps; return the history with the attention missed.
+
+        ``"log_miss"`` (B, R, n) is the logarithm of 1 less the attention to the best tokens, exact
+        also where that rounds to 1.
+        """
+        history = train(
+            self.data, steps=record[-1], record_every=list(record), record="attention", **settings
+        ).history
+        chosen = np.arange(self.data.T) == self.best[:, np.newaxis, :, np.newaxis]
+        others = np.where(chosen, -np.inf, history.pop("log_attention"))
+        return history | {"log_miss": np.asarray(logsumexp(others, axis=-1))}
+
 
 def run_rule(
     problems: Problems, kind: str, *, steps: int = 0, num_threads: int | None = None, **options: Any
 ) -> History:
     """Train from zero; return the history on a logarithmic schedule, with the attention missed."""
-    return train_recording_attention(
-        problems.data,
-        problems.best,
+    return problems.train(
         log_schedule(steps or RULES[kind]["steps"], per_decade=6),
         num_threads=num_threads,
         **{"rule": kind, "lr": RULES[kind]["lr"], "reference": problems.solution, **options},

@@ -10,7 +10,7 @@ from attsvm.data import AttentionData
 from attsvm.descent import Run
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import axes_of, direction_of, path_of
+from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, ORANGE, RED, TEAL
 from attsvm.svm import att_svm
 from attsvm.theory import cosine, optimal_tokens, rank
@@ -46,7 +46,7 @@ def compute(task: Task) -> Data:
         data[name] = {
             "data": inputs,
             "svm": solved,
-            "paths": {parameter: path_of(run, 2, 2) for parameter, run in runs.items()},
+            "paths": {parameter: run.history["W"] for parameter, run in runs.items()},
             "cosines": {
                 (parameter, norm): run.history[f"cosine:{norm}"]
                 for parameter, run in runs.items()
@@ -71,8 +71,9 @@ def _train(
 ) -> Run:
     K = 0.1 * np.random.default_rng(0).standard_normal((2, 2))
     init = None if parameter == "W" else {"K": K, "Q": np.zeros((2, 2))}
-    references = {**reference, **axes_of(2, 2)}
-    return task.train(data, parameter=parameter, init=init, ridge=ridge, reference=references)
+    return task.train(
+        data, parameter=parameter, init=init, ridge=ridge, reference=reference, record="W"
+    )
 
 
 def _vis1(task: Task, of_vis1: Data) -> None:

@@ -136,27 +136,21 @@ class JacobiRotations {
         const double tolerance = 0x1p-104 * static_cast<double>(length_);  // of the square of a cosine
         bool rotated = false;
         for (Index p = 0; p < rows_; ++p) measure(p);
-        // A few rows, which stay in the cache, meet all that follow.
-        constexpr Index together = 8;
-        for (Index first = 0; first < rows_; first += together) {
-            const Index last = std::min(first + together, rows_);
-            for (Index p = first; p < last; ++p) bring_longest(p);
-            for (Index q = first + 1; q < rows_; ++q)
-                for (Index p = first; p < std::min(last, q); ++p) {
-                    const double product = dot(row(p), row(q), length_);
-                    if (!(product * product > tolerance * square_[p] * square_[q])) continue;
-                    rotate(p, q, product);
-                    rotated = true;
-                }
+        for (Index p = 0; p + 1 < rows_; ++p) {
+            // The longest first: convergence is faster.
+            const Index longest = std::max_element(square_.data() + p, square_.data() + rows_) - square_.data();
+            if (longest != p) {
+                std::swap_ranges(row(p), row(p) + stride_, row(longest));
+                std::swap(square_[p], square_[longest]);
+            }
+            for (Index q = p + 1; q < rows_; ++q) {
+                const double product = dot(row(p), row(q), length_);
+                if (!(product * product > tolerance * square_[p] * square_[q])) continue;
+                rotate(p, q, product);
+                rotated = true;
+            }
         }
         return rotated;
-    }
-    // The longest of the rows from p on comes to p: convergence is faster.
-    void bring_longest(Index p) {
-        const Index longest = std::max_element(square_.data() + p, square_.data() + rows_) - square_.data();
-        if (longest == p) return;
-        std::swap_ranges(row(p), row(p) + stride_, row(longest));
-        std::swap(square_[p], square_[longest]);
     }
     void rotate(Index p, Index q, double product) {
         const double zeta = (square_[q] - square_[p]) / (2.0 * product);

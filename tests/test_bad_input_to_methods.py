@@ -125,7 +125,7 @@ MACHINES = [
     ("att selected floats", lambda: att_svm(ONE, [0.0, 1.0, 0.0]), TypeError, "selected: "),
     ("att selected bools", lambda: att_svm(ONE, [True, False, True]), TypeError, "selected: "),
     ("att selected batch", lambda: att_svm(BATCH, [0, 0, 0]), ValueError, "selected: "),
-    ("att norm", lambda: att_svm(ONE, [0, 0, 0], norm="l1"), ValueError, "norm: "),
+    ("att norm", lambda: att_svm(ONE, [0, 0, 0], norm="l7"), ValueError, "norm: "),
     ("att solver", lambda: att_svm(ONE, [0, 0, 0], solver="gurobi"), ValueError, "solver: "),
     (
         "prompt required",

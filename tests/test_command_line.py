@@ -317,13 +317,43 @@ class TestTrain:
             assert names <= set(file.files)
             assert str(file["parameter"]) == parameter
 
+    def test_what_the_file_lacks_is_chosen_and_said(self, problem, capsys):
+        data = attsvm.load(problem)
+        np.savez("own.npz", tokens=data.tokens, labels=data.labels)
+        assert main(["train", "own.npz", "--parameter", "W", "--steps", "50"]) == 0
+        shown = facts(capsys.readouterr().out)
+        assert shown["queries"].startswith("the first token of each input")
+        assert shown["head"].startswith("v is trained too")
+        assert shown["training"].startswith("v+W, 50 steps")
+        own = attsvm.AttentionData(data.tokens, data.labels, queries=data.tokens[:, 0])
+        result = attsvm.train(own, parameter="v+W", steps=50)
+        with np.load(shown["written"]) as file:
+            assert np.array_equal(file["W"], result.W)
+        value = ",".join(map(str, data.value.tolist()))
+        words = ["--parameter", "KQ", "--init", "balanced", "--seed", "3", "--steps", "20"]
+        assert main(["train", "own.npz", f"--value={value}", *words]) == 0
+        shown = facts(capsys.readouterr().out)
+        assert "head" not in shown
+        valued = attsvm.load(problem).with_first_queries()
+        result = attsvm.train(valued, parameter="KQ", init="balanced", rng=3, steps=20)
+        with np.load(shown["written"]) as file:
+            assert np.array_equal(file["K"], result.K)
+
+    def test_svm_of_a_run_is_that_of_the_tokens_it_selected(self, problem, capsys):
+        assert main(["train", str(problem), "--steps", "200", "--out", "run.npz"]) == 0
+        trained = facts(capsys.readouterr().out)
+        assert main(["svm", str(problem), "--run", "run.npz"]) == 0
+        solved = facts(capsys.readouterr().out)
+        assert solved["selected tokens"] == trained["selected tokens"]
+        assert solved["cosine of the run"] == trained["cosine with its SVM"]
+
     def test_large_svm_is_left_to_its_own_command(self, tmp_path, capsys):
         path = tmp_path / "large.npz"
-        attsvm.save(path, attsvm.datasets.unit_sphere(101, 11, 3, rng=0))
+        attsvm.save(path, attsvm.datasets.unit_sphere(1001, 11, 3, rng=0))
         assert main(["train", str(path), "--steps", "2"]) == 0
         shown = facts(capsys.readouterr().out)
-        assert "1010 constraints" in shown["SVM"]
-        assert shown["selected tokens"].endswith("... (101 in all)")
+        assert "10010 constraints" in shown["SVM"]
+        assert shown["selected tokens"].endswith("... (1001 in all)")
         assert "outcome" not in shown
 
     def test_training_that_stays_at_zero_has_no_cosine(self, tmp_path, capsys):
@@ -526,8 +556,10 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "expected an existing directory"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
-        (["train", "{no queries}", "--parameter", "W"], "queries: needed for training W"),
-        (["train", "{no value}", "--parameter", "W"], "value: "),
+        (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
+        (["train", "{file}", "--value", "1,2"], "value: expected shape"),
+        (["train", "{file}", "--seed", "-1"], "rng: expected"),
+        (["train", "--text", "{text}", "--seed", "3"], "--seed: expected none for text"),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),
         (["train", "--text", "{file}"], "expected UTF-8 text"),
@@ -539,7 +571,7 @@ def test_every_command_explains_itself(words, capsys):
         (["svm", "{file}", "--selected", "1,0"], "selected: expected shape"),
         (["svm", "{file}", "--selected", "1,0,9"], "selected: expected "),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),
-        (["svm", "{no value}"], "--selected: expected a token of every input"),
+        (["svm", "{no value}"], "--selected: needed for a problem without a value"),
         (["svm", "{no queries}"], "queries: needed for the attention SVM"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attsvm import NextTokenData, att_svm
+from attsvm import NextTokenData, att_svm, plots, train
 from attsvm.datasets import unit_sphere
 from attsvm.theory import optimal_tokens, predict_next
 
@@ -40,6 +40,15 @@ def test_a_batch_of_solutions_shows_counts():
     data = unit_sphere(6, 8, 10, batch=5, rng=0)
     _, cells = rows(att_svm(data, optimal_tokens(data)))
     assert cells["problems"] == cells["optimal"] == "5"
+
+
+def test_a_run_shows_how_it_was_trained_and_is_drawn():
+    run = train(unit_sphere(6, 8, 10, rng=0), steps=20)
+    caption, cells = rows(run)
+    assert caption == "Run"
+    assert cells["training"].startswith("W, 20 steps of ngd, lr 0.1")
+    pytest.importorskip("matplotlib")
+    assert len(run.plot().axes) == len(plots.run(run).axes)
 
 
 def test_data_show_their_sizes():

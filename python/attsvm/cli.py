@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TextIO
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attsvm import _core, plots
 from attsvm._geometries import Norm as NormLike
@@ -23,6 +24,7 @@ from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
+from attsvm.descent.blocks import STARTS
 from attsvm.extras import dependencies
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -64,7 +66,7 @@ _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
     "label": label_svm,
 }
 _DRAWN_GRAPHS = 12
-_QUICK_CONSTRAINTS = 1000
+_QUICK_CONSTRAINTS = 10_000
 """Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
 
 
@@ -289,9 +291,15 @@ def _add_train_options(parser: _Parser) -> None:
     add(
         "--parameter",
         choices=PARAMETERS,
-        help="logits X W z, X p or X K Q' z; with v+ the head too (default: W, or p without "
-        "queries; with v+ without a value)",
+        help="logits X W z, X p, X K Q' z or the last with diagonal K and Q; with v+ the head too "
+        "(default: W, or p without queries; with v+ without a value). W without queries takes "
+        "the first token of each input",
     )
+    value = "the linear head v: a .npy file, or numbers separated by commas"
+    add("--value", type=_numbers, metavar="V", help=value)
+    start = "start of the attention parameters (default: zero, or uniform for K and Q)"
+    add("--init", choices=STARTS, help=start)
+    add("--seed", type=int, metavar="N", help="of a start or mini-batches that are drawn")
     rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
     add("--lr", type=float, default=0.1, help="step size")
@@ -311,7 +319,11 @@ def _add_train_options(parser: _Parser) -> None:
 
 def _add_svm_options(parser: _Parser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
-    parser.add_argument(
+    add = parser.add_mutually_exclusive_group().add_argument
+    run = "results of attsvm train: separate the tokens that it selected, and compare"
+    suppressed = argparse.SUPPRESS  # the default is that of --selected
+    add("--run", type=Path, metavar="RUN.npz", dest="selected", default=suppressed, help=run)
+    add(
         "--selected",
         type=_selected,
         metavar="TOKENS",
@@ -365,6 +377,18 @@ def _toml_or_text(word: str) -> Any:
         return read_toml(f"value = {word}")["value"]
     except ValueError:
         return word
+
+
+def _numbers(word: str) -> NDArray[Any]:
+    """Read a .npy file, or numbers separated by commas."""
+    try:
+        if word.lower().endswith(".npy"):
+            return np.asarray(np.load(word, allow_pickle=False))
+        return np.array([float(each) for each in word.split(",")])
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a .npy file or numbers separated by commas, got {word!r} ({error})"
+        ) from None
 
 
 def _selected(word: str) -> str | Path | tuple[int, ...]:
@@ -437,14 +461,31 @@ def _training(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _train_on_problem(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
+    if arguments.value is not None:
+        data = data.with_value(arguments.value)
     parameter = arguments.parameter or fitting_parameter(
         data.value is not None, data.queries is not None
     )
+    chosen = {}
+    if data.queries is None and parameter.removeprefix("v+") != "p":
+        data = data.with_first_queries()
+        chosen["queries"] = "the first token of each input, as the file has none"
+    if data.value is None:
+        parameter = f"v+{parameter.removeprefix('v+')}"
+        chosen["head"] = "v is trained too, as there is no value"
     out = _output(arguments, _settings(arguments, parameter))
-    result = train(data, parameter=parameter, loss=arguments.loss, **_training(arguments))
+    result = train(
+        data,
+        parameter=parameter,
+        loss=arguments.loss,
+        init=arguments.init,
+        rng=arguments.seed,
+        **_training(arguments),
+    )
     _write_arrays(out, {"lr": arguments.lr, **_of_run(result)})
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
+        **chosen,
         **result.facts(),
         "selected tokens": _tokens(result.selected),
     }
@@ -453,7 +494,7 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
     svm = _quick_svm(data, result)
     if svm is None:
         constraints = (data.lengths - 1).sum()
-        command = shlex.join(["attsvm", "svm", str(arguments.file), "--selected", str(out)])
+        command = shlex.join(["attsvm", "svm", str(arguments.file), "--run", str(out)])
         facts["SVM"] = f"not solved, as it has {constraints} constraints: {command}"
     else:
         facts |= _comparison(data, result, svm)
@@ -495,7 +536,10 @@ def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict
 
 
 def _train_on_text(arguments: argparse.Namespace) -> None:
-    for name, expected in (("parameter", "W"), ("loss", "log"), ("index", None)):
+    for name, expected in (
+        *(("parameter", "W"), ("loss", "log"), ("index", None)),
+        *(("value", None), ("init", None), ("seed", None)),
+    ):
         value = getattr(arguments, name)
         if value not in (None, expected):
             raise ValueError(f"--{name}: expected {expected or 'none'} for text, got {value}")
@@ -571,8 +615,8 @@ def _svm(arguments: argparse.Namespace) -> None:
     elif arguments.selected == "optimal":
         if data.value is None:
             raise ValueError(
-                "--selected: expected a token of every input, such as 1,0,2, for a problem without "
-                "a value; got 'optimal'"
+                "--selected: needed for a problem without a value: a token of every input, such as "
+                "1,0,2, or the results of attsvm train"
             )
         selected = optimal_tokens(data)
     else:

@@ -265,14 +265,16 @@ class AttentionData(BatchAxis):
 
     def with_value(self, value: ArrayLike) -> AttentionData:
         """Return the same problem with another linear head v of shape ([B,] d)."""
-        return AttentionData(
-            self.tokens,
-            self.labels,
-            queries=self.queries,
-            value=value,
-            lengths=self.lengths,
-            sequence=self.sequence,
-        )
+        return self._with(value=value)
+
+    def with_first_queries(self) -> AttentionData:
+        """Return the same problem with the first token of each input as its query."""
+        first = self.tokens[..., 0, :]
+        return self._with(queries=first if self.sequence is None else first[..., self.sequence, :])
+
+    def _with(self, **changed: ArrayLike) -> AttentionData:
+        names = ("tokens", "labels", "queries", "value", "lengths", "sequence")
+        return AttentionData(**{name: getattr(self, name) for name in names} | changed)
 
     def subset(self, which: ArrayLike) -> AttentionData:
         """Return some problems of the batch, as a batch.
@@ -311,7 +313,10 @@ def as_data(data: object) -> AttentionData:
 def require_queries(data: AttentionData, purpose: str) -> FloatArray:
     """Return the queries ([B,] n, d), or raise `ValueError` that they are needed for `purpose`."""
     if data.queries is None:
-        raise ValueError(f"queries: needed for {purpose}, got data without queries")
+        raise ValueError(
+            f"queries: needed for {purpose}, got data without queries; data.with_first_queries() "
+            "takes the first tokens"
+        )
     return data.queries
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._display import Plotted
 from attsvm._validation import ArrayLike
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.by_ids import TrainedByIds
@@ -51,7 +52,7 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run:
+class Run(Plotted):
     """The final parameters and attention of a run of gradient descent, and its history.
 
     A batch has a leading axis B throughout.
@@ -197,6 +198,11 @@ class Run:
         fall = (log_norm[..., half] - log_norm[..., -1]) / max(1, steps[-1] - steps[half])
         share: NDArray[np.float64] = fall / limit
         return share
+
+    _drawn_by = "run"
+
+    def _facts(self) -> dict[str, str]:
+        return self.facts()
 
     def facts(self, outcomes: ArrayLike | None = None) -> dict[str, str]:
         """Say in words and numbers what was trained, how, and where it ended.

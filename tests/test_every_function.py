@@ -115,6 +115,10 @@ CALLS = {
     "margin_ratio": lambda data: [
         attsvm.margin_ratio(data, matrix(data), best(data), norm) for norm in ("l1", "spec", 1.5)
     ],
+    "margin_ratios": lambda data: [
+        attsvm.margin_ratios(data, trained(data, parameter=name, record=name), ("max", 3.0))
+        for name in ("W", "p")
+    ],
     "margins": lambda data: attsvm.theory.margins(matrix(data), data, best(data)),
     "nuclear_suboptimality": lambda data: [
         attsvm.nuclear_suboptimality(

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 import attsvm
-from attsvm import AttentionData, att_svm, certified_margin_ratio, margin_ratio, prompt_svm
+from attsvm import (
+    AttentionData,
+    att_svm,
+    certified_margin_ratio,
+    margin_ratio,
+    margin_ratios,
+    prompt_svm,
+)
 
 NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 4.0)
 
@@ -84,3 +91,48 @@ def test_what_is_not_a_certificate_or_a_direction_is_refused(problems):
         margin_ratio(data, W, selected, solution=att_svm(data, (selected + 1) % 4))
     with pytest.raises(ValueError, match="norm: expected"):
         margin_ratio(data, W, selected, "l3")
+
+
+@pytest.mark.parametrize("parameter", ["W", "p", "KQ"])
+@pytest.mark.parametrize("batch", [None, 3])
+def test_ratios_along_a_run_are_those_of_its_iterates(parameter, batch):
+    data = attsvm.datasets.unit_sphere(3, 4, 5, batch=batch, rng=0)
+    name = "p" if parameter == "p" else "W"
+    run = attsvm.train(data, parameter=parameter, steps=400, record_every=200, record=name, rng=0)
+    found = margin_ratios(data, run, ("fro", "max", 3.0))
+    assert list(found) == ["fro", "max", 3.0]
+    iterates = np.moveaxis(run.history[name], run.selected.ndim - 1, 0)
+    for norm, ratios in found.items():
+        assert ratios.shape == run.history["norm"].shape
+        for r, iterate in enumerate(iterates):
+            if not iterate.any():
+                assert (ratios[..., r] == 0).all()
+                continue
+            expected = margin_ratio(data, iterate, run.selected, norm)
+            np.testing.assert_array_equal(ratios[..., r], expected)
+    others = margin_ratios(data, run, "fro", selected=(run.selected + 1) % 4)
+    assert not np.array_equal(others["fro"], found["fro"])
+
+
+def test_ratios_along_a_run_say_where_there_are_none():
+    tokens = [[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]]
+    data = AttentionData(tokens, [1], queries=[[1.0, -1.0]], value=[1.0, 0.0])
+    run = attsvm.train(data, steps=2, record="W")
+    assert np.isnan(margin_ratios(data, run, "max", selected=[1])["max"]).all()
+    single = AttentionData([[[1.0, 2.0]]], [1], queries=[[1.0, 0.0]], value=[1.0, 0.0])
+    run = attsvm.train(single, steps=2, record="W", init=np.eye(2))
+    assert (margin_ratios(single, run, "l1")["l1"] == -np.inf).all()
+
+
+def test_ratios_along_a_run_need_its_iterates(problems):
+    data, _ = problems
+    run = attsvm.train(data, steps=2)
+    with pytest.raises(ValueError, match=r"run: expected one of train\(record='W'\)"):
+        margin_ratios(data, run)
+    with pytest.raises(TypeError, match="run: expected Run, got"):
+        margin_ratios(data, np.ones((3, 5, 5)))
+    run = attsvm.train(data, steps=2, record="W")
+    with pytest.raises(ValueError, match="norms: expected"):
+        margin_ratios(data, run, ("fro", "l3"))
+    with pytest.raises(ValueError, match="selected: expected"):
+        margin_ratios(next(iter(data.problems())), run)

@@ -151,7 +151,8 @@ def train(
         What `Run.history` keeps of every recorded step besides: ``"attention"``, weights and their
         logarithms; a parameter by its name, ``"W"`` also where it is made of others; or what a
         function returns, under the function's name. It is called after training, with the `Run`
-        that would have ended at that step. All recorded iterates are in memory at once.
+        that would have ended at that step. All recorded iterates are in memory at once. With "W"
+        or "p" recorded, `margin_ratios` gives margin ratios in any norm along the run.
 
     Returns
     -------

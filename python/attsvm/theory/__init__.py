@@ -18,6 +18,7 @@ from attsvm.theory.local_optimality import (
 from attsvm.theory.margin_ratio import (
     certified_margin_ratio,
     margin_ratio,
+    margin_ratios,
     nuclear_suboptimality,
 )
 from attsvm.theory.priority_graphs import TokenPriorityGraph, token_priority_graphs
@@ -58,6 +59,7 @@ __all__ = [
     "is_locally_optimal",
     "locally_optimal_choices",
     "margin_ratio",
+    "margin_ratios",
     "margins",
     "nuclear_suboptimality",
     "optimal_loss",

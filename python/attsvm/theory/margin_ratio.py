@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 
 from attsvm import _core
@@ -9,7 +12,6 @@ from attsvm._geometries import Norm as NormLike
 from attsvm._linalg import LowRank
 from attsvm._validation import (
     ArrayLike,
-    BoolArray,
     Float64Array,
     IndexArray,
     require_direction,
@@ -96,21 +98,83 @@ def margin_ratio(
     """
     alpha = as_selected("selected", selected, as_data(data))
     parameter, made_small = as_parameter_of("W", W, data), as_svm_norm("norm", norm)
-    smallest, none = _smallest_margin(data, parameter, alpha, made_small)
-    if solution is None:
-        solve = att_svm if parameter.variable == "W" else prompt_svm
-        solution = solve(data, alpha, norm=norm)
-    status = np.asarray(solution.status)
-    require_shape("solution.status", status, *shape_of(data))
-    if solution.margins is not None:
-        expected = (np.isfinite(solution.margins) == other_tokens(data, alpha)).all(axis=(-2, -1))
-        if not expected[status == "optimal"].all():
-            raise ValueError("solution: expected the SVM of `selected`")
-    best = np.where(status == "optimal", solution.norm, np.nan).reshape(smallest.shape)
-    with np.errstate(invalid="ignore"):
-        ratio = np.where(none, -np.inf, best * smallest)
-    answer: float | Float64Array = parameter.answer(ratio)
+    smallest = _smallest_margin(data, parameter, alpha, made_small)
+    best = _smallest_norm(data, parameter.variable, alpha, norm, solution)
+    answer: float | Float64Array = parameter.answer(_ratio(best, smallest))
     return answer
+
+
+def margin_ratios(
+    data: AttentionData,
+    run: Run,
+    norms: NormLike | Sequence[NormLike] = ("fro", "max", "l1", "spec", "nuc"),
+    selected: ArrayLike | None = None,
+) -> dict[NormLike, Float64Array]:
+    """Compute the `margin_ratio` of every recorded iterate of a run, in several norms.
+
+    One SVM is solved per norm, that of the tokens selected at the end.
+
+    Parameters
+    ----------
+    data : AttentionData
+        That of the run.
+    run : Run
+        Of ``train(record="W")``, or of ``train(record="p")`` where p was trained.
+    norms : {"fro", "max", "l1", "spec", "nuc"}, float, or sequence of them
+    selected : array_like of int, shape ([B,] n), optional
+        Tokens α; by default those that the run selects at its end.
+
+    Returns
+    -------
+    dict of ndarray, shape ([B,] R)
+        By norm, the ratio at each of the steps ``run.history["step"]``. The zero iterate points
+        nowhere and has ratio 0. NaN where the SVM is infeasible, -inf where no input has another
+        token to be separated from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it must be; the message names it.
+    SolverError
+        An SVM could be neither solved nor shown infeasible.
+
+    References
+    ----------
+    As for `margin_ratio`.
+
+    Examples
+    --------
+    Steps along signs go to the largest margin in the max norm:
+
+    >>> import attsvm
+    >>> data = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
+    >>> run = attsvm.train(data, rule="sign", steps=1000, record="W", record_every=500)
+    >>> for norm, ratios in attsvm.margin_ratios(data, run, ("max", "fro")).items():
+    ...     print(norm, ratios.round(2))
+    max [0.   0.98 0.99]
+    fro [0.   0.76 0.77]
+    """
+    if not isinstance(run, Run):
+        raise TypeError(f"run: expected Run, got {type(run).__name__}")
+    iterates = run.history.get(run.variable)
+    if iterates is None:
+        raise ValueError(f"run: expected one of train(record={run.variable!r}), got no iterates")
+    names = list(norms) if isinstance(norms, Sequence) and not isinstance(norms, str) else [norms]
+    made_small = {norm: as_svm_norm("norms", norm) for norm in names}
+    alpha = as_selected("selected", run.selected if selected is None else selected, as_data(data))
+    margins: dict[NormLike, list[Float64Array]] = {norm: [] for norm in names}
+    for iterate in np.moveaxis(iterates, run.selected.ndim - 1, 0):
+        parameter = as_parameter_of("run", iterate, data)
+        unit = parameter.unit()
+        least, moved = _least(unit, data, alpha), parameter.matrix.norm() > 0
+        for norm, each in made_small.items():
+            margins[norm].append(least / np.where(moved, each.of(unit.matrix), 1.0))
+    answers = {}
+    for norm in names:
+        best = _smallest_norm(data, run.variable, alpha, norm)
+        ratios = _ratio(best[:, np.newaxis], np.stack(margins[norm], axis=1))
+        answers[norm] = ratios.reshape(*data.labels.shape[:-1], -1)
+    return answers
 
 
 def certified_margin_ratio(
@@ -172,7 +236,7 @@ def certified_margin_ratio(
     """
     alpha = as_selected("selected", selected, as_data(data))
     parameter, made_small = as_parameter_of("W", W, data), as_svm_norm("norm", norm)
-    smallest, none = _smallest_margin(data, parameter, alpha, made_small)
+    smallest = _smallest_margin(data, parameter, alpha, made_small)
     multipliers = _multipliers(data, W, alpha, dual)
     weights = np.where(other_tokens(data, alpha), multipliers, 0.0)
     require_nonnegative("dual", weights, "multipliers")
@@ -182,7 +246,7 @@ def certified_margin_ratio(
     differences = token_differences(data.batched(), alpha.reshape(-1, data.n))
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
     size = as_svm_norm("norm", made_small.dual).of(LowRank(sums, parameter.queries(data)))
-    exists = ~none & (smallest > 0) & (size > 0)
+    exists = np.isfinite(smallest) & (smallest > 0) & (size > 0)
     bound = weights.sum(axis=(1, 2)) / np.where(exists, size, 1.0)
     least = np.where(exists, smallest, 0.0)
     answer: float | Float64Array = parameter.answer(np.where(exists, least * bound, -np.inf))
@@ -251,17 +315,45 @@ def nuclear_suboptimality(
 
 def _smallest_margin(
     data: AttentionData, parameter: AttentionParameter, alpha: IndexArray, norm: Norm
-) -> tuple[Float64Array, BoolArray]:
-    """Compute the smallest margin of W / N(W), shape (B,), and where there are no margins."""
+) -> Float64Array:
+    """Compute the smallest margin of W / N(W), shape (B,); inf where there are no margins."""
     unit = parameter.unit()
     size = norm.of(unit.matrix)
     require_direction("W", ((size > 0) | ~parameter.exists).reshape(data.labels.shape[:-1]))
-    constrained = other_tokens(data, alpha).reshape(len(size), -1)
-    values = logit_differences(unit, data, alpha).reshape(constrained.shape)
     with np.errstate(invalid="ignore"):
-        smallest = np.where(constrained, values, np.inf).min(axis=1) / size
-    none = np.asarray(~constrained.any(axis=1))
-    return smallest, none
+        return _least(unit, data, alpha) / size
+
+
+def _least(parameter: AttentionParameter, data: AttentionData, alpha: IndexArray) -> Float64Array:
+    """Compute the smallest margin, shape (B,); inf where there are none."""
+    values = logit_differences(parameter, data, alpha)
+    constrained = other_tokens(data, alpha).reshape(values.shape)
+    return np.asarray(np.where(constrained, values, np.inf).min(axis=(1, 2)))
+
+
+def _smallest_norm(
+    data: AttentionData,
+    variable: Literal["W", "p"],
+    alpha: IndexArray,
+    norm: NormLike,
+    solution: SVMSolution | None = None,
+) -> Float64Array:
+    """Return the norm of the solution, solved or given, shape (B,); NaN where there is none."""
+    if solution is None:
+        solution = (att_svm if variable == "W" else prompt_svm)(data, alpha, norm=norm)
+    status = np.asarray(solution.status)
+    require_shape("solution.status", status, *shape_of(data))
+    if solution.margins is not None:
+        expected = (np.isfinite(solution.margins) == other_tokens(data, alpha)).all(axis=(-2, -1))
+        if not expected[status == "optimal"].all():
+            raise ValueError("solution: expected the SVM of `selected`")
+    return np.atleast_1d(np.where(status == "optimal", solution.norm, np.nan))
+
+
+def _ratio(best: Float64Array, smallest: Float64Array) -> Float64Array:
+    """Multiply the norms of solutions and smallest margins; -inf where there are no margins."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isposinf(smallest), -np.inf, best * smallest)
 
 
 def _multipliers(

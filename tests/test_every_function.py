@@ -99,6 +99,9 @@ CALLS = {
         attsvm.first_step_separates(data, selected=selected, head=two_classes(data))
         for selected in (best(data), np.zeros(data.labels.shape, int))
     ],
+    "frank_wolfe_gap": lambda data: [
+        attsvm.theory.frank_wolfe_gap(data, matrix(data), 0.5, norm) for norm in ("max", "spec")
+    ],
     "general_svm": lambda data: attsvm.general_svm(data, of_attention(data)),
     "in_separation_cone": lambda data: [
         attsvm.in_separation_cone(matrix(data), data, attsvm.theory.optimal_tokens(data), epsilon)

@@ -18,20 +18,22 @@ BASE = {
 }  # fmt: skip
 DATA = BASE | {"data"}
 DESCENT = DATA | {"heads"}
-THEORY = DESCENT | {"descent", "svm"}
+FUNCTIONAL = DESCENT | {"descent"}
+THEORY = FUNCTIONAL | {"functional", "svm"}
 STUDIES = THEORY | {"datasets", "theory"}
-EVERYTHING = STUDIES | {"studies", "plots", "functional", "cli"}
+EVERYTHING = STUDIES | {"studies", "plots", "cli"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "data": BASE,
     "datasets": DATA,
     "heads": DATA,
     "descent": DESCENT,
+    "functional": FUNCTIONAL,
     "svm": DATA,
     "theory": THEORY,
     "studies": STUDIES | {"torch"},
     "torch": STUDIES,
-    **dict.fromkeys(("", "__main__", "cli", "functional", "plots", "sklearn"), EVERYTHING),
+    **dict.fromkeys(("", "__main__", "cli", "plots", "sklearn"), EVERYTHING),
 }
 
 

@@ -78,7 +78,8 @@ class StepRule:
         β of [0, 1): M <- β M + (1 - β) G takes the place of the gradient.
     weight_decay : float
         λ. Steps of rate η in a norm N keep N(W) <= 1/λ from there on, and are the Frank-Wolfe
-        method on that ball. (`ridge` of `train` is the decay that is coupled: a term of the loss.)
+        method on that ball; `theory.frank_wolfe_gap` says how far W is from the optimum there.
+        (`ridge` of `train` is the decay that is coupled: a term of the loss.)
     newton_schulz : int, optional
         Of steps in the spectral norm: that many iterations of the quintic Newton-Schulz method of
         Muon in practice (5 there) instead of the exact U V'.

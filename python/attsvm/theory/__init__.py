@@ -7,6 +7,7 @@ from attsvm.theory.cosine import cosine, cosine_gap, directional_distance, in_co
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subset, cyclic_subspace
 from attsvm.theory.decomposition import Decomposition, decompose
 from attsvm.theory.finite_part import finite_part
+from attsvm.theory.frank_wolfe_gap import frank_wolfe_gap
 from attsvm.theory.local_optimality import (
     Choices,
     classify,
@@ -54,6 +55,7 @@ __all__ = [
     "finite_part",
     "first_step_separates",
     "fit_rate",
+    "frank_wolfe_gap",
     "in_cone",
     "in_separation_cone",
     "is_locally_optimal",

@@ -14,7 +14,7 @@ from attsvm.extras import require_extra
 from attsvm.theory import effective_rank, rank, sparsity
 from attsvm.torch.call import Adapter
 from attsvm.torch.layer import AttentionLayer, Positions
-from attsvm.torch.margins import core_of, head_svms
+from attsvm.torch.margins import head_svms
 from attsvm.torch.quantities import QUANTITIES
 from attsvm.torch.reading import Loss, read
 
@@ -170,7 +170,8 @@ def measured(layer: AttentionLayer, norms: Sequence[str], **options: Any) -> Val
 
 
 def _of_weights(layer: AttentionLayer) -> Values:
-    core = core_of(LowRank(layer.left, layer.right))
+    rows = LowRank(layer.left, layer.right).compact()
+    core = np.linalg.qr(np.swapaxes(rows, -1, -2), mode="r")  # square: three SVDs of it follow
     singular = np.linalg.svd(core, compute_uv=False)
     return {
         "fro_norm": np.sqrt(np.square(singular).sum(axis=-1)),

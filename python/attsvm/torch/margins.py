@@ -9,8 +9,9 @@ import numpy as np
 from scipy import linalg
 
 from attsvm._linalg import LowRank
-from attsvm._validation import BoolArray, Float64Array
+from attsvm._validation import BoolArray
 from attsvm.svm import SolverError, SVMSolution, att_svm
+from attsvm.svm.norms import as_svm_norm
 from attsvm.theory.certified_cosine import certified_gap
 from attsvm.torch.dual_ascent import Constraints, Multipliers, ascend
 from attsvm.torch.layer import AttentionLayer
@@ -37,22 +38,6 @@ class HeadSVM:
     # (n, T), constraints with a margin below 1 + 1e-4, of a soft margin those with a multiplier.
     support: BoolArray | None = None
     penalty: float = np.inf  # C of a soft margin
-
-
-def matrix_norm(singular_values: Float64Array, norm: str) -> float:
-    """Return the Frobenius ("fro") or nuclear ("nuc") norm of a matrix."""
-    if norm == "fro":
-        return float(np.sqrt(np.square(singular_values).sum()))
-    return float(singular_values.sum())
-
-
-def core_of(W: LowRank) -> Float64Array:
-    """Return small matrices with the singular values of W, of factors the triangles of both."""
-    if W.right is None:
-        return W.left
-    triangles = (np.linalg.qr(np.swapaxes(x, -1, -2), mode="r") for x in (W.left, W.right))
-    left, right = triangles
-    return np.asarray(left @ np.swapaxes(right, -1, -2))
 
 
 def head_svms(
@@ -105,16 +90,16 @@ def _solved(layer: AttentionLayer, head: int, norm: str) -> SVMSolution | None:
 
 def _relative_margin(layer: AttentionLayer, head: int, norm: str) -> float:
     """Compute the smallest margin of W over its norm; 0 for W = 0."""
-    size = matrix_norm(_singular_values(layer.weights(head)), norm)
+    size = _norm(layer.weights(head), norm)
     return float(layer.margins[head].min()) / size if size > 0 else 0.0
 
 
-def _singular_values(W: LowRank) -> Float64Array:
-    return np.asarray(np.linalg.svd(core_of(W), compute_uv=False))
+def _norm(W: LowRank, norm: str) -> float:
+    return float(as_svm_norm("norm", norm).of(W))
 
 
 def _largest_singular_value(W: LowRank) -> float:
-    core = core_of(W)
+    core = W.compact()
     last = core.shape[0] - 1
     (square,) = linalg.eigvalsh(core @ core.T, subset_by_index=[last, last])
     return float(max(square, 0.0) ** 0.5)
@@ -176,8 +161,7 @@ def _of_bounds(
     widest = constraints.combined(bounds.widest)
     least = float(constraints.margins(widest).min())
     if least > 0:
-        size = float(widest.norm()) if norm == "fro" else _singular_values(widest).sum()
-        upper = min(upper, float(size) / least)
+        upper = min(upper, _norm(widest, norm) / least)
     cosine = np.nan
     W = layer.weights(head)
     if norm == "fro" and dual_size > 0 and W.norm() > 0:

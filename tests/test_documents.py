@@ -20,8 +20,10 @@ from attsvm.studies.reproduce.registry import named
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
-    page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "gallery"
-]  # those of the gallery are generated
+    page
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    if page.parent.name not in ("gallery", "_templates")
+]  # those of the gallery are generated from the templates
 FIGURES = sorted((ROOT / "docs" / "figures").glob("*.py"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 DECLARATION = re.compile(r"^```toml\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -72,6 +74,7 @@ def test_tutorials_are_among_the_pages():
         "token-selection",
         "local-convergence",
         "fast-rates",
+        "optimisers",
         "next-tokens",
         "numerics",
         "your-model",

@@ -15,7 +15,6 @@ from scipy.sparse.csgraph import connected_components
 from attsvm import NextTokenData, finite_part, graph_svm, train
 from attsvm.datasets import next_token
 from attsvm.studies.figures import next_token_global, priority_components
-from attsvm.studies.reproduce.iterates import axes_of, path_of
 from attsvm.theory import cyclic_subset, cyclic_subspace, token_priority_graphs
 
 
@@ -35,8 +34,8 @@ def components_by_paths(data: NextTokenData, last: int) -> np.ndarray:
 
 def test_attention_along_a_path_is_that_of_the_runs(data):
     settings = {"init": "uniform", "rng": 0}
-    run = train(data, steps=40, record_every=20, reference=axes_of(8, 8), **settings)
-    attention = next_token_global.attention_along(data, path_of(run, 8, 8))
+    run = train(data, steps=40, record_every=20, record="W", **settings)
+    attention = next_token_global.attention_along(data, run.history["W"])
     for at, step in enumerate((0, 20, 40)):
         exact = train(data, steps=step, **settings).attention
         assert attention[:, at] == pytest.approx(exact, abs=1e-13)

@@ -15,7 +15,6 @@ from attsvm import cli, plots
 from attsvm.studies.reproduce.check import SOURCES, Check, table
 from attsvm.studies.reproduce.expected import Expected
 from attsvm.studies.reproduce.figure import PAPERS, Figure, Settings
-from attsvm.studies.reproduce.iterates import axes_of, path_of
 from attsvm.studies.reproduce.registry import FIGURES, matching, named
 from attsvm.studies.reproduce.runner import reproduce
 
@@ -438,15 +437,3 @@ def test_numbers_of_a_full_run(name, computed):
     figure, outcome = named(name), computed(name, quick=False)
     assert_reproduced(figure, outcome)
     assert len(outcome.checks) == len(figure.sources)
-
-
-@pytest.mark.parametrize("parameter", ["p", "W", "KQ"])
-def test_path_is_that_of_the_iterates(parameter):
-    data = attsvm.datasets.unit_sphere(3, 4, 2, rng=0)
-    shape = (2,) if parameter == "p" else (2, 2)
-    settings = {"parameter": parameter, "rng": 1}
-    run = attsvm.train(data, steps=30, record_every=1, reference=axes_of(*shape), **settings)
-    path = path_of(run, *shape)
-    for step in (0, 1, 7, 30):
-        end = attsvm.train(data, steps=step, **settings).direction
-        assert path[step] == pytest.approx(end, abs=1e-14)

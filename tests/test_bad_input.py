@@ -22,7 +22,7 @@ from attsvm import (
     save,
     scores,
 )
-from attsvm.theory import cosine, cosine_gap, directional_distance
+from attsvm.theory import bregman_distance, cosine, cosine_gap, directional_distance
 
 B, n, T, d = 2, 3, 4, 5
 
@@ -43,6 +43,10 @@ def arrays(lead: tuple[int, ...] = ()) -> dict[str, Any]:
 
 def data_with(lead: tuple[int, ...] = (), **changes: Any) -> Callable[[], AttentionData]:
     return lambda: AttentionData(**{**arrays(lead), **changes})
+
+
+def bregman_in_l3(A: Any, B: Any, axis: Any) -> Any:
+    return bregman_distance(A, B, 3, axis=axis)
 
 
 def one_bad(name: str, bad: float, lead: tuple[int, ...] = (), at: int = -1) -> np.ndarray:
@@ -405,7 +409,7 @@ THEORY = [
             error,
             start,
         )
-        for function in (cosine, cosine_gap, directional_distance)
+        for function in (cosine, cosine_gap, directional_distance, bregman_in_l3)
         for kind, A, B, axis, error, start in [
             ("zero", [0.0], [1.0], None, ValueError, "A: expected a direction"),
             ("nan", [1.0], [np.nan], None, ValueError, "B: expected finite"),

@@ -3,7 +3,13 @@
 from attsvm.theory.automaton import Prediction, predict_next
 from attsvm.theory.certified_cosine import certified_cosine, certified_cosine_gap
 from attsvm.theory.composition import optimal_loss
-from attsvm.theory.cosine import cosine, cosine_gap, directional_distance, in_cone
+from attsvm.theory.cosine import (
+    bregman_distance,
+    cosine,
+    cosine_gap,
+    directional_distance,
+    in_cone,
+)
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subset, cyclic_subspace
 from attsvm.theory.decomposition import Decomposition, decompose
 from attsvm.theory.finite_part import finite_part
@@ -40,6 +46,7 @@ __all__ = [
     "Prediction",
     "Rate",
     "TokenPriorityGraph",
+    "bregman_distance",
     "certified_cosine",
     "certified_cosine_gap",
     "certified_margin_ratio",

@@ -1,10 +1,11 @@
-"""Cosine and distance of directions, and the cone around the direction of an SVM."""
+"""Cosine and distances of directions, and the cone around the direction of an SVM."""
 
 from __future__ import annotations
 
 from typing import overload
 
 import numpy as np
+from scipy.special import hyp2f1
 
 from attsvm._linalg import half_squared_distances
 from attsvm._validation import (
@@ -109,8 +110,68 @@ def directional_distance(
     >>> directional_distance([1.0, 0.0], [-3.0, 0.0])
     2.0
     """
-    near, _ = _distances(A, B, axis)
+    near, _ = half_squared_distances(*_directions(A, B, axis), axis)
     return _result(np.sqrt(2 * near), axis)
+
+
+@overload
+def bregman_distance(A: ArrayLike, B: ArrayLike, p: float, *, axis: None = None) -> float: ...
+@overload
+def bregman_distance(
+    A: ArrayLike, B: ArrayLike, p: float, *, axis: int | tuple[int, ...]
+) -> Float64Array: ...
+def bregman_distance(
+    A: ArrayLike, B: ArrayLike, p: float, *, axis: int | tuple[int, ...] | None = None
+) -> float | Float64Array:
+    """Compute the Bregman distance D(a, b) of two directions, of the potential ψ = |.|_p^p / p.
+
+    D(a, b) = ψ(a) - ψ(b) - <∇ψ(b), a - b> with a = A/|A|_p and b = B/|B|_p. As both have norm 1, it
+    is 1 - <∇ψ(b), a>, ∇ψ(b) = sign(b) |b|^(p-1): from 0, where the directions are the same, to 2.
+    At p = 2 it is ½|a - b|² = `cosine_gap`; otherwise it is not symmetric. It is summed from the
+    distances of the entries, none of which is negative, so that small ones keep their digits.
+
+    Parameters
+    ----------
+    A, B : array_like
+        As of `cosine`: a solution of the SVM, and what mirror descent trained, for example.
+    p : float
+        Larger than 1: that of the mirror descent, in which the norms are taken too.
+    axis : int or tuple of int, optional
+        As of `cosine`.
+
+    Returns
+    -------
+    float, or ndarray of float64 over the other axes when `axis` is given
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `cosine`, and a `p` that is not a finite number larger than 1.
+
+    References
+    ----------
+    Julistiono, Tarzanagh, Azizan, "Optimizing Attention with Mirror Descent", 2025, the
+    directional Bregman divergence of its experiments.
+
+    Examples
+    --------
+    >>> from attsvm.theory import bregman_distance
+    >>> bregman_distance([3.0, 0.0], [0.0, 1.0], 3)
+    1.0
+    >>> bregman_distance([1.0, 0.0], [1.0, 2.0**-40], 2) == 2.0**-81
+    True
+    """
+    power = as_float_in("p", p, 1, np.inf, ends="()")
+    a, b = (_unit_in_lp(array, power, axis) for array in _directions(A, B, axis))
+    apart = a - b
+    each = np.abs(a) ** power / power - np.sign(b) * np.abs(b) ** (power - 1) * a
+    each += np.abs(b) ** power * (1 - 1 / power)
+    # Close entries: the integral remainder of Taylor's formula, as a function of s = (a - b) / b.
+    close = np.abs(apart) * max(2.0, 2 * (power - 1)) < np.abs(b)
+    s = apart[close] / b[close]
+    remainder = s**2 * hyp2f1(2 - power, 1, 3, -s) * (power - 1) / 2
+    each[close] = np.abs(b[close]) ** power * remainder
+    return _result(np.maximum(each, 0.0).sum(axis=axis), axis)
 
 
 def in_cone(W: ParameterLike, solution: SVMSolution, mu: float, radius: float) -> bool | BoolArray:
@@ -170,14 +231,14 @@ def cosines_and_gaps(
     A: ArrayLike, B: ArrayLike, axis: int | tuple[int, ...] | None
 ) -> tuple[Float64Array, Float64Array]:
     """Compute both `cosine` and `cosine_gap`."""
-    near, far = _distances(A, B, axis)
+    near, far = half_squared_distances(*_directions(A, B, axis), axis)
     return np.where(near <= far, 1 - near, far - 1), np.where(near <= far, near, 2 - far)
 
 
-def _distances(
+def _directions(
     A: ArrayLike, B: ArrayLike, axis: int | tuple[int, ...] | None
 ) -> tuple[Float64Array, Float64Array]:
-    """Check A and B, and compute ½|a - b|² and ½|a + b|² of their unit vectors."""
+    """Read A and B, of one shape and zero nowhere."""
     text = "of one axis or more"
     first, second = (
         as_float_array(name, value, text, ndim=range(1, 65), dtype=np.float64)
@@ -186,7 +247,14 @@ def _distances(
     require_shape("B", second, "of A", first.shape)
     for name, array in (("A", first), ("B", second)):
         require_direction(name, array.any(axis=axis))
-    return half_squared_distances(first, second, axis)
+    return first, second
+
+
+def _unit_in_lp(array: Float64Array, p: float, axis: int | tuple[int, ...] | None) -> Float64Array:
+    """Divide by the l_p norm, without overflow or underflow of it."""
+    scaled = array / np.abs(array).max(axis=axis, keepdims=True)
+    norms = np.sum(np.abs(scaled) ** p, axis=axis, keepdims=True) ** (1 / p)
+    return np.asarray(scaled / norms)
 
 
 def _result(values: Float64Array, axis: int | tuple[int, ...] | None) -> float | Float64Array:

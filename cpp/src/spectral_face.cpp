@@ -80,7 +80,7 @@ bool Face::newton() {
 }
 
 double Face::step() {
-    constexpr double proximal = 1e-13, most_proximal = 1e-2, rounding = 1e-12;
+    constexpr double proximal = 1e-10, most_proximal = 1e-2, rounding = 1e-12;
     const Constraints part = chosen_.constraints();
     const Index k = part.left(), entries = W_.size(), pairs = multiplicity_ * (multiplicity_ + 1) / 2;
     const double tau = eigen_.values.tail(multiplicity_).mean();
@@ -116,7 +116,8 @@ double Face::step() {
                   unbalanced.lpNorm<Eigen::Infinity>()});
 
     // A multiple of the equations makes H definite, and a proximal term chooses the nearest of many solutions; it
-    // vanishes with what is missing (Levenberg and Marquardt).
+    // falls with what is missing (Levenberg and Marquardt), but stays far above the rounding errors of H: where nothing
+    // else bends H, they would move W by their ratio.
     const double curved = H.trace(), multiple = std::max(curved, 1.0) / E.squaredNorm();
     add_gram(H, multiple, E.transpose());
     H.diagonal().head(entries).array() +=

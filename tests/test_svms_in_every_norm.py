@@ -100,6 +100,17 @@ def test_published_sizes_are_certified(norm, size):
             assert np.array_equal(one.W, solution.W[b])
 
 
+def test_one_sample_that_decides_alone_leaves_the_rest_of_w_free():
+    """In the spectral norm A*(λ) then has rank one, and most of W is fixed by nothing."""
+    data = attsvm.datasets.unit_sphere(6, 8, 10, batch=100, rng=1)
+    selected = np.random.default_rng(2).integers(0, 8, data.labels.shape)[22]
+    problem = list(data.problems())[22]
+    solution = att_svm(problem, selected, norm="spec")
+    assert_certified(problem, selected, solution, "spec")
+    assert solution.unique is False
+    assert (solution.dual.max(axis=1) > 1e-9).sum() == 1
+
+
 @every_norm
 def test_one_constraint_gives_the_inverse_of_its_dual_norm(norm):
     """D'Wz >= 1: N(W) = 1 / N*(D z')."""

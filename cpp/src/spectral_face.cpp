@@ -80,7 +80,7 @@ bool Face::newton() {
 }
 
 double Face::step() {
-    constexpr double proximal = 1e-10, most_proximal = 1e-2, rounding = 1e-12;
+    constexpr double proximal = 1e-9, most_proximal = 1e-2, rounding = 1e-12;
     const Constraints part = chosen_.constraints();
     const Index k = part.left(), entries = W_.size(), pairs = multiplicity_ * (multiplicity_ + 1) / 2;
     const double tau = eigen_.values.tail(multiplicity_).mean();

@@ -48,6 +48,7 @@ import numpy as np
 import attsvm
 from attsvm.functional import loss_and_grad
 from attsvm.heads import Tanh
+from attsvm.studies.study import PARAMETERS
 
 data = attsvm.datasets.unit_sphere(4, 5, 6, rng=0)
 rng = np.random.default_rng(1)
@@ -101,7 +102,8 @@ for problem in (data, many):
     run = attsvm.train(problem, parameter="diagonal", reference=np.eye(6), steps=500, certify=True)
     w = run.parameters["w"]
     assert np.array_equal(run.W, w[..., np.newaxis] * np.eye(6)) and run.W.any()
-    assert np.allclose(attsvm.cosine(run.W, np.eye(6)), run.history["cosine"][..., -1])
+    axes = np.broadcast_to(np.eye(6), run.W.shape)
+    assert np.allclose(attsvm.cosine(run.W, axes, axis=(-2, -1)), run.history["cosine"][..., -1])
     assert np.allclose(run.history["norm"][..., -1], np.linalg.norm(w, axis=-1))
 joint = attsvm.train(data, parameter="v+diagonal", init={"w": w[0], "v": np.ones(6)}, steps=3)
 assert joint.parameters.keys() == {"w", "v"}
@@ -109,7 +111,7 @@ try:
     attsvm.train(data, parameter="diag")
 except ValueError as error:
     assert "'diagonal'" in str(error)
-assert "diagonal" in attsvm.studies.study.PARAMETERS
+assert "diagonal" in PARAMETERS
 print("all hold")
 """
 

@@ -244,7 +244,7 @@ def test_a_solution_tells_itself_in_a_line(local_convergence):
         ({"selected": [[0, 1]]}, ValueError, "selected"),
         ({"selected": [0, 3]}, ValueError, "selected"),
         ({"selected": [-1, 0]}, ValueError, "selected"),
-        ({"norm": "l1"}, ValueError, "norm"),
+        ({"norm": "l7"}, ValueError, "norm"),
         ({"norm": None}, TypeError, "norm"),
         ({"solver": "cvxpy"}, ValueError, "solver"),
     ],

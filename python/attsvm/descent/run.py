@@ -248,7 +248,7 @@ class Run(Plotted):
         >>> print(run.summary(attsvm.classify(data, run)))
         training: p, 100 steps of ngd, lr 0.1, logistic loss
         loss: 4.859e-02
-        loss less its infimum: 8.722e-24
+        loss less its infimum: 2.744e-23
         norm of p: 10
         outcome: 1 global
         """

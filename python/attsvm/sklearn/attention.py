@@ -38,7 +38,7 @@ _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")
 _TRAIN_OPTIONS = (
     *("rule", "lr", "steps", "loss", "init", "record_every", "reference", "dtype"),
-    *("num_threads", "progress", "rng", "ridge", "certify"),
+    *("num_threads", "progress", "rng", "ridge", "certify", "record"),
 )
 """Arguments of `train` that may be set; the estimator sets the others, or its model lacks them."""
 _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")

@@ -294,7 +294,7 @@ def general_svm(
     >>> import attsvm
     >>> tokens = [[[1.0, 1.0], [1.0, -1.0], [0.0, 0.0]]]
     >>> data = attsvm.AttentionData(tokens, [1], queries=[[1.0, 0.0]])
-    >>> attsvm.general_svm(data, [[0.7, 0.3, 0.0]]).W.round(12)
+    >>> attsvm.general_svm(data, [[0.7, 0.3, 0.0]]).W.round(12) + 0.0
     array([[1., 0.],
            [0., 0.]])
     """

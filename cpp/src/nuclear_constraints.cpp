@@ -71,6 +71,29 @@ ChosenConstraints::ChosenConstraints(const Constraints& all, std::vector<Index> 
 }
 
 // Rows that nearly agree have nearly equal values of a W, which need not be compared with all others.
+Vector ChosenConstraints::of_all(const Constraints& all, const Vector& dual) const {
+    Vector of_all = Vector::Zero(all.count());
+    for (Index k = 0; k < count(); ++k) of_all[(*this)[k]] = dual[k];
+    return of_all;
+}
+
+std::optional<std::vector<Index>> ChosenConstraints::revised(const Constraints& all, const Vector& dual,
+                                                             const Vector& values) const {
+    constexpr double missed = 1e-10;
+    std::vector<bool> chosen(static_cast<std::size_t>(all.count()));
+    for (Index k = 0; k < count(); ++k) chosen[static_cast<std::size_t>((*this)[k])] = true;
+    std::vector<Index> active;
+    bool changed = false;
+    for (Index r = 0; r < all.count(); ++r) {
+        const bool was = chosen[static_cast<std::size_t>(r)];
+        const bool is = all.is_equality(r) || (was ? dual[r] > 0.0 : values[r] < all.rhs()[r] - missed);
+        if (is) active.push_back(r);
+        changed |= is != was;
+    }
+    if (!changed || active.empty()) return {};
+    return active;
+}
+
 std::vector<std::vector<Index>> clusters(const Constraints& constraints) {
     constexpr double apart = 1e-4;
     const MarginMap& map = constraints.map();

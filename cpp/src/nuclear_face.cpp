@@ -90,25 +90,12 @@ Matrix Face::values_of_pairs() const {
 }
 
 std::optional<Face> Face::revised() const {
-    constexpr double missed = 1e-10;
     const Matrix X_now = X();
     const Vector values = all_->values(X_now.topRightCorner(all_->left(), all_->right()));
-    Vector dual = Vector::Zero(all_->count());
-    std::vector<bool> was_active(static_cast<std::size_t>(all_->count()));
-    for (Index k = 0; k < chosen_.count(); ++k) {
-        dual[chosen_[k]] = dual_[k];
-        was_active[static_cast<std::size_t>(chosen_[k])] = true;
-    }
-    std::vector<Index> active;
-    bool changed = false;
-    for (Index r = 0; r < all_->count(); ++r) {
-        const bool was = was_active[static_cast<std::size_t>(r)];
-        const bool is = all_->is_equality(r) || (was ? dual[r] > 0.0 : values[r] < all_->rhs()[r] - missed);
-        if (is) active.push_back(r);
-        changed |= is != was;
-    }
-    if (!changed || active.empty()) return {};
-    return Face(*all_, std::move(active), rank_, dual, X_now);
+    const Vector dual = chosen_.of_all(*all_, dual_);
+    std::optional<std::vector<Index>> active = chosen_.revised(*all_, dual, values);
+    if (!active) return {};
+    return Face(*all_, *std::move(active), rank_, dual, X_now);
 }
 
 double Face::step() {

@@ -8,29 +8,22 @@
 // directions are those of Helmberg, Rendl, Vanderbei, Wolkowicz, "An interior-point method for semidefinite
 // programming", SIAM Journal on Optimization 6, 1996, with Mehrotra's predictor and corrector. The A_r are of rank one,
 // which makes the equations of a step as cheap as the Gram matrix of a Frobenius SVM.
+#include "attsvm/margin_program.hpp"
 #include "attsvm/nuclear_face.hpp"
 #include "attsvm/nuclear_methods.hpp"
 
 namespace attsvm::nuclear {
 namespace {
 
-class InteriorPoint {
+class InteriorPoint : MarginProgram {
    public:
-    explicit InteriorPoint(const Constraints& constraints)
-        : constraints_(constraints), inequality_(constraints.count()), margin_(0.0) {
-        const Index m = constraints.count(), order = constraints.order();
-        for (Index r = 0; r < m; ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
-        dual_ = inequality_;
-        const double gain = constraints.rhs().dot(dual_);
-        if (gain > 0.0) dual_ /= gain;
+    explicit InteriorPoint(const Constraints& constraints) : MarginProgram(constraints) {
+        const Index order = constraints.order();
         bound_ = 2.0 * constraints.adjoint(dual_).norm();
         if (!(bound_ > 0.0)) bound_ = 1.0;
         X_ = Matrix::Identity(order, order) * (2.0 / static_cast<double>(order));
         // nearly centred: s λ = μ, where X S = 2 μ I to leading order
-        slack_ = divided_by_dual(Vector::Constant(m, bound_ / static_cast<double>(order)));
-        for (Index r = 0; r < m; ++r)
-            if (inequality_[r] != 0.0 && constraints.rhs()[r] > 0.0)
-                margin_ = std::min(margin_, -slack_[r] / constraints.rhs()[r]);
+        start_slack(bound_ / static_cast<double>(order));
         factorise_dual();
     }
 
@@ -79,18 +72,14 @@ class InteriorPoint {
             to.dual_step = std::min(definite_step(of_S_, to.S), largest_step(dual_, to.dual));
             return to;
         };
-        const Direction straight = towards(0.0, nullptr);
-        const double p = std::min(1.0, straight.primal_step), q = std::min(1.0, straight.dual_step);
-        const double reached = (0.5 * (X_ + p * straight.X).cwiseProduct(S_ + q * straight.S).sum() +
-                                (slack_ + p * straight.slack).dot(dual_ + q * straight.dual)) /
-                               degree;
-        const double share = std::clamp(reached / mu, 1e-3, 1.0);
-        const Direction curved = towards(share * share * mu, &straight);
-        const double least = std::min({curved.primal_step, curved.dual_step, 1.0});
-        if (!(least > shortest_step)) return false;
-        const double boldness = 0.9 + 0.09 * least;
-        move(curved, std::min(1.0, boldness * curved.primal_step), std::min(1.0, boldness * curved.dual_step));
-        return factorise_dual();
+        const auto complementarity = [&](const Direction& along, double p, double q) {
+            return (0.5 * (X_ + p * along.X).cwiseProduct(S_ + q * along.S).sum() +
+                    (slack_ + p * along.slack).dot(dual_ + q * along.dual)) /
+                   degree;
+        };
+        return predict_and_correct(mu, 2, shortest_step, towards, complementarity,
+                                   [this](const auto&... step) { move(step...); }) &&
+               factorise_dual();
     }
     // γ and t: no W of norm 1 has a margin above t, and W has γ.
     double margin() const { return margin_; }
@@ -121,19 +110,6 @@ class InteriorPoint {
     };
 
     Matrix corner(const Matrix& full) const { return full.topRightCorner(constraints_.left(), constraints_.right()); }
-    // x_r / λ_r on inequalities, 0 on equalities
-    Vector divided_by_dual(const Vector& x) const {
-        Vector quotient(x.size());
-        for (Index r = 0; r < x.size(); ++r) quotient[r] = inequality_[r] != 0.0 ? x[r] / dual_[r] : 0.0;
-        return quotient;
-    }
-    // Largest t for which x + t dx >= 0 on inequalities
-    double largest_step(const Vector& at, const Vector& along) const {
-        double largest = std::numeric_limits<double>::infinity();
-        for (Index r = 0; r < at.size(); ++r)
-            if (inequality_[r] != 0.0 && along[r] < 0.0) largest = std::min(largest, -at[r] / along[r]);
-        return largest;
-    }
     bool factorise_dual() {
         S_ = -constraints_.symmetric_adjoint(dual_);
         S_.diagonal().array() += bound_;
@@ -150,10 +126,7 @@ class InteriorPoint {
         bound_ += dual * along.bound;
     }
 
-    const Constraints& constraints_;
-    Vector inequality_;  // 1 on inequalities, 0 on equalities
-    Vector dual_, slack_;
-    double margin_, bound_;
+    double bound_;
     Matrix X_, S_, S_inverse_;
     Cholesky of_S_;
 };

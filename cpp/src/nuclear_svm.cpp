@@ -85,14 +85,9 @@ class NuclearSolver : NormSolver {
 
 void solve_nuclear(const SvmBatch<double>& batch, NuclearMethod method, SvmTolerance tolerance, int threads,
                    Progress& progress, const SvmResultView& result) {
-    constexpr double worth_sharing = 1e6;
-    const SvmProblem<double>& one = batch.first;
-    const auto numbers = static_cast<double>(one.samples * one.tokens) * static_cast<double>(one.dimension);
-    ThreadPlan plan(threads, batch.count, numbers, 1000.0);
-    if (numbers < worth_sharing) plan.within = 1;
-    for_each_svm(
-        batch, plan, progress, result,
-        [&](const SvmProblem<double>& svm, const Team& team, bool calling_thread, Index, const SvmResultView& of_one) {
+    for_each_norm_svm(
+        batch, threads, progress, result,
+        [&](const SvmProblem<double>& svm, const Team& team, bool calling_thread, const SvmResultView& of_one) {
             NuclearSolver(svm, method, tolerance, team, progress, calling_thread, of_one).run();
         });
 }

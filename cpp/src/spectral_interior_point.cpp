@@ -7,6 +7,7 @@
 // none, γ and |G|_* go to 0. Both programs have interior points whatever the constraints, and the method starts from
 // them. Its directions are those of Helmberg, Rendl, Vanderbei, Wolkowicz, "An interior-point method for semidefinite
 // programming", SIAM Journal on Optimization 6, 1996, with Mehrotra's predictor and corrector.
+#include "attsvm/margin_program.hpp"
 #include "attsvm/spectral_face.hpp"
 #include "attsvm/spectral_method.hpp"
 
@@ -16,28 +17,19 @@ namespace {
 using nuclear::Candidate;
 using nuclear::Constraints;
 
-class InteriorPoint {
+class InteriorPoint : nuclear::MarginProgram {
    public:
     explicit InteriorPoint(const Constraints& constraints)
-        : constraints_(constraints),
-          inequality_(constraints.count()),
-          margin_(0.0),
+        : MarginProgram(constraints),
           W_(Matrix::Zero(constraints.left(), constraints.right())),
           rows_(dense_rows(constraints)) {
-        const Index m = constraints.count(), order = constraints.order();
-        for (Index r = 0; r < m; ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
-        dual_ = inequality_;
-        const double gain = constraints.rhs().dot(dual_);
-        if (gain > 0.0) dual_ /= gain;
+        const Index order = constraints.order();
         const Matrix G = constraints.adjoint(dual_);
         double size = G.norm();
         if (!(size > 0.0)) size = 1.0;
         Y_ = Matrix::Identity(order, order) * size;
         set_corner(-0.5 * G);
-        slack_ = divided_by_dual(Vector::Constant(m, size));
-        for (Index r = 0; r < m; ++r)
-            if (inequality_[r] != 0.0 && constraints.rhs()[r] > 0.0)
-                margin_ = std::min(margin_, -slack_[r] / constraints.rhs()[r]);
+        start_slack(size);
     }
 
     // One step. False when the iterates come no nearer.
@@ -85,18 +77,13 @@ class InteriorPoint {
             to.dual_step = std::min(definite_step(of_Y, to.Y), largest_step(dual_, to.dual));
             return to;
         };
-        const Direction straight = towards(0.0, nullptr);
-        const double p = std::min(1.0, straight.primal_step), q = std::min(1.0, straight.dual_step);
-        const double reached = (bounded(W_ + p * straight.W, 1.0).cwiseProduct(Y_ + q * straight.Y).sum() +
-                                (slack_ + p * straight.slack).dot(dual_ + q * straight.dual)) /
-                               degree;
-        const double share = std::clamp(reached / mu, 1e-3, 1.0);
-        const Direction curved = towards(share * share * mu, &straight);
-        const double least = std::min({curved.primal_step, curved.dual_step, 1.0});
-        if (!(least > shortest_step)) return false;
-        const double boldness = 0.9 + 0.09 * least;
-        move(curved, std::min(1.0, boldness * curved.primal_step), std::min(1.0, boldness * curved.dual_step));
-        return true;
+        const auto complementarity = [&](const Direction& along, double p, double q) {
+            return (bounded(W_ + p * along.W, 1.0).cwiseProduct(Y_ + q * along.Y).sum() +
+                    (slack_ + p * along.slack).dot(dual_ + q * along.dual)) /
+                   degree;
+        };
+        return predict_and_correct(mu, 2, shortest_step, towards, complementarity,
+                                   [this](const auto&... step) { move(step...); });
     }
     // γ and |G|_*: no W of norm 1 has a margin above the second, and W has γ, once γ is positive.
     double margin() const { return margin_; }
@@ -141,19 +128,6 @@ class InteriorPoint {
         Y_.topRightCorner(corner.rows(), corner.cols()) = corner;
         Y_.bottomLeftCorner(corner.cols(), corner.rows()) = corner.transpose();
     }
-    // x_r / λ_r on inequalities, 0 on equalities
-    Vector divided_by_dual(const Vector& x) const {
-        Vector quotient(x.size());
-        for (Index r = 0; r < x.size(); ++r) quotient[r] = inequality_[r] != 0.0 ? x[r] / dual_[r] : 0.0;
-        return quotient;
-    }
-    // Largest t for which x + t dx >= 0 on inequalities
-    double largest_step(const Vector& at, const Vector& along) const {
-        double largest = std::numeric_limits<double>::infinity();
-        for (Index r = 0; r < at.size(); ++r)
-            if (inequality_[r] != 0.0 && along[r] < 0.0) largest = std::min(largest, -at[r] / along[r]);
-        return largest;
-    }
     void move(const Direction& along, double primal, double dual) {
         before_ = {dual_, slack_, W_, Y_};
         W_ += primal * along.W;
@@ -163,10 +137,6 @@ class InteriorPoint {
         Y_ += dual * along.Y;
     }
 
-    const Constraints& constraints_;
-    Vector inequality_;  // 1 on inequalities, 0 on equalities
-    Vector dual_, slack_;
-    double margin_;
     Matrix W_, Y_;
     Point before_;  // the last step
     Matrix rows_;   // of A, in columns

@@ -5,7 +5,7 @@
 
 namespace attsvm {
 
-// Frobenius norm of a matrix of as many rows as `row_square` has room for.
+// Frobenius norm of a matrix with a row for each element of `row_square`.
 template <class Real>
 Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& row_square) {
     const Index rows = row_square.size();

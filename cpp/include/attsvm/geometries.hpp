@@ -59,7 +59,7 @@ struct MatrixBlock {
     const Team& team;
     Index rows, columns;
     Real* data;
-    Real* of_row;         // room for a number of every row
+    Real* of_row;         // workspace, one number a row
     bool transposed;      // whether the caller's matrix is the transpose of this one
     Real euclidean;       // its Frobenius norm
     Terms<Real> terms{};  // where they are known

@@ -31,4 +31,18 @@ class NormSolver : protected SvmSolver<double> {
     double lengthen(double rounding, double size);
 };
 
+// solve(svm, team, calling_thread, result) for every problem of a batch: only large ones are shared among threads.
+template <class Solve>
+void for_each_norm_svm(const SvmBatch<double>& batch, int threads, Progress& progress, const SvmResultView& result,
+                       Solve solve) {
+    constexpr double worth_sharing = 1e6;
+    const SvmProblem<double>& one = batch.first;
+    const auto numbers = static_cast<double>(one.samples * one.tokens) * static_cast<double>(one.dimension);
+    ThreadPlan plan(threads, batch.count, numbers, 1000.0);
+    if (numbers < worth_sharing) plan.within = 1;
+    for_each_svm(batch, plan, progress, result,
+                 [&](const SvmProblem<double>& svm, const Team& team, bool calling_thread, Index,
+                     const SvmResultView& of_one) { solve(svm, team, calling_thread, of_one); });
+}
+
 }  // namespace attsvm

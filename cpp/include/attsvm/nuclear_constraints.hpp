@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "attsvm/dense.hpp"
@@ -53,6 +54,11 @@ class ChosenConstraints {
     Index count() const { return part_.count(); }
     // The constraint that stands at position k.
     Index operator[](Index k) const { return part_[k]; }
+    // λ of all constraints: that of the chosen ones, and 0.
+    Vector of_all(const Constraints& all, const Vector& dual) const;
+    // The constraints that a solution with these multipliers and values of all points to: without those of negative
+    // multipliers, and with those that it misses. Nothing where they are the same, or none.
+    std::optional<std::vector<Index>> revised(const Constraints& all, const Vector& dual, const Vector& values) const;
 
    private:
     std::vector<Index> chosen_;

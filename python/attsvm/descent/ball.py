@@ -311,5 +311,5 @@ def _length_to_boundary(
     unit = direction / np.where(moving, size, 1.0)[spheres.block]
     along = spheres.dot(step, unit)
     across = spheres.norm(step - along[spheres.block] * unit)
-    room = np.sqrt(np.maximum(trust_radius**2 - across**2, 0.0)) - along
-    return float(np.min(room[moving] / size[moving], initial=np.inf))
+    reach = np.sqrt(np.maximum(trust_radius**2 - across**2, 0.0)) - along
+    return float(np.min(reach[moving] / size[moving], initial=np.inf))

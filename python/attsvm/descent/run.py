@@ -215,7 +215,7 @@ class Run(Plotted):
         Returns
         -------
         dict of str
-            What is said under what name; of a batch, the least and the largest number.
+            Texts by name; numbers of a batch as their smallest and largest.
         """
 
         def last(key: str, form: str) -> str:

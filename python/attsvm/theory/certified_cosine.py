@@ -111,7 +111,7 @@ def certified_cosine_gap(
     alpha = as_selected("selected", selected, as_data(data))
     parameter = as_parameter_of("W", W, data)
     constrained = other_tokens(data, alpha)
-    weights = _multipliers(dual, data, constrained)
+    weights = scaled_multipliers(dual, data, constrained)
     differences = token_differences(data.batched(), alpha.reshape(-1, data.n))
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
     queries = parameter.queries(data)
@@ -170,7 +170,7 @@ def _angle(gap: Float64Array) -> Float64Array:
     return angle
 
 
-def _multipliers(
+def scaled_multipliers(
     dual: ArrayLike | SVMSolution,
     data: AttentionData,
     constrained: BoolArray,

@@ -15,7 +15,6 @@ from attsvm._validation import (
     Float64Array,
     IndexArray,
     require_direction,
-    require_nonnegative,
     require_shape,
 )
 from attsvm.data.attention_data import (
@@ -25,7 +24,7 @@ from attsvm.data.attention_data import (
     other_tokens,
     token_differences,
 )
-from attsvm.data.batch_axis import as_float64, shape_of
+from attsvm.data.batch_axis import shape_of
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.svm.norms import Norm, as_svm_norm
@@ -34,6 +33,7 @@ from attsvm.theory.attention_parameter import (
     ParameterLike,
     as_parameter_of,
 )
+from attsvm.theory.certified_cosine import scaled_multipliers
 from attsvm.theory.separation import logit_differences
 from attsvm.theory.token_scores import scores
 
@@ -237,12 +237,11 @@ def certified_margin_ratio(
     alpha = as_selected("selected", selected, as_data(data))
     parameter, made_small = as_parameter_of("W", W, data), as_svm_norm("norm", norm)
     smallest = _smallest_margin(data, parameter, alpha, made_small)
-    multipliers = _multipliers(data, W, alpha, dual)
-    weights = np.where(other_tokens(data, alpha), multipliers, 0.0)
-    require_nonnegative("dual", weights, "multipliers")
-    weights = weights.reshape(len(smallest), data.n, data.T)
-    largest = weights.max(axis=(1, 2), keepdims=True)
-    weights = weights / np.where(largest > 0, largest, 1.0)
+    if dual is None:
+        if not isinstance(W, Run):
+            raise ValueError("dual: expected multipliers where W is not a run, got None")
+        dual = _multipliers_of_run(data, W, alpha)
+    weights = scaled_multipliers(dual, data, other_tokens(data, alpha))
     differences = token_differences(data.batched(), alpha.reshape(-1, data.n))
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
     size = as_svm_norm("norm", made_small.dual).of(LowRank(sums, parameter.queries(data)))
@@ -354,25 +353,6 @@ def _ratio(best: Float64Array, smallest: Float64Array) -> Float64Array:
     """Multiply the norms of solutions and smallest margins; -inf where there are no margins."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isposinf(smallest), -np.inf, best * smallest)
-
-
-def _multipliers(
-    data: AttentionData,
-    W: ParameterLike,
-    alpha: IndexArray,
-    dual: ArrayLike | SVMSolution | None,
-) -> Float64Array:
-    """Check and read λ, ([B,] n, T); 0 where the SVM is infeasible."""
-    if dual is None:
-        if not isinstance(W, Run):
-            raise ValueError("dual: expected multipliers where W is not a run, got None")
-        return _multipliers_of_run(data, W, alpha)
-    if not isinstance(dual, SVMSolution):
-        return as_float64(data, "dual", dual, "n", "T")
-    if dual.dual is None:
-        return np.zeros(data.valid.shape)
-    require_shape("dual.dual", dual.dual, *shape_of(data, "n", "T"))
-    return np.where(np.asarray(dual.feasible)[..., np.newaxis, np.newaxis], dual.dual, 0.0)
 
 
 def _multipliers_of_run(data: AttentionData, run: Run, alpha: IndexArray) -> Float64Array:

@@ -30,7 +30,7 @@ OptimalityCertificate certify_optimality(const PrimalDualPair& pair) {
             return pair.equality[r] ? std::abs(missing) : std::max(missing, 0.0);
         };
         const bool scaled = pair.rhs[r] > 0 && !pair.equality[r];
-        const double missed = pair.unit[r] * violation(pair.values[r]);
+        const double missed = violation_in_units(violation(pair.values[r]), pair.rhs[r], pair.unit[r], pair.norm);
         if (scaled)
             shortfall = std::max(shortfall, missed);
         else

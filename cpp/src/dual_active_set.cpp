@@ -576,4 +576,24 @@ ActiveSetResult finish_on_active_set(const UnitProblem& problem, const Team& tea
     return {ended, method.steps(), std::move(method.w())};
 }
 
+std::optional<Buffer<double>> smallest_correction(const UnitProblem& problem, const Team& team, Progress& progress,
+                                                  bool calling_thread, const Buffer<double>& missing) {
+    constexpr double accuracy = 1e-6, most_numbers = 1.5e8;
+    const Index m = problem.size(), coordinates = problem.map.coordinates();
+    if (static_cast<double>(std::min(m, coordinates)) * static_cast<double>(coordinates) > most_numbers) return {};
+    Buffer<double> rhs(m), dual(m), values(m);
+    double largest = 0.0;
+    for (Index r = 0; r < m; ++r) largest = std::max(largest, problem.equality[r] ? std::abs(missing[r]) : missing[r]);
+    for (Index r = 0; r < m; ++r) rhs[r] = largest > 0 ? missing[r] / largest : 0.0;
+    const UnitProblem unit{problem.map, rhs.data(), problem.equality};
+    ActiveSetResult found = dual_active_set(unit, team, progress, calling_thread, nullptr, dual.data());
+    MarginProducts products(team, problem.map);
+    std::copy(found.w.data(), found.w.data() + products.V().size(), products.V().data());
+    products.margins(values.data());
+    for (Index r = 0; r < m; ++r)
+        if (!(unit.violation(r, values[r]) <= accuracy)) return {};
+    for (Index k = 0; k < products.V().size(); ++k) products.V()[k] *= largest;
+    return std::move(products.V());
+}
+
 }  // namespace attsvm

@@ -14,10 +14,10 @@ constexpr double eps = std::numeric_limits<double>::epsilon();
 template <class Token>
 class FrobeniusSolver : SvmSolver<Token> {
     using Base = SvmSolver<Token>;
-    using Base::clear, Base::finish, Base::leave_unresolved, Base::improves, Base::is_certified, Base::is_finished,
-        Base::worst_;
+    using Base::clear, Base::copy, Base::finish, Base::leave_unresolved, Base::improves, Base::is_certified,
+        Base::is_finished, Base::worst_;
     using Base::constraints_, Base::problem_, Base::basis_, Base::nan, Base::infinity;
-    using Base::lifted, Base::write_factors_of, Base::write_margins;
+    using Base::lifted, Base::write_factors_of, Base::write_margins, Base::write_with_margins;
     using Base::svm_, Base::tolerance_, Base::team_, Base::progress_, Base::calling_thread_, Base::result_;
 
    public:
@@ -103,13 +103,6 @@ class FrobeniusSolver : SvmSolver<Token> {
         double long_ascent() const { return active_set_is_possible() ? std::max(200.0, active_set / product) : 3000.0; }
         bool active_set_is_possible() const { return basis <= 1.5e8 && active_set <= 1e12; }
     };
-
-    static Buffer<double> copy(const double* from, Index size) {
-        Buffer<double> values(size);
-        std::copy(from, from + size, values.data());
-        return values;
-    }
-    static Buffer<double> copy(const Buffer<double>& from) { return copy(from.data(), from.size()); }
 
     // A constraint that contradicts itself, W = 0, or numbers beyond float64.
     bool decided_at_once() {
@@ -307,9 +300,13 @@ class FrobeniusSolver : SvmSolver<Token> {
                              left = copy(result_.left, svm_.samples * svm_.dimension),
                              right = copy(result_.right, svm_.samples * svm_.query_dimension),
                              margins = copy(result_.margins, places);
+        const bool product_is_exact = svm_.query_dimension <= svm_.samples;
         write_dual();
         write_factors_of(V.data());
-        if (is_optimal_as_written(iterations, svm_.query_dimension <= svm_.samples)) return true;
+        if (is_optimal_as_written(iterations, product_is_exact)) return true;
+        Buffer<double> moved = copy(V), values(problem_.size());
+        if (write_with_margins(moved, values.data()) && is_optimal_as_written(iterations, product_is_exact))
+            return true;
         std::copy(dual.data(), dual.data() + dual.size(), result_.dual);
         std::copy(left.data(), left.data() + left.size(), result_.left);
         std::copy(right.data(), right.data() + right.size(), result_.right);

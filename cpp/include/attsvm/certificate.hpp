@@ -36,7 +36,11 @@ struct PrimalDualPair {
 // |λ_r| times the miss. s is 1 when an equality has a right-hand side other than 0.
 //
 // KKT residual: the largest of the violations, of max(-λ_r, 0) / max |λ|, |λ_r (A_r(w) - b_r)| / b'λ, |w - A*λ| / |w|.
+// Violations are in the units of the caller, and where b_r = 0, which has none, of |A_r| |w| if that is larger than 1.
 OptimalityCertificate certify_optimality(const PrimalDualPair& pair);
+inline double violation_in_units(double violation, double rhs, double unit, double norm) {
+    return violation * unit / (rhs != 0 ? 1.0 : std::max(1.0, unit * norm));
+}
 
 // The certificate of a w, given by V, with multipliers λ of the unit problem, in float64; A(w) is left in `values`.
 OptimalityCertificate certify_optimality(const Team& team, const UnitConstraints& constraints, const double* V,

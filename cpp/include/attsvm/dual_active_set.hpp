@@ -6,6 +6,8 @@
 // the coordinates of W, so that ties and repeated constraints do no harm.
 #pragma once
 
+#include <optional>
+
 #include "attsvm/svm_problem.hpp"
 
 namespace attsvm {
@@ -29,5 +31,9 @@ ActiveSetResult dual_active_set_by_gram(const UnitProblem& problem, const Team& 
 // The solution on those of the constraints that have a multiplier in `start`, but for those that it makes negative.
 ActiveSetResult finish_on_active_set(const UnitProblem& problem, const Team& team, Progress& progress,
                                      bool calling_thread, const double* start, double* dual);
+
+// V of the smallest C with A_r(C) >= missing_r, or = missing_r for equalities; nothing where none is found.
+std::optional<Buffer<double>> smallest_correction(const UnitProblem& problem, const Team& team, Progress& progress,
+                                                  bool calling_thread, const Buffer<double>& missing);
 
 }  // namespace attsvm

@@ -27,8 +27,8 @@ class NormSolver : protected SvmSolver<double> {
     SvmNorm norm_;
 
    private:
-    OptimalityCertificate certify(const Matrix& W, const Vector& dual, Vector& values) const;
-    double lengthen(double rounding, double size);
+    OptimalityCertificate certify(const nuclear::Constraints& unit, const Matrix& W, const Vector& dual,
+                                  const Vector& values) const;
 };
 
 // solve(svm, team, calling_thread, result) for every problem of a batch: only large ones are shared among threads.

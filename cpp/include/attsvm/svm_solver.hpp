@@ -2,6 +2,8 @@
 #pragma once
 
 #include "attsvm/certificate.hpp"
+#include "attsvm/dual_active_set.hpp"
+#include "attsvm/exact_constraints.hpp"
 
 namespace attsvm {
 
@@ -22,6 +24,13 @@ class SvmSolver {
           result_(result),
           constraints_(team, svm, coordinates),
           problem_(constraints_.problem()) {}
+
+    static Buffer<double> copy(const double* from, Index size) {
+        Buffer<double> values(size);
+        std::copy(from, from + size, values.data());
+        return values;
+    }
+    static Buffer<double> copy(const Buffer<double>& from) { return copy(from.data(), from.size()); }
 
     // The problem in coordinates of the differences' span, which are as many as the differences.
     UnitProblem in_fewer_coordinates() {
@@ -69,6 +78,47 @@ class SvmSolver {
         const Buffer<double> B = constraints_.query_basis(team_, svm_.query_dimension);
         std::fill(result_.right, result_.right + result_.factors * svm_.query_dimension, 0.0);
         std::copy(B.data(), B.data() + B.size(), result_.right);
+    }
+    // Moves V by as little as it takes for W, as its factors in the result are rounded, to have all of its margins, and
+    // writes these factors. Where a multiplier is small, rounding of a large row costs hardly any length, while a
+    // longer W, for which the largest of problems must do, costs as much as the row misses. The values of the unit
+    // problem are left in `values`. False where W still misses a margin.
+    bool write_with_margins(Buffer<double>& V, double* values) {
+        constexpr int most_rounds = 4;
+        constexpr double eps = std::numeric_limits<double>::epsilon();
+        ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
+        const Index m = problem_.size();
+        const double roundings = svm_.query_dimension <= svm_.samples ? 0.0 : 1.0;  // of the product of the factors
+        const double unit_of_scale = std::ldexp(1.0, exact.scale_exponent()) / constraints_.scale();
+        Buffer<double> missing(m);
+        for (int round = 0; !progress_.stopped(); ++round) {
+            write_factors_of(V.data());
+            exact.margins(result_.left, result_.right, result_.factors, values);
+            const double rounding = eps * norm(V.data(), V.size());
+            const double spare = 0.5 * std::min(round, 2) * rounding;  // W may have exact margins
+            double longer = 0.0;
+            bool inequalities = true, equalities = true;
+            for (Index r = 0; r < m; ++r) {
+                const int exponent = exact.exponent(r);
+                const double rhs = std::ldexp(svm_.rhs[constraints_.place(r)], -exponent - exact.scale_exponent());
+                missing[r] = (rhs - values[r]) * (std::ldexp(1.0, exponent) / constraints_.row_norm(r)) * unit_of_scale;
+                values[r] = problem_.rhs[r] - missing[r];
+                if (problem_.equality[r]) {
+                    equalities &= std::abs(missing[r]) <= 2.0 * rounding;
+                } else {
+                    missing[r] += roundings * rounding;
+                    inequalities &= missing[r] <= 0;
+                    missing[r] += spare;
+                    if (problem_.rhs[r] > 0) longer = std::max(longer, missing[r] / problem_.rhs[r]);
+                }
+            }
+            if (inequalities && (equalities || round == most_rounds)) return true;
+            if (round == most_rounds) return false;
+            const auto correction = smallest_correction(problem_, team_, progress_, calling_thread_, missing);
+            for (Index k = 0; k < problem_.map.coordinates(); ++k)
+                V[k] += correction ? (*correction)[k] : longer * V[k];
+        }
+        return false;
     }
     void leave_unresolved() {
         clear(nan);

@@ -22,8 +22,8 @@ _OF_PROOFS = ("certificate",)
 class SolverError(RuntimeError):
     """No answer passed its check; the message names the problem and what was tried.
 
-    Constraints of sizes so far apart that no W in float64 can meet them all are a cause: |W|_F
-    times the largest |(x_iα - x_it) z_i'|_F is then above 1e9 or so.
+    Constraints that nearly contradict each other are a cause, if rounding of W decides whether it
+    meets them: Σ λ_it |(x_iα - x_it) z_i'|_F / |W|_F is then above 1e8 or so.
     """
 
 
@@ -63,7 +63,8 @@ class SVMSolution(Plotted):
         Relative duality gap between a point that meets the constraints and one of the dual. If
         infeasible, see the notes.
     kkt : float
-        Largest residual of the optimality conditions: violation of a constraint, complementarity
+        Largest residual of the optimality conditions: violation of a constraint (where 0 is asked
+        for, over |W|_F |(x_iα - x_it) z_i'|_F if that is above 1), complementarity
         λ_it (margin - b_it) / b'λ (b: the right-hand sides), stationarity |W - A*λ| / |W|; of
         other norms, N*(G) - 1 and (N(W) - <G, W>) / N(W). If infeasible, the same as `gap`.
     certificate : ndarray or None

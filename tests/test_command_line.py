@@ -305,14 +305,14 @@ class TestTrain:
         assert facts(capsys.readouterr().out)["training"].startswith(f"{parameter}, 50 steps")
         assert Study.load("own.npz").parameter == parameter
 
-    @pytest.mark.parametrize("parameter", ["KQ", "v+W"])
+    @pytest.mark.parametrize("parameter", ["KQ", "v+W", "W+p"])
     def test_other_parameters_are_trained_and_compared_with_their_svm(
         self, problem, capsys, parameter
     ):
         assert main(["train", str(problem), "--parameter", parameter, "--out", "run.npz"]) == 0
         shown = facts(capsys.readouterr().out)
         assert -1 <= float(shown["cosine with its SVM"]) <= 1
-        names = {"KQ": {"W", "K", "Q"}, "v+W": {"W", "v"}}[parameter]
+        names = {"KQ": {"W", "K", "Q"}, "v+W": {"W", "v"}, "W+p": {"W", "p", "Wp"}}[parameter]
         with np.load("run.npz") as file:
             assert names <= set(file.files)
             assert str(file["parameter"]) == parameter
@@ -345,6 +345,16 @@ class TestTrain:
         assert main(["svm", str(problem), "--run", "run.npz"]) == 0
         solved = facts(capsys.readouterr().out)
         assert solved["selected tokens"] == trained["selected tokens"]
+        assert solved["cosine of the run"] == trained["cosine with its SVM"]
+
+    def test_svm_of_a_run_of_matrix_and_prompt_is_compared_with_their_product(
+        self, problem, capsys
+    ):
+        words = ["--parameter", "W+p", "--steps", "200", "--out", "run.npz"]
+        assert main(["train", str(problem), *words]) == 0
+        trained = facts(capsys.readouterr().out)
+        assert main(["svm", str(problem), "--run", "run.npz", "--problem", "prompt"]) == 0
+        solved = facts(capsys.readouterr().out)
         assert solved["cosine of the run"] == trained["cosine with its SVM"]
 
     def test_large_svm_is_left_to_its_own_command(self, tmp_path, capsys):

@@ -68,7 +68,7 @@ def test_a_pair_is_also_written_in_one_word():
     path = attsvm.regularization_path(toy(TIGHT), [[1.0, 1.0]], parameter="v+p")
     assert path.parameter == "v+p"
     assert path.converged.all()
-    for wrong in ("v+Q", "v+", "v+W+p", "+"):
+    for wrong in ("v+Q", "v+", "v+W+K", "v+v+W", "W+W", "+"):
         with pytest.raises(ValueError, match="parameter: expected one of"):
             attsvm.train(toy(TIGHT), parameter=wrong)
 

@@ -28,6 +28,7 @@ def along_steps(runs, value):
         ("p", ["p"]),
         ("KQ", ["W", "K", "Q"]),
         ("diagonal KQ", ["W", "k", "q"]),
+        ("W+p", ["W", "p"]),
         (("v", "W"), ["v", "W"]),
     ],
 )

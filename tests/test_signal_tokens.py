@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 import attsvm
-from attsvm.datasets import gaussian_classes, near_orthogonal
+from attsvm.datasets import gaussian_classes, near_orthogonal, signal_noise
 
 MAKERS = (near_orthogonal, gaussian_classes)
 FIELDS = ("tokens", "labels", "queries")
@@ -129,3 +129,60 @@ def test_gaussian_classes_leave_the_head_to_be_learned():
 def test_bad_settings_are_refused(maker, changes, error, message):
     with pytest.raises(error, match=message):
         maker(**{"n": 4, "T": 3, "d": 5, **changes})
+
+
+@pytest.mark.parametrize(("signal", "weak"), [(20.0, 0.1), (3.0, 0.0), (0.5, 2.0)])
+def test_tokens_of_signal_noise_have_their_class_in_the_first_three_means(signal, weak):
+    """Without its noise, which is that of another strength of the signal, a token is its mean."""
+    data = signal_noise(5, 4, 7, signal=signal, weak=weak, batch=2, rng=0)
+    noise = data.tokens - signal_noise(5, 4, 7, signal=2 * signal, weak=weak, batch=2, rng=0).tokens
+    means = np.zeros((5, 4, 7))
+    for i, own in enumerate([0, 1, 0, 1, 0]):
+        means[i, 0, own] = signal
+        means[i, 1, own] = weak * signal
+        means[i, 2, 1 - own] = weak * signal
+    np.testing.assert_allclose(-noise, np.broadcast_to(means, noise.shape), atol=1e-13)
+    assert data.queries is None
+    np.testing.assert_array_equal(data.labels, np.tile([1, -1, 1, -1, 1], (2, 1)))
+    expected = np.array([1.0, -1.0, 0, 0, 0, 0, 0]) / (np.sqrt(2) * signal)
+    np.testing.assert_allclose(data.value, np.tile(expected, (2, 1)), rtol=1e-15)
+
+
+def test_the_noise_of_signal_noise_is_standard_normal():
+    """Seed fixed; each of the four tests rejects a true statement with probability 1e-4."""
+    data = signal_noise(40, 5, 30, signal=2.0, weak=0.5, batch=50, rng=1)
+    for token, place, mean in ((0, 0, 2.0), (1, 0, 1.0), (2, 1, 1.0), (4, 0, 0.0)):
+        along = data.tokens[:, ::2, token, place] - mean  # sequences of class +1
+        assert scipy.stats.kstest(along.ravel(), "norm").pvalue > 1e-4
+
+
+def test_the_accuracy_of_uniform_attention_on_signal_noise():
+    """Φ(|μ| / √(2T)): the mean of the tokens has the mean |μ| / T, and the variance 1 / T."""
+    data = signal_noise(20_000, 8, 4, signal=5.0, rng=2)
+    margins = data.labels * (data.tokens.mean(axis=1) @ data.value)
+    expected = scipy.stats.norm.cdf(5 / 4)
+    spread = np.sqrt(expected * (1 - expected) / 20_000)
+    assert abs((margins > 0).mean() - expected) < 4 * spread
+    assert margins.mean() == pytest.approx(1 / (8 * np.sqrt(2)), abs=4 / np.sqrt(8 * 20_000 * 25))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_flipped_labels_of_signal_noise(share):
+    clean, noisy = (signal_noise(10, 4, 8, label_noise=s, batch=20, rng=4) for s in (0.0, share))
+    assert ((clean.labels != noisy.labels).sum(axis=1) == round(10 * share)).all()
+    np.testing.assert_array_equal(clean.tokens, noisy.tokens)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"T": 2}, "T: expected at least 3, got 2"),
+        ({"d": 1}, "d: expected at least 2, got 1"),
+        ({"signal": 0.0}, "signal: expected"),
+        ({"weak": -0.1}, "weak: expected"),
+        ({"label_noise": 1.5}, "label_noise: expected"),
+    ],
+)
+def test_arguments_of_signal_noise_are_checked(options, text):
+    with pytest.raises(ValueError, match=text):
+        signal_noise(**{"n": 4, "T": 3, "d": 5, "rng": 0, **options})

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (NEIGHBOURS)
 
 from attsvm.torch import Attention  # noqa: E402
 
-PARAMETERS = ["W", "p", "KQ", "Wp", ("v", "W"), ("p", "v"), ("v", "KQ"), ("v", "Wp")]
+PARAMETERS = ["W", "p", "KQ", "Wp", "W+p", ("v", "W"), ("p", "v"), ("v", "KQ"), ("v", "Wp")]
 each_parameter = pytest.mark.parametrize("parameter", PARAMETERS, ids=str)
 n, T, d = 5, 4, 3
 

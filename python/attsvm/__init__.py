@@ -6,6 +6,7 @@ from attsvm._version import __version__
 from attsvm.data import AttentionData, NextTokenData, load, save
 from attsvm.descent import (
     ConvergenceWarning,
+    Evaluation,
     RegularizationPath,
     Run,
     StepRule,
@@ -54,6 +55,7 @@ from attsvm.theory import (
 __all__ = [
     "AttentionData",
     "ConvergenceWarning",
+    "Evaluation",
     "NextTokenData",
     "Rate",
     "RegularizationPath",

@@ -24,7 +24,7 @@ from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
 from attsvm.descent import Run, train
-from attsvm.descent.blocks import STARTS
+from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.extras import dependencies
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -291,9 +291,9 @@ def _add_train_options(parser: _Parser) -> None:
     add(
         "--parameter",
         choices=PARAMETERS,
-        help="logits X W z, X p, X K Q' z or the last with diagonal K and Q; with v+ the head too "
-        "(default: W, or p without queries; with v+ without a value). W without queries takes "
-        "the first token of each input",
+        help="logits X W z, X p, X K Q' z, X W p, or the third with diagonal K and Q; with v+ the "
+        "head too (default: W, or p without queries; with v+ without a value). W without queries "
+        "takes the first token of each input",
     )
     value = "the linear head v: a .npy file, or numbers separated by commas"
     add("--value", type=_numbers, metavar="V", help=value)
@@ -467,7 +467,7 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
         data.value is not None, data.queries is not None
     )
     chosen = {}
-    if data.queries is None and parameter.removeprefix("v+") != "p":
+    if data.queries is None and as_blocks(parameter).kind.queries == "data":
         data = data.with_first_queries()
         chosen["queries"] = "the first token of each input, as the file has none"
     if data.value is None:
@@ -508,6 +508,7 @@ def _of_run(result: Run) -> dict[str, Any]:
         **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
         **({} if result.W is None else {"W": result.W}),
         **result.parameters,
+        **({"Wp": result.direction} if result.attention_parameter == "W+p" else {}),
         **{name: getattr(result, name) for name in ("attention", "log_attention", "selected")},
         **{f"history_{key}": array for key, array in result.history.items()},
     }
@@ -644,7 +645,8 @@ def _svm(arguments: argparse.Namespace) -> None:
         }
         if not norm.strictly_convex:
             facts["unique"] = {True: "yes", False: "no", None: "not decided"}[solution.unique]
-        direction = trained.get(solution.variable)
+        of_prompt = "Wp" if "Wp" in trained else "p"
+        direction = trained.get(of_prompt if solution.variable == "p" else solution.variable)
         if direction is not None and direction.any():
             against = getattr(solution, solution.variable)
             facts["cosine of the run"] = f"{cosine(direction, against):.6f}"
@@ -655,7 +657,8 @@ def _read_run(path: Path) -> dict[str, Any]:
     """Read the arrays that `attsvm train` wrote."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            names = ("selected", *(name for name in ("W", "p", "v") if name in file.files))
+            known = ("W", "p", "v", "Wp")
+            names = ("selected", *(name for name in known if name in file.files))
             return {name: file[name] for name in names}
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"--selected: {path}: expected the results of attsvm train") from error

@@ -3,9 +3,11 @@
 //
 //     W, p, Wp        q_i = V'z_i             dV = Σ z_i u_i'      p: z_i = 1, V = p';  Wp: z_i = p, which is fixed
 //     KQ              q_i = K Q'z_i           dK = G Q,  dQ = G'K      with  G = Σ u_i z_i'
+//     W+p             q_i = W p               dW = g p', dp = W'g      with  g = Σ u_i
 //     diagonal KQ     q_i = k ∘ q ∘ z_i       dk = g ∘ q,  dq = g ∘ k  with  g = Σ u_i ∘ z_i
 //
-// K is held as its transpose. A parameterisation is one struct, and an entry of `Parameterisations`.
+// K, and W where it is a factor, are held as their transposes. A parameterisation is one struct, and an entry of
+// `Parameterisations`.
 #pragma once
 
 #include <array>
@@ -245,6 +247,33 @@ struct FactorParameters : ParameterDefaults {
     }
 };
 
+// W and p of logits X W p: factors with the query 1, whose direction is that of all samples.
+struct MatrixAndPrompt : FactorParameters {
+    static constexpr std::string_view name = "W+p";
+    static constexpr std::array blocks{BlockShape{"W", Axis::inner, Axis::dimension, true},
+                                       BlockShape{"p", Axis::one, Axis::inner, true}};
+    static constexpr QuerySource queries = QuerySource::one;
+    static Index work_size(const Sizes& sizes) { return sizes.dimension; }  // g
+
+    template <class Real>
+    static void directions(const Team& team, ParameterState<Real>& at, Real* Q) {
+        const Index n = at.Z.rows(), d = at.sizes.dimension;
+        matrix(team, at, Q);
+        for (Index i = 1; i < n; ++i) std::copy_n(Q, d, Q + i * d);
+    }
+    template <class Real>
+    static void gradients(const Team& team, ParameterState<Real>& at, const Real* U) {
+        const Index m = at.sizes.inner, d = at.sizes.dimension;
+        Block<Real>&W = at.blocks[0], &p = at.blocks[1];
+        Real* const g = at.work.data();
+        at.Z.transpose_times(team, U, d, g);
+        multiply(team, m, 1, d, Strided<Real>{p.value, 1, m}, {}, g, W.gradient.data());
+        team.for_work(m * d).for_ranges(
+            m, [&](Index j, Index last, int) { rows_dot(W.value + j * d, last - j, d, g, p.gradient.data() + j); });
+        W.terms = {1, p.value, g, false};
+    }
+};
+
 // k and q of W = diag(k ∘ q).
 struct DiagonalFactors : ParameterDefaults {
     static constexpr std::string_view name = "diagonal KQ";
@@ -295,7 +324,8 @@ struct DiagonalFactors : ParameterDefaults {
     }
 };
 
-using Parameterisations = TypeList<MatrixParameter, PromptParameter, FactorParameters, MatrixOfPrompt, DiagonalFactors>;
+using Parameterisations =
+    TypeList<MatrixParameter, PromptParameter, FactorParameters, MatrixOfPrompt, MatrixAndPrompt, DiagonalFactors>;
 
 // One of `Parameterisations`, chosen at run time.
 class ParameterKind {

@@ -2,7 +2,7 @@
 
 from attsvm.datasets.handwritten_digits import digits
 from attsvm.datasets.next_tokens import next_token
-from attsvm.datasets.signal_tokens import gaussian_classes, near_orthogonal
+from attsvm.datasets.signal_tokens import gaussian_classes, near_orthogonal, signal_noise
 from attsvm.datasets.sphere import unit_sphere
 from attsvm.datasets.texts import text
 
@@ -11,6 +11,7 @@ __all__ = [
     "gaussian_classes",
     "near_orthogonal",
     "next_token",
+    "signal_noise",
     "text",
     "unit_sphere",
 ]

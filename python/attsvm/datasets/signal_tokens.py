@@ -1,4 +1,4 @@
-"""Sequences that show the signal of their class in one token, and noise in the others."""
+"""Sequences that show the signal of their class in one token, among noise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from attsvm._validation import (
     as_choice,
     as_float_in,
     as_nonnegative_float,
+    as_positive_float,
     as_positive_int,
 )
 from attsvm.data.attention_data import AttentionData
@@ -160,6 +161,105 @@ def gaussian_classes(
     return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
 
 
+def signal_noise(
+    n: int,
+    T: int,
+    d: int,
+    *,
+    signal: float = 20.0,
+    weak: float = 0.1,
+    label_noise: float = 0.0,
+    batch: int | None = None,
+    rng: int | np.random.Generator | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> AttentionData:
+    """Draw standard normal tokens of which one has the signal of its class, and two a weak signal.
+
+    Labels alternate, beginning with +1. Every token is N(0, I). Token 0 of a sequence of class y is
+    relevant: the signal μ_y is added to it. Tokens 1 and 2 are weakly relevant: `weak` · μ_y is
+    added to the first, and `weak` · μ_{-y}, of the other class, to the second. The signals are
+    orthogonal, μ_+ = `signal` · e_1 and μ_- = `signal` · e_2, and the value is
+    v = (e_1 - e_2) / (√2 `signal`): the relevant token of a clean sequence has the expected score
+    1/√2. There are no queries, which logits X p and X W p do not need.
+
+    Parameters
+    ----------
+    n, T, d : int
+        Sequences, tokens of each: at least 3, dimension: at least 2.
+    signal : float
+        Length of the signals, positive. The signal-to-noise ratio is signal / √d.
+    weak : float
+        Share of the signal in the weakly relevant tokens, not negative.
+    label_noise : float
+        Share of the labels that are flipped: round(label_noise · n) of them, at places drawn
+        uniformly. Tokens stay, and do not depend on it.
+    batch, rng, dtype
+        As of `unit_sphere`.
+
+    Returns
+    -------
+    AttentionData
+        tokens ([B,] n, T, d), labels ([B,] n), value ([B,] d), and no queries.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A size that is not a positive integer, fewer than 3 tokens or 2 dimensions, a `signal` that
+        is not positive, a negative `weak`, a `label_noise` outside [0, 1], a `dtype` other than
+        float64 and float32, or an `rng` that is neither a seed nor a generator.
+
+    References
+    ----------
+    Sakamoto, Sato, "Benign Overfitting in Token Selection of Attention Mechanism", 2025, the data
+    of its analysis, with its synthetic experiments.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> data = attsvm.datasets.signal_noise(20, 8, 2000, label_noise=0.2, rng=0)
+    >>> clean = attsvm.datasets.signal_noise(20, 8, 2000, rng=0)
+    >>> int((data.labels != clean.labels).sum())
+    4
+    """
+    n, T = as_positive_int("n", n), as_positive_int("T", T)
+    for name, size, least in (("T", T, 3), ("d", as_positive_int("d", d), 2)):
+        if size < least:
+            raise ValueError(f"{name}: expected at least {least}, got {size}")
+    length = as_positive_float("signal", signal)
+    share_of_weak = as_nonnegative_float("weak", weak)
+    flips = round(as_float_in("label_noise", label_noise, 0, 1) * n)
+    value = np.zeros(d)
+    value[:2] = np.array([1.0, -1.0]) / (np.sqrt(2.0) * length)
+
+    def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
+        token_rng, label_rng = rng.spawn(2)
+        each, classes = np.arange(n), _alternating(n)
+        own = np.where(classes > 0, 0, 1)
+        tokens = token_rng.standard_normal((n, T, d))
+        for token, share, axis in (
+            (0, 1.0, own),
+            (1, share_of_weak, own),
+            (2, share_of_weak, 1 - own),
+        ):
+            tokens[each, token, axis] += share * length
+        labels = _flipped(classes, flips, label_rng)
+        return {"tokens": tokens, "labels": labels, "value": value}
+
+    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
+
+
+def _alternating(n: int) -> FloatArray:
+    """Return n classes +1, -1, +1, ..."""
+    return np.where(np.arange(n) % 2 == 0, 1.0, -1.0)
+
+
+def _flipped(classes: FloatArray, flips: int, rng: np.random.Generator) -> FloatArray:
+    """Return the labels of these classes with so many of them flipped, at places drawn."""
+    labels = classes.copy()
+    labels[rng.permutation(labels.size)[:flips]] *= -1.0
+    return labels
+
+
 def _sequences(
     n: int, T: int, d: int, signals: Signals, noise: float, label_noise: float, *, off_span: bool
 ) -> Callable[[np.random.Generator], tuple[FloatArray, FloatArray]]:
@@ -174,7 +274,7 @@ def _sequences(
     def draw(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         token_rng, label_rng = rng.spawn(2)
         each = np.arange(n)
-        labels = np.where(each % 2 == 0, 1.0, -1.0)
+        labels = _alternating(n)
         tokens = token_rng.standard_normal((n, T, d)) / np.sqrt(d)
         if off_span:
             tokens[..., :span] = 0.0
@@ -184,7 +284,6 @@ def _sequences(
             tokens[each, best, 0] += labels
         else:
             tokens[each, best, np.where(labels > 0, 0, 1)] += 1.0
-        labels[label_rng.permutation(n)[:flips]] *= -1.0
-        return tokens, labels
+        return tokens, _flipped(labels, flips, label_rng)
 
     return draw

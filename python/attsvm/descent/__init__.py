@@ -1,5 +1,6 @@
 """What gradient descent does: parameters, losses, step rules, runs, regularisation paths."""
 
+from attsvm.descent.evaluation import Evaluation
 from attsvm.descent.log_schedule import log_schedule
 from attsvm.descent.regularization_path import (
     ConvergenceWarning,
@@ -12,6 +13,7 @@ from attsvm.descent.train import train
 
 __all__ = [
     "ConvergenceWarning",
+    "Evaluation",
     "RegularizationPath",
     "Run",
     "StepRule",

@@ -47,8 +47,17 @@ class Blocks:
         return {b.name: tuple(sizes[axis] for axis in axes_of(b)) for b in self.kind.blocks}
 
     @property
+    def direction(self) -> str:
+        """What multiplies the queries, "W" or "p"; "Wp" where p and W that make it are trained."""
+        if self.kind.queries != "one":
+            return "W"
+        return "p" if self.kind.form == "block" else "Wp"
+
+    @property
     def starts(self) -> tuple[str, ...]:
         """The starts that have a name."""
+        if self.direction == "Wp":
+            return tuple(start for start in STARTS if start != "balanced")
         return STARTS if self.kind.bilinear else STARTS[:1]
 
     def draw_start(
@@ -60,8 +69,8 @@ class Blocks:
     ) -> dict[str, NDArray[np.float64]]:
         """Return a start of each block, with the axes `lead` in front.
 
-        "uniform" is on ±1/sqrt(d), "balanced" the same with equal blocks, and "unbalanced" the
-        identity, or ones, and zero.
+        "uniform" is on ±1/sqrt(d), with p = 0 beside W, "balanced" the same with equal blocks, and
+        "unbalanced" the identity, or ones, and zero.
         """
         if start == "unbalanced":
             first, second = shapes.values()
@@ -74,6 +83,8 @@ class Blocks:
             drawn = [generator.uniform(-reach, reach, (*lead, *shape)) for shape in shapes.values()]
         if start == "balanced":
             drawn = drawn[:1] * len(drawn)
+        if self.direction == "Wp":
+            drawn[1] = np.zeros_like(drawn[1])
         return dict(zip(shapes, drawn, strict=True))
 
     @property
@@ -111,13 +122,15 @@ def axes_of(block: _core.BlockShape) -> tuple[str, ...]:
 
 def as_blocks(parameter: str | Sequence[str]) -> Blocks:
     """Read ``"W"``, or a pair such as ``("v", "W")`` or ``"v+W"`` in either order."""
-    pair = parameter.split("+") if isinstance(parameter, str) and "+" in parameter else parameter
-    if isinstance(pair, str) or not isinstance(pair, Sequence):
-        return Blocks(as_choice("parameter", pair, PARAMETERS))
-    others = [name for name in pair if name != "v"]
-    if len(pair) != 2 or len(others) != 1:
+    if (isinstance(parameter, str) and "+" not in parameter) or not isinstance(parameter, Sequence):
+        return Blocks(as_choice("parameter", parameter, PARAMETERS))
+    names = [parameter] if isinstance(parameter, str) else parameter
+    parts = "+".join(map(str, names)).split("+")
+    others = sorted(part for part in parts if part != "v")  # as in the name "W+p"
+    attention = "+".join(others)
+    if attention not in PARAMETERS or len(parts) - len(others) > 1:
         raise ValueError(
             f"parameter: expected one of {', '.join(map(repr, PARAMETERS))}, or a pair of it and "
             f"'v', got {parameter!r}"
         )
-    return Blocks(as_choice("parameter", others[0], PARAMETERS), head=True)
+    return Blocks(attention, head=len(parts) > len(others))

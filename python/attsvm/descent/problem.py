@@ -74,6 +74,7 @@ class CoreProblem:
     k = sT < d and r = n < e. Not so for W = K Q', where what of a random start lies outside the
     spans is part of W and changes; with a ridge, which pulls at it; with Adam's steps, which depend
     on the coordinates; and for tokens where v is trained, whose start need not lie in their span.
+    Where W and p of X W p are trained, the spans depend on their start: `from_start`.
     """
 
     blocks: Blocks
@@ -86,6 +87,8 @@ class CoreProblem:
     sequence: NDArray[np.int64]
     token_basis: NDArray[np.float64] | None = None
     query_basis: NDArray[np.float64] | None = None
+    inner_basis: NDArray[np.float64] | None = None  # (B, c, m) of p and of the rows of W that move
+    resting: NDArray[np.float64] | None = None  # (B, m, d): the part of W' that does not
 
     @classmethod
     def of(
@@ -166,6 +169,46 @@ class CoreProblem:
             problem = replace(problem, queries=queries, query_basis=basis)
         return problem
 
+    def from_start(
+        self, start: Parameter, passes: int, threads: int
+    ) -> tuple[CoreProblem, Parameter]:
+        """Return problem and start in coordinates of what moves, where W and p are trained.
+
+        With g = Σ u_i in the span of the tokens, the gradients are g p' and W'g: p stays in the
+        span of its start and of the W'x, and of W only the action on this span changes. Tokens get
+        coordinates of their span and of its image by W.
+        """
+        W, p = start.blocks
+        B, s, T, d = self.tokens.shape
+        m, count = W.shape[1], s * T + 1
+        if not _reduction_pays(count, m, passes):
+            return self, start
+        flat = self.tokens.reshape(B, s * T, d).astype(np.float64, copy=False)
+        moving = np.concatenate([flat @ np.swapaxes(W, 1, 2), p], axis=1)
+        _, inner = in_own_span(moving, num_threads=threads)
+        assert inner is not None
+        problem, image = replace(self, inner_basis=inner), inner @ W
+        if not self.blocks.head and s * T + count < d:
+            both = np.concatenate([flat, image], axis=1)
+            coordinates, basis = in_own_span(both, num_threads=threads)
+            assert basis is not None
+            image = np.ascontiguousarray(coordinates[:, s * T :])
+            problem = replace(
+                problem,
+                tokens=np.ascontiguousarray(coordinates[:, : s * T]).reshape(B, s, T, -1),
+                head=self.head.in_basis(basis),
+                token_basis=basis,
+            )
+        blocks = [image, p @ np.swapaxes(inner, 1, 2)]
+        resting = W - problem._lift_inner(image)
+        return replace(problem, resting=resting), Parameter(blocks, None, start.outside)
+
+    def _lift_inner(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what moves of W' (B, m, d) from its coordinates."""
+        assert self.inner_basis is not None
+        inner = np.swapaxes(self.inner_basis, 1, 2)
+        return inner @ (image if self.token_basis is None else image @ self.token_basis)
+
     def to_core(self) -> _core.Problem:
         """Return the arrays as the core takes them."""
         return _core.Problem(
@@ -184,6 +227,12 @@ class CoreProblem:
     @property
     def _one(self) -> tuple[int, ...]:
         return self.dimensions[:1] if self.blocks.kind.queries == "one" else self.dimensions
+
+    @property
+    def caller_queries(self) -> NDArray[np.float64]:
+        """The queries (B, n, e) in the axes of the caller's W."""
+        basis = self.query_basis
+        return self.queries if basis is None else self.queries @ basis
 
     def answer(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array with a batch axis as the caller gets it: without, where he has none."""
@@ -258,6 +307,8 @@ class CoreProblem:
         """Return blocks, or their gradients, by name, in the caller's axes behind the batch's."""
         if self.blocks.kind.form == "block":
             return {self.blocks.names[0]: self.as_caller_parameter(blocks[0], rest)}
+        if self.inner_basis is not None and self.resting is not None:
+            blocks = [self._lift_inner(blocks[0]) + self.resting, blocks[1] @ self.inner_basis]
         result = {}
         for shape, block in zip(self.blocks.kind.blocks, blocks, strict=True):
             laid = np.ascontiguousarray(np.swapaxes(block, 1, 2) if shape.transposed else block)
@@ -276,6 +327,8 @@ class CoreProblem:
         """Return (left, right) of W = left' right, shapes (B, s, d) and (B, s, e)."""
         if self.blocks.kind.form == "product":
             left, right = trained.blocks[0], np.swapaxes(trained.blocks[1], 1, 2)
+            if self.token_basis is not None:
+                left = left @ self.token_basis
         elif self.blocks.kind.form == "other":
             right = np.swapaxes(self._matrices(trained), 1, 2)
             left = np.broadcast_to(np.eye(right.shape[1]), (len(right), *2 * right.shape[1:2]))
@@ -294,7 +347,7 @@ class CoreProblem:
         if self.blocks.kind.form == "product":
             left, right = self.factors(trained)
             product: NDArray[np.float64] = np.swapaxes(left, 1, 2) @ right
-            return product
+            return product.reshape(len(left), *self._one)
         V = trained.blocks[0] if self.blocks.kind.form == "block" else self._matrices(trained)
         return self.as_caller_parameter(V, trained.rest)
 

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._display import Plotted
+from attsvm._linalg import LowRank
 from attsvm._validation import ArrayLike
+from attsvm.data.attention_data import AttentionData
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.by_ids import TrainedByIds
+from attsvm.descent.evaluation import Evaluation, evaluate, evaluated
 from attsvm.descent.problem import CoreProblem, Parameter
 from attsvm.descent.step_rule import StepRule
 
@@ -74,6 +77,8 @@ class Run(Plotted):
         Final W, also where it is made of other blocks; formed when first asked for.
     p : ndarray, shape ([B,] d), or None
         Final p, where p was trained.
+    direction : ndarray, shape ([B,] d, d) or ([B,] d)
+        Final W or p, whose direction the theory is about; W p where both were trained.
     K, Q : ndarray, shape ([B,] d, m), or None
         Final factors, where K and Q were trained.
     v : ndarray, shape ([B,] d), or None
@@ -101,7 +106,9 @@ class Run(Plotted):
         tokens on top at that step, -1 where there is none; and ``"settled"``, whether those are the
         tokens selected at the end. A run of gradient flow on two factors has ``"balance_drift"``:
         by how much K'K - Q'Q or k² - q², which the flow keeps, has changed since the start, over
-        |K|² + |Q|². What `train` was asked to `record` is under its name, as ``"attention"`` and
+        |K|² + |Q|². With `test` data ``"accuracy"`` is that of the training data, and
+        ``"test_loss"`` and ``"test_accuracy"`` are those of the test. What `train` was asked to
+        `record` is under its name, as ``"attention"`` and
         ``"log_attention"`` ([B,] R, n, T), or ``"W"`` ([B,] R, d, d).
     """
 
@@ -130,7 +137,7 @@ class Run(Plotted):
 
     @cached_property
     def direction(self) -> NDArray[np.float64]:
-        """`W` or `p`, whose direction the theory is about."""
+        """`W` or `p`, whose direction the theory is about; W p where both were trained."""
         return self.trained.answer(self.trained.dense())
 
     @cached_property
@@ -143,12 +150,12 @@ class Run(Plotted):
     @property
     def W(self) -> NDArray[np.float64] | None:
         """Final W ([B,] d, d), where W or what makes it was trained."""
-        return self.direction if self.variable == "W" else None
+        return self.direction if self.variable == "W" else self.parameters.get("W")
 
     @property
     def p(self) -> NDArray[np.float64] | None:
         """Final p ([B,] d), where p was trained."""
-        return self.direction if self.variable == "p" else None
+        return self.parameters.get("p")
 
     @property
     def K(self) -> NDArray[np.float64] | None:
@@ -198,6 +205,54 @@ class Run(Plotted):
         fall = (log_norm[..., half] - log_norm[..., -1]) / max(1, steps[-1] - steps[half])
         share: NDArray[np.float64] = fall / limit
         return share
+
+    def evaluate(self, data: AttentionData) -> Evaluation:
+        """Compute margins, loss and accuracy of what was trained on other inputs.
+
+        `train` does so at every recorded step for the data that it is given as its `test`.
+
+        Parameters
+        ----------
+        data : AttentionData
+            Of the same dimension, with queries where W was trained, and with a value where the head
+            was not trained. Data without a batch axis serve every problem of a batch.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        TypeError
+            `data` is not an `AttentionData`.
+        ValueError
+            Its dimension or batch does not fit, it lacks a value or queries, or the head that was
+            trained with is not linear.
+
+        Examples
+        --------
+        >>> import attsvm
+        >>> data = attsvm.datasets.signal_noise(20, 8, 500, label_noise=0.2, rng=0)
+        >>> run = attsvm.train(data, parameter="p", steps=100)
+        >>> test = attsvm.datasets.signal_noise(1000, 8, 500, rng=1)
+        >>> float(run.evaluate(test).accuracy)
+        0.997
+        """
+        problem = self.trained.problem if isinstance(self.trained, Trained) else None
+        inputs, problem = evaluated("data", data, problem, self.loss)
+        if self._factors is None:
+            lead = self.selected.shape[:-1]
+            matrix = LowRank.of_dense(self.direction.reshape(*lead, inputs.d, -1))
+        else:
+            matrix = LowRank(*self._factors)
+        queries = inputs.queries
+        if self.trained.blocks.kind.queries != "data":
+            queries = problem.answer(problem.caller_queries[:, :1])
+        value = inputs.value if self.v is None else self.v
+        assert queries is not None
+        assert value is not None
+        directions = matrix.of_rows(queries.astype(np.float64, copy=False))
+        return evaluate(inputs, directions, value, self.loss)
 
     _drawn_by = "run"
 

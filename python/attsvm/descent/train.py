@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from attsvm.data import AttentionData, NextTokenData
 from attsvm.data.attention_data import as_data
 from attsvm.descent.blocks import Blocks, as_blocks
 from attsvm.descent.by_ids import TrainedByIds, descend_by_ids, is_trained_by_ids
+from attsvm.descent.evaluation import evaluated
 from attsvm.descent.next_tokens import next_token_problem, require_realizable
 from attsvm.descent.problem import CoreProblem, Parameter, as_batch
 from attsvm.descent.references import (
@@ -42,7 +44,8 @@ from attsvm.heads import Head
 from attsvm.progress import bar
 from attsvm.threads import thread_count
 
-Recorded: TypeAlias = "str | Callable[[Run], ArrayLike]"
+Values: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
+Recorded: TypeAlias = "str | Callable[[Run], Values]"
 
 _MOST_STEPS = 2**53  # counted by float64 in schedules and progress
 _MOST_RECORDS = 10**8
@@ -70,6 +73,7 @@ def train(
     ridge: float = 0.0,
     certify: bool = False,
     record: Recorded | Sequence[Recorded] = (),
+    test: AttentionData | None = None,
 ) -> Run:
     """Train attention, and if wanted its linear head, by gradient descent.
 
@@ -86,10 +90,11 @@ def train(
     data : AttentionData or NextTokenData
         One problem, or a batch of B of them, each trained by itself. Of next-token data the keys
         are the embeddings of the context and the query is that of its last token.
-    parameter : {"W", "p", "KQ", "Wp", "diagonal KQ"}, or a pair of one of them and "v"
+    parameter : {"W", "p", "KQ", "Wp", "W+p", "diagonal KQ"}, or a pair of one of them and "v"
         What is trained: logits X W z, X p, X K Q' z (both factors together), X W p with p the
-        `prompt`, or X (k ∘ q ∘ z) with vectors k and q; in a pair such as ``("v", "p")``, or
-        ``"v+p"``, the head v'o is trained too, all blocks moving at the same time.
+        `prompt`, or with p trained too, or X (k ∘ q ∘ z) with vectors k and q; in a pair such as
+        ``("v", "p")``, or ``"v+p"``, the head v'o is trained too, all blocks moving at the same
+        time.
     rule : str or StepRule
         The step is ``lr * gradient / |gradient|`` ("ngd"), ``lr * gradient`` ("gd"), or
         ``(loss - infimum) / (2 |gradient|**2) * gradient`` ("polyak"), which takes no `lr`. Blocks
@@ -117,11 +122,11 @@ def train(
     init : array_like, "uniform", "balanced", "unbalanced" or dict, optional
         Start, shape of the parameter with or without the batch axis; zero by default. "uniform"
         draws every entry from U(-1/sqrt(d), 1/sqrt(d)), and is the default for two factors, which
-        cannot leave zero; "balanced" draws one array for both of them; "unbalanced" has the
-        identity for K, or ones for k, and zero for the other. Gradient flow preserves K'K - Q'Q and
-        k² - q²: from a balanced start no entry of k ∘ q changes its sign. Or both are given:
-        ``{"K": ..., "Q": ...}``. Where v is trained a dict may give its start, by default
-        ``data.value``, or zero.
+        cannot leave zero; p beside W starts at zero. "balanced" draws one array for both factors;
+        "unbalanced" has the identity for K or W, or ones for k, and zero for the other. Gradient
+        flow preserves K'K - Q'Q and k² - q²: from a balanced start no entry of k ∘ q changes its
+        sign. Or both are given: ``{"K": ..., "Q": ...}``. Where v is trained a dict may give its
+        start, by default ``data.value``, or zero.
     record_every : int or increasing sequence of int, optional
         Steps between records (the last step is always recorded), or the steps to record, such as
         those of `log_schedule`. By default about a hundred records.
@@ -138,7 +143,7 @@ def train(
     rng : int or numpy.random.Generator, optional
         For ``init="uniform"``, and the order of mini-batches.
     inner : int, optional
-        Number m of columns of K and Q when they are drawn; d by default.
+        Number m of columns of K and Q, or of W beside p, when they are drawn; d by default.
     prompt : array_like, shape ([B,] d), optional
         The fixed p of the logits X W p.
     ridge : float
@@ -150,9 +155,13 @@ def train(
     record : str, callable, or sequence of them
         What `Run.history` keeps of every recorded step besides: ``"attention"``, weights and their
         logarithms; a parameter by its name, ``"W"`` also where it is made of others; or what a
-        function returns, under the function's name. It is called after training, with the `Run`
-        that would have ended at that step. All recorded iterates are in memory at once. With "W"
-        or "p" recorded, `margin_ratios` gives margin ratios in any norm along the run.
+        function returns, under the function's name, or a dict that it returns, under its keys. It
+        is called after training, with the `Run` that would have ended at that step. All recorded
+        iterates are in memory at once. With "W" or "p" recorded, or "Wp" where both are trained,
+        `margin_ratios` gives margin ratios in any norm along the run.
+    test : AttentionData, optional
+        Other inputs, as `Run.evaluate` takes them, on which the head is linear too. The history
+        gets their ``"test_loss"`` and ``"test_accuracy"``, and ``"accuracy"`` of the training data.
 
     Returns
     -------
@@ -193,7 +202,7 @@ def train(
         threads=thread_count(num_threads),
         progress=progress,
         generator=as_generator("rng", rng),
-        kept=_kept(record, blocks),
+        kept=_kept(record, blocks, [] if test is None else [_accuracy(data, test)]),
     )
     references = named_references(reference)
     if isinstance(data, NextTokenData):
@@ -207,6 +216,7 @@ def train(
         data, head = next_token_problem(data, loss, head)
 
     attention_init, value = _split_init(init, blocks)
+    reduced = not (ridge or step_rule.weight_decay or step_rule.by_coordinate)
     problem = CoreProblem.of(
         data,
         blocks,
@@ -214,12 +224,17 @@ def train(
         loss,
         prompt=prompt,
         value=value,
-        reduced=not (ridge or step_rule.weight_decay or step_rule.by_coordinate),
+        reduced=reduced,
         dtype=dtype,
         threads=call.threads,
         passes=steps + 1,
     )
-    return _run(call, problem, attention_init, inner, references)
+    if test is not None:
+        evaluated("test", test, problem, loss)
+    start = _start(problem, attention_init, call.generator, inner)
+    if blocks.direction == "Wp" and reduced and step_rule.kind != "flow":
+        problem, start = problem.from_start(start, steps + 1, call.threads)
+    return _run(call, problem, start, references)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +252,7 @@ class _Call:
     threads: int
     progress: bool
     generator: np.random.Generator
-    kept: Mapping[str, Callable[[Run], ArrayLike] | None]
+    kept: Mapping[str, Callable[[Run], Values] | None]
 
     def core_rule(self, n: int) -> _core.StepRule:
         """Return the step rule for data of n inputs."""
@@ -278,8 +293,7 @@ class _Call:
 def _run(
     call: _Call,
     problem: CoreProblem,
-    init: Any,
-    inner: int | None,
+    start: Parameter,
     references: Mapping[str, Reference],
 ) -> Run:
     """Descend on tokens."""
@@ -292,7 +306,6 @@ def _run(
             f"rule: expected 'gd' or 'ngd' where the infimum is not known, got "
             f"{call.step_rule.kind!r}"
         )
-    start = _start(problem, init, call.generator, inner)
     of_head = {k: v for k, v in references.items() if blocks.head and _is_of_head(k)}
     of_attention = {k: v for k, v in references.items() if k not in of_head}
     inside, beside = _references(problem, start, of_attention)
@@ -355,19 +368,34 @@ def _run_by_ids(call: _Call, data: NextTokenData, references: Mapping[str, Refer
 
 
 def _kept(
-    record: Recorded | Sequence[Recorded], blocks: Blocks
-) -> dict[str, Callable[[Run], ArrayLike] | None]:
+    record: Recorded | Sequence[Recorded], blocks: Blocks, others: Sequence[Recorded]
+) -> dict[str, Callable[[Run], Values] | None]:
     """Return what is recorded besides, by name: functions, and None for what has a name."""
-    several = [record] if isinstance(record, str) or callable(record) else record
-    variable = "p" if blocks.kind.queries == "one" else "W"
-    known = tuple(dict.fromkeys(("attention", variable, *blocks.names)))
-    kept: dict[str, Callable[[Run], ArrayLike] | None] = {}
+    several = [*([record] if isinstance(record, str) or callable(record) else record), *others]
+    known = tuple(dict.fromkeys(("attention", blocks.direction, *blocks.names)))
+    kept: dict[str, Callable[[Run], Values] | None] = {}
     for one in several:
         name = getattr(one, "__name__", None) if callable(one) else as_choice("record", one, known)
         if not isinstance(name, str) or name in kept:
             raise ValueError(f"record: expected functions with different names, got {several!r}")
         kept[name] = one if callable(one) else None
     return kept
+
+
+def _accuracy(data: AttentionData | NextTokenData, test: AttentionData) -> Callable[[Run], Values]:
+    """Return what records how the iterates do on the training data and on the test."""
+    if isinstance(data, NextTokenData):
+        raise ValueError("test: expected None for next-token data, got inputs")
+
+    def accuracy(run: Run) -> dict[str, ArrayLike]:
+        on_test = run.evaluate(test)
+        return {
+            "accuracy": run.evaluate(data).accuracy,
+            "test_loss": on_test.loss,
+            "test_accuracy": on_test.accuracy,
+        }
+
+    return accuracy
 
 
 def _recorded_arrays(
@@ -381,24 +409,23 @@ def _recorded_arrays(
         elif name == "v":
             arrays[name] = result["recorded_head"]
         else:
-            dense = name in ("W", "p")
-            each = [end.dense() if dense else end.by_block()[name] for end in ends]
+            each = [
+                end.dense() if name == end.blocks.direction else end.by_block()[name]
+                for end in ends
+            ]
             arrays[name] = np.stack(each, axis=1)
     return arrays
 
 
 def _recorded_values(
-    functions: Mapping[str, Callable[[Run], ArrayLike]],
+    functions: Mapping[str, Callable[[Run], Values]],
     run: Run,
     result: Mapping[str, Any],
     ends: Sequence[Trained],
 ) -> dict[str, NDArray[Any]]:
     """Return what functions of a run make of those that end at the recorded steps."""
-    clash = sorted(functions.keys() & run.history.keys())
-    if clash:
-        raise ValueError(f"record: expected no name of the history, got {clash[0]!r}")
     lead = run.selected.shape[:-1]  # the batch axis stays in front
-    values: dict[str, list[NDArray[Any]]] = {name: [] for name in functions}
+    values: dict[str, list[NDArray[Any]]] = defaultdict(list)
     for r, (step, end) in enumerate(zip(run.history["step"].tolist(), ends, strict=True)):
         log_attention = end.answer(result["recorded_log_attention"][:, r])
         at = replace(
@@ -415,7 +442,12 @@ def _recorded_values(
             },
         )
         for name, function in functions.items():
-            values[name].append(np.asarray(function(at)))
+            made = function(at)
+            for key, value in (made if isinstance(made, Mapping) else {name: made}).items():
+                values[key].append(np.asarray(value))
+    clash = sorted(k for k, each in values.items() if k in run.history or len(each) > len(ends))
+    if clash:
+        raise ValueError(f"record: expected no name of the history, got {clash[0]!r}")
 
     def stacked(series: list[NDArray[Any]]) -> NDArray[Any]:
         return np.stack(series, axis=int(lead != () and series[0].shape[:1] == lead))

@@ -17,10 +17,11 @@ from attsvm.heads import Head
 from attsvm.threads import thread_count
 
 _ATTENTION = {
-    frozenset((*Blocks(name).names, *(("p",) if kind.queries == "prompt" else ()))): name
+    frozenset(Blocks(name).names): name
     for name, kind in _core.parameterisations.items()
+    if kind.queries != "prompt"
 }
-"""Parameterisations by the names of their blocks and of a fixed prompt."""
+"""Parameterisations by the names of their blocks."""
 
 
 def loss_and_grad(
@@ -39,9 +40,9 @@ def loss_and_grad(
         One problem, or a batch of B of them.
     parameters : dict
         ``{"W": W}`` with W of shape ([B,] d, d); ``{"K": K, "Q": Q}`` with factors of shape
-        ([B,] d, m) of W = K Q'; ``{"p": p}`` with p of shape ([B,] d); or ``{"W": W, "p": p}``, for
-        the logits X W p. With ``"v": v`` of shape ([B,] d) in it, v is the head, and a parameter
-        like the others.
+        ([B,] d, m) of W = K Q'; ``{"k": k, "q": q}``; ``{"p": p}`` with p of shape ([B,] d); or
+        ``{"W": W, "p": p}``, for the logits X W p. With ``"v": v`` of shape ([B,] d) in it, v is
+        the head, and a parameter like the others.
     loss : {"logistic", "exponential", "correlation", "log", "cross_entropy", "squared"}
     head : LinearScores, ReLU, Penalised or Softmax, optional
         The head where v is no parameter; by default the linear head ``data.value``.
@@ -73,7 +74,6 @@ def loss_and_grad(
             f"got {sorted(map(str, parameters))}"
         )
     blocks = Blocks(attention, "v" in parameters)
-    prompt = parameters["p"] if blocks.kind.queries == "prompt" else None
     as_choice("loss", loss, _core.losses)
     threads = thread_count(num_threads)
     problem = CoreProblem.of(
@@ -81,7 +81,6 @@ def loss_and_grad(
         blocks,
         head,
         loss,
-        prompt=prompt,
         value=parameters.get("v"),
         dtype=None,
         threads=threads,
@@ -95,11 +94,6 @@ def loss_and_grad(
         threads=threads,
     )
     gradients = problem.as_caller_blocks(of_blocks, None)
-    if prompt is not None:
-        # dW = (Σ u_i) p' stands in the one coordinate |p| of the queries, and dp = W' Σ u_i.
-        total = of_blocks[0][:, 0] / problem.queries[:, 0]
-        W = np.asarray(parameters["W"], dtype=np.float64)
-        gradients["p"] = (total[:, np.newaxis] @ W)[:, 0]
     if blocks.head:
         gradients["v"] = value
     return problem.answer(losses), {k: problem.answer(g) for k, g in gradients.items()}

@@ -119,7 +119,7 @@ def _train(
     )
     norm = settings["norm"]
     if norm == "auto":
-        norm = "nuc" if kind.form == "product" else "fro"
+        norm = "nuc" if kind.form == "product" and kind.queries == "data" else "fro"
     # Neither SVMs nor measurements see the problems that fill lanes.
     seen = {name: getattr(run, name)[:count] for name in ("attention", "log_attention", "selected")}
     history = {k: x if k == "step" else x[:count] for k, x in run.history.items()}

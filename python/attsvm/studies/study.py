@@ -209,9 +209,9 @@ class Study:
         Of "near_orthogonal" and "gaussian_classes".
     classes : pair of int
         Of "digits", whose T patches are 4, 9 or 25.
-    parameter : {"W", "p", "KQ", "diagonal KQ"}, or "v+" and one of them, or axis
+    parameter : {"W", "p", "KQ", "W+p", "diagonal KQ"}, or "v+" and one of them, or axis
         What is trained; ``("v", "W")``, as `attsvm.train` has it, is kept as "v+W". W and p start
-        at zero; v at the value of the data, or at zero.
+        at zero, but for W beside p; v at the value of the data, or at zero.
     init : {"uniform", "balanced", "unbalanced"} or axis
         How two factors start.
     rule, lr, momentum, decay, loss : or axis

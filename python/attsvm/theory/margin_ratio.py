@@ -156,9 +156,10 @@ def margin_ratios(
     """
     if not isinstance(run, Run):
         raise TypeError(f"run: expected Run, got {type(run).__name__}")
-    iterates = run.history.get(run.variable)
+    recorded = run.trained.blocks.direction
+    iterates = run.history.get(recorded)
     if iterates is None:
-        raise ValueError(f"run: expected one of train(record={run.variable!r}), got no iterates")
+        raise ValueError(f"run: expected one of train(record={recorded!r}), got no iterates")
     names = list(norms) if isinstance(norms, Sequence) and not isinstance(norms, str) else [norms]
     made_small = {norm: as_svm_norm("norms", norm) for norm in names}
     alpha = as_selected("selected", run.selected if selected is None else selected, as_data(data))

@@ -24,6 +24,7 @@ _DIRECTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "p": lambda own, z: own.p.unsqueeze(-2),
     "KQ": lambda own, z: (z @ own.Q) @ own.K.mT,
     "Wp": lambda own, z: (own.W @ own.prompt.unsqueeze(-1)).mT,
+    "W+p": lambda own, z: (own.W @ own.p.unsqueeze(-1)).mT,
     "diagonal KQ": lambda own, z: z * (own.k * own.q).unsqueeze(-2),
 }
 """Query directions ([B,] n, d), or what broadcasts to it, of a module and its queries z."""
@@ -39,9 +40,9 @@ class Attention(torch.nn.Module):
     ----------
     d : int
         Dimension of a token.
-    parameter : {"W", "p", "KQ", "Wp", "diagonal KQ"}, or a pair of one of them and "v"
+    parameter : {"W", "p", "KQ", "Wp", "W+p", "diagonal KQ"}, or a pair of one of them and "v"
         What is trained, as in `attsvm.train`: logits X W z, X p, X K Q'z, X W p with p the
-        `prompt`, or X (k ∘ q ∘ z); in a pair the head v too.
+        `prompt` or trained too, or X (k ∘ q ∘ z); in a pair the head v too.
     value : array_like, shape ([B,] d), optional
         The head v, or its start; needed where v is not trained, else 0 by default.
     prompt : array_like, shape ([B,] d), optional
@@ -56,7 +57,7 @@ class Attention(torch.nn.Module):
     Attributes
     ----------
     W : Parameter, shape ([B,] d, d)
-        Where it is trained; starts at 0.
+        Where it is trained; starts at 0, and beside p as K does.
     p : Parameter, shape ([B,] d)
         Where it is trained; starts at 0.
     K, Q : Parameter, shape ([B,] d, m)
@@ -113,7 +114,7 @@ class Attention(torch.nn.Module):
         reach = self.d**-0.5 if self._blocks.kind.bilinear else 0.0
         for name, shape in self._blocks.shapes(self.d, self.d, m).items():
             start = torch.zeros(*self._lead, *shape, **kind)
-            if reach:
+            if reach and not (attention == "W+p" and name == "p"):
                 start.uniform_(-reach, reach)
             self.register_parameter(name, torch.nn.Parameter(start))
         if attention == "Wp" and prompt is None:
@@ -136,10 +137,12 @@ class Attention(torch.nn.Module):
 
     @property
     def direction(self) -> Any:
-        """Return W, K Q', diag(k ∘ q) or p: detached, a view where it is the parameter."""
+        """Return W, K Q', diag(k ∘ q), p or W p: detached, a view where it is the parameter."""
         own = [getattr(self, block.name).detach() for block in self._blocks.kind.blocks]
         if len(own) == 1:
             return own[0]
+        if self._blocks.attention == "W+p":
+            return (own[0] @ own[1].unsqueeze(-1)).squeeze(-1)
         return (
             own[0] @ own[1].mT if self._blocks.attention == "KQ" else (own[0] * own[1]).diag_embed()
         )

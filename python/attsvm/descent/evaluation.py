@@ -1,0 +1,82 @@
+"""What trained attention makes of inputs that it need not have been trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm import _core
+from attsvm._softmax import log_softmax
+from attsvm.data.attention_data import AttentionData, as_data, require_queries
+from attsvm.descent.problem import CoreProblem
+from attsvm.heads import value_of
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Margins, loss and accuracy of trained attention on n inputs.
+
+    Attributes
+    ----------
+    margins : ndarray, shape ([B,] n)
+        Y_i v'o_i, with the mixture o_i of the tokens of input i.
+    loss : ndarray, shape ([B])
+        Mean over inputs of l(margin).
+    accuracy : ndarray, shape ([B])
+        Share of the inputs with a positive margin.
+    attention, log_attention : ndarray, shape ([B,] n, T)
+        Softmax weights and their logarithms, 0 and -inf at padding.
+    """
+
+    margins: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    attention: NDArray[np.float64]
+    log_attention: NDArray[np.float64]
+
+
+def evaluated(
+    name: str, data: object, problem: CoreProblem | None, loss: str
+) -> tuple[AttentionData, CoreProblem]:
+    """Check that these inputs fit what was trained on `problem`, None for a table of tokens."""
+    if problem is None or not problem.head.linear or _core.losses[loss].margins != "real":
+        raise ValueError(f"{name}: expected none where the head is not linear, got inputs")
+    inputs, batch = as_data(data), problem.batch
+    if inputs.d != problem.dimensions[0]:
+        raise ValueError(
+            f"{name}: expected tokens of dimension {problem.dimensions[0]}, got {inputs.d}"
+        )
+    if inputs.batch not in (None, batch):
+        expected = "one problem" if batch is None else f"one problem or a batch of {batch}"
+        raise ValueError(f"{name}: expected {expected}, got a batch of {inputs.batch}")
+    if problem.blocks.kind.queries == "data":
+        require_queries(inputs, "the logits X W z")
+    if not problem.blocks.head:
+        value_of(inputs)
+    return inputs, problem
+
+
+def evaluate(
+    data: AttentionData, directions: NDArray[Any], value: NDArray[Any], loss: str
+) -> Evaluation:
+    """Evaluate the linear head v ([B,] d) on logits X q with q one of ([B,] n, d) or ([B,] 1, d).
+
+    Data without a batch axis serve every problem of a batch.
+    """
+    tokens = data.tokens_per_input
+    logits = (tokens @ directions[..., np.newaxis])[..., 0]
+    log_attention = log_softmax(np.where(data.valid, logits, -np.inf), axis=-1)
+    attention = np.exp(log_attention)
+    of_tokens = (tokens @ value[..., np.newaxis, :, np.newaxis])[..., 0]
+    margins = data.labels * (attention * of_tokens).sum(axis=-1)
+    losses = _core.losses[loss].value(margins)
+    return Evaluation(
+        margins=margins,
+        loss=losses.mean(axis=-1),
+        accuracy=(margins > 0).mean(axis=-1),
+        attention=attention,
+        log_attention=log_attention,
+    )

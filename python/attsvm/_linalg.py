@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,8 +141,10 @@ def _unit(array: Float64Array, axis: Axes) -> Float64Array:
 
 
 def _triangle(rows: Float64Array) -> Float64Array:
-    """Return R of rows' = Q R with orthonormal columns of Q."""
-    return np.asarray(np.linalg.qr(np.swapaxes(rows, -1, -2), mode="r"))
+    """Return R (..., min(s, d), s) of rows' = Q R with orthonormal columns of Q, rows (..., s, d)."""
+    *lead, s, d = rows.shape
+    coordinates, _ = in_own_span(rows.reshape(math.prod(lead), s, d))
+    return np.swapaxes(coordinates.reshape(*lead, s, min(s, d)), -1, -2)
 
 
 def _in_one_basis(first: LowRank, second: LowRank) -> tuple[Float64Array, Float64Array]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from attsvm._linalg import LowRank
+from attsvm._linalg import LowRank, in_own_span
 from attsvm._validation import Float64Array, as_choice, as_nonnegative_int, as_positive_float
 from attsvm.extras import require_extra
 from attsvm.theory import effective_rank, rank, sparsity
@@ -171,7 +171,7 @@ def measured(layer: AttentionLayer, norms: Sequence[str], **options: Any) -> Val
 
 def _of_weights(layer: AttentionLayer) -> Values:
     rows = LowRank(layer.left, layer.right).compact()
-    core = np.linalg.qr(np.swapaxes(rows, -1, -2), mode="r")  # square: three SVDs of it follow
+    core, _ = in_own_span(rows)  # no longer than wide: three SVDs of it follow
     singular = np.linalg.svd(core, compute_uv=False)
     return {
         "fro_norm": np.sqrt(np.square(singular).sum(axis=-1)),

@@ -141,7 +141,7 @@ def _unit(array: Float64Array, axis: Axes) -> Float64Array:
 
 
 def _triangle(rows: Float64Array) -> Float64Array:
-    """Return R (..., min(s, d), s) of rows' = Q R with orthonormal columns of Q, rows (..., s, d)."""
+    """Return R (..., min(s, d), s) of rows' = Q R with orthonormal columns of Q."""
     *lead, s, d = rows.shape
     coordinates, _ = in_own_span(rows.reshape(math.prod(lead), s, d))
     return np.swapaxes(coordinates.reshape(*lead, s, min(s, d)), -1, -2)

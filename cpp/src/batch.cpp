@@ -242,11 +242,15 @@ void token_scores(const Batch<Token>& batch, int threads, double* scores) {
     const Index n = batch.samples, T = batch.tokens, d = batch.dimension;
     const double numbers = static_cast<double>(batch.problems) * batch.numbers_per_problem();
     Team(worth_starting(threads, numbers)).for_ranges(batch.problems * n, [&](Index row, Index last, int) {
+        const auto tokens_of = [&](Index at) {
+            const Index i = at % n, from = batch.sequence == nullptr ? i : Index{batch.sequence[i]};
+            return batch.tokens_of(at / n) + from * T * d;
+        };
         for (; row < last; ++row) {
-            const Index i = row % n, from = batch.sequence == nullptr ? i : Index{batch.sequence[i]};
             const Index valid = std::min<Index>(batch.length[row], T);
             double* const out = scores + row * T;
-            rows_dot(batch.tokens_of(row / n) + from * T * d, valid, d, batch.head.arrays.vector + row / n * d, out);
+            Prefetcher next(tokens_of(std::min(row + 1, last - 1)), row + 1 < last ? T * d : 0);
+            rows_dot(tokens_of(row), valid, d, batch.head.arrays.vector + row / n * d, out, next);
             for (Index t = 0; t < T; ++t) out[t] = t < valid ? batch.head.arrays.label[row] * out[t] : 0.0;
         }
     });

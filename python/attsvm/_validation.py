@@ -126,13 +126,13 @@ def as_bool_array(
 
 def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice:
     """Return `value` if it is one of `choices`, else raise an error that lists them."""
+    if isinstance(value, str):
+        for choice in choices:
+            if value == choice:
+                return choice
     listed = ", ".join(repr(choice) for choice in choices)
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected one of {listed}, got {value!r}")
-    for choice in choices:
-        if value == choice:
-            return choice
-    raise ValueError(f"{name}: expected one of {listed}, got {value!r}")
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(f"{name}: expected one of {listed}, got {value!r}")
 
 
 def as_int(name: str, value: int) -> int:

@@ -345,7 +345,7 @@ def fixed_head(
             sequence=data.sequence_index,
             threads=threads,
         )
-        made = CoreHead("fixed", data, scores=scores.reshape(data.valid.shape))
+        made = CoreHead("fixed", data, scores=scores.reshape(*data.labels.shape, data.T))
     if made.scores is not None:
         require_scores_of_loss(source, made.scores, loss)
     return made
@@ -402,7 +402,7 @@ def require_scores_of_loss(source: str, scores: NDArray[Any], loss: str) -> None
                 f"{source}: expected a token of positive score in every input with the {loss} "
                 f"loss, got none in input {i} of problem {b[0] if b else 0}"
             )
-    largest, most = float(np.abs(scores).max()), _core.losses[loss].largest_score
+    largest, most = float(max(scores.max(), -scores.min())), _core.losses[loss].largest_score
     if largest > most:
         raise ValueError(
             f"{source}: expected token scores up to {most:g} with the {loss} loss, "

@@ -73,7 +73,8 @@ class Pass {
                 const Index next = row + 1 < last ? losses_.sample(row + 1) : i;
                 Prefetcher next_tokens(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
                 losses_[row] = differentiate(i, Q + row * query_stride, thread, next_tokens);
-                if (has_measured_tokens() && any<Real>(token_norm_[i] < Real(0.0))) token_norm_[i] = longest_token(i);
+                if (has_measured_tokens() && any<Real>(token_norm_[i] < Real(0.0)))
+                    token_norm_[i] = longest_token(i, gradient + 2 * stride_);
                 rows_combine(X, rows_[i], d, gradient, U + row * d, next_tokens);
                 if (mixtures != nullptr) {
                     rows_combine(X, rows_[i], d, gradient + stride_, mixtures + row * d, next_tokens);
@@ -164,17 +165,19 @@ class Pass {
     }
 
    private:
-    Real longest_token(Index i) const {
-        const Index d = problem_.dimension;
-        Real longest(0.0);
-        for (Index t = 0; t < rows_[i]; ++t) longest = larger(row_norm(problem_.tokens_of(i) + t * d, d), longest);
-        return longest;
-    }
-    static Real row_norm(const Token* row, Index d) {
-        if constexpr (std::is_same_v<Token, Real>)
-            return norm(row, d);
-        else
-            return sqrt(sum<Real>(d, [row](Index k) { return Real(row[k]) * Real(row[k]); }));
+    // `square` (tokens) is memory to work in.
+    Real longest_token(Index i, Real* square) const {
+        const Index rows = rows_[i], d = problem_.dimension;
+        const Token* const X = problem_.tokens_of(i);
+        rows_squares(X, rows, d, square);
+        Real largest(0.0), longest(0.0);
+        for (Index t = 0; t < rows; ++t) largest = larger(square[t], largest);
+        if constexpr (std::is_same_v<Token, Real>)  // in single precision no square leaves the range of Real
+            if (any<Real>(largest < Real(1e-280)) || any<Real>(largest > Real(1e280))) {
+                for (Index t = 0; t < rows; ++t) longest = larger(norm(X + t * d, d), longest);
+                return longest;
+            }
+        return sqrt(largest);
     }
     static Infimum infimum_with(const Head<Real>& head) {
         if (head.kind.scored) return Infimum::of_best_tokens;

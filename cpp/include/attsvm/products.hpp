@@ -186,22 +186,30 @@ constexpr int group = 8;
 template <class Token>
 inline constexpr int group_bytes = group * native_lanes<double> * static_cast<int>(sizeof(Token));
 
+// The other factor of `dot_group`: every row itself, for its square.
+struct Itself {};
+
 // a_t = <x_t, q> for `rows` rows at once: one column of q serves them all.
-template <int rows, class Token>
-ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, double* a, Prefetcher& next) {
+template <int rows, class Token, class Other>
+ATTSVM_INLINE void dot_group(const Token* X, Index d, Other q, double* a, Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
+    constexpr bool of_itself = std::is_same_v<Other, Itself>;
     NativePack<double> total[rows];
     for (int j = 0; j < rows; ++j) total[j] = 0.0;
+    const auto add = [&](auto read, Index k) {
+        NativePack<double> part;
+        if constexpr (!of_itself) part = read(q + k);
+        for (int j = 0; j < rows; ++j) {
+            const NativePack<double> x = read(X + j * d + k);
+            total[j] += x * (of_itself ? x : part);
+        }
+    };
     Index k = 0;
     for (; k + lanes <= d; k += lanes) {
-        const NativePack<double> part = load(q + k);
         if constexpr (rows == group) next.fetch<group_bytes<Token> / 2>();
-        for (int j = 0; j < rows; ++j) total[j] += load(X + j * d + k) * part;
+        add([](auto* from) { return load(from); }, k);
     }
-    if (k < d) {
-        const NativePack<double> part = load_some(q + k, d - k);
-        for (int j = 0; j < rows; ++j) total[j] += load_some(X + j * d + k, d - k) * part;
-    }
+    if (k < d) add([d, k](auto* from) { return load_some(from, d - k); }, k);
     if constexpr (rows == 8) {
         sum_lanes_of_eight(total, a);
     } else {
@@ -242,6 +250,20 @@ void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Prefe
         for (; t + detail::group <= rows; t += detail::group)
             detail::dot_group<detail::group>(X + t * d, d, q, a + t, next);
         for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, q, a + t, next);
+    }
+}
+
+// |x_t|² for the rows x_t of X
+template <class Token, class Real>
+void rows_squares(const Token* X, Index rows, Index d, Real* squares) {
+    if constexpr (is_pack<Real>) {
+        for (Index t = 0; t < rows; ++t) squares[t] = sum_of_squares(X + t * d, d);
+    } else {
+        Prefetcher nothing;
+        Index t = 0;
+        for (; t + detail::group <= rows; t += detail::group)
+            detail::dot_group<detail::group>(X + t * d, d, detail::Itself{}, squares + t, nothing);
+        for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, detail::Itself{}, squares + t, nothing);
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Blocks:
             drawn[1] = np.zeros_like(drawn[1])
         return dict(zip(shapes, drawn, strict=True))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the blocks, the head's last."""
         return (*(block.name for block in self.kind.blocks), *(("v",) if self.head else ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from attsvm._validation import (
     as_choice,
     as_float,
     as_float_in,
+    as_generator,
     as_nonnegative_float,
     as_positive_float,
     as_positive_int,
@@ -217,13 +218,13 @@ class StepRule:
         rule.weight_decay = self.weight_decay or 0.0
         return rule
 
-    @property
+    @cached_property
     def by_coordinate(self) -> bool:
         """Whether the steps depend on the coordinates of tokens and queries."""
         geometries = self._geometries().values()
         return _core.StepRule(self.kind).by_coordinate or any(g.by_coordinate for g in geometries)
 
-    @property
+    @cached_property
     def moves_along_gradients(self) -> bool:
         """Whether every step is a combination of gradients, with one factor for each of them."""
         rule = self._with_settings()
@@ -254,7 +255,7 @@ class StepRule:
         blocks: Blocks,
         rates: Mapping[str, float],
         n: int,
-        generator: np.random.Generator,
+        rng: np.random.Generator | None = None,
         ridge: float = 0.0,
     ) -> _core.StepRule:
         """Return the rule for these blocks, each with its rate, and data of n inputs."""
@@ -282,7 +283,7 @@ class StepRule:
         rule.blocks = rates_of_blocks
         rule.ridge = ridge
         if self.batch_size:
-            rule.batch, rule.seed = self.batch_size, int(generator.integers(2**63))
+            rule.batch, rule.seed = self.batch_size, int(as_generator("rng", rng).integers(2**63))
         return rule
 
     @staticmethod
@@ -296,4 +297,9 @@ def as_step_rule(rule: str | StepRule) -> StepRule:
     """Read a rule, or the name of one."""
     if isinstance(rule, StepRule):
         return rule
-    return StepRule(as_choice("rule", rule, _core.step_rules))
+    return _named(as_choice("rule", rule, _core.step_rules))
+
+
+@cache
+def _named(kind: str) -> StepRule:
+    return StepRule(kind)

@@ -201,7 +201,7 @@ def train(
         ridge=ridge,
         threads=thread_count(num_threads),
         progress=progress,
-        generator=as_generator("rng", rng),
+        rng=None if rng is None else as_generator("rng", rng),
         kept=_kept(record, blocks, [] if test is None else [_accuracy(data, test)]),
     )
     references = named_references(reference)
@@ -231,7 +231,7 @@ def train(
     )
     if test is not None:
         evaluated("test", test, problem, loss)
-    start = _start(problem, attention_init, call.generator, inner)
+    start = _start(problem, attention_init, call.rng, inner)
     if blocks.direction == "Wp" and reduced and step_rule.kind != "flow":
         problem, start = problem.from_start(start, steps + 1, call.threads)
     return _run(call, problem, start, references)
@@ -251,12 +251,12 @@ class _Call:
     ridge: float
     threads: int
     progress: bool
-    generator: np.random.Generator
+    rng: np.random.Generator | None
     kept: Mapping[str, Callable[[Run], Values] | None]
 
     def core_rule(self, n: int) -> _core.StepRule:
         """Return the step rule for data of n inputs."""
-        return self.step_rule.to_core(self.blocks, self.lr, n, self.generator, self.ridge)
+        return self.step_rule.to_core(self.blocks, self.lr, n, self.rng, self.ridge)
 
     def run(
         self,
@@ -527,7 +527,7 @@ def _recorded_steps(
 
 
 def _start(
-    problem: CoreProblem, init: Any, generator: np.random.Generator, inner: int | None
+    problem: CoreProblem, init: Any, rng: np.random.Generator | None, inner: int | None
 ) -> Parameter:
     blocks = replace(problem.blocks, head=False)
     kind = blocks.kind
@@ -557,6 +557,7 @@ def _start(
             f"columns, {numbers} numbers"
         )
     lead = () if problem.batch is None else (problem.batch,)
+    generator = as_generator("rng", rng)
     return problem.as_blocks("init", blocks.draw_start(start, shapes, generator, lead))
 
 
@@ -613,12 +614,13 @@ def _require_finite(result: Mapping[str, Any], record: NDArray[np.int64], rule: 
         result["attention"],
         *([result["head"]] if "head" in result else []),
     ]
+    series = result["loss"], result["norm"]
+    if all(np.isfinite(part).all() for part in (*parts, *series)):
+        return
     ends = np.all(
         [np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in parts], axis=0
     )
-    along = np.isfinite(result["loss"]) & np.isfinite(result["norm"])
-    if ends.all() and along.all():
-        return
+    along = np.isfinite(np.stack(series)).all(axis=0)
     b = int(np.argmin(ends & along.all(axis=1)))
     lost = np.flatnonzero(~along[b])
     when = f"by step {record[lost[0]]}" if lost.size else "after the last recorded step"

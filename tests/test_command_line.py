@@ -475,7 +475,7 @@ class TestSVM:
                 assert file["W"] == pytest.approx(solution.W)
         with pytest.raises(SystemExit):
             main(["svm", str(problem), "--norm", "0.5"])
-        assert "expected fro, nuc, max, l1, spec or a number p > 1" in capsys.readouterr().err
+        assert "expected fro, nuc, max, l1, spec, cut or a number p > 1" in capsys.readouterr().err
 
     def test_infeasible_is_a_result_with_its_proof(self, tmp_path, capsys):
         path = tmp_path / "hard.npz"

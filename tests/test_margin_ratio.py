@@ -15,7 +15,7 @@ from attsvm import (
     prompt_svm,
 )
 
-NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 4.0)
+NORMS = ("fro", "max", "l1", "spec", "nuc", "cut", 1.5, 4.0)
 
 
 @pytest.fixture(scope="module")

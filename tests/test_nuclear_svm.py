@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import attsvm
 from attsvm import AttentionData, SolverError, att_svm, nuclear_suboptimality
 from attsvm.datasets import unit_sphere
-from attsvm.svm import norms
+from attsvm.svm import solvers
 from attsvm.svm.svm_problem import attention_problem
 
 
@@ -441,7 +441,7 @@ def test_bad_input_is_named(call, error, message):
 
 
 def test_what_cannot_be_certified_is_not_called_optimal(monkeypatch):
-    monkeypatch.setattr(norms, "NUCLEAR_OPTIMALITY_TOLERANCE", -1.0)
+    monkeypatch.setattr(solvers, "NUCLEAR_OPTIMALITY_TOLERANCE", -1.0)
     with pytest.raises(SolverError, match="nuclear-norm answer for 9 constraints; tried native"):
         att_svm(ONE, [0, 1, 2], norm="nuc")
 
@@ -458,7 +458,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, shape, batch):
     selected = attsvm.optimal_tokens(data)
     solutions = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(norms, "thread_count", lambda _, threads=threads: threads)
+        monkeypatch.setattr(solvers, "thread_count", lambda _, threads=threads: threads)
         solutions.append(att_svm(data, selected, norm="nuc"))
     for name in ("dual", "margins", "left", "norm", "gap", "kkt"):
         first, *others = (getattr(solution, name) for solution in solutions)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from attsvm import AttentionData, SolverError, att_svm, label_svm, prompt_svm
 from attsvm.svm import dual_osqp
-from attsvm.svm.norms import certify
+from attsvm.svm.solvers import certify
 from attsvm.svm.svm_problem import attention_problem, row_problem
 
 KINDS = ("gaussian", "lattice", "repeated inputs")

@@ -100,14 +100,19 @@ template <class Constant>
 auto of_geometry(Constant of) {
     return [of](const Geometry& geometry) { return attsvm::Geometries::visit(geometry.kind, of); };
 }
-// A function of the core on a copy of the matrix: what it returns, or what it leaves.
+// A function of the core on copies of the matrices of a stack: what it returns, and what it leaves.
 using OfMatrix = double (*)(const Geometry&, double*, attsvm::Index, attsvm::Index);
-std::pair<double, Array<double>> on_copy(OfMatrix function, const Geometry& geometry, const Numbers& matrix) {
-    if (matrix.ndim() != 2 || matrix.size() == 0) throw std::invalid_argument("matrix: need two axes, none empty");
-    Array<double> copy = like(matrix);
-    std::copy_n(matrix.data(), matrix.size(), copy.mutable_data());
-    const double found = function(geometry, copy.mutable_data(), matrix.shape(0), matrix.shape(1));
-    return {found, copy};
+std::pair<Array<double>, Array<double>> on_copies(OfMatrix function, const Geometry& geometry,
+                                                  const Numbers& matrices) {
+    const auto axes = matrices.ndim();
+    if (axes < 2) throw std::invalid_argument("matrix: need two axes or more");
+    const auto rows = matrices.shape(axes - 2), columns = matrices.shape(axes - 1);
+    if (rows == 0 || columns == 0) throw std::invalid_argument("matrix: need rows and columns");
+    Array<double> found(std::vector<py::ssize_t>(matrices.shape(), matrices.shape() + axes - 2)), left = like(matrices);
+    std::copy_n(matrices.data(), matrices.size(), left.mutable_data());
+    for (py::ssize_t k = 0; k < found.size(); ++k)
+        found.mutable_data()[k] = function(geometry, left.mutable_data() + k * rows * columns, rows, columns);
+    return {found, left};
 }
 
 void bind_geometries(py::module_& module) {
@@ -119,16 +124,16 @@ void bind_geometries(py::module_& module) {
         .def_property_readonly("by_coordinate", of_geometry([]<class N>(N) { return N::by_coordinate; }))
         .def_property_readonly("has_mirror", of_geometry([]<class N>(N) { return N::has_mirror; }))
         .def(
-            "norm", [](const Geometry& of, const Numbers& M) { return on_copy(attsvm::norm_of, of, M).first; },
-            "matrix"_a)
+            "norm", [](const Geometry& of, const Numbers& M) { return on_copies(attsvm::norm_of, of, M).first; },
+            "matrices"_a)
         .def(
             "dual_norm",
-            [](const Geometry& of, const Numbers& M) { return on_copy(attsvm::steepest_direction, of, M).first; },
-            "matrix"_a)
+            [](const Geometry& of, const Numbers& M) { return on_copies(attsvm::steepest_direction, of, M).first; },
+            "matrices"_a)
         .def(
             "direction",
-            [](const Geometry& of, const Numbers& M) { return on_copy(attsvm::steepest_direction, of, M).second; },
-            "matrix"_a);
+            [](const Geometry& of, const Numbers& M) { return on_copies(attsvm::steepest_direction, of, M).second; },
+            "matrices"_a);
 }
 
 void bind_step_rules(py::module_& module) {

@@ -112,11 +112,11 @@ class Geometry:
     @property
     def has_mirror(self) -> bool:
         """Whether mirror descent has it."""
-    def norm(self, matrix: NDArray[np.float64]) -> float:
-        """Compute N of a matrix."""
-    def dual_norm(self, matrix: NDArray[np.float64]) -> float:
-        """Compute N*, the largest <matrix, D> over N(D) <= 1."""
-    def direction(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def norm(self, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute N of every matrix of a stack (..., d, e)."""
+    def dual_norm(self, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute N*(G), the largest <G, D> over N(D) <= 1, of every matrix G."""
+    def direction(self, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compute the D where it is attained; zero for zero."""
 
 class BlockRate:

@@ -6,6 +6,8 @@ itself for the solution, a linear program (HiGHS) for whether there is one.
 
 from __future__ import annotations
 
+import itertools
+
 import clarabel
 import numpy as np
 import scipy.sparse
@@ -104,8 +106,8 @@ def smallest_nuclear_norm(rows: Array, d: int) -> float:
 def smallest_norm(rows: Array, d: int, norm: str | float, rhs=None, equality=None) -> float:
     """Smallest N(W) with rows vec(W) >= rhs, or = where `equality`, W of shape (d, e).
 
-    N is "max" or "l1", by a linear program (HiGHS), "spec" by a semidefinite one, or l_p for a
-    number, by power cones (Clarabel).
+    N is "max", "l1" or "cut", by a linear program (HiGHS), "spec" by a semidefinite one, or l_p for
+    a number, by power cones (Clarabel). "cut" takes a variable for every product s t' of signs.
     """
     rhs = np.ones(len(rows)) if rhs is None else rhs
     equality = np.zeros(len(rows), dtype=bool) if equality is None else equality
@@ -113,6 +115,8 @@ def smallest_norm(rows: Array, d: int, norm: str | float, rhs=None, equality=Non
         return _by_linear_program(rows, norm, rhs, equality)
     width = rows.shape[1]
     e = width // d
+    if norm == "cut":
+        return _by_linear_program(rows @ products_of_signs(d, e).T, "l1", rhs, equality)
     if norm == "spec":
         # (W, τ): τ I + [0 W; W' 0] positive semidefinite, upper triangle column by column
         order = d + e
@@ -158,6 +162,12 @@ def smallest_norm(rows: Array, d: int, norm: str | float, rhs=None, equality=Non
     ).solve()
     assert str(solution.status) in ("Solved", "AlmostSolved"), solution.status
     return float(solution.obj_val)
+
+
+def products_of_signs(d: int, e: int) -> Array:
+    """Every s t' of vectors of signs but for its own, as rows (2^(d+e-1), d e)."""
+    s, t = (np.array(list(itertools.product((1.0, -1.0), repeat=k))) for k in (d, e))
+    return np.einsum("kj,lc->kljc", s[: len(s) // 2], t).reshape(-1, d * e)
 
 
 def _by_linear_program(rows: Array, norm: str, rhs: Array, equality) -> float:

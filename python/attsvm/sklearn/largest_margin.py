@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from attsvm._validation import FloatArray
 from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, too_hard
 from attsvm.svm import SolverError
-from attsvm.svm.norms import OPTIMALITY_TOLERANCE
 from attsvm.svm.solve import solve
+from attsvm.svm.solvers import OPTIMALITY_TOLERANCE
 from attsvm.svm.svm_problem import SvmProblem, row_problem
 
 _SIZES = (1e-140, 1e140)

@@ -13,7 +13,7 @@ from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.attention_weights import AttendedLike
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
-from attsvm.svm.norms import OPTIMALITY_TOLERANCE, Norm, as_svm_norm
+from attsvm.svm.norms import Norm, as_svm_norm
 from attsvm.svm.priority_columns import certified_columns, smallest_columns
 from attsvm.svm.selected_ids import attention_preferences
 from attsvm.svm.solution import (
@@ -23,6 +23,7 @@ from attsvm.svm.solution import (
     without_batch_axis,
 )
 from attsvm.svm.solve import solution_of
+from attsvm.svm.solvers import OPTIMALITY_TOLERANCE, has_no_answer
 from attsvm.svm.svm_problem import SvmProblem
 
 __all__ = ["graph_svm"]
@@ -56,7 +57,7 @@ def graph_svm(
         Least weight of a selected id. Repeated tokens of a context count together.
     ignored : float
         Ids with a weight above this and up to `threshold` are taken out of their context.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `att_svm`.
 
     Returns
@@ -236,7 +237,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
         for b in np.flatnonzero(delicate).tolist():
             for name, value in solve(problem.problem(b), None)[0].items():
                 result[name][b] = value[0]
-    if (result["status"] > 1).any():
+    if has_no_answer(result).any():
         raise SolverError("no certified answer for the Graph-SVM; tried native")
     solution = solution_of("W", problem, result, names, norm)
     left, right = solution.left, solution.right

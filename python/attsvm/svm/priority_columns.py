@@ -17,9 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from attsvm._linalg import Float64Array
 from attsvm._validation import BoolArray, IndexArray
 from attsvm.data.token_priorities import TokenPriorities
-from attsvm.svm.norms import OPTIMALITY_TOLERANCE
 from attsvm.svm.solution import SolverError
 from attsvm.svm.solve import solve
+from attsvm.svm.solvers import OPTIMALITY_TOLERANCE
 from attsvm.svm.svm_problem import row_problem
 
 __all__ = ["certified_columns", "smallest_columns"]

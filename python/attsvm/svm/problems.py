@@ -10,7 +10,7 @@ from attsvm._validation import ArrayLike, BoolArray, as_bool_array, as_float_arr
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
-from attsvm.svm.norms import NORMS, as_svm_norm
+from attsvm.svm.norms import as_svm_norm
 from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.svm.solution import SVMSolution
 from attsvm.svm.solve import solve
@@ -44,12 +44,13 @@ def att_svm(
         With queries. float32 data is solved in float64.
     selected : array_like of int, shape ([B,] n)
         Tokens α, within the valid tokens of each input.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, the norm N of the optimiser: the Frobenius norm (gradient descent); the
         largest entry or the sum of all, in absolute value (sign descent; coordinate descent); the
-        largest singular value or the sum of all (Muon; gradient descent of K and Q); a number p > 1
-        for (Σ |W_jk|^p)^(1/p) (mirror descent). The max, l1 and l_p norm depend on the coordinates
-        of tokens and queries.
+        largest singular value or the sum of all (Muon; gradient descent of K and Q); the cut norm,
+        the least Σ |c_k| of W = Σ c_k s_k t_k' with vectors of signs s_k and t_k (sign descent of K
+        and Q); a number p > 1 for (Σ |W_jk|^p)^(1/p) (mirror descent). The max, l1, cut and l_p
+        norm depend on the coordinates of tokens and queries.
     solver : {"auto", "native", "osqp", "active-set"}
         "auto" and "native": the C++ core, by ascent on the dual or the dual active set method,
         whichever is less work, for all problems of a batch at once. "active-set": the latter alone.
@@ -76,6 +77,12 @@ def att_svm(
     * Max and l1: linear programs, by an interior-point method, and linear equations on the active
       set.
     * l_p: Newton's method on the active set, along p from the Frobenius solution.
+    * Cut: N*(G) = max s' G t over vectors of signs. A linear program with a variable for every s t'
+      by column generation: the l1 SVM of the coefficients of a few of them gives multipliers, and
+      every s tells which others are missing. With more than 16 rows and columns the signs are not
+      enumerated: W is the best that was found, and `gap` is that to a bound by unit vectors in
+      place of signs, which are at most 1.783 times apart (Grothendieck's inequality); `status` is
+      then "bounded".
     * Nuclear and spectral: in coordinates of the spans of the token differences and of the queries,
       between which a solution lies, by an interior-point method (or many first-order steps with
       singular-value thresholding), which finds the rank of W or G and the active constraints, and
@@ -101,7 +108,8 @@ def att_svm(
 
     References
     ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
+    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023. Alon,
+    Naor, "Approximating the Cut-Norm via Grothendieck's Inequality", 2006.
 
     Examples
     --------
@@ -148,8 +156,9 @@ def prompt_svm(
         Tokens α, within the valid tokens of each input.
     required : array_like of bool, shape ([B,] n), optional
         Inputs with right-hand side 1; all of them when not given.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
-        What is made small, as in `att_svm`. Of a vector, "spec" and "nuc" are "fro".
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
+        What is made small, as in `att_svm`. Of a vector, "spec" and "nuc" are "fro", and "cut" is
+        "max".
     solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.
 
@@ -187,9 +196,7 @@ def prompt_svm(
         margin_one = as_bool_array("required", required, text, ndim=tokens.ndim)
         require_shape("required", margin_one, text, tokens.shape)
     problem = prompt_problem(data, tokens, margin_one)
-    made_small = as_svm_norm("norm", norm)
-    if not made_small.by_entry:  # of one column
-        made_small = NORMS["fro"]
+    made_small = as_svm_norm("norm", norm).of_one_column()
     return solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
 
 
@@ -260,7 +267,7 @@ def general_svm(
         Softmax weights s. Only the selected sets matter, see `selected_sets`.
     threshold : float
         At least 0 and below 1.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `att_svm`.
     solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.

@@ -43,8 +43,10 @@ class SVMSolution(Plotted):
     ----------
     variable : {"W", "p", "v"}
         What was solved for.
-    status : {"optimal", "infeasible"}
-        Either is said only with a certificate that was checked, see `gap` and `kkt`.
+    status : {"optimal", "infeasible", "bounded"}
+        Said only with a certificate that was checked, see `gap` and `kkt`. "bounded", in the cut
+        norm of more than 16 rows and columns: W meets the constraints, and no smaller norm than
+        (1 - `gap`) `norm` does.
     norm : float
         |W|_F, |p| or |v|, or the norm N(W) that was made small; inf if infeasible. A direction of
         norm 1 has the margin 1 / norm at most.
@@ -74,8 +76,8 @@ class SVMSolution(Plotted):
         What produced the answer; "none" where there was nothing to solve.
     left, right : ndarray or None, shapes ([B,] s, d) and ([B,] s, e)
         Factors with W = left' right: s = n and e = d for W, s = e = 1 for p and v. W itself, of
-        shape (d, d), is formed when it is first asked for. In the max, l1 and l_p norm W has no low
-        rank: s is the larger of n and d.
+        shape (d, d), is formed when it is first asked for. In the max, l1, l_p and cut norm W has
+        no low rank: s is d, or n where that is larger.
     unique : bool or None
         Whether there is no other solution; None where that is not decided, or there is none. Always
         True in the Frobenius and l_p norm.
@@ -152,8 +154,8 @@ class SVMSolution(Plotted):
     def feasible(self) -> bool | BoolArray:
         """Whether there is a solution: one bool, or one for each problem of a batch, (B,)."""
         if isinstance(self.status, str):
-            return self.status == "optimal"
-        feasible: BoolArray = self.status == "optimal"
+            return self.status != "infeasible"
+        feasible: BoolArray = self.status != "infeasible"
         return feasible
 
     @cached_property

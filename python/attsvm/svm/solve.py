@@ -8,13 +8,12 @@ import numpy as np
 
 from attsvm._linalg import Float64Array
 from attsvm._validation import as_choice
-from attsvm.svm.norms import NORMS, UNRESOLVED, Norm, Result
+from attsvm.svm.norms import NORMS, Norm
 from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, without_batch_axis
+from attsvm.svm.solvers import BEYOND_FLOAT64, INFEASIBLE, STATUSES, Result, has_no_answer
 from attsvm.svm.svm_problem import SvmProblem
 
 __all__ = ["solution_of", "solve"]
-
-_OPTIMAL, _INFEASIBLE, _BEYOND_FLOAT64 = 0, 1, 3
 
 Variable = Literal["W", "p", "v"]
 
@@ -52,7 +51,7 @@ def solve(
     """
     method = norm.solvers[as_choice("solver", solver, tuple(norm.solvers))]
     result, names = method(problem, start)
-    unresolved = np.flatnonzero(result["status"] >= UNRESOLVED)
+    unresolved = np.flatnonzero(has_no_answer(result))
     if unresolved.size:
         raise SolverError(_not_solved(problem, result, int(unresolved[0]), solver, norm))
     solution = solution_of(variable, problem, result, names, norm)
@@ -65,13 +64,13 @@ def solution_of(
     """Return the core's result as a solution with batch axis."""
     status, dual, margins = result["status"], result["dual"], result["margins"]
     left, right = result["left"], result["right"]
-    optimal = (status == _OPTIMAL)[:, np.newaxis, np.newaxis]
-    infeasible = (status == _INFEASIBLE)[:, np.newaxis, np.newaxis]
+    feasible = (status != INFEASIBLE)[:, np.newaxis, np.newaxis]
+    infeasible = (status == INFEASIBLE)[:, np.newaxis, np.newaxis]
     active = problem.equality | (margins - problem.rhs <= ACTIVE_TOLERANCE)
     of_constraints: dict[str, Any] = {
         "margins": margins,
-        "dual": np.where(optimal, dual, np.nan),
-        "support": optimal & problem.constrained & active,
+        "dual": np.where(feasible, dual, np.nan),
+        "support": feasible & problem.constrained & active,
         "certificate": np.where(infeasible, dual, np.nan),
     }
     if variable == "v":
@@ -81,10 +80,10 @@ def solution_of(
         right = np.where(np.isnan(left[..., :1]), np.nan, 1.0)
     decided = np.where(norm.strictly_convex | (result["norm"] == 0), 1, result["unique"])
     unique = np.array([False, True, None], dtype=object)[decided]
-    unique[status == _INFEASIBLE] = None
+    unique[status == INFEASIBLE] = None
     return SVMSolution(
         variable=variable,
-        status=np.where(status == _INFEASIBLE, "infeasible", "optimal"),
+        status=STATUSES[status],
         norm=result["norm"],
         gap=result["gap"],
         kkt=result["kkt"],
@@ -99,7 +98,7 @@ def solution_of(
 def _not_solved(problem: SvmProblem, result: Result, b: int, solver: str, norm: Norm) -> str:
     place = f" of problem {b}" if len(problem.rhs) > 1 else ""
     constraints = f"{int(problem.constrained[b].sum())} constraints{place}"
-    if result["status"][b] == _BEYOND_FLOAT64:
+    if result["status"][b] == BEYOND_FLOAT64:
         return f"{constraints}: their norms, W or its multipliers are beyond what float64 holds"
     tried = "native" if solver == "auto" else solver
     return f"no certified {norm.text}-norm answer for {constraints}; tried {tried}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attsvm._linalg import Float64Array
-from attsvm._validation import BoolArray, FloatArray, IndexArray
+from attsvm._validation import ArrayLike, BoolArray, FloatArray, IndexArray
 from attsvm.data.attention_data import AttentionData, require_queries
 
 __all__ = [
@@ -81,12 +81,23 @@ class SvmProblem:
         del arguments["token_ids"], arguments["query_ids"]
         return arguments
 
+    def differences(self) -> FloatArray:
+        """Return d_it, shape (B, n, T, d), of a problem without ids."""
+        place = np.maximum(self.selected, 0)[..., np.newaxis, np.newaxis]
+        from_selected = np.take_along_axis(self.tokens, place, axis=2) - self.tokens
+        one: BoolArray = self.selected[..., np.newaxis, np.newaxis] >= 0
+        return np.where(one, from_selected, self.tokens)
+
     def problem(self, b: int) -> SvmProblem:
         """Return problem `b` as a batch of one."""
+        return self.problems([b])
+
+    def problems(self, places: ArrayLike) -> SvmProblem:
+        """Return the problems at these places of the batch."""
         one = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return SvmProblem(
             **{
-                name: array if array is None or len(array) == 1 else array[b : b + 1]
+                name: array if array is None or len(array) < len(self.rhs) else array[places]
                 for name, array in one.items()
             }
         )

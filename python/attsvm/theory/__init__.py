@@ -29,6 +29,7 @@ from attsvm.theory.margin_ratio import (
     nuclear_suboptimality,
 )
 from attsvm.theory.priority_graphs import TokenPriorityGraph, token_priority_graphs
+from attsvm.theory.product_norm import product_norm
 from attsvm.theory.ranks import effective_rank, rank
 from attsvm.theory.rates import Rate, fit_rate
 from attsvm.theory.separation import (
@@ -74,6 +75,7 @@ __all__ = [
     "optimal_loss",
     "optimal_tokens",
     "predict_next",
+    "product_norm",
     "rank",
     "scores",
     "sparsity",

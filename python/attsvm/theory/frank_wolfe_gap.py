@@ -40,7 +40,7 @@ def frank_wolfe_gap(
         Of a run with a trained v, the gradient in W is that with this v.
     weight_decay : float
         λ, positive.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         N, as in `StepRule`.
     loss, head
         L, as in `train`.
@@ -78,7 +78,7 @@ def frank_wolfe_gap(
     """
     as_data(data)
     decay = as_positive_float("weight_decay", weight_decay)
-    dual = as_svm_norm("norm", as_svm_norm("norm", norm).dual)
+    of_ball = as_svm_norm("norm", norm)
     parameter = as_parameter_of("W", W, data)
     dense = parameter.matrix.dense()
     if isinstance(W, Run) and W.v is not None:
@@ -87,7 +87,7 @@ def frank_wolfe_gap(
     at = {name: dense.reshape(parameter.caller_shape)}
     _, gradient = loss_and_grad(data, at, loss=loss, head=head)
     G = LowRank.of_dense(gradient[name].reshape(dense.shape))
-    size = np.asarray(dual.of(G))
+    size = of_ball.dual_of(G)
     some = size > 0
     unit = G.dense() / np.where(some, size, 1.0)[:, np.newaxis, np.newaxis]
     gaps = np.where(some, 1.0 + decay * np.sum(unit * dense, axis=(1, 2)), 0.0)

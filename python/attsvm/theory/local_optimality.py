@@ -123,7 +123,7 @@ def is_locally_optimal(
         one which is given, or found.
     parameter : {"W", "p"}
         Which SVM is solved, where `solution` is not given.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         Its norm, as in `att_svm`.
     tolerance : float
         A constraint is active when its margin is below 1 + `tolerance`.
@@ -203,7 +203,7 @@ def every_choice(
         A single problem, with a `value`, and with queries for W.
     parameter : {"W", "p"}
         `att_svm` or `prompt_svm`.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         As in `att_svm`.
     tolerance : float
         As in `is_locally_optimal`.
@@ -314,7 +314,7 @@ def classify(
         Its `selected` tokens are classified. Their SVM is `att_svm` for W and for K and Q, and
         `prompt_svm` for p and for W in X W p. Where v was trained as well, the scores are those of
         its final v.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         The norm of that SVM, as in `att_svm`; local optimality depends on it.
     solution : SVMSolution, optional
         That SVM, if it is already solved. Otherwise it is solved here, unless all problems are

@@ -61,7 +61,7 @@ def margin_ratio(
         Of any size but zero.
     selected : array_like of int, shape ([B,] n)
         Tokens α.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         N, as in `att_svm`.
     solution : SVMSolution, optional
         That of `att_svm` (`prompt_svm` for p) in this norm, if it is already solved.
@@ -120,7 +120,7 @@ def margin_ratios(
         That of the run.
     run : Run
         Of ``train(record="W")``, or of ``train(record="p")`` where p was trained.
-    norms : {"fro", "max", "l1", "spec", "nuc"}, float, or sequence of them
+    norms : {"fro", "max", "l1", "spec", "nuc", "cut"}, float, or sequence of them
     selected : array_like of int, shape ([B,] n), optional
         Tokens α; by default those that the run selects at its end.
 
@@ -202,7 +202,7 @@ def certified_margin_ratio(
         Of any size but zero.
     selected : array_like of int, shape ([B,] n)
         Tokens α.
-    norm : {"fro", "max", "l1", "spec", "nuc"} or float
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         N, as in `att_svm`.
     dual : array_like of shape ([B,] n, T), or SVMSolution, optional
         λ, of any scale. What it has at the selected tokens and at padding is not used. By default
@@ -245,7 +245,7 @@ def certified_margin_ratio(
     weights = scaled_multipliers(dual, data, other_tokens(data, alpha))
     differences = token_differences(data.batched(), alpha.reshape(-1, data.n))
     sums = (weights[..., np.newaxis, :] @ differences)[..., 0, :]
-    size = as_svm_norm("norm", made_small.dual).of(LowRank(sums, parameter.queries(data)))
+    size = made_small.dual_of(LowRank(sums, parameter.queries(data)))
     exists = np.isfinite(smallest) & (smallest > 0) & (size > 0)
     bound = weights.sum(axis=(1, 2)) / np.where(exists, size, 1.0)
     least = np.where(exists, smallest, 0.0)

@@ -1,0 +1,325 @@
+"""The cut norm of W, that of sign steps on its factors K and Q: values and SVMs.
+
+Its unit ball is the convex hull of the products s t' of vectors of signs, its dual norm is
+max s' G t over them, |G|_(∞→1). A linear program with one variable for each product is solved by
+column generation: the SVM in the l1 norm of the coefficients of a few products, whose multipliers λ
+say which others are missing, those with s' A*(λ) t > 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from attsvm._linalg import Float64Array, euclidean_norm
+from attsvm._validation import BoolArray, IndexArray
+from attsvm.svm.solvers import (
+    BOUNDED,
+    INFEASIBLE,
+    OPTIMAL,
+    OPTIMALITY_TOLERANCE,
+    UNRESOLVED,
+    Result,
+    frobenius,
+    in_norm,
+)
+from attsvm.svm.svm_problem import SvmProblem, row_problem
+
+MOST_SIGNS = 16  # that are enumerated
+_SETTLED = 1e-11  # s' G t - 1 of a product that is not missing
+_ROUNDING = 64 * float(np.finfo(np.float64).eps)
+_STARTS = 256  # of the search for large s' G t with more signs
+_ASCENT_ENDS = 1e-9  # growth of the bound by vectors, relative
+_NUMBERS_AT_ONCE = 2**23
+
+_smallest_sum = in_norm("l1")["auto"]
+
+
+def cut_norms(W: Float64Array) -> Float64Array:
+    """Compute the least Σ |c_k| with W = Σ c_k s_k t_k', of matrices (..., d, e)."""
+    *lead, d, e = W.shape
+    matrices = W.reshape(-1, d, e)
+    values: Float64Array = np.abs(matrices).max(axis=(1, 2))
+    if min(d, e) == 1:
+        return values.reshape(lead)
+    _require_enumerable(d, e)
+    used = np.flatnonzero(values)
+    entries = matrices[used] / values[used, np.newaxis, np.newaxis]
+    for part in _parts(used.size, d, e, d * e):
+        rhs = entries[part].reshape(-1, d * e)
+        rows, columns = (np.tile(x, (len(rhs), 1, 1)) for x in _unit_matrices(d, e))
+        equal_to = row_problem(rows, rhs, np.ones(rhs.shape, dtype=np.bool_), columns)
+        found = _by_columns(_Rows.of(equal_to), rhs[..., np.newaxis])
+        if (found["status"] != OPTIMAL).any():
+            raise ArithmeticError("cut norm: its linear program was not solved to 1e-9")
+        values[used[part]] *= found["norm"]
+    return values.reshape(lead)
+
+
+def dual_cut_norms(G: Float64Array) -> Float64Array:
+    """Compute max s' G t over vectors of signs s and t, of matrices (..., d, e)."""
+    *lead, d, e = G.shape
+    _require_enumerable(d, e)
+    matrices = G.reshape(-1, d, e)
+    values = np.empty(len(matrices))
+    for part in _parts(len(matrices), d, e):
+        values[part] = _largest_products(matrices[part], 1).sizes[:, 0]
+    return values.reshape(lead)
+
+
+def smallest_cut(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+    """Solve SVMs in the cut norm; from 17 signs on, bound them.
+
+    The Frobenius SVM has the same constraints, and decides which problems have no solution.
+    """
+    problem = SvmProblem(**problem.gathered_arguments())
+    result, _ = frobenius(problem, start)
+    B, d, e = len(problem.rhs), problem.tokens.shape[-1], problem.queries.shape[-1]
+    result["right"] = np.tile(np.eye(e), (B, 1, 1))
+    result["left"] = np.full((B, e, d), np.nan)
+    solved = result["status"] == OPTIMAL
+    result["left"][solved] = 0.0
+    places = np.flatnonzero(solved & (result["norm"] > 0))
+    for part in _parts(places.size, d, e, problem.rhs[0].size):
+        at = places[part]
+        for name, values in _by_columns(_Rows.of(problem.problems(at)), result["dual"][at]).items():
+            result[name][at] = values
+    return result, "native"
+
+
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """K products s_k t_k' of signs for each of B problems; 0 in place of signs is none."""
+
+    s: Float64Array  # (B, K, d)
+    t: Float64Array  # (B, K, e)
+    sizes: Float64Array  # (B, K), of the G that they are large for: s_k' G t_k
+
+    def __getitem__(self, places: IndexArray | BoolArray) -> _Products:
+        return _Products(self.s[places], self.t[places], self.sizes[places])
+
+    def above(self, least: Float64Array) -> _Products:
+        """Keep those of a larger size than `least`, (B,)."""
+        kept = self.sizes > least[:, np.newaxis]
+        s, t = (np.where(kept[..., np.newaxis], signs, 0.0) for signs in (self.s, self.t))
+        return _Products(s, t, np.where(kept, self.sizes, 0.0))
+
+    def and_also(self, more: _Products) -> _Products:
+        """Return all of both."""
+        pairs = (self.s, more.s), (self.t, more.t), (self.sizes, more.sizes)
+        return _Products(*(np.concatenate(pair, axis=1) for pair in pairs))
+
+    def combined(self, coefficients: Float64Array) -> Float64Array:
+        """Return Σ c_k s_k t_k', shape (B, d, e)."""
+        return np.swapaxes(self.s * coefficients[..., np.newaxis], 1, 2) @ self.t
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The constraints of B problems, <d_it z_i', W> >= b_it or = b_it."""
+
+    problem: SvmProblem
+    differences: Float64Array  # (B, n, T, d)
+
+    @classmethod
+    def of(cls, problem: SvmProblem) -> _Rows:
+        return cls(problem, problem.differences().astype(np.float64, copy=False))
+
+    def __getitem__(self, places: IndexArray | BoolArray) -> _Rows:
+        return _Rows(self.problem.problems(places), self.differences[places])
+
+    def values(self, W: Float64Array) -> Float64Array:
+        """Return <d_it z_i', W>, shape (B, n, T)."""
+        directions = self.problem.queries @ np.swapaxes(W, 1, 2)
+        return (self.differences @ directions[..., np.newaxis])[..., 0]
+
+    def at_products(self, products: _Products) -> Float64Array:
+        """Return s_k' d_it z_i' t_k, shape (B, n, T, K)."""
+        of_tokens = self.differences @ np.swapaxes(products.s, 1, 2)[:, np.newaxis]
+        return of_tokens * (self.problem.queries @ np.swapaxes(products.t, 1, 2))[:, :, np.newaxis]
+
+    def adjoint(self, dual: Float64Array) -> Float64Array:
+        """Return A*(λ) = Σ λ_it d_it z_i', shape (B, d, e)."""
+        sums = (dual[..., np.newaxis, :] @ self.differences)[..., 0, :]
+        return np.swapaxes(sums, 1, 2) @ self.problem.queries
+
+    def rounding(self, dual: Float64Array) -> Float64Array:
+        """Bound the rounding of s' A*(λ) t, shape (B,)."""
+        sizes = np.abs(self.differences).sum(-1) * np.abs(self.problem.queries).sum(-1)[..., None]
+        return np.asarray(_ROUNDING * np.sum(np.abs(dual) * sizes, axis=(1, 2)))
+
+    def smallest_sum(self, features: Float64Array) -> Result:
+        """Solve for the coefficients of products with these values, of least Σ |c_k|."""
+        chosen = self.problem.selected[..., np.newaxis, np.newaxis] >= 0
+        tokens = np.where(chosen, -features, features)  # the selected token is zero
+        queries = np.ones((*self.problem.selected.shape, 1))
+        return _smallest_sum(replace(self.problem, tokens=tokens, queries=queries), None)[0]
+
+
+def _by_columns(rows: _Rows, dual: Float64Array) -> Result:
+    """Solve feasible problems from any multipliers that are not zero, all at the same time."""
+    (B, n, T, d), e = rows.differences.shape, rows.problem.queries.shape[2]
+    answers: Result = {
+        "dual": np.zeros((B, n, T)),
+        "margins": np.full((B, n, T), np.nan),
+        "left": np.full((B, e, d), np.nan),
+        "status": np.full(B, UNRESOLVED, dtype=np.int8),
+        "unique": np.full(B, -1, dtype=np.int8),
+        **{name: np.full(B, np.nan) for name in ("norm", "gap", "kkt", "iterations")},
+    }
+    places = np.arange(B)
+    count = max(16, 3 * int(rows.problem.constrained.sum(axis=(1, 2)).max(initial=0)))
+    products = _largest_products(rows.adjoint(dual), count).above(rows.rounding(dual))
+    features = rows.at_products(products)
+    while places.size:
+        master = rows.smallest_sum(features)
+        dual, status = master["dual"], master["status"]
+        settled = 1.0 + np.maximum(_SETTLED, 2 * master["kkt"])
+        rounding = rows.rounding(dual)
+        found = _largest_products(rows.adjoint(dual), count)
+        missing = found.above(np.where(status == OPTIMAL, settled, 0.0) + rounding)
+        ended = (status > INFEASIBLE) | ~missing.sizes.any(axis=1)
+        if (solved := ended & (status == OPTIMAL)).any():
+            of_solved = {name: values[solved] for name, values in master.items()}
+            for name, values in _certified(rows[solved], products[solved], of_solved).items():
+                answers[name][places[solved]] = values
+        going = ~ended
+        rows, missing, places = rows[going], missing[going], places[going]
+        products = products[going].and_also(missing)
+        features = np.concatenate([features[going], rows.at_products(missing)], axis=-1)
+    return answers
+
+
+def _certified(rows: _Rows, products: _Products, master: Result) -> Result:
+    """Certify W = Σ c_k s_k t_k' with the multipliers of its coefficients, in the cut norm."""
+    problem, dual = rows.problem, master["dual"]
+    coefficients = np.sum(master["left"] * master["right"], axis=1)
+    W, size = products.combined(coefficients), np.abs(coefficients).sum(axis=1)
+    G = rows.adjoint(dual)
+    enumerated = min(G.shape[1:]) <= MOST_SIGNS
+    largest = _largest_products(G, 1).sizes[:, 0]
+    dual_size = largest if enumerated else _grothendieck_bounds(G)
+    constrained, b = problem.constrained, problem.rhs
+    margins = np.where(constrained, rows.values(W), np.inf)
+    short = np.where(constrained, b - margins, 0.0)
+    missed = np.where(problem.equality, np.abs(short), np.maximum(short, 0.0))
+    gain = np.sum(b * dual, axis=(1, 2))
+    upper = size + np.sum(np.abs(dual) * missed, axis=(1, 2)) / dual_size
+    gap = 1.0 - gain / dual_size / upper
+    inner = np.sum(G * W, axis=(1, 2))
+    residuals = (
+        missed.max(axis=(1, 2)),
+        np.where(problem.equality, 0.0, -dual).max(axis=(1, 2)) / np.abs(dual).max(axis=(1, 2)),
+        np.abs(dual * short).max(axis=(1, 2)) / gain,
+        largest - 1.0,
+        (size - inner) / size,
+    )
+    kkt = np.maximum.reduce(residuals)
+    holds = np.maximum(kkt, gap if enumerated else 0.0) <= OPTIMALITY_TOLERANCE
+    return {
+        "dual": dual,
+        "margins": margins,
+        "left": np.swapaxes(W, 1, 2),
+        "norm": size,
+        "gap": np.maximum(gap, 0.0),
+        "kkt": kkt,
+        "status": np.where(holds, OPTIMAL if enumerated else BOUNDED, UNRESOLVED),
+        "unique": -1,
+        "iterations": products.sizes.shape[1],
+    }
+
+
+def _largest_products(G: Float64Array, count: int) -> _Products:
+    """Return s and t of large s' G t, at most so many: the largest, where signs are enumerated."""
+    if G.shape[1] > G.shape[2]:
+        found = _largest_products(np.swapaxes(G, 1, 2), count)
+        return _Products(found.t, found.s, found.sizes)
+    enumerated = G.shape[1] <= MOST_SIGNS
+    s = _every_sign(G.shape[1]) if enumerated else _stationary_signs(G)
+    images = s @ G
+    sizes = np.abs(images).sum(axis=-1)
+    count = min(count, sizes.shape[1])
+    kept = np.argpartition(-sizes, count - 1, axis=1)[:, :count]
+    t = np.where(np.take_along_axis(images, kept[..., np.newaxis], axis=1) < 0, -1.0, 1.0)
+    s = s[kept] if enumerated else np.take_along_axis(s, kept[..., np.newaxis], axis=1)
+    return _Products(s, t, np.take_along_axis(sizes, kept, axis=1))
+
+
+@lru_cache(maxsize=4)
+def _every_sign(d: int) -> Float64Array:
+    """Return every vector of d signs, of s and -s one, shape (2^(d-1), d)."""
+    bits = np.arange(2 ** (d - 1))[:, np.newaxis] >> np.arange(d)
+    return np.where(bits & 1, -1.0, 1.0)
+
+
+def _stationary_signs(G: Float64Array) -> Float64Array:
+    """Return s, shape (B, R, d), that s <- sign(G t), t <- sign(G' s) keeps, from random ones."""
+    B, d, _ = G.shape
+    s = np.tile(np.random.default_rng(0).choice([-1.0, 1.0], (_STARTS, d)), (B, 1, 1))
+    sizes = np.zeros((B, _STARTS))
+    while True:
+        images = s @ G
+        grown = np.abs(images).sum(axis=-1)
+        if not (grown > sizes).any():
+            break
+        sizes = grown
+        t = np.where(images < 0, -1.0, 1.0)
+        s = np.where(t @ np.swapaxes(G, 1, 2) < 0, -1.0, 1.0)
+    s *= s[..., :1]
+    # Of equal ones all but the first are taken to be zero.
+    for signs in s:
+        _, first = np.unique(signs, axis=0, return_index=True)
+        signs[np.setdiff1d(np.arange(_STARTS), first)] = 0.0
+    return s
+
+
+def _grothendieck_bounds(G: Float64Array) -> Float64Array:
+    """Bound max s' G t by that over unit vectors, max Σ G_jk <u_j, v_k>, at most 1.783 times it.
+
+    Block ascent nears it, in as many coordinates as leave no other local maxima (Burer, Monteiro,
+    2003); its dual proves the bound: ½ Σ y_j for y with Diag(y) - [0 G; G' 0] ⪰ 0.
+    """
+    _, d, e = G.shape
+    v = np.random.default_rng(0).standard_normal((e, 1 + int(np.sqrt(2 * (d + e)))))
+    v = v / euclidean_norm(v, 1, keepdims=True)
+    before = np.zeros(len(G))
+    while True:
+        u = G @ v
+        lengths = euclidean_norm(u, 2, keepdims=True)
+        u = u / np.where(lengths > 0, lengths, 1.0)
+        w = np.swapaxes(G, 1, 2) @ u
+        of_columns = euclidean_norm(w, 2, keepdims=True)
+        v = w / np.where(of_columns > 0, of_columns, 1.0)
+        reached = of_columns.sum(axis=(1, 2))
+        if (reached - before <= _ASCENT_ENDS * reached).all():
+            break
+        before = reached
+    y = np.concatenate([euclidean_norm(G @ v, 2), of_columns[..., 0]], axis=1)
+    M = np.zeros((len(G), d + e, d + e))
+    M[:, :d, d:] = -G
+    M += np.swapaxes(M, 1, 2) + y[:, np.newaxis] * np.eye(d + e)
+    shift = np.maximum(-np.linalg.eigvalsh(M)[:, 0], 0.0)
+    return np.asarray((y.sum(axis=1) + (d + e) * shift) / 2)
+
+
+def _unit_matrices(d: int, e: int) -> tuple[Float64Array, Float64Array]:
+    """Return j and k of every E_jk = j k' as rows, shapes (d e, d) and (d e, e)."""
+    return np.repeat(np.eye(d), e, axis=0), np.tile(np.eye(e), (d, 1))
+
+
+def _parts(count: int, d: int, e: int, constraints: int = 1) -> list[slice]:
+    """Cut 0..count into parts whose products fit in memory at the same time."""
+    shorter, longer = sorted((d, e))
+    each = 2 ** (min(shorter, MOST_SIGNS) - 1) * longer + 10 * constraints**2
+    step = max(1, _NUMBERS_AT_ONCE // each)
+    return [slice(k, min(k + step, count)) for k in range(0, count, step)]
+
+
+def _require_enumerable(d: int, e: int) -> None:
+    if min(d, e) > MOST_SIGNS:
+        raise ValueError(
+            f"norm: expected at most {MOST_SIGNS} rows or columns for 'cut', got {min(d, e)}"
+        )

@@ -1,0 +1,129 @@
+"""The core's solvers of SVMs in a norm, and OSQP as a second opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from attsvm import _core
+from attsvm._linalg import Float64Array
+from attsvm._validation import BoolArray
+from attsvm.svm.svm_problem import SvmProblem
+from attsvm.threads import thread_count
+
+OPTIMALITY_TOLERANCE = 1e-9
+NUCLEAR_OPTIMALITY_TOLERANCE = 1e-8
+OPTIMAL, INFEASIBLE, UNRESOLVED, BEYOND_FLOAT64, BOUNDED = range(5)  # status of a result
+STATUSES = np.array(["optimal", "infeasible", "unresolved", "overflow", "bounded"])
+_WORTH_CHECKING = 1e-9  # float64 residual of a proof of infeasibility that is then made exact
+
+Result: TypeAlias = dict[str, Any]
+Solver: TypeAlias = "Callable[[SvmProblem, Float64Array | None], tuple[Result, Any]]"
+
+
+def has_no_answer(result: Result) -> BoolArray:
+    """Return the problems of which nothing is certified, shape (B,)."""
+    return np.isin(result["status"], (UNRESOLVED, BEYOND_FLOAT64))
+
+
+def certify(
+    problem: SvmProblem,
+    dual: Float64Array,
+    left: Float64Array | None = None,
+    right: Float64Array | None = None,
+) -> Result:
+    """Compute what multipliers prove of the Frobenius problems, on their data as given.
+
+    Parameters
+    ----------
+    problem : SvmProblem
+    dual : ndarray, shape (B, n, T)
+        λ: of a solution, or of a proof that there is none.
+    left, right : ndarray, shapes (B, n, d) and (B, n, e), optional
+        W = left' right to be certified with them. Otherwise W is A*(λ), or what solves the
+        constraints that are active in λ.
+
+    Returns
+    -------
+    dict
+        The core's result. Its status is 2 or more where neither is proved.
+    """
+    return dict(
+        _core.certify_frobenius(
+            **problem.core_arguments(),
+            dual=np.ascontiguousarray(dual),
+            left=None if left is None else np.ascontiguousarray(left),
+            right=None if right is None else np.ascontiguousarray(right),
+            optimality=OPTIMALITY_TOLERANCE,
+            infeasibility=_WORTH_CHECKING,
+            threads=thread_count(None),
+            report=None,
+        )
+    )
+
+
+def frobenius(
+    problem: SvmProblem, start: Float64Array | None, *, active_set: bool = False
+) -> tuple[Result, Any]:
+    """Ascent on the dual or the dual active set method, whichever is less work; or this alone."""
+    result = _core.smallest_frobenius(
+        **problem.core_arguments(),
+        start=start,
+        active_set=active_set,
+        optimality=OPTIMALITY_TOLERANCE,
+        infeasibility=_WORTH_CHECKING,
+        threads=thread_count(None),
+        report=None,
+    )
+    return dict(result), "active-set" if active_set else "native"
+
+
+def active_set(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+    """Solve in the Frobenius norm by the dual active set method."""
+    return frobenius(problem, start, active_set=True)
+
+
+def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+    """Certify OSQP's multipliers in the Frobenius norm; where that fails, by `active_set`."""
+    from attsvm.svm.dual_osqp import osqp_multipliers
+
+    result = certify(problem, osqp_multipliers(problem))
+    names = np.full(len(problem.rhs), "osqp", dtype="<U10")
+    for b in np.flatnonzero(result["status"] == UNRESOLVED):
+        one, names[b] = active_set(problem.problem(int(b)), None)
+        for name, value in one.items():
+            result[name][b] = value[0]
+    return result, names
+
+
+def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+    """Interior point or singular-value thresholding, finished by Newton's method on a face."""
+    result = _core.smallest_nuclear(
+        **problem.gathered_arguments(),
+        method="auto",
+        optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
+        infeasibility=_WORTH_CHECKING,
+        threads=thread_count(None),
+        report=None,
+    )
+    return dict(result), "native"
+
+
+def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
+    """Interior point for max, l1 and spectral; Newton's method along p for l_p."""
+
+    def solved(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+        result = _core.smallest_in_norm(
+            **problem.gathered_arguments(),
+            norm=name,
+            p=p,
+            optimality=OPTIMALITY_TOLERANCE,
+            infeasibility=_WORTH_CHECKING,
+            threads=thread_count(None),
+            report=None,
+        )
+        return dict(result), "native"
+
+    return {"auto": solved, "native": solved}

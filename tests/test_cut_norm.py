@@ -1,0 +1,146 @@
+"""The cut norm against every product of signs, and what it is to factors of W."""
+
+from __future__ import annotations
+
+import numpy as np
+import plain_svm
+import pytest
+
+import attsvm
+from attsvm import AttentionData, att_svm, margin_ratio
+from attsvm.svm.norms import NORMS, as_svm_norm
+from attsvm.theory import product_norm
+
+CUT = NORMS["cut"]
+
+
+def matrices(d, e):
+    rng = np.random.default_rng(d + 10 * e)
+    integers = rng.integers(-2, 3, (d, e)).astype(float)
+    return np.array([rng.standard_normal((d, e)), integers, np.eye(d, e), np.ones((d, e))])
+
+
+@pytest.mark.parametrize(("d", "e"), [(2, 2), (3, 4), (4, 3), (5, 5), (1, 4), (4, 1)])
+def test_values_are_those_of_the_whole_linear_program(d, e):
+    """Least Σ |c_k| with W = Σ c_k s_k t_k', by HiGHS over all s and t; and max s' W t."""
+    W = matrices(d, e)
+    everything = np.ones(d * e, dtype=bool)
+    for one, value, dual in zip(W, CUT.values(W), CUT.dual_values(W), strict=True):
+        expected = plain_svm.smallest_norm(np.eye(d * e), d, "cut", one.ravel(), everything)
+        assert value == pytest.approx(expected, rel=1e-9)
+        largest = np.abs(plain_svm.products_of_signs(d, e) @ one.ravel()).max()
+        assert dual == pytest.approx(largest, rel=1e-13)
+
+
+def test_values_that_are_known():
+    """Rank one: max |a| max |b|. A Hadamard matrix H: <H, H>/|H|_(inf->1) below, its rank above."""
+    a, b = np.random.default_rng(0).standard_normal((2, 6))
+    assert CUT.values(np.outer(a, b)) == pytest.approx(np.abs(a).max() * np.abs(b).max())
+    H = np.array([[1.0, 1.0], [1.0, -1.0]])
+    assert CUT.values(H) == pytest.approx(2.0)
+    assert CUT.dual_values(H) == pytest.approx(2.0)
+    assert not CUT.values(np.zeros((3, 2, 2))).any()
+    huge = 1e200 * H
+    assert CUT.values(huge) == pytest.approx(2e200)
+
+
+def test_sixteen_signs_are_enumerated_and_seventeen_refused():
+    G = np.random.default_rng(1).standard_normal((16, 18))
+    s = np.sign(np.random.default_rng(2).standard_normal((1000, 16)))
+    assert (np.abs(s @ G).sum(axis=1) <= CUT.dual_values(G) * (1 + 1e-15)).all()
+    for compute in (CUT.values, CUT.dual_values):
+        with pytest.raises(ValueError, match="norm: expected at most 16 rows or columns for 'cut'"):
+            compute(np.ones((17, 18)))
+
+
+def padded(problem, d):
+    """The same problem with coordinates that are zero: no norm of W changes."""
+    wider = [(0, 0)] * 2 + [(0, d - problem.d)]
+    return AttentionData(
+        np.pad(problem.tokens, wider), problem.labels, queries=np.pad(problem.queries, wider[1:])
+    )
+
+
+def test_more_than_sixteen_signs_are_bounded():
+    data = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
+    selected = attsvm.optimal_tokens(data)
+    exact = att_svm(data, selected, norm="cut")
+    assert exact.status == "optimal"
+    assert att_svm(padded(data, 16), selected, norm="cut").norm == pytest.approx(exact.norm)
+    wide = padded(data, 17)
+    bounded = att_svm(wide, selected, norm="cut")
+    assert bounded.status == "bounded"
+    assert bounded.feasible
+    assert "bounded" in repr(bounded)
+    lower = (1 - bounded.gap) * bounded.norm
+    assert exact.norm / 1.783 <= lower <= exact.norm <= bounded.norm * (1 + 1e-12)
+    assert bounded.margins.min() == pytest.approx(1, abs=1e-9)
+    with pytest.raises(ValueError, match="norm: expected at most 16"):
+        margin_ratio(wide, bounded, selected, "cut")
+    with pytest.raises(ValueError, match=r"solution.status: expected optimal or infeasible, got"):
+        attsvm.support_tokens(wide, bounded)
+
+
+def test_a_wide_problem_of_its_own_dimension_is_bounded():
+    """20 coordinates that all count: the bound by vectors is below what was found."""
+    data = attsvm.datasets.unit_sphere(6, 8, 20, rng=3)
+    bounded = att_svm(data, attsvm.optimal_tokens(data), norm="cut")
+    assert bounded.status == "bounded"
+    assert 0 < bounded.gap < 1 - 1 / 1.783
+    assert bounded.kkt < 1e-9
+
+
+def test_tokens_that_stand_far_from_zero_lose_no_digits():
+    """Only differences of tokens count, and these are exact here."""
+    rng = np.random.default_rng(4)
+    tokens, queries = rng.integers(-4, 5, (4, 5, 6)), rng.integers(-4, 5, (4, 6))
+    near = AttentionData(tokens.astype(float), np.ones(4), queries=queries.astype(float))
+    far = AttentionData(tokens + 2.0**40, np.ones(4), queries=queries.astype(float))
+    selected = [0, 1, 2, 3]
+    expected = att_svm(near, selected, norm="cut")
+    assert expected.feasible
+    found = att_svm(far, selected, norm="cut")
+    assert found.norm == pytest.approx(expected.norm, rel=1e-14)
+
+
+def test_a_vector_has_the_max_norm():
+    data = AttentionData(np.random.default_rng(5).standard_normal((2, 3, 20)), [1, 1])
+    cut = attsvm.prompt_svm(data, [0, 2], norm="cut")
+    assert np.array_equal(cut.p, attsvm.prompt_svm(data, [0, 2], norm="max").p)
+    assert margin_ratio(data, cut, [0, 2], "cut") == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["fro", "spec", "max"])
+def test_no_factors_are_smaller_than_the_product_norm(norm):
+    of_factors, of_product = as_svm_norm("norm", norm), as_svm_norm("norm", product_norm(norm))
+    K, Q = np.random.default_rng(6).standard_normal((2, 5, 4, 3))
+    columns = 3 if norm == "max" else 1
+    pair = columns * of_factors.values(K) * of_factors.values(Q)
+    assert (of_product.values(K @ np.swapaxes(Q, 1, 2)) <= pair * (1 + 1e-12)).all()
+
+
+def test_factors_attain_the_product_norm():
+    """Of the nuclear and spectral norm exactly; of the cut norm with many columns of signs."""
+    W = np.random.default_rng(7).standard_normal((4, 4))
+    U, s, Vt = np.linalg.svd(W)
+    K, Q = U * np.sqrt(s), Vt.T * np.sqrt(s)
+    fro, spec, largest = (NORMS[name].values for name in ("fro", "spec", "max"))
+    assert fro(K) * fro(Q) == pytest.approx(NORMS[product_norm("fro")].values(W))
+    assert spec(W) * spec(np.eye(4)) == pytest.approx(NORMS[product_norm("spec")].values(W))
+    products = plain_svm.products_of_signs(4, 4)
+    rng = np.random.default_rng(8)
+    used = products[rng.choice(len(products), 5, replace=False)].reshape(-1, 4, 4)
+    counts = np.array([5, 4, 3, 2, 1]) * 7
+    K = np.repeat(used[:, :, 0], counts, axis=0).T  # s, up to the sign of its first product
+    Q = np.repeat(used[:, 0] * used[:, :1, 0], counts, axis=0).T
+    mean = np.einsum("k,kjc->jc", counts / counts.sum(), used)
+    np.testing.assert_allclose(K @ Q.T / counts.sum(), mean, atol=1e-15)
+    assert largest(K) * largest(Q) == 1.0
+    assert NORMS["cut"].values(mean) <= 1.0 + 1e-12
+
+
+def test_other_norms_have_no_product_norm_here():
+    with pytest.raises(ValueError, match="norm: expected one of 'fro', 'max', 'spec', got 'l1'"):
+        product_norm("l1")
+    with pytest.raises(ValueError, match="norm: expected one of 'fro', 'max', 'spec', got 3"):
+        product_norm(3)

@@ -60,6 +60,24 @@ def facts(text: str) -> dict[str, str]:
 
 
 class TestStudy:
+    def test_figures_are_written_in_the_formats_that_are_asked_for(self, tmp_path, capsys):
+        pytest.importorskip("matplotlib")
+        pytest.importorskip("plotly")
+        out = tmp_path / "out"
+        assert main([*QUICK_STUDY, "--out", str(out), "--format", "svg,pdf"]) == 0
+        assert {path.name for path in out.glob("figure.*")} == {"figure.svg", "figure.pdf"}
+        assert (out / "figure.pdf").read_bytes().startswith(b"%PDF")
+        (out / "figure.svg").unlink()
+        assert main(["report", str(out), "--format", "png,svg"]) == 0
+        shown = capsys.readouterr()
+        assert f"Written: {out / 'report.html'}, {out / 'figure.png'}" in shown.out
+        assert {path.name for path in out.glob("figure.*")} == {
+            *("figure.svg", "figure.pdf", "figure.png")
+        }
+        with pytest.raises(SystemExit):
+            main([*QUICK_STUDY, "--format", "png,gif"])
+        assert "expected some of png, pdf, svg with commas between" in capsys.readouterr().err
+
     def test_study_prints_its_table_and_writes_table_figure_and_results(self, tmp_path, capsys):
         pytest.importorskip("matplotlib")
         out = tmp_path / "out"

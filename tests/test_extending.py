@@ -48,7 +48,7 @@ import numpy as np
 import attsvm
 from attsvm.functional import loss_and_grad
 from attsvm.heads import Tanh
-from attsvm.studies.study import PARAMETERS
+from attsvm.studies.measurements import PARAMETERS
 
 data = attsvm.datasets.unit_sphere(4, 5, 6, rng=0)
 rng = np.random.default_rng(1)

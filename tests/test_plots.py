@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -13,14 +14,21 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.colors import to_rgb
 from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from attsvm import AttentionData, NextTokenData, att_svm, plots, train
 from attsvm.datasets import unit_sphere
-from attsvm.studies import Study, describe, run, tabulate
+from attsvm.studies import OUTCOMES, Study, describe, run, tabulate
 from attsvm.studies.intervals import Estimate
+from attsvm.studies.reproduce import palette
+from attsvm.studies.reproduce.drawing import band
+from attsvm.studies.reproduce.registry import FIGURES
 from attsvm.studies.summary import MEASURES
+from attsvm.studies.table import SHARES as SHARES_DRAWN
 from attsvm.studies.table import Row, Table
 from attsvm.theory import optimal_tokens
 
@@ -56,6 +64,7 @@ def test_study_figure_has_a_bar_for_each_measure_and_dimension():
         "Local (including Global)",
         "Neither",
         "All tokens support vectors",
+        "95 % interval",
     ]
 
 
@@ -137,15 +146,132 @@ def test_a_single_problem_is_drawn_by_its_history(tmp_path):
     assert figure.get_supxlabel().replace("\n", " ") == describe(study)
 
 
+def test_few_problems_are_drawn_by_their_way_to_the_svm_and_coloured_by_their_outcome(tmp_path):
+    names = ("outcome", "cosine", "cosine_history")
+    study = Study(n=6, T=8, d=4, problems=8, steps=200, measure=names)
+    results = run(study, tmp_path, progress=False)
+    figure = plots.study(results)
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "1 − cosine with the SVM"
+    gaps = results.history_cosine_gap.to_numpy()
+    drawn = {tuple(line.get_ydata()[1:]): line.get_color() for line in axes.lines}
+    colour = {0: SHARES_DRAWN["neither_percent"], 1: SHARES_DRAWN["local_percent"]}
+    colour[2] = SHARES_DRAWN["global_percent"]
+    outcomes = results.outcome.to_numpy()
+    assert len(set(outcomes.tolist())) > 1
+    assert drawn == {
+        tuple(gap[1:]): colour[kind][1] for gap, kind in zip(gaps, outcomes.tolist(), strict=True)
+    }
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        f"{name}: {count} problem{'' if count == 1 else 's'}"
+        for name, count in zip(OUTCOMES, np.bincount(outcomes, minlength=3), strict=True)
+        if count
+    ]
+
+
+def test_a_single_problem_without_its_history_has_nothing_to_draw(tmp_path):
+    study = Study(n=3, T=4, d=5, problems=1, steps=5, measure=("outcome", "cosine"))
+    results = run(study, tmp_path, progress=False)
+    assert not plots.drawable(results)
+    with pytest.raises(ValueError, match="outcomes or cosines of several problems"):
+        plots.study(results)
+
+
+def test_many_values_of_an_axis_are_curves_on_the_width_of_a_page():
+    figure = plots.study(table(*((5, 4, d) for d in range(2, 30))))
+    shares, cosines = figure.axes
+    assert not [series for series in shares.containers if isinstance(series, BarContainer)]
+    assert {tuple(line.get_ydata()) for line in shares.lines if len(line.get_ydata()) == 28} == {
+        (share,) * 28 for name, share in SHARES.items() if name in SHARES_DRAWN
+    }
+    assert figure.get_figwidth() == plots.TEXT_WIDTH
+    assert shares.get_xlim() == cosines.get_xlim()
+
+
+def test_two_long_axes_span_maps():
+    sizes, dimensions = (2, 3, 4, 5, 6), (2, 4, 6, 8, 10, 12)
+    figure = plots.study(table(*((n, 4, d) for n in sizes for d in dimensions)))
+    maps = {
+        axes.get_title("left"): axes.images[0] for axes in figure.axes if axes.get_title("left")
+    }
+    assert list(maps) == [
+        *("Global (%)", "Local (including Global) (%)", "All tokens support vectors (%)"),
+        "Mean cosine with the SVM",
+    ]
+    assert {image.get_array().shape for image in maps.values()} == {(5, 6)}
+    assert (maps["Global (%)"].get_array() == 60.0).all()
+    assert maps["Global (%)"].get_clim() == (0.0, 100.0)
+
+
+@pytest.mark.parametrize("name", plots.FORMATS)
+def test_figures_have_the_same_bytes_in_every_format(name):
+    start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[name]
+    first, second = (plots.encoded(plots.study(table((5, 4, 2))), [name]) for _ in range(2))
+    assert first == second
+    assert list(first) == [name]
+    assert first[name].startswith(start)
+    assert b"/Type3" not in first[name]  # fonts that publishers refuse
+
+
+def test_other_formats_are_refused():
+    with pytest.raises(ValueError, match=r"formats: expected one of .*, got 'gif'"):
+        plots.encoded(plots.study(table((5, 4, 2))), ["gif"])
+
+
+def test_published_figures_fit_the_width_of_a_page_in_8_points():
+    for figure in FIGURES:
+        assert figure.size[0] <= plots.TEXT_WIDTH, figure.name
+        assert figure.size[1] <= 9, figure.name
+    drawn = plots.study(table((5, 4, 2), (5, 4, 10)), "the settings")
+    texts = [text for text in drawn.findobj(Text) if text.get_text()]
+    assert {text.get_fontsize() for text in texts} == {8.0}
+
+
+_SIMULATIONS = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+"""Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB."""
+
+
+def lab(colour: str, simulation: np.ndarray) -> np.ndarray:
+    """Return CIELAB of an sRGB colour as it is seen."""
+    coded = np.array(to_rgb(colour))
+    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]
+    xyz = to_xyz @ np.clip(simulation @ linear, 0, 1) / [0.9505, 1, 1.089]
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("sight", _SIMULATIONS)
+def test_colours_that_stand_together_differ_in_every_kind_of_sight(sight):
+    # 2.3 is just noticeable; 15 is told apart at a glance.
+    shares = [colour for _, colour in SHARES_DRAWN.values()]
+    for together in (palette.CYCLE, (*palette.RULE_COLOURS.values(), palette.INK), shares):
+        seen = [lab(colour, np.array(_SIMULATIONS[sight])) for colour in together]
+        assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 15
+
+
+def test_bands_stay_within_what_a_quantity_can_be():
+    axes = Figure().subplots()
+    band(axes, [0, 1], np.array([[0.0, 0.9], [1.0, 1.0]]), "black", within=(0, 1))
+    (patch,) = axes.collections
+    heights = patch.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0.0, 1.0)
+
+
 def test_run_is_drawn_by_its_record_and_its_attention():
     data = unit_sphere(3, 4, 5, rng=0)
     solution = att_svm(data, optimal_tokens(data))
     result = train(data, steps=50, reference={"optimal": solution, "value": np.ones((5, 5))})
     *curves, attention, colours = plots.run(result).axes
-    assert [axes.get_ylabel() for axes in curves][-1] == "1 − cosine"
+    assert curves[0].get_ylabel() == "1 − cosine"
     labels = ["optimal", "value"]
-    assert [text.get_text() for text in curves[-1].get_legend().get_texts()] == labels
-    for line, name in zip(curves[-1].lines, labels, strict=True):
+    assert [text.get_text() for text in curves[0].get_legend().get_texts()] == labels
+    for line, name in zip(curves[0].lines, labels, strict=True):
         expected = result.history[f"cosine_gap:{name}"]
         assert np.array_equal(line.get_xydata(), np.transpose([result.history["step"], expected]))
     assert np.array_equal(attention.images[0].get_array(), result.attention)

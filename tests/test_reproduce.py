@@ -194,7 +194,7 @@ class TestRunner:
         assert written["papers"] == ["2306.13596"]
         assert written["passed"] is False
         assert written["error"] is None
-        assert written["drawing"] is None
+        assert written["drawings"] == []
         assert written["settings"] == {"quick": True, "num_threads": 2}
         assert written["less_in_quick"] == "half of it"
         assert written["notes"] == ["a note"]
@@ -229,11 +229,20 @@ class TestRunner:
         ]
 
     def test_drawing_is_written_beside_the_numbers(self, tmp_path):
-        result = reproduce(figure(GOOD), tmp_path, Settings(), lambda figure, outcome: b"drawn")
+        result = reproduce(
+            figure(GOOD), tmp_path, Settings(), lambda *_: {"png": b"drawn", "pdf": b"too"}
+        )
         assert result.passed
         assert (tmp_path / "small.png").read_bytes() == b"drawn"
-        assert json.loads((tmp_path / "small.json").read_text())["drawing"] == "small.png"
-        assert {path.name for path in tmp_path.iterdir()} == {"small.json", "small.png"}
+        assert json.loads((tmp_path / "small.json").read_text())["drawings"] == [
+            "small.png",
+            "small.pdf",
+        ]
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "small.json",
+            "small.pdf",
+            "small.png",
+        }
 
     def test_a_failure_is_kept_and_reported(self, tmp_path):
         def fail(task):

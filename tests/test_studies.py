@@ -17,10 +17,12 @@ from attsvm import classify, cosine, optimal_tokens, train
 from attsvm.studies import MEASUREMENTS, OUTCOMES, Study, run, tabulate
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.declarations import read_toml
+from attsvm.studies.measurements import measurable
 from attsvm.studies.problems import draw
 from attsvm.svm import att_svm, prompt_svm
 
-SMALL = Study(n=3, T=4, d=(2, 5), problems=10, steps=60, measure=tuple(MEASUREMENTS))
+EVERY = measurable(MEASUREMENTS, ["W", "p"], has_value=True)
+SMALL = Study(n=3, T=4, d=(2, 5), problems=10, steps=60, measure=EVERY)
 
 
 def cell_of(study: Study, **axes):
@@ -263,7 +265,7 @@ class TestProblems:
     def test_problems_of_a_file_are_those_of_the_file(self, tmp_path):
         data = attsvm.datasets.unit_sphere(3, 4, 5, batch=6, rng=0)
         attsvm.save(tmp_path / "mine.npz", data)
-        study = Study(data=str(tmp_path / "mine.npz"), steps=60, measure=tuple(MEASUREMENTS))
+        study = Study(data=str(tmp_path / "mine.npz"), steps=60, measure=EVERY)
         assert (study.n, study.T, study.d, study.problems) == (3, 4, 5, 6)
         record = measure_cell(study, study.cells[0], range(2, 6))
         selected = train(data, steps=60).selected
@@ -333,6 +335,39 @@ class TestRecord:
             else:
                 assert math.isnan(record["cosine"][k])
                 assert math.isnan(record["cosine_gap"][k])
+
+    @pytest.mark.parametrize("parameter", ["W", "p", "v+W"])
+    def test_what_was_trained_and_its_way_to_the_svm_are_kept_where_asked(self, parameter):
+        kept, steps = parameter.split("+"), (1, 7, 40)
+        names = ("selected", "cosine", "cosine_history", *kept)
+        study = evolve(SMALL, d=5, parameter=parameter, measure=names, record=steps, steps=40)
+        record = measure_cell(study, study.cells[0], range(10))
+        batch = draw(study.cells[0].settings, range(10))
+        solve = prompt_svm if parameter == "p" else att_svm
+        trained = tuple(kept) if len(kept) > 1 else parameter
+        for k, data in enumerate(batch.problems()):
+            svm = solve(data, record["selected"][k])
+            reference = svm.p if parameter == "p" else svm.W
+            references = {kept[-1]: reference} if len(kept) > 1 else reference
+            run = train(data, parameter=trained, steps=40, record_every=steps, reference=references)
+            name = "cosine_gap:W" if len(kept) > 1 else "cosine_gap"
+            assert record["history_cosine_gap"][k] == pytest.approx(run.history[name], rel=1e-8)
+            for block in kept:
+                assert record[block][k] == pytest.approx(run.parameters[block], rel=1e-9, abs=1e-12)
+        assert np.array_equal(record["history_cosine_gap"][:, -1], record["cosine_gap"])
+
+    @pytest.mark.parametrize(
+        ("steps", "message"),
+        [
+            ((5, 5), "record: expected increasing steps"),
+            ((0, 61), "record: expected steps up to 60"),
+            ((), "record: expected a list of steps"),
+            ((-1, 3), "record: expected a non-negative integer"),
+        ],
+    )
+    def test_steps_to_record_are_checked(self, steps, message):
+        with pytest.raises((TypeError, ValueError), match=message):
+            evolve(SMALL, record=steps)
 
     def test_the_gap_of_a_cosine_that_rounds_to_one_is_kept(self):
         """With a single constraint every step goes along the solution, but for rounding."""

@@ -19,9 +19,11 @@ from file_tree import content
 
 import attsvm
 from attsvm.studies import MEASUREMENTS, Study, cluster, run
+from attsvm.studies.measurements import measurable
 from attsvm.studies.store import RESULTS
 
-SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=30, steps=60, measure=tuple(MEASUREMENTS))
+EVERY = measurable(MEASUREMENTS, ["W", "p"], has_value=True)
+SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=30, steps=60, measure=EVERY)
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 
@@ -46,7 +48,7 @@ def test_a_cluster_gives_the_bytes_that_this_process_gives(client, tmp_path):
 
 
 def test_parts_and_tasks_of_any_size_are_put_together(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "batch_size", lambda settings: 8)
+    monkeypatch.setattr(cluster, "batch_size", lambda *_: 8)
     run(SMALL, tmp_path / "here", progress=False)
     run(SMALL, tmp_path / "there", scheduler=client, progress=False)
     assert content(tmp_path / "there") == content(tmp_path / "here")
@@ -116,7 +118,7 @@ def test_a_worker_without_attsvm_is_named_before_any_work(tmp_path):
 
 def test_workers_that_die_again_and_again_are_an_error(client, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_measure", lambda *_: os._exit(1))
-    monkeypatch.setattr(cluster, "batch_size", lambda settings: 100)
+    monkeypatch.setattr(cluster, "batch_size", lambda *_: 100)
     with pytest.raises(ChildProcessError, match=r"workers died at d=\d: "):
         run(SMALL, tmp_path, scheduler=client, progress=False)
 

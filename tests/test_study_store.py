@@ -23,9 +23,11 @@ from attsvm import _core
 from attsvm.studies import MEASUREMENTS, Study, engine, layout, open_results, run
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.layout import Layout
+from attsvm.studies.measurements import measurable
 from attsvm.studies.store import RESULTS, DamageWarning, Store
 
-SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=10, steps=60, measure=tuple(MEASUREMENTS))
+EVERY = measurable(MEASUREMENTS, ["W", "p"], has_value=True)
+SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=10, steps=60, measure=EVERY)
 
 
 def finished(study: Study, directory: Path, **options) -> Path:
@@ -66,6 +68,16 @@ class TestDataset:
         record = measure_cell(study, study.cells[2], range(10))
         assert np.array_equal(last.values, record["history_norm"])
 
+    def test_a_kept_W_is_padded_to_the_largest_dimension(self, tmp_path):
+        study = evolve(SMALL, measure=("W",), record=(30, 60))
+        results = xarray.open_zarr(finished(study, tmp_path)).load()
+        assert results.W.dims == ("d", "problem", "row", "column")
+        small = results.W.sel(d=2)
+        assert np.array_equal(small[:, :2, :2], measure_cell(study, study.cells[0], range(10))["W"])
+        assert small[:, 2:].isnull().all()
+        assert small[:, :, 2:].isnull().all()
+        assert "rows and columns" in results.W.attrs["padding"]
+
     def test_inputs_that_a_cell_does_not_have_are_padded(self, tmp_path):
         study = evolve(SMALL, n=(2, 4))
         results = xarray.open_zarr(finished(study, tmp_path))
@@ -100,7 +112,7 @@ class TestDataset:
         assert Layout(SMALL).part_size == 10
         huge = Layout(evolve(SMALL, problems=10**7))
         assert 10**4 < huge.part_size < 10**6
-        monkeypatch.setattr(layout, "_MOST_BYTES", 2 * 10**3)
+        monkeypatch.setattr(layout, "_MOST_BYTES", 2300)
         split = Layout(SMALL)
         assert [part.problems for part in split.parts][:3] == [range(4), range(4, 8), range(8, 10)]
         results = xarray.open_zarr(finished(SMALL, tmp_path), chunks={}).load()
@@ -388,4 +400,4 @@ class TestDirectory:
         path = finished(SMALL, tmp_path)
         consolidated = json.loads((path / ".zmetadata").read_text())["metadata"]
         assert consolidated[".zattrs"] == json.loads((path / ".zattrs").read_text())
-        assert len([name for name in consolidated if name.endswith(".zarray")]) == 22
+        assert len([name for name in consolidated if name.endswith(".zarray")]) == 23

@@ -87,7 +87,7 @@ def test_a_study_without_matplotlib_does_everything_but_its_figure(tmp_path):
     done = command([*STUDY, "--out", str(tmp_path)], "matplotlib")
     assert "mean cosine" in done.stdout
     assert done.stderr == (
-        "attsvm: figure.png is not drawn: "
+        "attsvm: the figure is not drawn: "
         'attsvm.plots needs matplotlib: pip install "attsvm[plot]"\n'
     )
     assert {path.name for path in tmp_path.iterdir()} == {"results.zarr", "table.csv"}

@@ -51,7 +51,7 @@ def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[st
         stamp = CACHE / f"{figure.name}.of"
         if not stamp.exists() or stamp.read_text() != state:
             logger.info("computing the figure %s", figure.name)
-            if reproduce(figure, CACHE, Settings(quick=quick), plots.published_png).error is None:
+            if reproduce(figure, CACHE, Settings(quick=quick), plots.published_files).error is None:
                 stamp.write_text(state)
         yield figure, json.loads((CACHE / f"{figure.name}.json").read_text(encoding="utf-8"))
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 from zipfile import BadZipFile
@@ -30,12 +31,13 @@ from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
 from attsvm.studies.environment import environment, version
 from attsvm.studies.expectations import expectations
+from attsvm.studies.measurements import PARAMETERS
 from attsvm.studies.reproduce.figure import Settings
 from attsvm.studies.reproduce.registry import FIGURES, matching
 from attsvm.studies.reproduce.runner import listing, reproduce, summary
-from attsvm.studies.store import FIGURE, RESULTS, TABLE
-from attsvm.studies.study import LOSSES, PARAMETERS, OverrideError, fitting_parameter
-from attsvm.studies.summary import describe, tabulate, terminal_report
+from attsvm.studies.store import FORMATS, RESULTS, TABLE, open_results
+from attsvm.studies.study import LOSSES, OverrideError, fitting_parameter
+from attsvm.studies.summary import tabulate, terminal_report
 from attsvm.svm import SolverError, SVMSolution, att_svm, graph_svm, label_svm, prompt_svm
 from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.theory import (
@@ -174,10 +176,17 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=run)
         return added
 
-    running, one_problem = _Parser(add_help=False), _Parser(add_help=False)
+    running, one_problem, drawing = (_Parser(add_help=False) for _ in range(3))
     group = running.add_argument_group("running")
     group.add_argument("--threads", type=int, metavar="N", help="(default: all that are allowed)")
     group.add_argument("--quiet", action="store_true", help="show no progress")
+    drawing.add_argument(
+        "--format",
+        type=_formats,
+        metavar="FORMATS",
+        default=("png",),
+        help=f"formats of figures: some of {', '.join(FORMATS)} with commas between (default: png)",
+    )
     add = one_problem.add_argument
     add("--index", type=int, metavar="B", help="which problem, if the file holds a batch")
     add("--overwrite", action="store_true", help="replace the results of an earlier run")
@@ -195,15 +204,18 @@ def _parser() -> argparse.ArgumentParser:
             "Train and measure many problems, keep every result, and draw a figure. A study is "
             "declared in a TOML file; some come with attsvm. Run again, it resumes.",
             running,
+            drawing,
         )
     )
     reporting = command(
         "report",
-        lambda given: _say(f"Written: {report(given.store, given.out)}"),
+        _report,
         "write the results of a study as one HTML file",
         "Write the results of a study, finished or not, as one HTML file that needs no network: "
         "tables, interactive figures, settings, and how to run it again.",
     ).add_argument
+    printed = f"also write the figure for print, beside the report, in some of {', '.join(FORMATS)}"
+    reporting("--format", type=_formats, metavar="FORMATS", default=(), help=printed)
     reporting("store", type=Path, metavar="STORE", help="directory of the study, such as out/NAME")
     reporting(
         "--out", type=Path, metavar="FILE.html", help="(default: report.html in the directory)"
@@ -217,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
             "file holds the arrays tokens (n, T, d) and labels (n,) of -1 and 1, and optionally "
             "queries (n, d), a value head (d,) and lengths (n,).",
             running,
+            drawing,
             one_problem,
         )
     )
@@ -237,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         "Recompute a figure of the papers, draw it, and compare its numbers with what was "
         "published or is known. The exit status is 1 if one is outside its tolerance.",
         running,
+        drawing,
     )
     which = reproducing.add_mutually_exclusive_group(required=True).add_argument
     figure = "the figure, as --list names it, or all of a paper by its arXiv number"
@@ -246,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     which("--list", action="store_true", help=listed)
     reproducing.add_argument("--quick", action="store_true", help="fewer runs")
     out = Path("out/reproduce")
-    where = "directory of NAME.json and NAME.png"
+    where = "directory of NAME.json and of the figure, such as NAME.png"
     reproducing.add_argument("--out", type=Path, metavar="DIR", default=out, help=where)
     about = "show versions, instruction set and threads"
     command("info", _info, about, f"{about.capitalize()}.")
@@ -342,6 +356,17 @@ def _add_svm_options(parser: _Parser) -> None:
     )
 
 
+def _formats(word: str) -> tuple[str, ...]:
+    """Read formats of figures, separated by commas."""
+    formats = tuple(dict.fromkeys(each.strip().lower() for each in word.split(",")))
+    for each in formats:
+        if each not in FORMATS:
+            raise argparse.ArgumentTypeError(
+                f"expected some of {', '.join(FORMATS)} with commas between them, got {word!r}"
+            )
+    return formats
+
+
 def _norm(word: str) -> NormLike:
     """Return the name of a norm, or the number p of an l_p norm."""
     try:
@@ -431,13 +456,25 @@ def _study(arguments: argparse.Namespace) -> None:
     width = min(shutil.get_terminal_size().columns, 100) if on_terminal else 100
     sentences = expectations(declaration, results)
     _say(terminal_report(declaration, table, sentences, width, broken=on_terminal))
-    if plots.drawable(table) and _can_draw(FIGURE):
-        # Results are needed, and tabulated again, only for the record of a single problem.
-        figure = plots.study(results if len(table.rows) == 1 else table, describe(declaration))
-        written.append(write_whole(out / FIGURE, plots.png(figure)))
+    if plots.drawable(results) and _can_draw("the figure"):
+        written += _write_figure(out / "figure", plots.study(results), arguments.format)
     kept = f"every run in {out / RESULTS}"
     _say(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
     _say(f"Interactive figures: {shlex.join(['attsvm', 'report', str(out)])}")
+
+
+def _write_figure(path: Path, figure: Any, formats: Sequence[str]) -> list[Path]:
+    """Write a figure in these formats; each has the path with its suffix."""
+    files = plots.encoded(figure, formats)
+    return [write_whole(path.with_name(f"{path.name}.{k}"), x) for k, x in files.items()]
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    written = [report(arguments.store, arguments.out)]
+    if arguments.format and _can_draw("the figure"):
+        figure = plots.study(open_results(arguments.store, verify=False))
+        written += _write_figure(written[0].with_name("figure"), figure, arguments.format)
+    _say(f"Written: {', '.join(map(str, written))}")
 
 
 def _declaration(arguments: argparse.Namespace) -> Study:
@@ -599,7 +636,7 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
         for k in frequent if _can_draw("a graph") else ():
             if k in graphs:
                 figure = plots.token_priority_graph(graphs[k], seen.vocabulary)
-                write_whole(arguments.graphs / f"last-{k}.png", plots.png(figure))
+                _write_figure(arguments.graphs / f"last-{k}", figure, arguments.format)
 
 
 def _svm(arguments: argparse.Namespace) -> None:
@@ -670,7 +707,8 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         return 0
     figures = FIGURES if arguments.all else matching(arguments.name)
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
-    render = plots.published_png if _can_draw("a figure") else None
+    drawn = partial(plots.published_files, formats=arguments.format)
+    render = drawn if _can_draw("a figure") else None
     results = []
     for figure in figures:
         result = reproduce(figure, arguments.out, settings, render)

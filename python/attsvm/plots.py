@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._validation import as_choice
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.descent import Run
 from attsvm.extras import require_extra
-from attsvm.studies.reproduce.drawing import bars, intervals
+from attsvm.studies.measurements import OUTCOMES
+from attsvm.studies.reproduce.drawing import bars, interval_in_legend, intervals
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.reproduce.palette import BLUE, CYCLE, GREY, INK, PALE, RED, SAND
+from attsvm.studies.store import FORMATS
 from attsvm.studies.study import Study
 from attsvm.studies.summary import describe, tabulate
 from attsvm.studies.table import AXIS_NAMES, SHARES, Table, in_words
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "FORMATS",
     "data",
     "drawable",
+    "encoded",
     "heads",
     "png",
     "published",
@@ -51,8 +56,16 @@ _TOKENS_OF_BOX = 24
 _BOXES_OF_LINE = 8
 _STYLE: dict[Any, Any] = {
     "text.usetex": False,
-    "font.size": 8.5,
-    "axes.titlesize": 9,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.handlelength": 1.5,
+    "legend.labelspacing": 0.3,
+    "legend.columnspacing": 1.2,
+    "lines.linewidth": 1.2,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
@@ -63,16 +76,26 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
+    "pdf.fonttype": 42,  # TrueType, as publishers ask for
+    "svg.hashsalt": "attsvm",
 }
 _GRID: dict[str, Any] = {"axis": "y", "linewidth": 0.4, "color": PALE}
 _CURVES = {
+    "cosine_gap": "1 − cosine",
     "loss": "loss",
     "loss_gap": "loss − infimum",
     "norm": "norm",
     "max_attention": "largest attention,\nmean over inputs",
-    "cosine_gap": "1 − cosine",
 }
 """Records of a run that `run` draws, and the labels of their axes."""
+COLUMN_WIDTH, TEXT_WIDTH = 3.25, 6.75
+"""Widths of figures in inches: of a column of a paper, and of a page with two of them."""
+_FEW_PROBLEMS = 20
+"""Problems of a study up to which the record of each is drawn, and not statistics of them."""
+_MANY_VALUES = 5
+"""Values of each of two axes from which they span a map, and not a grid of panels."""
+_MOST_BARS = 10
+"""Groups of bars of a panel; more are curves."""
 _OF_HEADS = {
     "sparsity": "effective number of tokens",
     "margin_ratio": "margin ratio",
@@ -103,12 +126,44 @@ def require_matplotlib() -> None:
 
 def png(figure: Figure) -> bytes:
     """Encode a figure as PNG with 200 dots per inch; the same figure gives the same bytes."""
+    return encoded(figure)["png"]
+
+
+def encoded(figure: Figure, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
+    """Encode a figure in some of `FORMATS`; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    formats : sequence of str
+
+    Returns
+    -------
+    dict of bytes
+        The content of a file by format: PNG with 200 dots per inch, PDF with embedded TrueType
+        fonts, SVG with text as outlines.
+
+    Raises
+    ------
+    ValueError
+        Other formats.
+    """
     from matplotlib import rc_context
 
-    buffer = io.BytesIO()
-    with rc_context(_STYLE):
-        figure.savefig(buffer, format="png", dpi=200)
-    return buffer.getvalue()
+    for _ in range(2):  # the layout is one step of an iteration each time
+        with rc_context(_STYLE):
+            figure.draw_without_rendering()
+    files = {}
+    for name in formats:
+        buffer = io.BytesIO()
+        # Without the date the bytes are those of the figure alone.
+        dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(name)
+        with rc_context(_STYLE):
+            figure.savefig(
+                buffer, format=as_choice("formats", name, FORMATS), dpi=200, metadata=dated
+            )
+        files[name] = buffer.getvalue()
+    return files
 
 
 @contextmanager
@@ -126,22 +181,38 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         yield figure
 
 
-def drawable(table: Table) -> bool:
-    """Return whether a table has what `study` draws: outcomes, support vectors or cosines."""
+def drawable(table: Table | xr.Dataset) -> bool:
+    """Return whether a table, or results, have what `study` draws.
+
+    That is outcomes, support vectors or cosines of several problems, or the record of a few.
+    """
+    if not isinstance(table, Table):
+        results, table = table, tabulate(table)
+        if _few(table) and any(f"history_{name}" in results for name in _CURVES):
+            return True
     measured = {measure.name for measure in table.measures}
-    return bool(table.rows and measured & {*SHARES, "cosine_mean"})
+    several = [row.problems for row in table.rows] not in ([], [1])
+    return several and bool(measured & {*SHARES, "cosine_mean"})
+
+
+def _few(table: Table) -> bool:
+    """Return whether a study has one cell of a few problems."""
+    return len(table.rows) == 1 and 1 <= table.rows[0].problems <= _FEW_PROBLEMS
 
 
 def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
-    """Draw the outcomes of a study as bars over one axis, above the cosine with the SVM.
+    """Draw a study: outcomes over its axes and cosines with the SVM, or the record of few problems.
+
+    Outcomes are bars over one axis, or curves where it has more than ten values; the mean cosine is
+    below them. Two axes of five values or more span maps. Where there are results of one cell of at
+    most twenty problems with their history, the record of each is drawn, coloured by its outcome.
 
     Parameters
     ----------
     table : Table, or xarray.Dataset
         From `attsvm.studies.tabulate`, with the outcome, the cosine or both; or the results, which
         are tabulated. The bars stand along the longest axis of numbers; every combination of the
-        others has a separate panel. Of results with a single problem and its history the record
-        is drawn instead.
+        others has a separate panel.
     caption : str
         Written small under the figure; by default the settings, if results are given.
 
@@ -159,11 +230,17 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         results, declared = table, Study.from_results(table)
         caption = caption or describe(declared)
         table = tabulate(declared, results)
-        if [row.problems for row in table.rows] == [1] and "history_norm" in results:
-            return _record(_only_history(results), caption=caption)
+        if _few(table) and (history := _histories(results)):
+            return _record(history, caption=caption, groups=_by_outcome(results))
     require_matplotlib()
     if not drawable(table):
-        raise ValueError("table: expected outcomes or cosines to draw, got neither")
+        raise ValueError(
+            "table: expected outcomes or cosines of several problems to draw, got neither"
+        )
+    varying = {axis: n for axis, n in _values(table).items() if n > 1}
+    if len(varying) == 2 and min(varying.values()) >= _MANY_VALUES:
+        down = next(axis for axis in varying if axis != table.longest_axis)
+        return _maps(table, down, caption)
     measured = {measure.name for measure in table.measures}
     heights = [3.2] if measured & SHARES.keys() else []
     draw = [_draw_shares] if heights else []
@@ -173,10 +250,11 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     panels, along = table.panels, table.longest_axis
     columns = _columns(table)
     lines = -(-len(panels) // columns)
-    panel_width = max(3.0, 0.5 + 0.62 * max(len(part.rows) for part in panels.values()))
-    width = columns * panel_width + 0.4
+    most = max(len(part.rows) for part in panels.values())
+    width = COLUMN_WIDTH if columns == 1 and most <= _MANY_VALUES - 1 else TEXT_WIDTH
+    panel_width = width / columns
 
-    with _figure(width, 0.88 * sum(heights) * lines + 0.6) as figure:
+    with _figure(width, 0.7 * sum(heights) * lines + 0.6) as figure:
         rows = len(draw) * lines
         grid = figure.subplots(rows, columns, height_ratios=heights * lines, squeeze=False)
         for k, (name, part) in enumerate(panels.items()):
@@ -184,7 +262,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
             panel = grid[len(draw) * line : len(draw) * (line + 1), column]
             for axes, draw_part in zip(panel, draw, strict=True):
                 draw_part(axes, table, part)
-                axes.set_xticks(range(len(part.rows)), [in_words(r.axes[along]) for r in part.rows])
+                _set_ticks(axes, [in_words(r.axes[along]) for r in part.rows])
                 axes.tick_params(labelbottom=axes is panel[-1], bottom=axes is panel[-1])
                 if column > 0:
                     axes.set_ylabel("")
@@ -198,13 +276,77 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     return figure
 
 
-def _only_history(results: xr.Dataset) -> dict[str, NDArray[Any]]:
-    """Return the record of the only finished problem, without what it does not have."""
+def _set_ticks(axes: Axes, labels: list[str]) -> None:
+    """Label the places 0, 1, … of an axis, or as many of them as its width holds."""
+    room = axes.bbox.width / axes.figure.dpi / 0.1  # characters
+    every = max(1, -(-sum(len(label) + 2 for label in labels) // int(room)))
+    numbers = all(label.replace(".", "").replace("-", "").isdigit() for label in labels)
+    places = range(0, len(labels), every if numbers else 1)
+    rotation = 0 if numbers or every == 1 else 45
+    axes.set_xticks(places, [labels[k] for k in places], rotation=rotation)
+
+
+def _values(table: Table) -> dict[str, int]:
+    """Count the values of every axis."""
+    return {axis: len({row.axes[axis] for row in table.rows}) for axis in table.rows[0].axes}
+
+
+def _histories(results: xr.Dataset) -> dict[str, NDArray[Any]]:
+    """Return the records of the finished problems, without what they do not have."""
     finished = results["finished"].to_numpy()
     names = {f"history_{name}": name for name in _CURVES}
-    history = {names[v]: results[v].to_numpy()[finished][0] for v in names if v in results}
-    known = {name: values for name, values in history.items() if not np.isnan(values).any()}
-    return {"step": results["step"].to_numpy(), **known}
+    history = {names[v]: results[v].to_numpy()[finished] for v in names if v in results}
+    known = {name: values for name, values in history.items() if not np.isnan(values).all()}
+    return {"step": results["step"].to_numpy(), **known} if known else {}
+
+
+def _by_outcome(results: xr.Dataset) -> dict[str, tuple[str, NDArray[np.bool_]]]:
+    """Return colour and problems of each outcome, by its name and number of problems."""
+    if "outcome" not in results:
+        return {}
+    outcome = results["outcome"].to_numpy()[results["finished"].to_numpy()]
+    groups = {}
+    for code, name in enumerate(OUTCOMES):
+        which = outcome == code
+        count = f"{which.sum()} problem{'' if which.sum() == 1 else 's'}"
+        if which.any():
+            groups[f"{name}: {count}"] = (SHARES[f"{name}_percent"][1], which)
+    return groups
+
+
+def _maps(table: Table, down: str, caption: str) -> Figure:
+    """Draw every share, and the mean cosine, as a map over two axes."""
+    across = table.longest_axis
+    places = {
+        axis: {value: k for k, value in enumerate(dict.fromkeys(r.axes[axis] for r in table.rows))}
+        for axis in (across, down)
+    }
+    measured = {measure.name for measure in table.measures}
+    titles = {name: f"{label} (%)" for name, (label, _) in SHARES.items()}
+    titles["cosine_mean"] = "Mean cosine with the SVM"
+    shown = [name for name in titles if name in measured and name != "neither_percent"]
+    lines, columns = -(-len(shown) // 2), min(len(shown), 2)
+    with _figure(TEXT_WIDTH if columns > 1 else COLUMN_WIDTH, 2.5 * lines + 0.4) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes, name in itertools.zip_longest(grid, shown):
+            if name is None:
+                axes.remove()
+                continue
+            values = np.full([len(places[down]), len(places[across])], np.nan)
+            for row in table.rows:
+                at = places[down][row.axes[down]], places[across][row.axes[across]]
+                values[at] = row.estimates[name].value
+            share = name != "cosine_mean"
+            limits = (0.0, 100.0) if share else (np.nanmin(values), 1.0)
+            image = axes.imshow(values, cmap="viridis", vmin=limits[0], vmax=limits[1],
+                                aspect="auto", origin="lower")  # fmt: skip
+            figure.colorbar(image, ax=axes)
+            axes.set_title(titles[name])
+            axes.set(xlabel=AXIS_NAMES.get(across, across), ylabel=AXIS_NAMES.get(down, down))
+            _set_ticks(axes, [in_words(value) for value in places[across]])
+            axes.set_yticks(range(len(places[down])), [in_words(value) for value in places[down]])
+        _add_caption(figure, caption)
+    return figure
 
 
 def run(result: Run) -> Figure:
@@ -318,33 +460,52 @@ def data(problem: AttentionData | NextTokenData) -> Figure:
 
 
 def _record(
-    history: Mapping[str, NDArray[Any]], attention: NDArray[Any] | None = None, caption: str = ""
+    history: Mapping[str, NDArray[Any]],
+    attention: NDArray[Any] | None = None,
+    caption: str = "",
+    groups: Mapping[str, tuple[str, Any]] | None = None,
 ) -> Figure:
-    """Draw the curves of a record, and a map of the attention."""
+    """Draw the curves of a record, and a map of the attention.
+
+    Curves of a study come in groups of problems, with a colour for each.
+    """
     keys_of = {name: [key for key in history if key.split(":")[0] == name] for name in _CURVES}
     curves = {name: keys for name, keys in keys_of.items() if keys}
     if "loss_gap" in curves:
         curves.pop("loss", None)
     count = len(curves) + (attention is not None)
-    with _figure(2.5 * count, 2.5) as figure:
-        panels = figure.subplots(1, count, squeeze=False)[0]
+    columns = 2 if count == 4 else min(count, 3)
+    lines = -(-count // columns)
+    marker = "." if len(history["step"]) <= _FEW_PROBLEMS else ""
+    with _figure(TEXT_WIDTH if columns > 1 else COLUMN_WIDTH, 2.1 * lines + 0.3) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False).ravel()
+        panels = grid[:count]
+        for unused in grid[count:]:
+            unused.remove()
         for axes, (name, keys) in zip(panels, curves.items(), strict=False):
             for key, colour in zip(keys, itertools.cycle(CYCLE), strict=False):
-                lines = axes.plot(history["step"], history[key].T, color=colour, linewidth=1)
-                lines[0].set_label(key.partition(":")[2] or "unnamed")
+                label = key.partition(":")[2] or "unnamed"
+                curves_of_key = np.atleast_2d(history[key])
+                for name_of_group, (shade, which) in (groups or {label: (colour, ...)}).items():
+                    drawn = axes.plot(history["step"], curves_of_key[which].T, marker=marker,
+                                      color=shade, linewidth=1)  # fmt: skip
+                    drawn[0].set_label(name_of_group)
             axes.set_xscale("symlog", linthresh=1)
             if name != "max_attention":
                 axes.set_yscale("log", nonpositive="mask")
-            axes.set(xlabel="step", ylabel=_CURVES[name])
+            of_study = name == "cosine_gap" and groups is not None
+            axes.set(xlabel="step", ylabel=_CURVES[name] + " with the SVM" * of_study)
             axes.grid(**_GRID)
             if len(keys) > 1:
-                axes.legend(frameon=False, fontsize=7)
+                axes.legend()
         if attention is not None:
             axes = panels[-1]
             image = axes.imshow(attention, cmap="Blues", vmin=0, vmax=1, aspect="auto")
             axes.set(xlabel="token", ylabel="input")
             axes.locator_params(integer=True)
             figure.colorbar(image, ax=axes, label="attention")
+        if groups:
+            _add_legend(figure)
         _add_caption(figure, caption)
     return figure
 
@@ -384,7 +545,7 @@ def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:
 
     layers, count = [str(name) for name in data.layer.values], data.sizes["head"]
     colours = CYCLE if count <= len(CYCLE) else colormaps["viridis"](np.linspace(0, 0.95, count))
-    with _figure(2.3 * len(panels) + 0.6, 1.8 * len(layers) + 0.6) as figure:
+    with _figure(TEXT_WIDTH, 1.6 * len(layers) + 0.6) as figure:
         grid = figure.subplots(len(layers), len(panels), squeeze=False, sharex="col")
         for k, (row, layer) in enumerate(zip(grid, layers, strict=True)):
             for axes, name in zip(row, panels, strict=True):
@@ -397,11 +558,11 @@ def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:
                 if k == 0:
                     axes.set_title(_OF_HEADS[name], loc="left")
                 if k == len(layers) - 1:
-                    axes.set_xlabel("|W|_F" if name == "sparsity" else "step")
+                    axes.set_xlabel(r"$\|W\|_F$" if name == "sparsity" else "step")
                 if name == "margin_ratio":
                     axes.set_yscale("symlog", linthresh=1e-3)
                 axes.grid(**_GRID)
-            row[0].set_ylabel(textwrap.fill(layer, 18), fontsize=7)
+            row[0].set_ylabel(textwrap.fill(layer, 18))
         _add_legend(figure)
         _add_caption(figure, f"SVM of the {chosen} norm" if chosen is not None else "")
     return figure
@@ -426,9 +587,11 @@ def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
     return canvas
 
 
-def published_png(figure: PublishedFigure, outcome: Outcome) -> bytes:
-    """Draw a published figure as the content of a PNG file."""
-    return png(published(figure, outcome))
+def published_files(
+    figure: PublishedFigure, outcome: Outcome, formats: Sequence[str] = ("png",)
+) -> dict[str, bytes]:
+    """Draw a published figure as the content of files, by format."""
+    return encoded(published(figure, outcome), formats)
 
 
 def token_priority_graph(
@@ -546,7 +709,17 @@ def _token_name(token: int, vocabulary: Sequence[str] | NDArray[np.str_] | None)
 def _draw_shares(axes: Axes, table: Table, part: Table) -> None:
     measured = {m.name for m in table.measures}
     shares = {name: style for name, style in SHARES.items() if name in measured}
-    bars(axes, shares, [row.estimates for row in part.rows])
+    rows = [row.estimates for row in part.rows]
+    if len(rows) <= _MOST_BARS:
+        bars(axes, shares, rows)
+    else:
+        for name, (label, colour) in shares.items():
+            value, errors = intervals(row[name] for row in rows)
+            axes.errorbar(np.arange(len(rows)), value, errors, color=colour, label=label,
+                          marker="o", markersize=2.5, elinewidth=0.7, linewidth=1)  # fmt: skip
+        axes.set_xlim(-0.6, len(rows) - 0.4)
+        axes.grid(**_GRID)
+    interval_in_legend(axes)
     axes.set(ylim=(0, 102), ylabel="problems (%)")
 
 
@@ -591,4 +764,4 @@ def _add_legend(figure: Figure) -> None:
 
 def _add_caption(figure: Figure, caption: str) -> None:
     if caption:
-        figure.supxlabel(textwrap.fill(caption, round(17 * figure.get_figwidth())), fontsize=7)
+        figure.supxlabel(textwrap.fill(caption, round(15 * figure.get_figwidth())), fontsize=8)

@@ -74,7 +74,7 @@ def run_on_cluster(
                 part, received = missing[task.part], records.setdefault(task.part, {})
                 received[task.problems.start] = record
                 advance(len(task.problems), task.cell.name)
-                if len(received) == len(_batches(part)):
+                if len(received) == len(_batches(study, part)):
                     del records[task.part]
                     in_order = [received[first] for first in sorted(received)]
                     store.write(part, joined(in_order))
@@ -119,15 +119,16 @@ def _computed(
             client.cancel(list(tasks), force=True)
 
 
-def _batches(part: Part) -> list[range]:
+def _batches(study: Study, part: Part) -> list[range]:
     """Return the problems of each task of a part."""
-    step = batch_size(part.cell.settings)
+    names = [each.name for each in study.measurements]
+    step = batch_size(part.cell.settings, names, len(study.recorded_steps))
     return [part.problems[k : k + step] for k in range(0, len(part.problems), step)]
 
 
 def _tasks(study: Study, missing: Sequence[Part]) -> Iterator[_Task]:
     for number, part in enumerate(missing):
-        for problems in _batches(part):
+        for problems in _batches(study, part):
             data = None if study.file is None else study.file.take(problems)
             yield _Task(number, part.cell, problems, data)
 

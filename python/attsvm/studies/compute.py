@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,10 +24,14 @@ rounded otherwise than a single one: a batch of too few is filled."""
 _MOST_NUMBERS = 2**22
 
 
-def batch_size(settings: Mapping[str, Any]) -> int:
-    """Return the number of problems measured in one call: at most 256, and 32 MB of W or tokens."""
+def batch_size(settings: Mapping[str, Any], names: Collection[str] = (), records: int = 1) -> int:
+    """Return the number of problems measured in one call: at most 256, and 32 MB of W or tokens.
+
+    Measurements of these names may need W at so many `records`.
+    """
     n, T, d = (int(settings[size]) for size in ("n", "T", "d"))
-    return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(d**2, n * T * d)))
+    iterates = records if any(MEASUREMENTS[name].iterates for name in names) else 1
+    return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(iterates * d**2, n * T * d)))
 
 
 def measure_cell(
@@ -68,13 +72,16 @@ def measure(
     number of its problems. Errors of training and of the SVMs name the cell.
     """
     parts = []
-    batch = batch_size(cell.settings)
+    batch = batch_size(cell.settings, names, len(record))
+    iterates = any(MEASUREMENTS[name].iterates for name in names)
     for k in range(0, len(problems), batch):
         some = problems[k : k + batch]
         batch_data = None if data is None else data.take(np.arange(k, k + len(some)))
         part: Record = {}
         try:
-            measured = _train(cell.settings, record, some, batch_data, num_threads)
+            measured = _train(
+                cell.settings, record, some, batch_data, iterates=iterates, num_threads=num_threads
+            )
             for name in names:
                 part |= MEASUREMENTS[name].measure(measured)
         except (FloatingPointError, SolverError, ValueError) as error:
@@ -96,6 +103,8 @@ def _train(
     record: Sequence[int],
     problems: range,
     data: AttentionData | None,
+    *,
+    iterates: bool,
     num_threads: int | None,
 ) -> Measured:
     data = draw(settings, problems) if data is None else data
@@ -115,6 +124,7 @@ def _train(
         loss=settings["loss"],
         init=start,
         record_every=record,
+        record=("p" if kind.queries == "one" else "W") if iterates else (),
         num_threads=num_threads,
     )
     norm = settings["norm"]

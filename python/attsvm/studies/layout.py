@@ -80,6 +80,8 @@ class Layout:
             "problem": study.problems or 0,
             "input": study.largest["n"],
             "step": len(study.recorded_steps),
+            "row": study.largest["d"],
+            "column": study.largest["d"],
         }
 
     @cached_property
@@ -131,8 +133,10 @@ class Layout:
             return {"long_name": MEANINGS[name], "units": "1"}
         variable = next(v for v in self.variables if v.name == name)
         result: dict[str, Any] = {"long_name": variable.meaning, **variable.attributes}
-        if isinstance(self.study.n, tuple) and "input" in variable.along:
-            result["padding"] = f"{variable.padding} at inputs that the cell does not have"
+        for size, dims in (("n", {"input"}), ("d", {"row", "column"})):
+            if isinstance(getattr(self.study, size), tuple) and dims & {*variable.along}:
+                missing = " and ".join(f"{dim}s" for dim in variable.along)
+                result["padding"] = f"{variable.padding} at {missing} that the cell does not have"
         return result
 
     def block(self, variable: Variable, part: Part, record: Record) -> NDArray[Any]:

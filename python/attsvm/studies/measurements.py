@@ -12,15 +12,23 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm import _core
 from attsvm._validation import IndexArray
 from attsvm.data import AttentionData
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import classify, optimal_tokens
-from attsvm.theory.cosine import cosines_and_gaps
+from attsvm.theory.cosine import cosine_gap, cosines_and_gaps
 
 Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
 """Named arrays, with one row for each problem."""
+
+_ALONE = tuple(name for name, kind in _core.parameterisations.items() if kind.queries != "prompt")
+PARAMETERS = (*_ALONE, *(f"v+{name}" for name in _ALONE))
+"""What a study or the command line can train: all that needs no prompt."""
+
+KEPT = ("W", "p", "v")
+"""Measurements that keep what was trained."""
 
 OUTCOMES = ("neither", "local", "global")
 """Meanings of the values 0, 1, 2 of the variable ``outcome``."""
@@ -51,8 +59,8 @@ class Variable:
     name: str
     meaning: str  # for its attribute ``long_name``
     dtype: str = "float64"
-    along: tuple[str, ...] = ()  # "input" or "step": axes beside those of the study
-    padding: float = math.nan  # value at inputs that a cell does not have
+    along: tuple[str, ...] = ()  # "input", "step", "row", "column": axes beside those of the study
+    padding: float = math.nan  # value at inputs, rows and columns that a cell does not have
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -112,6 +120,7 @@ class Measurement:
     # Trained parameters that it is defined for; by default all.
     parameters: tuple[str, ...] | None = None
     of_value: bool = False  # whether the problems must have a value v
+    iterates: bool = False  # whether it needs W or p at every recorded step
 
     def obstacle(self, parameter: str, has_value: bool) -> str | None:
         """Return why it cannot be measured, or None where it can."""
@@ -152,6 +161,43 @@ def _cosines(measured: Measured) -> Record:
         for column, values in zip(record.values(), both, strict=True):
             column[compare] = values
     return record
+
+
+def _cosine_history(measured: Measured) -> Record:
+    """Compute 1 - cosine of every recorded iterate with the SVM of the final tokens."""
+    run, solution = measured.run, measured.svm_selected
+    directions = solution.p if run.variable == "p" else solution.W
+    assert directions is not None
+    iterates = run.history[run.variable]
+    axes = tuple(range(2, iterates.ndim))  # of an iterate
+    gaps = np.full(iterates.shape[:2], np.nan)
+    compare = iterates.any(axis=axes) & (solution.feasible & (solution.norm > 0))[:, np.newaxis]
+    problem, _ = np.nonzero(compare)
+    if problem.size:
+        same = tuple(axis - 1 for axis in axes)  # where problem and step are one axis
+        gaps[compare] = cosine_gap(iterates[compare], directions[problem], axis=same)
+    return {"history_cosine_gap": gaps}
+
+
+def _trained_block(name: str, meaning: str, along: tuple[str, ...]) -> Measurement:
+    """Return the measurement that keeps a trained parameter."""
+
+    def measure(measured: Measured) -> Record:
+        trained = measured.run.v if name == "v" else measured.direction
+        assert trained is not None
+        return {name: trained}
+
+    def trains(parameter: str) -> bool:
+        of_p = parameter.endswith("p")
+        return parameter.startswith("v+") if name == "v" else of_p == (name == "p")
+
+    return Measurement(
+        name,
+        f"the trained {meaning}",
+        (Variable(name, f"trained {meaning}", along=along),),
+        measure,
+        parameters=tuple(filter(trains, PARAMETERS)),
+    )
 
 
 def _accuracy(name: str, tokens: str) -> Measurement:
@@ -260,6 +306,23 @@ _ALL = (
         ),
         _history,
     ),
+    Measurement(
+        "cosine_history",
+        "1 - cosine during training with the SVM of the tokens selected at the end",
+        (
+            Variable(
+                "history_cosine_gap",
+                "record of the run: 1 - cosine with the SVM of the tokens selected at the end",
+                along=("step",),
+                attributes=_NONE_IS_NAN,
+            ),
+        ),
+        _cosine_history,
+        iterates=True,
+    ),
+    _trained_block("W", "W, or what K and Q make of it", ("row", "column")),
+    _trained_block("p", "p, or W p where both are trained", ("row",)),
+    _trained_block("v", "head v", ("row",)),
 )
 MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType({each.name: each for each in _ALL})
 """Measurements by name."""

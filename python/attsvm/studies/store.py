@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 RESULTS = "results.zarr"
 TABLE = "table.csv"
-FIGURE = "figure.png"
 REPORT = "report.html"
-"""Names in the directory of a study."""
+FORMATS = ("png", "pdf", "svg")
+FIGURES = tuple(f"figure.{each}" for each in FORMATS)
+"""Names in the directory of a study, and formats of its figure."""
 
-_NAMES = "|".join(map(re.escape, (RESULTS, TABLE, FIGURE, REPORT)))
+_NAMES = "|".join(map(re.escape, (RESULTS, TABLE, REPORT, *FIGURES)))
 _UNFINISHED = re.compile(rf"\.({_NAMES})\.[0-9a-f]{{8}}(\.old)?\.part")
 """Names under which this module and `write_whole` prepare what they then move to its place."""
 _COMPRESSION = {"id": "zstd", "level": 3, "checksum": True}
@@ -156,7 +157,7 @@ class Store:
                 )
         elif overwrite:
             _attributes_of(self.path)
-            for name in (TABLE, FIGURE, REPORT):
+            for name in (TABLE, REPORT, *FIGURES):
                 (self.directory / name).unlink(missing_ok=True)
         else:
             self._require_same()

@@ -27,16 +27,11 @@ from attsvm._validation import (
 )
 from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
-from attsvm.studies.measurements import MEASUREMENTS, Measurement, measurable
+from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_ALONE = tuple(name for name, kind in _core.parameterisations.items() if kind.queries != "prompt")
-PARAMETERS = (*_ALONE, *(f"v+{name}" for name in _ALONE))
-"""What a study can train: all that needs no prompt."""
-"""Parameters that are trained from a declaration or from the command line."""
 
 LOSSES = tuple(name for name, loss in _core.losses.items() if loss.margins == "real")
 """Losses of a linear head; log needs scores that are not negative, the others a softmax head."""
@@ -102,6 +97,15 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"{name}: expected different names, got {list(names)}")
     return names
+
+
+def _recorded(name: str, value: Any) -> tuple[int, ...]:
+    if not _is_list(value) or not len(value):
+        raise TypeError(f"{name}: expected a list of steps, got {value!r}")
+    steps = tuple(as_nonnegative_int(name, step) for step in value)
+    if any(later <= step for step, later in itertools.pairwise(steps)):
+        raise ValueError(f"{name}: expected increasing steps, got {list(value)}")
+    return steps
 
 
 def _is_list(value: Any) -> bool:
@@ -223,7 +227,11 @@ class Study:
         From 0 to 2**64 - 1.
     measure : tuple of str
         Names of `attsvm.studies.MEASUREMENTS`; by default those of selected, outcome and cosine
-        that every cell has.
+        that every cell has. "W", "p" and "v" keep what was trained, "history" and "cosine_history"
+        what it was on the way.
+    record : tuple of int
+        Increasing steps, from 0 to `steps`, at which runs are recorded; by default 0, 1, 2, 5, 10,
+        20, 50, … and the last.
     file : FileOfProblems, optional
         The file of problems; read where it is not given.
 
@@ -267,6 +275,7 @@ class Study:
     norm: str | tuple[str, ...] = _axis(_one_of("auto", "fro", "nuc"), "auto")
     seed: int | tuple[int, ...] = _axis(_below(64, as_nonnegative_int), 0)
     measure: tuple[str, ...] | None = _field(_names, None, "checked")
+    record: tuple[int, ...] | None = _field(_recorded, None, "checked")
     file: FileOfProblems | None = field(default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -277,6 +286,10 @@ class Study:
             raise ValueError(
                 f"{', '.join(self.axes)}: expected at most {_MOST_CELLS} combinations of values, "
                 f"got {count}"
+            )
+        if self.record and self.record[-1] > self.steps:
+            raise ValueError(
+                f"record: expected steps up to {self.steps} (steps), got {list(self.record)}"
             )
         cells = self.cells
         if self.measure is None:
@@ -399,7 +412,9 @@ class Study:
 
     @property
     def recorded_steps(self) -> tuple[int, ...]:
-        """Steps at which runs are recorded: 0, 1, 2, 5, 10, 20, 50, … and the last."""
+        """Steps at which runs are recorded, by default 0, 1, 2, 5, 10, 20, 50, … and the last."""
+        if self.record is not None:
+            return self.record
         steps = self.steps
         regular = (k * 10**e for e in range(len(str(steps))) for k in (1, 2, 5))
         return (0, *(step for step in regular if step < steps), steps)
@@ -477,7 +492,8 @@ class Study:
                 several = parameters if _is_list(parameters) else [parameters]
                 known = [x for x in several if x in PARAMETERS]
                 has_value = given["file"].has_value
-                values["measure"] = measurable(MEASUREMENTS, known, has_value)
+                names = [name for name in MEASUREMENTS if name not in KEPT]
+                values["measure"] = measurable(names, known, has_value)
             return cls(**values)
 
         try:
@@ -545,7 +561,7 @@ def _require_fields(names: Iterable[str]) -> None:
 
 def _like(name: str, value: Any, before: Any) -> Any:
     """Return the value of an override: an axis where that was one."""
-    axis = name == "measure" or (isinstance(before, list) and name in _AXES)
+    axis = name in ("measure", "record") or (isinstance(before, list) and name in _AXES)
     return [value] if axis and not _is_list(value) else value
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from attsvm.studies.intervals import Estimate, mean, proportion
 from attsvm.studies.measurements import Record
 from attsvm.studies.reproduce.check import padded
-from attsvm.studies.reproduce.palette import BLUE, LIME, RED, TEAL
+from attsvm.studies.reproduce.palette import BLUE, GREY, RED, YELLOW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +25,8 @@ SHARES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "global_percent": ("Global", RED),
         "local_percent": ("Local (including Global)", BLUE),
-        "neither_percent": ("Neither", TEAL),
-        "all_support_percent": ("All tokens support vectors", LIME),
+        "neither_percent": ("Neither", GREY),
+        "all_support_percent": ("All tokens support vectors", YELLOW),
     }
 )
 """Labels and colours of the measures that are drawn as bars."""

@@ -18,7 +18,7 @@ from attsvm.datasets import digits
 from attsvm.descent import Run, StepRule, log_schedule
 from attsvm.studies.reproduce.drawing import Canvas, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.palette import RULE_COLOURS
+from attsvm.studies.reproduce.palette import INK, RULE_COLOURS
 
 FIGURE = Figure.of(__name__)
 _SETTINGS = FIGURE.settings
@@ -148,7 +148,8 @@ def draw(canvas: Canvas, data: Data) -> None:
         best = int(means.argmin())
         choice.plot(grid[best], means[best], "o", color=colour, markersize=8, fillstyle="none")
     loss.set(title="(a) training loss", xscale="log", yscale="log", ylim=(1e-10, 3), xlabel="step")
-    test.set(title="(b) test accuracy (%)", xscale="log", ylim=(65, 100), xlabel="step")
+    test.set(title="(b) test accuracy (%), ± 1 SE", xscale="log", ylim=(65, 100), xlabel="step")
     choice.set(title="(c) mean training loss by rate", xscale="log", yscale="log",
                ylim=(0.004, 1), xlabel="rate η, or c")  # fmt: skip
-    legend_outside(canvas, loss, "outside lower center", 4)
+    loss.plot([], [], "o", color=INK, markersize=8, fillstyle="none", label="rate chosen")
+    legend_outside(canvas, loss, "outside lower center", 5)

@@ -6,7 +6,7 @@ import numpy as np
 
 from attsvm.datasets import near_orthogonal
 from attsvm.descent import Run, StepRule, log_schedule
-from attsvm.studies.reproduce.drawing import Canvas, band, legend_outside
+from attsvm.studies.reproduce.drawing import Canvas, band, band_in_legend, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED
 from attsvm.svm import att_svm, label_svm
@@ -70,7 +70,7 @@ def compute(task: Task) -> Data:
 
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot the loss against t and t^(1/3), and the distances of both blocks."""
-    loss, law, of_w, of_v = canvas.subplots(1, 4)
+    loss, law, of_w, of_v = canvas.subplots(2, 2).ravel()
     for name, run in data.items():
         steps = run.history["step"]
         # From v = 0 the first step leaves W at zero, which points nowhere.
@@ -83,8 +83,8 @@ def draw(canvas: Canvas, data: Data) -> None:
             band(axes, x, curves, _COLOURS[name], text, middle="median")
     for axes, title in (
         (loss, "(a) training loss"),
-        (of_w, "(c) distance of W from its SVM"),
-        (of_v, "(d) distance of v from its SVM"),
+        (of_w, r"(c) $\|W/\|W\| - W^{mm}/\|W^{mm}\|\,\|$"),
+        (of_v, r"(d) $\|v/\|v\| - v^{mm}/\|v^{mm}\|\,\|$"),
     ):
         axes.set(title=title, xscale="log", yscale="log", xlabel="step t")
     loss.set_ylim(1e-8, 2)
@@ -99,4 +99,5 @@ def draw(canvas: Canvas, data: Data) -> None:
     law.set(title="(b) -log of the loss, decaying rates", xlabel="$t^{1/3}$", xlim=(0, None),
             ylim=(0, None))  # fmt: skip
     law.legend(loc="upper left")
-    legend_outside(canvas, loss, "outside lower center", 3)
+    band_in_legend(loss, "range of all runs")
+    legend_outside(canvas, loss, "outside lower center", 4)

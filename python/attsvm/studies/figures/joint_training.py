@@ -7,10 +7,10 @@ from itertools import count
 import numpy as np
 
 from attsvm.data import AttentionData
-from attsvm.studies.reproduce.drawing import Axes, Canvas, ray, ring
+from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ray, ring
 from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
-from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
+from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import label_svm, prompt_svm
 from attsvm.theory import cosine
 
@@ -85,20 +85,21 @@ def draw(canvas: Canvas, data: Data) -> None:
     curves.set(title="(c) probabilities of (a)", xlabel="step", ylabel="mean probability",
                xlim=(0, FIGURE.settings["train"]["steps"]), ylim=(0, 1.05))  # fmt: skip
     curves.legend(loc="lower right")
+    tight.set_ylabel("second coordinate")
+    legend_outside(canvas, loose, "outside lower center", 4)
 
 
 def _draw_plane(axes: Axes, case: Data, name: str, title: str) -> None:
     ray(axes, case["v"], BLUE, "SVM of v", alpha=0.5)
-    text = "SVM of p" if name == "tight" else "relaxed SVM of p"
-    ray(axes, case["relaxed"], RED, text, alpha=0.5)
+    ray(axes, case["relaxed"], RED, "SVM of p (b: relaxed)", alpha=0.5)
     if name == "loose":
-        ray(axes, case["unrelaxed"], ORANGE, "unrelaxed SVM of p", alpha=0.5, linestyle=":")
+        ray(axes, case["unrelaxed"], ORANGE, "SVM of p, not relaxed", alpha=0.5, linestyle=":")
     for block, colour in (("v", BLUE), ("p", RED)):
         path = case["paths"][block]
         axes.plot(*path.T, color=colour, linewidth=1, label=f"{block} trained")
         ring(axes, path[0, 0], path[0, 1], colour)
     tokens = problem(name).tokens[:, 1]
-    axes.plot(*tokens.T, "D", color=TEAL, markersize=3.5, label="token 1")
-    axes.plot(0, 0, ".", color=INK, markersize=4)
-    axes.set(title=title, aspect="equal", xlim=(-2, 8), ylim=(-2, 8))
-    axes.legend(loc="upper right")
+    axes.plot(*tokens.T, "D", color=GREEN, markersize=3.5, label="token 1")
+    axes.plot(0, 0, ".", color=INK, markersize=4, label="token 0")
+    axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="start")
+    axes.set(title=title, aspect="equal", xlim=(-2, 8), ylim=(-2, 8), xlabel="first coordinate")

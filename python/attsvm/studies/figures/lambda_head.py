@@ -72,7 +72,8 @@ def draw(canvas: Canvas, data: Data) -> None:
     settings = FIGURE.settings
     penalties, d = settings["penalties"], settings["d"]
     counted, weights, errors = panels = canvas.subplots(1, 3)
-    band(counted, penalties, data["counts"].T, BLUE, "gradient descent", marker="o", markersize=4)
+    band(counted, penalties, data["counts"].T, BLUE, "gradient descent", within=(0, d),
+         marker="o", markersize=4)  # fmt: skip
     counted.plot(penalties, data["limit_counts"].mean(axis=1), "x", color=RED, markersize=7,
                  label="sparsemax")  # fmt: skip
     rings(counted, FIGURE.numbers["tokens"], label="expected")
@@ -82,14 +83,15 @@ def draw(canvas: Canvas, data: Data) -> None:
     for k, token in enumerate(np.argsort(-data["limit"][-1])):
         weights.plot(penalties, data["limit"][:, token], "x", color=RED, markersize=5)
         weights.plot(penalties, data["attention"][:, token], color=BLUE, alpha=1 - 0.08 * k)
-    weights.set(ylabel="attention to each token, one draw", ylim=(-0.03, 1.03))
+    weights.set(ylabel="attention to a token, one draw", ylim=(-0.03, 1.03))
 
     error = data["error"]
-    errors.loglog(penalties, error, ".", color=GREY, markersize=4)
+    errors.loglog(penalties, error, ".", color=GREY, markersize=4,
+                  label=["a draw", *[None] * (error.shape[1] - 1)])  # fmt: skip
     errors.loglog(penalties, error.max(axis=1), "_", color=BLUE, markersize=12, label="largest")
     bound = FIGURE.numbers["error"].value()
-    errors.axhline(bound, color=RED, linewidth=0.8, linestyle="--", label="largest allowed")
-    errors.set(ylabel="largest error of attention", ylim=(None, 0.2))
+    errors.axhline(bound, color=RED, linewidth=0.8, linestyle="--", label="allowed")
+    errors.set(ylabel="error of attention", ylim=(None, 0.2))
     errors.legend()
     for axes in panels:
         axes.set(xscale="log", xlabel="penalty λ")

@@ -19,7 +19,14 @@ import numpy as np
 from attsvm.data import AttentionData
 from attsvm.datasets import unit_sphere
 from attsvm.descent import Run
-from attsvm.studies.reproduce.drawing import Canvas, band, ring, rings
+from attsvm.studies.reproduce.drawing import (
+    Canvas,
+    band,
+    band_in_legend,
+    legend_outside,
+    ring,
+    rings,
+)
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, INK, RED
@@ -127,13 +134,15 @@ def draw(canvas: Canvas, data: Data) -> None:
     shown = FIGURE.settings["shown"]
     softmax, *panels = canvas.subplots(1, 3)
     for parameter, colour in (("W", BLUE), ("KQ", RED)):
-        band(softmax, step, curves[parameter, "max_attention"], colour, _NAMES[parameter])
+        band(softmax, step, curves[parameter, "max_attention"], colour, _NAMES[parameter],
+             within=(0, 1))  # fmt: skip
         rings(softmax, numbers[f"softmax {parameter}"], colour, upto=shown)
     softmax.set(title="largest weight of an input", ylabel="softmax probability")
     for axes, parameter in zip(panels, ("W", "KQ"), strict=True):
         for norm, colour, symbol in (("fro", BLUE, "W"), ("nuc", RED, "W_*")):
             label = rf"with ${symbol}^\mathrm{{mm}}$"
-            band(axes, step, curves[parameter, f"cosine:{norm}"], colour, label)
+            band(axes, step, curves[parameter, f"cosine:{norm}"], colour, label,
+                 within=(-1, 1))  # fmt: skip
             rings(axes, numbers[f"{parameter} {norm}"], colour, upto=shown)
         axes.set(title=f"{_NAMES[parameter]} trained", ylabel="correlation coefficient")
     certified = curves["W", "certified_cosine"]
@@ -143,4 +152,6 @@ def draw(canvas: Canvas, data: Data) -> None:
     for axes in (softmax, *panels):
         ring(axes, [], [], label="expected")
         axes.set(xlabel="iterations", xlim=(0, shown), ylim=(0, 1.05))
-        axes.legend(loc="lower right")
+    softmax.legend(loc="lower right")
+    band_in_legend(panels[0], "± 1 std")
+    legend_outside(canvas, panels[0], "outside lower center", 5)

@@ -13,6 +13,7 @@ from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import prompt_svm
 
 FIGURE = Figure.of(__name__)
+_FORMULAS = {"correlation": "-x", "logistic": r"\log(1 + e^{-x})", "exponential": "e^{-x}"}
 
 
 def problem() -> tuple[AttentionData, LinearScores]:
@@ -50,13 +51,13 @@ def draw(canvas: Canvas, data: Data) -> None:
     from matplotlib import colormaps
 
     panels = canvas.subplots(2, 2).ravel()
-    high_scores, losses = FIGURE.settings["high_scores"], FIGURE.settings["losses"]
+    high_scores = FIGURE.settings["high_scores"]
     shades = colormaps["viridis"](np.linspace(0, 0.92, len(high_scores)))
-    for axes, (loss, text), letter in zip(panels, losses.items(), "abc", strict=False):
+    for axes, (loss, text), letter in zip(panels, _FORMULAS.items(), "abc", strict=False):
         axes.axhline(0, color=RED, linewidth=2, label="SVM direction")
         for path, C, shade in zip(data[loss], high_scores, shades, strict=True):
             axes.plot(*path.T, color=shade, linewidth=1.2, label=f"C = {C:g}")
-        axes.set(title=f"({letter}) l(x) = {text}", xlabel="$p_1$", ylabel="$p_2$",
+        axes.set(title=rf"({letter}) $\ell(x) = {text}$", xlabel="$p_1$", ylabel="$p_2$",
                  xlim=(0, 10), ylim=(-5, 3))  # fmt: skip
     _draw_offsets(panels[3], data, high_scores[:-1])
     canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")

@@ -78,4 +78,4 @@ def draw(canvas: Canvas, data: Data) -> None:
         axes.set(title=f"run in $l_{{{p:g}}}$", xlabel="step", xscale="log", yscale="log")
     ring(panels[0], [], [], label="published")
     panels[0].set_ylabel("mean Bregman distance")
-    legend_outside(canvas, panels[0], "outside lower center", 4)
+    legend_outside(canvas, panels[0], "outside lower center", 2)

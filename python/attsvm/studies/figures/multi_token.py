@@ -25,7 +25,7 @@ from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ring
 from attsvm.studies.reproduce.expected import standard_error
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
-from attsvm.studies.reproduce.palette import BLUE, GREEN, RED
+from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE
 from attsvm.svm import att_svm, general_svm
 from attsvm.theory import cosine_gap, decompose, finite_part
 
@@ -34,7 +34,7 @@ _SETTINGS = FIGURE.settings
 _N, _T, _STEPS = _SETTINGS["n"], _SETTINGS["T"], _SETTINGS["steps"]
 _EVERY = _SETTINGS["train"]["record_every"]
 _SELECTED, _MASKED, _STANDSTILL = (_SETTINGS[key] for key in ("selected", "masked", "standstill"))
-_DIRECTIONS = {"SVMeq": GREEN, "mm": BLUE, "1token": RED}
+_DIRECTIONS = {"SVMeq": GREEN, "mm": BLUE, "1token": ORANGE}
 _LABELS = {name: rf"$W^\mathrm{{{name}}}$" for name in _DIRECTIONS}
 
 

@@ -9,10 +9,10 @@ from scipy.special import softmax
 
 from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
-from attsvm.studies.reproduce.drawing import Canvas, paths_in_plane, ray
+from attsvm.studies.reproduce.drawing import Canvas, legend_outside, paths_in_plane, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
-from attsvm.studies.reproduce.palette import BLUE, GREY, ORANGE, RED, TEAL
+from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, ORANGE, RED
 from attsvm.svm import prompt_svm
 
 FIGURE = Figure.of(__name__)
@@ -65,10 +65,12 @@ def draw(canvas: Canvas, data: Data) -> None:
     plane, softmax_axes, norm_axes = canvas.subplots(1, 3, width_ratios=(2, 1.3, 1.3))
     ray(plane, data["svm"], RED, "SVM direction")
     paths_in_plane(plane, data["paths"], GREY, "gradient descent")
-    plane.plot(*_DRAWN[:, 0].T, "D", color=TEAL, markersize=3.5, label="token 0")
-    plane.plot(*_DRAWN[:, 1:].reshape(-1, 2).T, ".", color=TEAL, markersize=4, label="other tokens")
+    plane.plot(*_DRAWN[:, 0].T, "D", color=GREEN, markersize=3.5, label="token 0")
+    plane.plot(
+        *_DRAWN[:, 1:].reshape(-1, 2).T, ".", color=GREEN, markersize=4, label="other tokens"
+    )
     plane.set(aspect="equal", xlim=(-2, 10), ylim=(-4.5, 4.5), xlabel="$p_1$", ylabel="$p_2$")
-    plane.legend(loc="lower right", ncols=2)
+    legend_outside(canvas, plane, "outside lower center", 5)
     shown = FIGURE.settings["shown"]
     for axes, curves, label, top in (
         (softmax_axes, data["softmax"], "attention to the best token", 1.05),

@@ -12,7 +12,7 @@ from attsvm.data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.datasets import next_token
 from attsvm.descent import Run, regularization_path
-from attsvm.studies.reproduce.drawing import Canvas, band, ring, rings
+from attsvm.studies.reproduce.drawing import Canvas, band, band_in_legend, ring, rings
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
@@ -145,14 +145,14 @@ def _limits(task: Task) -> Data:
 
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot correlations and distance from the finite part; losses, attention and limits below."""
-    (first, second, distance), (loss, mass, limits) = canvas.subplots(2, 3)
+    (first, second), (distance, loss), (mass, limits) = canvas.subplots(3, 2)
     colours = {"acyclic": BLUE, "cyclic": RED, "larger cyclic": ORANGE}
     numbers = FIGURE.numbers
     for name, colour in colours.items():
         axes = first if name == "acyclic" else second
-        band(axes, _RECORDED, data[name]["correlation"], colour, name)
+        band(axes, _RECORDED, data[name]["correlation"], colour, name, within=(-1, 1))
         loss.semilogy(_RECORDED, data[name]["excess"].mean(axis=0), color=colour, label=name)
-        band(mass, _RECORDED, data[name]["mass"], colour, name)
+        band(mass, _RECORDED, data[name]["mass"], colour, name, within=(0, 1))
         if name != "acyclic":
             away = data[name]["distance"].mean(axis=0)
             distance.semilogy(_RECORDED, away, color=colour, label=name)
@@ -160,20 +160,25 @@ def draw(canvas: Canvas, data: Data) -> None:
     second.plot(_RECORDED, projected, "--", color=INK, linewidth=1, label="outside $S_{fin}$")
     for axes, name, letter in ((first, "acyclic", "a"), (second, "cyclic", "b")):
         rings(axes, numbers[name], label="published")
-        axes.set(title=f"({letter}) {name} data", ylabel="correlation with the Graph-SVM",
+        band_in_legend(axes, "± 1 std")
+        axes.set(title=f"({letter}) {name} data", ylabel="correlation, Graph-SVM",
                  ylim=(-0.15, 1.03))  # fmt: skip
         axes.legend(loc="lower right")
     bound = numbers["distance"].value()
     distance.axhline(bound, color=RED, linewidth=0.8, linestyle="--", label="cyclic: bound at end")
-    distance.set(title="(c) distance from the finite part", ylabel=r"$\|\Pi W - W^{fin}\|^2$, mean")
+    distance.set(
+        title="(c) distance from the finite part",
+        ylim=(None, 30),
+        ylabel=r"$\|\Pi W - W^{fin}\|^2$, mean",
+    )
     loss.set(title="(d) loss", ylabel="loss less its infimum, mean")
     starts = numbers["mass"].expected
     ring(mass, [0] * len(starts), starts, label="published start")
-    mass.set(title="(e) attention", ylabel="attention on one component", ylim=(0, 1.03))
+    mass.set(title="(e) attention", ylabel="on one component", ylim=(0, 1.03))
     mass.legend(loc="lower right")
     for (name, (norm, away)), colour in zip(data["limits"].items(), (GREEN, INK), strict=True):
         limits.semilogy(norm, away, "o-", color=colour, markersize=4, label=name)
-    limits.set(title="(f) plain descent, regularisation path", xlabel=r"$\|W\|_F$, mean",
+    limits.set(title="(f) distance against norm", xlabel=r"$\|W\|_F$, mean",
                ylabel=r"$\|\Pi W - W^{fin}\|$, mean")  # fmt: skip
     for axes in (distance, loss, limits):
         axes.legend(loc="upper right")

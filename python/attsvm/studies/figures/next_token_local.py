@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm.datasets import next_token
-from attsvm.studies.reproduce.drawing import Canvas, band, rings
+from attsvm.studies.reproduce.drawing import Canvas, band, legend_outside, rings
 from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
@@ -52,17 +52,17 @@ def draw(canvas: Canvas, data: Data) -> None:
     colours = {"global": BLUE, "local": RED}
     for axes, (loss, text), letter in zip(panels, _LOSSES.items(), "ab", strict=True):
         for name, colour in colours.items():
-            band(axes, _RECORDED, data[loss][name], colour, f"{name} Graph-SVM")
+            band(axes, _RECORDED, data[loss][name], colour, f"{name} Graph-SVM",
+                 within=(-1, 1))  # fmt: skip
             label = "expected" if name == "local" else ""
             rings(axes, FIGURE.numbers[f"{name} {loss}"], label=label)
         axes.set(title=f"({letter}) {text}", xlabel="step", ylabel="correlation, ± 1 std",
                  ylim=(-0.15, 1.08))  # fmt: skip
-        axes.legend(loc="lower right")
     for (loss, text), colour, marker in zip(_LOSSES.items(), (INK, GREY), "o^", strict=True):
         to_global, to_local = (data[loss][name][:, -1] for name in colours)
         ends.plot(to_global, 1 - to_local, marker, color=colour, alpha=0.7, markersize=4, lw=0,
                   label=text)  # fmt: skip
-    ends.set(title="(c) every problem at the end", xlabel="correlation with the global Graph-SVM",
-             ylabel="1 - correlation with the local one (upside down)", yscale="log")  # fmt: skip
+    ends.set(title="(c) every problem at the end", xlabel="correlation, global Graph-SVM",
+             ylabel="1 − correlation, local\nGraph-SVM (upside down)", yscale="log")  # fmt: skip
     ends.invert_yaxis()
-    ends.legend(loc="best")
+    legend_outside(canvas, [panels[0], ends], "outside lower center", 5)

@@ -68,7 +68,7 @@ def draw(canvas: Canvas, data: Data) -> None:
     panels = canvas.subplots(1, 2, sharey=True)
     for axes, letter, (measure, medians) in zip(panels, "ab", data.items(), strict=True):
         _draw_medians(axes, medians)
-        axes.set_title(f"({letter}) {measure} with the SVM of a norm, median")
+        axes.set(title=f"({letter}) {measure}, median", xlabel="norm of the SVM")
     panels[0].set_yticks(range(len(_RULES)), list(_RULES))
 
 

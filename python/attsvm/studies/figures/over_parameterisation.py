@@ -11,7 +11,7 @@ from attrs import evolve
 
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.measurements import OUTCOMES, Record
-from attsvm.studies.reproduce.drawing import Axes, Canvas, bars, legend_outside
+from attsvm.studies.reproduce.drawing import Axes, Canvas, bars, interval_in_legend, legend_outside
 from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.study import Study
 from attsvm.studies.summary import MEASURES
@@ -79,7 +79,7 @@ def draw(canvas: Canvas, data: Data) -> None:
         axes.set(title=titles[axis], xlabel=names[axis])
     for _, axes in panels[:2]:
         axes.set_ylabel("runs (%)")
-    legend_outside(canvas, panels[0][1], "outside upper center", len(SHARES) + 1)
+    legend_outside(canvas, panels[0][1], "outside upper center", 3)
 
 
 def _draw_bars(axes: Axes, rows: dict[int, Row]) -> None:
@@ -89,5 +89,6 @@ def _draw_bars(axes: Axes, rows: dict[int, Row]) -> None:
             expected = [numbers.value(d) for d in rows]
             mark = "expected" if name == "all_support_percent" else None
             axes.plot(place, expected, "_", color="black", markersize=7, label=mark)
+    interval_in_legend(axes)
     axes.set_ylim(0, 103)
     axes.set_xticks(range(len(rows)), [str(size) for size in rows])

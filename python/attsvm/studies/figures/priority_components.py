@@ -81,7 +81,8 @@ def draw(canvas: Canvas, data: Data) -> None:
     counts = data["counts"]
     by_size, by_length = canvas.subplots(1, 2, sharey=True)
     for T, of_length, colour in zip(_LENGTHS, counts, CYCLE, strict=False):
-        band(by_size, _SIZES, of_length.T, colour, f"T = {T}", marker="o", markersize=4)
+        band(by_size, _SIZES, of_length.T, colour, f"T = {T}", within=(1, _K),
+             marker="o", markersize=4)  # fmt: skip
     n = np.geomspace(_SIZES[0], _SIZES[-1], 200)
     for T, exact in _EXPECTED.items():
         label = "closed form" if T == _K else None

@@ -7,10 +7,10 @@ import numpy as np
 from attsvm.descent import regularization_path
 from attsvm.heads import LinearScores
 from attsvm.studies.figures import joint_training, single_input, trajectories
-from attsvm.studies.reproduce.drawing import Axes, Canvas
+from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
-from attsvm.studies.reproduce.palette import BLUE, GREY, RED, TEAL
+from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
 from attsvm.svm import prompt_svm
 
 FIGURE = Figure.of(__name__)
@@ -67,11 +67,13 @@ def _radii(task: Task, name: str) -> Array:
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot the paths of one and of both blocks above, those of W and (K, Q) below."""
     (single, joint), below = canvas.subplots(2, 2)
-    single.plot(*data["single"], ".-", color=RED)
-    single.set(title="(a) p, one input", xlabel="R", ylabel="cosine of p with its SVM",
-               ylim=(None, 1.002))  # fmt: skip
+    radii, cosines = data["single"]
+    single.semilogy(radii, 1 - np.array(cosines), ".-", color=INK)
+    single.set(title="(a) p, one input", xlabel="R", ylabel="1 − cosine of $p$ with $p^{mm}$")
     _draw_joint(joint, data)
-    for axes, name, letter in zip(below, ("vis1", "vis2"), "cd", strict=True):
+    for axes, name, text, letter in zip(
+        below, ("vis1", "vis2"), ("first", "second"), "cd", strict=True
+    ):
         for parameter, style in (("W", ".-"), ("KQ", ".--")):
             radii, of_norm = data[name, parameter]
             for norm, colour, symbol in (("fro", BLUE, "$W^{mm}$"), ("nuc", RED, "$W_*^{mm}$")):
@@ -79,18 +81,19 @@ def draw(canvas: Canvas, data: Data) -> None:
                 axes.semilogx(radii, of_norm[norm], style, color=colour, label=label)
         between = FIGURE.numbers["other"].value([name, "W", "nuc"])
         axes.axhline(between, color=GREY, linewidth=0.7, label="of $W^{mm}$ and $W_*^{mm}$")
-        axes.set(title=f"({letter}) {name}", xlabel="R", ylabel="cosine")
-        axes.legend(loc="center right")
+        axes.set(title=f"({letter}) W and KQ, {text} problem", xlabel="R", ylabel="cosine")
+    legend_outside(canvas, below[0], "outside lower center", 5)
 
 
 def _draw_joint(axes: Axes, data: Data) -> None:
     for key, colour, limit, label in (
-        (("tight", "large"), BLUE, 0.25, "all inputs support, r = 50,000"),
-        (("loose", "large"), RED, 0.0, "third does not, r = 50,000"),
-        (("loose", "small"), TEAL, 0.2, "third does not, r = 5"),
+        (("tight", "large"), GREEN, 0.25, "all inputs support, r = 50,000"),
+        (("loose", "large"), ORANGE, 0.0, "third does not, r = 50,000"),
+        (("loose", "small"), PURPLE, 0.2, "third does not, r = 5"),
     ):
         axes.axhline(limit, color=colour, linewidth=0.7, linestyle=":")
         axes.plot(*data[key], ".-", color=colour, label=label)
-    axes.set(title="(b) v and p together (dotted: SVM)", xlabel="R", ylabel="$p_2 / p_1$",
-             ylim=(-0.02, 0.42))  # fmt: skip
+    axes.set(title="(b) v and p together", xlabel="R", ylabel="$p_2 / p_1$",
+             ylim=(-0.02, 0.6))  # fmt: skip
+    axes.plot([], [], ":", color=INK, linewidth=0.7, label="SVM")
     axes.legend(loc="upper right")

@@ -9,7 +9,7 @@ from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, paths_in_plane, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
-from attsvm.studies.reproduce.palette import BLUE, GREY, RED, TEAL
+from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, RED
 from attsvm.svm import prompt_svm
 from attsvm.theory import cosine
 
@@ -67,5 +67,5 @@ def _draw_case(axes: Axes, paths: Array, svm: list[Array]) -> None:
     ray(axes, svm[1], BLUE, "SVM of token 1", linestyle="--")
     paths_in_plane(axes, paths, GREY, "gradient descent")
     keys = np.transpose(FIGURE.settings["keys"])
-    axes.plot(*keys, "D", color=TEAL, markersize=4, label="token")
+    axes.plot(*keys, "D", color=GREEN, markersize=4, label="token")
     axes.set(aspect="equal", xlim=(-4, 8), ylim=(-2, FIGURE.settings["top"]))

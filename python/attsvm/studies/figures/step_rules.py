@@ -14,7 +14,7 @@ from attsvm._linalg import in_own_span
 from attsvm.data import AttentionData
 from attsvm.datasets import near_orthogonal
 from attsvm.descent import log_schedule, train
-from attsvm.studies.reproduce.drawing import Axes, Canvas, band, legend_outside
+from attsvm.studies.reproduce.drawing import Axes, Canvas, band, band_in_legend, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RULE_COLOURS
 from attsvm.svm import SVMSolution, att_svm
@@ -199,12 +199,12 @@ def _check_asymptotics(task: Task, loss: str, histories: dict[str, History], nor
 
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot six measures along the runs from zero, and the distance after random starts."""
-    panels = canvas.subplots(2, 3)
+    panels = canvas.subplots(3, 2)
     histories = data["histories"]["exponential"]
     measures = {
-        "(a) loss - infimum": lambda history: history["loss_gap"],
+        "(a) loss − infimum": lambda history: history["loss_gap"],
         "(b) least attention to the optimal token": least_attention,
-        "(c) norm of W": lambda history: history["norm"],
+        "(c) norm $\\|W\\|_F$": lambda history: history["norm"],
         "(d) distance from the SVM's direction": distance,
     }
     for axes, (title, measure) in zip(panels.ravel(), measures.items(), strict=False):
@@ -219,12 +219,13 @@ def draw(canvas: Canvas, data: Data) -> None:
     loss, attention, norm, apart = panels.ravel()[:4]
     loss.set(yscale="log", ylim=(1e-30, 3))
     norm.set(yscale="log")
-    apart.set(yscale="log", ylim=(2e-4, 1))
+    apart.set(yscale="log", ylim=(2e-5, 1))
     attention.set(ylim=(0, 1.03))
-    legend_outside(canvas, loss, "outside lower center", 3)
+    band_in_legend(loss, "range of all runs")
+    legend_outside(canvas, loss, "outside lower center", 4)
     apart.legend(loc="lower left", title="fitted at the end")
-    _draw_sparsification(panels[1, 1], histories["ngd"], data["norm"])
-    _draw_starts(panels[1, 2], data["reached"])
+    _draw_sparsification(panels[2, 0], histories["ngd"], data["norm"])
+    _draw_starts(panels[2, 1], data["reached"])
 
 
 def _draw_sparsification(axes: Axes, history: History, norm: float) -> None:
@@ -232,8 +233,9 @@ def _draw_sparsification(axes: Axes, history: History, norm: float) -> None:
     missed = np.exp(history["log_miss"].max(axis=-1))
     band(axes, history["step"], missed, RULE_COLOURS["ngd"], rule["text"], middle="median")
     line = np.array([0, rule["steps"]])
-    axes.plot(line, np.exp(-rule["lr"] * line / norm), ":", color=INK, label="$e^{-ηt/|W^{mm}|}$")
-    axes.set(title="(e) 1 - least attention", xlabel="step", xlim=(0, rule["steps"]), yscale="log",
+    predicted = np.exp(-rule["lr"] * line / norm)
+    axes.plot(line, predicted, ":", color=INK, label=r"$e^{-ηt/\|W^{mm}\|}$")
+    axes.set(title="(e) 1 − least attention", xlabel="step", xlim=(0, rule["steps"]), yscale="log",
              ylim=(1e-200, 10), yticks=[1e-200, 1e-150, 1e-100, 1e-50, 1])  # fmt: skip
     axes.legend(loc="upper right")
 
@@ -253,6 +255,6 @@ def _draw_starts(axes: Axes, reached: dict[tuple[str, str, float], Any]) -> None
     for name, shade in shades.items():
         axes.plot([], [], color=shade, linewidth=3, label=name)
     axes.set(title="(f) distance after random starts", xlabel="norm of the random start",
-             yscale="log", ylim=(1e-3, 40))  # fmt: skip
+             yscale="log", ylim=(1e-3, 4000))  # fmt: skip
     axes.set_xticks(places, [f"{size:g}" for size in sizes])
-    axes.legend(loc="upper left", ncols=2, fontsize=7)
+    axes.legend(loc="upper left", ncols=2)

@@ -11,11 +11,13 @@ from attsvm.descent import Run
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
 from attsvm.studies.reproduce.iterates import direction_of
-from attsvm.studies.reproduce.palette import BLUE, GREY, INK, ORANGE, RED, TEAL
+from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, INK, ORANGE, RED
 from attsvm.svm import att_svm
 from attsvm.theory import cosine, optimal_tokens, rank
 
 FIGURE = Figure.of(__name__)
+_INPUTS = (GREEN, ORANGE)
+"""Colours of the inputs, and of what belongs to their queries."""
 _NORM = {"W": "fro", "KQ": "nuc"}
 """Norm of the SVM to which a parameterisation converges."""
 
@@ -108,6 +110,7 @@ def draw(canvas: Canvas, data: Data) -> None:
                 curves.plot(curve, style, color=colour, label=f"{parameter} run with {symbol}")
         curves.axhline(1, color=GREY, linewidth=0.5)
         curves.set(xlabel="step", xlim=(0, FIGURE.settings["shown"]), ylim=(0.5, 1.02))
+    panels[0, 0].set_ylabel("second coordinate")
     panels[1, 0].set_ylabel("cosine with the SVM")
     legend_outside(canvas, panels[0, 0], "outside upper center", 4)
     legend_outside(canvas, panels[1, 0], "outside lower center", 4)
@@ -117,7 +120,7 @@ def _draw_plane(axes: Axes, drawn: Data, parameters: tuple[str, ...]) -> None:
     data: AttentionData = drawn["data"]
     for parameter in parameters:
         style = "-" if parameter == "W" else "--"
-        for i, (z, colour) in enumerate(zip(np.asarray(data.queries), (RED, BLUE), strict=True)):
+        for i, (z, colour) in enumerate(zip(np.asarray(data.queries), _INPUTS, strict=True)):
             text = f"SVM of {parameter}, $z_{i + 1}$"
             ray(axes, drawn["svm"][_NORM[parameter]] @ z, colour, text, ls=style, alpha=0.45)
             path = drawn["paths"][parameter][: FIGURE.settings["shown"] + 1] @ z
@@ -125,10 +128,11 @@ def _draw_plane(axes: Axes, drawn: Data, parameters: tuple[str, ...]) -> None:
             axes.plot(*path.T, style, color=colour, linewidth=1)
             axes.plot(*path[-1:].T, "s", color=colour, markersize=3)
     axes.plot([], [], color=INK, linewidth=1, label="path of $Wz$, scaled")
+    axes.plot([], [], "s", color=INK, markersize=3, label="its end")
     axes.plot([], [], "*", color=INK, markersize=9, label="best token")
     best = optimal_tokens(data)
-    for i, colour in enumerate((TEAL, ORANGE)):
+    for i, colour in enumerate(_INPUTS):
         tokens = data.tokens[i]
         axes.plot(*tokens.T, "o", color=colour, markersize=3.5, label=f"tokens of input {i + 1}")
         axes.plot(*tokens[best[i]], "*", color=colour, markersize=9)
-    axes.set(aspect="equal", xlim=(-2, 2), ylim=(-2, 2))
+    axes.set(aspect="equal", xlim=(-2, 2), ylim=(-2, 2), xlabel="first coordinate")

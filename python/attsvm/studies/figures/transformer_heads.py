@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from attsvm.datasets import __file__ as datasets
-from attsvm.studies.reproduce.drawing import Canvas, band
+from attsvm.studies.reproduce.drawing import Canvas, band, band_in_legend, legend_outside
 from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE
 from attsvm.torch import Watch
@@ -132,10 +132,10 @@ def _check(task: Task, data: Data) -> None:
 
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot medians over heads, in the range of all, along the steps."""
-    panels = canvas.subplots(1, 4)
+    panels = canvas.subplots(2, 2).ravel()
     shown = (
         ("sparsity", "(a) effective number of tokens"),
-        ("fro_norm", "(b) |W|_F"),
+        ("fro_norm", r"(b) norm $\|W\|_F$"),
         ("margin_ratio nuc", "(c) margin ratio, nuclear norm"),
         ("cosine nuc", "(d) cosine, nuclear-norm SVM"),
     )
@@ -146,4 +146,5 @@ def draw(canvas: Canvas, data: Data) -> None:
         axes.set(title=title, xlabel="step")
         axes.set_xscale("symlog", linthresh=10)
     panels[2].set_yscale("log")
-    panels[0].legend()
+    band_in_legend(panels[0], "range of all heads")
+    legend_outside(canvas, panels[0], "outside lower center", 4)

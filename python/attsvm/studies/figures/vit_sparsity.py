@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from attsvm.extras import require_extra
-from attsvm.studies.reproduce.drawing import Canvas, band
+from attsvm.studies.reproduce.drawing import Canvas, band, band_in_legend
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.palette import BLUE, ORANGE, RED
+from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE
 from attsvm.torch import Watch, inspect
 from attsvm.torch.small_models import ImageTransformer, one_thread
 
@@ -103,14 +103,17 @@ def draw(canvas: Canvas, data: Data) -> None:
     along, size, against = canvas.subplots(1, 3)
     epochs = data["epochs"]
     for k, colour in enumerate(_COLOURS):
-        band(along, epochs, data["sparsity"][..., k], colour, f"layer {k + 1}")
-        band(size, epochs, data["fro_norm"][..., k], colour)
+        band(along, epochs, data["sparsity"][..., k], colour, f"layer {k + 1}", within=(1, 17))
+        band(size, epochs, data["fro_norm"][..., k], colour, within=(0, np.inf))
         for norms, tokens in zip(data["fro_norm"][..., k], data["sparsity"][..., k], strict=True):
             against.plot(norms, tokens, color=colour, linewidth=0.8)
-            against.plot(norms[-1], tokens[-1], "o", color=RED, markersize=2.5)
+            against.plot(norms[-1], tokens[-1], "o", color=colour, markersize=2.5)
     along.set(title="(a) effective number of tokens", xlabel="epoch")
-    size.set(title="(b) |W|_F", xlabel="epoch")
-    against.set(title="(c) one against the other", xlabel="|W|_F")
+    size.set(title=r"(b) norm $\|W\|_F$", xlabel="epoch")
+    against.set(title="(c) tokens against norm", xlabel=r"$\|W\|_F$")
     for axes in (along, size):
         axes.set_xscale("symlog", linthresh=1)
+    against.plot([], [], "o", color=INK, markersize=2.5, label="end of a run")
+    against.legend()
+    band_in_legend(along, "± 1 std")
     along.legend()

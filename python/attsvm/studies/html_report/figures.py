@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm.studies.expectations import reference
-from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, TEAL
+from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, SKY
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records
 from attsvm.studies.table import AXIS_NAMES, SHARES, Row, Table, in_words
@@ -170,7 +170,7 @@ def _history(study: Study, name: str, rows: _Quantiles, axis: str) -> Drawing | 
     if not curves:
         return None
     figure = go.Figure()
-    colours = sample_colorscale([BLUE, TEAL, ORANGE, RED], max(len(curves), 2))
+    colours = sample_colorscale([BLUE, SKY, ORANGE, RED], max(len(curves), 2))
     for (tick, quantiles), colour in zip(curves.items(), colours, strict=False):
         figure.add_scatter(
             x=study.recorded_steps[1:],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,16 +32,25 @@ def band(
     label: str | None = None,
     *,
     middle: str = "mean",
+    within: tuple[float, float] = (-np.inf, np.inf),
     **style: Any,
 ) -> None:
-    """Plot the mean of curves (runs, x) in a band of one standard deviation, or median in range."""
+    """Plot the mean of curves (runs, x) in a band of one standard deviation, or median in range.
+
+    The band stays `within` the values that the quantity can have.
+    """
     if middle == "mean":
         line, spread = curves.mean(axis=0), curves.std(axis=0)
-        low, high = line - spread, line + spread
+        low, high = np.clip([line - spread, line + spread], *within)
     else:
         low, line, high = np.quantile(curves, (0, 0.5, 1), axis=0)
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, line, **{"color": colour, "label": label, "linewidth": 1.5, **style})
+
+
+def band_in_legend(axes: Axes, label: str) -> None:
+    """Add the mark of a band to the legend."""
+    axes.fill_between([], [], [], color=INK, alpha=0.16, linewidth=0, label=label)
 
 
 def intervals(estimates: Iterable[Estimate]) -> tuple[Array, Any]:
@@ -67,6 +77,11 @@ def bars(
     axes.grid(axis="y", linewidth=0.4, color=PALE)
     axes.set_axisbelow(True)
     return places
+
+
+def interval_in_legend(axes: Axes) -> None:
+    """Add the mark of a confidence interval to the legend."""
+    axes.errorbar([], [], [], color=INK, elinewidth=0.7, linewidth=0, label="95 % interval")
 
 
 def ring(axes: Axes, x: Any, y: Any, colour: str = INK, label: str | None = None) -> None:
@@ -98,6 +113,9 @@ def paths_in_plane(axes: Axes, paths: Array, colour: str, label: str) -> None:
     ring(axes, x, y, colour, "start")
 
 
-def legend_outside(canvas: Canvas, axes: Axes, place: Any, columns: int = 1) -> None:
-    """Put the legend of one panel outside of all, at ``"outside lower center"`` for example."""
-    canvas.legend(*axes.get_legend_handles_labels(), loc=place, ncols=columns)
+def legend_outside(canvas: Canvas, panels: Axes | Iterable[Axes], place: Any, columns: int) -> None:
+    """Put the legend of some panels outside of all, at ``"outside lower center"`` for example."""
+    several = panels if isinstance(panels, Iterable) else [panels]
+    marks = [axes.get_legend_handles_labels() for axes in several]
+    handles, labels = (itertools.chain(*parts) for parts in zip(*marks, strict=True))
+    canvas.legend(list(handles), list(labels), loc=place, ncols=columns)

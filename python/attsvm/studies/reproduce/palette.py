@@ -1,22 +1,25 @@
-"""Colours of the figures, named after what they stand for in the papers."""
+"""Colours of the figures, named after what they stand for in the papers.
+
+The eight are those of Okabe and Ito, which stay apart in every kind of colour blindness.
+"""
 
 from __future__ import annotations
 
 INK = "#333333"
-GREY = "#9a9a9a"
+GREY = "#999999"
 PALE = "#dddddd"
 """Grid lines."""
-BLUE = "#2f6db5"
-"""Frobenius norm, W; the local solution in the trajectories of P1."""
-RED = "#c8352b"
-"""Nuclear norm, (K, Q); the global solution in the trajectories of P1."""
-GREEN = "#4f9d45"
-LIME = "#a9c93f"
+BLUE = "#0072b2"
+"""Frobenius norm, W; the local solution in the plane of the prompt."""
+RED = "#d55e00"
+"""Nuclear norm, (K, Q); the global solution in the plane of the prompt. Vermilion."""
+GREEN = "#009e73"
+ORANGE = "#e69f00"
+PURPLE = "#cc79a7"
+SKY = "#56b4e9"
+YELLOW = "#f0e442"
 SAND = "#f3d9a4"
-ORANGE = "#e08a1e"
-PURPLE = "#7b52a1"
-TEAL = "#35a79c"
 RULE_COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED, "adam": GREEN}
 """By step rule."""
-CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, TEAL)
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 """For series without a meaning of their own, such as starts."""

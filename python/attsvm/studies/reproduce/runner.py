@@ -7,18 +7,18 @@ import math
 import os
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attsvm.data.whole_file import whole_file
+from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.studies.environment import environment, version
 from attsvm.studies.reproduce.check import SOURCES, Check, counted, table
 from attsvm.studies.reproduce.figure import PAPERS, Figure, Outcome, Settings
 
-Render: TypeAlias = Callable[[Figure, Outcome], bytes]
-"""Makes a PNG file of a figure."""
+Render: TypeAlias = Callable[[Figure, Outcome], Mapping[str, bytes]]
+"""Makes the files of a figure, by their suffixes such as "png"."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Reproduction:
     notes: tuple[str, ...]
     seconds: float  # time of the computation, without the drawing
     error: Exception | None  # what stopped the computation or the drawing
-    written: tuple[Path, ...]  # JSON file and, where the figure was drawn, PNG file
+    written: tuple[Path, ...]  # JSON file and, where the figure was drawn, those of the drawing
 
     @property
     def passed(self) -> bool:
@@ -100,26 +100,26 @@ def reproduce(
 ) -> Reproduction:
     """Compute a figure, compare its numbers, draw it, and write both.
 
-    The directory is made if it does not exist, and receives ``<name>.json`` and, with `render`,
-    ``<name>.png``, each whole. An exception of the computation or drawing is kept in the result.
+    The directory is made if it does not exist, and receives ``<name>.json`` and, with `render`, a
+    drawing such as ``<name>.png``, each whole. An exception of the computation or drawing is kept
+    in the result.
     """
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
-    outcome, png, error = Outcome({}, ()), None, None
+    outcome, error = Outcome({}, ()), None
+    drawings: Mapping[str, bytes] = {}
     started = time.perf_counter()
     try:
         outcome = figure.compute(settings)
         seconds = time.perf_counter() - started
-        png = None if render is None else render(figure, outcome)
+        drawings = {} if render is None else render(figure, outcome)
     except Exception as raised:  # one figure that cannot be computed is no reason to lose others
         error = raised
         if not outcome.checks:
             seconds = time.perf_counter() - started
-    written: tuple[Path, ...] = (out / f"{figure.name}.json",)
-    if png is not None:
-        written += (out / f"{figure.name}.png",)
-        with whole_file(written[1]) as file:
-            file.write(png)
+    written = (out / f"{figure.name}.json", *(out / f"{figure.name}.{each}" for each in drawings))
+    for path, content in zip(written[1:], drawings.values(), strict=True):
+        write_whole(path, content)
     numbers = (outcome.checks, outcome.notes)
     result = Reproduction(figure, settings, *numbers, seconds, error, written)
     with whole_file(written[0]) as file:
@@ -147,7 +147,7 @@ def _as_json(result: Reproduction) -> dict[str, Any]:
             for check in result.checks
         ],
         "notes": list(result.notes),
-        "drawing": result.written[1].name if len(result.written) > 1 else None,
+        "drawings": [path.name for path in result.written[1:]],
         "attsvm": version("attsvm"),
         "environment": environment(),
     }

@@ -595,7 +595,6 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "--text", "{text}", "--loss", "logistic"], "--loss: expected log for text"),
         (["train", "--text", "{text}", "--index", "0"], "--index: expected none for text"),
         (["train", "--text", "{text}"], "source: expected text of more than 16 characters"),
-        (["svm", "{file}", "--norm", "nuc", "--problem", "label"], "--norm: expected fro"),
         (["svm", "{file}", "--selected", "1,0"], "selected: expected shape"),
         (["svm", "{file}", "--selected", "1,0,9"], "selected: expected "),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),

@@ -82,3 +82,37 @@ def test_bad_arguments_are_named(change, error, names):
     good = {"data": AttentionData(tokens, [1, 1]), "selected": [0, 1]}
     with pytest.raises(error, match=f"^{names}: "):
         label_svm(**{**good, **change})
+
+
+@pytest.mark.parametrize("p", [1.1, 1.75, 3.0, 10.0])
+def test_one_input_has_the_smallest_vector_of_its_norm_in_closed_form(p):
+    """Hölder: v = sign(x) |x|^(q-1) / ‖x‖_q^q, of l_p norm 1 / ‖x‖_q with q = p / (p - 1)."""
+    x, q = np.array([0.3, -2.0, 1.1, 0.0]), p / (p - 1)
+    solution = label_svm(AttentionData([[-x]], [-1]), [0], norm=p)
+    size = np.sum(np.abs(x) ** q)
+    np.testing.assert_allclose(solution.v, np.sign(x) * np.abs(x) ** (q - 1) / size, atol=1e-10)
+    assert solution.norm == pytest.approx(size ** (-1 / q), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("norm", "dual_order"), [("max", 1), ("l1", np.inf), (1.75, 7 / 3), (3, 1.5)]
+)
+def test_a_head_in_any_norm_is_certified_by_its_dual(norm, dual_order):
+    """Σλ / N*(Σ λ_i Y_i x_i) is at most the norm of every head with margins of 1."""
+    rng = np.random.default_rng(0)
+    data = AttentionData(rng.standard_normal((20, 4, 2, 9)), rng.choice([-1, 1], (20, 4)))
+    solution = label_svm(data, np.ones((20, 4), dtype=int), norm=norm)
+    rows = data.labels[..., np.newaxis] * data.tokens[:, :, 1]
+    assert (np.einsum("bnd,bd->bn", rows, solution.v) >= 1 - 1e-9).all()
+    order = {"max": np.inf, "l1": 1}.get(norm, norm)
+    np.testing.assert_allclose(np.linalg.norm(solution.v, order, axis=1), solution.norm, rtol=1e-9)
+    duals = np.linalg.norm(np.einsum("bn,bnd->bd", solution.dual, rows), dual_order, axis=1)
+    lower = solution.dual.sum(axis=1) / duals
+    assert (solution.dual >= 0).all()
+    np.testing.assert_allclose(lower, solution.norm, rtol=1e-8)
+
+
+def test_of_a_vector_the_spectral_and_nuclear_norm_are_euclidean():
+    data = AttentionData([[[0.0, 2.0]], [[1.0, -2.0]]], [1, -1])
+    for norm in ("spec", "nuc"):
+        np.testing.assert_array_equal(label_svm(data, [0, 0], norm=norm).v, [0.0, 0.5])

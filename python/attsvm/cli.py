@@ -642,8 +642,6 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
 def _svm(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
     norm = as_svm_norm("--norm", arguments.norm)
-    if norm.name != "fro" and arguments.problem == "label":
-        raise ValueError(f"--norm: expected fro for --problem label, got {arguments.norm}")
     named = () if norm.name == "fro" else (norm.name,)
     out = _output(arguments, (arguments.problem, *named, "svm"))
     trained: dict[str, Any] = {}

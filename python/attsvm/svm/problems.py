@@ -200,7 +200,13 @@ def prompt_svm(
     return solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
 
 
-def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto") -> SVMSolution:
+def label_svm(
+    data: AttentionData,
+    selected: ArrayLike,
+    *,
+    norm: NormLike = "fro",
+    solver: str = "auto",
+) -> SVMSolution:
     """Solve the v-SVM: the smallest head v that tells the labels from the selected tokens.
 
     min |v| subject to Y_i v' x_iα >= 1 for every input i, α its selected token; hard margin, no
@@ -212,6 +218,8 @@ def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto")
         Queries and value are not used. float32 data is solved in float64.
     selected : array_like of int, shape ([B,] n)
         Tokens α, within the valid tokens of each input.
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
+        What is made small, as in `prompt_svm`: the l_p norm where v is trained by mirror descent.
     solver : {"auto", "native", "osqp", "active-set"}
         As in `att_svm`.
 
@@ -225,13 +233,14 @@ def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto")
     TypeError
         `data` is not an `AttentionData`, or `selected` does not hold integers.
     ValueError
-        `selected` does not fit the data, or `solver` is not known.
+        `selected` does not fit the data, or `norm` or `solver` is not known.
     SolverError
         Neither a solution nor infeasibility could be certified.
 
     References
     ----------
     P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
+    Other norms: Julistiono, Tarzanagh, Azizan, "Optimizing Attention with Mirror Descent", 2025.
 
     Examples
     --------
@@ -242,7 +251,9 @@ def label_svm(data: AttentionData, selected: ArrayLike, *, solver: str = "auto")
     """
     data = as_data(data)
     tokens = as_selected("selected", selected, data)
-    return solve("v", label_problem(data, tokens), batch=data.batch, solver=solver)
+    problem = label_problem(data, tokens)
+    made_small = as_svm_norm("norm", norm).of_one_column()
+    return solve("v", problem, batch=data.batch, norm=made_small, solver=solver)
 
 
 def general_svm(

@@ -28,7 +28,8 @@ def documented(module: ModuleType) -> dict[str, str]:
         value = getattr(module, name)
         if inspect.ismodule(value) or name.startswith("_"):
             continue
-        source = attsvm if name in attsvm.__all__ else module
+        public = name in attsvm.__all__ and getattr(attsvm, name) is value
+        source = attsvm if public else module
         directive = "autoclass" if inspect.isclass(value) else "autofunction"
         found[f"{source.__name__}.{name}"] = directive if callable(value) else "autodata"
     return found

@@ -211,6 +211,7 @@ void bind_parameterisations(py::module_& module) {
                 return P::form == MatrixForm::block ? "block" : P::form == MatrixForm::product ? "product" : "other";
             }))
         .def_property_readonly("bilinear", of_parameter([]<class P>(P) { return P::bilinear; }))
+        .def_property_readonly("diagonal", of_parameter([]<class P>(P) { return P::diagonal; }))
         .def_property_readonly("reducible", of_parameter([]<class P>(P) { return P::reducible; }));
     py::dict parameterisations;
     for (const std::string_view name : attsvm::Parameterisations::names)

@@ -148,8 +148,9 @@ std::vector<Array<double>> copies_of(const std::vector<Array<double>>& arrays) {
 template <class Token>
 py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const CoreParameters& start,
                  const CoreReferences& references, const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
-                 std::int64_t steps, const Array<std::int64_t>& record, bool record_attention, bool record_parameters,
-                 int threads, const std::optional<py::function>& report) {
+                 const std::vector<attsvm::Geometry>& certified_norms, std::int64_t steps,
+                 const Array<std::int64_t>& record, bool record_attention, bool record_parameters, int threads,
+                 const std::optional<py::function>& report) {
     attsvm::Batch<Token> batch = batch_view(tokens, problem);
     const Index B = batch.problems, n = batch.samples, T = batch.tokens, d = batch.dimension, e = batch.query_dimension;
     take_parameters(batch, start);
@@ -162,6 +163,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     batch.head_references = references.head.shape(1);
     batch.head_reference = references.head.data();
     batch.certify = certify;
+    batch.certified_norms = certified_norms;
     const bool trains_head = batch.trains_head;
     expect_shape("outside", start.outside, {B});
     expect_shape("references", references.inside, {B, batch.references, e, d});
@@ -188,6 +190,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     auto margin = make_array<double>({B, certified});
     auto certified_cosine = make_array<double>({B, certified});
     auto top = make_array<std::int64_t>({B, certified, n});
+    auto certified_ratio = make_array<double>({B, std::ssize(certified_norms), certified});
     const Index recorded_attention = record_attention ? recorded : 0;
     auto recorded_weight = make_array<double>({B, recorded_attention, n, T});
     auto recorded_log_weight = make_array<double>({B, recorded_attention, n, T});
@@ -214,6 +217,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
                                      margin.mutable_data(),
                                      certified_cosine.mutable_data(),
                                      top.mutable_data(),
+                                     certified_ratio.mutable_data(),
                                      if_recorded(recorded_weight),
                                      if_recorded(recorded_log_weight),
                                      mutable_data_of(recorded_blocks),
@@ -228,7 +232,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
                     "log_grad_norm"_a = log_grad_norm, "max_attention"_a = max_attention, "head_norm"_a = head_norm,
                     "balance_drift"_a = balance_drift, "cosine_gap"_a = cosine_gap,
                     "head_cosine_gap"_a = head_cosine_gap, "margin"_a = margin, "certified_cosine"_a = certified_cosine,
-                    "top"_a = top, "recorded_attention"_a = recorded_weight,
+                    "top"_a = top, "certified_ratio"_a = certified_ratio, "recorded_attention"_a = recorded_weight,
                     "recorded_log_attention"_a = recorded_log_weight, "recorded_blocks"_a = recorded_blocks,
                     "recorded_head"_a = recorded_head);
 }
@@ -310,18 +314,18 @@ void bind_descent(py::module_& module) {
     module.def(
         "descend",
         [](const CoreProblem& problem, const CoreParameters& start, const CoreReferences& references,
-           const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify, std::int64_t steps,
-           const Array<std::int64_t>& record, bool record_attention, bool record_parameters, int threads,
-           const std::optional<py::function>& report) {
+           const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
+           const std::vector<attsvm::Geometry>& certified_norms, std::int64_t steps, const Array<std::int64_t>& record,
+           bool record_attention, bool record_parameters, int threads, const std::optional<py::function>& report) {
             return std::visit(
                 [&](const auto& tokens) {
-                    return descend(tokens, problem, start, references, loss, rule, certify, steps, record,
-                                   record_attention, record_parameters, threads, report);
+                    return descend(tokens, problem, start, references, loss, rule, certify, certified_norms, steps,
+                                   record, record_attention, record_parameters, threads, report);
                 },
                 problem.tokens);
         },
-        py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a, "certify"_a, "steps"_a,
-        "record"_a.noconvert(), "record_attention"_a, "record_parameters"_a, "threads"_a, "report"_a);
+        py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a, "certify"_a, "certified_norms"_a,
+        "steps"_a, "record"_a.noconvert(), "record_attention"_a, "record_parameters"_a, "threads"_a, "report"_a);
     module.def(
         "loss_and_gradient",
         [](const CoreProblem& problem, const CoreParameters& at, const attsvm::Loss& loss, int threads) {

@@ -108,7 +108,7 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
         data.problem(batch, X), loss, rule, Team(threads),
         {batch.parameter, batch.inner, parameters.values, outside[0], batch.trains_head ? data.vector.data() : nullptr},
         {batch.references, reference.data(), reference_outside.data(), batch.head_references, head_reference.data(),
-         batch.certify});
+         batch.certify, batch.certified_norms});
     descent.run(schedule, progress, calling_thread, [&](std::size_t at, const Record<Real>& record) {
         for (int k = 0; k < lanes.kept(); ++k) {
             const Index problem = lanes.problem(k);
@@ -131,6 +131,7 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
             if (batch.certify) {
                 result.margin[slot] = lane(record.margin, k);
                 result.certified_cosine[slot] = lane(record.certified_cosine, k);
+                put_each(record.certified_ratio, result.certified_ratio);
                 for (Index i = 0; i < n; ++i)
                     result.top[slot * n + i] =
                         static_cast<std::int64_t>(lane(record.top[static_cast<std::size_t>(i)], k));

@@ -26,6 +26,7 @@ class DescentResult(TypedDict):
     head_cosine_gap: NDArray[np.float64]
     margin: NDArray[np.float64]
     certified_cosine: NDArray[np.float64]
+    certified_ratio: NDArray[np.float64]
     top: NDArray[np.int64]
     recorded_attention: NDArray[np.float64]
     recorded_log_attention: NDArray[np.float64]
@@ -205,6 +206,9 @@ class Parameterisation:
     def bilinear(self) -> bool:
         """Whether W is bilinear in two blocks."""
     @property
+    def diagonal(self) -> bool:
+        """Whether W has nothing off its diagonal."""
+    @property
     def reducible(self) -> bool:
         """Whether coordinates in the spans of tokens and queries suffice."""
 
@@ -274,6 +278,7 @@ def descend(
     loss: Loss,
     rule: StepRule,
     certify: bool,
+    certified_norms: list[Geometry],
     steps: int,
     record: NDArray[np.int64],
     record_attention: bool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attsvm import _core
 from attsvm._validation import as_choice, as_float
 
@@ -9,6 +11,11 @@ Norm = str | float
 
 NORMS: tuple[str, ...] = tuple(name for name in _core.geometries if name != "lp")
 """Names of the norms that have one; a number p > 1 is the l_p norm of the entries."""
+
+
+def listed(norms: Norm | Sequence[Norm]) -> list[Norm]:
+    """Return one norm, or several, as a list."""
+    return list(norms) if isinstance(norms, Sequence) and not isinstance(norms, str) else [norms]
 
 
 def as_norm(argument: str, norm: Norm) -> Norm:

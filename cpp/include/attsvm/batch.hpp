@@ -23,6 +23,7 @@ struct Batch {
     Index head_references;
     const double* head_reference;  // (problems, head_references, dimension)
     bool certify;
+    std::span<const Geometry> certified_norms;
 
     Index matrix_size() const { return query_dimension * dimension; }
     Sizes sizes() const { return {samples, query_dimension, dimension, inner}; }
@@ -61,6 +62,7 @@ struct BatchResult {
     double *cosine_gap, *head_cosine_gap;                                        // (problems, references, recorded)
     double *margin, *certified_cosine;                                           // (problems, recorded), if certified
     std::int64_t* top;                                                           // (problems, recorded, samples)
+    double* certified_ratio;                                                     // (problems, norms, recorded)
     // Of every recorded step, or null: attention (problems, recorded, samples, tokens), and the parameters, each block
     // (problems, recorded, rows, columns).
     double *recorded_weight, *recorded_log_weight;

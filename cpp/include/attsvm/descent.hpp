@@ -35,11 +35,12 @@ struct ParameterValues {
 
 // What is recorded of an iterate; `cosine_gap` is 1 - cosine with each reference. `balance_drift` is what K'K - Q'Q has
 // changed by since the start, over |K|² + |Q|²; 0 where W is trained. If asked for, also the least a top
-// token stands above the others (`margin`), a lower bound on the cosine with the SVM of the top tokens, and these.
+// token stands above the others (`margin`), a lower bound on the cosine with the SVM of the top tokens, these, and
+// lower bounds on the margin ratios of W in norms.
 template <class Real>
 struct Record {
     Real loss, loss_gap, norm, log_grad_norm, max_attention, head_norm, balance_drift, margin, certified_cosine;
-    std::span<const Real> cosine_gap, head_cosine_gap, top;
+    std::span<const Real> cosine_gap, head_cosine_gap, top, certified_ratio;
 };
 
 // Directions to compare with: unit matrices whose part inside the spans has V's shape, and whose part outside has a
@@ -52,6 +53,7 @@ struct References {
     Index head_count = 0;
     const Real* head = nullptr;  // (head_count, dimension)
     bool certify = false;
+    std::span<const Geometry> certified_norms{};  // of the bounds on margin ratios
 };
 
 // |x / length - unit|²
@@ -89,7 +91,10 @@ class Descent {
           head_cosine_gap_(references.head_count),
           top_(references.certify ? problem.samples : 0),
           certificate_rows_(top_.size() * problem.dimension),
-          certificate_(references.certify ? parameters_.matrix_size() : 0) {}
+          certificate_(references.certify ? parameters_.matrix_size() : 0),
+          certified_ratio_(std::ssize(references.certified_norms)),
+          measured_(certified_ratio_.size() == 0 ? 0 : certificate_.size()),
+          of_row_(certified_ratio_.size() == 0 ? 0 : problem.query_dimension) {}
 
     // sink(k, record) for the k-th recorded step
     using Sink = std::function<void(std::size_t, const Record<Real>&)>;
@@ -327,6 +332,27 @@ class Descent {
                                      lane(dual, k)));
         out.margin = margin;
         out.top = view(top_);
+        for (Index r = 0; r < certified_ratio_.size(); ++r) {
+            const Geometry& geometry = references_.certified_norms[static_cast<std::size_t>(r)];
+            Geometries::visit(geometry.kind, [&]<class Norm>(Norm) {
+                const Real of_W = Norm::norm(measured(V, out.norm), geometry.p);
+                const Real of_dual = Norm::direct(measured(certificate_.data(), dual), geometry).dual_norm;
+                for (int k = 0; k < NumberTraits<Real>::lanes; ++k)
+                    set_lane(certified_ratio_[r], k,
+                             smallest_ratio(lane(margin, k), lane(multipliers, k), lane(of_W, k), lane(of_dual, k)));
+            });
+        }
+        out.certified_ratio = view(certified_ratio_);
+    }
+    // A copy of W' or of another matrix of its shape
+    MatrixBlock<Real> measured(const Real* matrix, Real euclidean) {
+        std::copy_n(matrix, measured_.size(), measured_.data());
+        return {team_, of_row_.size(), problem().dimension, measured_.data(), of_row_.data(), true, euclidean};
+    }
+    // Weak duality: a W of norm 1 has no margin above N*(W_λ) / Σλ. -inf where there is no bound.
+    static double smallest_ratio(double margin, double multipliers, double norm, double dual) {
+        if (!(margin > 0 && multipliers > 0 && norm > 0 && dual > 0)) return -std::numeric_limits<double>::infinity();
+        return margin / norm * (multipliers / dual);
     }
     // -1, which is no bound, where W does not separate or no token moves.
     static double smallest_cosine(double inner, double margin, double multipliers, double norm, double dual) {
@@ -350,7 +376,7 @@ class Descent {
     References<Real> references_;
     Shuffle order_;
     Buffer<Real> Q_, U_, mixture_, weight_, head_weight_, term_size_, entry_size_, cosine_gap_, head_cosine_gap_, top_,
-        certificate_rows_, certificate_;
+        certificate_rows_, certificate_, certified_ratio_, measured_, of_row_;
     Buffer<Real> point_, balance_;
     std::optional<DormandPrince<Real>> integrator_;
     Real log_unit_{0.0}, head_log_unit_{0.0};

@@ -133,6 +133,7 @@ struct ParameterDefaults {
     static constexpr MatrixForm form = MatrixForm::other;
     static constexpr bool bilinear = false;  // in two blocks: where both are zero they are stationary
     static constexpr bool square = false;    // queries have the dimension of tokens
+    static constexpr bool diagonal = false;  // W has nothing off its diagonal
     // Descent is the same in orthonormal coordinates of the spans of tokens and queries.
     static constexpr bool reducible = false;
     static Index work_size(const Sizes&) { return 0; }
@@ -279,7 +280,7 @@ struct DiagonalFactors : ParameterDefaults {
     static constexpr std::string_view name = "diagonal KQ";
     static constexpr std::array blocks{BlockShape{"k", Axis::one, Axis::dimension, true},
                                        BlockShape{"q", Axis::one, Axis::dimension, true}};
-    static constexpr bool bilinear = true, square = true;
+    static constexpr bool bilinear = true, square = true, diagonal = true;
 
     template <class Real>
     static void directions(const Team& team, ParameterState<Real>& at, Real* Q) {
@@ -525,9 +526,13 @@ class Parameters {
         Buffer<Real>& row_square = matrix_.size() == 0 ? state_.blocks[0].row_square : matrix_row_square_;
         return matrix_norm(team, V, state_.sizes.dimension, row_square);
     }
-    // Σ_i z_i u_i' (query_dimension, dimension)
+    // Σ_i z_i u_i' (query_dimension, dimension), or its part on the diagonal where W has no other
     void outer(const Team& team, const Real* U, Real* sum_of_products) const {
-        state_.Z.transpose_times(team, U, state_.sizes.dimension, sum_of_products);
+        const Index d = state_.sizes.dimension;
+        state_.Z.transpose_times(team, U, d, sum_of_products);
+        if (kind_.visit([]<class Kind>(Kind) { return Kind::diagonal; }))
+            for (Index j = 0; j < matrix_size(); ++j)
+                if (j % (d + 1) != 0) sum_of_products[j] = Real(0.0);
     }
 
     // What gradient flow keeps of two factors.

@@ -103,12 +103,14 @@ class Run(Plotted):
         and has cosine 0. A certified run has ``"margin"``, the least that the logit of the top
         token of an input stands above its others, inf where no input has others;
         ``"certified_cosine"``, a lower bound on the cosine of the iterate with the SVM of the
-        tokens on top at that step, -1 where there is none; and ``"settled"``, whether those are the
-        tokens selected at the end. A run of gradient flow on two factors has ``"balance_drift"``:
-        by how much K'K - Q'Q or k² - q², which the flow keeps, has changed since the start, over
-        |K|² + |Q|². With `test` data ``"accuracy"`` is that of the training data, and
-        ``"test_loss"`` and ``"test_accuracy"`` are those of the test. What `train` was asked to
-        `record` is under its name, as ``"attention"`` and
+        tokens on top at that step, -1 where there is none; for each norm that was asked for, as in
+        ``"certified_margin_ratio:max"``, one on its margin ratio with these tokens, -inf where
+        there is none; and ``"settled"``, whether those are the tokens selected at the end. For k
+        and q of a diagonal W these are the SVMs among diagonal W, `diagonal_svm`. A run of gradient
+        flow on two factors has ``"balance_drift"``: by how much K'K - Q'Q or k² - q², which the
+        flow keeps, has changed since the start, over |K|² + |Q|². With `test` data ``"accuracy"``
+        is that of the training data, and ``"test_loss"`` and ``"test_accuracy"`` are those of the
+        test. What `train` was asked to `record` is under its name, as ``"attention"`` and
         ``"log_attention"`` ([B,] R, n, T), or ``"W"`` ([B,] R, d, d).
     """
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
+from attsvm._geometries import Norm, as_geometry, as_norm, listed
 from attsvm._linalg import LowRank, euclidean_norm
 from attsvm._validation import (
     ArrayLike,
@@ -71,7 +72,7 @@ def train(
     inner: int | None = None,
     prompt: ArrayLike | None = None,
     ridge: float = 0.0,
-    certify: bool = False,
+    certify: bool | Norm | Sequence[Norm] = False,
     record: Recorded | Sequence[Recorded] = (),
     test: AttentionData | None = None,
 ) -> Run:
@@ -149,9 +150,10 @@ def train(
     ridge : float
         λ of a term λ|block|² that the blocks other than v have in what is minimised. The recorded
         losses are without it.
-    certify : bool
-        Record a lower bound on the cosine of W (or p) with the SVM of the tokens it selects, which
-        needs no SVM to be solved; see `Run.history`.
+    certify : bool, norm, or sequence of norms
+        Record lower bounds that need no SVM to be solved, from the weights of the softmax; see
+        `Run.history`: on the cosine of W (or p) with the SVM of the tokens it selects, and of norms
+        {"fro", "max", "l1", "spec", "nuc"} or p > 1 for l_p on the margin ratio in each of them.
     record : str, callable, or sequence of them
         What `Run.history` keeps of every recorded step besides: ``"attention"``, weights and their
         logarithms; a parameter by its name, ``"W"`` also where it is made of others; or what a
@@ -190,6 +192,7 @@ def train(
         as_data(data)
     steps = _number_of_steps(steps)
     ridge = as_nonnegative_float("ridge", ridge)
+    certified = _certified_norms(certify)
     call = _Call(
         blocks=blocks,
         step_rule=step_rule,
@@ -197,7 +200,7 @@ def train(
         lr=blocks.rates(lr),
         steps=steps,
         record=_recorded_steps(record_every, steps),
-        certify=bool(certify),
+        certified=certified,
         ridge=ridge,
         threads=thread_count(num_threads),
         progress=progress,
@@ -208,7 +211,7 @@ def train(
     if isinstance(data, NextTokenData):
         given = (head, init, dtype, inner, prompt, step_rule.batch_size)
         plain = all(x is None for x in given) and not (
-            ridge or certify or call.kept or not step_rule.moves_along_gradients
+            ridge or certified is not None or call.kept or not step_rule.moves_along_gradients
         )
         if is_trained_by_ids(data, blocks, loss, plain):
             require_realizable(data)
@@ -216,7 +219,12 @@ def train(
         data, head = next_token_problem(data, loss, head)
 
     attention_init, value = _split_init(init, blocks)
-    reduced = not (ridge or step_rule.weight_decay or step_rule.by_coordinate)
+    reduced = not (
+        ridge
+        or step_rule.weight_decay
+        or step_rule.by_coordinate
+        or _needs_whole_matrix(certified or {}, blocks, attention_init)
+    )
     problem = CoreProblem.of(
         data,
         blocks,
@@ -247,7 +255,7 @@ class _Call:
     lr: dict[str, float]
     steps: int
     record: NDArray[np.int64]
-    certify: bool
+    certified: Mapping[str, _core.Geometry] | None  # by name; None: nothing is certified
     ridge: float
     threads: int
     progress: bool
@@ -321,7 +329,8 @@ def _run(
             references=compared,
             loss=_core.losses[call.loss],
             rule=rule,
-            certify=call.certify,
+            certify=call.certified is not None,
+            certified_norms=list((call.certified or {}).values()),
             steps=call.steps,
             record=call.record,
             record_attention=bool(functions) or "attention" in call.kept,
@@ -334,8 +343,10 @@ def _run(
     history |= _cosines(of_head, result["head_cosine_gap"])
     if rule.flows and blocks.kind.bilinear:
         history["balance_drift"] = result["balance_drift"]
-    if call.certify:
+    if call.certified is not None:
         history |= {name: result[name] for name in ("margin", "certified_cosine")}
+        for r, name in enumerate(call.certified):
+            history[f"certified_margin_ratio:{name}"] = result["certified_ratio"][:, r]
         history["settled"] = (result["top"] == result["selected"][:, np.newaxis]).all(axis=2)
     outside = start.rest, start.outside
     end = Parameter(result["blocks"], *outside)
@@ -365,6 +376,25 @@ def _run_by_ids(call: _Call, data: NextTokenData, references: Mapping[str, Refer
         )
     history = _cosines(references, result["cosine_gap"])
     return call.run(result, trained, history, gap_known=True)
+
+
+def _certified_norms(
+    certify: bool | Norm | Sequence[Norm],
+) -> dict[str, _core.Geometry] | None:
+    """Return the norms of certified margin ratios by name; None where nothing is certified."""
+    if isinstance(certify, bool | np.bool_):
+        return {} if certify else None
+    known = [as_norm("certify", norm) for norm in listed(certify)]
+    return {
+        norm if isinstance(norm, str) else f"{norm:g}": as_geometry("certify", norm)
+        for norm in known
+    }
+
+
+def _needs_whole_matrix(certified: Mapping[str, _core.Geometry], blocks: Blocks, init: Any) -> bool:
+    """Whether a norm needs W itself: its entries, or what a start may have outside of spans."""
+    outside = init is not None or blocks.direction == "Wp"
+    return any(g.by_coordinate or (outside and g.name != "fro") for g in certified.values())
 
 
 def _kept(

@@ -29,6 +29,7 @@ class Norm:
     dual_values: Callable[[Float64Array], Float64Array]  # N*(G) = max <G, W> over N(W) <= 1
     by_entry: bool  # whether it depends on coordinates, not on singular values alone
     of_vectors: str | None = None  # name of what it is of one column, where that is another
+    of_diagonals: str | None = None  # the same of diag(w), in terms of w
     of_factors: str | None = None  # name of the norm of K Q' that steps in this one of K, Q reduce
     strictly_convex: bool = False  # whether SVMs have one solution
 
@@ -43,6 +44,10 @@ class Norm:
     def of_one_column(self) -> Norm:
         """Return the norm that it is of vectors."""
         return self if self.of_vectors is None else NORMS[self.of_vectors]
+
+    def of_one_diagonal(self) -> Norm:
+        """Return the norm of w that it is of diag(w)."""
+        return self if self.of_diagonals is None else NORMS[self.of_diagonals]
 
     def _as_needed(self, matrix: LowRank) -> Float64Array:
         return matrix.dense() if self.by_entry else matrix.compact()
@@ -102,6 +107,7 @@ NORMS: dict[str, Norm] = {
             dual_values=_largest_singular_value,
             by_entry=False,
             of_vectors="fro",
+            of_diagonals="l1",
         ),
         _of_entries("max", "max", in_norm("max"), of_factors="cut"),
         _of_entries("l1", "l1", in_norm("l1")),
@@ -113,6 +119,7 @@ NORMS: dict[str, Norm] = {
             dual_values=_sum_of_singular_values,
             by_entry=False,
             of_vectors="fro",
+            of_diagonals="max",
             of_factors="spec",
         ),
         Norm(
@@ -123,6 +130,7 @@ NORMS: dict[str, Norm] = {
             dual_values=dual_cut_norms,
             by_entry=True,
             of_vectors="max",
+            of_diagonals="max",
         ),
     )
 }

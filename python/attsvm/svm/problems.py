@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from attsvm._geometries import Norm as NormLike
@@ -16,12 +18,13 @@ from attsvm.svm.solution import SVMSolution
 from attsvm.svm.solve import solve
 from attsvm.svm.svm_problem import (
     attention_problem,
+    diagonal_problem,
     general_problem,
     label_problem,
     prompt_problem,
 )
 
-__all__ = ["att_svm", "general_svm", "label_svm", "prompt_svm"]
+__all__ = ["att_svm", "diagonal_svm", "general_svm", "label_svm", "prompt_svm"]
 
 
 def att_svm(
@@ -198,6 +201,70 @@ def prompt_svm(
     problem = prompt_problem(data, tokens, margin_one)
     made_small = as_svm_norm("norm", norm).of_one_column()
     return solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
+
+
+def diagonal_svm(
+    data: AttentionData,
+    selected: ArrayLike,
+    *,
+    norm: NormLike = "l1",
+    solver: str = "auto",
+) -> SVMSolution:
+    """Solve the Att-SVM among diagonal W = diag(w): where training of its factors k and q leads.
+
+    min N(W) subject to Σ_j w_j (x_iα - x_it)_j z_ij >= 1 for every input i, α its selected token,
+    and every other valid token t. From an unbalanced start gradient flow on k and q, w = k ∘ q,
+    goes to the smallest Σ |w_j|; from k = q no entry of w can change its sign.
+
+    Parameters
+    ----------
+    data : AttentionData
+        With queries. float32 data is solved in float64.
+    selected : array_like of int, shape ([B,] n)
+        Tokens α, within the valid tokens of each input.
+    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
+        N, as in `att_svm`. Of diag(w), "spec" and "cut" are "max", and "nuc" is "l1".
+    solver : {"auto", "native", "osqp", "active-set"}
+        As in `att_svm`.
+
+    Returns
+    -------
+    SVMSolution
+        With a diagonal `W`, shape ([B,] d, d). The stationarity that `dual` certifies is that of
+        the diagonal of Σ λ_it (x_iα - x_it) z_i'.
+
+    Raises
+    ------
+    TypeError
+        `data` is not an `AttentionData`, or `selected` does not hold integers.
+    ValueError
+        `data` has no queries, `selected` does not fit it, or `norm` or `solver` is not known.
+    SolverError
+        Neither a solution nor infeasibility could be certified.
+
+    References
+    ----------
+    Sheen, Chen, Wang, Zhou, "Implicit Regularization of Gradient Flow on One-Layer Softmax
+    Attention", 2024.
+
+    Examples
+    --------
+    >>> import attsvm
+    >>> tokens = [[[2.0, 1.0], [0.0, 0.0]]]
+    >>> data = attsvm.AttentionData(tokens, [1], queries=[[1.0, 1.0]])
+    >>> attsvm.diagonal_svm(data, [0]).W.round(12) + 0.0
+    array([[0.5, 0. ],
+           [0. , 0. ]])
+    """
+    data = as_data(data)
+    problem = diagonal_problem(data, as_selected("selected", selected, data))
+    made_small = as_svm_norm("norm", norm).of_one_diagonal()
+    solution = solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
+    if solution.left is None:
+        return replace(solution, variable="W")
+    left = np.swapaxes(solution.left, -1, -2) * np.eye(data.d)
+    identity = np.broadcast_to(np.eye(data.d), left.shape)
+    return replace(solution, variable="W", left=left, right=identity)
 
 
 def label_svm(

@@ -14,6 +14,7 @@ from attsvm.data.attention_data import AttentionData, require_queries
 __all__ = [
     "SvmProblem",
     "attention_problem",
+    "diagonal_problem",
     "general_problem",
     "label_problem",
     "prompt_problem",
@@ -131,6 +132,13 @@ def label_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
     labels = data.labels.reshape(-1, data.n).astype(np.float64)
     rows = labels[..., np.newaxis] * chosen
     return row_problem(rows, np.ones(labels.shape), np.zeros(labels.shape, dtype=np.bool_))
+
+
+def diagonal_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
+    """Return Σ_j w_j (x_i,selected - x_it)_j z_ij >= 1, the attention SVM of W = diag(w)."""
+    queries = require_queries(data, "the SVM of diagonal W").reshape(-1, data.n, 1, data.d)
+    problem = _selection(data, selected, np.ones((*queries.shape[:2], 1)))
+    return replace(problem, tokens=problem.tokens.astype(np.float64) * queries)
 
 
 def _tokens(data: AttentionData) -> FloatArray:

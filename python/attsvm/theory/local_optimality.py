@@ -24,7 +24,7 @@ from attsvm._validation import (
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
 from attsvm.descent import Run
-from attsvm.svm import SVMSolution, att_svm, prompt_svm
+from attsvm.svm import SVMSolution, att_svm, diagonal_svm, prompt_svm
 from attsvm.svm.norms import as_svm_norm
 from attsvm.theory.token_scores import scores
 
@@ -34,6 +34,7 @@ _NUMBERS_AT_ONCE = 2**22
 _SVMS: dict[str, Callable[..., SVMSolution]] = {
     "W": att_svm,
     "p": prompt_svm,
+    "diagonal KQ": diagonal_svm,
 }
 
 
@@ -121,7 +122,7 @@ def is_locally_optimal(
         The SVM of these tokens, from `att_svm` or `prompt_svm` with the margin 1 required of every
         input. It is solved if not given. Where it has many solutions, the answer is that for the
         one which is given, or found.
-    parameter : {"W", "p"}
+    parameter : {"W", "p", "diagonal KQ"}
         Which SVM is solved, where `solution` is not given.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         Its norm, as in `att_svm`.
@@ -155,7 +156,7 @@ def is_locally_optimal(
     """
     alpha = as_selected("selected", selected, as_data(data))[..., np.newaxis]
     gamma = scores(data)
-    as_choice("parameter", parameter, ("W", "p"))
+    as_choice("parameter", parameter, tuple(_SVMS))
     if solution is None:
         solution = _SVMS[parameter](data, alpha[..., 0], norm=norm)
     support = support_tokens(data, solution, tolerance=tolerance)
@@ -201,8 +202,8 @@ def every_choice(
     ----------
     data : AttentionData
         A single problem, with a `value`, and with queries for W.
-    parameter : {"W", "p"}
-        `att_svm` or `prompt_svm`.
+    parameter : {"W", "p", "diagonal KQ"}
+        `att_svm`, `prompt_svm` or `diagonal_svm`.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         As in `att_svm`.
     tolerance : float
@@ -237,7 +238,7 @@ def every_choice(
     array([False, False,  True])
     """
     require_one_problem(as_data(data))
-    as_choice("parameter", parameter, ("W", "p"))
+    as_choice("parameter", parameter, tuple(_SVMS))
     active = as_positive_float("tolerance", tolerance)
     count, most = math.prod(data.lengths.tolist()), as_positive_int("limit", limit)
     if count > most:
@@ -311,9 +312,9 @@ def classify(
     data : AttentionData
         What was trained on, with a `value` unless v was trained.
     run : Run
-        Its `selected` tokens are classified. Their SVM is `att_svm` for W and for K and Q, and
-        `prompt_svm` for p and for W in X W p. Where v was trained as well, the scores are those of
-        its final v.
+        Its `selected` tokens are classified. Their SVM is `att_svm` for W and for K and Q,
+        `diagonal_svm` for k and q, and `prompt_svm` for p and for W in X W p. Where v was trained
+        as well, the scores are those of its final v.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         The norm of that SVM, as in `att_svm`; local optimality depends on it.
     solution : SVMSolution, optional
@@ -350,9 +351,15 @@ def classify(
     chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
     is_global = (chosen == gamma.max(axis=-1)).all(axis=-1)
     if solution is None and not is_global.all():
-        # X W p with a fixed p is X u with u = W p.
-        queries = _core.parameterisations[run.attention_parameter].queries
-        solution = _SVMS["W" if queries == "data" else "p"](data, selected, norm=norm)
+        solution = _SVMS[_kind_of_svm(run)](data, selected, norm=norm)
     is_local = False if solution is None else is_locally_optimal(data, selected, solution)
     kinds = np.where(is_global, "global", np.where(is_local, "local", "neither"))
     return kinds.item() if data.batch is None else kinds
+
+
+def _kind_of_svm(run: Run) -> str:
+    """Return the key of the SVM of a run; X W p with a fixed p is X u with u = W p."""
+    kind = _core.parameterisations[run.attention_parameter]
+    if kind.diagonal:
+        return "diagonal KQ"
+    return "W" if kind.queries == "data" else "p"

@@ -9,6 +9,7 @@ import numpy as np
 
 from attsvm import _core
 from attsvm._geometries import Norm as NormLike
+from attsvm._geometries import listed
 from attsvm._linalg import LowRank
 from attsvm._validation import (
     ArrayLike,
@@ -160,7 +161,7 @@ def margin_ratios(
     iterates = run.history.get(recorded)
     if iterates is None:
         raise ValueError(f"run: expected one of train(record={recorded!r}), got no iterates")
-    names = list(norms) if isinstance(norms, Sequence) and not isinstance(norms, str) else [norms]
+    names = listed(norms)
     made_small = {norm: as_svm_norm("norms", norm) for norm in names}
     alpha = as_selected("selected", run.selected if selected is None else selected, as_data(data))
     margins: dict[NormLike, list[Float64Array]] = {norm: [] for norm in names}

@@ -6,6 +6,7 @@ has a key in the first two coordinates and its score in the third, which attenti
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -203,6 +204,40 @@ def test_selecting_any_of_several_best_tokens_is_global():
     data = AttentionData([[[1.0, 0.0], [1.0, 2.0], [0.0, 1.0]]], [1], value=[1.0, 0.0])
     for token, kind in enumerate(["global", "global", "neither"]):
         assert classify(data, chosen([token])) == kind
+
+
+def test_classification_says_of_every_input_what_the_definition_says():
+    data = unit_sphere(4, 5, 3, batch=30, rng=0)
+    run = train(data, steps=500)
+    kinds = classify(data, run)
+    for b, problem in enumerate(data.problems()):
+        solution = att_svm(problem, run.selected[b])
+        for i, token in enumerate(run.selected[b]):
+            score = problem.labels[i] * problem.tokens[i] @ problem.value
+            active = (
+                [] if solution.margins is None else np.flatnonzero(solution.margins[i] < 1.0001)
+            )
+            expected = "neither"
+            if score[token] == score.max():
+                expected = "global"
+            elif solution.feasible and all(score[token] > score[t] for t in active):
+                expected = "local"
+            assert kinds.inputs[b, i] == kinds[b].inputs[i] == expected, (b, i)
+        assert classify(problem, chosen(run.selected[b], "W")) == kinds[b]
+    assert set(kinds.inputs.ravel()) == {"global", "local", "neither"}
+    assert kinds.counts == {kind: (kinds == kind).sum() for kind in kinds.counts}
+    assert sum(kinds.counts.values()) == 30
+
+
+def test_parts_and_pickles_of_a_classification_keep_what_the_inputs_did():
+    data = unit_sphere(4, 5, 3, batch=6, rng=0)
+    kinds = classify(data, train(data, steps=100))
+    for part, inputs in ((kinds[2:4], kinds.inputs[2:4]), (kinds[1], kinds.inputs[1])):
+        for same in (part, pickle.loads(pickle.dumps(part))):
+            assert np.array_equal(same, part)
+            assert np.array_equal(same.inputs, inputs)
+    assert type(kinds == "global") is np.ndarray
+    assert isinstance(kinds[0], str)
 
 
 def test_the_published_problems_end_at_local_optima(local_convergence):

@@ -244,10 +244,32 @@ class TestFigures:
 
     def test_figures_without_a_mark_on_a_logarithmic_axis_are_left_out(self, tmp_path):
         """In one dimension all cosines are 1, and one token of two that are equal moves nothing."""
-        study = Study(n=1, T=2, d=1, problems=10, steps=50, measure=("cosine", "history"))
+        study = Study(n=1, T=2, d=1, problems=40, steps=50, measure=("cosine", "history"))
         results = run(study, tmp_path, progress=False)
         assert np.nanmin(results.cosine) == 1
         assert not {"cosine-0", "norm-0"} & set(drawn(study, results))
+
+    def test_few_problems_are_a_curve_each(self, tmp_path):
+        names = ("outcome", "cosine", "cosine_history")
+        study = Study(n=3, T=4, d=5, problems=4, steps=50, measure=names, record=(5, 50))
+        results = run(study, tmp_path, progress=False)
+        (figure,) = drawn(study, results).values()
+        assert [curve.name for curve in figure.data] == ["0", "1", "2", "3"]
+        for curve, gaps in zip(figure.data, results.history_cosine_gap.values, strict=True):
+            assert list(curve.x) == [5, 50]
+            assert list(curve.y) == pytest.approx(gaps, rel=1e-12)
+        assert [words(each) for each in read(report(tmp_path)).find_all("summary")] == [
+            "Each problem"
+        ]
+
+    def test_the_way_to_the_svm_is_drawn_beside_the_norm(self, tmp_path):
+        study = Study(n=3, T=4, d=(2, 5), problems=6, steps=50, measure=("cosine_history",))
+        results = run(study, tmp_path, progress=False)
+        figure = drawn(study, results)["direction-0"]
+        for curve, gaps in zip(figure.data, results.history_cosine_gap.values, strict=True):
+            solved = gaps[~np.isnan(gaps).all(axis=1)]
+            assert list(curve.x) == list(study.recorded_steps[1:])
+            assert list(curve.y) == pytest.approx(np.median(solved, axis=0)[1:], rel=1e-12)
 
     def test_one_problem_is_a_point_without_an_interval(self, tmp_path):
         results = run(replace(SMALL, problems=1), tmp_path, progress=False)

@@ -357,6 +357,18 @@ class TestRecord:
         assert np.array_equal(record["history_cosine_gap"][:, -1], record["cosine_gap"])
 
     @pytest.mark.parametrize(
+        ("parameter", "kept"), [("KQ", "W"), ("v+KQ", "W"), ("diagonal KQ", "W"), ("W+p", "p")]
+    )
+    def test_what_several_parameters_make_is_kept(self, parameter, kept):
+        names = ("cosine", "cosine_history", kept)
+        study = evolve(SMALL, d=5, parameter=parameter, measure=names, record=(1, 40), steps=40)
+        record = measure_cell(study, study.cells[0], range(10))
+        assert np.array_equal(
+            record["history_cosine_gap"][:, -1], record["cosine_gap"], equal_nan=True
+        )
+        assert record[kept].shape == ((10, 5, 5) if kept == "W" else (10, 5))
+
+    @pytest.mark.parametrize(
         ("steps", "message"),
         [
             ((5, 5), "record: expected increasing steps"),

@@ -290,3 +290,14 @@ def test_global_share_falls_with_inputs_and_with_tokens(tmp_path, attention, siz
     shares = [row.estimates["global_percent"].value for row in rows]
     assert shares == sorted(shares, reverse=True)
     assert all(row.estimates["local_percent"].value >= 98 for row in rows)
+
+
+def test_a_single_problem_has_neither_percentages_nor_means(tmp_path):
+    study = Study(n=3, T=4, d=5, problems=1, steps=20, measure=("outcome", "cosine"))
+    results = run(study, tmp_path, progress=False)
+    heading, row = tabulate(study, results).text().splitlines()
+    assert heading.split() == ["n", "T", "d", "global", "local", "neither", "cosine"]
+    kind = OUTCOMES[int(results.outcome[0])]
+    assert row.split()[3:6] == ["yes" if x == kind or (x, kind) == ("local", "global") else "no"
+                                for x in ("global", "local", "neither")]  # fmt: skip
+    assert float(row.split()[6]) == pytest.approx(float(results.cosine[0]), abs=1e-4)

@@ -569,7 +569,10 @@ def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict
     elif direction.any() and result.direction.any():
         facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
     if data.value is not None and result.parameter in ("W", "p"):
-        facts["outcome"] = _OUTCOMES[str(classify(data, result, solution=solution))]
+        outcome = classify(data, result, solution=solution)
+        facts["outcome"] = _OUTCOMES[str(outcome)]
+        if outcome != "global":
+            facts["inputs"] = _tokens(outcome.inputs)
     return facts
 
 

@@ -113,7 +113,8 @@ def _train(
     in_lanes = data.n * data.T * min(data.d, data.n * data.T) <= _MOST_NUMBERS_OF_LANE
     trained = filled(data, _LANES) if in_lanes else data
     numbers = range(problems.start, problems.start + (trained.batch or 1))
-    kind = as_blocks(parameter).kind
+    blocks = as_blocks(parameter)
+    kind = blocks.kind
     start = start_of_factors(settings, numbers, data.d) if kind.bilinear else None
     run = train(
         trained,
@@ -124,7 +125,7 @@ def _train(
         loss=settings["loss"],
         init=start,
         record_every=record,
-        record=("p" if kind.queries == "one" else "W") if iterates else (),
+        record=blocks.direction if iterates else (),
         num_threads=num_threads,
     )
     norm = settings["norm"]

@@ -16,6 +16,7 @@ from attsvm import _core
 from attsvm._validation import IndexArray
 from attsvm.data import AttentionData
 from attsvm.descent import Run
+from attsvm.descent.blocks import as_blocks
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import classify, optimal_tokens
 from attsvm.theory.cosine import cosine_gap, cosines_and_gaps
@@ -168,7 +169,7 @@ def _cosine_history(measured: Measured) -> Record:
     run, solution = measured.run, measured.svm_selected
     directions = solution.p if run.variable == "p" else solution.W
     assert directions is not None
-    iterates = run.history[run.variable]
+    iterates = run.history[as_blocks(run.parameter).direction]
     axes = tuple(range(2, iterates.ndim))  # of an iterate
     gaps = np.full(iterates.shape[:2], np.nan)
     compare = iterates.any(axis=axes) & (solution.feasible & (solution.norm > 0))[:, np.newaxis]
@@ -188,8 +189,9 @@ def _trained_block(name: str, meaning: str, along: tuple[str, ...]) -> Measureme
         return {name: trained}
 
     def trains(parameter: str) -> bool:
-        of_p = parameter.endswith("p")
-        return parameter.startswith("v+") if name == "v" else of_p == (name == "p")
+        if name == "v":
+            return parameter.startswith("v+")
+        return (name == "W") == (as_blocks(parameter).direction == "W")
 
     return Measurement(
         name,

@@ -139,13 +139,13 @@ def terminal_report(
     """
     lines = [study.title or study.name, textwrap.fill(describe(study), width), ""]
     if table.measures:
-        name_width = max(len(measure.heading) for measure in table.measures) + 3
+        name_width = max(len(table.heading(measure)) for measure in table.measures) + 3
         lines.append(table.text(width if broken else None))
         lines += [
             textwrap.fill(
                 measure.meaning,
                 width,
-                initial_indent=measure.heading.ljust(name_width),
+                initial_indent=table.heading(measure).ljust(name_width),
                 subsequent_indent=" " * name_width,
             )
             for measure in table.measures

@@ -108,13 +108,25 @@ class Table:
         text: str = self.frame.to_csv(index=False, lineterminator="\n")
         return text
 
+    @cached_property
+    def _single(self) -> bool:
+        """Whether every cell has one problem, whose measures are no statistics."""
+        return bool(self.rows) and all(row.problems == 1 for row in self.rows)
+
+    def heading(self, measure: Measure) -> str:
+        """Return the heading of a measure: of single problems neither a percentage nor a mean."""
+        heading = measure.heading
+        return heading.removesuffix(" %").removeprefix("mean ") if self._single else heading
+
     def shown(self, measure: Measure) -> list[tuple[str, str, str]]:
         """Write each estimate of a measure and the ends of its interval, rounded outwards.
 
         The decimals show two digits of the width of the median interval of the column. Ends that do
-        not exist are empty.
+        not exist are empty. A percentage of single problems is yes or no.
         """
         estimates = [row.estimates[measure.name] for row in self.rows]
+        if self._single and measure.heading.endswith("%"):
+            return [("yes" if e.value else "no", "", "") for e in estimates]
         widths = [e.high - e.low for e in estimates if e.high > e.low]
         digits = 1 - math.floor(math.log10(np.median(widths))) if widths else 0
         of_value, of_ends = (
@@ -143,7 +155,7 @@ class Table:
                 for low, high in zip(lows, highs, strict=True)
             ]
             cells = map(" ".join, zip(padded(values, ">"), padded(intervals, "<"), strict=True))
-            column = padded([measure.heading, *cells], "<")
+            column = padded([self.heading(measure), *cells], "<")
             line = "   ".join(texts[0] for texts in (*blocks[-1], column))
             if width is not None and len(line) > width and blocks[-1] is not axes:
                 blocks.append(axes)
@@ -164,7 +176,7 @@ class Table:
         }
         columns["problems"] = [f"{row.problems:,}" for row in self.rows]
         for measure in self.measures:
-            columns[measure.heading] = [
+            columns[self.heading(measure)] = [
                 _html_cell(row.estimates[measure.name], row.problems, *shown)
                 for row, shown in zip(self.rows, self.shown(measure), strict=True)
             ]

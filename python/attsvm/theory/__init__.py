@@ -2,6 +2,7 @@
 
 from attsvm.theory.automaton import Prediction, predict_next
 from attsvm.theory.certified_cosine import certified_cosine, certified_cosine_gap
+from attsvm.theory.classification import Classification, Classifications, classify
 from attsvm.theory.composition import optimal_loss
 from attsvm.theory.cosine import (
     bregman_distance,
@@ -16,7 +17,6 @@ from attsvm.theory.finite_part import finite_part
 from attsvm.theory.frank_wolfe_gap import frank_wolfe_gap
 from attsvm.theory.local_optimality import (
     Choices,
-    classify,
     every_choice,
     is_locally_optimal,
     locally_optimal_choices,
@@ -42,6 +42,8 @@ from attsvm.theory.token_scores import optimal_tokens, scores
 
 __all__ = [
     "Choices",
+    "Classification",
+    "Classifications",
     "CyclicSubspace",
     "Decomposition",
     "Prediction",

@@ -1,16 +1,14 @@
-"""Local optimality of the selected tokens: of one choice, of every choice, of those of a run."""
+"""Local optimality of the selected tokens: of one choice, and of every choice."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from attsvm import _core
 from attsvm._geometries import Norm as NormLike
 from attsvm._validation import (
     ArrayLike,
@@ -23,15 +21,11 @@ from attsvm._validation import (
 )
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
-from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, diagonal_svm, prompt_svm
-from attsvm.svm.norms import as_svm_norm
 from attsvm.theory.token_scores import scores
 
-Classification: TypeAlias = Literal["global", "local", "neither"]
-
 _NUMBERS_AT_ONCE = 2**22
-_SVMS: dict[str, Callable[..., SVMSolution]] = {
+SVMS: dict[str, Callable[..., SVMSolution]] = {
     "W": att_svm,
     "p": prompt_svm,
     "diagonal KQ": diagonal_svm,
@@ -154,11 +148,29 @@ def is_locally_optimal(
     >>> [attsvm.is_locally_optimal(data, [t], attsvm.prompt_svm(data, [t])) for t in range(3)]
     [False, False, True]
     """
-    alpha = as_selected("selected", selected, as_data(data))[..., np.newaxis]
+    chosen = as_selected("selected", selected, as_data(data))
     gamma = scores(data)
-    as_choice("parameter", parameter, tuple(_SVMS))
+    as_choice("parameter", parameter, tuple(SVMS))
     if solution is None:
-        solution = _SVMS[parameter](data, alpha[..., 0], norm=norm)
+        solution = SVMS[parameter](data, chosen, norm=norm)
+    inputs = locally_optimal_inputs(data, chosen, gamma, solution, tolerance=tolerance)
+    locally_optimal = np.asarray(inputs.all(axis=-1))
+    return bool(locally_optimal) if data.batch is None else locally_optimal
+
+
+def locally_optimal_inputs(
+    data: AttentionData,
+    selected: IndexArray,
+    gamma: npt.NDArray[np.float64],
+    solution: SVMSolution,
+    *,
+    tolerance: float = 1e-4,
+) -> BoolArray:
+    """Find the inputs ([B,] n) whose selected token scores more than all its support indices.
+
+    None where the SVM is infeasible. `gamma` are the scores of the tokens ([B,] n, T).
+    """
+    alpha = selected[..., np.newaxis]
     support = support_tokens(data, solution, tolerance=tolerance)
     feasible: BoolArray = np.asarray(solution.status) == "optimal"
     if feasible.any():
@@ -166,8 +178,8 @@ def is_locally_optimal(
         if not np.isposinf(at_selected[feasible]).all():
             raise ValueError("solution: expected the SVM of `selected`")
     above = np.take_along_axis(gamma, alpha, axis=-1) > gamma
-    locally_optimal: BoolArray = feasible & (above | ~support).all(axis=(-2, -1))
-    return bool(locally_optimal) if data.batch is None else locally_optimal
+    optimal: BoolArray = feasible[..., np.newaxis] & (above | ~support).all(axis=-1)
+    return optimal
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +250,7 @@ def every_choice(
     array([False, False,  True])
     """
     require_one_problem(as_data(data))
-    as_choice("parameter", parameter, tuple(_SVMS))
+    as_choice("parameter", parameter, tuple(SVMS))
     active = as_positive_float("tolerance", tolerance)
     count, most = math.prod(data.lengths.tolist()), as_positive_int("limit", limit)
     if count > most:
@@ -250,7 +262,7 @@ def every_choice(
     for start in range(0, count, at_once):
         alpha = selected[start : start + at_once]
         copies = data.repeated(len(alpha))
-        solution = _SVMS[parameter](copies, alpha, norm=norm)
+        solution = SVMS[parameter](copies, alpha, norm=norm)
         solutions.append(solution)
         locally_optimal.append(is_locally_optimal(copies, alpha, solution, tolerance=active))
     return Choices(selected, _joined(solutions), np.concatenate(locally_optimal))
@@ -289,77 +301,3 @@ def _joined(solutions: list[SVMSolution]) -> SVMSolution:
     names = [field.name for field in fields(SVMSolution) if field.name != "variable"]
     joined = {name: np.concatenate([getattr(s, name) for s in solutions]) for name in names}
     return SVMSolution(variable=solutions[0].variable, **joined)
-
-
-def classify(
-    data: AttentionData,
-    run: Run,
-    *,
-    norm: NormLike = "fro",
-    solution: SVMSolution | None = None,
-) -> Classification | npt.NDArray[np.str_]:
-    """Classify the tokens selected by a run: globally optimal, locally optimal, or neither.
-
-    "global"
-        Every selected token has the highest score of its sequence.
-    "local"
-        Not global, but locally optimal (`is_locally_optimal`).
-    "neither"
-        Otherwise, which includes an infeasible SVM of the selected tokens.
-
-    Parameters
-    ----------
-    data : AttentionData
-        What was trained on, with a `value` unless v was trained.
-    run : Run
-        Its `selected` tokens are classified. Their SVM is `att_svm` for W and for K and Q,
-        `diagonal_svm` for k and q, and `prompt_svm` for p and for W in X W p. Where v was trained
-        as well, the scores are those of its final v.
-    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
-        The norm of that SVM, as in `att_svm`; local optimality depends on it.
-    solution : SVMSolution, optional
-        That SVM, if it is already solved. Otherwise it is solved here, unless all problems are
-        global.
-
-    Returns
-    -------
-    str, or ndarray of str of shape (B,) for a batch
-
-    Raises
-    ------
-    TypeError, ValueError
-        The run was not of these data, `solution` is not of the selected tokens, or `data` has no
-        value.
-
-    References
-    ----------
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    percentages of global and local convergence.
-
-    Examples
-    --------
-    >>> import attsvm
-    >>> data = attsvm.AttentionData([[[-1.0], [0.0], [1.0]]], [1], value=[1.0])
-    >>> attsvm.classify(data, attsvm.train(data, parameter="p", steps=100))
-    'global'
-    """
-    selected = as_selected("run.selected", run.selected, as_data(data))
-    if run.v is not None:
-        data = data.with_value(run.v)
-    as_svm_norm("norm", norm)
-    gamma = scores(data)
-    chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
-    is_global = (chosen == gamma.max(axis=-1)).all(axis=-1)
-    if solution is None and not is_global.all():
-        solution = _SVMS[_kind_of_svm(run)](data, selected, norm=norm)
-    is_local = False if solution is None else is_locally_optimal(data, selected, solution)
-    kinds = np.where(is_global, "global", np.where(is_local, "local", "neither"))
-    return kinds.item() if data.batch is None else kinds
-
-
-def _kind_of_svm(run: Run) -> str:
-    """Return the key of the SVM of a run; X W p with a fixed p is X u with u = W p."""
-    kind = _core.parameterisations[run.attention_parameter]
-    if kind.diagonal:
-        return "diagonal KQ"
-    return "W" if kind.queries == "data" else "p"

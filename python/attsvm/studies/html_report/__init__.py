@@ -100,7 +100,7 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
         table=table,
         meanings={axis: MEANINGS[axis] for axis in table.rows[0].axes}
         | {"problems": "finished problems"}
-        | {measure.heading: measure.meaning for measure in table.measures},
+        | {table.heading(measure): measure.meaning for measure in table.measures},
         intervals=INTERVALS if any(row.problems > 1 for row in table.rows) else "",
         sentences=expectations(study, results),
         panels=figures(study, results, table),

@@ -17,10 +17,17 @@ from attsvm.studies.table import AXIS_NAMES, SHARES, Row, Table, in_words
 if TYPE_CHECKING:
     import xarray as xr
 
+_PROBLEM = "problem"
+_FEW_PROBLEMS = 20
+"""Problems of the only cell up to which each is drawn, and no statistics of them."""
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _Quantiles: TypeAlias = "Mapping[str, Mapping[str, NDArray[np.float64]]]"
 """By value of the longest axis and variable, those that have values."""
 _HISTORIES = {
+    "direction": (
+        ("history_cosine_gap",),
+        "1 − cosine with the SVM solution of the tokens selected at the end",
+    ),
     "norm": (("history_norm",), "Frobenius norm of the trained parameters"),
     "loss": (("history_loss_gap", "history_loss"), "Mean loss, less its infimum if known"),
     "attention": (("history_max_attention",), "Largest attention of an input, mean over inputs"),
@@ -54,8 +61,12 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
     """Draw all that was measured along the longest axis, by the values of the other axes."""
     along = table.longest_axis
     axis = AXIS_NAMES.get(along, along)
-    names = ["cosine_gap", *(name for variables, _ in _HISTORIES.values() for name in variables)]
-    names = [name for name in names if name in results]
+    of_runs = [name for variables, _ in _HISTORIES.values() for name in variables]
+    names = [name for name in ("cosine_gap", *of_runs) if name in results]
+    if len(study.cells) == 1 and table.rows[0].problems <= _FEW_PROBLEMS:
+        drawn = _few_problems(study, results)
+        if drawn or table.rows[0].problems == 1:
+            return drawn
     quantiles = {
         id(row): {
             name: of_cell
@@ -76,6 +87,22 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
             if drawing is not None
         ]
     return {panel: drawings for panel, drawings in drawn.items() if drawings}
+
+
+def _few_problems(study: Study, results: xr.Dataset) -> dict[str, list[Drawing]]:
+    """Draw the record of each problem of the only cell."""
+    variables = [name for of_figure, _ in _HISTORIES.values() for name in of_figure]
+    names = [name for name in variables if name in results]
+    ((_, record),) = records(study, results, names)
+    rows: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for name, curves in record.items():
+        for k, curve in enumerate(curves):
+            if not np.isnan(curve).all():
+                # All quantiles of one problem are its value.
+                rows.setdefault(str(k), {})[name] = np.tile(curve, (len(_QUANTILES), 1))
+    drawings = (_history(study, name, rows, _PROBLEM) for name in _HISTORIES)
+    drawn = [x._replace(id=f"{x.id}-0", figure=_styled(x.figure)) for x in drawings if x]
+    return {"Each problem" if len(rows) > 1 else "The problem": drawn} if drawn else {}
 
 
 def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
@@ -155,45 +182,64 @@ def _cosines(rows: _Quantiles, axis: str) -> Drawing | None:
 
 
 def _history(study: Study, name: str, rows: _Quantiles, axis: str) -> Drawing | None:
-    """Draw the medians over the problems against the recorded steps, one curve per row."""
+    """Draw the medians over the problems against the recorded steps, one curve per row.
+
+    Where the rows are problems, the only cell has few of them.
+    """
     import plotly.graph_objects as go
     from plotly.colors import sample_colorscale
 
     variables, meaning = _HISTORIES[name]
     known = {tick: next((q[v] for v in variables if v in q), None) for tick, q in rows.items()}
     # A logarithm has no zero, such as the norm before the first step that moves it.
+    steps = np.array(study.recorded_steps)
+    steps, later = steps[steps > 0], steps > 0
     curves = {
-        tick: np.where(q > 0, q, np.nan)[:, 1:]
+        tick: np.where(q > 0, q, np.nan)[:, later]
         for tick, q in known.items()
-        if q is not None and (q[2, 1:] > 0).any()
+        if q is not None and (q[2, later] > 0).any()
     }
     if not curves:
         return None
+    of_point = "%{y:.4~g}"
+    of_curve = "a curve for each problem" if len(curves) > 1 else "the only problem"
+    if axis != _PROBLEM:
+        of_point = (
+            "median %{y:.4~g}<br>90 % of the problems from %{customdata[0]:.4~g} to "
+            "%{customdata[1]:.4~g}"
+        )
+        of_curve = "median over the problems of a cell"
     figure = go.Figure()
     colours = sample_colorscale([BLUE, SKY, ORANGE, RED], max(len(curves), 2))
     for (tick, quantiles), colour in zip(curves.items(), colours, strict=False):
         figure.add_scatter(
-            x=study.recorded_steps[1:],
+            x=steps,
             y=quantiles[2],
             name=tick,
             mode="lines+markers",
             line={"color": colour, "width": 1.8},
             customdata=quantiles[[0, -1]].T,
-            hovertemplate=f"{axis} = {tick}<br>step %{{x:,}}<br>median %{{y:.4~g}}<br>90 % of the "
-            "problems from %{customdata[0]:.4~g} to %{customdata[1]:.4~g}<extra></extra>",
+            hovertemplate=f"{axis} = {tick}<br>step %{{x:,}}<br>{of_point}<extra></extra>",
         )
-    figure.update_layout(legend={"title": {"text": axis, "side": "top"}}, showlegend=True)
-    figure.update_xaxes(title_text="step", **_logarithmic(study.recorded_steps[1:]))
+    figure.update_layout(
+        legend={"title": {"text": axis, "side": "top"}}, showlegend=len(curves) > 1
+    )
+    figure.update_xaxes(title_text="step", **_logarithmic(steps))
     scale = {} if name == "attention" else _logarithmic(*(q[2] for q in curves.values()))
-    figure.update_yaxes(title_text=name, **scale)
-    caption = f"{meaning}: median over the problems of a cell."
-    return Drawing(name, f"{name.capitalize()} over the steps", caption, figure)
+    figure.update_yaxes(title_text="1 − cosine" if name == "direction" else name, **scale)
+    return Drawing(name, f"{name.capitalize()} over the steps", f"{meaning}: {of_curve}.", figure)
 
 
 def _quantiles(name: str, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Compute the quantiles over the problems; None where there are no values."""
-    values = values[~np.isnan(values)] if name == "cosine_gap" else values
-    if np.isnan(values).any() or not values.size:
+    known = ~np.isnan(values)
+    if name == "cosine_gap":
+        values = values[known]
+    elif name == "history_cosine_gap":  # the zero that a run starts from points nowhere
+        values = values[known.any(axis=1)]
+    elif not known.all():
+        return None
+    if not values.size:
         return None
     return np.quantile(values, _QUANTILES, axis=0)
 

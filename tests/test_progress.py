@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from contextlib import redirect_stderr
 from functools import partialmethod
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tqdm.auto
 
-from attsvm import progress
+from attsvm import AttentionData, att_svm, progress
 
 
 class Terminal(io.StringIO):
@@ -67,3 +69,37 @@ def test_loop_over_nothing_is_done():
     with redirect_stderr(Terminal()) as terminal, progress.bar(0, "cells"):
         pass
     assert "cells" in terminal.getvalue()
+
+
+def correlated(rng: np.random.Generator) -> AttentionData:
+    """Tokens near 8 directions, whose SVM takes about half a second."""
+    shape = (200, 32, 64)
+    tokens = rng.standard_normal((200, 32, 8)) @ rng.standard_normal((8, 64))
+    tokens += 0.3 * rng.standard_normal(shape)
+    tokens /= np.linalg.norm(tokens, axis=-1, keepdims=True)
+    return AttentionData(tokens, np.ones(200), queries=tokens[:, 0])
+
+
+def test_a_long_svm_says_what_it_is_at():
+    data, notes = correlated(np.random.default_rng(0)), []
+    with progress.inside(lambda count, note: notes.append(note), "d=64"):
+        att_svm(data, np.zeros(200, dtype=int))
+    assert notes
+    assert all(re.fullmatch(r"d=64, SVM of 6200 constraints \d+ s", note) for note in notes)
+
+
+def test_without_a_bar_nothing_is_asked_of_a_computation():
+    assert progress.reporter(lambda: "SVM") is None
+    shown = []
+    with progress.inside(lambda count, note: shown.append((count, note))):
+        report = progress.reporter(lambda: "7 SVMs")
+        assert report is not None
+        report(0.5)
+    assert shown == [(0, "7 SVMs 50%, 0 s")]
+    assert progress.reporter(lambda: "SVM") is None
+
+
+def test_a_bar_shows_a_note_at_once():
+    with redirect_stderr(Terminal()) as terminal, progress.bar(4, "problems") as advance:
+        advance(0, "d=10, SVM of 6200 constraints 3 s")
+    assert "0/4, d=10, SVM of 6200 constraints 3 s [" in terminal.getvalue()

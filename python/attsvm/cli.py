@@ -8,7 +8,8 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -27,6 +28,7 @@ from attsvm.datasets import text
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.extras import dependencies
+from attsvm.progress import bar, inside
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
 from attsvm.studies.environment import environment, version
@@ -332,6 +334,7 @@ def _add_train_options(parser: _Parser) -> None:
 
 
 def _add_svm_options(parser: _Parser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
     add = parser.add_mutually_exclusive_group().add_argument
     run = "results of attsvm train: separate the tokens that it selected, and compare"
@@ -528,7 +531,8 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
     }
     if data.value is not None:
         facts["optimal tokens"] = _tokens(optimal_tokens(data))
-    svm = _quick_svm(data, result)
+    with _watched("SVM", arguments.quiet):
+        svm = _quick_svm(data, result)
     if svm is None:
         constraints = (data.lengths - 1).sum()
         command = shlex.join(["attsvm", "svm", str(arguments.file), "--run", str(out)])
@@ -592,7 +596,9 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
     share = as_float_in("held_out", arguments.held_out, 0, 1, ends="[)")
     early = np.arange(data.n) < max(1, round(data.n * (1 - share)))
     seen = data.subset(early)
-    graphs, solution = token_priority_graphs(seen), graph_svm(seen)
+    graphs = token_priority_graphs(seen)
+    with _watched("Graph-SVM", arguments.quiet):
+        solution = graph_svm(seen)
     if solution.W is None:
         raise ValueError("data: expected embeddings with a feasible Graph-SVM, got infeasible")
     space = cyclic_subspace(seen)
@@ -661,7 +667,8 @@ def _svm(arguments: argparse.Namespace) -> None:
     else:
         selected = np.array(arguments.selected)
     chosen = {} if norm.name == "fro" else {"norm": arguments.norm}
-    solution = _SVMS[arguments.problem](data, selected, **chosen)
+    with _watched("SVM", arguments.quiet):
+        solution = _SVMS[arguments.problem](data, selected, **chosen)
     members = {name: getattr(solution, name) for name in _SOLUTION}
     _write_arrays(
         out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}}
@@ -689,6 +696,13 @@ def _svm(arguments: argparse.Namespace) -> None:
             against = getattr(solution, solution.variable)
             facts["cosine of the run"] = f"{cosine(direction, against):.6f}"
     _say_facts({**facts, "solver": solution.solver, "written": str(out)})
+
+
+@contextmanager
+def _watched(label: str, quiet: bool) -> Iterator[None]:
+    """Show on a terminal what one long computation is at."""
+    with bar(1, label, False if quiet else None) as advance, inside(advance):
+        yield
 
 
 def _read_run(path: Path) -> dict[str, Any]:

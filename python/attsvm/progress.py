@@ -5,12 +5,47 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeAlias
 
 Advance: TypeAlias = Callable[..., None]
 """Function that `bar` yields: (count=1, note="") counts as done, and names what is under way."""
+
+
+_SHOW: ContextVar[Callable[[str], None] | None] = ContextVar("_SHOW", default=None)
+
+
+@contextmanager
+def inside(advance: Advance, note: str = "") -> Iterator[None]:
+    """Show what long calls of the core are at as the note of a bar, behind the given note.
+
+    SVMs and training runs that have no bar of their own say so about ten times a second.
+    """
+    token = _SHOW.set(lambda words: advance(0, ", ".join(filter(None, (note, words)))))
+    try:
+        yield
+    finally:
+        _SHOW.reset(token)
+
+
+def reporter(what: Callable[[], str]) -> Callable[[float], None] | None:
+    """Return a function of the share that is done, which the core is to call; None if none watches.
+
+    It shows `what` is under way, the share where the call has several parts, and the time.
+    """
+    show = _SHOW.get()
+    if show is None:
+        return None
+    words, started = what(), time.monotonic()
+
+    def report(share: float) -> None:
+        done = f" {share:.0%}," if share else ""
+        show(f"{words}{done} {time.monotonic() - started:.0f} s")
+
+    return report
 
 
 @contextmanager
@@ -44,7 +79,7 @@ def bar(total: int, label: str, enabled: bool | None = None) -> Iterator[Advance
     ) as shown:
 
         def advance(count: int = 1, note: str = "") -> None:
-            shown.set_postfix_str(note, refresh=False)
+            shown.set_postfix_str(note, refresh=count == 0)
             shown.update(count)
 
         yield advance

@@ -42,7 +42,7 @@ from attsvm.descent.references import (
 from attsvm.descent.run import Run, Trained
 from attsvm.descent.step_rule import StepRule, as_step_rule
 from attsvm.heads import Head
-from attsvm.progress import bar
+from attsvm.progress import bar, reporter
 from attsvm.threads import thread_count
 
 Values: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
@@ -487,7 +487,11 @@ def _recorded_values(
 
 @contextmanager
 def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None]]:
-    """A bar, as a function of the share of the steps that is done."""
+    """A bar, as a function of the share of the steps that is done; or a note of another bar."""
+    of_note = None if shown else reporter(lambda: f"{steps} steps")
+    if of_note is not None:
+        yield of_note
+        return
     with bar(steps, "steps", None if shown else False) as advance:
         before = 0
 

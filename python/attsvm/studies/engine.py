@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attsvm._validation import as_positive_int
 from attsvm.extras import require_extra
-from attsvm.progress import bar
+from attsvm.progress import bar, inside
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.only_writer import only_writer
 from attsvm.studies.store import Store
@@ -110,6 +110,7 @@ def run(
                     done = partial(advance, note=part.cell.name)
                     done(0)
                     where = (study, part.cell, part.problems)
-                    record = measure_cell(*where, num_threads=num_threads, done=done)
+                    with inside(advance, part.cell.name):
+                        record = measure_cell(*where, num_threads=num_threads, done=done)
                     store.write(part, record)
     return store.open()

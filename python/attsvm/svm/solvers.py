@@ -10,6 +10,7 @@ import numpy as np
 from attsvm import _core
 from attsvm._linalg import Float64Array
 from attsvm._validation import BoolArray
+from attsvm.progress import reporter
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import thread_count
 
@@ -64,6 +65,14 @@ def certify(
     )
 
 
+def _report(problem: SvmProblem) -> Callable[[float], None] | None:
+    """Return what tells of the SVMs under way, where a bar shows that."""
+    count = len(problem.rhs)
+    return reporter(
+        lambda: f"{count} SVMs" if count > 1 else f"SVM of {problem.constrained.sum()} constraints"
+    )
+
+
 def frobenius(
     problem: SvmProblem, start: Float64Array | None, *, active_set: bool = False
 ) -> tuple[Result, Any]:
@@ -75,7 +84,7 @@ def frobenius(
         optimality=OPTIMALITY_TOLERANCE,
         infeasibility=_WORTH_CHECKING,
         threads=thread_count(None),
-        report=None,
+        report=_report(problem),
     )
     return dict(result), "active-set" if active_set else "native"
 
@@ -106,7 +115,7 @@ def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, An
         optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
         infeasibility=_WORTH_CHECKING,
         threads=thread_count(None),
-        report=None,
+        report=_report(problem),
     )
     return dict(result), "native"
 
@@ -122,7 +131,7 @@ def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
             optimality=OPTIMALITY_TOLERANCE,
             infeasibility=_WORTH_CHECKING,
             threads=thread_count(None),
-            report=None,
+            report=_report(problem),
         )
         return dict(result), "native"
 

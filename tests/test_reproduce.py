@@ -409,7 +409,7 @@ def test_every_number_has_a_source_and_every_tolerance_a_reason(figure):
 
 SLOW = {
     *("multi-token", "p3-digits", "p3-rules", "regularization-paths"),
-    *("transformer-heads", "vit-sparsity"),
+    *("label-noise", "transformer-heads", "vit-sparsity"),
 }
 
 

@@ -345,9 +345,11 @@ class CoreProblem:
     def dense(self, trained: Parameter) -> NDArray[np.float64]:
         """Return W (B, d, d), or p (B, d)."""
         if self.blocks.kind.form == "product":
-            left, right = self.factors(trained)
-            product: NDArray[np.float64] = np.swapaxes(left, 1, 2) @ right
-            return product.reshape(len(left), *self._one)
+            left, right = (np.swapaxes(block, 1, 2) for block in trained.blocks)
+            product: NDArray[np.float64] = left @ right
+            if self.token_basis is not None:
+                product = np.swapaxes(self.token_basis, 1, 2) @ product
+            return product.reshape(len(product), *self._one)
         V = trained.blocks[0] if self.blocks.kind.form == "block" else self._matrices(trained)
         return self.as_caller_parameter(V, trained.rest)
 

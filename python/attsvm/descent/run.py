@@ -242,7 +242,7 @@ class Run(Plotted):
         """
         problem = self.trained.problem if isinstance(self.trained, Trained) else None
         inputs, problem = evaluated("data", data, problem, self.loss)
-        if self._factors is None:
+        if self.variable == "p" or self._factors is None:
             lead = self.selected.shape[:-1]
             matrix = LowRank.of_dense(self.direction.reshape(*lead, inputs.d, -1))
         else:
@@ -287,7 +287,7 @@ class Run(Plotted):
         }
         named = {"loss": "loss", "loss_gap": "loss less its infimum"}
         facts |= {text: last(key, ".3e") for key, text in named.items() if key in self.history}
-        facts[f"norm of {self.attention_parameter}"] = last("norm", ".6g")
+        facts[f"norm of {self.attention_parameter.replace('+', ' ')}"] = last("norm", ".6g")
         if outcomes is not None:
             kinds, counts = np.unique(np.asarray(outcomes), return_counts=True)
             pairs = zip(kinds.tolist(), counts.tolist(), strict=True)

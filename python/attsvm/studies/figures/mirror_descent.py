@@ -120,7 +120,7 @@ def draw(canvas: Canvas, data: Data) -> None:
         panels[0, column].set_title(f"({'def'[column]}) $W$ and $v$ trained, $l_{{{p:g}}}$")
         _draw_probabilities(panels[1, column], of_run["curves"], p)
         panels[1, column].set_title(f"({'ghi'[column]}) probabilities, $l_{{{p:g}}}$")
-    panels[0, 0].legend(loc="upper left")
+    panels[0, -1].legend(loc="lower left")
     panels[1, 0].legend(loc="lower right")
     panels[1, 0].set_ylabel("mean probability")
 

@@ -130,7 +130,7 @@ class TestStudy:
     def test_studies_are_listed_and_printed(self, tmp_path, capsys):
         assert main(["study", "--list"]) == 0
         listed = facts(capsys.readouterr().out)
-        assert set(listed) == {"overparam", "overparam-digits"}
+        assert set(listed) == {"geometries", "overparam", "overparam-digits"}
         for name in listed:
             assert main(["study", name, "--print"]) == 0
             printed = capsys.readouterr().out
@@ -181,6 +181,9 @@ class TestStudy:
         assert printed("d=[2, 4]") == printed("d=2,4")
         assert printed("parameter=['W', 'p']") == printed("parameter=W,p")
         assert printed('rule="gd"') == printed("rule=gd")
+        assert "\n[rules]\nsign = { lr = 0.2, ema = 0.5 }\n" in printed(
+            "rules={sign = {lr = 0.2, ema = 0.5}}"
+        )
 
     def test_measures_that_were_not_asked_for_fit_what_is_trained(self, problem, capsys):
         assert main(["study", str(problem), "--set", "parameter=KQ", "--print"]) == 0
@@ -551,8 +554,8 @@ def test_every_command_explains_itself(words, capsys):
         (["study"], "one of the arguments STUDY --list is required"),
         (
             ["study", "overparm"],
-            "expected a TOML file, an .npz file of problems or one of overparam, overparam-digits; "
-            "there is no such file",
+            "expected a TOML file, an .npz file of problems or one of geometries, overparam, "
+            "overparam-digits; there is no such file",
         ),
         (
             ["study", "overparam", "--set", "problems=0"],

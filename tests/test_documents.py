@@ -152,7 +152,7 @@ def test_a_command_is_one_that_the_parser_takes(command):
 
 
 def test_declarations_and_commands_are_found():
-    assert [match.id for match in matches(DECLARATION)] == ["large-studies-0"]
+    assert [match.id for match in matches(DECLARATION)] == ["large-studies-0", "optimisers-0"]
     commands = {match.values[0] for match in matches(COMMAND)}
     assert commands >= {
         "attsvm study overparam --print > mine.toml",

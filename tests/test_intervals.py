@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from attsvm.studies.intervals import mean, proportion
+from attsvm.studies.intervals import mean, median, proportion
 
 
 @given(size=st.integers(2, 2000), share=st.floats(0, 1), level=st.floats(0.5, 0.999))
@@ -53,6 +55,30 @@ def test_mean_interval_is_students(values, level):
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
     assert estimate.high - estimate.value == pytest.approx(half, rel=1e-9, abs=1e-12)
     assert estimate.value - estimate.low == pytest.approx(half, rel=1e-9, abs=1e-12)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=60), st.sampled_from([0.9, 0.95, 0.99]))
+def test_median_interval_is_the_narrowest_pair_of_order_statistics_that_covers(values, level):
+    """P(x_(k) <= m <= x_(n+1-k)) = 1 - 2 P(Bin(n, 1/2) < k), whatever the distribution is."""
+    estimate, x, n = median(np.array(values), level=level), sorted(values), len(values)
+    assert (estimate.value, estimate.size) == (statistics.median(values), n)
+
+    def missed(k: int) -> Fraction:
+        return Fraction(2 * sum(math.comb(n, j) for j in range(k)), 2**n)
+
+    covering = [k for k in range(1, n // 2 + 1) if missed(k) < 1 - Fraction(str(level))]
+    if covering:
+        assert (estimate.low, estimate.high) == (x[covering[-1] - 1], x[n - covering[-1]])
+    else:
+        assert math.isnan(estimate.low)
+        assert math.isnan(estimate.high)
+
+
+def test_one_value_has_no_interval_of_the_median_and_none_has_no_median():
+    one, none = median(np.array([0.5])), median(np.zeros(0))
+    assert (one.value, one.size, none.size) == (0.5, 1, 0)
+    assert math.isnan(one.low)
+    assert math.isnan(none.value)
 
 
 def test_mean_interval_is_cut_at_the_range_of_the_quantity():

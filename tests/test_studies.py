@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attsvm
-from attsvm import classify, cosine, optimal_tokens, train
+from attsvm import StepRule, classify, cosine, optimal_tokens, train
 from attsvm.studies import MEASUREMENTS, OUTCOMES, Study, run, tabulate
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.declarations import read_toml
 from attsvm.studies.measurements import measurable
-from attsvm.studies.problems import draw
+from attsvm.studies.problems import draw, start_of_factors
+from attsvm.studies.study import OverrideError
 from attsvm.svm import att_svm, prompt_svm
 
 EVERY = measurable(MEASUREMENTS, ["W", "p"], has_value=True)
@@ -60,7 +61,24 @@ class TestDeclaration:
             ({"lr": 0.0}, "lr: .*positive"),
             ({"lr": math.nan}, "lr: .*number"),
             ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\)"),
-            ({"momentum": 0.5, "rule": "adam"}, "momentum: expected 0 for adam"),
+            (
+                {"momentum": 0.5, "rule": "adam"},
+                "momentum: expected no value for kind='adam', got 0.5",
+            ),
+            ({"rule": "newton"}, "rule: expected one of 'gd', .*, got 'newton'"),
+            ({"rules": {"a": {"kind": "sign"}}, "rule": "b"}, "rule: expected one of 'a', 'gd', "),
+            ({"rules": {"a": {}}, "rule": "a"}, "rules.a: kind: expected one of 'gd', .* got 'a'"),
+            ({"rules": {"sign": {"rate": 1}}}, "rules.sign: expected one of 'lr', 'kind', .* got"),
+            ({"rules": {"ngd": {"lr": 0.1}}}, r"lr: expected none where rules.ngd states it"),
+            (
+                {"rules": {"a": {"kind": "adam", "norm": 3}}, "rule": "a"},
+                "rules.a: norm: expected no value for kind='adam', got 3",
+            ),
+            ({"lr": 10.0, "weight_decay": 0.2}, r"weight_decay: expected at most 0.1 \(1/lr\)"),
+            ({"lr_factor": 0.0}, "lr_factor: .*positive"),
+            ({"norms": ("fro", 1)}, "norms: expected one of 'fro', .* or a number p > 1, got 1"),
+            ({"norms": ("fro", 2)}, "norms: expected different norms, got .'fro', 'fro'."),
+            ({"norm": ("fro", "nuc")}, "norm: expected one value where SVMs in all `norms`"),
             ({"seed": -1}, "seed: .*non-negative"),
             ({"seed": (0, -1)}, "seed: .*non-negative"),
             ({"seed": 2**64}, r"seed: expected an integer below 2\*\*64, got 18446744073709551616"),
@@ -103,6 +121,9 @@ class TestDeclaration:
             ({"d": ([2, 3],)}, r"d: expected a positive integer, got \[2, 3\]"),
             ({"title": 3}, "title: expected text, got 3"),
             ({"measure": "cosine"}, "measure: expected a list of names"),
+            ({"norms": "fro"}, "norms: expected a list of norms, got 'fro'"),
+            ({"rules": "sign"}, "rules: expected tables of settings by name, got 'sign'"),
+            ({"rules": {"sign": 0.1}}, "rules.sign: expected a table of settings, got 0.1"),
         ],
     )
     def test_the_wrong_kind_of_value_is_refused(self, settings, message):
@@ -148,6 +169,24 @@ class TestDeclaration:
         (tmp_path / "study.toml").write_text(written)
         assert Study.load(tmp_path / "study.toml").settings == study.settings
 
+    def test_rules_with_settings_are_an_axis_of_their_names(self):
+        rules = {"sign": {"lr": 0.02}, "by rows": {"kind": "ngd", "norm": 3, "momentum": 0.5}}
+        study = Study(n=3, T=4, d=5, problems=2, rules=rules, lr_factor=(1.0, 2.0))
+        assert study.axes == {"rule": ("sign", "by rows"), "lr_factor": (1.0, 2.0)}
+        steps = [(cell.settings["step_rule"], cell.settings["lr"]) for cell in study.cells]
+        in_l3 = StepRule("ngd", norm=3, momentum=0.5)
+        assert steps == [
+            *((StepRule("sign"), lr) for lr in (0.02, 0.04)),
+            *((in_l3, lr) for lr in (0.1, 0.2)),
+        ]
+
+    def test_fields_of_step_rules_are_axes_and_by_default_those_of_the_rule(self):
+        decays = evolve(SMALL, d=2, weight_decay=(0.1, 0.3), decay=0.5, rule="sign")
+        assert [cell.settings["step_rule"] for cell in decays.cells] == [
+            StepRule("sign", weight_decay=x, decay=0.5) for x in (0.1, 0.3)
+        ]
+        assert evolve(SMALL, rule="adamw").cells[0].settings["step_rule"] == StepRule("adamw")
+
     def test_numbers_of_numpy_are_those_of_python(self):
         sizes = {"n": np.int64(3), "T": np.int64(4), "d": np.arange(2, 4)}
         of_numpy = Study(**sizes, problems=np.int64(5), steps=np.int64(60))
@@ -156,7 +195,16 @@ class TestDeclaration:
 
 class TestFile:
     def test_toml_is_read_back_as_it_was_written(self, tmp_path):
-        for study in (SMALL, evolve(SMALL, name="named", title='é "\\', lr=(0.1, 1e-05), seed=7)):
+        rules = {
+            "by rows": {"kind": "ngd", "norm": 3, "nesterov": True, "momentum": 0.5},
+            "adam": {"betas": (0.5, 0.9), "lr": 1e-3},
+            "KQ": {"kind": "gd", "norm": {"K": 3}},
+        }
+        for study in (
+            SMALL,
+            evolve(SMALL, name="named", title='é "\\', lr=(0.1, 1e-05), seed=7),
+            Study(name="rules", n=3, T=4, d=5, problems=2, rules=rules, rule=("by rows", "adam")),
+        ):
             path = tmp_path / f"{study.name}.toml"
             path.write_text(study.toml, encoding="utf-8")
             assert Study.load(path).settings == study.settings
@@ -197,6 +245,18 @@ class TestFile:
         assert Study.load(path).name == "mine"
         assert Study.load(path, {"name": "other"}).name == "other"
 
+    def test_rules_of_a_file_are_chosen_and_replaced(self, tmp_path):
+        (tmp_path / "mine.toml").write_text(
+            "n = 3\nT = 4\nd = 5\nproblems = 2\n[rules]\nsign = { lr = 0.2 }\nmuon = {}\n"
+        )
+        assert Study.load(tmp_path / "mine.toml").axes == {"rule": ("sign", "muon")}
+        assert Study.load(tmp_path / "mine.toml", {"rule": "muon"}).axes == {"rule": ("muon",)}
+        other = Study.load(tmp_path / "mine.toml", {"rules": {"lion": {}}, "lr": 0.3})
+        assert other.axes == {"rule": ("lion",)}
+        assert other.cells[0].settings["lr"] == 0.3
+        with pytest.raises(OverrideError, match=r"lr: expected none where rules\.sign states it"):
+            Study.load(tmp_path / "mine.toml", {"lr": 0.3})
+
     def test_one_value_for_an_axis_leaves_it_an_axis(self):
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).axes["d"] == (3,)
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).lr == 0.2
@@ -223,6 +283,9 @@ class TestFile:
             Study.load(path)
 
     def test_built_in_studies_are_valid_and_say_what_they_are(self):
+        geometries = Study.load("geometries")
+        assert (geometries.name, len(geometries.cells)) == ("geometries", 11)
+        assert geometries.title.startswith("Geometries")
         for name in ("overparam", "overparam-digits"):
             study = Study.load(name)
             assert study.name == name
@@ -399,6 +462,57 @@ class TestRecord:
         assert np.array_equal(record["svm_selected_norm"], solution.norm)
         assert record["cosine"].max() > 0.9
 
+    def test_steps_in_another_norm_decay_on_keys_and_queries_by_default(self):
+        study = evolve(SMALL, d=5, parameter="KQ", rule="spectral", measure=("history",))
+        record = measure_cell(study, study.cells[0], range(10))
+        batch = draw(study.cells[0].settings, range(10))
+        start = start_of_factors(study.cells[0].settings, range(10), 5)
+        norms = [
+            train(batch, parameter="KQ", rule=rule, steps=60, init=start).history["norm"][:, -1]
+            for rule in ("spectral", StepRule("spectral", decay=0.75))
+        ]
+        assert np.array_equal(*norms)
+        assert np.array_equal(record["history_norm"][:, -1], norms[0])
+
+    def test_mini_batches_are_those_of_the_seed(self):
+        rules = {"sgd": {"kind": "gd", "batch_size": 1}}
+        study = Study(n=3, T=4, d=5, problems=9, steps=20, rules=rules, measure=("history",))
+        whole, again = (measure_cell(study, study.cells[0], range(9)) for _ in range(2))
+        other = evolve(study, seed=1)
+        assert np.array_equal(whole["history_norm"], again["history_norm"])
+        some = measure_cell(study, study.cells[0], range(2, 4))["history_norm"]
+        assert np.array_equal(some, whole["history_norm"][2:4])
+        assert not np.array_equal(
+            measure_cell(other, other.cells[0], range(9))["history_norm"], whole["history_norm"]
+        )
+
+    @pytest.mark.parametrize("parameter", ["W", "p", "KQ"])
+    def test_margin_ratios_and_cosines_in_norms_are_those_of_each_problem(self, parameter):
+        norms = ("fro", "max", "l1", "spec", "nuc", 3.0)
+        names = ("margin_ratio", "cosine_in_norm", "svm_in_norm", "selected")
+        study = evolve(SMALL, d=5, parameter=parameter, norms=norms, measure=names)
+        record = measure_cell(study, study.cells[0], range(10))
+        settings = study.cells[0].settings
+        start = start_of_factors(settings, range(10), 5) if parameter == "KQ" else None
+        batch = draw(settings, range(10))
+        result = train(batch, parameter=parameter, steps=60, init=start)
+        solve = prompt_svm if parameter == "p" else att_svm
+        for k, data in enumerate(batch.problems()):
+            for j, norm in enumerate(norms):
+                svm = solve(data, record["selected"][k], norm=norm)
+                here = {name: record[f"svm_in_norm_{name}"][k, j] for name in ("norm", "gap")}
+                assert here["norm"] == pytest.approx(svm.norm, rel=1e-8)
+                assert here["gap"] < 1e-8
+                ratio, angle = record["margin_ratio"][k, j], record["cosine_in_norm"][k, j]
+                if not svm.feasible:
+                    assert np.isnan([ratio, angle]).all()
+                    continue
+                direction = result.direction[k]
+                ratio_expected = attsvm.margin_ratio(data, direction, result.selected[k], norm)
+                assert ratio == pytest.approx(ratio_expected, rel=1e-8)
+                of_svm = svm.p if parameter == "p" else svm.W
+                assert angle == pytest.approx(cosine(direction, of_svm), rel=1e-6)
+
     def test_a_trained_head_needs_no_value(self):
         measures = ("selected", "cosine", "history")
         study = evolve(
@@ -447,3 +561,5 @@ class TestRecord:
         assert 0 < still.sum() < 20
         assert np.isnan(record["cosine"][still]).all()
         assert np.isnan(record["cosine_gap"][still]).all()
+        assert np.array_equal(np.isnan(record["margin_ratio"]).all(axis=1), still)
+        assert np.isnan(record["cosine_in_norm"][still]).all()

@@ -20,7 +20,7 @@ from file_tree import content
 
 import attsvm
 from attsvm import _core
-from attsvm.studies import MEASUREMENTS, Study, engine, layout, open_results, run
+from attsvm.studies import MEASUREMENTS, Study, engine, layout, open_results, run, solved_svms
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.layout import Layout
 from attsvm.studies.measurements import measurable
@@ -112,7 +112,7 @@ class TestDataset:
         assert Layout(SMALL).part_size == 10
         huge = Layout(evolve(SMALL, problems=10**7))
         assert 10**4 < huge.part_size < 10**6
-        monkeypatch.setattr(layout, "_MOST_BYTES", 2300)
+        monkeypatch.setattr(layout, "_MOST_BYTES", 3200)
         split = Layout(SMALL)
         assert [part.problems for part in split.parts][:3] == [range(4), range(4, 8), range(8, 10)]
         results = xarray.open_zarr(finished(SMALL, tmp_path), chunks={}).load()
@@ -150,6 +150,28 @@ class TestGoingOn:
         assert partly.finished.all("problem").values.tolist() == [True, False]
         assert content(finished(SMALL, tmp_path / "stopped")) == expected
         assert measured == ["d=2", "d=5", "d=5"]
+
+    def test_a_study_of_rules_in_norms_goes_on_with_the_same_bytes(self, tmp_path, monkeypatch):
+        """Cells share solved SVMs, and what is shared differs where a run goes on."""
+        study = Study(
+            n=3, T=4, d=4, problems=6, steps=200, measure=("margin_ratio", "svm_in_norm"),
+            rules={"ngd": {}, "signs": {"kind": "sign", "lr": 0.02}, "spectral": {"lr": 0.05}},
+        )  # fmt: skip
+        whole = content(finished(study, tmp_path / "whole"))
+        parts = Layout(study).parts
+        store = Store(tmp_path / "parts", study)
+        store.write(parts[1], measure_cell(study, parts[1].cell, parts[1].problems))
+        solved: list[int] = []
+        att_svm = solved_svms.att_svm
+
+        def counted(data, *arguments, **options):
+            solved.append(data.batch)
+            return att_svm(data, *arguments, **options)
+
+        monkeypatch.setitem(solved_svms._SOLVERS, "W", counted)
+        assert content(finished(study, tmp_path / "parts")) == whole
+        shared = np.unique(open_results(tmp_path / "whole").svm_in_norm_norm[[0, 2], :, 0]).size
+        assert sum(solved) == len(study.norms) * shared < len(study.norms) * 12
 
     def test_a_part_that_is_half_written_is_written_again(self, tmp_path, monkeypatch):
         expected = content(finished(SMALL, tmp_path / "whole"))
@@ -400,4 +422,4 @@ class TestDirectory:
         path = finished(SMALL, tmp_path)
         consolidated = json.loads((path / ".zmetadata").read_text())["metadata"]
         assert consolidated[".zattrs"] == json.loads((path / ".zattrs").read_text())
-        assert len([name for name in consolidated if name.endswith(".zarray")]) == 23
+        assert len([name for name in consolidated if name.endswith(".zarray")]) == 29

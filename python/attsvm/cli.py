@@ -384,7 +384,7 @@ def _norm(word: str) -> NormLike:
 
 
 def _override(word: str) -> tuple[str, Any, str]:
-    """Parse ``field=value``, ``field=value,value`` or ``field=[value, value]``.
+    """Parse ``field=value``, ``field=value,value``, ``field=[value, value]`` or ``field={...}``.
 
     Returns the field, its value (as TOML reads it, or else text) and the word itself.
     """
@@ -395,7 +395,7 @@ def _override(word: str) -> tuple[str, Any, str]:
     if field in ("name", "title", "data"):
         return field, value, word
     values = [_toml_or_text(each.strip()) for each in value.split(",")]
-    if value.startswith("["):
+    if value.startswith(("[", "{")):
         return field, _toml_or_text(value), word
     return field, values if "," in value else values[0], word
 

@@ -20,13 +20,13 @@ from attsvm.data import AttentionData, NextTokenData
 from attsvm.descent import Run
 from attsvm.extras import require_extra
 from attsvm.studies.measurements import OUTCOMES
-from attsvm.studies.reproduce.drawing import bars, interval_in_legend, intervals
+from attsvm.studies.reproduce.drawing import bars, heat_map, interval_in_legend, intervals
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
 from attsvm.studies.reproduce.palette import BLUE, CYCLE, GREY, INK, PALE, RED, SAND
 from attsvm.studies.store import FORMATS
 from attsvm.studies.study import Study
-from attsvm.studies.summary import describe, tabulate
+from attsvm.studies.summary import IN_NORMS, describe, tabulate
 from attsvm.studies.table import AXIS_NAMES, SHARES, Table, in_words
 from attsvm.svm import SVMSolution
 from attsvm.theory.priority_graphs import TokenPriorityGraph
@@ -184,7 +184,8 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 def drawable(table: Table | xr.Dataset) -> bool:
     """Return whether a table, or results, have what `study` draws.
 
-    That is outcomes, support vectors or cosines of several problems, or the record of a few.
+    That is outcomes, support vectors, cosines or margin ratios of several problems, or the record
+    of a few.
     """
     if not isinstance(table, Table):
         results, table = table, tabulate(table)
@@ -192,7 +193,7 @@ def drawable(table: Table | xr.Dataset) -> bool:
             return True
     measured = {measure.name for measure in table.measures}
     several = [row.problems for row in table.rows] not in ([], [1])
-    return several and bool(measured & {*SHARES, "cosine_mean"})
+    return several and bool(table.in_norms or measured & {*SHARES, "cosine_mean"})
 
 
 def _few(table: Table) -> bool:
@@ -206,11 +207,13 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     Outcomes are bars over one axis, or curves where it has more than ten values; the mean cosine is
     below them. Two axes of five values or more span maps. Where there are results of one cell of at
     most twenty problems with their history, the record of each is drawn, coloured by its outcome.
+    Margin ratios and cosines in several norms are drawn as heat maps of their medians, the norms
+    against one axis, which is the step rule where there are several.
 
     Parameters
     ----------
     table : Table, or xarray.Dataset
-        From `attsvm.studies.tabulate`, with the outcome, the cosine or both; or the results, which
+        From `attsvm.studies.tabulate`, with what is drawn; or the results, which
         are tabulated. The bars stand along the longest axis of numbers; every combination of the
         others has a separate panel.
     caption : str
@@ -237,6 +240,8 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         raise ValueError(
             "table: expected outcomes or cosines of several problems to draw, got neither"
         )
+    if table.in_norms:
+        return _heat_maps(table, caption)
     varying = {axis: n for axis, n in _values(table).items() if n > 1}
     if len(varying) == 2 and min(varying.values()) >= _MANY_VALUES:
         down = next(axis for axis in varying if axis != table.longest_axis)
@@ -273,6 +278,34 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
                 axes.remove()
         _add_legend(figure)
         _add_caption(figure, caption)
+    return figure
+
+
+def _heat_maps(table: Table, caption: str) -> Figure:
+    """Draw the medians in every norm: with intervals one below the other, else side by side."""
+    panels, along = table.panels, table.longest_axis
+    detailed = len(panels) == 1
+    shape = (len(table.in_norms), 1) if detailed else (len(panels), len(table.in_norms))
+    height = (0.32 if detailed else 0.19) * max(len(part.rows) for part in panels.values()) + 0.5
+    with _figure(TEXT_WIDTH, height * shape[0] + 0.6) as figure:
+        grid = figure.subplots(*shape, squeeze=False, sharex=True)
+        places = itertools.product(panels.items(), table.in_norms.items())
+        for axes, ((name, part), (variable, measures)) in zip(grid.flat, places, strict=True):
+            estimates = [[row.estimates[m.name] for m in measures] for row in part.rows]
+            labels = [in_words(row.axes[along]) for row in part.rows]
+            norms = [measure.norm for measure in measures]
+            heat_map(axes, estimates, labels, norms, with_intervals=detailed)
+            title = f"{IN_NORMS[variable][1]} in each norm"
+            axes.set_title(f"{title}\n{name}" if name else title, loc="left")
+        for axes in grid[:, 1:].flat:
+            axes.set_yticks([])
+        bar = figure.colorbar(grid[0, 0].images[0], ax=grid, fraction=0.03, pad=0.01, aspect=40)
+        bar.set_label("median")
+        bar.outline.set_visible(False)
+        frame = "A frame marks the largest median of a row."
+        below = "Below a median is its 95 % confidence interval." if detailed else ""
+        stated = caption and f"{caption}."
+        _add_caption(figure, " ".join(filter(None, (stated, frame, below))))
     return figure
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from attsvm.data import AttentionData
-from attsvm.descent import StepRule, train
+from attsvm.descent import train
 from attsvm.descent.blocks import as_blocks
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
-from attsvm.studies.problems import draw, filled, start_of_factors
+from attsvm.studies.problems import draw, filled, generator_of_steps, identity, start_of_factors
+from attsvm.studies.solved_svms import SolvedSVMs
 from attsvm.studies.study import Cell, Study
 from attsvm.svm import SolverError
 
@@ -41,6 +43,7 @@ def measure_cell(
     *,
     num_threads: int | None = None,
     done: Callable[[int], None] | None = None,
+    solved: SolvedSVMs | None = None,
 ) -> Record:
     """Train and measure these problems of a cell of a study, as `measure` does."""
     return measure(
@@ -51,6 +54,7 @@ def measure_cell(
         data=None if study.file is None else study.file.take(problems),
         num_threads=num_threads,
         done=done,
+        solved=solved,
     )
 
 
@@ -63,15 +67,18 @@ def measure(
     data: AttentionData | None = None,
     num_threads: int | None = None,
     done: Callable[[int], None] | None = None,
+    solved: SolvedSVMs | None = None,
 ) -> Record:
     """Train these problems of a cell, and make the measurements of these names.
 
     The results of a problem depend on nothing but the cell and its number: not on the other
     problems, the other measurements, or threads. Runs are recorded at the steps of `record`. `data`
     are the problems where they are not to be drawn; `done` is called after each batch with the
-    number of its problems. Errors of training and of the SVMs name the cell.
+    number of its problems. SVMs that were `solved` for another cell are not solved again. Errors of
+    training and of the SVMs name the cell.
     """
     parts = []
+    solved = SolvedSVMs() if solved is None else solved
     batch = batch_size(cell.settings, names, len(record))
     iterates = any(MEASUREMENTS[name].iterates for name in names)
     for k in range(0, len(problems), batch):
@@ -80,8 +87,9 @@ def measure(
         part: Record = {}
         try:
             measured = _train(
-                cell.settings, record, some, batch_data, iterates=iterates, num_threads=num_threads
-            )
+                cell.settings, record, some, batch_data,
+                iterates=iterates, num_threads=num_threads, solved=solved,
+            )  # fmt: skip
             for name in names:
                 part |= MEASUREMENTS[name].measure(measured)
         except (FloatingPointError, SolverError, ValueError) as error:
@@ -106,6 +114,7 @@ def _train(
     *,
     iterates: bool,
     num_threads: int | None,
+    solved: SolvedSVMs,
 ) -> Measured:
     data = draw(settings, problems) if data is None else data
     parameter = settings["parameter"]
@@ -119,11 +128,12 @@ def _train(
     run = train(
         trained,
         parameter=parameter,
-        rule=StepRule(settings["rule"], decay=settings["decay"], momentum=settings["momentum"]),
+        rule=settings["step_rule"],
         lr=settings["lr"],
         steps=settings["steps"],
         loss=settings["loss"],
         init=start,
+        rng=generator_of_steps(settings),
         record_every=record,
         record=blocks.direction if iterates else (),
         num_threads=num_threads,
@@ -136,4 +146,5 @@ def _train(
     history = {k: x if k == "step" else x[:count] for k, x in run.history.items()}
     v = None if run.v is None else run.v[:count]
     kept = replace(run, v=v, history=history, **seen)
-    return Measured(data, kept, run.direction[:count], norm)
+    solve = partial(solved.solve, identity(settings), problems, data, run.variable)
+    return Measured(data, kept, run.direction[:count], norm, settings["norms"] or (), solve)

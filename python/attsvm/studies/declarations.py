@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from importlib import resources
@@ -58,12 +59,26 @@ def read_toml(text: str) -> dict[str, Any]:
 
 
 def write_toml(settings: Mapping[str, Any]) -> str:
-    """Format text, numbers and lists of them as TOML, one line for each."""
-    return "".join(f"{name} = {_value(value)}\n" for name, value in settings.items())
+    """Format text, numbers and lists of them as TOML, one line for each, and then the tables."""
+    tables = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+    lines = [_pair(name, value) for name, value in settings.items() if name not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{_key(name)}]", *(_pair(key, value) for key, value in table.items())]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _pair(name: str, value: Any) -> str:
+    return f"{_key(name)} = {_value(value)}"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else _value(name)
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(_pair(key, each) for key, each in value.items())} }}"
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     # What JSON writes of text and numbers is TOML, but for DEL, which TOML wants escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

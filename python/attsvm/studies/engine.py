@@ -11,6 +11,7 @@ from attsvm.extras import require_extra
 from attsvm.progress import bar, inside
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.only_writer import only_writer
+from attsvm.studies.solved_svms import SolvedSVMs
 from attsvm.studies.store import Store
 from attsvm.studies.study import Study
 from attsvm.threads import thread_count
@@ -56,8 +57,9 @@ def run(
     Returns
     -------
     xarray.Dataset
-        Its dimensions are the axes of the study, ``problem``, and ``input`` and ``step`` where they
-        are needed. Values are read from ``results.zarr`` in the directory when they are used.
+        Its dimensions are the axes of the study, ``problem``, and ``input``, ``step`` and ``norm``
+        where they are needed. Values are read from ``results.zarr`` in the directory when they are
+        used.
 
     Raises
     ------
@@ -106,11 +108,14 @@ def run(
             run_on_cluster(study, store, missing, scheduler, workers, num_threads, progress)
         else:
             with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
+                solved = SolvedSVMs()
                 for part in missing:
                     done = partial(advance, note=part.cell.name)
                     done(0)
                     where = (study, part.cell, part.problems)
                     with inside(advance, part.cell.name):
-                        record = measure_cell(*where, num_threads=num_threads, done=done)
+                        record = measure_cell(
+                            *where, num_threads=num_threads, done=done, solved=solved
+                        )
                     store.write(part, record)
     return store.open()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from attsvm.descent import StepRule
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.figure import Figure
 from attsvm.studies.study import Study
@@ -109,15 +110,11 @@ _OF_REFERENCE = MappingProxyType(
         "data": "sphere",
         "attention": "cross",
         "parameter": "W",
-        "rule": "ngd",
-        "momentum": 0.0,
-        "decay": 0.0,
         "loss": "logistic",
-        "lr": 0.1,
         "steps": 3000,
     }
 )
-"""Settings of the independent program."""
+"""Settings of the independent program, whose steps are normalised, of 0.1."""
 
 
 def reference(study: Study, row: Row) -> dict[str, float]:
@@ -133,7 +130,9 @@ def _has_reference(study: Study) -> bool:
     """Return whether the settings of a study are those of the independent program."""
     settings = study.settings
     same = all(settings.get(name) == value for name, value in _OF_REFERENCE.items())
-    return same and study.norm in ("auto", "fro")
+    steps = {(cell.settings["step_rule"], cell.settings["lr"]) for cell in study.cells}
+    usual = {(StepRule("ngd", decay=decay), 0.1) for decay in (None, 0.0)}
+    return same and study.norm in ("auto", "fro") and steps <= usual
 
 
 def _differences_from_reference(study: Study, results: xr.Dataset) -> list[str]:

@@ -36,6 +36,28 @@ def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Esti
     return Estimate(count / size, float(ends.low), float(ends.high), size)
 
 
+def median(values: npt.NDArray[np.float64], *, level: float = 0.95) -> Estimate:
+    """Compute the median of independent draws, with the interval between two order statistics.
+
+    It is [x_(k), x_(n+1-k)] with the largest k for which P(Bin(n, 1/2) < k) is less than half of
+    1 - `level`: it covers the median of the population with this probability, whatever the
+    distribution is. At the level 0.95 it does not exist for five draws or less; all is NaN for an
+    empty sample.
+
+    References
+    ----------
+    Conover, "Practical Nonparametric Statistics", 1999, section 3.2.
+    """
+    from scipy import stats
+
+    ordered, size = np.sort(values), values.size
+    centre = float(np.median(ordered)) if size else math.nan
+    k = int(stats.binom.ppf((1 - level) / 2, size, 0.5)) if size else 0
+    if k < 1:
+        return Estimate(centre, math.nan, math.nan, size)
+    return Estimate(centre, float(ordered[k - 1]), float(ordered[size - k]), size)
+
+
 def mean(
     values: npt.NDArray[np.float64], *, bounds: tuple[float, float], level: float = 0.95
 ) -> Estimate:

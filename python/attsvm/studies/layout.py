@@ -16,6 +16,7 @@ from attsvm import _core
 from attsvm.studies.environment import version
 from attsvm.studies.measurements import Record, Variable
 from attsvm.studies.study import Cell, Study
+from attsvm.svm.norms import as_svm_norm
 
 FINISHED = Variable("finished", "whether a problem is measured; nothing holds before", "bool")
 """Variable that is written last."""
@@ -35,8 +36,10 @@ MEANINGS = MappingProxyType(
         "init": "start of K and Q",
         "rule": "step rule",
         "lr": "step size",
+        "lr_factor": "factor of the step size",
         "momentum": "momentum",
         "decay": "exponent of the decay of the step size",
+        "weight_decay": "decoupled weight decay",
         "loss": "loss of a margin",
         "norm": "norm of the SVM",
         "seed": "seed of all draws",
@@ -76,12 +79,14 @@ class Layout:
         """Size of each dimension, by its name."""
         study = self.study
         axes = {name: len(values) for name, values in study.axes.items()}
-        return axes | {
+        return {
             "problem": study.problems or 0,
             "input": study.largest["n"],
             "step": len(study.recorded_steps),
             "row": study.largest["d"],
             "column": study.largest["d"],
+            "norm": len(study.norms or ()),
+            **axes,
         }
 
     @cached_property
@@ -116,6 +121,9 @@ class Layout:
         coordinates = {name: _coordinate(values) for name, values in self.study.axes.items()}
         if any("step" in v.along for v in self.variables):
             coordinates["step"] = np.array(self.study.recorded_steps, dtype=np.int64)
+        if any("norm" in v.along for v in self.variables):
+            norms = self.study.norms or ()
+            coordinates["norm"] = np.array([as_svm_norm("norms", norm).name for norm in norms])
         return coordinates
 
     def dimensions(self, variable: Variable) -> tuple[str, ...]:

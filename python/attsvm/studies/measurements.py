@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm import _core
-from attsvm._validation import IndexArray
+from attsvm._geometries import Norm
+from attsvm._validation import BoolArray, IndexArray
 from attsvm.data import AttentionData
 from attsvm.descent import Run
 from attsvm.descent.blocks import as_blocks
-from attsvm.svm import SVMSolution, att_svm, prompt_svm
-from attsvm.theory import classify, optimal_tokens
+from attsvm.studies.solved_svms import rows_of
+from attsvm.svm import SVMSolution
+from attsvm.theory import classify, margin_ratio, optimal_tokens
 from attsvm.theory.cosine import cosine_gap, cosines_and_gaps
 
 Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
@@ -60,7 +62,8 @@ class Variable:
     name: str
     meaning: str  # for its attribute ``long_name``
     dtype: str = "float64"
-    along: tuple[str, ...] = ()  # "input", "step", "row", "column": axes beside those of the study
+    # "input", "step", "row", "column" or "norm": axes beside those of the study
+    along: tuple[str, ...] = ()
     padding: float = math.nan  # value at inputs, rows and columns that a cell does not have
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -72,7 +75,10 @@ class Measured:
     data: AttentionData
     run: Run
     direction: npt.NDArray[np.float64]  # (B, d, d) or (B, d): trained W or p
-    norm: str  # of its SVMs
+    norm: Norm  # of its SVMs
+    norms: tuple[Norm, ...]  # of those that are solved in several
+    # (selected tokens, norm) to the solutions of its SVMs.
+    solve: Callable[[IndexArray, Norm], SVMSolution]
 
     @cached_property
     def optimal(self) -> IndexArray:
@@ -82,31 +88,22 @@ class Measured:
     @cached_property
     def svm_optimal(self) -> SVMSolution:
         """SVM of the optimal tokens."""
-        return self._solve(self.data, self.optimal)
+        return self.solve(self.optimal, self.norm)
 
     @cached_property
     def svm_selected(self) -> SVMSolution:
-        """SVM of the selected tokens; where these are the optimal ones it is solved only once."""
-        data, selected = self.data, self.run.selected
-        if "svm_optimal" not in self.__dict__:
-            return self._solve(data, selected)
-        other = (selected != self.optimal).any(axis=1)
-        if not other.any():
-            return self.svm_optimal
-        svm_other = self._solve(data.subset(other), selected[other])
-        source = np.arange(len(other))
-        source[other] = len(other) + np.arange(other.sum())
-        names = [each.name for each in fields(svm_other) if each.name != "variable"]
-        both = (self.svm_optimal, svm_other)
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(s, name) for s in both])[source] for name in names
-        }
-        return replace(self.svm_optimal, **arrays)
+        """SVM of the selected tokens."""
+        return self.solve(self.run.selected, self.norm)
 
-    def _solve(self, data: AttentionData, selected: IndexArray) -> SVMSolution:
-        if self.run.variable == "p":
-            return prompt_svm(data, selected)
-        return att_svm(data, selected, norm=self.norm)
+    @cached_property
+    def svms_in_norms(self) -> tuple[SVMSolution, ...]:
+        """SVM of the selected tokens in each of `norms`."""
+        return tuple(self.solve(self.run.selected, norm) for norm in self.norms)
+
+    @cached_property
+    def moved(self) -> BoolArray:
+        """Whether the direction is not zero (B,)."""
+        return np.asarray(self.direction.any(axis=tuple(range(1, self.direction.ndim))))
 
 
 @dataclass(frozen=True)
@@ -122,6 +119,11 @@ class Measurement:
     parameters: tuple[str, ...] | None = None
     of_value: bool = False  # whether the problems must have a value v
     iterates: bool = False  # whether it needs W or p at every recorded step
+
+    @property
+    def in_norms(self) -> bool:
+        """Whether it needs SVMs in several norms."""
+        return any("norm" in variable.along for variable in self.variables)
 
     def obstacle(self, parameter: str, has_value: bool) -> str | None:
         """Return why it cannot be measured, or None where it can."""
@@ -150,18 +152,50 @@ def _all_support(measured: Measured) -> Record:
 
 
 def _cosines(measured: Measured) -> Record:
-    """Compute the cosine of the trained direction with its SVM, and 1 - cosine; NaN for zero."""
-    trained, solution = measured.direction, measured.svm_selected
+    cosine, gap = _compared(measured, measured.svm_selected)
+    return {"cosine": cosine, "cosine_gap": gap}
+
+
+def _compared(
+    measured: Measured, solution: SVMSolution
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Compute the cosine of the trained direction with a SVM, and 1 - cosine; NaN for zero."""
     directions = solution.p if measured.run.variable == "p" else solution.W
     assert directions is not None
     axes = tuple(range(1, directions.ndim))
-    compare = solution.feasible & trained.any(axis=axes) & (solution.norm > 0)
-    record = {name: np.full(len(directions), np.nan) for name in ("cosine", "cosine_gap")}
+    compare = np.asarray(solution.feasible & measured.moved & (solution.norm > 0))
+    both = np.full(len(directions), np.nan), np.full(len(directions), np.nan)
     if compare.any():
-        both = cosines_and_gaps(trained[compare], directions[compare], axes)
-        for column, values in zip(record.values(), both, strict=True):
-            column[compare] = values
-    return record
+        known = cosines_and_gaps(measured.direction[compare], directions[compare], axes)
+        for values, of_known in zip(both, known, strict=True):
+            values[compare] = of_known
+    return both
+
+
+def _margin_ratio(measured: Measured, norm: Norm, solution: SVMSolution) -> npt.NDArray[np.float64]:
+    """Compute the margin ratio in a norm; NaN for zero, which has none."""
+    ratios, moved = np.full(len(measured.direction), np.nan), measured.moved
+    if moved.any():
+        data, selected = measured.data.subset(moved), measured.run.selected[moved]
+        of_moved = rows_of(solution, moved)
+        ratios[moved] = margin_ratio(
+            data, measured.direction[moved], selected, norm, solution=of_moved
+        )
+    return ratios
+
+
+def _in_norms(
+    variable: Variable,
+    of_norm: Callable[[Measured, Norm, SVMSolution], npt.NDArray[np.float64]],
+    recorded: str,
+) -> Measurement:
+    """Return the measurement of a number in each of the norms."""
+
+    def measure(measured: Measured) -> Record:
+        of_norms = zip(measured.norms, measured.svms_in_norms, strict=True)
+        return {variable.name: np.stack([of_norm(measured, *each) for each in of_norms], axis=-1)}
+
+    return Measurement(variable.name, recorded, (variable,), measure)
 
 
 def _cosine_history(measured: Measured) -> Record:
@@ -299,6 +333,40 @@ _ALL = (
     ),
     _accuracy("svm_optimal", "optimal"),
     _accuracy("svm_selected", "selected"),
+    _in_norms(
+        Variable(
+            "margin_ratio",
+            "margin of what was trained over the largest of its norm",
+            along=("norm",),
+            attributes=_NONE_IS_NAN,
+        ),
+        _margin_ratio,
+        "its margin ratio in each norm",
+    ),
+    _in_norms(
+        Variable(
+            "cosine_in_norm",
+            "cosine of what was trained with the SVM in a norm",
+            along=("norm",),
+            attributes=_NONE_IS_NAN,
+        ),
+        lambda measured, _, solution: _compared(measured, solution)[0],
+        "its cosine with the SVM in each norm",
+    ),
+    Measurement(
+        "svm_in_norm",
+        "the accuracy of the SVM in each norm",
+        tuple(
+            Variable(f"svm_in_norm_{key}", f"SVM in a norm: {meaning}", along=("norm",))
+            for key, meaning in _ACCURACY.items()
+        ),
+        lambda measured: {
+            f"svm_in_norm_{key}": np.stack(
+                [getattr(solution, key) for solution in measured.svms_in_norms], axis=-1
+            )
+            for key in _ACCURACY
+        },
+    ),
     Measurement(
         "history",
         "loss, norm and gradient during training",

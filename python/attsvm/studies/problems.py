@@ -21,8 +21,8 @@ from attsvm.studies.table import in_words
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}
 """Stride between the 4×4 patches of a digit, by the number T of patches that it makes."""
-_OF_START = 2**31
-"""Last word of the spawn key of a start: no generator of data spawns as many children."""
+_OF_START, _OF_STEPS = 2**31, 2**31 + 1
+"""Last words of spawn keys that are not those of data: no generator spawns as many children."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,13 @@ def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
     return kind.generate(settings, len(problems), np.random.default_rng(sequence))
 
 
+def identity(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the settings of a cell that its problems depend on."""
+    kind = KINDS.get(settings["data"])
+    options = () if kind is None else tuple(settings[name] for name in kind.options)
+    return (settings["data"], settings["seed"], *_sizes(settings), *options)
+
+
 def filled(data: AttentionData, count: int) -> AttentionData:
     """Return a batch of at least `count` problems: these, the last one repeated."""
     batch = data.batch or 1
@@ -115,6 +122,12 @@ def start_of_factors(
         generator = np.random.default_rng(sequence)
         starts.append(blocks.draw_start(settings["init"], blocks.shapes(d, d, d), generator))
     return {name: np.stack([start[name] for start in starts]) for name in starts[0]}
+
+
+def generator_of_steps(settings: Mapping[str, Any]) -> np.random.Generator:
+    """Return the generator that draws mini-batches: the same for all problems of a cell."""
+    sequence = np.random.SeedSequence(settings["seed"], spawn_key=(*_sizes(settings), _OF_STEPS))
+    return np.random.default_rng(sequence)
 
 
 def _sizes(settings: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 from attrs import Converter, field, fields, frozen
 
 from attsvm import _core
+from attsvm._geometries import NORMS, Norm, as_norm
 from attsvm._validation import (
     as_choice,
     as_float_in,
@@ -25,6 +27,7 @@ from attsvm._validation import (
     as_positive_float,
     as_positive_int,
 )
+from attsvm.descent import StepRule
 from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
@@ -38,6 +41,9 @@ LOSSES = tuple(name for name, loss in _core.losses.items() if loss.margins == "r
 
 _SIZES = ("n", "T", "d")
 _DEFAULT_MEASURES = ("selected", "outcome", "cosine")
+_DEFAULT_LR = 0.1
+_OF_RULES = ("lr", "momentum", "decay", "weight_decay")
+"""Settings of steps that are fields of a study, and may be stated in `Study.rules` instead."""
 _MOST_CELLS = 100_000
 
 
@@ -108,6 +114,39 @@ def _recorded(name: str, value: Any) -> tuple[int, ...]:
     return steps
 
 
+def _norms(name: str, value: Any) -> tuple[Norm, ...]:
+    if not _is_list(value) or not len(value):
+        raise TypeError(f"{name}: expected a list of norms, got {value!r}")
+    norms = tuple(as_norm(name, each) for each in value)
+    if len(set(norms)) < len(norms):
+        raise ValueError(f"{name}: expected different norms, got {list(norms)}")
+    return norms
+
+
+def _rules(name: str, value: Any) -> dict[str, dict[str, Any]]:
+    """Return a copy of the settings of every rule; `Study` checks their values."""
+    if not isinstance(value, Mapping) or not value:
+        raise TypeError(f"{name}: expected tables of settings by name, got {value!r}")
+    known = ("lr", *(each.name for each in dataclass_fields(StepRule)))
+    for rule, settings in value.items():
+        _title(name, rule)
+        if not isinstance(settings, Mapping):
+            raise TypeError(f"{name}.{rule}: expected a table of settings, got {settings!r}")
+        for key in settings:
+            as_choice(f"{name}.{rule}", key, known)
+    copied: dict[str, dict[str, Any]] = _plain(value)
+    return copied
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy of tables and lists as TOML has them, without what is None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items() if each is not None}
+    if _is_list(value):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, tuple | list | np.ndarray)
 
@@ -141,6 +180,10 @@ def _fixed(check: Callable[[str, Any], Any], default: Any = None) -> Any:
     return _field(check, default, "refused")
 
 
+def _whole(check: Callable[[str, Any], Any]) -> Any:
+    return _field(check, None, "checked")
+
+
 class OverrideError(ValueError):
     """Overrides of a declaration, and not the declaration itself, make no study.
 
@@ -168,7 +211,7 @@ class Cell:
         Its value on each axis.
     settings : dict
         All settings of its problems: those of the axes and those that are fixed, with the sizes
-        n, T and d.
+        n, T and d, the step size ``lr`` and the `attsvm.StepRule` ``step_rule``.
     """
 
     index: tuple[int, ...]
@@ -218,11 +261,21 @@ class Study:
         at zero, but for W beside p; v at the value of the data, or at zero.
     init : {"uniform", "balanced", "unbalanced"} or axis
         How two factors start.
-    rule, lr, momentum, decay, loss : or axis
-        Of `attsvm.train` and `attsvm.StepRule`.
+    rule : str or axis
+        A kind of `attsvm.StepRule`, or a name of `rules`; by default all of these, or "ngd".
+    rules : dict of dict, optional
+        Step rules with their settings, by the name that they have in results: those of
+        `attsvm.StepRule`, whose kind is by default the name, and `lr`.
+    lr, momentum, decay, weight_decay, loss : or axis
+        Of `attsvm.train` and `attsvm.StepRule`, with the defaults there. What one of the `rules`
+        states cannot be given here too.
+    lr_factor : float or axis
+        Multiplies every step size.
     steps : int
     norm : {"auto", "fro", "nuc"} or axis
         Of the SVM; "auto" is the nuclear norm for K and Q, and else the Frobenius norm.
+    norms : tuple of {"fro", "max", "l1", "spec", "nuc"} or float
+        Of the SVMs of measurements that have a dimension ``norm``; by default those with a name.
     seed : int or axis
         From 0 to 2**64 - 1.
     measure : tuple of str
@@ -263,24 +316,31 @@ class Study:
     signals: str | tuple[str, ...] | None = _axis(_one_of("antipodal", "orthogonal"))
     noise: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
     label_noise: float | tuple[float, ...] | None = _axis(partial(as_float_in, low=0, high=1))
-    classes: tuple[int, int] | None = _field(lambda _, value: tuple(value), None, "checked")
+    classes: tuple[int, int] | None = _whole(lambda _, value: tuple(value))
     parameter: str | tuple[str, ...] = _axis(_trained, "W")
     init: str | tuple[str, ...] = _axis(_one_of(*STARTS), "uniform")
-    rule: str | tuple[str, ...] = _axis(_one_of(*_core.step_rules), "ngd")
-    lr: float | tuple[float, ...] = _axis(as_positive_float, 0.1)
-    momentum: float | tuple[float, ...] = _axis(partial(as_float_in, low=0, high=1, ends="[)"), 0.0)
-    decay: float | tuple[float, ...] = _axis(as_nonnegative_float, 0.0)
+    rule: str | tuple[str, ...] | None = _axis(_text)
+    rules: Mapping[str, Mapping[str, Any]] | None = _whole(_rules)
+    lr: float | tuple[float, ...] | None = _axis(as_positive_float)
+    lr_factor: float | tuple[float, ...] = _axis(as_positive_float, 1.0)
+    momentum: float | tuple[float, ...] | None = _axis(
+        partial(as_float_in, low=0, high=1, ends="[)")
+    )
+    decay: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
+    weight_decay: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
     loss: str | tuple[str, ...] = _axis(_one_of(*LOSSES), "logistic")
     steps: int = _fixed(_below(63, as_positive_int), 1000)
     norm: str | tuple[str, ...] = _axis(_one_of("auto", "fro", "nuc"), "auto")
+    norms: tuple[Norm, ...] | None = _whole(_norms)
     seed: int | tuple[int, ...] = _axis(_below(64, as_nonnegative_int), 0)
-    measure: tuple[str, ...] | None = _field(_names, None, "checked")
-    record: tuple[int, ...] | None = _field(_recorded, None, "checked")
+    measure: tuple[str, ...] | None = _whole(_names)
+    record: tuple[int, ...] | None = _whole(_recorded)
     file: FileOfProblems | None = field(default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         self._find_file()
         self._check_data()
+        self._find_rules()
         count = math.prod(len(values) for values in self.axes.values())
         if count > _MOST_CELLS:
             raise ValueError(
@@ -295,6 +355,14 @@ class Study:
         if self.measure is None:
             parameters = {cell.settings["parameter"] for cell in cells}
             self._set("measure", measurable(_DEFAULT_MEASURES, parameters, self.has_value))
+        if any(measurement.in_norms for measurement in self.measurements):
+            if isinstance(self.norm, tuple):
+                raise ValueError(
+                    f"norm: expected one value where SVMs in all `norms` are measured, "
+                    f"{self._got(['norm'])}"
+                )
+            if self.norms is None:
+                self._set("norms", NORMS)
         for cell in cells:
             try:
                 self._check_cell(cell.settings)
@@ -337,6 +405,33 @@ class Study:
                 f"got {self.problems}"
             )
 
+    def _find_rules(self) -> None:
+        rules = self.rules or {}
+        if self.rule is None:
+            self._set("rule", tuple(rules) or "ngd")
+        if self.lr is None and not rules:
+            self._set("lr", _DEFAULT_LR)
+        for name in self.rule if isinstance(self.rule, tuple) else (self.rule,):
+            as_choice("rule", name, (*rules, *(x for x in _core.step_rules if x not in rules)))
+
+    def _steps(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the step rule of a cell and its step size."""
+        name, rules = settings["rule"], self.rules or {}
+        stated = rules.get(name, {})
+        given = {key: settings[key] for key in _OF_RULES if settings[key] is not None}
+        both = [key for key in given if key in stated]
+        if both:
+            values = ", ".join(str(given[key]) for key in both)
+            raise ValueError(
+                f"{', '.join(both)}: expected none where rules.{name} states it, got {values}"
+            )
+        options = {"kind": name, "lr": _DEFAULT_LR, **given, **stated}
+        try:
+            lr = as_positive_float("lr", options.pop("lr")) * settings["lr_factor"]
+            return {"step_rule": StepRule(**options), "lr": lr}
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"rules.{name}: {error}" if name in rules else str(error)) from error
+
     def _got(self, names: list[str]) -> str:
         values = (getattr(self, name) for name in names)
         plain = (list(value) if isinstance(value, tuple) else value for value in values)
@@ -349,9 +444,9 @@ class Study:
         source = as_blocks(parameter).kind.queries
         if settings["norm"] == "nuc" and source == "one":
             raise ValueError("norm: expected 'auto' or 'fro' where p is trained, got 'nuc'")
-        rule, momentum = settings["rule"], settings["momentum"]
-        if momentum and not _core.StepRule(rule).takes_momentum:
-            raise ValueError(f"momentum: expected 0 for {rule}, got {momentum}")
+        blocks = as_blocks(parameter)
+        rates = dict.fromkeys(blocks.names, settings["lr"])
+        settings["step_rule"].to_core(blocks, rates, settings["n"], np.random.default_rng(0))
         if not self.has_value and not parameter.startswith("v+"):
             raise ValueError(
                 f"parameter: expected 'v+W' or 'v+p' for data without a value, got {parameter!r}"
@@ -397,12 +492,15 @@ class Study:
     def cells(self) -> tuple[Cell, ...]:
         """All combinations of the values of the axes, the last axis running fastest."""
         axes = self.axes
-        fixed = {name: getattr(self, name) for name in ("data", *_AXES, "steps")} | self.options
+        names = ("data", *_AXES, "norms", "steps")
+        fixed = {name: getattr(self, name) for name in names} | self.options
         indices = itertools.product(*(range(len(values)) for values in axes.values()))
-        return tuple(
-            Cell(index, chosen := dict(zip(axes, values, strict=True)), {**fixed, **chosen})
-            for index, values in zip(indices, itertools.product(*axes.values()), strict=True)
-        )
+        cells = []
+        for index, values in zip(indices, itertools.product(*axes.values()), strict=True):
+            chosen = dict(zip(axes, values, strict=True))
+            settings = {**fixed, **chosen}
+            cells.append(Cell(index, chosen, settings | self._steps(settings)))
+        return tuple(cells)
 
     @property
     def largest(self) -> dict[str, int]:
@@ -448,7 +546,8 @@ class Study:
             A TOML file, or the name of a study that comes with attsvm, such as "overparam". The
             path of a file of problems is relative to the TOML file. Or that file itself, ``.npz``:
             W, or p where they have no queries, is trained on its problems, together with v where
-            they have no value, and all that fits is measured.
+            they have no value, and all that fits is measured; SVMs in several norms only where
+            `norms` are given.
         overrides : dict, optional
             Fields to change. One value for what is an axis leaves it an axis. The path of a file
             of problems is here relative to the working directory.
@@ -486,13 +585,20 @@ class Study:
             given["data"] = str(path.parent / data)
 
         def declare(changes: Mapping[str, Any]) -> Study:
-            values = given | {k: _like(k, x, given.get(k)) for k, x in changes.items()}
+            rules = changes.get("rules", given.get("rules"))
+            stated = ({"rule": [*rules]} if isinstance(rules, Mapping) else {}) | given
+            values = stated | {k: _like(k, x, stated.get(k)) for k, x in changes.items()}
             if of_problems and "measure" not in values:
                 parameters = values["parameter"]
                 several = parameters if _is_list(parameters) else [parameters]
                 known = [x for x in several if x in PARAMETERS]
                 has_value = given["file"].has_value
-                names = [name for name in MEASUREMENTS if name not in KEPT]
+                given_norms = "norms" in values
+                names = [
+                    name
+                    for name, each in MEASUREMENTS.items()
+                    if name not in KEPT and (given_norms or not each.in_norms)
+                ]
                 values["measure"] = measurable(names, known, has_value)
             return cls(**values)
 
@@ -561,7 +667,7 @@ def _require_fields(names: Iterable[str]) -> None:
 
 def _like(name: str, value: Any, before: Any) -> Any:
     """Return the value of an override: an axis where that was one."""
-    axis = name in ("measure", "record") or (isinstance(before, list) and name in _AXES)
+    axis = name in ("measure", "record", "norms") or (isinstance(before, list) and name in _AXES)
     return [value] if axis and not _is_list(value) else value
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterator
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from attsvm import _core
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import KINDS
 from attsvm.studies.study import Cell, Study
 from attsvm.studies.table import Measure, Row, Table, in_words
+from attsvm.svm.norms import as_svm_norm
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,9 +65,17 @@ MEASURES = (
 )
 """Columns of the table of a study, where their variable was measured."""
 
+IN_NORMS = MappingProxyType(
+    {
+        "margin_ratio": ("ratio", "margin ratio"),
+        "cosine_in_norm": ("cosine", "cosine with the SVM"),
+    }
+)
+"""Variables with a column for each norm: start of its heading, and the name in figures."""
+
 INTERVALS = (
-    "95 % confidence intervals, rounded outwards: Wilson's for percentages, Student's t for the "
-    "mean, clipped at 1."
+    "95 % confidence intervals, rounded outwards: Wilson's for percentages, Student's t for means, "
+    "clipped at 1, and between order statistics for medians."
 )
 """Explanation of the intervals in a table."""
 
@@ -76,6 +89,25 @@ def records(
         finished = part["finished"].to_numpy()
         if finished.any():
             yield cell, {name: part[name].to_numpy()[finished] for name in variables}
+
+
+def measures_of(study: Study) -> tuple[Measure, ...]:
+    """Return the columns that the table of a study may have."""
+    in_norms = [
+        Measure(
+            f"{variable}_{norm.name}",
+            f"{heading} {norm.name}",
+            variable,
+            f"{meaning} of the selected tokens in the {norm.text} norm, median",
+            partial(np.take, indices=k, axis=1),
+            middle="median",
+            norm=norm.name,
+            decimals=(3, 3),
+        )
+        for variable, (heading, meaning) in IN_NORMS.items()
+        for k, norm in enumerate(as_svm_norm("norms", norm) for norm in study.norms or ())
+    ]
+    return (*MEASURES, *in_norms)
 
 
 def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Table:
@@ -97,7 +129,7 @@ def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Ta
         study, results = Study.from_results(study), study
     if results is None:
         raise TypeError("results: expected the results of the study, got none")
-    measures = tuple(m for m in MEASURES if m.variable in results)
+    measures = tuple(m for m in measures_of(study) if m.variable in results)
     rows = []
     for cell, record in records(study, results, {"finished", *(m.variable for m in measures)}):
         place = cell.axes or {size: cell.settings[size] for size in ("n", "T", "d")}
@@ -114,14 +146,16 @@ def describe(study: Study) -> str:
         problems = f"{_problems(study)} of each size"
     else:
         data, problems = study.file.path.name, _problems(study)
-    parameter, rule, rate, loss = (
-        in_words(settings[k]) for k in ("parameter", "rule", "lr", "loss")
-    )
-    known = rule in _core.step_rules  # and not several
+    parameter, rule, loss = (in_words(settings[k]) for k in ("parameter", "rule", "loss"))
+    known = study.rules is None and rule in _core.step_rules  # and not several
     steps = _core.StepRule(rule).description if known else f"steps of {rule}"
-    length = "" if rule == "polyak" else f" of {rate}"
+    length = f" of {in_words(settings['lr'])}" if "lr" in settings else ", each of its own size"
+    length = "" if rule == "polyak" else length
+    of_steps = {"momentum": 0, "decay": 0, "weight_decay": 0, "lr_factor": 1}
     more = "".join(
-        f", {name} {in_words(settings[name])}" for name in ("momentum", "decay") if settings[name]
+        f", {name.replace('_', ' ')} {in_words(settings[name])}"
+        for name, usual in of_steps.items()
+        if settings.get(name, usual) != usual
     )
     start = f"from {in_words(settings['init'])} starts" if "KQ" in parameter else "from zero"
     return (

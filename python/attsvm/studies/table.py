@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from attsvm.studies.intervals import Estimate, mean, proportion
+from attsvm.studies.intervals import Estimate, mean, median, proportion
 from attsvm.studies.measurements import Record
 from attsvm.studies.reproduce.check import padded
 from attsvm.studies.reproduce.palette import BLUE, GREY, RED, YELLOW
@@ -32,7 +32,14 @@ SHARES: Mapping[str, tuple[str, str]] = MappingProxyType(
 """Labels and colours of the measures that are drawn as bars."""
 
 AXIS_NAMES: Mapping[str, str] = MappingProxyType(
-    {"d": "dimension d", "n": "inputs n", "T": "tokens T", "lr": "step size"}
+    {
+        "d": "dimension d",
+        "n": "inputs n",
+        "T": "tokens T",
+        "lr": "step size",
+        "lr_factor": "factor of the step size",
+        "weight_decay": "weight decay",
+    }
 )
 """Labels of axes in figures, where they differ from the names in a declaration."""
 
@@ -41,7 +48,7 @@ _MOST_DECIMALS = 9
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: a property of every run, averaged over the runs of a cell."""
+    """A column: a property of every run, its mean or median over the runs of a cell."""
 
     name: str  # name in the CSV file and of the estimate in a `Row`
     heading: str  # heading of the printed column
@@ -50,6 +57,8 @@ class Measure:
     # The variable to an array with one value per run. Booleans are averaged to a percentage; floats
     # to a mean, NaN marking the runs that have no value.
     values: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = field(default=np.asarray, repr=False)
+    middle: Literal["mean", "median"] = "mean"  # of floats
+    norm: str = ""  # of the SVM, where the variable has several
     # Smallest and largest value a float can take.
     bounds: tuple[float, float] = (-math.inf, math.inf)
     # Fewest decimals printed of the estimate, and of the ends of its interval.
@@ -61,7 +70,8 @@ class Measure:
         if values.dtype == bool:
             share = proportion(values)
             return Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.size)
-        return mean(values[~np.isnan(values)], bounds=self.bounds)
+        known = values[~np.isnan(values)]
+        return median(known) if self.middle == "median" else mean(known, bounds=self.bounds)
 
 
 @dataclass(frozen=True)
@@ -194,8 +204,13 @@ class Table:
 
     @cached_property
     def longest_axis(self) -> str:
-        """Axis with the most values; of equals a number before text, and d, T and n first."""
+        """Axis of the figures: of several rules, where SVMs are in several norms, else the longest.
+
+        Of equally many values a number comes before text, and d, T and n first.
+        """
         values = {axis: {row.axes[axis] for row in self.rows} for axis in self._axes}
+        if len(values.get("rule", ())) > 1 and any(measure.norm for measure in self.measures):
+            return "rule"
 
         def rank(axis: str) -> tuple[bool, int, int, int]:
             several = len(values[axis])
@@ -203,6 +218,15 @@ class Table:
             return numbers, several, "nTd".find(axis), self._axes.index(axis)
 
         return max(values, key=rank)
+
+    @property
+    def in_norms(self) -> dict[str, list[Measure]]:
+        """Measures of SVMs in several norms, by their variable."""
+        measures: dict[str, list[Measure]] = {}
+        for measure in self.measures:
+            if measure.norm:
+                measures.setdefault(measure.variable, []).append(measure)
+        return measures
 
     @property
     def panels(self) -> dict[str, Table]:

@@ -32,6 +32,12 @@ _VERSIONS = {
     "data_sha256": "SHA-256 of the file of problems",
 }
 """Attributes of the results that are shown, with their names."""
+_SVMS = {
+    "svm_optimal": "optimal tokens",
+    "svm_selected": "selected tokens",
+    "svm_in_norm": "selected tokens, in several norms",
+}
+"""Measurements of SVMs that have an accuracy."""
 
 
 def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
@@ -146,8 +152,8 @@ def _accuracies(study: Study, results: xr.Dataset) -> str:
     import pandas as pd
 
     rows = []
-    for tokens in ("optimal", "selected"):
-        names = [f"svm_{tokens}_{part}" for part in ("norm", "gap", "kkt")]
+    for svm, about in _SVMS.items():
+        names = [f"{svm}_{part}" for part in ("norm", "gap", "kkt")]
         if names[0] not in results:
             continue
         for cell, record in records(study, results, names):
@@ -157,7 +163,7 @@ def _accuracies(study: Study, results: xr.Dataset) -> str:
                 ("proved to have no solution", ~np.isfinite(norm)),
             ):
                 if mask.any():
-                    what = f"SVM of the {tokens} tokens, {kind}"
+                    what = f"SVM of the {about}, {kind}"
                     rows.append((what, mask.sum(), gap[mask].max(), kkt[mask].max(), cell.name))
     columns = ["SVMs", "number", "relative duality gap", "optimality residual", "largest at"]
     frame = pd.DataFrame(rows, columns=columns)

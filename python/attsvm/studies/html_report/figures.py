@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from attsvm.studies.expectations import reference
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, SKY
 from attsvm.studies.study import Study
-from attsvm.studies.summary import records
+from attsvm.studies.summary import IN_NORMS, records
 from attsvm.studies.table import AXIS_NAMES, SHARES, Row, Table, in_words
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
     for k, (panel, part) in enumerate(table.panels.items()):
         rows = {in_words(row.axes[along]): row for row in part.rows}
         of_rows = {tick: quantiles[id(row)] for tick, row in rows.items()}
-        drawings = [_shares(study, part, rows, axis), _cosines(of_rows, axis)]
+        drawings = [_shares(study, part, rows, axis), *_heat_maps(part, rows, axis)]
+        drawings.append(_cosines(of_rows, axis))
         drawings += [_history(study, name, of_rows, axis) for name in _HISTORIES]
         drawn[panel] = [
             drawing._replace(id=f"{drawing.id}-{k}", figure=_styled(drawing.figure))
@@ -153,6 +154,37 @@ def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> D
             "whose own intervals extend up to 6 points to either side."
         )
     return Drawing("shares", "Outcome of training", caption, figure) if figure.data else None
+
+
+def _heat_maps(table: Table, rows: Mapping[str, Row], axis: str) -> list[Drawing]:
+    """Draw the medians in every norm, a figure for each variable."""
+    import plotly.graph_objects as go
+
+    drawings = []
+    for variable, measures in table.in_norms.items():
+        of_rows = [[row.estimates[m.name] for m in measures] for row in rows.values()]
+        values = [[estimate.value for estimate in estimates] for estimates in of_rows]
+        about = [[(e.low, e.high, e.size) for e in estimates] for estimates in of_rows]
+        trace = go.Heatmap(
+            x=[measure.norm for measure in measures],
+            y=[*rows],
+            z=values,
+            zmin=0,
+            zmax=1,
+            colorscale="Viridis",
+            texttemplate="%{z:.3f}",
+            customdata=about,
+            hovertemplate=f"{axis} = %{{y}}<br>norm = %{{x}}<br>median %{{z:.4f}} (problems: "
+            "%{customdata[2]})<br>95 % confidence interval %{customdata[0]:.4f} to "
+            "%{customdata[1]:.4f}<extra></extra>",
+        )
+        figure = go.Figure(trace)
+        figure.update_yaxes(title_text=axis, type="category", autorange="reversed")
+        figure.update_xaxes(title_text="norm of the SVM", type="category")
+        heading = f"{IN_NORMS[variable][1].capitalize()} in each norm"
+        caption = f"{heading}: median over the problems of a cell."
+        drawings.append(Drawing(variable.replace("_", "-"), heading, caption, figure))
+    return drawings
 
 
 def _cosines(rows: _Quantiles, axis: str) -> Drawing | None:

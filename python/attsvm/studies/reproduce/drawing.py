@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from attsvm.studies.intervals import Estimate
 from attsvm.studies.reproduce.expected import Expected
 from attsvm.studies.reproduce.figure import Array, Data
-from attsvm.studies.reproduce.palette import INK, PALE
+from attsvm.studies.reproduce.palette import INK, PALE, RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
@@ -82,6 +82,39 @@ def bars(
 def interval_in_legend(axes: Axes) -> None:
     """Add the mark of a confidence interval to the legend."""
     axes.errorbar([], [], [], color=INK, elinewidth=0.7, linewidth=0, label="95 % interval")
+
+
+_FRAME = 0.47 * np.array([[-1, 1, 1, -1, -1], [-1, -1, 1, 1, -1]])
+"""Corners of a frame around a cell of a heat map."""
+
+
+def heat_map(
+    axes: Axes,
+    estimates: Sequence[Sequence[Estimate]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    with_intervals: bool,
+) -> None:
+    """Draw estimates between 0 and 1 as coloured cells with their values, and intervals below them.
+
+    A frame marks the largest value of a row.
+    """
+    values = np.array([[each.value for each in row] for row in estimates])
+    axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        low, high = estimates[row][column].low, estimates[row][column].high
+        style: dict[str, Any] = {"ha": "center", "color": "white" if value <= 0.6 else "black"}
+        number = "–" if np.isnan(value) else f"{value:.3f}"
+        shown = with_intervals and low <= high
+        interval = f"\n{low:.3f}–{high:.3f}".replace("0.", ".") if shown else ""
+        axes.text(column, row, f"{number}{interval}", va="center_baseline", **style)
+        if value == np.nanmax(values[row], initial=-np.inf):
+            x, y = column + _FRAME[0], row + _FRAME[1]
+            axes.plot(x, y, color=RED, linewidth=1.5, scalex=False, scaley=False)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
 
 
 def ring(axes: Axes, x: Any, y: Any, colour: str = INK, label: str | None = None) -> None:

@@ -5,7 +5,7 @@
 #include <Eigen/QR>
 #include <random>
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 
 Matrix times(const MatrixView& A, const MatrixView& B) { return A * B; }
 Matrix transpose_times(const MatrixView& A, const MatrixView& B) { return A.transpose() * B; }
@@ -15,15 +15,13 @@ void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix
 }
 Vector apply(const MatrixView& A, const Vector& x) { return A * x; }
 Vector apply_transpose(const MatrixView& A, const Vector& x) { return A.transpose() * x; }
-void add_gram(Matrix& M, double multiple, const Matrix& B) {
-    M.selfadjointView<Eigen::Lower>().rankUpdate(B, multiple);
-}
+void add_gram(Matrix& M, Real multiple, const Matrix& B) { M.selfadjointView<Eigen::Lower>().rankUpdate(B, multiple); }
 Matrix smaller_gram(const Matrix& G) { return G.rows() < G.cols() ? times_transpose(G, G) : transpose_times(G, G); }
 
 Vector fixed_random(Index size) {
     std::mt19937_64 bits(0);
     Vector entries(size);
-    for (double& entry : entries) entry = static_cast<double>(bits()) * 0x1p-63 - 1.0;
+    for (Real& entry : entries) entry = static_cast<double>(bits()) * 0x1p-63 - 1.0;
     return entries.normalized();
 }
 
@@ -35,10 +33,12 @@ Vector eigenvalues(const Matrix& symmetric) {
     return Eigen::SelfAdjointEigenSolver<Matrix>(symmetric, Eigen::EigenvaluesOnly).eigenvalues();
 }
 
-double spectral_norm(const Matrix& G) { return std::sqrt(std::max(eigenvalues(smaller_gram(G)).maxCoeff(), 0.0)); }
+Real spectral_norm(const Matrix& G) {
+    return numext::sqrt(std::max<Real>(eigenvalues(smaller_gram(G)).maxCoeff(), 0.0));
+}
 
 // With R the triangular factor of G, the eigenvalues of [0 R; R' 0] are the singular values of G and their negatives.
-double nuclear_norm(const Matrix& G) {
+Real nuclear_norm(const Matrix& G) {
     const Eigen::HouseholderQR<Matrix> factors(G.rows() < G.cols() ? Matrix(G.transpose()) : G);
     const Index size = std::min(G.rows(), G.cols());
     Matrix both = Matrix::Zero(2 * size, 2 * size);
@@ -50,10 +50,10 @@ Cholesky::Cholesky(Matrix M) : L_(std::move(M)) {
     const Eigen::LLT<Eigen::Ref<Matrix>> in_place(L_);
     succeeded_ = in_place.info() == Eigen::Success;
 }
-double Cholesky::smallest_pivot() const {
-    double smallest = 1.0;
+Real Cholesky::smallest_pivot() const {
+    Real smallest = 1.0;
     for (Index k = 0; k < L_.rows(); ++k)
-        smallest = std::min(smallest, L_(k, k) * L_(k, k) / L_.row(k).head(k + 1).squaredNorm());
+        smallest = std::min<Real>(smallest, L_(k, k) * L_(k, k) / L_.row(k).head(k + 1).squaredNorm());
     return smallest;
 }
 Vector Cholesky::solve(Vector b) const {
@@ -76,19 +76,19 @@ Cholesky factorised(const Matrix& M) {
     Cholesky factor;
     for (const double share : {1e-15, 1e-13, 1e-11}) {
         Matrix larger = M;
-        larger.diagonal() *= 1.0 + share;
+        larger.diagonal() *= 1.0 + in_precision(share);
         factor = Cholesky(std::move(larger));
         if (factor.succeeded()) break;
     }
     return factor;
 }
-double definite_step(const Cholesky& factor, const Matrix& along) {
+Real definite_step(const Cholesky& factor, const Matrix& along) {
     const Matrix scaled = factor.solve_lower(factor.solve_lower(along).transpose());
-    const double least = eigenvalues(scaled)[0];
+    const Real least = eigenvalues(scaled)[0];
     return least < 0.0 ? -1.0 / least : std::numeric_limits<double>::infinity();
 }
 
-std::vector<Index> independent_rows(const Matrix& M, double least_pivot) {
+std::vector<Index> independent_rows(const Matrix& M, Real least_pivot) {
     std::vector<Index> kept;
     Matrix L(M.rows(), M.rows());  // its first rows: of those that are kept
     for (Index r = 0; r < M.rows(); ++r) {
@@ -96,13 +96,13 @@ std::vector<Index> independent_rows(const Matrix& M, double least_pivot) {
         Vector row(before);
         for (Index k = 0; k < before; ++k)
             row[k] = (M(r, kept[static_cast<std::size_t>(k)]) - L.row(k).head(k).dot(row.head(k))) / L(k, k);
-        const double pivot = M(r, r) - row.squaredNorm();
+        const Real pivot = M(r, r) - row.squaredNorm();
         if (!(pivot > least_pivot * M(r, r))) continue;
         L.row(before).head(before) = row;
-        L(before, before) = std::sqrt(pivot);
+        L(before, before) = numext::sqrt(pivot);
         kept.push_back(r);
     }
     return kept;
 }
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

@@ -14,58 +14,58 @@
 #include "attsvm/margin_program.hpp"
 #include "attsvm/weighted_gram.hpp"
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 namespace {
 
 using nuclear::Candidate;
 using nuclear::Constraints;
-using Array = Eigen::ArrayXXd;
+using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
 
 class InteriorPoint : nuclear::MarginProgram {
    public:
     InteriorPoint(const Constraints& constraints, const SvmNorm& norm) : MarginProgram(constraints), norm_(norm) {
         const Index d = constraints.left(), e = constraints.right();
         const Array U = constraints.adjoint(dual_).array();
-        const double entries = static_cast<double>(d * e), least = 1e-3;
+        const Real entries = static_cast<double>(d * e), least = 1e-3;
         if (bounds_primal()) {
             bound_ = 1.0;
             bounded_ = Array::Zero(d, e);
-            const double start = U.abs().mean() + least;
-            upper_ = U.max(0.0) + start;
-            lower_ = (-U).max(0.0) + start;
+            const Real start = U.abs().mean() + least;
+            upper_ = U.max(Real(0.0)) + start;
+            lower_ = (-U).max(Real(0.0)) + start;
         } else {
             bound_ = 2.0 * U.abs().maxCoeff();
             if (!(bound_ > 0.0)) bound_ = 1.0;
             bounded_ = U;
             upper_ = lower_ = Array::Constant(d, e, 0.5 / entries);
         }
-        const double mu = ((bound_ - bounded_) * upper_ + (bound_ + bounded_) * lower_).sum() / (2.0 * entries);
+        const Real mu = ((bound_ - bounded_) * upper_ + (bound_ + bounded_) * lower_).sum() / (2.0 * entries);
         start_slack(mu);
     }
 
     // One step. False when the iterates come no nearer.
     bool step() {
-        constexpr double shortest_step = 1e-6, rounding = 1e-15;
+        constexpr double shortest_step = 1e-6, rounding = in_precision(1e-15);
         const Array above = bound_ - bounded_, below = bound_ + bounded_;
         const Array of_above = upper_ / above, of_below = lower_ / below, stiffness = of_above + of_below;
-        const double degree = 2.0 * static_cast<double>(above.size()) + inequality_.sum();
-        const double mu = ((above * upper_).sum() + (below * lower_).sum() + slack_.dot(dual_)) / degree;
+        const Real degree = 2.0 * static_cast<double>(above.size()) + inequality_.sum();
+        const Real mu = ((above * upper_).sum() + (below * lower_).sum() + slack_.dot(dual_)) / degree;
         const Array weights = bounds_primal() ? Array(stiffness.inverse()) : stiffness;
         Matrix M = weighted_gram(constraints_, weights.matrix());
         M.diagonal() += divided_by_dual(slack_);
         M.diagonal() *= 1.0 + rounding;
         M.diagonal().array() += rounding * M.trace() / static_cast<double>(M.rows()) * rounding;
         const Cholesky equations(std::move(M));
-        if (!equations.succeeded() || !std::isfinite(mu)) return false;
+        if (!equations.succeeded() || !numext::isfinite(mu)) return false;
         const Vector by_margin = equations.solve(constraints_.rhs());
-        const double of_margin = constraints_.rhs().dot(by_margin);
+        const Real of_margin = constraints_.rhs().dot(by_margin);
         const Vector margins = constraints_.values(primal());
         const Array skew = of_below - of_above;
         const Vector of_skew = bounds_primal() ? Vector() : constraints_.values(skew.matrix());
         const Vector by_skew = bounds_primal() ? Vector() : equations.solve(of_skew);
 
         // Towards the point of the central path with this μ, with the curvature that a first direction shows.
-        const auto towards = [&](double target, const Direction* first) {
+        const auto towards = [&](Real target, const Direction* first) {
             Array at_above = Array::Constant(above.rows(), above.cols(), target), at_below = at_above;
             Vector at_slack = Vector::Constant(constraints_.count(), target);
             if (first != nullptr) {
@@ -90,10 +90,10 @@ class InteriorPoint : nuclear::MarginProgram {
             } else {
                 // x = A*(λ): W = pull + stiffness dx + skew dt
                 const Vector fixed = equations.solve(aim - constraints_.values(pull.matrix()));
-                const double missing_gain = 1.0 - constraints_.rhs().dot(dual_ + fixed);
-                const double missing_sum = (at_above + at_below).sum() - 1.0 - of_skew.dot(fixed);
-                const double cross = constraints_.rhs().dot(by_skew);
-                const double of_bound = stiffness.sum() - of_skew.dot(by_skew) + cross * cross / of_margin;
+                const Real missing_gain = 1.0 - constraints_.rhs().dot(dual_ + fixed);
+                const Real missing_sum = (at_above + at_below).sum() - 1.0 - of_skew.dot(fixed);
+                const Real cross = constraints_.rhs().dot(by_skew);
+                const Real of_bound = stiffness.sum() - of_skew.dot(by_skew) + cross * cross / of_margin;
                 to.bound = (missing_sum - cross / of_margin * missing_gain) / of_bound;
                 to.margin = (missing_gain + cross * to.bound) / of_margin;
                 to.dual = fixed + to.margin * by_margin - to.bound * by_skew;
@@ -105,14 +105,14 @@ class InteriorPoint : nuclear::MarginProgram {
             to.upper = at_above - upper_ - of_above * to.above;
             to.lower = at_below - lower_ - of_below * to.below;
             to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
-            const double of_bounds = std::min(largest_step(above, to.above), largest_step(below, to.below));
-            const double of_forces = std::min(largest_step(upper_, to.upper), largest_step(lower_, to.lower));
-            to.primal_step = std::min(bounds_primal() ? of_bounds : of_forces, largest_step(slack_, to.slack));
-            to.dual_step = std::min(bounds_primal() ? of_forces : of_bounds, largest_step(dual_, to.dual));
+            const Real of_bounds = std::min<Real>(largest_step(above, to.above), largest_step(below, to.below));
+            const Real of_forces = std::min<Real>(largest_step(upper_, to.upper), largest_step(lower_, to.lower));
+            to.primal_step = std::min<Real>(bounds_primal() ? of_bounds : of_forces, largest_step(slack_, to.slack));
+            to.dual_step = std::min<Real>(bounds_primal() ? of_forces : of_bounds, largest_step(dual_, to.dual));
             return to;
         };
-        const auto complementarity = [&](const Direction& along, double p, double q) {
-            const double of_bounds = bounds_primal() ? p : q, of_forces = bounds_primal() ? q : p;
+        const auto complementarity = [&](const Direction& along, Real p, Real q) {
+            const Real of_bounds = bounds_primal() ? p : q, of_forces = bounds_primal() ? q : p;
             return (((above + of_bounds * along.above) * (upper_ + of_forces * along.upper)).sum() +
                     ((below + of_bounds * along.below) * (lower_ + of_forces * along.lower)).sum() +
                     (slack_ + p * along.slack).dot(dual_ + q * along.dual)) /
@@ -123,8 +123,8 @@ class InteriorPoint : nuclear::MarginProgram {
     }
 
     // γ and N*(A*λ): no W of norm 1 has a margin above the second, and W has γ, once γ is positive.
-    double margin() const { return margin_; }
-    double limit() const { return norm_.dual()(constraints_.adjoint(dual_)); }
+    Real margin() const { return margin_; }
+    Real limit() const { return norm_.dual()(constraints_.adjoint(dual_)); }
     Candidate candidate() const {
         const Matrix W = primal() / margin_;
         return {constraints_, W, norm_(W), dual_ / limit()};
@@ -148,7 +148,7 @@ class InteriorPoint : nuclear::MarginProgram {
                 set.constraints.push_back(r);
         const auto at_bound = [](const Array& force, const Array& distance, const Array& force_before,
                                  const Array& distance_before) {
-            return Array((force * distance_before > distance * force_before).template cast<double>());
+            return Array((force * distance_before > distance * force_before).template cast<Real>());
         };
         set.sign = at_bound(upper_, bound_ - bounded_, before_.upper, before_.above) -
                    at_bound(lower_, bound_ + bounded_, before_.lower, before_.below);
@@ -169,14 +169,14 @@ class InteriorPoint : nuclear::MarginProgram {
                     columns = entries + (bounds_primal() ? 1 : 0);
         if (rows == 0 || columns == 0) return {};
         const std::vector<Index> sample = samples();
-        const auto D = constraints_.differences();
-        const auto Z = constraints_.queries();
+        const auto& D = constraints_.differences();
+        const auto& Z = constraints_.queries();
         const auto at = [](const std::vector<Index>& indices, Index k) { return indices[static_cast<std::size_t>(k)]; };
         Matrix C(rows, columns);
         for (Index a = 0; a < rows; ++a)
             for (Index k = 0; k < entries; ++k)
                 C(a, k) = D(at(free, k) % d, at(active, a)) * Z(at(free, k) / d, at(sample, at(active, a)));
-        const double limit_now = limit();
+        const Real limit_now = limit();
         Vector x(columns), c(columns), rhs(rows), dual(rows);
         const Matrix W_now = primal() / margin_;
         for (Index k = 0; k < entries; ++k) x[k] = W_now.data()[at(free, k)], c[k] = sign.data()[at(free, k)];
@@ -198,12 +198,12 @@ class InteriorPoint : nuclear::MarginProgram {
         for (Index a = 0; a < rows; ++a) {
             const Index r = at(active, a);
             all[r] = dual[a];
-            clipped[r] = inequality_[r] == 0.0 ? dual[a] : std::max(dual[a], 0.0);
+            clipped[r] = inequality_[r] == 0.0 ? dual[a] : std::max<Real>(dual[a], 0.0);
         }
         const Matrix U = constraints_.adjoint(clipped);
-        const double bound = bounds_primal() ? x[entries] : 1.0;
+        const Real bound = bounds_primal() ? x[entries] : 1.0;
         ActiveSet next = revised(set, W, all, constraints_.adjoint(all), bound);
-        Candidate found(constraints_, W, norm_(W), clipped / std::max(norm_.dual()(U), 1.0));
+        Candidate found(constraints_, W, norm_(W), clipped / std::max<Real>(norm_.dual()(U), 1.0));
         if (next == set) found.unique = uniqueness(C, x, sign, U, W, clipped, active);
         set = std::move(next);
         return found;
@@ -215,13 +215,13 @@ class InteriorPoint : nuclear::MarginProgram {
         Vector dual, slack;
     };
     struct Direction : Point {
-        double margin, bound, primal_step, dual_step;
+        Real margin, bound, primal_step, dual_step;
     };
 
     // `set` without constraints of negative multipliers and entries that are pushed or lie the wrong way, and with the
     // constraints that W misses and the entries beyond the bound.
-    ActiveSet revised(const ActiveSet& set, const Matrix& W, const Vector& dual, const Matrix& U, double bound) const {
-        constexpr double missed = 1e-11;
+    ActiveSet revised(const ActiveSet& set, const Matrix& W, const Vector& dual, const Matrix& U, Real bound) const {
+        constexpr double missed = in_precision(1e-11);
         ActiveSet next;
         next.sign = set.sign;
         const Vector excess = constraints_.values(W) - constraints_.rhs();
@@ -234,11 +234,11 @@ class InteriorPoint : nuclear::MarginProgram {
         const Matrix& within = bounds_primal() ? W : U;
         const Matrix& push = bounds_primal() ? U : W;
         for (Index k = 0; k < next.sign.size(); ++k) {
-            double& sign = next.sign.data()[k];
+            Real& sign = next.sign.data()[k];
             if (sign != 0.0)
                 sign = sign * push.data()[k] > 0.0 ? sign : 0.0;
-            else if (std::abs(within.data()[k]) > bound * (1.0 + missed))
-                sign = std::copysign(1.0, within.data()[k]);
+            else if (numext::abs(within.data()[k]) > bound * (1.0 + missed))
+                sign = within.data()[k] < 0.0 ? -1.0 : 1.0;
         }
         return next;
     }
@@ -252,12 +252,12 @@ class InteriorPoint : nuclear::MarginProgram {
         return sample;
     }
     using MarginProgram::largest_step;
-    static double largest_step(const Array& at, const Array& along) {
-        const double fastest = (along / at).minCoeff();
+    static Real largest_step(const Array& at, const Array& along) {
+        const Real fastest = (along / at).minCoeff();
         return fastest < 0.0 ? -1.0 / fastest : std::numeric_limits<double>::infinity();
     }
-    void move(const Direction& along, double primal, double dual) {
-        const double of_bounds = bounds_primal() ? primal : dual, of_forces = bounds_primal() ? dual : primal;
+    void move(const Direction& along, Real primal, Real dual) {
+        const Real of_bounds = bounds_primal() ? primal : dual, of_forces = bounds_primal() ? dual : primal;
         before_ = {bounded_, bound_ - bounded_, bound_ + bounded_, upper_, lower_, dual_, slack_};
         bounded_ += of_bounds * along.bounded;
         bound_ += of_bounds * along.bound;
@@ -271,7 +271,7 @@ class InteriorPoint : nuclear::MarginProgram {
     // Moves x and λ by as little as it takes for C x = b and C'λ = c, in rounds, each of which has more digits.
     static bool correct(const Matrix& C, const Vector& rhs, const Vector& c, Vector& x, Vector& dual) {
         constexpr int rounds = 3;
-        constexpr double proximal = 1e-14;
+        constexpr double proximal = in_precision(1e-14);
         const bool wide = C.rows() < C.cols();
         Matrix gram = smaller_gram(C);
         gram.diagonal().array() += proximal * gram.trace();
@@ -292,7 +292,7 @@ class InteriorPoint : nuclear::MarginProgram {
                            const Vector& dual, const std::vector<Index>& active) const {
         constexpr double clear = 1e-7, independent = 1e-12;
         const Vector excess = constraints_.values(W) - constraints_.rhs();
-        const double most = dual.cwiseAbs().maxCoeff(), force = U.lpNorm<Eigen::Infinity>();
+        const Real most = dual.cwiseAbs().maxCoeff(), force = U.lpNorm<Eigen::Infinity>();
         bool strict_primal = true, strict_dual = true;
         std::vector<bool> is_active(static_cast<std::size_t>(constraints_.count()));
         for (const Index r : active) {
@@ -302,7 +302,7 @@ class InteriorPoint : nuclear::MarginProgram {
         for (Index r = 0; r < constraints_.count(); ++r)
             strict_primal &= is_active[static_cast<std::size_t>(r)] || excess[r] > clear;
         for (Index k = 0; k < sign.size(); ++k) {
-            const double w = std::abs(W.data()[k]), u = std::abs(U.data()[k]);
+            const Real w = numext::abs(W.data()[k]), u = numext::abs(U.data()[k]);
             if (bounds_primal() && sign.data()[k] == 0.0) strict_primal &= w < (1.0 - clear) * x[x.size() - 1];
             if (bounds_primal() && sign.data()[k] != 0.0) strict_dual &= u > clear * force;
             if (!bounds_primal() && sign.data()[k] == 0.0) strict_dual &= u < 1.0 - clear;
@@ -314,7 +314,7 @@ class InteriorPoint : nuclear::MarginProgram {
     }
 
     SvmNorm norm_;
-    double bound_;                   // t
+    Real bound_;                     // t
     Array bounded_, upper_, lower_;  // x, y⁺, y⁻
     Point before_;                   // the last step
 };
@@ -325,14 +325,14 @@ Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmN
                                       bool calling_thread) {
     constexpr Index most_steps = 100;
     constexpr int most_exchanges = 6;
-    constexpr double good = 1e-12, near_enough = 1e-2, hopeless = 1e-14;
+    constexpr double good = 1e-12, near_enough = 1e-2, hopeless = in_precision(1e-14);
     InteriorPoint point(constraints, norm);
     Candidate best;
     Index steps = 0;
     while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
         ++steps;
         if (!point.step()) break;
-        const double limit = point.limit();
+        const Real limit = point.limit();
         if (!(limit > hopeless)) break;
         if (!(limit - point.margin() <= near_enough * limit)) continue;
         auto set = point.active_set();
@@ -347,4 +347,4 @@ Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmN
     return best;
 }
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

@@ -6,29 +6,14 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "attsvm/two_doubles.hpp"
+
 namespace attsvm {
 
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// a + b = sum + error
-ATTSVM_INLINE double sum_error(double a, double b, double sum) {
-    const double virtual_b = sum - a;
-    return (a - (sum - virtual_b)) + (b - virtual_b);
-}
-// a b = product + error
-ATTSVM_INLINE double product_error(double a, double b, double product) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    return std::fma(a, b, -product);
-#else
-    constexpr double splitter = 134217729.0;  // 2^27 + 1
-    const double ca = splitter * a, cb = splitter * b;
-    const double ah = ca - (ca - a), bh = cb - (cb - b);
-    const double al = a - ah, bl = b - bh;
-    return ((ah * bh - product) + ah * bl + al * bh) + al * bl;
-#endif
-}
 // (high, low) += (a, a_low) b
 ATTSVM_INLINE void add_product(double& high, double& low, double a, double a_low, double b) {
     const double product = a * b;

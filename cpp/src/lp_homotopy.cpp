@@ -6,16 +6,18 @@
 // are therefore (W, λ) for p > 2, with the equations linearised at W, and λ alone for p < 2, with W = ψ(A*(λ)). The way
 // there begins at p = 2, where the Frobenius SVM is the solution, and goes in steps of log(p-1), with the constraints
 // exchanged in each: those of negative multipliers leave, those that W misses come.
+#include <numeric>
+
 #include "attsvm/elementary.hpp"
 #include "attsvm/entrywise_methods.hpp"
 #include "attsvm/weighted_gram.hpp"
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 namespace {
 
 using nuclear::Candidate;
 using nuclear::Constraints;
-using Array = Eigen::ArrayXXd;
+using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
 
 class Homotopy {
    public:
@@ -27,7 +29,7 @@ class Homotopy {
         unit_ = W_.lpNorm<Eigen::Infinity>();
         W_ /= unit_;
         dual_ /= unit_;
-        const double most = dual_.cwiseAbs().maxCoeff();
+        const Real most = dual_.cwiseAbs().maxCoeff();
         for (Index r = 0; r < constraints.count(); ++r)
             if (constraints.is_equality(r) || dual_[r] > insignificant * most) active_.push_back(r);
         leave_out_the_others();
@@ -35,14 +37,14 @@ class Homotopy {
 
     // Goes to the solution for this p; `best`, given for the p that is asked for, becomes the nearest candidate. False
     // if it does not get there.
-    bool go_to(double p, double good, Candidate* best) {
+    bool go_to(Real p, Real good, Candidate* best) {
         constexpr int most_steps = 150;
-        constexpr double settled = 1e-2, last_digits = 1e-15;
+        constexpr double settled = 1e-2, last_digits = in_precision(1e-15);
         p_ = p;
         if (p < 2.0) dual_ /= constraints_->adjoint(dual_).lpNorm<Eigen::Infinity>();
         for (int k = 0; k < most_steps && !active_.empty(); ++k) {
-            const double change = step();
-            if (!std::isfinite(change)) return false;
+            const Real change = step();
+            if (!numext::isfinite(change)) return false;
             if (change > settled || exchange()) continue;
             if (best == nullptr) return true;
             best->replace_by(candidate());
@@ -52,35 +54,41 @@ class Homotopy {
     }
 
    private:
-    static constexpr double least_pivot = 1e-12;
+    static constexpr double least_pivot = in_precision(1e-12);
 
-    double q() const { return p_ / (p_ - 1.0); }
+    Real q() const { return p_ / (p_ - 1.0); }
     // log |x|
     static Array logs(const Array& x) {
-        return x.unaryExpr([](double entry) { return std::log(std::abs(entry)); });
+        return x.unaryExpr([](Real entry) { return numext::log(numext::abs(entry)); });
     }
     // |x|^a from log |x|
-    static Array power(const Array& logs, double a) {
-        constexpr int lanes = 8;
+    static Array power(const Array& logs, Real a) {
         Array values = a * logs;
-        double* const entries = values.data();
+        exponentiate(values.data(), values.size());
+        return values;
+    }
+    static void exponentiate(double* entries, Index count) {
+        constexpr int lanes = 8;
         Index k = 0;
-        for (; k + lanes <= values.size(); k += lanes) {
+        for (; k + lanes <= count; k += lanes) {
             Pack<double, lanes> pack;
             std::memcpy(&pack, entries + k, sizeof pack);
-            pack = exp(pack);
+            pack = attsvm::exp(pack);
             std::memcpy(entries + k, &pack, sizeof pack);
         }
-        for (; k < values.size(); ++k) entries[k] = std::exp(entries[k]);
-        return values;
+        for (; k < count; ++k) entries[k] = std::exp(entries[k]);
+    }
+    template <class Number>
+    static void exponentiate(Number* entries, Index count) {
+        for (Index k = 0; k < count; ++k) entries[k] = numext::exp(entries[k]);
     }
     // ψ(U) from U and log |U|
     Matrix inverse(const Array& U, const Array& logs) const { return (U.sign() * power(logs, q() - 1.0)).matrix(); }
 
     // A step; how much it changes W or λ. Not finite where the equations have no solution.
-    double step() {
-        constexpr double rounding = 1e-14;
-        const double widest = p_ > 2.0 ? 1e8 : 1e10;
+    Real step() {
+        constexpr double rounding = in_precision(1e-14);
+        const Real widest = 1.0 / in_precision(p_ > 2.0 ? 1e-8 : 1e-10);
         const nuclear::ChosenConstraints chosen(*constraints_, active_);
         const Constraints part = chosen.constraints();
         Vector dual(chosen.count());
@@ -91,7 +99,7 @@ class Homotopy {
             // The slope of φ is taken where it is larger, at W or at ψ(U): a step from a flat place leads too far.
             const Array of_W = logs(W_.array());
             Array size = of_W.max((q() - 1.0) * of_U);
-            size = size.max(size.maxCoeff() - std::log(widest) / (p_ - 2.0));
+            size = size.max(size.maxCoeff() - numext::log(widest) / (p_ - 2.0));
             weights = power(size, 2.0 - p_) / (p_ - 1.0);
             target = weights * (U - W_.array().sign() * power(of_W, p_ - 1.0));
         } else {
@@ -110,7 +118,7 @@ class Homotopy {
         }
         const Vector missing = part.rhs() / unit_ - part.values(W_ + target.matrix());
         const Vector turn = equations.solve(missing);
-        double change;
+        Real change;
         if (p_ > 2.0) {
             const Matrix move = (target + weights * part.adjoint(turn).array()).matrix();
             W_ += move;
@@ -118,19 +126,19 @@ class Homotopy {
             change = move.lpNorm<Eigen::Infinity>() / W_.lpNorm<Eigen::Infinity>();
         } else {
             // Steps are halved until they lower (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1.
-            constexpr double rounding_of_values = 1e-14, shortest = 1e-6;
+            constexpr double rounding_of_values = in_precision(1e-14), shortest = 1e-6;
             const Array along = part.adjoint(turn).array();
-            const double gain = part.rhs().dot(turn) / unit_, before = U.matrix().cwiseProduct(W_).sum() / q();
-            double share = 1.0;
+            const Real gain = part.rhs().dot(turn) / unit_, before = U.matrix().cwiseProduct(W_).sum() / q();
+            Real share = 1.0;
             for (;; share *= 0.5) {
                 const Array moved = U + share * along;
                 W_ = inverse(moved, logs(moved));
-                const double after = moved.matrix().cwiseProduct(W_).sum() / q();
+                const Real after = moved.matrix().cwiseProduct(W_).sum() / q();
                 if (after - before <= share * gain + rounding_of_values * before || share < shortest) break;
             }
             dual += share * turn;
             change = share * turn.lpNorm<Eigen::Infinity>() / dual.lpNorm<Eigen::Infinity>();
-            if (share < 1.0) change = std::max(change, 1.0);
+            if (share < 1.0) change = std::max<Real>(change, 1.0);
         }
         for (Index k = 0; k < chosen.count(); ++k) dual_[chosen[k]] = dual[k];
         return change;
@@ -138,7 +146,7 @@ class Homotopy {
 
     // Whether the active set changes.
     bool exchange() {
-        constexpr double missed = 1e-10;
+        constexpr double missed = in_precision(1e-10);
         const Vector values = constraints_->values(W_);
         std::vector<Index> active;
         for (Index r = 0, k = 0; r < constraints_->count(); ++r) {
@@ -158,13 +166,21 @@ class Homotopy {
         for (const Index r : active_) kept[r] = dual_[r];
         dual_ = std::move(kept);
     }
-    // Takes constraints whose rows are combinations of earlier ones from the active set. False if there are none.
+    // Takes constraints from the active set whose rows are combinations of those that W misses more. False if there are
+    // none.
     bool drop_dependent(const Constraints& part) {
-        const Matrix gram = weighted_gram(part, Matrix::Ones(part.left(), part.right()));
-        const std::vector<Index> kept = independent_rows(gram, least_pivot);
+        const Matrix gram =
+            weighted_gram(part, Matrix::Ones(part.left(), part.right())).selfadjointView<Eigen::Lower>();
+        const Vector excess = part.values(W_) - part.rhs() / unit_;
+        std::vector<Index> order(active_.size());
+        std::iota(order.begin(), order.end(), Index{0});
+        std::stable_sort(order.begin(), order.end(), [&](Index r, Index s) { return excess[r] < excess[s]; });
+        const std::vector<Index> kept = independent_rows(gram(order, order), least_pivot);
         if (std::ssize(kept) == part.count()) return false;
         std::vector<Index> active;
-        for (const Index k : kept) active.push_back(active_[static_cast<std::size_t>(k)]);
+        for (const Index k : kept)
+            active.push_back(active_[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])]);
+        std::sort(active.begin(), active.end());
         active_ = std::move(active);
         leave_out_the_others();
         return true;
@@ -172,15 +188,15 @@ class Homotopy {
     Candidate candidate() const {
         Vector dual = dual_;
         for (Index r = 0; r < dual.size(); ++r)
-            if (!constraints_->is_equality(r)) dual[r] = std::max(dual[r], 0.0);
-        const double size = norm_.dual()(constraints_->adjoint(dual));
+            if (!constraints_->is_equality(r)) dual[r] = std::max<Real>(dual[r], 0.0);
+        const Real size = norm_.dual()(constraints_->adjoint(dual));
         if (!(size > 0.0)) return {};
         return {*constraints_, unit_ * W_, unit_ * norm_(W_), dual / size};
     }
 
     const Constraints* constraints_;
     SvmNorm norm_;
-    double p_ = 2.0, unit_;
+    Real p_ = 2.0, unit_;
     Vector dual_;
     Matrix W_;  // in units of `unit_`
     std::vector<Index> active_;
@@ -192,23 +208,23 @@ class Homotopy {
 Candidate by_lp_homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, Progress& progress,
                          bool calling_thread) {
     constexpr double first_step = 0.5, shortest_step = 0.005, good = 1e-12;
-    const double end = std::log(norm.p - 1.0);
+    const Real end = numext::log(norm.p - 1.0);
     Candidate best;
     Homotopy here(constraints, norm, dual);
-    double at = 0.0, step = first_step;
+    Real at = 0.0, step = first_step;
     Index steps = 0;
     while (step >= shortest_step && progress.advance(0.0, calling_thread)) {
-        const bool last = std::abs(end - at) <= step;
-        const double to = last ? end : at + std::copysign(step, end);
+        const bool last = numext::abs(end - at) <= step;
+        const Real to = last ? end : (end < 0.0 ? at - step : at + step);
         Homotopy there = here;
         ++steps;
-        if (there.go_to(last ? norm.p : 1.0 + std::exp(to), good, last ? &best : nullptr)) {
+        if (there.go_to(last ? norm.p : 1.0 + numext::exp(to), good, last ? &best : nullptr)) {
             if (last) break;
             here = std::move(there);
             at = to;
-            step = std::min(2.0 * step, first_step);
+            step = std::min<Real>(2.0 * step, first_step);
         } else {
-            step = std::min(0.5 * step, 0.5 * std::abs(to - at));
+            step = std::min<Real>(0.5 * step, 0.5 * numext::abs(to - at));
         }
     }
     best.unique = 1;
@@ -216,4 +232,4 @@ Candidate by_lp_homotopy(const Constraints& constraints, const SvmNorm& norm, co
     return best;
 }
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

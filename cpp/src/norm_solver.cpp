@@ -1,6 +1,7 @@
 #include "attsvm/norm_solver.hpp"
 
 #include "attsvm/dual_svm.hpp"
+#include "attsvm/twice_precision.hpp"
 
 namespace attsvm {
 
@@ -14,6 +15,26 @@ SvmStatus NormSolver::decide_feasibility() {
     clear(nan);
     solve_frobenius(svm_, nullptr, FrobeniusMethod::automatic, tolerance_, team_, progress_, calling_thread_, result_);
     return static_cast<SvmStatus>(*result_.status);
+}
+
+void NormSolver::solve_in_twice_precision(const UnitProblem& problem, const Vector& frobenius) {
+    constexpr double most_products = 1e8;  // in a step
+    const auto m = static_cast<double>(problem.size()), entries = static_cast<double>(problem.map.coordinates());
+    const auto order = static_cast<double>(problem.map.dimension + problem.map.query_dimension);
+    const double of_norm =
+        norm_.kind == SvmNorm::Kind::spectral ? entries * entries * (entries + m) : order * order * order;
+    if (m * m * (m + order) + of_norm > most_products) return;
+    const RoundedCandidate found =
+        attsvm::solve_in_twice_precision(problem, static_cast<int>(norm_.kind), norm_.p, frobenius.data(),
+                                         svm_.dimension, svm_.query_dimension, team_, progress_, calling_thread_);
+    if (found.W.size() == 0) return;
+    nuclear::Candidate candidate;
+    candidate.W = Eigen::Map<const Matrix>(found.W.data(), problem.map.dimension, problem.map.query_dimension);
+    candidate.dual = Eigen::Map<const Vector>(found.dual.data(), found.dual.size());
+    candidate.distance = found.distance;
+    candidate.steps = found.steps;
+    candidate.unique = found.unique;
+    is_optimal(candidate);
 }
 
 // The certificate of a W (dimension × query_dimension) of these values with multipliers λ, all in units of the unit
@@ -44,9 +65,10 @@ OptimalityCertificate NormSolver::certify(const nuclear::Constraints& unit, cons
             64.0 * std::numeric_limits<double>::epsilon() * (largest_row * std::max(norm, length)), norm, shortfall};
 }
 
-// Where float64 may be wrong about the margins, they are those of W as it is written, on the data as given.
+// Where float64 may be wrong about the margins, or W misses some, they are made those of W as it is written, on the
+// data as given.
 bool NormSolver::is_optimal(const nuclear::Candidate& best) {
-    constexpr double most_rounding = 2e-10;
+    constexpr double most_rounding = 2e-10, near_enough = 1e-3;
     if (!std::isfinite(best.distance)) return false;
     const nuclear::Constraints unit(problem_, team_);
     Buffer<double> V = basis_ ? lifted(best.W.data()) : Buffer<double>(best.W.size());
@@ -54,7 +76,8 @@ bool NormSolver::is_optimal(const nuclear::Candidate& best) {
     const Eigen::Map<const Matrix> W(V.data(), svm_.dimension, best.W.cols());
     Vector values = unit.values(W);
     OptimalityCertificate certificate = certify(unit, W, best.dual, values);
-    if (certificate.rounding > most_rounding) {
+    const bool fails = best.distance <= near_enough && !certificate.holds(tolerance_.optimality);
+    if (certificate.rounding > most_rounding || fails) {
         const Buffer<double> left = copy(result_.left, result_.factors * svm_.dimension),
                              right = copy(result_.right, result_.factors * svm_.query_dimension);
         const bool reached = write_with_margins(V, values.data());

@@ -21,6 +21,13 @@ class AnyNormSolver : NormSolver {
             const Vector dual = frobenius_dual();
             leave_unresolved();
             is_optimal(by_lp_homotopy(unit, norm_, dual, progress_, calling_thread_));
+            if (is_certified() || progress_.stopped()) return;
+            is_optimal(by_exchange(unit, [&](const nuclear::ChosenConstraints& part) {
+                Vector of_part(part.count());
+                for (Index k = 0; k < part.count(); ++k) of_part[k] = dual[part[k]];
+                return by_lp_homotopy(part.constraints(), norm_, of_part, progress_, calling_thread_);
+            }));
+            if (!is_certified() && !progress_.stopped()) solve_in_twice_precision(unit.problem(), dual);
             return;
         }
         leave_unresolved();
@@ -28,7 +35,9 @@ class AnyNormSolver : NormSolver {
                                          : spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension,
                                                                        progress_, calling_thread_));
         if (is_certified() || progress_.stopped()) return;
-        if (decide_feasibility() != SvmStatus::infeasible) leave_unresolved();
+        if (decide_feasibility() == SvmStatus::infeasible) return;
+        leave_unresolved();
+        solve_in_twice_precision(unit.problem(), Vector());
     }
 
    private:

@@ -2,20 +2,66 @@
 
 #include <numeric>
 
-namespace attsvm::nuclear {
+namespace attsvm::inline ATTSVM_PRECISION::nuclear {
+
+namespace {
+
+template <class Dense>
+Numbers<Dense> numbers(const double* from, Index rows, Index columns = 1) {
+    if constexpr (std::is_same_v<typename Dense::Scalar, double>)
+        return Numbers<Dense>(from, rows, columns);
+    else
+        return Eigen::Map<const Eigen::MatrixXd>(from, rows, columns).cast<typename Dense::Scalar>();
+}
+
+// A(W) and A*(λ) of float64 are products of the core's
+[[maybe_unused]] void evaluate(const Constraints& constraints, const Eigen::MatrixXd& W, Eigen::VectorXd& values) {
+    const MarginMap& map = constraints.map();
+    Eigen::MatrixXd directions(constraints.left(), map.samples);
+    map.directions(constraints.team(), W.data(), directions.data());
+    map.margins(constraints.team(), directions.data(), values.data());
+}
+[[maybe_unused]] void add_up(const Constraints& constraints, const Eigen::VectorXd& dual, Eigen::MatrixXd& adjoint) {
+    const MarginMap& map = constraints.map();
+    Eigen::MatrixXd sums(constraints.left(), map.samples);
+    map.token_sums(constraints.team(), dual.data(), sums.data());
+    map.from_sums(constraints.team(), sums.data(), adjoint.data());
+}
+template <class M, class V>
+void evaluate(const Constraints& constraints, const M& W, V& values) {
+    const Index* const start = constraints.map().start;
+    const M directions = times(W, constraints.queries());
+    for (Index i = 0; i < constraints.map().samples; ++i)
+        for (Index r = start[i]; r < start[i + 1]; ++r)
+            values[r] = constraints.differences().col(r).dot(directions.col(i));
+}
+template <class M, class V>
+void add_up(const Constraints& constraints, const V& dual, M& adjoint) {
+    const Index* const start = constraints.map().start;
+    M sums = M::Zero(constraints.left(), constraints.map().samples);
+    for (Index i = 0; i < constraints.map().samples; ++i)
+        for (Index r = start[i]; r < start[i + 1]; ++r) sums.col(i) += dual[r] * constraints.differences().col(r);
+    adjoint = times_transpose(sums, constraints.queries());
+}
+
+}  // namespace
+
+Constraints::Constraints(const UnitProblem& problem, Team team)
+    : problem_(problem),
+      team_(team),
+      rhs_(numbers<Vector>(problem.rhs, problem.size())),
+      D_(numbers<Matrix>(problem.map.D, left(), count())),
+      L_(numbers<Matrix>(problem.map.L, right(), problem.map.samples)) {}
 
 Vector Constraints::values(const Matrix& W) const {
-    Matrix directions(left(), map().samples);
-    map().directions(team_, W.data(), directions.data());
     Vector values(count());
-    map().margins(team_, directions.data(), values.data());
+    evaluate(*this, W, values);
     return values;
 }
 
 Matrix Constraints::adjoint(const Vector& dual) const {
-    Matrix sums(left(), map().samples), adjoint(left(), right());
-    map().token_sums(team_, dual.data(), sums.data());
-    map().from_sums(team_, sums.data(), adjoint.data());
+    Matrix adjoint(left(), right());
+    add_up(*this, dual, adjoint);
     return adjoint;
 }
 
@@ -31,8 +77,8 @@ Matrix Constraints::coupling(const Matrix& X, const Matrix& Y) const {
     constexpr double worth_sharing = 4e6;
     const Index k = left(), l = right(), m = count(), n = map().samples;
     const Index* const start = map().start;
-    const auto D = differences();
-    const auto Z = queries();
+    const auto& D = differences();
+    const auto& Z = queries();
     const Matrix XD = times(X.topLeftCorner(k, k), D), YD = times(Y.topLeftCorner(k, k), D);
     const Matrix uXv = transpose_times(D, times(X.topRightCorner(k, l), Z));
     const Matrix uYv = transpose_times(D, times(Y.topRightCorner(k, l), Z));
@@ -65,12 +111,11 @@ ChosenConstraints::ChosenConstraints(const Constraints& all, std::vector<Index> 
       equality_(part_.count()),
       team_(all.team()) {
     for (Index k = 0; k < count(); ++k) {
-        rhs_[k] = all.rhs()[(*this)[k]];
+        rhs_[k] = all.problem().rhs[(*this)[k]];
         equality_[k] = all.is_equality((*this)[k]);
     }
 }
 
-// Rows that nearly agree have nearly equal values of a W, which need not be compared with all others.
 Vector ChosenConstraints::of_all(const Constraints& all, const Vector& dual) const {
     Vector of_all = Vector::Zero(all.count());
     for (Index k = 0; k < count(); ++k) of_all[(*this)[k]] = dual[k];
@@ -79,7 +124,7 @@ Vector ChosenConstraints::of_all(const Constraints& all, const Vector& dual) con
 
 std::optional<std::vector<Index>> ChosenConstraints::revised(const Constraints& all, const Vector& dual,
                                                              const Vector& values) const {
-    constexpr double missed = 1e-10;
+    constexpr double missed = in_precision(1e-10);
     std::vector<bool> chosen(static_cast<std::size_t>(all.count()));
     for (Index k = 0; k < count(); ++k) chosen[static_cast<std::size_t>((*this)[k])] = true;
     std::vector<Index> active;
@@ -94,11 +139,12 @@ std::optional<std::vector<Index>> ChosenConstraints::revised(const Constraints& 
     return active;
 }
 
+// Rows that nearly agree have nearly equal values of a W, which need not be compared with all others.
 std::vector<std::vector<Index>> clusters(const Constraints& constraints) {
     constexpr double apart = 1e-4;
     const MarginMap& map = constraints.map();
-    const auto D = constraints.differences();
-    const auto Z = constraints.queries();
+    const auto& D = constraints.differences();
+    const auto& Z = constraints.queries();
     const Vector place =
         constraints.values(fixed_random(map.coordinates()).reshaped(constraints.left(), constraints.right()));
     std::vector<Index> order(static_cast<std::size_t>(constraints.count())), sample(order.size());
@@ -125,48 +171,48 @@ std::vector<std::vector<Index>> clusters(const Constraints& constraints) {
     return clusters;
 }
 
-double duality_gap(const Constraints& constraints, const Vector& values, double norm, const Vector& dual) {
-    double primal = norm;
+Real duality_gap(const Constraints& constraints, const Vector& values, Real norm, const Vector& dual) {
+    Real primal = norm;
     for (Index r = 0; r < constraints.count(); ++r)
-        primal += std::abs(dual[r]) * constraints.problem().violation(r, values[r]);
-    const double gap = std::abs(primal - constraints.rhs().dot(dual)) / primal;
-    return std::isfinite(gap) ? gap : std::numeric_limits<double>::infinity();
+        primal += numext::abs(dual[r]) * constraints.problem().violation(r, values[r]);
+    const Real gap = numext::abs(primal - constraints.rhs().dot(dual)) / primal;
+    return numext::isfinite(gap) ? gap : std::numeric_limits<double>::infinity();
 }
 
 namespace {
 
 // What W has to be multiplied by for its smallest value to be the right-hand side; infinite if nothing does, 1 if
 // equalities fix its size.
-double scaling_to_feasible(const Constraints& constraints, const Vector& values) {
+Real scaling_to_feasible(const Constraints& constraints, const Vector& values) {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    double smallest = infinity;
+    Real smallest = infinity;
     bool fixed = false;
     for (Index r = 0; r < constraints.count(); ++r) {
-        const double rhs = constraints.rhs()[r];
+        const Real rhs = constraints.rhs()[r];
         if (constraints.is_equality(r))
             fixed |= rhs != 0.0;
         else if (rhs > 0.0)
-            smallest = std::min(smallest, values[r] / rhs);
+            smallest = std::min<Real>(smallest, values[r] / rhs);
     }
     return fixed || smallest == infinity ? 1.0 : smallest > 0.0 ? 1.0 / smallest : infinity;
 }
 
 }  // namespace
 
-Candidate::Candidate(const Constraints& constraints, Matrix W_, double norm, Vector dual_)
+Candidate::Candidate(const Constraints& constraints, Matrix W_, Real norm, Vector dual_)
     : W(std::move(W_)), dual(std::move(dual_)) {
     Vector values = constraints.values(W);
-    const double scaling = scaling_to_feasible(constraints, values);
-    if (!std::isfinite(scaling)) return;
+    const Real scaling = scaling_to_feasible(constraints, values);
+    if (!numext::isfinite(scaling)) return;
     W *= scaling;
     values *= scaling;
     distance = duality_gap(constraints, values, scaling * norm, dual);
     for (Index r = 0; r < constraints.count(); ++r)
-        distance = std::max(distance, constraints.problem().violation(r, values[r]));
+        distance = std::max<Real>(distance, constraints.problem().violation(r, values[r]));
 }
 
 void Candidate::replace_by(Candidate&& other) {
     if (other.distance < distance) *this = std::move(other);
 }
 
-}  // namespace attsvm::nuclear
+}  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

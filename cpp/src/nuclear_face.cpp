@@ -1,6 +1,6 @@
 #include "attsvm/nuclear_face.hpp"
 
-namespace attsvm::nuclear {
+namespace attsvm::inline ATTSVM_PRECISION::nuclear {
 
 Face::Face(const Constraints& all, std::vector<Index> active, Index rank, const Vector& dual, const Matrix& X)
     : all_(&all), dual_(dual(active)), rank_(rank), chosen_(all, std::move(active)) {
@@ -14,7 +14,7 @@ double Face::work_of_step(Index active, Index rank, Index order) {
     return a * a * (a / 6.0 + 0.5 * size + 1.5 * pairs) + a * pairs * pairs + 10.0 * size * size * size;
 }
 
-void Face::solve(double good, Candidate& best) {
+void Face::solve(Real good, Candidate& best) {
     constexpr int most_faces = 6;
     for (int k = 0; k < most_faces && newton(); ++k) {
         best.replace_by(candidate());
@@ -26,15 +26,15 @@ void Face::solve(double good, Candidate& best) {
 
 bool Face::newton() {
     constexpr int most_steps = 6;
-    constexpr double rounding = 1e-14, near_enough = 1e-3, negative = 1e-6;
-    double last = std::numeric_limits<double>::infinity();
+    constexpr double rounding = in_precision(1e-14), near_enough = 1e-3, negative = 1e-6;
+    Real last = std::numeric_limits<double>::infinity();
     for (int k = 0; k < most_steps && chosen_.count() > 0; ++k) {
-        const double missing = step();
-        if (!std::isfinite(missing) || !(C_.diagonal().minCoeff() > 0.0)) return false;
+        const Real missing = step();
+        if (!numext::isfinite(missing) || !(C_.diagonal().minCoeff() > 0.0)) return false;
         if (missing <= rounding || missing > 0.5 * last) return true;
         last = missing;
         // Where multipliers are negative, `revised` has a better face than this one, whose last digits nobody needs.
-        const double largest = dual_.lpNorm<Eigen::Infinity>();
+        const Real largest = dual_.lpNorm<Eigen::Infinity>();
         for (Index r = 0; r < chosen_.count() && missing < near_enough; ++r)
             if (!all_->is_equality(chosen_[r]) && dual_[r] < -negative * largest) return true;
     }
@@ -45,8 +45,8 @@ Candidate Face::candidate() const {
     if (!(eigenvalues(C_)[0] > 0.0)) return {};
     Vector dual = Vector::Zero(all_->count());
     for (Index k = 0; k < chosen_.count(); ++k)
-        dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max(dual_[k], 0.0);
-    dual /= std::max(spectral_norm(all_->adjoint(dual)), 1.0);
+        dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max<Real>(dual_[k], 0.0);
+    dual /= std::max<Real>(spectral_norm(all_->adjoint(dual)), 1.0);
     Candidate found(*all_, 2.0 * times_transpose(times(face_left(), C_), face_right()), C_.trace(), std::move(dual));
     found.unique = uniqueness();
     return found;
@@ -58,7 +58,7 @@ std::int8_t Face::uniqueness() const {
     const Vector of_C = eigenvalues(C_);
     const Matrix X_now = X();
     const Vector excess = all_->values(X_now.topRightCorner(all_->left(), all_->right())) - all_->rhs();
-    const double most = dual_.cwiseAbs().maxCoeff();
+    const Real most = dual_.cwiseAbs().maxCoeff();
     const Index rest = eigen_.values.size() - rank_;
     bool strict_primal = of_C[0] > clear * of_C[rank_ - 1];
     bool strict_dual = rest == 0 || eigen_.values[rest - 1] < 1.0 - clear;
@@ -82,7 +82,7 @@ Matrix Face::values_of_pairs() const {
     for (Index i = 0; i < part.map().samples; ++i)
         of_own_query.middleRows(part.map().start[i], part.map().rows(i)).rowwise() = of_query.row(i);
     Matrix B(part.count(), rank_ * (rank_ + 1) / 2);
-    each_pair([&](Index p, Index q, Index at, double weight) {
+    each_pair([&](Index p, Index q, Index at, Real weight) {
         B.col(at) = weight * (of_difference.col(p).cwiseProduct(of_own_query.col(q)) +
                               of_difference.col(q).cwiseProduct(of_own_query.col(p)));
     });
@@ -98,8 +98,8 @@ std::optional<Face> Face::revised() const {
     return Face(*all_, *std::move(active), rank_, dual, X_now);
 }
 
-double Face::step() {
-    constexpr double proximal = 1e-12;
+Real Face::step() {
+    constexpr double proximal = in_precision(1e-12);
     const Constraints part = chosen_.constraints();
     const Index rest = part.order() - rank_, pairs = rank_ * (rank_ + 1) / 2;
     const auto others = eigen_.vectors.leftCols(rest);
@@ -108,14 +108,14 @@ double Face::step() {
 
     const Matrix B = values_of_pairs();
     Vector missing(pairs), middle(pairs);
-    each_pair([&](Index p, Index q, Index at, double weight) {
+    each_pair([&](Index p, Index q, Index at, Real weight) {
         missing[at] = p == q ? 1.0 - eigen_.values[rest + p] : 0.0;
         middle[at] = weight * C_(p, q);
     });
 
     // A multiple of the second equation in the first makes its matrix definite. The proximal terms choose the nearest
     // of many solutions; they vanish with the step.
-    const double multiple = M.trace() / B.squaredNorm();
+    const Real multiple = M.trace() / B.squaredNorm();
     add_gram(M, multiple, B);
     M.diagonal().array() += proximal * M.trace();
     const Cholesky outer(std::move(M));
@@ -129,13 +129,13 @@ double Face::step() {
     const Vector turn = inner.solve(apply_transpose(B, first) - missing);
     middle += turn;
     dual_ += first - outer.solve(apply(B, turn));
-    each_pair([&](Index p, Index q, Index at, double weight) { C_(p, q) = C_(q, p) = middle[at] / weight; });
+    each_pair([&](Index p, Index q, Index at, Real weight) { C_(p, q) = C_(q, p) = middle[at] / weight; });
 
     const Matrix before = face();
     decompose();
     const Matrix rotation = transpose_times(before, face());
     C_ = transpose_times(rotation, times(C_, rotation));
-    return std::max(short_of.lpNorm<Eigen::Infinity>(), missing.lpNorm<Eigen::Infinity>());
+    return std::max<Real>(short_of.lpNorm<Eigen::Infinity>(), missing.lpNorm<Eigen::Infinity>());
 }
 
-}  // namespace attsvm::nuclear
+}  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

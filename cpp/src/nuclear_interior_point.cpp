@@ -12,7 +12,7 @@
 #include "attsvm/nuclear_face.hpp"
 #include "attsvm/nuclear_methods.hpp"
 
-namespace attsvm::nuclear {
+namespace attsvm::inline ATTSVM_PRECISION::nuclear {
 namespace {
 
 class InteriorPoint : MarginProgram {
@@ -32,8 +32,8 @@ class InteriorPoint : MarginProgram {
         constexpr double shortest_step = 1e-4;
         const Cholesky of_X(X_);
         if (!of_X.succeeded()) return false;
-        const double degree = static_cast<double>(constraints_.order()) + inequality_.sum();
-        const double mu = (0.5 * X_.cwiseProduct(S_).sum() + slack_.dot(dual_)) / degree;
+        const Real degree = static_cast<double>(constraints_.order()) + inequality_.sum();
+        const Real mu = (0.5 * X_.cwiseProduct(S_).sum() + slack_.dot(dual_)) / degree;
         Matrix M = constraints_.coupling(0.5 * X_, S_inverse_);
         M.diagonal() += divided_by_dual(slack_);
         const Cholesky equations = factorised(M);
@@ -43,11 +43,11 @@ class InteriorPoint : MarginProgram {
         const Vector of_trace = constraints_.values(corner(XS));
         const Vector by_bound = equations.solve(of_trace), by_margin = equations.solve(constraints_.rhs());
         // of γ alone, positive; of γ and t; and of t once γ is eliminated, a sum of negative terms
-        const double of_margin = constraints_.rhs().dot(by_margin), of_both = constraints_.rhs().dot(by_bound);
-        const double of_bound = of_trace.dot(by_bound) - 0.5 * XS.trace() - of_both / of_margin * of_both;
+        const Real of_margin = constraints_.rhs().dot(by_margin), of_both = constraints_.rhs().dot(by_bound);
+        const Real of_bound = of_trace.dot(by_bound) - 0.5 * XS.trace() - of_both / of_margin * of_both;
 
         // Towards the point of the central path with this μ, with the curvature that a first direction shows.
-        const auto towards = [&](double target, const Direction* first) {
+        const auto towards = [&](Real target, const Direction* first) {
             Vector aim = divided_by_dual(Vector::Constant(constraints_.count(), target));
             Vector rhs = -2.0 * target * centre;
             Matrix bend = Matrix::Zero(X_.rows(), X_.cols());
@@ -57,22 +57,22 @@ class InteriorPoint : MarginProgram {
                 rhs += constraints_.values(corner(bend));
             }
             const Vector fixed = equations.solve(rhs + aim);
-            const double missing_gain = 1.0 - constraints_.rhs().dot(dual_ + fixed);
-            const double missing_trace = 1.0 - target * S_inverse_.trace() + 0.5 * bend.trace() - of_trace.dot(fixed);
+            const Real missing_gain = 1.0 - constraints_.rhs().dot(dual_ + fixed);
+            const Real missing_trace = 1.0 - target * S_inverse_.trace() + 0.5 * bend.trace() - of_trace.dot(fixed);
             Direction to;
             to.bound = (missing_trace - of_both / of_margin * missing_gain) / of_bound;
-            const double margin = (missing_gain - of_both * to.bound) / of_margin;
+            const Real margin = (missing_gain - of_both * to.bound) / of_margin;
             to.margin = margin - margin_;
             to.dual = fixed + to.bound * by_bound + margin * by_margin;
             to.S = -constraints_.symmetric_adjoint(to.dual);
             to.S.diagonal().array() += to.bound;
             to.X = 2.0 * target * S_inverse_ - X_ - bend - symmetric_part(times(X_, times(to.S, S_inverse_)));
             to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
-            to.primal_step = std::min(definite_step(of_X, to.X), largest_step(slack_, to.slack));
-            to.dual_step = std::min(definite_step(of_S_, to.S), largest_step(dual_, to.dual));
+            to.primal_step = std::min<Real>(definite_step(of_X, to.X), largest_step(slack_, to.slack));
+            to.dual_step = std::min<Real>(definite_step(of_S_, to.S), largest_step(dual_, to.dual));
             return to;
         };
-        const auto complementarity = [&](const Direction& along, double p, double q) {
+        const auto complementarity = [&](const Direction& along, Real p, Real q) {
             return (0.5 * (X_ + p * along.X).cwiseProduct(S_ + q * along.S).sum() +
                     (slack_ + p * along.slack).dot(dual_ + q * along.dual)) /
                    degree;
@@ -82,8 +82,8 @@ class InteriorPoint : MarginProgram {
                factorise_dual();
     }
     // γ and t: no W of norm 1 has a margin above t, and W has γ.
-    double margin() const { return margin_; }
-    double bound() const { return bound_; }
+    Real margin() const { return margin_; }
+    Real bound() const { return bound_; }
     // The problem's solution as far as it is known; γ must be positive.
     Candidate candidate() const {
         return {constraints_, corner(X_) / margin_, 0.5 * X_.trace() / margin_, dual_ / bound_};
@@ -92,7 +92,7 @@ class InteriorPoint : MarginProgram {
     // not 0 in the end. With unit rows no value is larger than the norm of W, which is 1.
     Face face() const {
         std::vector<Index> active;
-        const double most = dual_.cwiseAbs().maxCoeff();
+        const Real most = dual_.cwiseAbs().maxCoeff();
         for (Index r = 0; r < constraints_.count(); ++r)
             if (inequality_[r] == 0.0 || dual_[r] > slack_[r] * most) active.push_back(r);
         const Vector of_X = eigenvalues(X_), of_S = eigenvalues(S_);
@@ -106,7 +106,7 @@ class InteriorPoint : MarginProgram {
     struct Direction {
         Vector dual, slack;
         Matrix X, S;
-        double margin, bound, primal_step, dual_step;
+        Real margin, bound, primal_step, dual_step;
     };
 
     Matrix corner(const Matrix& full) const { return full.topRightCorner(constraints_.left(), constraints_.right()); }
@@ -118,7 +118,7 @@ class InteriorPoint : MarginProgram {
         S_inverse_ = of_S_.solve_columns(Matrix::Identity(S_.rows(), S_.cols()));
         return true;
     }
-    void move(const Direction& along, double primal, double dual) {
+    void move(const Direction& along, Real primal, Real dual) {
         X_ += primal * along.X;
         slack_ += primal * along.slack;
         margin_ += primal * along.margin;
@@ -126,7 +126,7 @@ class InteriorPoint : MarginProgram {
         bound_ += dual * along.bound;
     }
 
-    double bound_;
+    Real bound_;
     Matrix X_, S_, S_inverse_;
     Cholesky of_S_;
 };
@@ -135,7 +135,7 @@ class InteriorPoint : MarginProgram {
 
 Candidate by_interior_point(const Constraints& constraints, Progress& progress, bool calling_thread) {
     constexpr Index most_steps = 100;
-    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-14;
+    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = in_precision(1e-14);
     InteriorPoint point(constraints);
     Candidate best;
     Index steps = 0;
@@ -150,4 +150,4 @@ Candidate by_interior_point(const Constraints& constraints, Progress& progress, 
     return best;
 }
 
-}  // namespace attsvm::nuclear
+}  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

@@ -10,7 +10,7 @@
 #include "attsvm/nuclear_face.hpp"
 #include "attsvm/nuclear_methods.hpp"
 
-namespace attsvm::nuclear {
+namespace attsvm::inline ATTSVM_PRECISION::nuclear {
 namespace {
 
 // Largest |A(W)| of a W of Frobenius norm 1, by Lanczos' method on A A* from a fixed random start.
@@ -163,4 +163,4 @@ Candidate by_thresholding(const Constraints& constraints, int most_steps, Progre
     return best;
 }
 
-}  // namespace attsvm::nuclear
+}  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

@@ -1,6 +1,6 @@
 #include "attsvm/spectral_face.hpp"
 
-namespace attsvm::spectral {
+namespace attsvm::inline ATTSVM_PRECISION::spectral {
 
 using nuclear::Candidate;
 using nuclear::Constraints;
@@ -20,8 +20,8 @@ Matrix symmetrised_product(Index left, const Matrix& Y, const Matrix& R) {
 
 Matrix dense_rows(const Constraints& constraints) {
     const MarginMap& map = constraints.map();
-    const auto D = constraints.differences();
-    const auto Z = constraints.queries();
+    const auto& D = constraints.differences();
+    const auto& Z = constraints.queries();
     Matrix rows(map.coordinates(), constraints.count());
     for (Index i = 0; i < map.samples; ++i)
         for (Index r = map.start[i]; r < map.start[i + 1]; ++r)
@@ -53,7 +53,7 @@ void Face::decompose() {
     eigen_ = eigen(B);
 }
 
-void Face::solve(double good, Candidate& best) {
+void Face::solve(Real good, Candidate& best) {
     constexpr int most_faces = 6;
     for (int k = 0; k < most_faces && newton(); ++k) {
         best.replace_by(candidate());
@@ -65,25 +65,26 @@ void Face::solve(double good, Candidate& best) {
 
 bool Face::newton() {
     constexpr int most_steps = 12;
-    constexpr double rounding = 1e-14, last_digits = 1e-9, near_enough = 1e-3, negative = 1e-6, diverging = 10.0;
-    double last = std::numeric_limits<double>::infinity();
+    constexpr double rounding = in_precision(1e-14), last_digits = in_precision(1e-9), near_enough = 1e-3,
+                     negative = 1e-6, diverging = 10.0;
+    Real last = std::numeric_limits<double>::infinity();
     for (int k = 0; k < most_steps && chosen_.count() > 0; ++k) {
-        const double missing = step();
+        const Real missing = step();
         if (!(missing < diverging * last)) return false;
         if (missing <= rounding || (missing <= last_digits && missing > 0.5 * last)) return true;
         last = missing;
-        const double largest = dual_.lpNorm<Eigen::Infinity>();
+        const Real largest = dual_.lpNorm<Eigen::Infinity>();
         for (Index r = 0; r < chosen_.count() && missing < near_enough; ++r)
             if (!all_->is_equality(chosen_[r]) && dual_[r] < -negative * largest) return true;
     }
     return chosen_.count() > 0;
 }
 
-double Face::step() {
-    constexpr double proximal = 1e-9, most_proximal = 1e-2, rounding = 1e-12;
+Real Face::step() {
+    constexpr double proximal = in_precision(1e-9), most_proximal = 1e-2, rounding = in_precision(1e-12);
     const Constraints part = chosen_.constraints();
     const Index k = part.left(), entries = W_.size(), pairs = multiplicity_ * (multiplicity_ + 1) / 2;
-    const double tau = eigen_.values.tail(multiplicity_).mean();
+    const Real tau = eigen_.values.tail(multiplicity_).mean();
     const auto others = eigen_.vectors.leftCols(rest());
     const Vector inverse = (tau - eigen_.values.head(rest()).array()).inverse();
     const Matrix curvature = times_transpose(others * inverse.asDiagonal(), others);
@@ -94,11 +95,11 @@ double Face::step() {
     H.topLeftCorner(entries, entries) = 2.0 * symmetrised_product(k, K, curvature);
     Matrix E = Matrix::Zero(pairs + part.count(), entries + 1);
     Vector f = Vector::Zero(pairs + part.count());
-    const double root_two = std::sqrt(2.0);
+    const Real root_two = numext::sqrt(Real(2.0));
     const auto P1 = face().topRows(k), P2 = face().bottomRows(part.right());
     for (Index p = 0, at = 0; p < multiplicity_; ++p)
         for (Index q = 0; q <= p; ++q, ++at) {
-            const double weight = p == q ? 1.0 : root_two;
+            const Real weight = p == q ? 1.0 : root_two;
             const Matrix pair = weight * (P1.col(p) * P2.col(q).transpose() + P1.col(q) * P2.col(p).transpose());
             E.row(at).head(entries) = pair.reshaped().transpose();
             if (p == q) E(at, entries) = -1.0, f[at] = -eigen_.values[rest() + p];
@@ -111,17 +112,17 @@ double Face::step() {
     still[entries] = tau;
     const Vector unmet = f - apply(E, still);
     const Matrix unbalanced = part.adjoint(dual_) - 2.0 * K.topRightCorner(k, part.right());
-    const double missing =
-        std::max({unmet.head(pairs).lpNorm<Eigen::Infinity>() / tau, unmet.tail(part.count()).lpNorm<Eigen::Infinity>(),
-                  unbalanced.lpNorm<Eigen::Infinity>()});
+    const Real missing =
+        std::max<Real>({unmet.head(pairs).lpNorm<Eigen::Infinity>() / tau,
+                        unmet.tail(part.count()).lpNorm<Eigen::Infinity>(), unbalanced.lpNorm<Eigen::Infinity>()});
 
     // A multiple of the equations makes H definite, and a proximal term chooses the nearest of many solutions; it
     // falls with what is missing (Levenberg and Marquardt), but stays far above the rounding errors of H: where nothing
     // else bends H, they would move W by their ratio.
-    const double curved = H.trace(), multiple = std::max(curved, 1.0) / E.squaredNorm();
+    const Real curved = H.trace(), multiple = std::max<Real>(curved, 1.0) / E.squaredNorm();
     add_gram(H, multiple, E.transpose());
     H.diagonal().head(entries).array() +=
-        std::clamp(missing, proximal, most_proximal) * curved / static_cast<double>(entries);
+        std::clamp<Real>(missing, proximal, most_proximal) * curved / static_cast<double>(entries);
     Vector fixed = multiple * apply_transpose(E, f);
     fixed[entries] -= 1.0;
     const Cholesky outer(std::move(H));
@@ -155,9 +156,9 @@ double Face::step() {
 Candidate Face::candidate() const {
     Vector dual = Vector::Zero(all_->count());
     for (Index k = 0; k < chosen_.count(); ++k)
-        dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max(dual_[k], 0.0);
-    const double size = nuclear_norm(all_->adjoint(dual));
-    if (!(size > 0.0) || !std::isfinite(size)) return {};
+        dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max<Real>(dual_[k], 0.0);
+    const Real size = nuclear_norm(all_->adjoint(dual));
+    if (!(size > 0.0) || !numext::isfinite(size)) return {};
     Candidate found(*all_, W_, spectral_norm(W_), dual / size);
     found.unique = uniqueness();
     return found;
@@ -176,9 +177,9 @@ std::optional<Face> Face::revised() const {
 std::int8_t Face::uniqueness() const {
     constexpr double clear = 1e-7, independent = 1e-10;
     const Index k = all_->left(), l = all_->right(), r = multiplicity_;
-    const double tau = eigen_.values[eigen_.values.size() - 1];
+    const Real tau = eigen_.values[eigen_.values.size() - 1];
     const Vector excess = all_->values(W_) - all_->rhs();
-    const double most = dual_.cwiseAbs().maxCoeff();
+    const Real most = dual_.cwiseAbs().maxCoeff();
     bool strict_primal = rest() == 0 || eigen_.values[rest() - 1] < (1.0 - clear) * tau;
     const Vector of_C = eigenvalues(C_);
     bool strict_dual = of_C[0] > clear * of_C[r - 1];
@@ -209,4 +210,4 @@ std::int8_t Face::uniqueness() const {
     return values[0] > independent ? 1 : strict_primal ? 0 : -1;
 }
 
-}  // namespace attsvm::spectral
+}  // namespace attsvm::inline ATTSVM_PRECISION::spectral

@@ -11,7 +11,7 @@
 #include "attsvm/spectral_face.hpp"
 #include "attsvm/spectral_method.hpp"
 
-namespace attsvm::spectral {
+namespace attsvm::inline ATTSVM_PRECISION::spectral {
 namespace {
 
 using nuclear::Candidate;
@@ -25,7 +25,7 @@ class InteriorPoint : nuclear::MarginProgram {
           rows_(dense_rows(constraints)) {
         const Index order = constraints.order();
         const Matrix G = constraints.adjoint(dual_);
-        double size = G.norm();
+        Real size = G.norm();
         if (!(size > 0.0)) size = 1.0;
         Y_ = Matrix::Identity(order, order) * size;
         set_corner(-0.5 * G);
@@ -40,8 +40,8 @@ class InteriorPoint : nuclear::MarginProgram {
         const Cholesky of_S(S), of_Y(Y_);
         if (!of_S.succeeded() || !of_Y.succeeded()) return false;
         const Matrix inverse = of_S.solve_columns(Matrix::Identity(k + l, k + l));
-        const double degree = static_cast<double>(k + l) + inequality_.sum();
-        const double mu = (S.cwiseProduct(Y_).sum() + slack_.dot(dual_)) / degree;
+        const Real degree = static_cast<double>(k + l) + inequality_.sum();
+        const Real mu = (S.cwiseProduct(Y_).sum() + slack_.dot(dual_)) / degree;
         const Cholesky stiffness = factorised(symmetrised_product(k, Y_, inverse));
         if (!stiffness.succeeded()) return false;
         const Matrix half = stiffness.solve_lower(rows_);
@@ -50,11 +50,11 @@ class InteriorPoint : nuclear::MarginProgram {
         const Cholesky equations = factorised(M);
         if (!equations.succeeded()) return false;
         const Vector by_margin = equations.solve(constraints_.rhs());
-        const double of_margin = constraints_.rhs().dot(by_margin);
+        const Real of_margin = constraints_.rhs().dot(by_margin);
         const Vector margins = constraints_.values(W_);
 
         // Towards the point of the central path with this μ, with the curvature that a first direction shows.
-        const auto towards = [&](double target, const Direction* first) {
+        const auto towards = [&](Real target, const Direction* first) {
             Vector aim = divided_by_dual(Vector::Constant(constraints_.count(), target));
             Matrix centre = target * inverse;
             if (first != nullptr) {
@@ -64,7 +64,7 @@ class InteriorPoint : nuclear::MarginProgram {
             const Matrix corner = 2.0 * centre.topRightCorner(k, l);
             const Vector pull = stiffness.solve(corner.reshaped());
             const Vector fixed = equations.solve(aim + slack_ - margins - constraints_.values(pull.reshaped(k, l)));
-            const double margin = (1.0 - constraints_.rhs().dot(fixed)) / of_margin;
+            const Real margin = (1.0 - constraints_.rhs().dot(fixed)) / of_margin;
             const Vector dual = fixed + margin * by_margin;
             Direction to;
             to.margin = margin - margin_;
@@ -73,11 +73,11 @@ class InteriorPoint : nuclear::MarginProgram {
             const Matrix along = bounded(to.W, 0.0);
             to.Y = centre - Y_ - symmetric_part(times(Y_, times(along, inverse)));
             to.slack = aim - slack_ - divided_by_dual(slack_.cwiseProduct(to.dual));
-            to.primal_step = std::min(definite_step(of_S, along), largest_step(slack_, to.slack));
-            to.dual_step = std::min(definite_step(of_Y, to.Y), largest_step(dual_, to.dual));
+            to.primal_step = std::min<Real>(definite_step(of_S, along), largest_step(slack_, to.slack));
+            to.dual_step = std::min<Real>(definite_step(of_Y, to.Y), largest_step(dual_, to.dual));
             return to;
         };
-        const auto complementarity = [&](const Direction& along, double p, double q) {
+        const auto complementarity = [&](const Direction& along, Real p, Real q) {
             return (bounded(W_ + p * along.W, 1.0).cwiseProduct(Y_ + q * along.Y).sum() +
                     (slack_ + p * along.slack).dot(dual_ + q * along.dual)) /
                    degree;
@@ -86,8 +86,8 @@ class InteriorPoint : nuclear::MarginProgram {
                                    [this](const auto&... step) { move(step...); });
     }
     // γ and |G|_*: no W of norm 1 has a margin above the second, and W has γ, once γ is positive.
-    double margin() const { return margin_; }
-    double limit() const { return nuclear_norm(constraints_.adjoint(dual_)); }
+    Real margin() const { return margin_; }
+    Real limit() const { return nuclear_norm(constraints_.adjoint(dual_)); }
     Candidate candidate() const {
         const Matrix W = W_ / margin_;
         return {constraints_, W, spectral_norm(W), dual_ / limit()};
@@ -114,11 +114,11 @@ class InteriorPoint : nuclear::MarginProgram {
         Matrix W, Y;
     };
     struct Direction : Point {
-        double margin, primal_step, dual_step;
+        Real margin, primal_step, dual_step;
     };
 
     // [diagonal I, W; W', diagonal I]
-    Matrix bounded(const Matrix& W, double diagonal) const {
+    Matrix bounded(const Matrix& W, Real diagonal) const {
         Matrix S = diagonal * Matrix::Identity(constraints_.order(), constraints_.order());
         S.topRightCorner(W.rows(), W.cols()) = W;
         S.bottomLeftCorner(W.cols(), W.rows()) = W.transpose();
@@ -128,7 +128,7 @@ class InteriorPoint : nuclear::MarginProgram {
         Y_.topRightCorner(corner.rows(), corner.cols()) = corner;
         Y_.bottomLeftCorner(corner.cols(), corner.rows()) = corner.transpose();
     }
-    void move(const Direction& along, double primal, double dual) {
+    void move(const Direction& along, Real primal, Real dual) {
         before_ = {dual_, slack_, W_, Y_};
         W_ += primal * along.W;
         slack_ += primal * along.slack;
@@ -147,14 +147,14 @@ class InteriorPoint : nuclear::MarginProgram {
 Candidate by_interior_point(const Constraints& constraints, Index rows, Index columns, Progress& progress,
                             bool calling_thread) {
     constexpr Index most_steps = 100;
-    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = 1e-14;
+    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = in_precision(1e-14);
     InteriorPoint point(constraints);
     Candidate best;
     Index steps = 0;
     while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
         ++steps;
         if (!point.step()) break;
-        const double limit = point.limit();
+        const Real limit = point.limit();
         if (!(limit > hopeless)) break;
         if (!(limit - point.margin() <= near_enough * limit)) continue;
         point.face(rows, columns).solve(good, best);
@@ -164,4 +164,4 @@ Candidate by_interior_point(const Constraints& constraints, Index rows, Index co
     return best;
 }
 
-}  // namespace attsvm::spectral
+}  // namespace attsvm::inline ATTSVM_PRECISION::spectral

@@ -3,15 +3,15 @@
 #include <stdexcept>
 #include <string>
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 
-SvmNorm SvmNorm::named(std::string_view name, double p) {
+SvmNorm SvmNorm::named(std::string_view name, Real p) {
     if (name == "max") return {Kind::max};
     if (name == "l1") return {Kind::sum};
     if (name == "spec") return {Kind::spectral};
     if (name == "nuc") return {Kind::nuclear};
     if (name != "lp") throw std::invalid_argument("norm: no such norm: " + std::string(name));
-    if (!(p > 1.0 && std::isfinite(p))) throw std::invalid_argument("p: must be above 1 and finite");
+    if (!(p > 1.0 && numext::isfinite(p))) throw std::invalid_argument("p: must be above 1 and finite");
     return {Kind::power, p};
 }
 
@@ -30,16 +30,16 @@ SvmNorm SvmNorm::dual() const {
     }
 }
 
-double SvmNorm::operator()(const Matrix& W) const {
+Real SvmNorm::operator()(const Matrix& W) const {
     switch (kind) {
         case Kind::max:
             return W.lpNorm<Eigen::Infinity>();
         case Kind::sum:
             return W.lpNorm<1>();
         case Kind::power: {
-            const double largest = W.lpNorm<Eigen::Infinity>();
-            if (!(largest > 0.0) || !std::isfinite(largest)) return largest;
-            return largest * std::pow((W.array().abs() / largest).pow(p).sum(), 1.0 / p);
+            const Real largest = W.lpNorm<Eigen::Infinity>();
+            if (!(largest > 0.0) || !numext::isfinite(largest)) return largest;
+            return largest * numext::pow((W.array().abs() / largest).pow(p).sum(), Real(1.0 / p));
         }
         case Kind::spectral:
             return spectral_norm(W);
@@ -48,4 +48,4 @@ double SvmNorm::operator()(const Matrix& W) const {
     }
 }
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

@@ -1,11 +1,11 @@
 #include "attsvm/weighted_gram.hpp"
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 
 Matrix weighted_gram(const nuclear::Constraints& constraints, const Matrix& weights) {
     const MarginMap& map = constraints.map();
-    const auto D = constraints.differences();
-    const auto L = constraints.queries();
+    const auto& D = constraints.differences();
+    const auto& L = constraints.queries();
     Matrix gram(constraints.count(), constraints.count());
     for (Index i = 0; i < map.samples; ++i) {
         if (map.rows(i) == 0) continue;
@@ -20,4 +20,4 @@ Matrix weighted_gram(const nuclear::Constraints& constraints, const Matrix& weig
     return gram;
 }
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

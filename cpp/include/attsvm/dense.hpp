@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "attsvm/pack.hpp"
+#include "attsvm/precision.hpp"
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 
-using Matrix = Eigen::MatrixXd;
-using Vector = Eigen::VectorXd;
+using Matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>;
+using Vector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
 using MatrixView = Eigen::Ref<const Matrix>;
 
 // A B, A' B and A B'
@@ -22,7 +23,7 @@ void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix
 Vector apply(const MatrixView& A, const Vector& x);
 Vector apply_transpose(const MatrixView& A, const Vector& x);
 // M += multiple B B', in the lower triangle
-void add_gram(Matrix& M, double multiple, const Matrix& B);
+void add_gram(Matrix& M, Real multiple, const Matrix& B);
 // G G' or G' G, whichever is smaller
 Matrix smaller_gram(const Matrix& G);
 
@@ -37,8 +38,8 @@ struct SymmetricEigen {
 SymmetricEigen eigen(const Matrix& symmetric);
 Vector eigenvalues(const Matrix& symmetric);
 // |G|_op and |G|_*
-double spectral_norm(const Matrix& G);
-double nuclear_norm(const Matrix& G);
+Real spectral_norm(const Matrix& G);
+Real nuclear_norm(const Matrix& G);
 
 // M = L L' of a positive definite M, of which only the lower triangle is read.
 class Cholesky {
@@ -48,7 +49,7 @@ class Cholesky {
 
     bool succeeded() const { return succeeded_; }
     // Smallest share of a diagonal entry of M that is left when the rows before are eliminated.
-    double smallest_pivot() const;
+    Real smallest_pivot() const;
     Vector solve(Vector b) const;
     Matrix solve_columns(Matrix B) const;
     // The inverse of L times B
@@ -63,10 +64,10 @@ Matrix symmetric_part(const Matrix& full);
 // Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
 Cholesky factorised(const Matrix& M);
 // Largest t for which X + t dX is positive semidefinite, X = L L'.
-double definite_step(const Cholesky& factor, const Matrix& along);
+Real definite_step(const Cholesky& factor, const Matrix& along);
 
 // Rows of a positive semidefinite M, in order, that are not combinations of those before; only its lower triangle is
 // read.
-std::vector<Index> independent_rows(const Matrix& M, double least_pivot);
+std::vector<Index> independent_rows(const Matrix& M, Real least_pivot);
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

@@ -4,7 +4,7 @@
 #include "attsvm/nuclear_constraints.hpp"
 #include "attsvm/svm_norm.hpp"
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 
 // The max or the l1 norm: a primal-dual interior-point method, finished on the active set.
 nuclear::Candidate by_entrywise_interior_point(const nuclear::Constraints& constraints, const SvmNorm& norm,
@@ -14,4 +14,4 @@ nuclear::Candidate by_entrywise_interior_point(const nuclear::Constraints& const
 nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const SvmNorm& norm, const Vector& dual,
                                   Progress& progress, bool calling_thread);
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

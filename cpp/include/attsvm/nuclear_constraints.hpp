@@ -8,7 +8,11 @@
 #include "attsvm/dense.hpp"
 #include "attsvm/svm_problem.hpp"
 
-namespace attsvm::nuclear {
+namespace attsvm::inline ATTSVM_PRECISION::nuclear {
+
+// What is given in float64, as it is or copied to other numbers.
+template <class Dense>
+using Numbers = std::conditional_t<std::is_same_v<Real, double>, Eigen::Map<const Dense>, Dense>;
 
 // A_r(W) = D_r' W l_i >= b_r, or = b_r, for a W of shape (k, l).
 //
@@ -17,20 +21,20 @@ namespace attsvm::nuclear {
 // K_r = u_r v_r' + v_r u_r'.
 class Constraints {
    public:
-    Constraints(const UnitProblem& problem, Team team) : problem_(problem), team_(team) {}
+    Constraints(const UnitProblem& problem, Team team);
 
     Index count() const { return problem_.size(); }
     Index left() const { return map().dimension; }
     Index right() const { return map().query_dimension; }
     Index order() const { return left() + right(); }
     bool is_equality(Index r) const { return problem_.equality[r]; }
-    Eigen::Map<const Vector> rhs() const { return {problem_.rhs, count()}; }
+    const Numbers<Vector>& rhs() const { return rhs_; }
     const UnitProblem& problem() const { return problem_; }
     const MarginMap& map() const { return problem_.map; }
     const Team& team() const { return team_; }
     // In columns: the D_r, and the l_i
-    Eigen::Map<const Matrix> differences() const { return {map().D, left(), count()}; }
-    Eigen::Map<const Matrix> queries() const { return {map().L, right(), map().samples}; }
+    const Numbers<Matrix>& differences() const { return D_; }
+    const Numbers<Matrix>& queries() const { return L_; }
 
     // A(W)
     Vector values(const Matrix& W) const;
@@ -43,6 +47,8 @@ class Constraints {
    private:
     UnitProblem problem_;
     Team team_;
+    Numbers<Vector> rhs_;
+    Numbers<Matrix> D_, L_;
 };
 
 // Some of the constraints, in their order. Moves keep the memory that its views point to; it cannot be copied.
@@ -73,21 +79,21 @@ std::vector<std::vector<Index>> clusters(const Constraints& constraints);
 
 // Relative duality gap of a W with these values and norm and a λ with |A*(λ)|_op <= 1. A missed constraint raises the
 // primal value by |λ_r| times the miss.
-double duality_gap(const Constraints& constraints, const Vector& values, double norm, const Vector& dual);
+Real duality_gap(const Constraints& constraints, const Vector& values, Real norm, const Vector& dual);
 
 // W, scaled to be feasible, and multipliers; and how far they are from proving each other optimal: their gap, or what W
 // misses.
 struct Candidate {
     Matrix W;
     Vector dual;
-    double distance = std::numeric_limits<double>::infinity();
+    Real distance = std::numeric_limits<double>::infinity();
     Index steps = 0;          // of the method that found it
     std::int8_t unique = -1;  // whether there is no other solution: 1 or 0, and -1 where that is not known
 
     Candidate() = default;
-    Candidate(const Constraints& constraints, Matrix W, double norm, Vector dual);
+    Candidate(const Constraints& constraints, Matrix W, Real norm, Vector dual);
     // Becomes the other one where that is nearer.
     void replace_by(Candidate&& other);
 };
 
-}  // namespace attsvm::nuclear
+}  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

@@ -14,7 +14,7 @@
 
 #include "attsvm/nuclear_constraints.hpp"
 
-namespace attsvm::nuclear {
+namespace attsvm::inline ATTSVM_PRECISION::nuclear {
 
 class Face {
    public:
@@ -26,7 +26,7 @@ class Face {
     static double work_of_step(Index active, Index rank, Index order);
     // Solves this face, and then those that the solution points to. `best` becomes the nearest candidate of them; the
     // last is one that is `good`.
-    void solve(double good, Candidate& best);
+    void solve(Real good, Candidate& best);
 
    private:
     // Steps until the equations hold to rounding. False where they lead nowhere: the face is not the right one.
@@ -34,7 +34,7 @@ class Face {
     // The entries of a symmetric matrix in a column, those off the diagonal times √2: at_pair(p, q, place, weight)
     template <class AtPair>
     void each_pair(AtPair at_pair) const {
-        const double root_two = std::sqrt(2.0);
+        const Real root_two = numext::sqrt(Real(2.0));
         for (Index p = 0, at = 0; p < rank_; ++p)
             for (Index q = 0; q <= p; ++q, ++at) at_pair(p, q, at, p == q ? 1.0 : root_two);
     }
@@ -53,7 +53,7 @@ class Face {
     Matrix X() const { return 2.0 * times_transpose(times(face(), C_), face()); }
     void decompose() { eigen_ = eigen(chosen_.constraints().symmetric_adjoint(dual_)); }
     // Largest amount by which the equations were missed before the step; not finite where they have no solution.
-    double step();
+    Real step();
 
     const Constraints* all_;
     Vector dual_;  // of the active constraints
@@ -63,4 +63,4 @@ class Face {
     Matrix C_;
 };
 
-}  // namespace attsvm::nuclear
+}  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

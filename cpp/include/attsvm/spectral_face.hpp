@@ -13,7 +13,7 @@
 
 #include "attsvm/nuclear_constraints.hpp"
 
-namespace attsvm::spectral {
+namespace attsvm::inline ATTSVM_PRECISION::spectral {
 
 // The matrix, on the entries of W, of dW -> Y1 dW R2 + R1 dW Y2 + Y12 dW' R12 + R12 dW' Y12 with the blocks of two
 // symmetric matrices of order left + right.
@@ -30,11 +30,11 @@ class Face {
 
     // Solves this face, and then those that the solution points to. `best` becomes the nearest candidate of them; the
     // last is one that is `good`.
-    void solve(double good, nuclear::Candidate& best);
+    void solve(Real good, nuclear::Candidate& best);
 
    private:
     bool newton();
-    double step();
+    Real step();
     nuclear::Candidate candidate() const;
     std::optional<Face> revised() const;
     std::int8_t uniqueness() const;
@@ -50,4 +50,4 @@ class Face {
     SymmetricEigen eigen_;  // of B
 };
 
-}  // namespace attsvm::spectral
+}  // namespace attsvm::inline ATTSVM_PRECISION::spectral

@@ -5,22 +5,22 @@
 
 #include "attsvm/dense.hpp"
 
-namespace attsvm {
+namespace attsvm::inline ATTSVM_PRECISION {
 
 // N(W), and N*(G) = max <G, W> over N(W) <= 1.
 struct SvmNorm {
     enum class Kind { max, sum, power, spectral, nuclear };
 
     Kind kind;
-    double p = 0.0;  // of (Σ |W_jc|^p)^(1/p), 1 < p < ∞
+    Real p = 0.0;  // of (Σ |W_jc|^p)^(1/p), 1 < p < ∞
 
     // "max", "l1", "lp", "spec" or "nuc"
-    static SvmNorm named(std::string_view name, double p);
+    static SvmNorm named(std::string_view name, Real p);
 
     // Whether it depends on entries, so that coordinates must stay those of the caller.
     bool is_of_entries() const { return kind == Kind::max || kind == Kind::sum || kind == Kind::power; }
     SvmNorm dual() const;
-    double operator()(const Matrix& W) const;
+    Real operator()(const Matrix& W) const;
 };
 
-}  // namespace attsvm
+}  // namespace attsvm::inline ATTSVM_PRECISION

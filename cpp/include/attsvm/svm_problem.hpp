@@ -97,9 +97,10 @@ struct UnitProblem {
     Index size() const { return map.constraints(); }
 
     // |b_r - A_r(W)| where the constraint misses, else 0
-    double violation(Index r, double value) const {
-        const double missing = rhs[r] - value;
-        return equality[r] ? std::abs(missing) : std::max(missing, 0.0);
+    template <class Real>
+    Real violation(Index r, Real value) const {
+        const Real missing = rhs[r] - value;
+        return !(missing < 0.0) ? missing : equality[r] ? Real(-missing) : Real(0.0);
     }
     // What rounding alone may leave of a violation, for a W of this norm.
     static double rounding(double norm) { return 64.0 * std::numeric_limits<double>::epsilon() * (1.0 + norm); }

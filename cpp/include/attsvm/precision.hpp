@@ -1,0 +1,28 @@
+// The numbers that the methods for SVMs in norms other than the Frobenius norm compute with. Their sources are compiled
+// for float64, and once more for twice its precision (twice_precision.cpp).
+#pragma once
+
+#include <Eigen/Core>
+
+#ifdef ATTSVM_TWICE_PRECISION
+#define ATTSVM_PRECISION twice_precision
+#include "attsvm/two_doubles.hpp"
+#else
+#define ATTSVM_PRECISION float64
+#endif
+
+namespace attsvm::inline ATTSVM_PRECISION {
+
+#ifdef ATTSVM_TWICE_PRECISION
+using Real = TwoDoubles;
+#else
+using Real = double;
+#endif
+
+// abs, sqrt, exp and so on of either
+namespace numext = Eigen::numext;
+
+// A share that stands for rounding errors, given for float64.
+constexpr double in_precision(double share) { return sizeof(Real) == sizeof(double) ? share : share * share; }
+
+}  // namespace attsvm::inline ATTSVM_PRECISION

@@ -1,0 +1,23 @@
+// SVMs in norms other than the Frobenius norm by the same methods in twice the precision of float64, for what is too
+// ill-conditioned for it.
+#pragma once
+
+#include "attsvm/svm_problem.hpp"
+
+namespace attsvm {
+
+// A candidate, rounded to float64.
+struct RoundedCandidate {
+    Buffer<double> W, dual;
+    double distance;
+    Index steps;
+    std::int8_t unique;
+};
+
+// `norm` is a SvmNorm::Kind, and p that of l_p; `frobenius` (l_p only) are the multipliers of the Frobenius norm. W has
+// this many rows and columns in the coordinates of the caller.
+RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, int norm, double p, const double* frobenius,
+                                          Index rows, Index columns, const Team& team, Progress& progress,
+                                          bool calling_thread);
+
+}  // namespace attsvm

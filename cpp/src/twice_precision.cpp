@@ -1,0 +1,55 @@
+// The methods for SVMs in norms other than the Frobenius norm in twice the precision of float64. Compiled without
+// contraction of products and sums (CMakeLists.txt).
+#define ATTSVM_TWICE_PRECISION
+#include "attsvm/twice_precision.hpp"
+
+#include "dense.cpp"
+#include "entrywise_interior_point.cpp"
+#include "lp_homotopy.cpp"
+#include "nuclear_constraints.cpp"
+#include "nuclear_face.cpp"
+#include "nuclear_interior_point.cpp"
+#include "spectral_face.cpp"
+#include "spectral_interior_point.cpp"
+#include "svm_norm.cpp"
+#include "weighted_gram.cpp"
+
+namespace attsvm {
+namespace {
+
+Buffer<double> rounded(const Real* from, Index size) {
+    Buffer<double> values(size);
+    for (Index k = 0; k < size; ++k) values[k] = static_cast<double>(from[k]);
+    return values;
+}
+
+nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, const double* frobenius,
+                         Index rows, Index columns, Progress& progress, bool calling_thread) {
+    switch (norm.kind) {
+        case SvmNorm::Kind::power: {
+            Vector dual(constraints.count());
+            std::copy(frobenius, frobenius + dual.size(), dual.data());
+            return by_lp_homotopy(constraints, norm, dual, progress, calling_thread);
+        }
+        case SvmNorm::Kind::spectral:
+            return spectral::by_interior_point(constraints, rows, columns, progress, calling_thread);
+        case SvmNorm::Kind::nuclear:
+            return nuclear::by_interior_point(constraints, progress, calling_thread);
+        default:
+            return by_entrywise_interior_point(constraints, norm, progress, calling_thread);
+    }
+}
+
+}  // namespace
+
+RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, int norm, double p, const double* frobenius,
+                                          Index rows, Index columns, const Team& team, Progress& progress,
+                                          bool calling_thread) {
+    const nuclear::Constraints constraints(problem, team);
+    const nuclear::Candidate found =
+        solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, frobenius, rows, columns, progress, calling_thread);
+    return {rounded(found.W.data(), found.W.size()), rounded(found.dual.data(), found.dual.size()),
+            static_cast<double>(found.distance), found.steps, found.unique};
+}
+
+}  // namespace attsvm

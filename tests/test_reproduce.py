@@ -408,7 +408,7 @@ def test_every_number_has_a_source_and_every_tolerance_a_reason(figure):
 
 
 SLOW = {
-    *("multi-token", "p3-digits", "p3-rules", "regularization-paths"),
+    *("factor-norms", "multi-token", "p3-digits", "p3-rules", "regularization-paths"),
     *("label-noise", "transformer-heads", "vit-sparsity"),
 }
 

@@ -24,12 +24,14 @@ def standard_error(
     return float(deviation * np.sqrt(1 / others + 1 / samples.size))
 
 
-def tolerance_of_median(samples: NDArray[np.float64], others: float, digits: float) -> float:
+def tolerance_of_median(
+    samples: NDArray[np.float64], others: float, digits: float, spread: float | None = None
+) -> float:
     """Compute 4 standard errors of the difference of two medians, and the digits given.
 
     The standard error of the median of normal draws is sqrt(π / 2) times that of their mean.
     """
-    return float(4 * np.sqrt(np.pi / 2) * standard_error(samples, others) + digits)
+    return float(4 * np.sqrt(np.pi / 2) * standard_error(samples, others, spread) + digits)
 
 
 @dataclass(frozen=True)

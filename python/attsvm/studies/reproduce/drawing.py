@@ -98,7 +98,7 @@ def heat_map(
 ) -> None:
     """Draw estimates between 0 and 1 as coloured cells with their values, and intervals below them.
 
-    A frame marks the largest value of a row.
+    Intervals are rounded outwards. A frame marks the largest value of a row.
     """
     values = np.array([[each.value for each in row] for row in estimates])
     axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
@@ -106,9 +106,10 @@ def heat_map(
         low, high = estimates[row][column].low, estimates[row][column].high
         style: dict[str, Any] = {"ha": "center", "color": "white" if value <= 0.6 else "black"}
         number = "–" if np.isnan(value) else f"{value:.3f}"
-        shown = with_intervals and low <= high
-        interval = f"\n{low:.3f}–{high:.3f}".replace("0.", ".") if shown else ""
-        axes.text(column, row, f"{number}{interval}", va="center_baseline", **style)
+        if with_intervals and low <= high:
+            ends = np.floor(1000 * low) / 1000, np.ceil(1000 * high) / 1000
+            number += "\n" + "–".join(f"{end:.3f}" for end in ends).replace("0.", ".")
+        axes.text(column, row, number.replace("–1.000", "–1"), va="center_baseline", **style)
         if value == np.nanmax(values[row], initial=-np.inf):
             x, y = column + _FRAME[0], row + _FRAME[1]
             axes.plot(x, y, color=RED, linewidth=1.5, scalex=False, scaley=False)

@@ -378,6 +378,24 @@ class TestTrain:
         solved = facts(capsys.readouterr().out)
         assert solved["cosine of the run"] == trained["cosine with its SVM"]
 
+    @pytest.mark.parametrize("parameter", ["W", "v+W", "W+p"])
+    def test_a_test_is_evaluated_with_the_head_of_the_problem(self, problem, capsys, parameter):
+        data = attsvm.load(problem)
+        other = attsvm.datasets.unit_sphere(50, 6, data.d, attention="self", rng=5)
+        np.savez("test.npz", tokens=other.tokens, labels=other.labels)
+        words = ["--parameter", parameter, "--steps", "100", "--seed", "1", "--out", "run.npz"]
+        assert main(["train", str(problem), "--test", "test.npz", *words]) == 0
+        shown = facts(capsys.readouterr().out)
+        test = other.with_value(data.value)
+        result = attsvm.train(data, parameter=parameter, steps=100, rng=1, test=test)
+        evaluation = result.evaluate(test)
+        assert float(shown["test accuracy"]) == evaluation.accuracy
+        assert float(shown["test loss"]) == pytest.approx(evaluation.loss, rel=1e-3)
+        assert float(shown["accuracy"]) == pytest.approx(result.evaluate(data).accuracy, rel=1e-3)
+        with np.load("run.npz") as file:
+            history = file["history_test_loss"]
+        np.testing.assert_array_equal(history, result.history["test_loss"])
+
     def test_large_svm_is_left_to_its_own_command(self, tmp_path, capsys):
         path = tmp_path / "large.npz"
         attsvm.save(path, attsvm.datasets.unit_sphere(1001, 11, 3, rng=0))
@@ -591,6 +609,8 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--value", "1,2"], "value: expected shape"),
         (["train", "{file}", "--seed", "-1"], "rng: expected"),
         (["train", "--text", "{text}", "--seed", "3"], "--seed: expected none for text"),
+        (["train", "--text", "{text}", "--test", "{file}"], "--test: expected none for text"),
+        (["train", "{file}", "--test", "{batch}"], "--test: .*: expected one problem of tokens"),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),
         (["train", "--text", "{file}"], "expected UTF-8 text"),
@@ -616,8 +636,10 @@ def test_mistake_is_answered_by_one_line_and_status_2(words, message, problem, t
     attsvm.save(
         tmp_path / "b.npz", attsvm.AttentionData(data.tokens, data.labels, queries=data.queries)
     )
+    attsvm.save(tmp_path / "c.npz", data.batched())
     places = {
         "file": problem,
+        "batch": tmp_path / "c.npz",
         "no file": tmp_path / "none.npz",
         "directory": tmp_path,
         "text": tmp_path / "text",

@@ -313,6 +313,8 @@ def _add_train_options(parser: _Parser) -> None:
     )
     value = "the linear head v: a .npy file, or numbers separated by commas"
     add("--value", type=_numbers, metavar="V", help=value)
+    test = "other inputs, on which loss and accuracy are recorded, with the head of the problem"
+    add("--test", type=Path, metavar="FILE.npz", help=test)
     start = "start of the attention parameters (default: zero, or uniform for K and Q)"
     add("--init", choices=STARTS, help=start)
     add("--seed", type=int, metavar="N", help="of a start or mini-batches that are drawn")
@@ -520,6 +522,7 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
         loss=arguments.loss,
         init=arguments.init,
         rng=arguments.seed,
+        test=None if arguments.test is None else _test(arguments.test, data, parameter),
         **_training(arguments),
     )
     _write_arrays(out, {"lr": arguments.lr, **_of_run(result)})
@@ -540,6 +543,18 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
     else:
         facts |= _comparison(data, result, svm)
     _say_facts({**facts, "written": str(out)})
+
+
+def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
+    """Read other inputs for the head of `data`."""
+    test = load(path)
+    if not isinstance(test, AttentionData) or test.batch is not None:
+        raise ValueError(f"--test: {path}: expected one problem of tokens and labels, got another")
+    if data.value is not None:
+        test = test.with_value(data.value)
+    if test.queries is None and as_blocks(parameter).kind.queries == "data":
+        test = test.with_first_queries()
+    return test
 
 
 def _of_run(result: Run) -> dict[str, Any]:
@@ -583,7 +598,7 @@ def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict
 def _train_on_text(arguments: argparse.Namespace) -> None:
     for name, expected in (
         *(("parameter", "W"), ("loss", "log"), ("index", None)),
-        *(("value", None), ("init", None), ("seed", None)),
+        *(("value", None), ("init", None), ("seed", None), ("test", None)),
     ):
         value = getattr(arguments, name)
         if value not in (None, expected):

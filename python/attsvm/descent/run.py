@@ -287,6 +287,8 @@ class Run(Plotted):
         }
         named = {"loss": "loss", "loss_gap": "loss less its infimum"}
         facts |= {text: last(key, ".3e") for key, text in named.items() if key in self.history}
+        named = {"accuracy": "accuracy", "test_loss": "test loss", "test_accuracy": "test accuracy"}
+        facts |= {text: last(key, ".4g") for key, text in named.items() if key in self.history}
         facts[f"norm of {self.attention_parameter.replace('+', ' ')}"] = last("norm", ".6g")
         if outcomes is not None:
             kinds, counts = np.unique(np.asarray(outcomes), return_counts=True)

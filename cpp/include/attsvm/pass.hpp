@@ -64,6 +64,10 @@ class Pass {
     void run(const Team& team, const Real* Q, Index query_stride, Real* U, Real* mixtures = nullptr) {
         const Index d = problem_.dimension;
         const Team sharing = team.for_work(rows() * problem_.tokens * d);
+        // Tokens that stay in the second cache of the threads are there from step to step.
+        constexpr Index second_cache = 1'048'576;
+        const Index bytes = rows() * problem_.tokens * d * Index{sizeof(Token)};
+        const bool from_memory = bytes > sharing.threads() * second_cache;
         sharing.for_ranges(rows(), [&](Index row, Index last, int thread) {
             Real* const gradient = scratch_.data() + thread * 3 * stride_;
             for (; row < last; ++row) {
@@ -71,7 +75,7 @@ class Pass {
                 const Token* X = problem_.tokens_of(i);
                 // While a sample is worked on, out of the cache, the next one is read from memory.
                 const Index next = row + 1 < last ? losses_.sample(row + 1) : i;
-                Prefetcher next_tokens(problem_.tokens_of(next), next == i ? 0 : rows_[next] * d);
+                Prefetcher next_tokens(problem_.tokens_of(next), from_memory && next != i ? rows_[next] * d : 0);
                 losses_[row] = differentiate(i, Q + row * query_stride, thread, next_tokens);
                 if (has_measured_tokens() && any<Real>(token_norm_[i] < Real(0.0)))
                     token_norm_[i] = longest_token(i, gradient + 2 * stride_);

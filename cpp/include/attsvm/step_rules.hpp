@@ -72,7 +72,8 @@ struct RunningMean {
     }
 };
 
-// The numbers of one step of a block, and its arrays; b or m is in `mean`.
+// The numbers of one step of a block, and its arrays; b or m is in `mean`. Updates take it by value: of a reference,
+// the numbers would be read again after every write to an array.
 template <class Real>
 struct BlockStep {
     Real* value;
@@ -89,7 +90,7 @@ struct PlainUpdate {
     static constexpr bool keeps_velocity = false;
 
     template <class Real>
-    static void apply(const BlockStep<Real>& at, Index k, Index end) {
+    static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) at.value[k] -= at.factor * at.gradient[k];
     }
 };
@@ -99,7 +100,7 @@ struct HeavyBallUpdate {
     static constexpr bool keeps_velocity = true;
 
     template <class Real>
-    static void apply(const BlockStep<Real>& at, Index k, Index end) {
+    static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) {
             at.mean[k] = at.beta * at.mean[k] + at.scale * at.gradient[k];
             at.value[k] -= at.rate * at.mean[k];
@@ -112,7 +113,7 @@ struct NesterovUpdate {
     static constexpr bool keeps_velocity = true;
 
     template <class Real>
-    static void apply(const BlockStep<Real>& at, Index k, Index end) {
+    static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) {
             const Real slope = at.scale * at.gradient[k];
             at.mean[k] = at.beta * at.mean[k] + slope;
@@ -127,7 +128,7 @@ struct AdamUpdate {
 
     // √s is kept, in twice the range of s; 0/0 is 0.
     template <class Real>
-    static void apply(const BlockStep<Real>& at, Index k, Index end) {
+    static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) {
             const Real slope = at.gradient[k], root = at.root_mean_square[k];
             const Real unit = select(Real(1e-140) > larger(root, magnitude(slope)), Real(0x1p500), Real(1.0));

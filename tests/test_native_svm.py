@@ -235,11 +235,13 @@ def test_what_the_core_cannot_certify_is_an_error_that_names_the_problem(monkeyp
             att_svm(data, selected, solver=solver)
 
 
-def test_numbers_beyond_float64_are_refused_with_a_reason():
+@pytest.mark.parametrize("solver", ["auto", "osqp"])
+@pytest.mark.parametrize("scale", [1e-308, 1e-160, 1e300])
+def test_numbers_beyond_float64_are_refused_with_a_reason_and_without_warnings(scale, solver):
     data = unit_sphere(3, 3, 4, batch=2, rng=9)
-    data = AttentionData(1e300 * data.tokens, data.labels, queries=data.queries)
+    data = AttentionData(scale * data.tokens, data.labels, queries=data.queries)
     with pytest.raises(SolverError, match="beyond what float64 holds"):
-        att_svm(data, np.zeros((2, 3), dtype=int))
+        att_svm(data, np.zeros((2, 3), dtype=int), solver=solver)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(-60, 60), st.floats(-60, 60))

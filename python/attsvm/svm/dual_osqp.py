@@ -40,7 +40,8 @@ def osqp_multipliers(problem: SvmProblem) -> Float64Array:
         tokens = problem.tokens[b].astype(np.float64, copy=False)
         selected = problem.selected[b][sample]
         rows = tokens[sample, token]
-        rows = np.where((selected < 0)[:, np.newaxis], rows, tokens[sample, selected] - rows)
+        with np.errstate(over="ignore"):  # a row beyond float64 is left out below
+            rows = np.where((selected < 0)[:, np.newaxis], rows, tokens[sample, selected] - rows)
         queries = problem.queries[b][sample]
         sizes = euclidean_norm(rows, axis=1) * euclidean_norm(queries, axis=1)
         used = np.flatnonzero((sizes > 0) & np.isfinite(sizes))
@@ -55,7 +56,9 @@ def osqp_multipliers(problem: SvmProblem) -> Float64Array:
         scale = float(np.abs(rhs).max()) or 1.0
         if np.isfinite(scale):
             found = _solve(gram, rhs / scale, problem.equality[b][place])
-            multipliers[b][place] = scale * (found / sizes)
+            with np.errstate(over="ignore", invalid="ignore"):  # so are multipliers
+                guess = scale * (found / sizes)
+            multipliers[b][place] = np.where(np.isfinite(guess), guess, 0.0)
     return multipliers
 
 

@@ -77,13 +77,13 @@ def draw(canvas: Canvas, data: Data) -> None:
     counted.plot(penalties, data["limit_counts"].mean(axis=1), "x", color=RED, markersize=7,
                  label="sparsemax")  # fmt: skip
     rings(counted, FIGURE.numbers["tokens"], label="expected")
-    counted.set(ylabel=f"selected tokens of {d}, ± 1 std", ylim=(0, d + 0.5))
+    counted.set(ylabel=f"selected tokens of {d}, ± 1 std", ylim=(0, d + 0.5), title="(a)")
     counted.legend(loc="upper left")
 
     for k, token in enumerate(np.argsort(-data["limit"][-1])):
         weights.plot(penalties, data["limit"][:, token], "x", color=RED, markersize=5)
         weights.plot(penalties, data["attention"][:, token], color=BLUE, alpha=1 - 0.08 * k)
-    weights.set(ylabel="attention to a token, one draw", ylim=(-0.03, 1.03))
+    weights.set(ylabel="attention to a token, one draw", ylim=(-0.03, 1.03), title="(b)")
 
     error = data["error"]
     errors.loglog(penalties, error, ".", color=GREY, markersize=4,
@@ -91,7 +91,7 @@ def draw(canvas: Canvas, data: Data) -> None:
     errors.loglog(penalties, error.max(axis=1), "_", color=BLUE, markersize=12, label="largest")
     bound = FIGURE.numbers["error"].value()
     errors.axhline(bound, color=RED, linewidth=0.8, linestyle="--", label="allowed")
-    errors.set(ylabel="error of attention", ylim=(None, 0.2))
+    errors.set(ylabel="error of attention", ylim=(None, 0.2), title="(c)")
     errors.legend()
     for axes in panels:
         axes.set(xscale="log", xlabel="penalty λ")

@@ -137,14 +137,14 @@ def draw(canvas: Canvas, data: Data) -> None:
         band(softmax, step, curves[parameter, "max_attention"], colour, _NAMES[parameter],
              within=(0, 1))  # fmt: skip
         rings(softmax, numbers[f"softmax {parameter}"], colour, upto=shown)
-    softmax.set(title="largest weight of an input", ylabel="softmax probability")
-    for axes, parameter in zip(panels, ("W", "KQ"), strict=True):
+    softmax.set(title="(a) largest weight of an input", ylabel="softmax probability")
+    for axes, parameter, letter in zip(panels, ("W", "KQ"), "bc", strict=True):
         for norm, colour, symbol in (("fro", BLUE, "W"), ("nuc", RED, "W_*")):
             label = rf"with ${symbol}^\mathrm{{mm}}$"
             band(axes, step, curves[parameter, f"cosine:{norm}"], colour, label,
                  within=(-1, 1))  # fmt: skip
             rings(axes, numbers[f"{parameter} {norm}"], colour, upto=shown)
-        axes.set(title=f"{_NAMES[parameter]} trained", ylabel="correlation coefficient")
+        axes.set(title=f"({letter}) {_NAMES[parameter]} trained", ylabel="correlation coefficient")
     certified = curves["W", "certified_cosine"]
     known = (certified > -1).mean(axis=0) > 0.5
     middle = np.median(certified[:, known], axis=0)

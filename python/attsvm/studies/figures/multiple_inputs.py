@@ -69,14 +69,15 @@ def draw(canvas: Canvas, data: Data) -> None:
     plane.plot(
         *_DRAWN[:, 1:].reshape(-1, 2).T, ".", color=GREEN, markersize=4, label="other tokens"
     )
-    plane.set(aspect="equal", xlim=(-2, 10), ylim=(-4.5, 4.5), xlabel="$p_1$", ylabel="$p_2$")
+    plane.set(aspect="equal", xlim=(-2, 10), ylim=(-4.5, 4.5), xlabel="$p_1$", ylabel="$p_2$",
+              title="(a) paths of $p$")  # fmt: skip
     legend_outside(canvas, plane, "outside lower center", 5)
     shown = FIGURE.settings["shown"]
     for axes, curves, label, top in (
-        (softmax_axes, data["softmax"], "attention to the best token", 1.05),
-        (norm_axes, data["norm"], "$|p|$", None),
+        (softmax_axes, data["softmax"], "(b) attention, best token", 1.05),
+        (norm_axes, data["norm"], "(c) norm $|p|$", None),
     ):
         for rule, name, colour in (("ngd", "normalised", BLUE), ("gd", "plain", ORANGE)):
             axes.plot(curves[rule][: shown + 1], color=colour, label=name)
-        axes.set(xlabel="step", ylabel=label, xlim=(0, shown), ylim=(0, top))
+        axes.set(xlabel="step", title=label, xlim=(0, shown), ylim=(0, top))
     softmax_axes.legend(loc="lower right")

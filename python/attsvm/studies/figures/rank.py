@@ -92,7 +92,7 @@ def _artefact_tolerance(task: Task, published: float, most: int, instances: int)
 def draw(canvas: Canvas, data: Data) -> None:
     """Plot the mean rank against d, by n and by T, and below it the share of feasible problems."""
     grid = canvas.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
-    panels = (("by_n", "n = {}", "T = 5"), ("by_T", "T = {}", "n = 5"))
+    panels = (("by_n", "n = {}", "(a) T = 5"), ("by_T", "T = {}", "(b) n = 5"))
     for (means, shares), (sizes, label, title) in zip(grid.T, panels, strict=True):
         for (n, T), colour in zip(FIGURE.settings[sizes], (BLUE, ORANGE, GREEN), strict=True):
             ranks = data[n, T]

@@ -25,15 +25,19 @@ def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Esti
     It is within [0, 1], and has positive length even where all trials agree. No trial at all is a
     `ValueError`.
     """
-    from scipy import stats
+    from scipy import special
 
     size, count = successes.size, int(np.count_nonzero(successes))
     if size == 0:
         raise ValueError("successes: expected at least one trial, got none")
     if size == 1:
         return Estimate(float(count), math.nan, math.nan, 1)
-    ends = stats.binomtest(count, size).proportion_ci(level, method="wilson")
-    return Estimate(count / size, float(ends.low), float(ends.high), size)
+    z = float(special.ndtri((1 + level) / 2))
+    share, spread = count / size, z * z / size
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / size + spread / (4 * size)) / (1 + spread)
+    low, high = (0.0 if count == 0 else centre - half), (1.0 if count == size else centre + half)
+    return Estimate(share, low, high, size)
 
 
 def median(values: npt.NDArray[np.float64], *, level: float = 0.95) -> Estimate:
@@ -48,11 +52,13 @@ def median(values: npt.NDArray[np.float64], *, level: float = 0.95) -> Estimate:
     ----------
     Conover, "Practical Nonparametric Statistics", 1999, section 3.2.
     """
-    from scipy import stats
+    from scipy import special
 
     ordered, size = np.sort(values), values.size
     centre = float(np.median(ordered)) if size else math.nan
-    k = int(stats.binom.ppf((1 - level) / 2, size, 0.5)) if size else 0
+    # P(Bin(n, 1/2) < k) rises with k and reaches 1/2 in the middle.
+    below = special.bdtr(np.arange(size // 2 + 1) - 1, size, 0.5)
+    k = int(np.searchsorted(below, (1 - level) / 2)) - 1
     if k < 1:
         return Estimate(centre, math.nan, math.nan, size)
     return Estimate(centre, float(ordered[k - 1]), float(ordered[size - k]), size)
@@ -66,11 +72,11 @@ def mean(
     The interval is clipped to `bounds`, the smallest and largest value the quantity can take. All
     is NaN for an empty sample.
     """
-    from scipy import stats
+    from scipy import special
 
     size = values.size
     centre = float(values.mean()) if size else math.nan
     if size < 2:
         return Estimate(centre, math.nan, math.nan, size)
-    half = float(stats.t.ppf((1 + level) / 2, size - 1) * stats.sem(values))
+    half = float(special.stdtrit(size - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(size))
     return Estimate(centre, max(centre - half, bounds[0]), min(centre + half, bounds[1]), size)

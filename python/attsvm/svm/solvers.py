@@ -9,7 +9,7 @@ import numpy as np
 
 from attsvm import _core
 from attsvm._linalg import Float64Array
-from attsvm._validation import BoolArray
+from attsvm._validation import BoolArray, IndexArray
 from attsvm.progress import reporter
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import thread_count
@@ -26,7 +26,9 @@ Solver: TypeAlias = "Callable[[SvmProblem, Float64Array | None], tuple[Result, A
 
 def has_no_answer(result: Result) -> BoolArray:
     """Return the problems of which nothing is certified, shape (B,)."""
-    return np.isin(result["status"], (UNRESOLVED, BEYOND_FLOAT64))
+    status: IndexArray = result["status"]
+    no_answer: BoolArray = (status == UNRESOLVED) | (status == BEYOND_FLOAT64)
+    return no_answer
 
 
 def certify(

@@ -244,6 +244,13 @@ def test_numbers_beyond_float64_are_refused_with_a_reason_and_without_warnings(s
         att_svm(data, np.zeros((2, 3), dtype=int), solver=solver)
 
 
+def test_rows_beyond_float64_against_queries_of_zero_have_no_solution():
+    largest = np.finfo(np.float64).max
+    data = AttentionData([[[largest], [-largest]]], [1], queries=[[0.0]])
+    for solver in ("auto", "osqp"):
+        assert att_svm(data, [0], solver=solver).status == "infeasible"  # 0 >= 1
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(-60, 60), st.floats(-60, 60))
 def test_units_of_tokens_and_queries_change_nothing_but_the_units(seed, tokens_log, queries_log):
     rng = np.random.default_rng(seed)

@@ -40,10 +40,10 @@ def osqp_multipliers(problem: SvmProblem) -> Float64Array:
         tokens = problem.tokens[b].astype(np.float64, copy=False)
         selected = problem.selected[b][sample]
         rows = tokens[sample, token]
-        with np.errstate(over="ignore"):  # a row beyond float64 is left out below
-            rows = np.where((selected < 0)[:, np.newaxis], rows, tokens[sample, selected] - rows)
         queries = problem.queries[b][sample]
-        sizes = euclidean_norm(rows, axis=1) * euclidean_norm(queries, axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # rows beyond float64 are left out below
+            rows = np.where((selected < 0)[:, np.newaxis], rows, tokens[sample, selected] - rows)
+            sizes = euclidean_norm(rows, axis=1) * euclidean_norm(queries, axis=1)
         used = np.flatnonzero((sizes > 0) & np.isfinite(sizes))
         if not used.size:
             continue

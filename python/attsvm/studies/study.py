@@ -18,7 +18,7 @@ import numpy as np
 from attrs import Converter, field, fields, frozen
 
 from attsvm import _core
-from attsvm._geometries import NORMS, Norm, as_norm
+from attsvm._geometries import NORMS, Norm
 from attsvm._validation import (
     as_choice,
     as_float_in,
@@ -32,6 +32,7 @@ from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
+from attsvm.svm.norms import as_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -117,7 +118,7 @@ def _recorded(name: str, value: Any) -> tuple[int, ...]:
 def _norms(name: str, value: Any) -> tuple[Norm, ...]:
     if not _is_list(value) or not len(value):
         raise TypeError(f"{name}: expected a list of norms, got {value!r}")
-    norms = tuple(as_norm(name, each) for each in value)
+    norms = tuple(as_name(name, each) for each in value)
     if len(set(norms)) < len(norms):
         raise ValueError(f"{name}: expected different norms, got {list(norms)}")
     return norms
@@ -274,8 +275,9 @@ class Study:
     steps : int
     norm : {"auto", "fro", "nuc"} or axis
         Of the SVM; "auto" is the nuclear norm for K and Q, and else the Frobenius norm.
-    norms : tuple of {"fro", "max", "l1", "spec", "nuc"} or float
-        Of the SVMs of measurements that have a dimension ``norm``; by default those with a name.
+    norms : tuple of {"fro", "max", "l1", "spec", "nuc", "cut"} or float
+        Of the SVMs of measurements that have a dimension ``norm``; by default those of steps that
+        have a name, all but "cut".
     seed : int or axis
         From 0 to 2**64 - 1.
     measure : tuple of str

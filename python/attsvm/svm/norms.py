@@ -53,12 +53,17 @@ class Norm:
         return matrix.dense() if self.by_entry else matrix.compact()
 
 
+def as_name(argument: str, norm: NormLike) -> NormLike:
+    """Read a name of `NORMS`, or a number p > 1 for l_p; p = 2 is "fro"."""
+    if isinstance(norm, str):  # a norm of steps may have no SVM solver
+        return as_choice(argument, norm, tuple(NORMS))
+    return as_norm(argument, norm)
+
+
 def as_svm_norm(argument: str, norm: NormLike) -> Norm:
     """Read a name of `NORMS`, or a number p > 1 for l_p, and return the norm."""
-    name = norm if isinstance(norm, str) else as_norm(argument, norm)
-    if isinstance(name, str):  # one of a geometry may have no SVM solver
-        return NORMS[as_choice(argument, name, tuple(NORMS))]
-    return _power_norm(name)
+    name = as_name(argument, norm)
+    return NORMS[name] if isinstance(name, str) else _power_norm(name)
 
 
 def _of_entries(norm: NormLike, text: str, solvers: dict[str, Solver], **known: Any) -> Norm:

@@ -63,9 +63,10 @@ def margin_ratio(
     selected : array_like of int, shape ([B,] n)
         Tokens α.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
-        N, as in `att_svm`.
+        N, as in `att_svm`. The cut norm of W is itself a linear program, of d² constraints.
     solution : SVMSolution, optional
-        That of `att_svm` (`prompt_svm` for p) in this norm, if it is already solved.
+        That of `att_svm` (`prompt_svm` for p) in this norm, if it is already solved; that of
+        `diagonal_svm` for the largest margin of diagonal W.
 
     Returns
     -------

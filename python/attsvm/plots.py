@@ -27,7 +27,7 @@ from attsvm.studies.reproduce.palette import BLUE, CYCLE, GREY, INK, PALE, RED, 
 from attsvm.studies.store import FORMATS
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, describe, tabulate
-from attsvm.studies.table import AXIS_NAMES, SHARES, Table, in_words
+from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Table, in_words
 from attsvm.svm import SVMSolution
 from attsvm.theory.priority_graphs import TokenPriorityGraph
 from attsvm.theory.token_scores import scores
@@ -90,8 +90,8 @@ _CURVES = {
 """Records of a run that `run` draws, and the labels of their axes."""
 COLUMN_WIDTH, TEXT_WIDTH = 3.25, 6.75
 """Widths of figures in inches: of a column of a paper, and of a page with two of them."""
-_FEW_PROBLEMS = 20
-"""Problems of a study up to which the record of each is drawn, and not statistics of them."""
+_FEW_STEPS = 20
+"""Recorded steps up to which each has a mark."""
 _MANY_VALUES = 5
 """Values of each of two axes from which they span a map, and not a grid of panels."""
 _MOST_BARS = 10
@@ -198,7 +198,7 @@ def drawable(table: Table | xr.Dataset) -> bool:
 
 def _few(table: Table) -> bool:
     """Return whether a study has one cell of a few problems."""
-    return len(table.rows) == 1 and 1 <= table.rows[0].problems <= _FEW_PROBLEMS
+    return len(table.rows) == 1 and 1 <= table.rows[0].problems <= FEW_PROBLEMS
 
 
 def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
@@ -509,7 +509,7 @@ def _record(
     count = len(curves) + (attention is not None)
     columns = 2 if count == 4 else min(count, 3)
     lines = -(-count // columns)
-    marker = "." if len(history["step"]) <= _FEW_PROBLEMS else ""
+    marker = "." if len(history["step"]) <= _FEW_STEPS else ""
     with _figure(TEXT_WIDTH if columns > 1 else COLUMN_WIDTH, 2.1 * lines + 0.3) as figure:
         grid = figure.subplots(lines, columns, squeeze=False).ravel()
         panels = grid[:count]

@@ -43,6 +43,9 @@ AXIS_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Labels of axes in figures, where they differ from the names in a declaration."""
 
+FEW_PROBLEMS = 20
+"""Problems of the only cell of a study up to which each is drawn, and no statistics of them."""
+
 _MOST_DECIMALS = 9
 
 

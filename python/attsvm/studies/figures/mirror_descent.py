@@ -120,8 +120,9 @@ def draw(canvas: Canvas, data: Data) -> None:
         panels[0, column].set_title(f"({'def'[column]}) $W$ and $v$ trained, $l_{{{p:g}}}$")
         _draw_probabilities(panels[1, column], of_run["curves"], p)
         panels[1, column].set_title(f"({'ghi'[column]}) probabilities, $l_{{{p:g}}}$")
-    panels[0, -1].legend(loc="lower left")
+    legend_outside(lower, panels[0, -1], "outside lower center", 4)
     panels[1, 0].legend(loc="lower right")
+    panels[0, 0].set_ylabel("second coordinate")
     panels[1, 0].set_ylabel("mean probability")
 
 
@@ -152,7 +153,7 @@ def _draw_paths(axes: Axes, of_run: Data, frame: list[float]) -> None:
     for name, block, svm, colour in zip(names, "Wv", of_run["SVM"], (BLUE, ORANGE), strict=True):
         ray(axes, svm, colour, f"SVM of {name}", alpha=0.4)
         axes.plot(*of_run[block].T, color=colour, linewidth=1, label=name)
-    axes.set(xlim=frame[:2], ylim=frame[2:])
+    axes.set(xlim=frame[:2], ylim=frame[2:], xlabel="first coordinate")
 
 
 def _draw_probabilities(axes: Axes, curves: Data, p: float) -> None:

@@ -12,14 +12,12 @@ from attsvm.studies.expectations import reference
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, SKY
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, records
-from attsvm.studies.table import AXIS_NAMES, SHARES, Row, Table, in_words
+from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Row, Table, in_words
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _PROBLEM = "problem"
-_FEW_PROBLEMS = 20
-"""Problems of the only cell up to which each is drawn, and no statistics of them."""
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _Quantiles: TypeAlias = "Mapping[str, Mapping[str, NDArray[np.float64]]]"
 """By value of the longest axis and variable, those that have values."""
@@ -63,7 +61,7 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
     axis = AXIS_NAMES.get(along, along)
     of_runs = [name for variables, _ in _HISTORIES.values() for name in variables]
     names = [name for name in ("cosine_gap", *of_runs) if name in results]
-    if len(study.cells) == 1 and table.rows[0].problems <= _FEW_PROBLEMS:
+    if len(study.cells) == 1 and table.rows[0].problems <= FEW_PROBLEMS:
         drawn = _few_problems(study, results)
         if drawn or table.rows[0].problems == 1:
             return drawn

@@ -75,6 +75,9 @@ class TestStudy:
             *("figure.svg", "figure.pdf", "figure.png")
         }
         with pytest.raises(SystemExit):
+            main(["study", "--help"])
+        assert "with commas between (default: png)" in " ".join(capsys.readouterr().out.split())
+        with pytest.raises(SystemExit):
             main([*QUICK_STUDY, "--format", "png,gif"])
         assert "expected some of png, pdf, svg with commas between" in capsys.readouterr().err
 

@@ -186,8 +186,8 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         type=_formats,
         metavar="FORMATS",
-        default=("png",),
-        help=f"formats of figures: some of {', '.join(FORMATS)} with commas between (default: png)",
+        default="png",
+        help=f"formats of figures: some of {', '.join(FORMATS)} with commas between",
     )
     add = one_problem.add_argument
     add("--index", type=int, metavar="B", help="which problem, if the file holds a batch")
@@ -217,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
         "tables, interactive figures, settings, and how to run it again.",
     ).add_argument
     printed = f"also write the figure for print, beside the report, in some of {', '.join(FORMATS)}"
-    reporting("--format", type=_formats, metavar="FORMATS", default=(), help=printed)
+    reporting("--format", type=_formats, metavar="FORMATS", help=printed)
     reporting("store", type=Path, metavar="STORE", help="directory of the study, such as out/NAME")
     reporting(
         "--out", type=Path, metavar="FILE.html", help="(default: report.html in the directory)"

@@ -76,7 +76,7 @@ Cholesky factorised(const Matrix& M) {
     Cholesky factor;
     for (const double share : {1e-15, 1e-13, 1e-11}) {
         Matrix larger = M;
-        larger.diagonal() *= 1.0 + in_precision(share);
+        larger.diagonal() *= Real(1.0) + in_precision(share);
         factor = Cholesky(std::move(larger));
         if (factor.succeeded()) break;
     }

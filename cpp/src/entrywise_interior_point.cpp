@@ -53,7 +53,7 @@ class InteriorPoint : nuclear::MarginProgram {
         const Array weights = bounds_primal() ? Array(stiffness.inverse()) : stiffness;
         Matrix M = weighted_gram(constraints_, weights.matrix());
         M.diagonal() += divided_by_dual(slack_);
-        M.diagonal() *= 1.0 + rounding;
+        M.diagonal() *= Real(1.0) + rounding;
         M.diagonal().array() += rounding * M.trace() / static_cast<double>(M.rows()) * rounding;
         const Cholesky equations(std::move(M));
         if (!equations.succeeded() || !numext::isfinite(mu)) return false;

@@ -109,12 +109,12 @@ class Homotopy {
             target = Array::Zero(U.rows(), U.cols());
         }
         Matrix M = weighted_gram(part, weights.matrix());
-        M.diagonal() *= 1.0 + rounding;
+        M.diagonal() *= Real(1.0) + rounding;
         Cholesky equations(M);
         if (!equations.succeeded() || !(equations.smallest_pivot() > least_pivot)) {
-            if (drop_dependent(part)) return 1.0;
+            if (drop_dependent(part, weighted_gram(part, Matrix::Ones(part.left(), part.right())))) return 1.0;
             equations = factorised(M);
-            if (!equations.succeeded()) return std::numeric_limits<double>::quiet_NaN();
+            if (!equations.succeeded()) return drop_dependent(part, M) ? 1.0 : std::numeric_limits<double>::quiet_NaN();
         }
         const Vector missing = part.rhs() / unit_ - part.values(W_ + target.matrix());
         const Vector turn = equations.solve(missing);
@@ -166,11 +166,10 @@ class Homotopy {
         for (const Index r : active_) kept[r] = dual_[r];
         dual_ = std::move(kept);
     }
-    // Takes constraints from the active set whose rows are combinations of those that W misses more. False if there are
-    // none.
-    bool drop_dependent(const Constraints& part) {
-        const Matrix gram =
-            weighted_gram(part, Matrix::Ones(part.left(), part.right())).selfadjointView<Eigen::Lower>();
+    // Takes constraints from the active set whose rows are combinations of those that W misses more, by their Gram
+    // matrix. False if there are none.
+    bool drop_dependent(const Constraints& part, const Matrix& lower) {
+        const Matrix gram = lower.selfadjointView<Eigen::Lower>();
         const Vector excess = part.values(W_) - part.rhs() / unit_;
         std::vector<Index> order(active_.size());
         std::iota(order.begin(), order.end(), Index{0});

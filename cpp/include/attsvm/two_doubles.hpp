@@ -85,7 +85,7 @@ struct TwoDoubles {
     // e^a - 1 by its series at a / 2^halvings, doubled as often
     friend TwoDoubles exp(const TwoDoubles& a) {
         constexpr int halvings = 9, terms = 10;
-        constexpr double largest = 745.0;
+        constexpr double largest = 700.0;
         if (!(std::abs(a.high) < largest)) return std::exp(a.high);
         const TwoDoubles log_two(0.6931471805599453, 2.3190468138462996e-17);
         const double exponent = std::nearbyint(a.high / log_two.high);
@@ -100,7 +100,7 @@ struct TwoDoubles {
     // A step of Newton's method for e^x = a
     friend TwoDoubles log(const TwoDoubles& a) {
         const double first = std::log(a.high);
-        if (!std::isfinite(first)) return first;
+        if (!(std::abs(first) < 700.0)) return first;
         return first + (a * exp(TwoDoubles(-first)) - 1.0);
     }
     friend TwoDoubles pow(const TwoDoubles& a, const TwoDoubles& power) { return exp(power * log(a)); }

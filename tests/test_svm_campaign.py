@@ -14,7 +14,7 @@ from exact_margins import Exact, exact_rows, proves_infeasible
 import attsvm
 from attsvm import AttentionData, SolverError
 
-COUNT = int(os.environ.get("ATTSVM_SVMS", "30"))
+COUNT = int(os.environ.get("ATTSVM_SVMS", "100"))
 NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 3.0)
 KINDS = ("att", "prompt", "relaxed", "general", "graph")
 
@@ -142,6 +142,21 @@ def is_right(problem, solution):
     missing[zero] /= np.maximum(1, size * np.linalg.norm([float(x) for x in W.fractions()]))[zero]
     inequality, equality = missing[~problem.equality], np.abs(missing[problem.equality])
     return max(inequality, default=0) <= 1e-9 and max(equality, default=0) <= 1e-9 + solution.kkt
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "seed", "norm"),
+    [
+        ("graph", nearly_infeasible, 6, 1.5),
+        ("prompt", near_duplicates, 30, 1.5),
+        ("att", near_duplicates, 82, 3.0),
+        ("general", near_duplicates, 128, "nuc"),
+    ],
+)
+def test_dependent_constraints_are_exchanged_for_each_other(kind, family, seed, norm):
+    """All violated ones for all of negative multipliers would go in a circle."""
+    problem = drawn(kind, family, seed)
+    assert is_right(problem, problem.solution(norm))
 
 
 # Graphs of tokens of very different sizes, or of nearly equal ones, are often beyond float64.

@@ -110,6 +110,13 @@ def test_one_sample_that_decides_alone_leaves_the_rest_of_w_free():
     assert (solution.dual.max(axis=1) > 1e-9).sum() == 1
 
 
+def test_a_face_that_float64_does_not_settle_is_solved_in_twice_its_precision():
+    data = attsvm.datasets.unit_sphere(8, 4, 9, batch=250, rng=113).take([18])
+    selected = np.random.default_rng(13).integers(0, 4, (250, 8))[18]
+    problem = next(data.problems())
+    assert_certified(problem, selected, att_svm(problem, selected, norm="spec"), "spec")
+
+
 @every_norm
 def test_one_constraint_gives_the_inverse_of_its_dual_norm(norm):
     """D'Wz >= 1: N(W) = 1 / N*(D z')."""

@@ -166,19 +166,46 @@ class Homotopy {
         for (const Index r : active_) kept[r] = dual_[r];
         dual_ = std::move(kept);
     }
-    // Takes constraints from the active set whose rows are combinations of those that W misses more, by their Gram
-    // matrix. False if there are none.
+    // Takes constraints from the active set whose rows are combinations of others, by their Gram matrix. False if there
+    // are none. Of those that came last, the one that W misses most is exchanged for the first whose multiplier falls
+    // to zero as A*(λ) stays what it is, so that b'λ rises.
     bool drop_dependent(const Constraints& part, const Matrix& lower) {
+        constexpr double noise = 1e-9;
         const Matrix gram = lower.selfadjointView<Eigen::Lower>();
         const Vector excess = part.values(W_) - part.rhs() / unit_;
+        const auto dual = [&](Index k) -> Real& { return dual_[active_[static_cast<std::size_t>(k)]]; };
+        const auto came_last = [&](Index k) { return !part.is_equality(k) && dual(k) == 0.0; };
         std::vector<Index> order(active_.size());
         std::iota(order.begin(), order.end(), Index{0});
-        std::stable_sort(order.begin(), order.end(), [&](Index r, Index s) { return excess[r] < excess[s]; });
-        const std::vector<Index> kept = independent_rows(gram(order, order), least_pivot);
+        const auto last = std::stable_partition(order.begin(), order.end(), [&](Index k) { return !came_last(k); });
+        std::stable_sort(last, order.end(), [&](Index k, Index l) { return excess[k] < excess[l]; });
+        std::vector<Index> kept = independent_rows(gram(order, order), least_pivot);
         if (std::ssize(kept) == part.count()) return false;
+        Index entering = -1, leaving = -1;
+        for (Index at = 0; at < part.count() && entering < 0; ++at) {
+            const Index k = order[static_cast<std::size_t>(at)];
+            if (came_last(k) && !std::binary_search(kept.begin(), kept.end(), at)) entering = k;
+        }
+        for (Index& k : kept) k = order[static_cast<std::size_t>(k)];
+        if (entering >= 0) {
+            const Vector combination = factorised(gram(kept, kept)).solve(gram(kept, entering));
+            const Real least = noise * combination.lpNorm<Eigen::Infinity>();
+            Real step = std::numeric_limits<double>::infinity();
+            for (Index c = 0; c < combination.size(); ++c) {
+                const Index k = kept[static_cast<std::size_t>(c)];
+                if (part.is_equality(k) || !(combination[c] > least) || !(dual(k) < step * combination[c])) continue;
+                step = dual(k) / combination[c];
+                leaving = c;
+            }
+            if (leaving >= 0) {
+                for (Index c = 0; c < combination.size(); ++c)
+                    dual(kept[static_cast<std::size_t>(c)]) -= step * combination[c];
+                dual(entering) = step;
+                kept[static_cast<std::size_t>(leaving)] = entering;
+            }
+        }
         std::vector<Index> active;
-        for (const Index k : kept)
-            active.push_back(active_[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])]);
+        for (const Index k : kept) active.push_back(active_[static_cast<std::size_t>(k)]);
         std::sort(active.begin(), active.end());
         active_ = std::move(active);
         leave_out_the_others();

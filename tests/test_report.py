@@ -249,6 +249,17 @@ class TestFigures:
         assert np.nanmin(results.cosine) == 1
         assert not {"cosine-0", "norm-0"} & set(drawn(study, results))
 
+    def test_two_long_axes_span_maps(self, tmp_path):
+        study = Study(n=(1, 2, 3, 4, 5), T=3, d=(2, 3, 4, 5, 6, 7), problems=2, steps=5)
+        results = run(study, tmp_path, progress=False)
+        table = tabulate(study, results)
+        (heat,) = drawn(study, results)["map-global_percent"].data
+        assert list(heat.x) == ["2", "3", "4", "5", "6", "7"]
+        assert list(heat.y) == ["1", "2", "3", "4", "5"]
+        for row in table.rows:
+            place = list(heat.y).index(str(row.axes["n"])), list(heat.x).index(str(row.axes["d"]))
+            assert np.array(heat.z)[place] == row.estimates["global_percent"].value
+
     def test_few_problems_are_a_curve_each(self, tmp_path):
         names = ("outcome", "cosine", "cosine_history")
         study = Study(n=3, T=4, d=5, problems=4, steps=50, measure=names, record=(5, 50))

@@ -92,8 +92,8 @@ COLUMN_WIDTH, TEXT_WIDTH = 3.25, 6.75
 """Widths of figures in inches: of a column of a paper, and of a page with two of them."""
 _FEW_STEPS = 20
 """Recorded steps up to which each has a mark."""
-_MANY_VALUES = 5
-"""Values of each of two axes from which they span a map, and not a grid of panels."""
+_NARROW_BARS = 4
+"""Groups of bars that a column of a page holds."""
 _MOST_BARS = 10
 """Groups of bars of a panel; more are curves."""
 _OF_HEADS = {
@@ -242,10 +242,8 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         )
     if table.in_norms:
         return _heat_maps(table, caption)
-    varying = {axis: n for axis, n in _values(table).items() if n > 1}
-    if len(varying) == 2 and min(varying.values()) >= _MANY_VALUES:
-        down = next(axis for axis in varying if axis != table.longest_axis)
-        return _maps(table, down, caption)
+    if table.map_axes is not None:
+        return _maps(table, *table.map_axes, caption)
     measured = {measure.name for measure in table.measures}
     heights = [3.2] if measured & SHARES.keys() else []
     draw = [_draw_shares] if heights else []
@@ -256,7 +254,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     columns = _columns(table)
     lines = -(-len(panels) // columns)
     most = max(len(part.rows) for part in panels.values())
-    width = COLUMN_WIDTH if columns == 1 and most <= _MANY_VALUES - 1 else TEXT_WIDTH
+    width = COLUMN_WIDTH if columns == 1 and most <= _NARROW_BARS else TEXT_WIDTH
     panel_width = width / columns
 
     with _figure(width, 0.7 * sum(heights) * lines + 0.6) as figure:
@@ -319,11 +317,6 @@ def _set_ticks(axes: Axes, labels: list[str]) -> None:
     axes.set_xticks(places, [labels[k] for k in places], rotation=rotation)
 
 
-def _values(table: Table) -> dict[str, int]:
-    """Count the values of every axis."""
-    return {axis: len({row.axes[axis] for row in table.rows}) for axis in table.rows[0].axes}
-
-
 def _histories(results: xr.Dataset) -> dict[str, NDArray[Any]]:
     """Return the records of the finished problems, without what they do not have."""
     finished = results["finished"].to_numpy()
@@ -347,13 +340,8 @@ def _by_outcome(results: xr.Dataset) -> dict[str, tuple[str, NDArray[np.bool_]]]
     return groups
 
 
-def _maps(table: Table, down: str, caption: str) -> Figure:
+def _maps(table: Table, across: str, down: str, caption: str) -> Figure:
     """Draw every share, and the mean cosine, as a map over two axes."""
-    across = table.longest_axis
-    places = {
-        axis: {value: k for k, value in enumerate(dict.fromkeys(r.axes[axis] for r in table.rows))}
-        for axis in (across, down)
-    }
     measured = {measure.name for measure in table.measures}
     titles = {name: f"{label} (%)" for name, (label, _) in SHARES.items()}
     titles["cosine_mean"] = "Mean cosine with the SVM"
@@ -365,10 +353,7 @@ def _maps(table: Table, down: str, caption: str) -> Figure:
             if name is None:
                 axes.remove()
                 continue
-            values = np.full([len(places[down]), len(places[across])], np.nan)
-            for row in table.rows:
-                at = places[down][row.axes[down]], places[across][row.axes[across]]
-                values[at] = row.estimates[name].value
+            columns_of, rows_of, values = table.grid(name)
             share = name != "cosine_mean"
             limits = (0.0, 100.0) if share else (np.nanmin(values), 1.0)
             image = axes.imshow(values, cmap="viridis", vmin=limits[0], vmax=limits[1],
@@ -376,8 +361,8 @@ def _maps(table: Table, down: str, caption: str) -> Figure:
             figure.colorbar(image, ax=axes)
             axes.set_title(titles[name])
             axes.set(xlabel=AXIS_NAMES.get(across, across), ylabel=AXIS_NAMES.get(down, down))
-            _set_ticks(axes, [in_words(value) for value in places[across]])
-            axes.set_yticks(range(len(places[down])), [in_words(value) for value in places[down]])
+            _set_ticks(axes, columns_of)
+            axes.set_yticks(range(len(rows_of)), rows_of)
         _add_caption(figure, caption)
     return figure
 

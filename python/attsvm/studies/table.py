@@ -46,6 +46,8 @@ AXIS_NAMES: Mapping[str, str] = MappingProxyType(
 FEW_PROBLEMS = 20
 """Problems of the only cell of a study up to which each is drawn, and no statistics of them."""
 
+_MANY_VALUES = 5
+"""Values of each of two axes from which they span a map, and not a grid of panels."""
 _MOST_DECIMALS = 9
 
 
@@ -230,6 +232,28 @@ class Table:
             if measure.norm:
                 measures.setdefault(measure.variable, []).append(measure)
         return measures
+
+    @property
+    def map_axes(self) -> tuple[str, str] | None:
+        """The two axes that vary, the longest first, where both have five values or more."""
+        counts = {axis: len({row.axes[axis] for row in self.rows}) for axis in self._axes}
+        varying = sorted((axis for axis in counts if counts[axis] > 1), key=counts.__getitem__)
+        if len(varying) != 2 or counts[varying[0]] < _MANY_VALUES:
+            return None
+        across = self.longest_axis
+        return across, next(axis for axis in varying if axis != across)
+
+    def grid(self, measure: str) -> tuple[list[str], list[str], npt.NDArray[np.float64]]:
+        """Return the values of both `map_axes` in words, and the estimates (down, across)."""
+        assert self.map_axes is not None
+        across, down = (
+            list(dict.fromkeys(r.axes[axis] for r in self.rows)) for axis in self.map_axes
+        )
+        values = np.full((len(down), len(across)), np.nan)
+        for row in self.rows:
+            x, y = (row.axes[axis] for axis in self.map_axes)
+            values[down.index(y), across.index(x)] = row.estimates[measure].value
+        return [*map(in_words, across)], [*map(in_words, down)], values
 
     @property
     def panels(self) -> dict[str, Table]:

@@ -73,7 +73,7 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
         }
         for row, (_, record) in zip(table.rows, records(study, results, names), strict=True)
     }
-    drawn = {}
+    drawn = _maps(table)
     for k, (panel, part) in enumerate(table.panels.items()):
         rows = {in_words(row.axes[along]): row for row in part.rows}
         of_rows = {tick: quantiles[id(row)] for tick, row in rows.items()}
@@ -86,6 +86,29 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
             if drawing is not None
         ]
     return {panel: drawings for panel, drawings in drawn.items() if drawings}
+
+
+def _maps(table: Table) -> dict[str, list[Drawing]]:
+    """Draw every share as a map, where two axes are long."""
+    import plotly.graph_objects as go
+
+    if table.map_axes is None:
+        return {}
+    across, down = (AXIS_NAMES.get(axis, axis) for axis in table.map_axes)
+    drawings = []
+    for measure in table.measures:
+        if measure.name not in SHARES:
+            continue
+        x, y, values = table.grid(measure.name)
+        hover = f"{across} = %{{x}}<br>{down} = %{{y}}<br>%{{z:.1f}} %<extra></extra>"
+        options = {"zmin": 0, "zmax": 100, "colorscale": "Viridis", "hovertemplate": hover}
+        figure = go.Figure(go.Heatmap(x=x, y=y, z=values, texttemplate="%{z:.0f}", **options))
+        figure.update_xaxes(title_text=across, type="category")
+        figure.update_yaxes(title_text=down, type="category")
+        heading = f"{SHARES[measure.name][0]} (%)"
+        caption = "Shares of the problems of a cell."
+        drawings.append(Drawing(f"map-{measure.name}", heading, caption, _styled(figure)))
+    return {"Both axes": drawings} if drawings else {}
 
 
 def _few_problems(study: Study, results: xr.Dataset) -> dict[str, list[Drawing]]:

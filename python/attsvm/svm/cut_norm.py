@@ -53,7 +53,8 @@ def cut_norms(W: Float64Array) -> Float64Array:
         rhs = entries[part].reshape(-1, d * e)
         rows, columns = (np.tile(x, (len(rhs), 1, 1)) for x in _unit_matrices(d, e))
         equal_to = row_problem(rows, rhs, np.ones(rhs.shape, dtype=np.bool_), columns)
-        found = _by_columns(_Rows.of(equal_to), rhs[..., np.newaxis])
+        spanning = _spanning_products(len(rhs), d, e)
+        found = _by_columns(_Rows.of(equal_to), rhs[..., np.newaxis], spanning)
         if (found["status"] != OPTIMAL).any():
             raise ArithmeticError("cut norm: its linear program was not solved to 1e-9")
         values[used[part]] *= found["norm"]
@@ -160,8 +161,11 @@ class _Rows:
         return _smallest_sum(replace(self.problem, tokens=tokens, queries=queries), None)[0]
 
 
-def _by_columns(rows: _Rows, dual: Float64Array) -> Result:
-    """Solve feasible problems from any multipliers that are not zero, all at the same time."""
+def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None) -> Result:
+    """Solve feasible problems from any multipliers that are not zero, all at the same time.
+
+    Products that are `given` are used from the beginning.
+    """
     (B, n, T, d), e = rows.differences.shape, rows.problem.queries.shape[2]
     answers: Result = {
         "dual": np.zeros((B, n, T)),
@@ -175,6 +179,8 @@ def _by_columns(rows: _Rows, dual: Float64Array) -> Result:
     enough = _SETTLED if min(d, e) <= MOST_SIGNS else _SETTLED_BOUNDS
     count = max(16, 3 * int(rows.problem.constrained.sum(axis=(1, 2)).max(initial=0)))
     products = _largest_products(rows.adjoint(dual), count).above(rows.rounding(dual))
+    if given is not None:
+        products = given.and_also(products)
     features = rows.at_products(products)
     while places.size:
         master = rows.smallest_sum(features)
@@ -305,6 +311,14 @@ def _grothendieck_bounds(G: Float64Array) -> Float64Array:
     M += np.swapaxes(M, 1, 2) + y[:, np.newaxis] * np.eye(d + e)
     shift = np.maximum(-np.linalg.eigvalsh(M)[:, 0], 0.0)
     return np.asarray((y.sum(axis=1) + (d + e) * shift) / 2)
+
+
+def _spanning_products(B: int, d: int, e: int) -> _Products:
+    """Return d e products of signs that span all matrices: every W is a sum of them."""
+    s, t = (1.0 - 2.0 * np.tri(k, k, -1).T for k in (d, e))
+    every = np.repeat(s, e, axis=0), np.tile(t, (d, 1))
+    s, t = (np.tile(signs, (B, 1, 1)) for signs in every)
+    return _Products(s, t, np.zeros((B, d * e)))
 
 
 def _unit_matrices(d: int, e: int) -> tuple[Float64Array, Float64Array]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import attsvm
 from attsvm import AttentionData, att_svm, label_svm, prompt_svm
 from attsvm.datasets import unit_sphere
-from attsvm.svm import SolverError, norms
+from attsvm.svm import SolverError, solvers
 from attsvm.svm.solve import solve
 from attsvm.svm.svm_problem import SvmProblem
 
@@ -204,7 +204,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, shape, batch):
     selected = attsvm.optimal_tokens(data)
     solutions = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(norms, "thread_count", lambda _, threads=threads: threads)
+        monkeypatch.setattr(solvers, "thread_count", lambda _, threads=threads: threads)
         solutions.append(att_svm(data, selected))
     for name in ("dual", "margins", "left", "norm", "gap", "kkt"):
         first, *others = (getattr(solution, name) for solution in solutions)
@@ -228,7 +228,7 @@ def test_very_long_tokens_need_no_matrix_of_their_size():
 
 def test_what_the_core_cannot_certify_is_an_error_that_names_the_problem(monkeypatch):
     data = unit_sphere(5, 4, 6, batch=4, rng=8)
-    monkeypatch.setattr(norms, "OPTIMALITY_TOLERANCE", -1.0)
+    monkeypatch.setattr(solvers, "OPTIMALITY_TOLERANCE", -1.0)
     selected = attsvm.optimal_tokens(data)
     for solver, tried in (("auto", "native"), ("active-set", "active-set"), ("osqp", "osqp")):
         with pytest.raises(SolverError, match=f"15 constraints of problem 0; tried {tried}"):

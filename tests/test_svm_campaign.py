@@ -16,7 +16,7 @@ from exact_margins import Exact, exact_rows, proves_infeasible
 import attsvm
 from attsvm import AttentionData, SolverError
 
-COUNT = int(os.environ.get("ATTSVM_SVMS", "100"))
+COUNT = int(os.environ.get("ATTSVM_SVMS", "40"))
 NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 3.0)
 KINDS = ("att", "prompt", "relaxed", "general", "graph")
 

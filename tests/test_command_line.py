@@ -399,6 +399,13 @@ class TestTrain:
             history = file["history_test_loss"]
         np.testing.assert_array_equal(history, result.history["test_loss"])
 
+    def test_a_test_of_another_dimension_is_refused(self, problem, capsys):
+        d = attsvm.load(problem).d
+        np.savez("test.npz", tokens=np.ones((2, 3, d + 1)), labels=[1, -1])
+        assert main(["train", str(problem), "--test", "test.npz"]) != 0
+        expected = f"--test: test.npz: expected tokens of dimension {d}, got {d + 1}"
+        assert expected in capsys.readouterr().err
+
     def test_large_svm_is_left_to_its_own_command(self, tmp_path, capsys):
         path = tmp_path / "large.npz"
         attsvm.save(path, attsvm.datasets.unit_sphere(1001, 11, 3, rng=0))
@@ -613,7 +620,7 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--seed", "-1"], "rng: expected"),
         (["train", "--text", "{text}", "--seed", "3"], "--seed: expected none for text"),
         (["train", "--text", "{text}", "--test", "{file}"], "--test: expected none for text"),
-        (["train", "{file}", "--test", "{batch}"], "--test: .*: expected one problem of tokens"),
+        (["train", "{file}", "--test", "{batch}"], "--test: .*: expected .*, got a batch of"),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),
         (["train", "--text", "{file}"], "expected UTF-8 text"),
@@ -734,3 +741,12 @@ def test_reader_that_leaves_early_gets_no_traceback():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["study", "reproduce", "train"])
+def test_help_says_a_default_once(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "between (default: png) --" in shown
+    assert "(default: ngd, normalised steps) (default" not in shown

@@ -128,8 +128,20 @@ def of_test_loss(run):
             {"test": unit_sphere(5, 4, 5, batch=2, rng=0)},
             "test: expected one problem, got a batch of 2",
         ),
-        ({"test": gaussian_classes(5, 4, 5, rng=0)}, "value: needed for the linear head"),
-        ({"test": signal_noise(5, 4, 5, rng=0)}, "queries: needed for the logits X W z"),
+        ({"test": gaussian_classes(5, 4, 5, rng=0)}, "value: .*, got test without a value"),
+        ({"test": signal_noise(5, 4, 5, rng=0)}, "queries: .*, got test without queries"),
+        (
+            {"test": unit_sphere(3, 4, 5, rng=0), "head": attsvm.heads.LinearScores(np.eye(3, 4))},
+            "test: expected none where the head is a table of scores",
+        ),
+        (
+            {"record": lambda run: {f"after {run.steps}": 0.0}},
+            "record: expected 'after 0' at every step",
+        ),
+        (
+            {"record": lambda run: {"grows": np.zeros(run.steps + 1)}},
+            "record: expected 'grows' at every step in one shape",
+        ),
         (
             {"test": unit_sphere(5, 4, 5, rng=0), "head": attsvm.heads.ReLU(np.eye(5))},
             "test: expected none where the head is not linear",
@@ -149,7 +161,20 @@ def test_what_cannot_be_evaluated(options, text):
         attsvm.train(unit_sphere(3, 4, 5, rng=0), steps=2, **options)
 
 
+def test_float32_data_are_evaluated_in_float64():
+    data = unit_sphere(6, 8, 40, rng=0, dtype="float32")
+    run = attsvm.train(data, steps=5)
+    doubled = attsvm.AttentionData(
+        data.tokens.astype(float), data.labels, queries=data.queries, value=data.value.astype(float)
+    )
+    expected = reference(doubled, logits_of(run, doubled, None), doubled.value)
+    np.testing.assert_allclose(run.evaluate(data).margins, expected[0], rtol=1e-13)
+    np.testing.assert_allclose(run.evaluate(data).loss, run.history["loss"][-1], rtol=1e-14)
+
+
 def test_only_attention_data_are_evaluated():
+    with pytest.raises(TypeError, match="test: expected AttentionData, got int"):
+        attsvm.train(unit_sphere(3, 4, 5, rng=0), steps=2, test=3)
     run = attsvm.train(unit_sphere(3, 4, 5, rng=0), steps=2)
     with pytest.raises(TypeError, match="data: expected AttentionData, got ndarray"):
         run.evaluate(np.zeros((3, 4, 5)))

@@ -147,6 +147,7 @@ class _Help(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         hidden = action.default in (None, False, argparse.SUPPRESS) or action.default == []
+        hidden = hidden or "(default: " in (action.help or "")
         return action.help if hidden else f"{action.help or ''} (default: %(default)s)".lstrip()
 
 
@@ -549,7 +550,10 @@ def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
     """Read other inputs for the head of `data`."""
     test = load(path)
     if not isinstance(test, AttentionData) or test.batch is not None:
-        raise ValueError(f"--test: {path}: expected one problem of tokens and labels, got another")
+        got = f"a batch of {test.batch}" if isinstance(test, AttentionData) else "next tokens"
+        raise ValueError(f"--test: {path}: expected one problem of tokens and labels, got {got}")
+    if test.d != data.d:
+        raise ValueError(f"--test: {path}: expected tokens of dimension {data.d}, got {test.d}")
     if data.value is not None:
         test = test.with_value(data.value)
     if test.queries is None and as_blocks(parameter).kind.queries == "data":

@@ -45,6 +45,7 @@ class CoreHead:
     labels: NDArray[Any] | None = None
     penalty: float = 0.0
     trained: bool = False  # whether v, the start in `vector`, is trained
+    tabled: bool = False  # whether `scores` are given, and not those of the data's value
 
     @property
     def linear(self) -> bool:
@@ -152,7 +153,8 @@ class LinearScores(Head):
         """Lay out the scores, 0 at padding."""
         text = "(n, T)" if data.batch is None else "(B, n, T)"
         require_shape("head", self.scores, text, data.valid.shape)
-        return CoreHead(self.kind, data, scores=np.where(data.valid, self.scores, 0.0))
+        scores = np.where(data.valid, self.scores, 0.0)
+        return CoreHead(self.kind, data, scores=scores, tabled=True)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -362,10 +364,10 @@ def trained_head(name: str, start: Any, data: AttentionData) -> CoreHead:
     return CoreHead("linear", data, vector=vector, trained=True)
 
 
-def value_of(data: AttentionData) -> FloatArray:
+def value_of(data: AttentionData, name: str = "data") -> FloatArray:
     """Return the vector of the linear head of `data`; `ValueError` without one."""
     if data.value is None:
-        raise ValueError("value: needed for the linear head, got data without a value")
+        raise ValueError(f"value: needed for the linear head, got {name} without a value")
     return data.value
 
 

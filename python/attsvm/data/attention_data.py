@@ -303,19 +303,19 @@ class AttentionData(BatchAxis):
         return some
 
 
-def as_data(data: object) -> AttentionData:
+def as_data(data: object, name: str = "data") -> AttentionData:
     """Return `data` if it is an `AttentionData`, else raise `TypeError`."""
     if not isinstance(data, AttentionData):
-        raise TypeError(f"data: expected AttentionData, got {type(data).__name__}")
+        raise TypeError(f"{name}: expected AttentionData, got {type(data).__name__}")
     return data
 
 
-def require_queries(data: AttentionData, purpose: str) -> FloatArray:
+def require_queries(data: AttentionData, purpose: str, name: str = "data") -> FloatArray:
     """Return the queries ([B,] n, d), or raise `ValueError` that they are needed for `purpose`."""
     if data.queries is None:
         raise ValueError(
-            f"queries: needed for {purpose}, got data without queries; data.with_first_queries() "
-            "takes the first tokens"
+            f"queries: needed for {purpose}, got {name} without queries; "
+            f"{name}.with_first_queries() takes the first tokens"
         )
     return data.queries
 

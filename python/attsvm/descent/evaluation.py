@@ -44,7 +44,9 @@ def evaluated(
     """Check that these inputs fit what was trained on `problem`, None for a table of tokens."""
     if problem is None or not problem.head.linear or _core.losses[loss].margins != "real":
         raise ValueError(f"{name}: expected none where the head is not linear, got inputs")
-    inputs, batch = as_data(data), problem.batch
+    if problem.head.tabled:
+        raise ValueError(f"{name}: expected none where the head is a table of scores, got inputs")
+    inputs, batch = as_data(data, name), problem.batch
     if inputs.d != problem.dimensions[0]:
         raise ValueError(
             f"{name}: expected tokens of dimension {problem.dimensions[0]}, got {inputs.d}"
@@ -53,9 +55,9 @@ def evaluated(
         expected = "one problem" if batch is None else f"one problem or a batch of {batch}"
         raise ValueError(f"{name}: expected {expected}, got a batch of {inputs.batch}")
     if problem.blocks.kind.queries == "data":
-        require_queries(inputs, "the logits X W z")
+        require_queries(inputs, "the logits X W z", name)
     if not problem.blocks.head:
-        value_of(inputs)
+        value_of(inputs, name)
     return inputs, problem
 
 

@@ -216,8 +216,9 @@ class Run(Plotted):
         Parameters
         ----------
         data : AttentionData
-            Of the same dimension, with queries where W was trained, and with a value where the head
-            was not trained. Data without a batch axis serve every problem of a batch.
+            Of the same dimension, with queries where W was trained, and, where the head was not
+            trained, with a value, which is then their head. Data without a batch axis serve every
+            problem of a batch.
 
         Returns
         -------
@@ -229,7 +230,7 @@ class Run(Plotted):
             `data` is not an `AttentionData`.
         ValueError
             Its dimension or batch does not fit, it lacks a value or queries, or the head that was
-            trained with is not linear.
+            trained with is not linear, or a table of scores.
 
         Examples
         --------
@@ -254,7 +255,7 @@ class Run(Plotted):
         assert queries is not None
         assert value is not None
         directions = matrix.of_rows(queries.astype(np.float64, copy=False))
-        return evaluate(inputs, directions, value, self.loss)
+        return evaluate(inputs, directions, value.astype(np.float64, copy=False), self.loss)
 
     _drawn_by = "run"
 

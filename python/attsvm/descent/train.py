@@ -478,6 +478,9 @@ def _recorded_values(
     clash = sorted(k for k, each in values.items() if k in run.history or len(each) > len(ends))
     if clash:
         raise ValueError(f"record: expected no name of the history, got {clash[0]!r}")
+    for key, each in values.items():
+        if len(each) < len(ends) or len({x.shape for x in each}) > 1:
+            raise ValueError(f"record: expected {key!r} at every step in one shape")
 
     def stacked(series: list[NDArray[Any]]) -> NDArray[Any]:
         return np.stack(series, axis=int(lead != () and series[0].shape[:1] == lead))

@@ -399,6 +399,18 @@ class TestTrain:
             history = file["history_test_loss"]
         np.testing.assert_array_equal(history, result.history["test_loss"])
 
+    def test_diagonal_factors_are_compared_with_the_diagonal_svm(self, tmp_path, capsys):
+        """One constraint w_1 + w_2 / 2 >= 1: the smallest |w_1| + |w_2| is at w = (1, 0)."""
+        path, out = tmp_path / "two.npz", tmp_path / "run.npz"
+        tokens = [[[1.0, 0.5], [0.0, 0.0]]]
+        np.savez(path, tokens=tokens, labels=[1], queries=[[1.0, 1.0]], value=[1.0, 0.0])
+        words = ["--parameter", "diagonal KQ", "--init", "balanced", "--seed", "0"]
+        assert main(["train", str(path), *words, "--out", str(out)]) == 0
+        with np.load(out) as run:
+            w = run["k"] * run["q"]
+        shown = float(facts(capsys.readouterr().out)["cosine with its SVM"])
+        assert shown == pytest.approx(w[0] / np.hypot(*w), abs=1e-6)
+
     def test_a_test_of_another_dimension_is_refused(self, problem, capsys):
         d = attsvm.load(problem).d
         np.savez("test.npz", tokens=np.ones((2, 3, d + 1)), labels=[1, -1])

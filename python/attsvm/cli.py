@@ -40,7 +40,15 @@ from attsvm.studies.reproduce.runner import listing, reproduce, summary
 from attsvm.studies.store import FORMATS, RESULTS, TABLE, open_results
 from attsvm.studies.study import LOSSES, OverrideError, fitting_parameter
 from attsvm.studies.summary import tabulate, terminal_report
-from attsvm.svm import SolverError, SVMSolution, att_svm, graph_svm, label_svm, prompt_svm
+from attsvm.svm import (
+    SolverError,
+    SVMSolution,
+    att_svm,
+    diagonal_svm,
+    graph_svm,
+    label_svm,
+    prompt_svm,
+)
 from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.theory import (
     classify,
@@ -580,6 +588,8 @@ def _quick_svm(data: AttentionData, result: Run) -> SVMSolution | None:
         return None
     if result.variable == "p":
         return prompt_svm(data, result.selected)
+    if result.attention_parameter == "diagonal KQ":
+        return diagonal_svm(data, result.selected)
     return att_svm(data, result.selected, norm="nuc" if result.K is not None else "fro")
 
 

@@ -7,7 +7,14 @@ import plain_svm
 import pytest
 
 import attsvm
-from attsvm import AttentionData, att_svm, general_svm, prompt_svm
+from attsvm import (
+    AttentionData,
+    att_svm,
+    diagonal_svm,
+    general_svm,
+    label_svm,
+    prompt_svm,
+)
 from attsvm.svm import solvers
 from attsvm.svm.norms import as_svm_norm
 
@@ -130,6 +137,28 @@ def test_one_constraint_gives_the_inverse_of_its_dual_norm(norm):
     assert solution.norm == pytest.approx(1 / size, rel=1e-13)
     assert solution.dual == pytest.approx(np.array([[0.0, 1 / size]]))
     assert_certified(data, [0], solution, norm)
+
+
+@every_norm
+def test_answers_do_not_depend_on_the_number_of_threads(norm):
+    rng = np.random.default_rng(5)
+    data, selected = random_problem(rng, 4, 4, 3)
+    several, choices = data.repeated(3), np.tile(selected, (3, 1))
+    for problem, chosen in ((data, selected), (several, choices)):
+        one, *others = (att_svm(problem, chosen, norm=norm, num_threads=k) for k in (1, 2, 3))
+        for other in others:
+            assert one.left.tobytes() == other.left.tobytes()
+            assert one.dual.tobytes() == other.dual.tobytes()
+
+
+def test_no_thread_at_all_is_refused():
+    data, selected = random_problem(np.random.default_rng(6), 2, 3, 3)
+    calls = [(att_svm, {"solver": solver}) for solver in ("native", "osqp", "active-set")]
+    calls += [(solve, {}) for solve in (prompt_svm, label_svm, general_svm, diagonal_svm)]
+    for solve, options in calls:
+        choice = np.eye(3)[selected] if solve is general_svm else selected
+        with pytest.raises(ValueError, match="num_threads: expected a positive integer, got 0"):
+            solve(data, choice, num_threads=0, **options)
 
 
 @every_norm

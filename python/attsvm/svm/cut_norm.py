@@ -72,13 +72,15 @@ def dual_cut_norms(G: Float64Array) -> Float64Array:
     return values.reshape(lead)
 
 
-def smallest_cut(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def smallest_cut(
+    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
+) -> tuple[Result, Any]:
     """Solve SVMs in the cut norm; from 17 signs on, bound them.
 
     The Frobenius SVM has the same constraints, and decides which problems have no solution.
     """
     problem = SvmProblem(**problem.gathered_arguments())
-    result, _ = frobenius(problem, start)
+    result, _ = frobenius(problem, start, num_threads)
     B, d, e = len(problem.rhs), problem.tokens.shape[-1], problem.queries.shape[-1]
     result["right"] = np.tile(np.eye(e), (B, 1, 1))
     result["left"] = np.full((B, e, d), np.nan)
@@ -87,7 +89,9 @@ def smallest_cut(problem: SvmProblem, start: Float64Array | None) -> tuple[Resul
     places = np.flatnonzero(solved & (result["norm"] > 0))
     for part in _parts(places.size, d, e, problem.rhs[0].size):
         at = places[part]
-        for name, values in _by_columns(_Rows.of(problem.problems(at)), result["dual"][at]).items():
+        for name, values in _by_columns(
+            _Rows.of(problem.problems(at)), result["dual"][at], num_threads=num_threads
+        ).items():
             result[name][at] = values
     return result, "native"
 
@@ -153,15 +157,21 @@ class _Rows:
         sizes = np.abs(self.differences).sum(-1) * np.abs(self.problem.queries).sum(-1)[..., None]
         return np.asarray(_ROUNDING * np.sum(np.abs(dual) * sizes, axis=(1, 2)))
 
-    def smallest_sum(self, features: Float64Array) -> Result:
+    def smallest_sum(self, features: Float64Array, num_threads: int | None) -> Result:
         """Solve for the coefficients of products with these values, of least Σ |c_k|."""
         chosen = self.problem.selected[..., np.newaxis, np.newaxis] >= 0
         tokens = np.where(chosen, -features, features)  # the selected token is zero
         queries = np.ones((*self.problem.selected.shape, 1))
-        return _smallest_sum(replace(self.problem, tokens=tokens, queries=queries), None)[0]
+        problem = replace(self.problem, tokens=tokens, queries=queries)
+        return _smallest_sum(problem, None, num_threads)[0]
 
 
-def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None) -> Result:
+def _by_columns(
+    rows: _Rows,
+    dual: Float64Array,
+    given: _Products | None = None,
+    num_threads: int | None = None,
+) -> Result:
     """Solve feasible problems from any multipliers that are not zero, all at the same time.
 
     Products that are `given` are used from the beginning.
@@ -183,7 +193,7 @@ def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None)
         products = given.and_also(products)
     features = rows.at_products(products)
     while places.size:
-        master = rows.smallest_sum(features)
+        master = rows.smallest_sum(features, num_threads)
         dual, status = master["dual"], master["status"]
         settled = 1.0 + np.maximum(enough, 2 * master["kkt"])
         rounding = rows.rounding(dual)

@@ -34,6 +34,7 @@ def att_svm(
     norm: NormLike = "fro",
     solver: str = "auto",
     start: ArrayLike | None = None,
+    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve the Att-SVM: the smallest W whose attention separates the selected tokens.
 
@@ -64,6 +65,8 @@ def att_svm(
         A guess of the multipliers, 0 or more and of any scale, for "native" and the Frobenius
         norm; such as `Run.attention`, whose weights of the tokens that are not selected are large
         where multipliers are. It may shorten the way and does not change the answer.
+    num_threads : int, optional
+        Threads; by default what OpenMP and the container allow. Results do not depend on it.
 
     Returns
     -------
@@ -133,7 +136,15 @@ def att_svm(
                 f"norm={norm!r}, solver={solver!r}"
             )
         guess = _start(data, start)
-    return solve("W", problem, batch=data.batch, norm=made_small, solver=solver, start=guess)
+    return solve(
+        "W",
+        problem,
+        batch=data.batch,
+        norm=made_small,
+        solver=solver,
+        start=guess,
+        num_threads=num_threads,
+    )
 
 
 def prompt_svm(
@@ -143,6 +154,7 @@ def prompt_svm(
     required: ArrayLike | None = None,
     norm: NormLike = "fro",
     solver: str = "auto",
+    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve the p-SVM: the smallest prompt p that separates the selected tokens from all others.
 
@@ -163,6 +175,8 @@ def prompt_svm(
         What is made small, as in `att_svm`. Of a vector, "spec" and "nuc" are "fro", and "cut" is
         "max".
     solver : {"auto", "native", "osqp", "active-set"}
+        As in `att_svm`.
+    num_threads : int, optional
         As in `att_svm`.
 
     Returns
@@ -200,7 +214,9 @@ def prompt_svm(
         require_shape("required", margin_one, text, tokens.shape)
     problem = prompt_problem(data, tokens, margin_one)
     made_small = as_svm_norm("norm", norm).of_one_column()
-    return solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
+    return solve(
+        "p", problem, batch=data.batch, norm=made_small, solver=solver, num_threads=num_threads
+    )
 
 
 def diagonal_svm(
@@ -209,6 +225,7 @@ def diagonal_svm(
     *,
     norm: NormLike = "l1",
     solver: str = "auto",
+    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve the Att-SVM among diagonal W = diag(w): where training of its factors k and q leads.
 
@@ -225,6 +242,8 @@ def diagonal_svm(
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         N, as in `att_svm`. Of diag(w), "spec" and "cut" are "max", and "nuc" is "l1".
     solver : {"auto", "native", "osqp", "active-set"}
+        As in `att_svm`.
+    num_threads : int, optional
         As in `att_svm`.
 
     Returns
@@ -259,7 +278,9 @@ def diagonal_svm(
     data = as_data(data)
     problem = diagonal_problem(data, as_selected("selected", selected, data))
     made_small = as_svm_norm("norm", norm).of_one_diagonal()
-    solution = solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
+    solution = solve(
+        "p", problem, batch=data.batch, norm=made_small, solver=solver, num_threads=num_threads
+    )
     if solution.left is None:
         return replace(solution, variable="W")
     left = np.swapaxes(solution.left, -1, -2) * np.eye(data.d)
@@ -273,6 +294,7 @@ def label_svm(
     *,
     norm: NormLike = "fro",
     solver: str = "auto",
+    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve the v-SVM: the smallest head v that tells the labels from the selected tokens.
 
@@ -288,6 +310,8 @@ def label_svm(
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `prompt_svm`: the l_p norm where v is trained by mirror descent.
     solver : {"auto", "native", "osqp", "active-set"}
+        As in `att_svm`.
+    num_threads : int, optional
         As in `att_svm`.
 
     Returns
@@ -320,7 +344,9 @@ def label_svm(
     tokens = as_selected("selected", selected, data)
     problem = label_problem(data, tokens)
     made_small = as_svm_norm("norm", norm).of_one_column()
-    return solve("v", problem, batch=data.batch, norm=made_small, solver=solver)
+    return solve(
+        "v", problem, batch=data.batch, norm=made_small, solver=solver, num_threads=num_threads
+    )
 
 
 def general_svm(
@@ -330,6 +356,7 @@ def general_svm(
     threshold: float = 1e-3,
     norm: NormLike = "fro",
     solver: str = "auto",
+    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve the Gen-SVM: the smallest W that selects a set of tokens in every input.
 
@@ -348,6 +375,8 @@ def general_svm(
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `att_svm`.
     solver : {"auto", "native", "osqp", "active-set"}
+        As in `att_svm`.
+    num_threads : int, optional
         As in `att_svm`.
 
     Returns
@@ -387,7 +416,14 @@ def general_svm(
     weights = as_attention_weights("attention", attention, data)
     sets = sets_of(weights, threshold)
     problem = general_problem(data, representatives(data, weights), sets)
-    return solve("W", problem, batch=data.batch, norm=as_svm_norm("norm", norm), solver=solver)
+    return solve(
+        "W",
+        problem,
+        batch=data.batch,
+        norm=as_svm_norm("norm", norm),
+        solver=solver,
+        num_threads=num_threads,
+    )
 
 
 def _start(data: AttentionData, start: ArrayLike) -> Float64Array:

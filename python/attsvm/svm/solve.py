@@ -26,6 +26,7 @@ def solve(
     norm: Norm = NORMS["fro"],
     solver: str = "auto",
     start: Float64Array | None = None,
+    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve every problem of a batch and return what is certified.
 
@@ -41,6 +42,7 @@ def solve(
         A key of its solvers.
     start : ndarray, shape (B, n, T), optional
         A guess of the multipliers.
+    num_threads : int, optional
 
     Raises
     ------
@@ -50,7 +52,7 @@ def solve(
         Neither a solution nor infeasibility could be certified.
     """
     method = norm.solvers[as_choice("solver", solver, tuple(norm.solvers))]
-    result, names = method(problem, start)
+    result, names = method(problem, start, num_threads)
     unresolved = np.flatnonzero(has_no_answer(result))
     if unresolved.size:
         raise SolverError(_not_solved(problem, result, int(unresolved[0]), solver, norm))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,15 @@ STATUSES = np.array(["optimal", "infeasible", "unresolved", "overflow", "bounded
 _WORTH_CHECKING = 1e-9  # float64 residual of a proof of infeasibility that is then made exact
 
 Result: TypeAlias = dict[str, Any]
-Solver: TypeAlias = "Callable[[SvmProblem, Float64Array | None], tuple[Result, Any]]"
+
+
+class Solver(Protocol):
+    """What solves problems from a guess of multipliers: the result, and what it is called."""
+
+    def __call__(
+        self, problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
+    ) -> tuple[Result, Any]:
+        """Solve every problem of the batch."""
 
 
 def has_no_answer(result: Result) -> BoolArray:
@@ -36,6 +44,8 @@ def certify(
     dual: Float64Array,
     left: Float64Array | None = None,
     right: Float64Array | None = None,
+    *,
+    num_threads: int | None = None,
 ) -> Result:
     """Compute what multipliers prove of the Frobenius problems, on their data as given.
 
@@ -61,7 +71,7 @@ def certify(
             right=None if right is None else np.ascontiguousarray(right),
             optimality=OPTIMALITY_TOLERANCE,
             infeasibility=_WORTH_CHECKING,
-            threads=thread_count(None),
+            threads=thread_count(num_threads),
             report=None,
         )
     )
@@ -76,7 +86,11 @@ def _report(problem: SvmProblem) -> Callable[[float], None] | None:
 
 
 def frobenius(
-    problem: SvmProblem, start: Float64Array | None, *, active_set: bool = False
+    problem: SvmProblem,
+    start: Float64Array | None,
+    num_threads: int | None = None,
+    *,
+    active_set: bool = False,
 ) -> tuple[Result, Any]:
     """Ascent on the dual or the dual active set method, whichever is less work; or this alone."""
     result = _core.smallest_frobenius(
@@ -85,38 +99,44 @@ def frobenius(
         active_set=active_set,
         optimality=OPTIMALITY_TOLERANCE,
         infeasibility=_WORTH_CHECKING,
-        threads=thread_count(None),
+        threads=thread_count(num_threads),
         report=_report(problem),
     )
     return dict(result), "active-set" if active_set else "native"
 
 
-def active_set(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def active_set(
+    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
+) -> tuple[Result, Any]:
     """Solve in the Frobenius norm by the dual active set method."""
-    return frobenius(problem, start, active_set=True)
+    return frobenius(problem, start, num_threads, active_set=True)
 
 
-def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def by_osqp(
+    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
+) -> tuple[Result, Any]:
     """Certify OSQP's multipliers in the Frobenius norm; where that fails, by `active_set`."""
     from attsvm.svm.dual_osqp import osqp_multipliers
 
-    result = certify(problem, osqp_multipliers(problem))
+    result = certify(problem, osqp_multipliers(problem), num_threads=num_threads)
     names = np.full(len(problem.rhs), "osqp", dtype="<U10")
     for b in np.flatnonzero(result["status"] == UNRESOLVED):
-        one, names[b] = active_set(problem.problem(int(b)), None)
+        one, names[b] = active_set(problem.problem(int(b)), None, num_threads)
         for name, value in one.items():
             result[name][b] = value[0]
     return result, names
 
 
-def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def nuclear(
+    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
+) -> tuple[Result, Any]:
     """Interior point or singular-value thresholding, finished by Newton's method on a face."""
     result = _core.smallest_nuclear(
         **problem.gathered_arguments(),
         method="auto",
         optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
         infeasibility=_WORTH_CHECKING,
-        threads=thread_count(None),
+        threads=thread_count(num_threads),
         report=_report(problem),
     )
     return dict(result), "native"
@@ -125,14 +145,16 @@ def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, An
 def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
     """Interior point for max, l1 and spectral; Newton's method along p for l_p."""
 
-    def solved(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+    def solved(
+        problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
+    ) -> tuple[Result, Any]:
         result = _core.smallest_in_norm(
             **problem.gathered_arguments(),
             norm=name,
             p=p,
             optimality=OPTIMALITY_TOLERANCE,
             infeasibility=_WORTH_CHECKING,
-            threads=thread_count(None),
+            threads=thread_count(num_threads),
             report=_report(problem),
         )
         return dict(result), "native"

@@ -110,6 +110,7 @@ CALLS = {
     "is_locally_optimal": lambda data: attsvm.is_locally_optimal(
         data, best(data), attsvm.att_svm(data, best(data))
     ),
+    "diagonal_svm": lambda data: attsvm.diagonal_svm(data, best(data)),
     "label_svm": lambda data: attsvm.label_svm(data, best(data)),
     "locally_optimal_choices": lambda data: [
         attsvm.locally_optimal_choices(data, parameter=parameter) for parameter in ("W", "p")

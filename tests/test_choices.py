@@ -78,7 +78,11 @@ def test_too_many_choices_are_refused_before_any_work():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"parameter": "KQ"}, ValueError, r"^parameter: expected one of 'W', 'p', got 'KQ'"),
+        (
+            {"parameter": "KQ"},
+            ValueError,
+            r"^parameter: expected one of 'W', 'p', 'diag.*', got 'KQ'",
+        ),
         ({"norm": "l3"}, ValueError, r"^norm: expected one of 'fro', .*, got 'l3'"),
         ({"tolerance": 0.0}, ValueError, r"^tolerance: expected a positive number"),
         ({"limit": 0}, ValueError, r"^limit: expected a positive integer"),

@@ -9,11 +9,11 @@ from contextlib import redirect_stderr
 from functools import partialmethod
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import tqdm.auto
+from correlated_tokens import correlated
 
-from attsvm import AttentionData, att_svm, progress
+from attsvm import att_svm, progress
 
 
 class Terminal(io.StringIO):
@@ -71,21 +71,14 @@ def test_loop_over_nothing_is_done():
     assert "cells" in terminal.getvalue()
 
 
-def correlated(rng: np.random.Generator) -> AttentionData:
-    """Tokens near 8 directions, whose SVM takes about half a second."""
-    shape = (200, 32, 64)
-    tokens = rng.standard_normal((200, 32, 8)) @ rng.standard_normal((8, 64))
-    tokens += 0.3 * rng.standard_normal(shape)
-    tokens /= np.linalg.norm(tokens, axis=-1, keepdims=True)
-    return AttentionData(tokens, np.ones(200), queries=tokens[:, 0])
-
-
+@pytest.mark.slow  # for some seconds: the core reports ten times a second
 def test_a_long_svm_says_what_it_is_at():
-    data, notes = correlated(np.random.default_rng(0)), []
+    data, selected = correlated(400, 32, 64, noise=0.3)
+    notes: list[str] = []
     with progress.inside(lambda count, note: notes.append(note), "d=64"):
-        att_svm(data, np.zeros(200, dtype=int))
+        att_svm(data, selected)
     assert notes
-    assert all(re.fullmatch(r"d=64, SVM of 6200 constraints \d+ s", note) for note in notes)
+    assert all(re.fullmatch(r"d=64, SVM of 12400 constraints \d+ s", note) for note in notes)
 
 
 def test_without_a_bar_nothing_is_asked_of_a_computation():

@@ -439,7 +439,7 @@ def test_train_options_that_are_not_open_are_refused(name, selection):
 def test_every_other_argument_of_train_is_open():
     X, y = problem()
     arguments = inspect.signature(attsvm.train).parameters
-    closed = ("data", "parameter", "head", "inner", "prompt")
+    closed = ("data", "parameter", "head", "inner", "prompt", "test")
     options = {name: each.default for name, each in arguments.items() if name not in closed}
     model = AttentionSVM(selection="trained", train_options={**options, "steps": 7}).fit(X, y)
     assert model.run_.steps == 7

@@ -134,10 +134,10 @@ def classify(
     >>> attsvm.classify(data, attsvm.train(data, parameter="p", steps=100))
     'global'
 
-    Two of four tokens of different inputs are the best ones:
+    The best tokens of two inputs lie in opposite directions, and the longer one decides:
 
-    >>> tokens = [[[1.0], [0.0]], [[-1.0], [0.0]]]
-    >>> both = attsvm.AttentionData(tokens, [1, 1], value=[1.0])
+    >>> tokens = [[[2.0], [0.0]], [[1.0], [0.0]]]
+    >>> both = attsvm.AttentionData(tokens, [1, -1], value=[1.0])
     >>> outcome = attsvm.classify(both, attsvm.train(both, parameter="p", steps=100))
     >>> outcome, outcome.inputs.tolist()
     ('neither', ['global', 'neither'])

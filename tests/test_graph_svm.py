@@ -324,3 +324,33 @@ def test_text_has_a_certified_solution():
     space = cyclic_subspace(data)
     assert space.dimension > 50
     assert np.abs(space.project(solution.W)).max() <= 1e-12
+
+
+def test_a_path_between_tokens_of_one_ulp_is_not_called_infeasible():
+    """2 over 1 over 0, after 1: w = W e_1 has (e_2 - e_0)'w >= 2, so that w_0 = 2/eps or more."""
+    contexts, labels = [[2, 1], [0, 1]], [2, 1]
+    for first, answer in ((1 + np.finfo(float).eps, None), (1.0, "infeasible"), (2.0, "optimal")):
+        data = NextTokenData(np.array([[1.0, 0.0], [0.0, 1.0], [first, 0.0]]), contexts, labels)
+        if answer is None:
+            with pytest.raises(SolverError, match="no certified answer"):
+                graph_svm(data)
+        else:
+            assert graph_svm(data).status == answer
+
+
+@pytest.mark.parametrize("norm", ["fro", "max"])
+def test_in_a_batch_only_what_rounding_might_decide_has_every_edge(norm):
+    rng = np.random.default_rng(0)
+    tables = rng.standard_normal((3, 4, 3)) * 10.0 ** rng.integers(-3, 4, (3, 4, 1))
+    tables[1] = rng.standard_normal((4, 3))
+    tables[2, 1] = tables[2, 0]
+    contexts = [[0, 1, 2, 3], [1, 2, 3, 3], [2, 1, 0, 3]]
+    data = NextTokenData(tables, [contexts] * 3, [[0, 1, 2]] * 3)
+    together = graph_svm(data, norm=norm)
+    for b in range(3):
+        alone = graph_svm(data.problem(b), norm=norm)
+        assert together.status[b] == alone.status
+        assert together.norm[b] == pytest.approx(alone.norm, rel=1e-9)
+        if alone.W is not None:
+            assert together.W[b] == pytest.approx(alone.W, rel=1e-6, abs=1e-9 * alone.norm)
+            assert together.dual[b] == pytest.approx(alone.dual, rel=1e-6, abs=1e-6)

@@ -56,6 +56,13 @@ class TokenPriorities:
         return strict
 
     @property
+    def in_contexts(self) -> BoolArray:
+        """(E,) False for the edges back to the top tokens of contexts with ties."""
+        found = np.zeros(self.source.size, dtype=np.bool_)
+        found[self.edge[self.edge >= 0]] = True
+        return found
+
+    @property
     def components(self) -> int:
         """Number of components of all graphs."""
         return int(self.component.max(initial=-1)) + 1
@@ -108,6 +115,14 @@ class TokenPriorities:
             reached[c] = bits
         return reached, strict[first[kept]], np.asarray(offset, dtype=np.int64)
 
+    def reached(self, above: int) -> IndexArray:
+        """Return the components to which there is a path from component `above`."""
+        reached, _, offset = self._condensed
+        bits = reached[above]
+        found = [t for t in range(bits.bit_length()) if bits >> t & 1]
+        components: IndexArray = offset[above] + np.asarray(found, dtype=np.int64)
+        return components
+
     @property
     def covering(self) -> IndexArray:
         """Edges of the transitive reduction of the components, one edge for each of its pairs."""
@@ -128,9 +143,7 @@ class TokenPriorities:
         Nodes come after those nearer to the root. All edges lead from the top token of some
         context, so that `edge` has them.
         """
-        in_contexts = np.zeros(self.source.size, dtype=np.bool_)
-        in_contexts[self.edge[self.edge >= 0]] = True
-        inside = np.flatnonzero(~self.strict & in_contexts)
+        inside = np.flatnonzero(~self.strict & self.in_contexts)
         M = self.graph.size
         nothing = np.empty(0, dtype=np.int64)
         if inside.size == 0:

@@ -23,7 +23,13 @@ from attsvm.svm.solution import (
     without_batch_axis,
 )
 from attsvm.svm.solve import solution_of
-from attsvm.svm.solvers import OPTIMALITY_TOLERANCE, has_no_answer
+from attsvm.svm.solvers import (
+    INFEASIBLE,
+    OPTIMALITY_TOLERANCE,
+    UNRESOLVED,
+    certify,
+    has_no_answer,
+)
 from attsvm.svm.svm_problem import SvmProblem
 
 __all__ = ["graph_svm"]
@@ -65,9 +71,9 @@ def graph_svm(
     SVMSolution
         With `W`, shape ([B,] d, d). Its constraint at [i, t] is that of the label (or the selected
         id of largest weight) of context i with token x_it: `margins` are (e_y - e_x)' W e_k, 0 in a
-        component. A multiplier `dual` of an equality may have any sign. What follows from other
-        constraints, and what is repeated, has multiplier 0. There is nothing at the label itself,
-        at padding and in contexts without their label.
+        component. A multiplier `dual` of an equality may have any sign. What is repeated has
+        multiplier 0, and so has what follows from other constraints, unless rounding might decide.
+        There is nothing at the label itself, at padding and in contexts without their label.
 
     Raises
     ------
@@ -83,8 +89,11 @@ def graph_svm(
     -----
     Of the constraints, a spanning tree of every component and the transitive reduction of the
     order between components imply the rest: margins add up along a path, so that a longer one makes
-    an edge superfluous. With orthonormal embeddings every column W e_k is a problem of its own, in
-    which a component counts as one coordinate; problems of thousands of last tokens are solved so.
+    an edge superfluous. Their errors add up, too: where |W|_F times the squared size of embeddings
+    is above 1e4 every edge is a constraint. A proof that there is no W counts what paths imply
+    among the constraints that ask for a large W. With orthonormal embeddings every column W e_k is
+    a problem of its own, in which a component counts as one coordinate; problems of thousands of
+    last tokens are solved so.
 
     References
     ----------
@@ -118,7 +127,7 @@ def graph_svm(
 
 @dataclass(frozen=True, eq=False)
 class _ImplyingConstraints:
-    """The edges whose constraints imply those of all others, in the order of their problem.
+    """Edges whose constraints imply those of all others, in the order of their problem.
 
     Attributes
     ----------
@@ -148,10 +157,19 @@ class _ImplyingConstraints:
         result[first[np.searchsorted(found, self.edges)]] = values
         return result.reshape(data.batch or 1, data.n, data.T)
 
+    def with_all_of(self, problems: BoolArray) -> _ImplyingConstraints:
+        """Return them with every edge of the contexts of these problems (B,)."""
+        graphs = self.graphs
+        problem = graphs.graph[graphs.source] // graphs.K
+        kept = graphs.in_contexts & problems[problem]
+        kept[self.edges] = True
+        edges = np.flatnonzero(kept)
+        return _ImplyingConstraints(graphs, edges, ~graphs.strict[edges], problem[edges])
+
     def of_tokens(
-        self, data: NextTokenData, values: Float64Array
+        self, data: NextTokenData, of_edges: Float64Array
     ) -> tuple[Float64Array, BoolArray, Float64Array]:
-        """Return margins (B, n, T) from logits of nodes, where they are, and the misses (B,).
+        """Return margins (B, n, T) from those of all edges, where they are, and the misses (B,).
 
         The misses are the largest of each problem.
         """
@@ -159,7 +177,6 @@ class _ImplyingConstraints:
         edge = graphs.edge.reshape(data.batch or 1, data.n, data.T)
         there = edge >= 0
         margins = np.full(edge.shape, np.inf)
-        of_edges = values[graphs.source] - values[graphs.target]
         margins[there] = of_edges[edge[there]]
         missed = np.where(graphs.strict, np.maximum(1 - of_edges, 0.0), np.abs(of_edges))
         worst = np.zeros(len(edge))
@@ -179,7 +196,8 @@ def _by_columns(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSo
     """Solve for every column W e_k by itself, for orthonormal embeddings."""
     graphs, B = constraints.graphs, data.batch or 1
     values, dual = smallest_columns(graphs, constraints.edges, constraints.equality)
-    margins, there, worst = constraints.of_tokens(data, values)
+    of_edges = values[graphs.source] - values[graphs.target]
+    margins, there, worst = constraints.of_tokens(data, of_edges)
     norm, gap, kkt = certified_columns(
         graphs, graphs.graph // data.K, B, values, constraints.edges, constraints.equality, dual
     )
@@ -225,21 +243,30 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
             result["unique"][result["unique"] == 1] = -1
     sizes = np.broadcast_to(euclidean_norm(tables, axis=2).max(axis=1), B)
 
-    def largest_logits(size: Float64Array, left: Any, right: Any) -> Float64Array:
-        """Return bounds of logits, |W|_F times the squared size of embeddings; inf without a W."""
-        if norm.name != "fro":
-            size = LowRank(left, right).norm()
-        known = np.isfinite(size)
-        return np.where(known, sizes * (sizes * np.where(known, size, 0.0)), np.inf)
-
-    delicate = largest_logits(result["norm"], result["left"], result["right"]) > _DELICATE
-    if basis is not None:  # coordinates are rounded: what that might decide is decided by the data
+    size = result["norm"]
+    if norm.name != "fro":
+        size = LowRank(result["left"], result["right"]).norm()
+    known = np.isfinite(size)
+    delicate = ~known | (sizes * (sizes * np.where(known, size, 0.0)) > _DELICATE)
+    if delicate.any():  # what rounding might decide is decided by every edge of the data as given
+        constraints = constraints.with_all_of(delicate)
+        problem, place = _edge_problem(constraints, B, tables)
         for b in np.flatnonzero(delicate).tolist():
             for name, value in solve(problem.problem(b), None)[0].items():
+                result[name] = _with_rows(result[name], value.shape)
                 result[name][b] = value[0]
+    for b in np.flatnonzero(result["status"] == INFEASIBLE).tolist():
+        proof = _proof_with_paths(problem.problem(b), graphs, b, result["dual"][b])
+        for name in ("status", "dual", "gap", "kkt"):
+            result[name][b] = proof[name][0]
     if has_no_answer(result).any():
         raise SolverError("no certified answer for the Graph-SVM; tried native")
     solution = solution_of("W", problem, result, names, norm)
+
+    def at_place(values: Float64Array | None) -> Float64Array:
+        assert values is not None
+        return values[(*place, np.ones_like(place[0]))]
+
     left, right = solution.left, solution.right
     feasible = np.asarray(solution.feasible)
     lacking = ~feasible[:, np.newaxis, np.newaxis]
@@ -248,28 +275,75 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
     assert left is not None
     assert right is not None
     is_zero = lacking | (solution.norm == 0)[:, np.newaxis, np.newaxis]
-    known = np.where(is_zero, 0.0, left), np.where(is_zero, 0.0, right)
-    of_last = known[1] @ np.swapaxes(tables, 1, 2)
-    directions = np.swapaxes(of_last, 1, 2) @ known[0]
+    factors = np.where(is_zero, 0.0, left), np.where(is_zero, 0.0, right)
+    of_last = factors[1] @ np.swapaxes(tables, 1, 2)
+    directions = np.swapaxes(of_last, 1, 2) @ factors[0]
     values = np.einsum("md,md->m", tables[table, graphs.token], directions[each, k])
-    margins, there, worst = constraints.of_tokens(data, values)
-    logits = largest_logits(np.asarray(solution.norm), left, right)
-    rounding = 256 * np.finfo(np.float64).eps * logits
-    if (feasible & (worst > OPTIMALITY_TOLERANCE + np.minimum(rounding, 1e-6))).any():
+    of_edges = values[graphs.source] - values[graphs.target]
+    certified = (delicate & feasible)[constraints.problem]
+    of_edges[constraints.edges[certified]] = at_place(solution.margins)[certified]
+    margins, there, worst = constraints.of_tokens(data, of_edges)
+    worst[delicate] = 0.0  # their own residual has every edge
+    if (worst[feasible] > OPTIMALITY_TOLERANCE + 256 * np.finfo(np.float64).eps * _DELICATE).any():
         raise SolverError("no certified answer for the Graph-SVM: margins missed by rounding")
-
-    def of_edges(values: Float64Array | None) -> Float64Array:
-        assert values is not None
-        return constraints.laid_out(data, values[(*place, np.ones_like(place[0]))])
 
     return replace(
         solution,
         margins=np.where(lacking, np.nan, margins),
-        dual=np.where(lacking, np.nan, of_edges(solution.dual)),
+        dual=np.where(lacking, np.nan, constraints.laid_out(data, at_place(solution.dual))),
         support=~lacking & constraints.support(data, margins, there),
         kkt=np.where(feasible, np.maximum(solution.kkt, worst), solution.kkt),
-        certificate=np.where(lacking, of_edges(solution.certificate), np.nan),
+        certificate=np.where(
+            lacking, constraints.laid_out(data, at_place(solution.certificate)), np.nan
+        ),
     )
+
+
+def _proof_with_paths(
+    problem: SvmProblem, graphs: TokenPriorities, b: int, dual: Float64Array
+) -> dict[str, Any]:
+    """Return what multipliers prove of problem `b` with every constraint that paths imply.
+
+    A proof excludes W up to a size that is relative to the largest which a single constraint asks
+    for. Of nearly equal tokens at the ends of a path that is the constraint of the path.
+    """
+    table = problem.tokens[0].astype(np.float64, copy=False)
+    sizes = euclidean_norm(table, axis=1)
+    ends = [b * graphs.K, (b + 1) * graphs.K]
+    nodes = slice(*np.searchsorted(graphs.graph, ends).tolist())
+    token, component = graphs.token[nodes], graphs.component[nodes]
+    smallest, inputs = np.inf, (0, 0, 0)
+    for c in range(*np.searchsorted(graphs.graph_of_component, ends).tolist()):
+        below = token[np.isin(component, graphs.reached(c))]
+        last = int(graphs.graph_of_component[c]) % graphs.K
+        for i in token[component == c].tolist() if below.size else ():
+            rows = euclidean_norm(table[i] - table[below], axis=1) * sizes[last]
+            rows[rows == 0] = np.inf
+            at = rows.argmin()
+            if rows[at] < smallest:
+                smallest, inputs = rows[at], (i, int(below[at]), last)
+    more: dict[str, Any] = {
+        "selected": [[0]],
+        "lengths": [[2 if smallest < np.inf else 1]],
+        "rhs": [[[0.0, 1.0]]],
+        "equality": [[[False, False]]],
+        "token_ids": [[list(inputs[:2])]],
+        "query_ids": [[inputs[2]]],
+    }
+    joined = {
+        name: np.concatenate([getattr(problem, name), value], axis=1)
+        for name, value in more.items()
+    }
+    proof = certify(replace(problem, **joined), np.pad(dual, ((0, 1), (0, 0)))[np.newaxis])
+    if proof["status"][0] != INFEASIBLE:
+        proof["status"][0] = UNRESOLVED
+    return {**proof, "dual": proof["dual"][:, :-1]}
+
+
+def _with_rows(values: Any, shape: tuple[int, ...]) -> Any:
+    """Return an array with zeros for the inputs that it has fewer of than an array of `shape`."""
+    more = max(shape[1] - values.shape[1], 0) if len(shape) == 3 else 0
+    return np.pad(values, ((0, 0), (0, more), (0, 0))) if more else values
 
 
 def _edge_problem(

@@ -59,9 +59,11 @@ class PublicName(XRefRole):
 
 
 def of_others(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out what a class inherits from another package, such as scikit-learn."""
+    """Leave out what a class inherits from other packages or from Python itself."""
     inner = getattr(member, "fget", getattr(member, "func", member))
-    module = getattr(inner, "__module__", None) or "attsvm"
+    inner = getattr(inner, "__func__", inner)
+    owner = type(inner) if inspect.isbuiltin(inner) else getattr(inner, "__objclass__", inner)
+    module = getattr(owner, "__module__", None) or "attsvm"
     return None if module.partition(".")[0] == "attsvm" else True
 
 

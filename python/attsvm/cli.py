@@ -518,7 +518,7 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
         data.value is not None, data.queries is not None
     )
     chosen = {}
-    if data.queries is None and as_blocks(parameter).kind.queries == "data":
+    if _lacks_queries(data, parameter):
         data = data.with_first_queries()
         chosen["queries"] = "the first token of each input, as the file has none"
     if data.value is None:
@@ -564,9 +564,12 @@ def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
         raise ValueError(f"--test: {path}: expected tokens of dimension {data.d}, got {test.d}")
     if data.value is not None:
         test = test.with_value(data.value)
-    if test.queries is None and as_blocks(parameter).kind.queries == "data":
-        test = test.with_first_queries()
-    return test
+    return test.with_first_queries() if _lacks_queries(test, parameter) else test
+
+
+def _lacks_queries(data: AttentionData, parameter: str) -> bool:
+    """Return whether logits of this parameter take queries that the data have not."""
+    return data.queries is None and as_blocks(parameter).kind.queries == "data"
 
 
 def _of_run(result: Run) -> dict[str, Any]:

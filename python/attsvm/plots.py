@@ -309,8 +309,8 @@ def _heat_maps(table: Table, caption: str) -> Figure:
 
 def _set_ticks(axes: Axes, labels: list[str]) -> None:
     """Label the places 0, 1, … of an axis, or as many of them as its width holds."""
-    room = axes.bbox.width / axes.figure.dpi / 0.1  # characters
-    every = max(1, -(-sum(len(label) + 2 for label in labels) // int(room)))
+    characters = int(axes.bbox.width / axes.figure.dpi / 0.1)  # that fit on the axis
+    every = max(1, -(-sum(len(label) + 2 for label in labels) // characters))
     numbers = all(label.replace(".", "").replace("-", "").isdigit() for label in labels)
     places = range(0, len(labels), every if numbers else 1)
     rotation = 0 if numbers or every == 1 else 45

@@ -156,12 +156,18 @@ def _cosines(measured: Measured) -> Record:
     return {"cosine": cosine, "cosine_gap": gap}
 
 
+def _direction(solution: SVMSolution) -> npt.NDArray[np.float64]:
+    """Return W, or p, of a batch."""
+    direction = solution.p if solution.variable == "p" else solution.W
+    assert direction is not None
+    return direction
+
+
 def _compared(
     measured: Measured, solution: SVMSolution
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Compute the cosine of the trained direction with a SVM, and 1 - cosine; NaN for zero."""
-    directions = solution.p if measured.run.variable == "p" else solution.W
-    assert directions is not None
+    directions = _direction(solution)
     axes = tuple(range(1, directions.ndim))
     compare = np.asarray(solution.feasible & measured.moved & (solution.norm > 0))
     both = np.full(len(directions), np.nan), np.full(len(directions), np.nan)
@@ -201,8 +207,7 @@ def _in_norms(
 def _cosine_history(measured: Measured) -> Record:
     """Compute 1 - cosine of every recorded iterate with the SVM of the final tokens."""
     run, solution = measured.run, measured.svm_selected
-    directions = solution.p if run.variable == "p" else solution.W
-    assert directions is not None
+    directions = _direction(solution)
     iterates = run.history[as_blocks(run.parameter).direction]
     axes = tuple(range(2, iterates.ndim))  # of an iterate
     gaps = np.full(iterates.shape[:2], np.nan)

@@ -202,7 +202,9 @@ def _by_columns(
         ended = (status > INFEASIBLE) | ~missing.sizes.any(axis=1)
         if (solved := ended & (status == OPTIMAL)).any():
             of_solved = {name: values[solved] for name, values in master.items()}
-            for name, values in _certified(rows[solved], products[solved], of_solved).items():
+            largest = found.sizes.max(axis=1)[solved]
+            certified = _certified(rows[solved], products[solved], of_solved, largest)
+            for name, values in certified.items():
                 answers[name][places[solved]] = values
         going = ~ended
         rows, missing, places = rows[going], missing[going], places[going]
@@ -211,14 +213,16 @@ def _by_columns(
     return answers
 
 
-def _certified(rows: _Rows, products: _Products, master: Result) -> Result:
-    """Certify W = Σ c_k s_k t_k' with the multipliers of its coefficients, in the cut norm."""
+def _certified(rows: _Rows, products: _Products, master: Result, largest: Float64Array) -> Result:
+    """Certify W = Σ c_k s_k t_k' with the multipliers λ of its coefficients, in the cut norm.
+
+    `largest` are the largest s' A*(λ) t that were found, shape (B,).
+    """
     problem, dual = rows.problem, master["dual"]
     coefficients = np.sum(master["left"] * master["right"], axis=1)
     W, size = products.combined(coefficients), np.abs(coefficients).sum(axis=1)
     G = rows.adjoint(dual)
     enumerated = min(G.shape[1:]) <= MOST_SIGNS
-    largest = _largest_products(G, 1).sizes[:, 0]
     dual_size = largest if enumerated else _grothendieck_bounds(G)
     constrained, b = problem.constrained, problem.rhs
     margins = np.where(constrained, rows.values(W), np.inf)

@@ -23,8 +23,7 @@ class Norm:
 
     name: str  # a key of `NORMS`, or "l" and p
     text: str  # in messages, before "norm"
-    # (problem, start) to the arrays of the core's result, and the names of what gave them
-    solvers: dict[str, Solver]
+    solvers: dict[str, Solver]  # by the name that callers choose
     values: Callable[[Float64Array], Float64Array]  # of every matrix of a stack, (..., d, e)
     dual_values: Callable[[Float64Array], Float64Array]  # N*(G) = max <G, W> over N(W) <= 1
     by_entry: bool  # whether it depends on coordinates, not on singular values alone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -77,12 +76,14 @@ def certify(
     )
 
 
-def _report(problem: SvmProblem) -> Callable[[float], None] | None:
-    """Return what tells of the SVMs under way, where a bar shows that."""
+def _settings(problem: SvmProblem, num_threads: int | None) -> dict[str, Any]:
+    """Return what every solver of the core takes; a bar, where one is shown, names the SVMs."""
     count = len(problem.rhs)
-    return reporter(
+    report = reporter(
         lambda: f"{count} SVMs" if count > 1 else f"SVM of {problem.constrained.sum()} constraints"
     )
+    threads = thread_count(num_threads)
+    return {"infeasibility": _WORTH_CHECKING, "threads": threads, "report": report}
 
 
 def frobenius(
@@ -98,9 +99,7 @@ def frobenius(
         start=start,
         active_set=active_set,
         optimality=OPTIMALITY_TOLERANCE,
-        infeasibility=_WORTH_CHECKING,
-        threads=thread_count(num_threads),
-        report=_report(problem),
+        **_settings(problem, num_threads),
     )
     return dict(result), "active-set" if active_set else "native"
 
@@ -135,9 +134,7 @@ def nuclear(
         **problem.gathered_arguments(),
         method="auto",
         optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
-        infeasibility=_WORTH_CHECKING,
-        threads=thread_count(num_threads),
-        report=_report(problem),
+        **_settings(problem, num_threads),
     )
     return dict(result), "native"
 
@@ -153,9 +150,7 @@ def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
             norm=name,
             p=p,
             optimality=OPTIMALITY_TOLERANCE,
-            infeasibility=_WORTH_CHECKING,
-            threads=thread_count(num_threads),
-            report=_report(problem),
+            **_settings(problem, num_threads),
         )
         return dict(result), "native"
 

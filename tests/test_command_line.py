@@ -610,6 +610,7 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--set", "seed=-1"], "seed: expected a non-negative integer"),
         (["study", "overparam", "--set", "data=words"], "data: expected one of 'sphere', "),
         (["study", "overparam", "--set", "step=5"], "did you mean 'steps'"),
+        (["study", "geometries", "--set", "rules={}"], "--set 'rules={}': rules: expected tables"),
         (["study", "overparam", "--threads", "0"], "num_threads: expected a positive integer"),
         (["study", "overparam", "--workers", "0"], "workers: expected a positive integer"),
         (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),

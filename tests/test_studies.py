@@ -123,6 +123,7 @@ class TestDeclaration:
             ({"measure": "cosine"}, "measure: expected a list of names"),
             ({"norms": "fro"}, "norms: expected a list of norms, got 'fro'"),
             ({"rules": "sign"}, "rules: expected tables of settings by name, got 'sign'"),
+            ({"rules": {}}, "rules: expected tables of settings by name, got {}"),
             ({"rules": {"sign": 0.1}}, "rules.sign: expected a table of settings, got 0.1"),
         ],
     )
@@ -256,6 +257,11 @@ class TestFile:
         assert other.cells[0].settings["lr"] == 0.3
         with pytest.raises(OverrideError, match=r"lr: expected none where rules\.sign states it"):
             Study.load(tmp_path / "mine.toml", {"lr": 0.3})
+        for rules, reason in (({}, "expected tables"), ({1: {}}, "expected text, got 1")):
+            with pytest.raises(OverrideError, match=f"^overrides .rules.: rules: {reason}"):
+                Study.load(tmp_path / "mine.toml", {"rules": rules})
+        with pytest.raises(TypeError, match=r"^overrides: expected names as keys, got 1$"):
+            Study.load(tmp_path / "mine.toml", {1: 2})
 
     def test_one_value_for_an_axis_leaves_it_an_axis(self):
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).axes["d"] == (3,)

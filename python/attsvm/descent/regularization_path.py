@@ -22,6 +22,7 @@ from attsvm._validation import (
     as_positive_float,
     as_positive_int,
     require_direction,
+    require_keys,
     require_shape,
 )
 from attsvm.data import AttentionData, NextTokenData
@@ -266,7 +267,7 @@ def regularization_path(
     given = None if init is None else problem.start("init", init)
     named = named_references(reference)
     if name == "v+p" and not named.keys() <= {"v", "p"}:
-        raise ValueError(f"reference: expected the keys 'v' and 'p', got {sorted(map(str, named))}")
+        require_keys("reference", named, ("v", "p"))
     shape = (data.d, data.d) if name in ("W", "KQ") else (data.d,)
     for key, one in named.items():
         _direction(name_in_call(key), one, shape)
@@ -279,9 +280,7 @@ def regularization_path(
             advance(1)
     path = _path(problem, data, loss, bounds, found, search.iterations, tol)
     for key, one in named.items():
-        path.cosines[str(key)] = path._cosine(
-            name_in_call(key), one, key if name == "v+p" else None
-        )
+        path.cosines[key] = path._cosine(name_in_call(key), one, key if name == "v+p" else None)
     if not path.converged.all():
         worst = int(np.argmax(np.where(path.converged, -1.0, path.residual)))
         warnings.warn(
@@ -355,10 +354,7 @@ def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
     """Radii (N, blocks)."""
     if parameter == "v+p":
         if isinstance(radii, Mapping):
-            if set(radii) != {"v", "p"}:
-                raise ValueError(
-                    f"radii: expected the key 'v' and 'p', got {sorted(map(str, radii))}"
-                )
+            require_keys("radii", radii, ("v", "p"))
             columns = [
                 np.atleast_1d(
                     as_float_array(

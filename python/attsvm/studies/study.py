@@ -26,6 +26,7 @@ from attsvm._validation import (
     as_nonnegative_int,
     as_positive_float,
     as_positive_int,
+    require_names,
 )
 from attsvm.descent import StepRule
 from attsvm.descent.blocks import STARTS, as_blocks
@@ -564,6 +565,7 @@ class Study:
             A `ValueError`: an override is no field, or not what that must be.
         """
         overrides = {} if overrides is None else overrides
+        require_names("overrides", overrides)
         path, named = declared(source), os.fspath(source)
         of_problems = path.suffix.lower() == ".npz"
         if of_problems:
@@ -588,12 +590,13 @@ class Study:
 
         def declare(changes: Mapping[str, Any]) -> Study:
             rules = changes.get("rules", given.get("rules"))
-            stated = ({"rule": [*rules]} if isinstance(rules, Mapping) else {}) | given
+            known = [x for x in rules if isinstance(x, str)] if isinstance(rules, Mapping) else []
+            stated = ({"rule": known} if known else {}) | given
             values = stated | {k: _like(k, x, stated.get(k)) for k, x in changes.items()}
             if of_problems and "measure" not in values:
                 parameters = values["parameter"]
                 several = parameters if _is_list(parameters) else [parameters]
-                known = [x for x in several if x in PARAMETERS]
+                trained = [x for x in several if x in PARAMETERS]
                 has_value = given["file"].has_value
                 given_norms = "norms" in values
                 names = [
@@ -601,7 +604,7 @@ class Study:
                     for name, each in MEASUREMENTS.items()
                     if name not in KEPT and (given_norms or not each.in_norms)
                 ]
-                values["measure"] = measurable(names, known, has_value)
+                values["measure"] = measurable(names, trained, has_value)
             return cls(**values)
 
         try:

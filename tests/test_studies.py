@@ -85,7 +85,10 @@ class TestDeclaration:
             ({"seed": (0, 2**64)}, r"seed: expected an integer below 2\*\*64"),
             ({"parameter": "Q"}, "parameter: expected one of"),
             ({"parameter": ("v", "Wp")}, r"parameter: expected one of 'W', .*, got 'v\+Wp'"),
-            ({"parameter": ("W", "KQ")}, r"measure: 'outcome' needs .* \(where .*parameter=KQ"),
+            (
+                {"parameter": ("W", "p"), "measure": ("W",)},
+                r"measure: 'W' needs .* \(where .*parameter=p",
+            ),
             ({"parameter": "p", "norm": "nuc"}, "norm: expected 'auto' or 'fro'"),
             ({"data": "words"}, "data: expected one of 'sphere', .* or an .npz file, got 'words'"),
             ({"attention": "soft"}, "attention: expected one of"),
@@ -144,10 +147,10 @@ class TestDeclaration:
         [
             ({"parameter": "W"}, ("selected", "outcome", "cosine")),
             ({"parameter": "p"}, ("selected", "outcome", "cosine")),
-            ({"parameter": "KQ"}, ("selected", "cosine")),
-            ({"parameter": "v+W"}, ("selected", "cosine")),
-            ({"parameter": ("W", "v+p")}, ("selected", "cosine")),
-            ({"parameter": "v+p", "data": "gaussian_classes"}, ("selected", "cosine")),
+            ({"parameter": "KQ"}, ("selected", "outcome", "cosine")),
+            ({"parameter": "v+W"}, ("selected", "outcome", "cosine")),
+            ({"parameter": ("W", "v+p")}, ("selected", "outcome", "cosine")),
+            ({"parameter": "v+p", "data": "gaussian_classes"}, ("selected", "outcome", "cosine")),
         ],
     )
     def test_what_can_be_measured_of_every_cell_is_by_default(self, settings, measured):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,15 +20,11 @@ from attsvm._validation import (
 )
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
-from attsvm.svm import SVMSolution, att_svm, diagonal_svm, prompt_svm
+from attsvm.svm import SVMSolution
+from attsvm.theory.svm_of_training import SVMS
 from attsvm.theory.token_scores import scores
 
 _NUMBERS_AT_ONCE = 2**22
-SVMS: dict[str, Callable[..., SVMSolution]] = {
-    "W": att_svm,
-    "p": prompt_svm,
-    "diagonal KQ": diagonal_svm,
-}
 
 
 def support_tokens(

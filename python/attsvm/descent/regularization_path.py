@@ -40,6 +40,7 @@ from attsvm.descent.references import (
 )
 from attsvm.heads import Head
 from attsvm.progress import bar
+from attsvm.threads import takes_threads
 
 _LOSSES = tuple(name for name, loss in _core.losses.items() if loss.has_excess)
 
@@ -148,6 +149,7 @@ class RegularizationPath:
         )
 
 
+@takes_threads
 def regularization_path(
     data: AttentionData | NextTokenData,
     radii: ArrayLike | Mapping[str, ArrayLike],
@@ -163,6 +165,7 @@ def regularization_path(
     reference: Reference | Mapping[str, Reference] | None = None,
     rng: int | np.random.Generator | None = 0,
     progress: bool = False,
+    num_threads: int | None = None,
 ) -> RegularizationPath:
     """Minimise the loss of attention over balls of increasing radius.
 
@@ -218,6 +221,8 @@ def regularization_path(
         For the random starts; a fixed seed by default, so that results repeat.
     progress : bool
         Show progress when standard error is a terminal.
+    num_threads : int, optional
+        Threads of the core, as in `train`; NumPy, which does most of the work, has its own.
 
     Returns
     -------
@@ -288,7 +293,7 @@ def regularization_path(
             f"{path.residual[worst]:.1e} at radius {np.array2string(path.radii[worst])}, wanted "
             f"{tol:g}",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,  # that of the caller of what `takes_threads` makes
         )
     return path
 

@@ -18,6 +18,7 @@ from attsvm.studies.solved_svms import SolvedSVMs
 from attsvm.studies.study import Cell, Study, norm_of_svm
 from attsvm.svm import SolverError
 from attsvm.theory.svm_of_training import kind_of_svm
+from attsvm.threads import takes_threads
 
 _MOST_PROBLEMS = 256
 _LANES = 8
@@ -59,6 +60,7 @@ def measure_cell(
     )
 
 
+@takes_threads
 def measure(
     cell: Cell,
     names: Sequence[str],

@@ -16,6 +16,7 @@ from attsvm.svm.norms import as_svm_norm
 from attsvm.theory.local_optimality import locally_optimal_inputs
 from attsvm.theory.svm_of_training import SVMS, kind_of_svm
 from attsvm.theory.token_scores import scores
+from attsvm.threads import takes_threads
 
 
 class Classification(str):
@@ -80,12 +81,14 @@ class Classifications(np.ndarray[Any, np.dtype[np.str_]]):
         return {kind: int((self == kind).sum()) for kind in ("global", "local", "neither")}
 
 
+@takes_threads
 def classify(
     data: AttentionData,
     run: Run,
     *,
     norm: NormLike = "fro",
     solution: SVMSolution | None = None,
+    num_threads: int | None = None,
 ) -> Classification | Classifications:
     """Classify the tokens selected by a run: globally optimal, locally optimal, or neither.
 
@@ -109,6 +112,8 @@ def classify(
     solution : SVMSolution, optional
         That SVM, if it is already solved. Otherwise it is solved here, unless all problems are
         global.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 import pytest
-from exact_margins import Exact, exact_rows, proves_infeasible
+from exact_margins import Exact, exact_rows, proves_infeasible, smallest
 
 import attsvm
 from attsvm import AttentionData, SolverError
@@ -159,6 +159,18 @@ def test_dependent_constraints_are_exchanged_for_each_other(kind, family, seed, 
     """All violated ones for all of negative multipliers would go in a circle."""
     problem = drawn(kind, family, seed)
     assert is_right(problem, problem.solution(norm))
+
+
+@pytest.mark.parametrize("seed", [94, 211, 230, 262, 280, 675])
+def test_equalities_that_nearly_agree_are_solved_to_the_last_digits(seed):
+    """Their multipliers are up to 1e12 times as large as W, and cancel."""
+    problem = drawn("general", near_duplicates, seed)
+    solution = problem.solution("fro")
+    assert is_right(problem, solution)
+    dual = smallest(problem.rows, problem.rhs, problem.equality)
+    expected = np.array([float(x) for x in dual @ problem.rows.integers])
+    expected *= 2.0**problem.rows.exponent
+    assert np.linalg.norm(solution.W.ravel() - expected) <= 1e-12 * np.linalg.norm(expected)
 
 
 def solved_graph(family, seed):

@@ -23,7 +23,7 @@ OptimalityCertificate certify_optimality(const PrimalDualPair& pair) {
     const double scaling = fixed_scale ? 1.0 : smallest > 0 ? 1.0 / smallest : infinity;
     if (!std::isfinite(scaling)) return none;
 
-    double penalty = 0.0, kkt = pair.difference / pair.norm, shortfall = 0.0;
+    double penalty = 0.0, of_equalities = 0.0, kkt = pair.difference / pair.norm, shortfall = 0.0;
     for (Index r = 0; r < pair.size; ++r) {
         const auto violation = [&](double value) {
             const double missing = pair.rhs[r] - value;
@@ -31,13 +31,19 @@ OptimalityCertificate certify_optimality(const PrimalDualPair& pair) {
         };
         const bool scaled = pair.rhs[r] > 0 && !pair.equality[r];
         const double missed = violation_in_units(violation(pair.values[r]), pair.rhs[r], pair.unit[r], pair.norm);
+        kkt = std::max(kkt, missed);
+        if (pair.equality[r]) {
+            of_equalities += pair.dual[r] * (pair.rhs[r] - scaling * pair.values[r]);
+            continue;
+        }
         if (scaled)
             shortfall = std::max(shortfall, missed);
         else
             penalty += std::abs(pair.dual[r]) * violation(scaling * pair.values[r]);
-        kkt = std::max({kkt, missed, std::abs(pair.dual[r] * (pair.values[r] - pair.rhs[r])) / gain,
-                        pair.equality[r] ? 0.0 : -pair.dual[r] / largest_dual});
+        kkt = std::max(
+            {kkt, std::abs(pair.dual[r] * (pair.values[r] - pair.rhs[r])) / gain, -pair.dual[r] / largest_dual});
     }
+    penalty += std::abs(of_equalities);
     const double primal_value = 0.5 * (scaling * pair.norm) * (scaling * pair.norm) + penalty;
     const double dual_value = gain - 0.5 * pair.dual_norm * pair.dual_norm;
     return {std::abs(primal_value - dual_value) / primal_value, kkt, 0.0, pair.norm, shortfall};

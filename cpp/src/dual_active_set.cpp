@@ -1,93 +1,25 @@
 #include "attsvm/dual_active_set.hpp"
 
-#include <algorithm>
-#include <optional>
-#include <vector>
+#include "attsvm/active_set_method.hpp"
 
 namespace attsvm {
 
 namespace {
 
-template <class T>
-auto& at(T& values, Index k) {
-    return values[static_cast<std::size_t>(k)];
-}
-
-struct Turn {
-    double cosine, sine;
-};
-void rotate(double& upper, double& lower, Turn turn) {
-    const double a = upper, b = lower;
-    upper = turn.cosine * a + turn.sine * b;
-    lower = turn.cosine * b - turn.sine * a;
-}
-
-// R with R'R the Gram matrix of the active rows, in packed columns.
-class Triangle {
-   public:
-    Index count() const { return count_; }
-
-    // x := R⁻¹ x
-    void solve(std::vector<double>& x) const {
-        for (Index k = count_ - 1; k >= 0; --k) {
-            const double* const R = column(k);
-            double* const top = x.data();
-            const double solved = top[k] / R[k];
-            top[k] = solved;
-            for (Index j = 0; j < k; ++j) top[j] -= solved * R[j];
-        }
-    }
-    // x := R'⁻¹ x
-    void solve_transposed(std::vector<double>& x) const {
-        for (Index k = 0; k < count_; ++k) {
-            const double* const R = column(k);
-            double* const top = x.data();
-            top[k] = (top[k] - sum<double>(k, [&](Index j) { return R[j] * top[j]; })) / R[k];
-        }
-    }
-    void append(const std::vector<double>& along, double distance) {
-        entries_.insert(entries_.end(), along.begin(), along.end());
-        entries_.push_back(distance);
-        ++count_;
-    }
-    // Without its column the triangle has one entry too many in every later column. Rotations of neighbouring rows, one
-    // for each of these columns, take them away: turned(k, turn) for those of rows k and k + 1.
-    template <class Turned>
-    void remove(Index position, Turned turned) {
-        --count_;
-        for (Index k = position; k < count_; ++k) {
-            const double* const next = column(k + 1);
-            spare_.assign(next, next + k + 2);
-            for (Index j = position; j < k; ++j) rotate(at(spare_, j), at(spare_, j + 1), at(turns_, j - position));
-            const double a = at(spare_, k), b = at(spare_, k + 1);
-            const double length = std::hypot(a, b);
-            const Turn turn = length > 0 ? Turn{a / length, b / length} : Turn{1.0, 0.0};
-            turns_.resize(static_cast<std::size_t>(k - position));
-            turns_.push_back(turn);
-            std::copy(spare_.begin(), spare_.begin() + k, column(k));
-            column(k)[k] = length;
-            turned(k, turn);
-        }
-        entries_.resize(static_cast<std::size_t>(count_ * (count_ + 1) / 2));
-    }
-
-   private:
-    double* column(Index k) { return entries_.data() + k * (k + 1) / 2; }
-    const double* column(Index k) const { return entries_.data() + k * (k + 1) / 2; }
-
-    Index count_ = 0;
-    std::vector<double> entries_, spare_;
-    std::vector<Turn> turns_;
-};
+using active_set::at, active_set::DualActiveSet, active_set::rotate, active_set::Triangle, active_set::Turn;
 
 // What both forms of the active rows hold.
 class ActiveRows {
    public:
+    using Number = double;
+    static constexpr double hopeless = 1e-13, noise = 1e-13;
+    static double rounding(double norm) { return UnitProblem::rounding(norm); }
+
     ActiveRows(const UnitProblem& problem, const Team& team) : map_(problem.map), team_(team), sample_(problem.size()) {
         for (Index i = 0; i < map_.samples; ++i)
             std::fill(sample_.data() + map_.start[i], sample_.data() + map_.start[i + 1], i);
     }
-    const Triangle& triangle() const { return triangle_; }
+    const Triangle<double>& triangle() const { return triangle_; }
     // The coefficients of the last row that was split, in the orthonormal basis that R stands for
     const std::vector<double>& along() const { return along_; }
 
@@ -95,7 +27,7 @@ class ActiveRows {
     const MarginMap& map_;
     Team team_;
     Buffer<Index> sample_;
-    Triangle triangle_;
+    Triangle<double> triangle_;
     std::vector<double> along_;
 };
 
@@ -156,7 +88,7 @@ class OrthogonalRows : public ActiveRows {
         for (Index c = 0; c < width_; ++c) basis(count)[c] = outside_[c] / distance;
     }
     void remove(Index position) {
-        triangle_.remove(position, [&](Index k, Turn turn) {
+        triangle_.remove(position, [&](Index k, const Turn<double>& turn) {
             double* const upper = basis(k);
             double* const lower = basis(k + 1);
             for (Index c = 0; c < width_; ++c) rotate(upper[c], lower[c], turn);
@@ -262,7 +194,7 @@ class GramRows : public ActiveRows {
     void remove(Index position) {
         const Index d = map_.dimension;
         const bool is_split = along_.size() == samples_.size();
-        triangle_.remove(position, [&](Index k, Turn turn) {
+        triangle_.remove(position, [&](Index k, const Turn<double>& turn) {
             if (is_split) rotate(at(along_, k), at(along_, k + 1), turn);
         });
         if (is_split) {
@@ -327,251 +259,25 @@ class GramRows : public ActiveRows {
     double square_ = 0.0, square_outside_ = 0.0;
 };
 
-template <class Rows>
-class DualActiveSet {
-   public:
-    DualActiveSet(const UnitProblem& problem, const Team& team, Progress& progress, bool calling_thread)
-        : problem_(problem),
-          progress_(progress),
-          calling_thread_(calling_thread),
-          rows_(problem, team),
-          is_active_(problem.size()),
-          value_(problem.size()) {}
-
-    // The multipliers of the solution, or of a proof that there is none; none of it is checked here. False when
-    // rounding keeps the method from ending.
-    bool run(const double* start, double* dual, Index most_steps) {
-        if (!enter_equalities(dual)) return !interrupted();
-        if (start != nullptr && !start_from(start)) return false;
-        bool settled = false;
-        while (steps_ < most_steps) {
-            if (interrupted()) return false;
-            find_violated();
-            if (is_hopeless()) return true;
-            if (violated_.empty()) {
-                if (settled) return true;
-                settle();
-            }
-            settled = violated_.empty();
-            // The first as it is, the others where those before have left most of what they miss.
-            for (const Index r : violated_) {
-                ++steps_;
-                const double missing = problem_.rhs[r] - value_[r];
-                if (!enter(r, r == violated_.front() ? -infinity : 0.5 * missing)) return true;
-            }
-        }
-        return false;
-    }
-    // The solution on the equalities and the constraints with a multiplier in `start`; false if interrupted.
-    bool finish(const double* start, double* dual) { return enter_equalities(dual) && start_from(start); }
-    Index steps() const { return steps_; }
-
-    // V of the last w
-    Buffer<double>& w() { return rows_.w(); }
-
-   private:
-    static constexpr double hopeless = 1e-13, noise = 1e-13, infinity = std::numeric_limits<double>::infinity();
-
-    Index count() const { return std::ssize(active_); }
-    bool interrupted() {
-        if (calling_thread_) progress_.ask();
-        return progress_.stopped();
-    }
-
-    // The inactive inequalities that w violates most, beyond rounding, the worst first.
-    void find_violated() {
-        rows_.evaluate(active_, dual_, value_.data());
-        const double least = UnitProblem::rounding(rows_.norm());
-        violated_.clear();
-        const auto missing = [&](Index r) { return problem_.rhs[r] - value_[r]; };
-        for (Index r = 0; r < problem_.size(); ++r)
-            if (missing(r) > least && !is_active_[r] && !problem_.equality[r]) violated_.push_back(r);
-        const auto kept = violated_.begin() + std::min(Rows::at_once, std::ssize(violated_));
-        std::partial_sort(violated_.begin(), kept, violated_.end(), [&](Index r, Index s) {
-            return missing(r) > missing(s) || (missing(r) == missing(s) && r < s);
-        });
-        violated_.erase(kept, violated_.end());
-    }
-    bool is_rounding(double missing) {
-        rows_.evaluate(active_, dual_, value_.data());
-        return std::abs(missing) <= UnitProblem::rounding(rows_.norm());
-    }
-
-    // Makes constraint r active where it misses `least`; false, with multipliers that prove it, if it contradicts the
-    // others.
-    bool enter(Index r, double least) {
-        double gained = 0.0;
-        double distance = rows_.split(r);
-        if (problem_.rhs[r] - rows_.value(r, active_, dual_, gained) < least) return true;
-        for (;;) {
-            double size = 0.0, largest = 0.0;
-            combine();
-            for (const double c : combination_) size += std::abs(c), largest = std::max(largest, std::abs(c));
-            const double missing = problem_.rhs[r] - rows_.value(r, active_, dual_, gained);
-            std::optional<double> full_step;
-            if (distance > Rows::dependent * (1.0 + size))
-                full_step = missing / (distance * distance);
-            else if (problem_.equality[r] && is_rounding(missing))
-                return true;
-
-            // the active inequality whose multiplier is the first to reach zero
-            Index blocking = -1;
-            double blocked_step = 0.0;
-            for (Index k = 0; k < count(); ++k) {
-                const double falling = at(combination_, k);
-                const Index s = at(active_, k);
-                if (falling <= noise * (1.0 + largest) || problem_.equality[s]) continue;
-                const double step = dual_[s] / falling;
-                if (blocking < 0 || step < blocked_step) blocking = k, blocked_step = step;
-            }
-            const bool blocked = blocking >= 0 && (!full_step || blocked_step < *full_step);
-            if (!blocked && !full_step) {
-                prove_contradiction(r, missing > 0 ? 1.0 : -1.0);
-                return false;
-            }
-            const double step = blocked ? blocked_step : *full_step;
-            for (Index k = 0; k < count(); ++k) dual_[at(active_, k)] -= step * at(combination_, k);
-            gained += step;
-            if (full_step) rows_.step_outside(step);
-            if (!blocked) {
-                dual_[r] = gained;
-                append(r, distance);
-                return true;
-            }
-            remove(blocking);
-            distance = rows_.split_again(r);
-        }
-    }
-    // The row that was split last as a combination of the active ones, nearly
-    void combine() {
-        combination_ = rows_.along();
-        rows_.triangle().solve(combination_);
-    }
-
-    // False if they contradict each other, with multipliers that prove it, or if interrupted.
-    bool enter_equalities(double* dual) {
-        dual_ = dual;
-        std::fill(dual, dual + problem_.size(), 0.0);
-        for (Index r = 0; r < problem_.size(); ++r) {
-            if (!problem_.equality[r]) continue;
-            if (interrupted() || !enter(r, -infinity)) return false;
-        }
-        return true;
-    }
-
-    // Makes those of the constraints active that have a multiplier and are independent; false if interrupted.
-    bool start_from(const double* multipliers) {
-        for (Index r = 0; r < problem_.size(); ++r) {
-            if (problem_.equality[r] || !(multipliers[r] > 0)) continue;
-            if (interrupted()) return false;
-            append_independent(r);
-        }
-        settle();
-        return true;
-    }
-    void append_independent(Index r) {
-        const double distance = rows_.split(r);
-        combine();
-        double size = 0.0;
-        for (const double c : combination_) size += std::abs(c);
-        if (distance > Rows::dependent * (1.0 + size)) append(r, distance);
-    }
-
-    void append(Index r, double distance) {
-        rows_.append(r, distance);
-        active_.push_back(r);
-        is_active_[r] = true;
-    }
-    void remove(Index position) {
-        const Index r = at(active_, position);
-        turned_ = true;
-        dual_[r] = 0.0;
-        is_active_[r] = false;
-        active_.erase(active_.begin() + position);
-        rows_.remove(position);
-    }
-
-    // w and the multipliers from the active rows alone, without the history of how they came together.
-    void settle() {
-        for (bool again = true; again;) {
-            again = false;
-            if (turned_) rebuild();
-            rows_.solve(active_, combination_, dual_, value_.data());
-            std::vector<Index> kept;
-            for (Index k = 0; k < count(); ++k) {
-                const Index r = at(active_, k);
-                const bool keep = at(combination_, k) >= 0 || problem_.equality[r];
-                dual_[r] = keep ? at(combination_, k) : 0.0;
-                is_active_[r] = keep;
-                if (keep) kept.push_back(r);
-            }
-            if (kept.size() < active_.size()) {
-                active_.swap(kept);
-                turned_ = again = true;
-            }
-        }
-    }
-    // The factorisation anew, without the rotations that it has been through.
-    void rebuild() {
-        const std::vector<Index> rows(std::move(active_));
-        active_.clear();
-        rows_.clear();
-        for (const Index r : rows) {
-            if (interrupted()) return;
-            append(r, rows_.split(r));
-        }
-        turned_ = false;
-    }
-
-    // Multipliers of a combination of active constraints that r contradicts.
-    void prove_contradiction(Index r, double sign) {
-        std::fill(dual_, dual_ + problem_.size(), 0.0);
-        dual_[r] = sign;
-        for (Index k = 0; k < count(); ++k) dual_[at(active_, k)] = -sign * at(combination_, k);
-        for (Index s = 0; s < problem_.size(); ++s)
-            if (!problem_.equality[s]) dual_[s] = std::max(dual_[s], 0.0);
-    }
-
-    // Whether the multipliers already prove that w would have to be beyond reach.
-    bool is_hopeless() const {
-        double weight = 0.0;
-        for (const Index r : active_)
-            if (problem_.rhs[r] != 0) weight += std::abs(dual_[r]);
-        return rows_.norm() < hopeless * weight;
-    }
-
-    const UnitProblem& problem_;
-    Progress& progress_;
-    bool calling_thread_;
-    Rows rows_;
-    double* dual_ = nullptr;
-    Buffer<bool> is_active_;
-    Buffer<double> value_;
-    std::vector<Index> active_, violated_;
-    std::vector<double> combination_;
-    bool turned_ = false;
-    Index steps_ = 0;
-};
-
 }  // namespace
 
 ActiveSetResult dual_active_set(const UnitProblem& problem, const Team& team, Progress& progress, bool calling_thread,
                                 const double* start, double* dual) {
-    DualActiveSet<OrthogonalRows> method(problem, team, progress, calling_thread);
+    DualActiveSet<OrthogonalRows> method(problem, progress, calling_thread, {problem, team});
     const bool ended = method.run(start, dual, 10 * (problem.size() + problem.map.coordinates()) + 100);
     return {ended, method.steps(), std::move(method.w())};
 }
 
 ActiveSetResult dual_active_set_by_gram(const UnitProblem& problem, const Team& team, Progress& progress,
                                         bool calling_thread, double* dual) {
-    DualActiveSet<GramRows> method(problem, team, progress, calling_thread);
+    DualActiveSet<GramRows> method(problem, progress, calling_thread, {problem, team});
     const bool ended = method.run(nullptr, dual, 3 * std::min(problem.size(), problem.map.coordinates()) + 100);
     return {ended, method.steps(), std::move(method.w())};
 }
 
 ActiveSetResult finish_on_active_set(const UnitProblem& problem, const Team& team, Progress& progress,
                                      bool calling_thread, const double* start, double* dual) {
-    DualActiveSet<OrthogonalRows> method(problem, team, progress, calling_thread);
+    DualActiveSet<OrthogonalRows> method(problem, progress, calling_thread, {problem, team});
     const bool ended = method.finish(start, dual);
     return {ended, method.steps(), std::move(method.w())};
 }

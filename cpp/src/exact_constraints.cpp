@@ -140,6 +140,17 @@ ExactConstraints<Token>::ExactConstraints(const Team& team, Progress& progress, 
 }
 
 template <class Token>
+void ExactConstraints<Token>::row(Index r, TwoDoubles* entries) const {
+    const Index i = constraint_sample_[r], d = svm_.dimension, e = svm_.query_dimension;
+    const ExactDifference<Token> difference{svm_.selected_token(i), token(r), std::ldexp(1.0, -row_exponent_[r])};
+    for (Index j = 0; j < d; ++j) {
+        double low = 0.0;
+        const double high = difference(j, low);
+        for (Index c = 0; c < e; ++c) entries[c * d + j] = TwoDoubles(high, low) * Z_[group_[i] * e + c];
+    }
+}
+
+template <class Token>
 void ExactConstraints<Token>::margins(const double* left, const double* right, Index factors, double* values) {
     const Index n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
     W_left_ = Buffer<double>();

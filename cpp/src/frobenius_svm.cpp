@@ -2,6 +2,7 @@
 
 #include "attsvm/dual_active_set.hpp"
 #include "attsvm/dual_ascent.hpp"
+#include "attsvm/exact_active_set.hpp"
 #include "attsvm/exact_constraints.hpp"
 #include "attsvm/svm_solver.hpp"
 
@@ -17,7 +18,8 @@ class FrobeniusSolver : SvmSolver<Token> {
     using Base::clear, Base::copy, Base::finish, Base::leave_unresolved, Base::improves, Base::is_certified,
         Base::is_finished, Base::worst_;
     using Base::constraints_, Base::problem_, Base::basis_, Base::nan, Base::infinity;
-    using Base::lifted, Base::write_factors_of, Base::write_margins, Base::write_with_margins;
+    using Base::lifted, Base::write_factors_of, Base::write_factors_of_whole, Base::write_margins,
+        Base::write_with_margins;
     using Base::svm_, Base::tolerance_, Base::team_, Base::progress_, Base::calling_thread_, Base::result_;
 
    public:
@@ -27,35 +29,9 @@ class FrobeniusSolver : SvmSolver<Token> {
 
     void run(const double* start, FrobeniusMethod method) {
         if (decided_at_once()) return;
-        const UnitProblem problem = in_one_sample(fewer_coordinates_pay() ? Base::in_fewer_coordinates() : problem_);
-        const Work work(problem.map);
-        if (method == FrobeniusMethod::active_set) {
-            by_active_set(problem, nullptr);
-            return;
-        }
-        const bool gram_first = work.gram(work.most_active) <= work.ascent;
-        const bool active_set_first = work.active_set <= work.ascent;
-        if (gram_first && by_gram(problem)) return;
-        if (active_set_first && by_active_set(problem, nullptr)) return;
-        std::fill(dual_.data(), dual_.data() + dual_.size(), 0.0);
-        if (start != nullptr) take_multipliers(start, true);
-        if (!gram_first) {
-            if (by_ascent(problem, work.short_ascent())) return;
-            const Buffer<double> reached = copy(dual_);
-            if (by_gram(problem)) return;
-            // What it has found, solution or contradiction, to more digits
-            const bool contradicts = farkas_residual(team_, problem_, dual_.data()) <= tolerance_.infeasibility;
-            const Buffer<double> found = copy(dual_);
-            if (work.active_set_is_possible() && (contradicts || is_certified()) &&
-                by_active_set(problem, contradicts ? nullptr : found.data()))
-                return;
-            std::copy(reached.data(), reached.data() + reached.size(), dual_.data());
-        }
-        if (by_ascent(problem, work.long_ascent())) return;
-        if (!work.active_set_is_possible()) return;
-        const Buffer<double> guess = copy(dual_);
-        if (!active_set_first && by_active_set(problem, nullptr)) return;
-        if (!is_certified()) by_active_set(problem, guess.data());
+        solve(start, method);
+        const bool infeasible = *result_.status == static_cast<std::int8_t>(SvmStatus::infeasible);
+        if (!infeasible && !is_finished() && !progress_.stopped()) by_exact_active_set();
     }
 
     void certify(const double* dual, bool given) {
@@ -69,7 +45,7 @@ class FrobeniusSolver : SvmSolver<Token> {
             write_dual();
             std::copy(left.data(), left.data() + left.size(), result_.left);
             std::copy(right.data(), right.data() + right.size(), result_.right);
-            is_optimal_as_written(1, false);
+            is_optimal_as_written(1, false, nullptr);
             if (!is_certified()) leave_unresolved();
             return;
         }
@@ -103,6 +79,38 @@ class FrobeniusSolver : SvmSolver<Token> {
         double long_ascent() const { return active_set_is_possible() ? std::max(200.0, active_set / product) : 3000.0; }
         bool active_set_is_possible() const { return basis <= 1.5e8 && active_set <= 1e12; }
     };
+
+    void solve(const double* start, FrobeniusMethod method) {
+        const UnitProblem problem = in_one_sample(fewer_coordinates_pay() ? Base::in_fewer_coordinates() : problem_);
+        const Work work(problem.map);
+        if (method == FrobeniusMethod::active_set) {
+            by_active_set(problem, nullptr);
+            return;
+        }
+        const bool gram_first = work.gram(work.most_active) <= work.ascent;
+        const bool active_set_first = work.active_set <= work.ascent;
+        if (gram_first && by_gram(problem)) return;
+        if (active_set_first && by_active_set(problem, nullptr)) return;
+        std::fill(dual_.data(), dual_.data() + dual_.size(), 0.0);
+        if (start != nullptr) take_multipliers(start, true);
+        if (!gram_first) {
+            if (by_ascent(problem, work.short_ascent())) return;
+            const Buffer<double> reached = copy(dual_);
+            if (by_gram(problem)) return;
+            // What it has found, solution or contradiction, to more digits
+            const bool contradicts = farkas_residual(team_, problem_, dual_.data()) <= tolerance_.infeasibility;
+            const Buffer<double> found = copy(dual_);
+            if (work.active_set_is_possible() && (contradicts || is_certified()) &&
+                by_active_set(problem, contradicts ? nullptr : found.data()))
+                return;
+            std::copy(reached.data(), reached.data() + reached.size(), dual_.data());
+        }
+        if (by_ascent(problem, work.long_ascent())) return;
+        if (!work.active_set_is_possible()) return;
+        const Buffer<double> guess = copy(dual_);
+        if (!active_set_first && by_active_set(problem, nullptr)) return;
+        if (!is_certified()) by_active_set(problem, guess.data());
+    }
 
     // A constraint that contradicts itself, W = 0, or numbers beyond float64.
     bool decided_at_once() {
@@ -167,13 +175,41 @@ class FrobeniusSolver : SvmSolver<Token> {
         const ActiveSetResult found = dual_active_set(problem, team_, progress_, calling_thread_, start, dual_.data());
         return found.ended && (is_infeasible(found.steps) || is_optimal(found.steps, &found.w));
     }
+    void by_exact_active_set() {
+        ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
+        std::optional<ExactActiveSetResult> found = exact_active_set(svm_, problem_, exact, progress_, calling_thread_);
+        if (!found || progress_.stopped()) return;
+        const Index m = problem_.size();
+        Buffer<double> high(m), low(m);
+        const auto in_given_units = [&](int unit) {
+            for (Index r = 0; r < m; ++r) {
+                high[r] = std::ldexp(found->high[r], unit - exact.exponent(r));
+                low[r] = std::ldexp(found->low[r], unit - exact.exponent(r));
+            }
+        };
+        in_given_units(-exact.scale_exponent());
+        if (is_infeasible(exact, high, low, found->steps)) return;
+        in_given_units(exact.scale_exponent());
+        Buffer<double>& W = found->w;
+        for (Index k = 0; k < W.size(); ++k) W[k] = std::ldexp(W[k], exact.scale_exponent());
+        is_exactly_optimal(found->steps, in_query_basis(W), {high, &low}, &W);
+    }
+    // V of a W (query_dimension, dimension) of the caller
+    Buffer<double> in_query_basis(const Buffer<double>& W) const {
+        const Index d = svm_.dimension, e = svm_.query_dimension;
+        const Buffer<double> B = constraints_.query_basis(team_, e);
+        Buffer<double> V(problem_.map.query_dimension * d);
+        for (Index k = 0; k < problem_.map.query_dimension; ++k)
+            rows_combine(W.data(), e, d, B.data() + k * e, V.data() + k * d);
+        for (Index k = 0; k < V.size(); ++k) V[k] /= constraints_.scale();
+        return V;
+    }
 
     // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a
     // W, b'λ <= <A*λ, W> <= |A*λ| |W|, in weighted norms that do not depend on the units of features. The multipliers,
     // which float64 rounds, are improved in twice its precision until this proves it, or no longer does better.
     bool is_infeasible(Index iterations) {
-        constexpr double excluded = 1.0 / eps, insignificant = 1e-13;
-        constexpr int most_corrections = 12;
+        constexpr double insignificant = 1e-13;
         if (!(farkas_residual(team_, problem_, dual_.data()) <= tolerance_.infeasibility)) return false;
         const Index m = problem_.size();
         const double gain = sum<double>(m, [&](Index r) { return problem_.rhs[r] * dual_[r]; });
@@ -184,6 +220,12 @@ class FrobeniusSolver : SvmSolver<Token> {
             if (std::abs(dual_[r]) > insignificant * largest)
                 high[r] = dual_[r] / constraints_.row_norm(r) / (gain * constraints_.scale());
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
+        return is_infeasible(exact, high, low, iterations);
+    }
+    bool is_infeasible(ExactConstraints<Token>& exact, Buffer<double>& high, Buffer<double>& low, Index iterations) {
+        constexpr double excluded = 1.0 / eps;
+        constexpr int most_corrections = 12;
+        const Index m = problem_.size();
         const double unit_of_scale = constraints_.scale() / std::ldexp(1.0, exact.scale_exponent());
         // More coordinates than queries: these are independent as a rule, and the sums of their rows must vanish.
         bool by_sums = svm_.query_dimension > svm_.samples;
@@ -293,19 +335,33 @@ class FrobeniusSolver : SvmSolver<Token> {
                iterations);
         return is_finished();
     }
-    // What is certified already, but less well, comes back where this fails.
+    // Multipliers of the constraints as given; what rounding took from them, or null
+    struct Multipliers {
+        const Buffer<double>& high;
+        const Buffer<double>* low;
+    };
     bool is_exactly_optimal(Index iterations, const Buffer<double>& V) {
+        Buffer<double> multipliers(problem_.size());
+        for (Index r = 0; r < problem_.size(); ++r)
+            multipliers[r] = constraints_.scale() * (dual_[r] / constraints_.row_norm(r));
+        return is_exactly_optimal(iterations, V, {multipliers, nullptr});
+    }
+    // What is certified already, but less well, comes back where this fails. `W`, or null, is what V stands for.
+    bool is_exactly_optimal(Index iterations, const Buffer<double>& V, const Multipliers& multipliers,
+                            const Buffer<double>* W = nullptr) {
         const Index places = svm_.samples * svm_.tokens;
         const Buffer<double> dual = copy(result_.dual, places),
                              left = copy(result_.left, svm_.samples * svm_.dimension),
                              right = copy(result_.right, svm_.samples * svm_.query_dimension),
                              margins = copy(result_.margins, places);
         const bool product_is_exact = svm_.query_dimension <= svm_.samples;
-        write_dual();
-        write_factors_of(V.data());
-        if (is_optimal_as_written(iterations, product_is_exact)) return true;
+        clear(0.0);
+        for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = multipliers.high[r];
+        W != nullptr ? write_factors_of_whole(copy(*W)) : write_factors_of(V.data());
+        if (is_optimal_as_written(iterations, product_is_exact, multipliers.low)) return true;
         Buffer<double> moved = copy(V), values(problem_.size());
-        if (write_with_margins(moved, values.data()) && is_optimal_as_written(iterations, product_is_exact))
+        if (write_with_margins(moved, values.data()) &&
+            is_optimal_as_written(iterations, product_is_exact, multipliers.low))
             return true;
         std::copy(dual.data(), dual.data() + dual.size(), result_.dual);
         std::copy(left.data(), left.data() + left.size(), result_.left);
@@ -314,9 +370,10 @@ class FrobeniusSolver : SvmSolver<Token> {
         return false;
     }
 
-    // The certificate of the W and the multipliers in the result, on the constraints as given. A W that rounding leaves
-    // short of its margins is made longer by as much. True if it holds and is better than what came before.
-    bool is_optimal_as_written(Index iterations, bool product_is_exact) {
+    // The certificate of the W and the multipliers in the result, with what these lack (null: nothing), on the
+    // constraints as given. A W that rounding leaves short of its margins is made longer by as much. True if it holds
+    // and is better than what came before.
+    bool is_optimal_as_written(Index iterations, bool product_is_exact, const Buffer<double>* lacking) {
         const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension;
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
         if (!exact.affordable()) return false;
@@ -324,11 +381,10 @@ class FrobeniusSolver : SvmSolver<Token> {
         bool fixed_scale = false;
         double largest_row = 0.0;
         for (Index r = 0; r < m; ++r) {
-            const int exponent = exact.exponent(r) + exact.scale_exponent();
-            rhs[r] = std::ldexp(svm_.rhs[constraints_.place(r)], -exponent);
+            rhs[r] = exact.rhs(r);
             multipliers[r] = result_.dual[constraints_.place(r)];
             dual[r] = std::ldexp(multipliers[r], exact.exponent(r) - exact.scale_exponent());
-            unit[r] = std::ldexp(1.0, exponent);
+            unit[r] = std::ldexp(1.0, exact.exponent(r) + exact.scale_exponent());
             fixed_scale |= problem_.equality[r] && rhs[r] != 0;
             largest_row = std::max(largest_row, std::ldexp(constraints_.row_norm(r), exact.scale_exponent()));
         }
@@ -359,7 +415,8 @@ class FrobeniusSolver : SvmSolver<Token> {
                 measure();
             }
         }
-        exact.set_multipliers(multipliers.data(), nullptr, exact.scale_exponent());
+        exact.set_multipliers(multipliers.data(), lacking == nullptr ? nullptr : lacking->data(),
+                              exact.scale_exponent());
         const double dual_norm = exact.norm();
         exact.subtract(result_.left, result_.right);
         const double difference = exact.norm();

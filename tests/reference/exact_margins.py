@@ -108,3 +108,65 @@ def proves_infeasible(rows: Exact, rhs, equality, multipliers) -> bool:
         factor = cost[entering]
         cost = [x - factor * y for x, y in zip(cost, table[leaving], strict=True)]
         basic[leaving] = entering
+
+
+def smallest(rows: Exact, rhs, equality):
+    """The multipliers of the smallest W with rows W >= rhs, or = rhs, as fractions; None: no W.
+
+    By the dual active set method, in which each constraint that is missed enters while those whose
+    multiplier falls to zero leave.
+    """
+    gram = Exact(rows.integers @ rows.integers.T, 2 * rows.exponent).fractions()
+    m = len(rhs)
+    K = np.array(gram, dtype=object).reshape(m, m)
+    dual, active = np.array([Fraction(0)] * m, dtype=object), []
+
+    def enter(r):
+        while True:
+            share = _solved(K[np.ix_(active, active)], K[active, r]) if active else []
+            distance = K[r, r] - sum(x * K[s, r] for s, x in zip(active, share, strict=True))
+            missing = Fraction(rhs[r]) - K[r] @ dual
+            if distance == 0 and missing == 0:
+                return True
+            sign = 1 if missing > 0 else -1
+            full = abs(missing) / distance if distance > 0 else None
+            blocked = [
+                (dual[s] / (sign * x), s)
+                for s, x in zip(active, share, strict=True)
+                if sign * x > 0 and not equality[s]
+            ]
+            step, leaving = min(blocked, default=(None, None))
+            if step is None or (full is not None and full <= step):
+                step, leaving = full, None
+            if step is None:
+                return False
+            for s, x in zip(active, share, strict=True):
+                dual[s] -= step * sign * x
+            dual[r] += step * sign
+            if leaving is None:
+                active.append(r)
+                return True
+            active.remove(leaving)
+
+    if not all(enter(r) for r in range(m) if equality[r]):
+        return None
+    while True:
+        values = K @ dual
+        missed = [r for r in range(m) if not equality[r] and values[r] < rhs[r]]
+        if not missed:
+            return dual
+        if not enter(missed[0]):
+            return None
+
+
+def _solved(M, b):
+    """M⁻¹ b in fractions."""
+    table = [[*row, x] for row, x in zip(M.tolist(), b.tolist(), strict=True)]
+    for k in range(len(table)):
+        pivot = next(i for i in range(k, len(table)) if table[i][k] != 0)
+        table[k], table[pivot] = table[pivot], table[k]
+        for i, row in enumerate(table):
+            if i != k and row[k] != 0:
+                factor = row[k] / table[k][k]
+                table[i] = [x - factor * y for x, y in zip(row, table[k], strict=True)]
+    return [row[-1] / row[k] for k, row in enumerate(table)]

@@ -31,12 +31,14 @@ struct PrimalDualPair {
 
 // The certificate but for `rounding`, infinite where a number is not finite or b'λ or the smallest margin not positive.
 //
-// Gap: (f - g) / f with the dual value g = b'λ - ½|A*λ|² and f = ½|s w|², where s scales w so that every constraint
-// with a positive right-hand side holds. Where the others (right-hand side <= 0, equality) are missed, f is raised by
-// |λ_r| times the miss. s is 1 when an equality has a right-hand side other than 0.
+// Gap: (f - g) / f with the dual value g = b'λ - ½|A*λ|² and f = ½|s w|², where s scales w so that every inequality
+// with a positive right-hand side holds. Where others are missed, f is raised by what the misses are worth: by |λ_r|
+// times the miss of an inequality, and by |Σ λ_r (b_r - A_r(s w))| of the equalities, which a w that is moved onto them
+// costs to first order. s is 1 when an equality has a right-hand side other than 0.
 //
-// KKT residual: the largest of the violations, of max(-λ_r, 0) / max |λ|, |λ_r (A_r(w) - b_r)| / b'λ, |w - A*λ| / |w|.
-// Violations are in the units of the caller, and where b_r = 0, which has none, of |A_r| |w| if that is larger than 1.
+// KKT residual: the largest of the violations, of |w - A*λ| / |w|, and of max(-λ_r, 0) / max |λ| and
+// |λ_r (A_r(w) - b_r)| / b'λ of the inequalities. Violations are in the units of the caller, and where b_r = 0, which
+// has none, of |A_r| |w| if that is larger than 1.
 OptimalityCertificate certify_optimality(const PrimalDualPair& pair);
 inline double violation_in_units(double violation, double rhs, double unit, double norm) {
     return violation * unit / (rhs != 0 ? 1.0 : std::max(1.0, unit * norm));

@@ -157,7 +157,7 @@ ATTSVM_INLINE Real sum(Index count, Term term) {
         return total;
     } else {
         constexpr Index strands = 8;
-        double strand[strands] = {};
+        Real strand[strands] = {};
         Index t = 0;
         for (; t + strands <= count; t += strands)
             for (Index k = 0; k < strands; ++k) strand[k] += term(t + k);

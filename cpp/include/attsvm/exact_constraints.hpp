@@ -9,6 +9,8 @@
 
 namespace attsvm {
 
+struct TwoDoubles;
+
 template <class Token>
 class ExactConstraints {
    public:
@@ -18,6 +20,9 @@ class ExactConstraints {
     // Rows are taken in units of powers of two, 2^exponent(r), W in 2^scale_exponent(): all are of the order of 1.
     int exponent(Index r) const { return row_exponent_[r] + query_exponent_[constraint_sample_[r]]; }
     int scale_exponent() const { return scale_exponent_; }
+    // b_r and the row A_r (query_dimension, dimension) in these units
+    double rhs(Index r) const { return std::ldexp(svm_.rhs[constraints_.place(r)], -exponent(r) - scale_exponent_); }
+    void row(Index r, TwoDoubles* entries) const;
 
     // A_r(left' right) in these units, 2^(exponent(r) + scale_exponent()); left and right have `factors` rows.
     void margins(const double* left, const double* right, Index factors, double* values);

@@ -79,6 +79,30 @@ class SvmSolver {
         std::fill(result_.right, result_.right + result_.factors * svm_.query_dimension, 0.0);
         std::copy(B.data(), B.data() + B.size(), result_.right);
     }
+    // W (query_dimension, dimension) as it is, or by Gram-Schmidt in factors of its own. Nearly equal queries do not
+    // define a basis of their span to the last digits, as W does.
+    void write_factors_of_whole(Buffer<double> W) {
+        const Index d = svm_.dimension, e = svm_.query_dimension, factors = result_.factors;
+        std::fill(result_.left, result_.left + factors * d, 0.0);
+        std::fill(result_.right, result_.right + factors * e, 0.0);
+        if (e <= factors) {
+            std::copy(W.data(), W.data() + e * d, result_.left);
+            for (Index c = 0; c < e; ++c) result_.right[c * e + c] = 1.0;
+            return;
+        }
+        for (Index k = 0; k < factors; ++k) {
+            double largest = 0.0;
+            Index at = 0;
+            for (Index c = 0; c < e; ++c)
+                if (const double size = norm(W.data() + c * d, d); size > largest) largest = size, at = c;
+            if (!(largest > 0)) return;
+            double* const left = result_.left + k * d;
+            for (Index j = 0; j < d; ++j) left[j] = W[at * d + j] / largest;
+            rows_dot(W.data(), e, d, left, result_.right + k * e);
+            for (Index c = 0; c < e; ++c)
+                for (Index j = 0; j < d; ++j) W[c * d + j] -= result_.right[k * e + c] * left[j];
+        }
+    }
     // Moves V by as little as it takes for W, as its factors in the result are rounded, to have all of its margins, and
     // writes these factors. Where a multiplier is small, rounding of a large row costs hardly any length, while a
     // longer W, for which the largest of problems must do, costs as much as the row misses. The values of the unit
@@ -99,9 +123,8 @@ class SvmSolver {
             double longer = 0.0;
             bool inequalities = true, equalities = true;
             for (Index r = 0; r < m; ++r) {
-                const int exponent = exact.exponent(r);
-                const double rhs = std::ldexp(svm_.rhs[constraints_.place(r)], -exponent - exact.scale_exponent());
-                missing[r] = (rhs - values[r]) * (std::ldexp(1.0, exponent) / constraints_.row_norm(r)) * unit_of_scale;
+                missing[r] = (exact.rhs(r) - values[r]) *
+                             (std::ldexp(1.0, exact.exponent(r)) / constraints_.row_norm(r)) * unit_of_scale;
                 values[r] = problem_.rhs[r] - missing[r];
                 if (problem_.equality[r]) {
                     equalities &= std::abs(missing[r]) <= 2.0 * rounding;

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
-from attsvm._validation import as_choice, as_positive_float, require_keys
+from attsvm._validation import as_choice, as_positive_float
 
 PARAMETERS = tuple(_core.parameterisations)
 STARTS = ("uniform", "balanced", "unbalanced")
@@ -100,7 +100,11 @@ class Blocks:
 
     def by_name(self, argument: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `value`, if the blocks are its keys."""
-        require_keys(argument, value, self.names)
+        if set(value) != set(self.names):
+            wanted = " and ".join(repr(block) for block in self.names)
+            raise ValueError(
+                f"{argument}: expected the key {wanted}, got {sorted(map(str, value))}"
+            )
         return value
 
     def rates(self, lr: float | Mapping[str, float]) -> dict[str, float]:

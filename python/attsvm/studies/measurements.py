@@ -118,7 +118,6 @@ class Measurement:
     # Trained parameters that it is defined for; by default all.
     parameters: tuple[str, ...] | None = None
     of_value: bool = False  # whether the problems must have a value v
-    of_head: bool = False  # whether they must, unless v is trained
     iterates: bool = False  # whether it needs W or p at every recorded step
 
     @property
@@ -133,8 +132,7 @@ class Measurement:
                 f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
                 f"got {parameter}; choose others of {', '.join(MEASUREMENTS)}"
             )
-        lacks_head = self.of_head and not parameter.startswith("v+")
-        if (self.of_value or lacks_head) and not has_value:
+        if self.of_value and not has_value:
             return f"measure: {self.name!r} needs data with a value, got data without"
         return None
 
@@ -298,7 +296,8 @@ _ALL = (
             ),
         ),
         _outcome,
-        of_head=True,
+        parameters=("W", "p"),
+        of_value=True,
     ),
     Measurement(
         "feasible",

@@ -7,23 +7,16 @@ import numpy as np
 from attsvm import _core
 from attsvm._validation import Float64Array, IndexArray, require_all
 from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.threads import takes_threads, thread_count
+from attsvm.threads import thread_count
 
 
-@takes_threads
-def scores(
-    data: AttentionData,
-    *,
-    num_threads: int | None = None,
-) -> Float64Array:
+def scores(data: AttentionData) -> Float64Array:
     """Compute the token scores γ_it = Y_i v'x_it.
 
     Parameters
     ----------
     data : AttentionData
         With a `value` v.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------
@@ -66,12 +59,7 @@ def scores(
     return gamma
 
 
-@takes_threads
-def optimal_tokens(
-    data: AttentionData,
-    *,
-    num_threads: int | None = None,
-) -> IndexArray:
+def optimal_tokens(data: AttentionData) -> IndexArray:
     """Return the tokens opt_i = argmax_t γ_it of highest score, the first of equals.
 
     Parameters, errors and references are those of `scores`.

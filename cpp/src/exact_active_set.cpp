@@ -1,0 +1,136 @@
+// Compiled without contraction of products and sums (CMakeLists.txt), on which numbers of twice the precision rely.
+#include "attsvm/exact_active_set.hpp"
+
+#include "attsvm/active_set_method.hpp"
+#include "attsvm/two_doubles.hpp"
+
+namespace attsvm {
+
+namespace {
+
+using active_set::at, active_set::DualActiveSet, active_set::Triangle, active_set::Turn;
+
+// The active rows in an orthogonal factorisation.
+class ExactRows {
+   public:
+    using Number = TwoDoubles;
+    static constexpr double dependent = 5e-29, noise = 5e-29;
+    static constexpr double hopeless = 1e-17;  // below what a proof of infeasibility takes
+    static constexpr Index at_once = 1;        // of the violated constraints that are found together
+    static Number rounding(const Number& norm) { return 64.0 * std::numeric_limits<Number>::epsilon() * (1.0 + norm); }
+
+    ExactRows(const UnitProblem& problem, Buffer<TwoDoubles> rows, Index width)
+        : problem_(problem), width_(width), rows_(std::move(rows)), w_(width), outside_(width) {}
+
+    const Triangle<TwoDoubles>& triangle() const { return triangle_; }
+    // The coefficients of the last row that was split, in the basis
+    const std::vector<TwoDoubles>& along() const { return along_; }
+    Buffer<TwoDoubles>& w() { return w_; }
+    TwoDoubles norm() const { return sqrt(dot(w_.data(), w_.data())); }
+    // A(w), and one of its values
+    void evaluate(const std::vector<Index>&, const TwoDoubles*, TwoDoubles* values) {
+        for (Index r = 0; r < problem_.size(); ++r) values[r] = dot(row(r), w_.data());
+    }
+    TwoDoubles value(Index r, const std::vector<Index>&, const TwoDoubles*, const TwoDoubles&) {
+        return dot(row(r), w_.data());
+    }
+
+    // Splits row r in what is along the active rows and what is outside their span; the length of that.
+    TwoDoubles split(Index r) {
+        constexpr int passes = 2;
+        std::copy(row(r), row(r) + width_, outside_.data());
+        along_.assign(static_cast<std::size_t>(triangle_.count()), 0.0);
+        for (int pass = 0; pass < passes; ++pass)
+            for (Index k = 0; k < triangle_.count(); ++k) {
+                const TwoDoubles part = dot(basis(k), outside_.data());
+                add(outside_, -part, basis(k));
+                at(along_, k) += part;
+            }
+        return sqrt(dot(outside_.data(), outside_.data()));
+    }
+    TwoDoubles split_again(Index r) { return split(r); }
+    void step_outside(const TwoDoubles& step) { add(w_, step, outside_.data()); }
+    void append(Index, const TwoDoubles& distance) {
+        triangle_.append(along_, distance);
+        for (Index c = 0; c < width_; ++c) basis_.push_back(outside_[c] / distance);
+    }
+    void remove(Index position) {
+        triangle_.remove(position, [&](Index k, const Turn<TwoDoubles>& turn) {
+            for (Index c = 0; c < width_; ++c) rotate(basis(k)[c], basis(k + 1)[c], turn);
+        });
+        basis_.resize(static_cast<std::size_t>(triangle_.count() * width_));
+    }
+    void clear() {
+        triangle_ = {};
+        basis_.clear();
+    }
+
+    // w with equality on the active rows, and its multipliers; in a second pass, of what the first has left of both
+    void solve(const std::vector<Index>& active, std::vector<TwoDoubles>& multipliers, TwoDoubles*, TwoDoubles*) {
+        constexpr int passes = 2;
+        std::fill(w_.data(), w_.data() + width_, 0.0);
+        multipliers.assign(active.size(), 0.0);
+        std::vector<TwoDoubles> x(active.size());
+        for (int pass = 0; pass < passes; ++pass) {
+            for (Index k = 0; k < triangle_.count(); ++k)
+                at(x, k) = problem_.rhs[at(active, k)] - dot(row(at(active, k)), w_.data());
+            triangle_.solve_transposed(x);
+            for (Index k = 0; k < triangle_.count(); ++k) add(w_, at(x, k), basis(k));
+        }
+        for (int pass = 0; pass < passes; ++pass) {
+            std::copy(w_.data(), w_.data() + width_, outside_.data());
+            for (Index k = 0; k < triangle_.count(); ++k) add(outside_, -at(multipliers, k), row(at(active, k)));
+            for (Index k = 0; k < triangle_.count(); ++k) at(x, k) = dot(basis(k), outside_.data());
+            triangle_.solve(x);
+            for (Index k = 0; k < triangle_.count(); ++k) at(multipliers, k) += at(x, k);
+        }
+    }
+
+   private:
+    TwoDoubles* basis(Index k) { return basis_.data() + k * width_; }
+    const TwoDoubles* row(Index r) const { return rows_.data() + r * width_; }
+    TwoDoubles dot(const TwoDoubles* x, const TwoDoubles* y) const {
+        return sum<TwoDoubles>(width_, [&](Index c) { return x[c] * y[c]; });
+    }
+    void add(Buffer<TwoDoubles>& to, const TwoDoubles& multiple, const TwoDoubles* x) const {
+        for (Index c = 0; c < width_; ++c) to[c] += multiple * x[c];
+    }
+
+    const UnitProblem& problem_;
+    Index width_;
+    Buffer<TwoDoubles> rows_, w_, outside_;
+    Triangle<TwoDoubles> triangle_;
+    std::vector<TwoDoubles> along_, basis_;
+};
+
+}  // namespace
+
+template <class Token>
+std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<Token>& svm, const UnitProblem& problem,
+                                                     const ExactConstraints<Token>& exact, Progress& progress,
+                                                     bool calling_thread) {
+    constexpr double most_products = 2e7;
+    const Index m = problem.size(), width = svm.dimension * svm.query_dimension;
+    const auto rows_in_numbers = static_cast<double>(m), numbers = rows_in_numbers * static_cast<double>(width);
+    if (numbers * std::min(rows_in_numbers, static_cast<double>(width)) > most_products) return {};
+    Buffer<TwoDoubles> rows(m * width), dual(m);
+    Buffer<double> rhs(m);
+    for (Index r = 0; r < m; ++r) {
+        rhs[r] = exact.rhs(r);
+        exact.row(r, rows.data() + r * width);
+    }
+    const UnitProblem of_given{problem.map, rhs.data(), problem.equality};
+    DualActiveSet<ExactRows> method(of_given, progress, calling_thread, {of_given, std::move(rows), width});
+    if (!method.run(nullptr, dual.data(), 10 * (m + width) + 100)) return {};
+    ExactActiveSetResult found{method.steps(), Buffer<double>(width), Buffer<double>(m), Buffer<double>(m)};
+    for (Index c = 0; c < width; ++c) found.w[c] = method.w()[c].high;
+    for (Index r = 0; r < m; ++r) found.high[r] = dual[r].high, found.low[r] = dual[r].low;
+    return found;
+}
+
+template std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<double>&, const UnitProblem&,
+                                                              const ExactConstraints<double>&, Progress&, bool);
+template std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<float>&, const UnitProblem&,
+                                                              const ExactConstraints<float>&, Progress&, bool);
+
+}  // namespace attsvm

@@ -102,6 +102,14 @@ TRAIN = [
         TypeError,
         "head: expected None, LinearScores, ReLU, Penalised or Softmax, got str",
     ),
+    ("record key", {"record": lambda run: {1: 0.0}}, TypeError, "record: <lambda>: expected names"),
+    ("reference key", {"reference": {1: np.eye(5)}}, TypeError, "reference: expected names as"),
+    (
+        "certify",
+        {"certify": "l7"},
+        ValueError,
+        "certify: expected one of 'fro', 'max', 'l1', 'spec', 'nuc' or a number p > 1, got 'l7'",
+    ),
     ("head shape", {"head": LinearScores(np.ones((3, 5)))}, ValueError, "head: expected shape"),
 ]
 
@@ -115,6 +123,7 @@ def test_training_refuses_what_it_cannot_use(changes, error, start):
     assert str(raised.value).startswith(start)
 
 
+NORMS = "norm: expected one of 'fro', 'nuc', 'max', 'l1', 'spec', 'cut' or a number p > 1, got "
 MACHINES = [
     ("att data", lambda: att_svm(ONE.tokens, [0, 0, 0]), TypeError, "data: "),
     ("att queries", lambda: att_svm(BARE, [0, 0, 0]), ValueError, "queries: "),
@@ -125,7 +134,9 @@ MACHINES = [
     ("att selected floats", lambda: att_svm(ONE, [0.0, 1.0, 0.0]), TypeError, "selected: "),
     ("att selected bools", lambda: att_svm(ONE, [True, False, True]), TypeError, "selected: "),
     ("att selected batch", lambda: att_svm(BATCH, [0, 0, 0]), ValueError, "selected: "),
-    ("att norm", lambda: att_svm(ONE, [0, 0, 0], norm="l7"), ValueError, "norm: "),
+    ("att norm", lambda: att_svm(ONE, [0, 0, 0], norm="l7"), ValueError, NORMS + "'l7'"),
+    ("att norm 1", lambda: att_svm(ONE, [0, 0, 0], norm=1), ValueError, NORMS + "1"),
+    ("att norm none", lambda: att_svm(ONE, [0, 0, 0], norm=None), TypeError, NORMS + "None"),
     ("att solver", lambda: att_svm(ONE, [0, 0, 0], solver="gurobi"), ValueError, "solver: "),
     (
         "prompt required",
@@ -142,12 +153,17 @@ MACHINES = [
     ("label selected", lambda: label_svm(ONE, 0), ValueError, "selected: "),
     ("scores", lambda: LinearScores([[np.inf, 0.0]]), ValueError, "scores: expected finite"),
     ("scores axes", lambda: LinearScores([0.0, 1.0]), ValueError, "scores: expected shape"),
-    ("gradient keys", lambda: loss_and_grad(ONE, {}), ValueError, "parameters: expected the key"),
+    (
+        "gradient keys",
+        lambda: loss_and_grad(ONE, {}),
+        ValueError,
+        "parameters: expected the keys 'W', or",
+    ),
     (
         "gradient key",
         lambda: loss_and_grad(ONE, {"Q": 0}),
         ValueError,
-        "parameters: expected the key",
+        "parameters: expected the keys 'W', or",
     ),
     (
         "gradient shape",

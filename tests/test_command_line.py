@@ -156,7 +156,7 @@ class TestStudy:
             ("", {"d": "0"}, "--set d=0: d: expected a positive integer, got 0"),
             ("", {"steps": "5", "stpes": "3"}, "--set stpes=3: stpes: expected one of the fields"),
             ("", {"steps": "5", "lr": "fast"}, "--set lr=fast: lr: expected a positive number"),
-            ("measure = ['outcome']\n", {"parameter": "KQ"}, "--set parameter=KQ: measure: 'outco"),
+            ("measure = ['W']\n", {"parameter": "p"}, "--set parameter=p: measure: 'W' needs the"),
             ("rule = 'adam'\n", {"lr": 1, "decay": 1, "momentum": 0.5}, "--set momentum=0.5: mom"),
             ("momentum = 0.5\n", {"lr": 1, "rule": "adam"}, "--set rule=adam: momentum"),
             ("", {"rule": "adam", "momentum": 1 / 2}, "--set rule=adam --set momentum=0.5: momen"),
@@ -191,8 +191,8 @@ class TestStudy:
     def test_measures_that_were_not_asked_for_fit_what_is_trained(self, problem, capsys):
         assert main(["study", str(problem), "--set", "parameter=KQ", "--print"]) == 0
         measure = read_toml(capsys.readouterr().out)["measure"]
-        assert "outcome" not in measure
-        assert "svm_selected" in measure
+        assert {"outcome", "svm_selected"} <= set(measure)
+        assert "history" in measure
 
     def test_the_last_of_two_changes_of_a_field_is_named(self, capsys):
         assert main(["study", "overparam", "--set", "d=3", "--set", "d=0"]) == 2
@@ -363,23 +363,48 @@ class TestTrain:
         with np.load(shown["written"]) as file:
             assert np.array_equal(file["K"], result.K)
 
-    def test_svm_of_a_run_is_that_of_the_tokens_it_selected(self, problem, capsys):
-        assert main(["train", str(problem), "--steps", "200", "--out", "run.npz"]) == 0
-        trained = facts(capsys.readouterr().out)
-        assert main(["svm", str(problem), "--run", "run.npz"]) == 0
-        solved = facts(capsys.readouterr().out)
-        assert solved["selected tokens"] == trained["selected tokens"]
-        assert solved["cosine of the run"] == trained["cosine with its SVM"]
-
-    def test_svm_of_a_run_of_matrix_and_prompt_is_compared_with_their_product(
-        self, problem, capsys
+    @pytest.mark.parametrize(
+        ("parameter", "rule", "svm", "norm"),
+        [
+            ("W", "ngd", "att", "Frobenius"),
+            ("W", "sign", "att", "max"),
+            ("W", "adam", "att", "max"),
+            ("p", "coordinate", "prompt", "l1"),
+            ("KQ", "ngd", "att", "nuclear"),
+            ("KQ", "spectral", "att", "spectral"),
+            ("v+W", "spectral", "att", "spectral"),
+            ("W+p", "ngd", "prompt", "Frobenius"),
+            ("diagonal KQ", "ngd", "diagonal", "l1"),
+        ],
+    )
+    def test_a_run_is_compared_with_the_svm_of_its_parameter_and_steps(
+        self, problem, capsys, parameter, rule, svm, norm
     ):
-        words = ["--parameter", "W+p", "--steps", "200", "--out", "run.npz"]
-        assert main(["train", str(problem), *words]) == 0
+        words = ["--parameter", parameter, "--rule", rule, "--steps", "200", "--seed", "0"]
+        assert main(["train", str(problem), *words, "--out", "run.npz"]) == 0
         trained = facts(capsys.readouterr().out)
-        assert main(["svm", str(problem), "--run", "run.npz", "--problem", "prompt"]) == 0
+        assert trained["SVM"].startswith(f"{svm}, {norm} norm: ")
+        assert main(["svm", str(problem), "--run", "run.npz", "--threads", "1"]) == 0
         solved = facts(capsys.readouterr().out)
-        assert solved["cosine of the run"] == trained["cosine with its SVM"]
+        assert f"{solved['SVM']}: {solved['status']}" == trained["SVM"]
+        assert solved["selected tokens"] == trained["selected tokens"]
+        assert solved.get("cosine of the run") == trained.get("cosine with its SVM")
+        run = attsvm.train(attsvm.load(problem), parameter=parameter, rule=rule, steps=200, rng=0)
+        names = {"Frobenius": "fro", "nuclear": "nuc", "spectral": "spec"}
+        outcome = attsvm.classify(attsvm.load(problem), run, norm=names.get(norm, norm))
+        assert trained["outcome"].split(":")[0] == outcome
+
+    def test_svm_of_a_run_can_be_another(self, problem, capsys):
+        words = ["--parameter", "diagonal KQ", "--steps", "9", "--seed", "0", "--out", "run.npz"]
+        assert main(["train", str(problem), *words]) == 0
+        assert main(["svm", str(problem), "--run", "run.npz", "--problem", "att"]) == 0
+        assert facts(capsys.readouterr().out)["SVM"] == "att, Frobenius norm"
+
+    def test_a_file_that_is_no_run_is_refused(self, problem, capsys):
+        np.savez("other.npz", selected=[0, 0, 0], parameter="V", rule="ngd")
+        for name in ("other.npz", str(problem)):
+            assert main(["svm", str(problem), "--run", name]) == 2
+            assert f"{name}: expected the results of attsvm train" in capsys.readouterr().err
 
     @pytest.mark.parametrize("parameter", ["W", "v+W", "W+p"])
     def test_a_test_is_evaluated_with_the_head_of_the_problem(self, problem, capsys, parameter):
@@ -410,6 +435,9 @@ class TestTrain:
             w = run["k"] * run["q"]
         shown = float(facts(capsys.readouterr().out)["cosine with its SVM"])
         assert shown == pytest.approx(w[0] / np.hypot(*w), abs=1e-6)
+        assert main(["svm", str(path), "--run", str(out), "--out", "svm.npz"]) == 0
+        with np.load("svm.npz") as solved:
+            np.testing.assert_allclose(solved["W"], [[1, 0], [0, 0]], atol=1e-9)
 
     def test_a_test_of_another_dimension_is_refused(self, problem, capsys):
         d = attsvm.load(problem).d
@@ -425,7 +453,14 @@ class TestTrain:
         shown = facts(capsys.readouterr().out)
         assert "10010 constraints" in shown["SVM"]
         assert shown["selected tokens"].endswith("... (1001 in all)")
-        assert "outcome" not in shown
+        assert shown["outcome"] == "local or neither, which the SVM decides"
+        data = attsvm.load(path)
+        best = attsvm.optimal_tokens(data)
+        tokens = data.tokens[np.arange(data.n), best][:, np.newaxis].repeat(11, axis=1)
+        arrays = {"queries": data.queries, "value": data.value}
+        attsvm.save(path, attsvm.AttentionData(tokens, data.labels, **arrays))
+        assert main(["train", str(path), "--steps", "2", "--overwrite"]) == 0
+        assert facts(capsys.readouterr().out)["outcome"].startswith("global")
 
     def test_training_that_stays_at_zero_has_no_cosine(self, tmp_path, capsys):
         path = tmp_path / "equal.npz"
@@ -569,7 +604,7 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"attsvm {attsvm.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["study", "train", "reproduce"])
+@pytest.mark.parametrize("command", ["study", "train", "svm", "reproduce"])
 def test_options_of_running_are_those_of_every_long_command(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -610,6 +645,7 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--set", "seed=-1"], "seed: expected a non-negative integer"),
         (["study", "overparam", "--set", "data=words"], "data: expected one of 'sphere', "),
         (["study", "overparam", "--set", "step=5"], "did you mean 'steps'"),
+        (["study", "geometries", "--set", "rules={}"], "--set 'rules={}': rules: expected tables"),
         (["study", "overparam", "--threads", "0"], "num_threads: expected a positive integer"),
         (["study", "overparam", "--workers", "0"], "workers: expected a positive integer"),
         (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),

@@ -130,11 +130,11 @@ def test_an_unbalanced_start_leads_to_the_l1_svm_and_a_balanced_one_keeps_its_si
     ("options", "text"),
     [
         ({"init": np.ones(6)}, "init: expected a dict with 'k' and 'q'"),
-        ({"init": {"k": np.ones(6)}}, "init: expected the key 'k' and 'q'"),
+        ({"init": {"k": np.ones(6)}}, "init: expected the keys 'k' and 'q'"),
         ({"init": {"k": np.ones(5), "q": np.ones(6)}}, r"init\['k'\]: expected shape \(d,\)"),
         ({"init": "zero"}, "init: expected one of 'uniform', 'balanced', 'unbalanced'"),
         ({"inner": 3}, "inner: expected None"),
-        ({"lr": {"K": 1.0, "Q": 1.0}}, "lr: expected the key 'k' and 'q'"),
+        ({"lr": {"K": 1.0, "Q": 1.0}}, "lr: expected the keys 'k' and 'q'"),
     ],
 )
 def test_errors(options, text):

@@ -7,15 +7,16 @@ what the problem gives, with a batch axis.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 
 import numpy as np
 import pytest
 
 import attsvm
+import attsvm.functional
 import attsvm.theory
-from attsvm import AttentionData
-from attsvm.functional import loss_and_grad
+from attsvm import AttentionData, _core
 
 
 def swapped(batch=(), n=2):
@@ -76,7 +77,10 @@ def two_classes(data):
     return attsvm.heads.LinearScores(np.where(data.valid, attsvm.scores(data), 0.0))
 
 
-best = attsvm.optimal_tokens
+def best(data):
+    return attsvm.optimal_tokens(data)
+
+
 CALLS = {
     "att_svm": lambda data: [
         attsvm.att_svm(data, best(data), norm=norm) for norm in ("fro", "nuc", "max", "spec", 3.0)
@@ -115,7 +119,7 @@ CALLS = {
     "locally_optimal_choices": lambda data: [
         attsvm.locally_optimal_choices(data, parameter=parameter) for parameter in ("W", "p")
     ],
-    "loss_and_grad": lambda data: loss_and_grad(data, {"W": matrix(data)}),
+    "loss_and_grad": lambda data: attsvm.functional.loss_and_grad(data, {"W": matrix(data)}),
     "margin_ratio": lambda data: [
         attsvm.margin_ratio(data, matrix(data), best(data), norm) for norm in ("l1", "spec", 1.5)
     ],
@@ -130,10 +134,10 @@ CALLS = {
         )
         for W in (matrix(data), trained(data).W)
     ],
-    "optimal_tokens": attsvm.optimal_tokens,
+    "optimal_tokens": best,
     "prompt_svm": lambda data: attsvm.prompt_svm(data, best(data)),
     "regularization_path": lambda data: attsvm.regularization_path(data, [1.0, 10.0], starts=2),
-    "scores": attsvm.scores,
+    "scores": lambda data: attsvm.scores(data),
     "support_tokens": lambda data: attsvm.support_tokens(data, attsvm.att_svm(data, best(data))),
     "train": lambda data: [
         trained(data, parameter=parameter, reference=matrix(data) if parameter == "W" else None)
@@ -221,3 +225,43 @@ def test_a_batch_of_one_problem_gives_what_the_problem_gives(name, kind):
         else:
             assert len(result) == 1, path
             assert_equal(path, result[0], value, rtol=1e-7, atol=1e-9)
+
+
+THREADED = (
+    *("certify_frobenius", "smallest_frobenius", "smallest_nuclear", "smallest_in_norm"),
+    *("row_bases", "token_scores", "loss_and_gradient", "descend", "descend_by_ids"),
+)
+OF_NEXT_TOKENS = {
+    "graph_svm": lambda data: [attsvm.graph_svm(data, norm=norm) for norm in ("fro", "max")],
+    "predict_next": lambda data: attsvm.predict_next(data, matrix(data)),
+    "decompose": lambda data: attsvm.decompose(matrix(data), data),
+    "finite_part": lambda data: attsvm.finite_part(data),
+    "cyclic_subspace": lambda data: attsvm.theory.cyclic_subspace(data),
+    "optimal_loss": lambda data: attsvm.theory.optimal_loss(data),
+    "rank": lambda data: attsvm.rank(attsvm.graph_svm(data)),
+    "effective_rank": lambda data: attsvm.effective_rank(attsvm.graph_svm(data)),
+    "train": lambda data: trained(data),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"), [(k, x) for x in (CALLS, OF_NEXT_TOKENS) for k in x], ids=str
+)
+def test_every_function_takes_the_number_of_its_threads(name, calls, monkeypatch):
+    """Whatever it asks of the core is on as many threads as it was given."""
+    asked = []
+
+    def spy(function):
+        return lambda **given: asked.append(given["threads"]) or function(**given)
+
+    for each in THREADED:
+        monkeypatch.setattr(_core, each, spy(getattr(_core, each)))
+    monkeypatch.setattr(_core, "default_threads", lambda: 1)
+    for module in (attsvm, attsvm.theory, attsvm.functional):
+        for each in module.__all__:
+            public = getattr(module, each)
+            if inspect.isfunction(public) and "num_threads" in inspect.signature(public).parameters:
+                monkeypatch.setattr(module, each, functools.partial(public, num_threads=3))
+    data = SHARED["swapped"]
+    calls[name](data if calls is CALLS else attsvm.datasets.next_token(3, 4, 5, 9, rng=0))
+    assert set(asked) <= {3}

@@ -243,8 +243,8 @@ def test_a_ridge_shrinks_what_lies_outside_the_spans_too():
         ({"parameter": "Wp", "prompt": [0.0, 0.0]}, ValueError, "prompt: expected a direction"),
         ({"parameter": "Wp", "prompt": [1.0]}, ValueError, r"prompt: expected shape \(d,\)"),
         ({"parameter": ("v", "p"), "init": {"v": [1.0]}}, ValueError, r"init\['v'\]: expected sh"),
-        ({"parameter": ("v", "p"), "init": {"q": [1.0]}}, ValueError, "init: expected the key"),
-        ({"parameter": ("v", "p"), "lr": {"p": 0.1}}, ValueError, "lr: expected the key"),
+        ({"parameter": ("v", "p"), "init": {"q": [1.0]}}, ValueError, "init: expected the key 'p'"),
+        ({"parameter": ("v", "p"), "lr": {"p": 0.1}}, ValueError, "lr: expected the keys 'p' and"),
         ({"parameter": "p", "ridge": -1.0}, ValueError, "ridge: expected a number >= 0"),
         ({"parameter": "p", "ridge": 0.1, "rule": "polyak"}, ValueError, "rule: expected 'gd'"),
         (

@@ -524,7 +524,7 @@ BAD = [
     ("radii dict", {"radii": {"v": 1, "p": 1}}, TypeError, "radii: expected an array, got a dict"),
     ("radii pairs", {**JOINT, "radii": [1.0, 2.0]}, ValueError, "radii: expected shape (N, 2)"),
     ("radii threes", {**JOINT, "radii": [[1.0, 2, 3]]}, ValueError, "radii: expected shape (N, 2)"),
-    ("radii key", {**JOINT, "radii": {"v": 1.0}}, ValueError, "radii: expected the key"),
+    ("radii key", {**JOINT, "radii": {"v": 1.0}}, ValueError, "radii: expected the keys"),
     (
         "radii lengths",
         {**JOINT, "radii": {"v": [1.0, 2.0], "p": [1.0, 2, 3]}},
@@ -558,7 +558,7 @@ BAD = [
     ("init shape", {"init": np.ones(5)}, ValueError, "init: expected shape (d, d)"),
     ("init nan", {"init": np.full((5, 5), np.nan)}, ValueError, "init: expected finite"),
     ("init KQ", {"parameter": "KQ", "init": np.ones((5, 5))}, TypeError, "init: expected a dict"),
-    ("init key", {**JOINT, "init": {"v": np.ones(5)}}, ValueError, "init: expected the key"),
+    ("init key", {**JOINT, "init": {"v": np.ones(5)}}, ValueError, "init: expected the keys"),
     (
         "init v",
         {**JOINT, "init": {"v": np.ones(4), "p": np.ones(5)}},

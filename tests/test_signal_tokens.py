@@ -119,6 +119,11 @@ def test_gaussian_classes_leave_the_head_to_be_learned():
         ({"signals": None}, TypeError, "signals: expected one of"),
         ({"noise": -0.1}, ValueError, "noise: expected a number >= 0"),
         ({"noise": np.nan}, ValueError, "noise: expected"),
+        (
+            {"noise": 1e300, "dtype": np.float32},
+            ValueError,
+            "^noise: expected numbers of tokens that float32 holds, got noise=1e.300$",
+        ),
         ({"label_noise": 1.1}, ValueError, r"label_noise: expected a number in \[0, 1\]"),
         ({"label_noise": "half"}, TypeError, "label_noise: expected"),
         ({"batch": 0}, ValueError, "batch: expected a positive integer"),
@@ -181,6 +186,15 @@ def test_flipped_labels_of_signal_noise(share):
         ({"signal": 0.0}, "signal: expected"),
         ({"weak": -0.1}, "weak: expected"),
         ({"label_noise": 1.5}, "label_noise: expected"),
+        (
+            {"signal": 1e300, "dtype": np.float32},
+            r"^signal, weak: expected numbers of tokens that float32 holds, got signal=1e\+300, ",
+        ),
+        ({"signal": 1e-300, "dtype": np.float32}, "^signal, weak: expected numbers of value that"),
+        (
+            {"signal": 1e300, "weak": 1e300},
+            "^signal, weak: expected numbers of tokens that float64",
+        ),
     ],
 )
 def test_arguments_of_signal_noise_are_checked(options, text):

@@ -85,7 +85,10 @@ class TestDeclaration:
             ({"seed": (0, 2**64)}, r"seed: expected an integer below 2\*\*64"),
             ({"parameter": "Q"}, "parameter: expected one of"),
             ({"parameter": ("v", "Wp")}, r"parameter: expected one of 'W', .*, got 'v\+Wp'"),
-            ({"parameter": ("W", "KQ")}, r"measure: 'outcome' needs .* \(where .*parameter=KQ"),
+            (
+                {"parameter": ("W", "p"), "measure": ("W",)},
+                r"measure: 'W' needs .* \(where .*parameter=p",
+            ),
             ({"parameter": "p", "norm": "nuc"}, "norm: expected 'auto' or 'fro'"),
             ({"data": "words"}, "data: expected one of 'sphere', .* or an .npz file, got 'words'"),
             ({"attention": "soft"}, "attention: expected one of"),
@@ -123,6 +126,7 @@ class TestDeclaration:
             ({"measure": "cosine"}, "measure: expected a list of names"),
             ({"norms": "fro"}, "norms: expected a list of norms, got 'fro'"),
             ({"rules": "sign"}, "rules: expected tables of settings by name, got 'sign'"),
+            ({"rules": {}}, "rules: expected tables of settings by name, got {}"),
             ({"rules": {"sign": 0.1}}, "rules.sign: expected a table of settings, got 0.1"),
         ],
     )
@@ -143,10 +147,10 @@ class TestDeclaration:
         [
             ({"parameter": "W"}, ("selected", "outcome", "cosine")),
             ({"parameter": "p"}, ("selected", "outcome", "cosine")),
-            ({"parameter": "KQ"}, ("selected", "cosine")),
-            ({"parameter": "v+W"}, ("selected", "cosine")),
-            ({"parameter": ("W", "v+p")}, ("selected", "cosine")),
-            ({"parameter": "v+p", "data": "gaussian_classes"}, ("selected", "cosine")),
+            ({"parameter": "KQ"}, ("selected", "outcome", "cosine")),
+            ({"parameter": "v+W"}, ("selected", "outcome", "cosine")),
+            ({"parameter": ("W", "v+p")}, ("selected", "outcome", "cosine")),
+            ({"parameter": "v+p", "data": "gaussian_classes"}, ("selected", "outcome", "cosine")),
         ],
     )
     def test_what_can_be_measured_of_every_cell_is_by_default(self, settings, measured):
@@ -256,6 +260,11 @@ class TestFile:
         assert other.cells[0].settings["lr"] == 0.3
         with pytest.raises(OverrideError, match=r"lr: expected none where rules\.sign states it"):
             Study.load(tmp_path / "mine.toml", {"lr": 0.3})
+        for rules, reason in (({}, "expected tables"), ({1: {}}, "expected text, got 1")):
+            with pytest.raises(OverrideError, match=f"^overrides .rules.: rules: {reason}"):
+                Study.load(tmp_path / "mine.toml", {"rules": rules})
+        with pytest.raises(TypeError, match=r"^overrides: expected names as keys, got 1$"):
+            Study.load(tmp_path / "mine.toml", {1: 2})
 
     def test_one_value_for_an_axis_leaves_it_an_axis(self):
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).axes["d"] == (3,)

@@ -10,11 +10,12 @@ import xarray
 from plain_svm import attention_rows
 from scipy.optimize import linprog, nnls
 
+import attsvm
 from attsvm.cli import main
 from attsvm.data import AttentionData
 from attsvm.studies import Study, describe, open_results, report, run, tabulate
 from attsvm.studies.html_report.figures import figures
-from attsvm.studies.problems import draw
+from attsvm.studies.problems import draw, start_of_factors
 
 STUDY = Study.load(
     "geometries",
@@ -151,6 +152,45 @@ def test_heat_maps_show_every_median_and_frame_the_largest(results):
         np.testing.assert_allclose([(y.round(), x) for y, x in framed], largest, atol=1e-12)
     assert [label.get_text() for label in panels[1].get_xticklabels()] == list(NAMES)
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["gradient", "sign", "l3"]
+
+
+def test_outcomes_and_cosines_are_those_of_the_svm_in_the_norm_of_the_steps(tmp_path):
+    study = Study(
+        n=5, T=4, d=4, problems=40, steps=100, rule=["ngd", "sign", "adam"],
+        measure=["outcome", "cosine", "selected"],
+    )  # fmt: skip
+    results = run(study, tmp_path, progress=False).load()
+    moved = []
+    for cell, norm in zip(study.cells, ("fro", "max", "max"), strict=True):
+        data = draw(cell.settings, range(40))
+        run_of_cell = attsvm.train(data, rule=cell.axes["rule"], steps=100)
+        kinds, of_gradient = (attsvm.classify(data, run_of_cell, norm=x) for x in (norm, "fro"))
+        of_rule = results.sel(rule=cell.axes["rule"])
+        assert [("neither", "local", "global")[k] for k in of_rule.outcome.values] == kinds.tolist()
+        solution = attsvm.att_svm(data, run_of_cell.selected, norm=norm)
+        known = solution.feasible
+        expected = attsvm.cosine(run_of_cell.W[known], solution.W[known], axis=(1, 2))
+        np.testing.assert_allclose(of_rule.cosine.values[known], expected, atol=1e-9)
+        moved.append((kinds != of_gradient).any())
+    assert moved == [False, True, True]
+    text = {measure.name: measure.meaning for measure in tabulate(study, results).measures}
+    assert text["local_percent"].endswith("SVMs in the norms Frobenius (ngd), max (sign, adam)")
+    assert text["cosine_mean"].endswith("SVMs in the norms Frobenius (ngd), max (sign, adam)")
+    assert "norm" not in text["global_percent"]
+
+
+def test_runs_of_diagonal_factors_are_compared_with_the_diagonal_svm(tmp_path):
+    study = Study(n=2, T=3, d=6, problems=9, steps=50, parameter="diagonal KQ")
+    results = run(study, tmp_path, progress=False).load()
+    data = draw(study.cells[0].settings, range(9))
+    solution = attsvm.diagonal_svm(data, results.selected.values)
+    factors = start_of_factors(study.cells[0].settings, range(9), 6)
+    run_of_all = attsvm.train(data, parameter="diagonal KQ", init=factors, steps=50)
+    known = solution.feasible
+    expected = attsvm.cosine(run_of_all.W[known], solution.W[known], axis=(1, 2))
+    np.testing.assert_allclose(results.cosine.values[known], expected, atol=1e-9)
+    assert (np.isfinite(results.cosine.values) == known).all()
+    assert known.any()
 
 
 def test_other_axes_make_panels_and_the_rules_stand_along(tmp_path):

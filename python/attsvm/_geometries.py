@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from attsvm import _core
-from attsvm._validation import as_choice, as_float
+from attsvm._validation import as_float
 
 Norm = str | float
 
@@ -18,15 +18,13 @@ def listed(norms: Norm | Sequence[Norm]) -> list[Norm]:
     return list(norms) if isinstance(norms, Sequence) and not isinstance(norms, str) else [norms]
 
 
-def as_norm(argument: str, norm: Norm) -> Norm:
-    """Read a name of `NORMS` or a number p > 1; p = 2 is ``"fro"``."""
-    if isinstance(norm, str):
-        return as_choice(argument, norm, NORMS)
-    p = as_float(argument, norm)
-    if p <= 1.0:
-        known = ", ".join(map(repr, NORMS))
-        raise ValueError(f"{argument}: expected one of {known} or a number p > 1, got {norm!r}")
-    return "fro" if p == 2.0 else p
+def as_norm(argument: str, norm: Norm, names: Collection[str] = NORMS) -> Norm:
+    """Read one of these names or a number p > 1; p = 2 is ``"fro"``."""
+    wanted = f"one of {', '.join(map(repr, names))} or a number p > 1"
+    p = 0.0 if isinstance(norm, str) else as_float(argument, norm, wanted)
+    if p <= 1.0 and norm not in names:
+        raise ValueError(f"{argument}: expected {wanted}, got {norm!r}")
+    return "fro" if p == 2.0 else norm if isinstance(norm, str) else p
 
 
 def as_geometry(argument: str, norm: Norm) -> _core.Geometry:

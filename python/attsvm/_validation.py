@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
@@ -150,9 +150,9 @@ def as_positive_int(name: str, value: int) -> int:
     return _as_int(name, value, 1, "a positive integer")
 
 
-def as_float(name: str, value: float) -> float:
-    """Return `value` as a finite float; strings and bools are refused."""
-    return _as_real(name, value, "a finite number")
+def as_float(name: str, value: float, wanted: str = "a finite number") -> float:
+    """Return `value` as a finite float; strings and bools are refused. Errors name the `wanted`."""
+    return _as_real(name, value, wanted)
 
 
 def as_positive_float(name: str, value: float) -> float:
@@ -211,6 +211,20 @@ def require_shape(
     """Raise `ValueError` unless `array` has the shape `expected`, in letters `shape_text`."""
     if array.shape != expected:
         raise ValueError(f"{name}: expected shape {shape_text} = {expected}, got {array.shape}")
+
+
+def require_keys(name: str, value: Mapping[Any, Any], keys: Collection[str]) -> None:
+    """Raise `ValueError` unless these are the keys of `value`."""
+    if set(value) != set(keys):
+        wanted = f"the key{'s' if len(keys) > 1 else ''} {' and '.join(map(repr, keys))}"
+        raise ValueError(f"{name}: expected {wanted}, got {sorted(map(str, value))}")
+
+
+def require_names(name: str, keys: Collection[Any]) -> None:
+    """Raise `TypeError` at the first of the keys of a dict that is not text."""
+    for key in keys:
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: expected names as keys, got {key!r}")
 
 
 def require_range(

@@ -25,7 +25,7 @@ from attsvm._version import __version__
 from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import whole_file, write_whole
 from attsvm.datasets import text
-from attsvm.descent import Run, train
+from attsvm.descent import Run, StepRule, train
 from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.extras import dependencies
 from attsvm.progress import bar, inside
@@ -56,9 +56,11 @@ from attsvm.theory import (
     cyclic_subspace,
     optimal_tokens,
     predict_next,
+    scores,
     token_priority_graphs,
 )
 from attsvm.theory.composition import composition, loss_of_composition
+from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
 
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
@@ -67,6 +69,7 @@ _OUTCOMES = {
     "local": "local: the selected tokens outscore their SVM-neighbours",
     "neither": "neither: a selected token does not outscore its SVM-neighbours",
 }
+_OUTCOME_IS_OPEN = "local or neither, which the SVM decides"
 _SOLUTION = (
     *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
     *("certificate", "gap", "kkt", "solver", "unique"),
@@ -75,8 +78,10 @@ _SOLUTION = (
 _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
     "att": att_svm,
     "prompt": prompt_svm,
+    "diagonal": diagonal_svm,
     "label": label_svm,
 }
+_SVM_OF_TRAINING = {"W": "att", "p": "prompt", "diagonal KQ": "diagonal"}
 _DRAWN_GRAPHS = 12
 _QUICK_CONSTRAINTS = 10_000
 """Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
@@ -251,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
             "solve the SVM of one problem",
             "Solve the support vector machine (SVM) that separates selected tokens from the "
             "others, for the problem in an .npz file, and write the certified solution.",
+            running,
             one_problem,
         )
     )
@@ -345,7 +351,6 @@ def _add_train_options(parser: _Parser) -> None:
 
 
 def _add_svm_options(parser: _Parser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
     add = parser.add_mutually_exclusive_group().add_argument
     run = "results of attsvm train: separate the tokens that it selected, and compare"
@@ -359,14 +364,16 @@ def _add_svm_options(parser: _Parser) -> None:
         help="a token of every input, counted from 0, such as 1,0,2; RUN.npz, those that a run of "
         "attsvm train selected; or 'optimal', those of the largest score",
     )
-    separated = "separate tokens by W, tokens by p, or labels by v"
-    parser.add_argument("--problem", choices=tuple(_SVMS), default="att", help=separated)
+    separated = "separate tokens by W, by p or by diagonal W, or labels by v (default: that of "
+    parser.add_argument(
+        "--problem", choices=tuple(_SVMS), help=f"{separated}the parameter of the run, or att)"
+    )
+    norms = f"norm of W, p or v: {', '.join(NORMS)}, or p > 1 of the l_p norm"
     parser.add_argument(
         "--norm",
         type=_norm,
         metavar="NORM",
-        default="fro",
-        help=f"norm of W or p: {', '.join(NORMS)}, or p > 1 of the l_p norm",
+        help=f"{norms} (default: that of the steps of the run, or fro, of diagonal W l1)",
     )
 
 
@@ -544,11 +551,12 @@ def _train_on_problem(arguments: argparse.Namespace) -> None:
     if data.value is not None:
         facts["optimal tokens"] = _tokens(optimal_tokens(data))
     with _watched("SVM", arguments.quiet):
-        svm = _quick_svm(data, result)
+        svm = _quick_svm(data, result, arguments.threads)
     if svm is None:
         constraints = (data.lengths - 1).sum()
         command = shlex.join(["attsvm", "svm", str(arguments.file), "--run", str(out)])
         facts["SVM"] = f"not solved, as it has {constraints} constraints: {command}"
+        facts["outcome"] = _OUTCOMES["global"] if _is_global(data, result) else _OUTCOME_IS_OPEN
     else:
         facts |= _comparison(data, result, svm)
     _say_facts({**facts, "written": str(out)})
@@ -585,31 +593,35 @@ def _of_run(result: Run) -> dict[str, Any]:
     }
 
 
-def _quick_svm(data: AttentionData, result: Run) -> SVMSolution | None:
+def _quick_svm(data: AttentionData, result: Run, threads: int | None) -> SVMSolution | None:
     """Solve the SVM of the selected tokens, unless it may take long."""
     if (data.lengths - 1).sum() > _QUICK_CONSTRAINTS:
         return None
-    if result.variable == "p":
-        return prompt_svm(data, result.selected)
-    if result.attention_parameter == "diagonal KQ":
-        return diagonal_svm(data, result.selected)
-    return att_svm(data, result.selected, norm="nuc" if result.K is not None else "fro")
+    norm = norm_of_training(result.parameter, result.step_rule)
+    solve = SVMS[kind_of_svm(result.parameter)]
+    return solve(data, result.selected, norm=norm, num_threads=threads)
 
 
 def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict[str, str]:
     """Compare the trained parameter with the SVM of the tokens it selected."""
-    facts = {}
+    norm = as_svm_norm("norm", norm_of_training(result.parameter, result.step_rule))
+    name = _SVM_OF_TRAINING[kind_of_svm(result.parameter)]
+    facts = {"SVM": f"{name}, {norm.text} norm: {solution.status}"}
     direction = solution.p if result.variable == "p" else solution.W
-    if direction is None:
-        facts["SVM"] = "infeasible for the selected tokens"
-    elif direction.any() and result.direction.any():
+    if direction is not None and direction.any() and result.direction.any():
         facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
-    if data.value is not None and result.parameter in ("W", "p"):
-        outcome = classify(data, result, solution=solution)
-        facts["outcome"] = _OUTCOMES[str(outcome)]
-        if outcome != "global":
-            facts["inputs"] = _tokens(outcome.inputs)
+    outcome = classify(data, result, solution=solution)
+    facts["outcome"] = _OUTCOMES[str(outcome)]
+    if outcome != "global":
+        facts["inputs"] = _tokens(outcome.inputs)
     return facts
+
+
+def _is_global(data: AttentionData, result: Run) -> bool:
+    """Return whether every selected token has the largest score."""
+    gamma = scores(data if result.v is None else data.with_value(result.v))
+    chosen = np.take_along_axis(gamma, result.selected[:, np.newaxis], axis=1)
+    return bool((chosen >= gamma).all())
 
 
 def _train_on_text(arguments: argparse.Namespace) -> None:
@@ -682,12 +694,10 @@ def _train_on_text(arguments: argparse.Namespace) -> None:
 
 def _svm(arguments: argparse.Namespace) -> None:
     data = _problem(arguments)
-    norm = as_svm_norm("--norm", arguments.norm)
-    named = () if norm.name == "fro" else (norm.name,)
-    out = _output(arguments, (arguments.problem, *named, "svm"))
+    of_run: tuple[str, NormLike] = "att", "fro"
     trained: dict[str, Any] = {}
     if isinstance(arguments.selected, Path):
-        trained = _read_run(arguments.selected)
+        trained, of_run = _read_run(arguments.selected)
         selected = trained["selected"]
     elif arguments.selected == "optimal":
         if data.value is None:
@@ -698,9 +708,14 @@ def _svm(arguments: argparse.Namespace) -> None:
         selected = optimal_tokens(data)
     else:
         selected = np.array(arguments.selected)
-    chosen = {} if norm.name == "fro" else {"norm": arguments.norm}
+    name = arguments.problem or of_run[0]
+    usual = {"diagonal": "l1", of_run[0]: of_run[1]}.get(name, "fro")
+    chosen = usual if arguments.norm is None else arguments.norm
+    norm = as_svm_norm("--norm", chosen)
+    named = () if norm.name == "fro" else (norm.name,)
+    out = _output(arguments, (name, *named, "svm"))
     with _watched("SVM", arguments.quiet):
-        solution = _SVMS[arguments.problem](data, selected, **chosen)
+        solution = _SVMS[name](data, selected, norm=chosen, num_threads=arguments.threads)
     members = {name: getattr(solution, name) for name in _SOLUTION}
     _write_arrays(
         out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}}
@@ -708,6 +723,7 @@ def _svm(arguments: argparse.Namespace) -> None:
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
         "selected tokens": _tokens(selected),
+        "SVM": f"{name}, {norm.text} norm",
         "status": solution.status,
     }
     if solution.support is None:
@@ -737,13 +753,16 @@ def _watched(label: str, quiet: bool) -> Iterator[None]:
         yield
 
 
-def _read_run(path: Path) -> dict[str, Any]:
-    """Read the arrays that `attsvm train` wrote."""
+def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
+    """Read the arrays that `attsvm train` wrote, and what SVM and norm belong to the run."""
     try:
         with np.load(path, allow_pickle=False) as file:
             known = ("W", "p", "v", "Wp")
             names = ("selected", *(name for name in known if name in file.files))
-            return {name: file[name] for name in names}
+            parameter, rule = (str(file[name]) for name in ("parameter", "rule"))
+            norm = norm_of_training(parameter, StepRule(rule))
+            of_run = _SVM_OF_TRAINING[kind_of_svm(parameter)], norm
+            return {name: file[name] for name in names}, of_run
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"--selected: {path}: expected the results of attsvm train") from error
 

@@ -5,22 +5,54 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
+from typing import Any, ParamSpec, TypeVar
 
 from attsvm import _core
 from attsvm._validation import as_positive_int
 
 _MOST_THREADS = 4096
+_Options = ParamSpec("_Options")
+_Answer = TypeVar("_Answer")
+_THREADS: ContextVar[int | None] = ContextVar("_THREADS", default=None)
+
+
+@contextmanager
+def core_threads(num_threads: int | None) -> Iterator[None]:
+    """Let calls of the core inside take so many threads where they are given none."""
+    token = _THREADS.set(_THREADS.get() if num_threads is None else thread_count(num_threads))
+    try:
+        yield
+    finally:
+        _THREADS.reset(token)
+
+
+def takes_threads(function: Callable[_Options, _Answer]) -> Callable[_Options, _Answer]:
+    """Let the argument `num_threads` of a function hold for all calls of the core inside it."""
+
+    @functools.wraps(function)
+    def call(*args: _Options.args, **options: _Options.kwargs) -> _Answer:
+        num_threads: Any = options.get("num_threads")
+        if num_threads is None:
+            return function(*args, **options)
+        with core_threads(num_threads):
+            return function(*args, **options)
+
+    return call
 
 
 def thread_count(num_threads: int | None) -> int:
     """Return the number of threads of one call.
 
-    None takes OpenMP's own number (``OMP_NUM_THREADS``, or what threadpoolctl has set), but no more
-    than `processors`. A number is taken as it is, up to 4096; fewer threads run where the system
-    cannot start as many, where the work is not worth them, or while it is done faster without, on a
-    busy computer.
+    None takes the number of `core_threads` around the call, or else OpenMP's own
+    (``OMP_NUM_THREADS``, or what threadpoolctl has set), but no more than `processors`. A number is
+    taken as it is, up to 4096; fewer threads run where the system cannot start as many, where the
+    work is not worth them, or while it is done faster without, on a busy computer.
     """
+    num_threads = _THREADS.get() if num_threads is None else num_threads
     if num_threads is None:
         return max(1, min(_core.default_threads(), processors()))
     count = as_positive_int("num_threads", num_threads)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ def draw_arrays(
     rng: int | np.random.Generator | None,
     dtype: npt.DTypeLike,
     directions: Collection[str] = (),
+    scales: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, npt.NDArray[Any]]:
     """Draw the arrays of one problem, or of a batch of them, each from its own child of `rng`.
 
@@ -25,19 +27,24 @@ def draw_arrays(
     problem is problem 0 of a batch from the same seed. A generator makes new children at each call.
     `draw` draws the arrays of one problem, by their names: integers, or float64, which are rounded
     to `dtype`. Those named in `directions` are vectors (..., d), divided by their Euclidean norms.
+    Numbers that `dtype` cannot hold are blamed on the arguments of the caller in `scales`.
     """
     real = as_float_dtype("dtype", dtype)
     count = 1 if batch is None else as_positive_int("batch", batch)
-    problems = [draw(child) for child in as_generator("rng", rng).spawn(count)]
+    with np.errstate(over="ignore"):
+        problems = [draw(child) for child in as_generator("rng", rng).spawn(count)]
     arrays = {name: np.stack([problem[name] for problem in problems]) for name in problems[0]}
     for name in directions:
         arrays[name] = unit_rows(arrays[name])
-    return {
-        name: (array[0] if batch is None else array).astype(
-            real if array.dtype.kind == "f" else array.dtype, copy=False
-        )
-        for name, array in arrays.items()
-    }
+    for name, array in arrays.items():
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore", under="ignore"):
+                arrays[name] = array.astype(real, copy=False)
+            if not (np.isfinite(arrays[name]) & ((arrays[name] != 0) | (array == 0))).all():
+                given = ", ".join(f"{argument}={x:g}" for argument, x in scales.items())
+                wanted = f"numbers of {name} that {real} holds"
+                raise ValueError(f"{', '.join(scales)}: expected {wanted}, got {given}")
+    return {name: array[0] if batch is None else array for name, array in arrays.items()}
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:

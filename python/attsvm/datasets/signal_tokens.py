@@ -71,8 +71,9 @@ def near_orthogonal(
     ------
     TypeError, ValueError
         A size that is not a positive integer, a `d` too small for the signals and something beside
-        them, unknown `signals`, a negative `noise`, a `label_noise` outside [0, 1], a `dtype` other
-        than float64 and float32, or an `rng` that is neither a seed nor a generator.
+        them, unknown `signals`, a negative `noise`, or one that makes tokens too large or small for
+        `dtype`, a `label_noise` outside [0, 1], a `dtype` other than float64 and float32, or an
+        `rng` that is neither a seed nor a generator.
 
     References
     ----------
@@ -96,7 +97,8 @@ def near_orthogonal(
         tokens, labels = sequences(rng)
         return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0], "value": value}
 
-    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
+    scales = {"noise": noise}
+    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype, scales=scales))
 
 
 def gaussian_classes(
@@ -158,7 +160,8 @@ def gaussian_classes(
         tokens, labels = sequences(rng)
         return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0]}
 
-    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
+    scales = {"noise": noise}
+    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype, scales=scales))
 
 
 def signal_noise(
@@ -205,8 +208,9 @@ def signal_noise(
     ------
     TypeError, ValueError
         A size that is not a positive integer, fewer than 3 tokens or 2 dimensions, a `signal` that
-        is not positive, a negative `weak`, a `label_noise` outside [0, 1], a `dtype` other than
-        float64 and float32, or an `rng` that is neither a seed nor a generator.
+        is not positive, a negative `weak`, or those that make tokens or the value too large or
+        small for `dtype`, a `label_noise` outside [0, 1], a `dtype` other than float64 and float32,
+        or an `rng` that is neither a seed nor a generator.
 
     References
     ----------
@@ -245,7 +249,8 @@ def signal_noise(
         labels = _flipped(classes, flips, label_rng)
         return {"tokens": tokens, "labels": labels, "value": value}
 
-    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype))
+    scales = {"signal": length, "weak": share_of_weak}
+    return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype, scales=scales))
 
 
 def _alternating(n: int) -> FloatArray:

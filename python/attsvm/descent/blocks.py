@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
-from attsvm._validation import as_choice, as_positive_float
+from attsvm._validation import as_choice, as_positive_float, require_keys
 
 PARAMETERS = tuple(_core.parameterisations)
 STARTS = ("uniform", "balanced", "unbalanced")
@@ -100,11 +100,7 @@ class Blocks:
 
     def by_name(self, argument: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `value`, if the blocks are its keys."""
-        if set(value) != set(self.names):
-            wanted = " and ".join(repr(block) for block in self.names)
-            raise ValueError(
-                f"{argument}: expected the key {wanted}, got {sorted(map(str, value))}"
-            )
+        require_keys(argument, value, self.names)
         return value
 
     def rates(self, lr: float | Mapping[str, float]) -> dict[str, float]:

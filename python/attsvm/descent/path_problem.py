@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attsvm import _core
 from attsvm._linalg import in_own_span
-from attsvm._validation import as_float_array, as_positive_int, require_shape
+from attsvm._validation import as_float_array, as_positive_int, require_keys, require_shape
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import require_queries
 from attsvm.descent.attention_maps import Sequences
@@ -125,11 +125,7 @@ class PathProblem:
                 raise TypeError(f"{name}: expected a dict with {keys}, got {type(value).__name__}")
             value, names = {blocks[0]: value}, [name]
         else:
-            if set(value) != set(blocks):
-                wanted = " and ".join(map(repr, blocks))
-                raise ValueError(
-                    f"{name}: expected the key {wanted}, got {sorted(map(str, value))}"
-                )
+            require_keys(name, value, blocks)
             names = [f"{name}[{block!r}]" for block in blocks]
         d, columns = self.dimension, self.columns
         text, shape = {

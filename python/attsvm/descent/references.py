@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm._validation import ArrayLike
+from attsvm._validation import ArrayLike, require_names
 
 
 @runtime_checkable
@@ -33,7 +33,10 @@ def named_references(
     """Return references by name; a single one has the name ""."""
     if reference is None:
         return {}
-    return dict(reference) if isinstance(reference, Mapping) else {"": reference}
+    if not isinstance(reference, Mapping):
+        return {"": reference}
+    require_names("reference", reference)
+    return dict(reference)
 
 
 def name_in_call(name: str) -> str:

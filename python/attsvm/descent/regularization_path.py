@@ -22,6 +22,7 @@ from attsvm._validation import (
     as_positive_float,
     as_positive_int,
     require_direction,
+    require_keys,
     require_shape,
 )
 from attsvm.data import AttentionData, NextTokenData
@@ -39,6 +40,7 @@ from attsvm.descent.references import (
 )
 from attsvm.heads import Head
 from attsvm.progress import bar
+from attsvm.threads import takes_threads
 
 _LOSSES = tuple(name for name, loss in _core.losses.items() if loss.has_excess)
 
@@ -147,6 +149,7 @@ class RegularizationPath:
         )
 
 
+@takes_threads
 def regularization_path(
     data: AttentionData | NextTokenData,
     radii: ArrayLike | Mapping[str, ArrayLike],
@@ -162,6 +165,7 @@ def regularization_path(
     reference: Reference | Mapping[str, Reference] | None = None,
     rng: int | np.random.Generator | None = 0,
     progress: bool = False,
+    num_threads: int | None = None,
 ) -> RegularizationPath:
     """Minimise the loss of attention over balls of increasing radius.
 
@@ -217,6 +221,8 @@ def regularization_path(
         For the random starts; a fixed seed by default, so that results repeat.
     progress : bool
         Show progress when standard error is a terminal.
+    num_threads : int, optional
+        Threads of the core, as in `train`; NumPy, which does most of the work, has its own.
 
     Returns
     -------
@@ -266,7 +272,7 @@ def regularization_path(
     given = None if init is None else problem.start("init", init)
     named = named_references(reference)
     if name == "v+p" and not named.keys() <= {"v", "p"}:
-        raise ValueError(f"reference: expected the keys 'v' and 'p', got {sorted(map(str, named))}")
+        require_keys("reference", named, ("v", "p"))
     shape = (data.d, data.d) if name in ("W", "KQ") else (data.d,)
     for key, one in named.items():
         _direction(name_in_call(key), one, shape)
@@ -279,9 +285,7 @@ def regularization_path(
             advance(1)
     path = _path(problem, data, loss, bounds, found, search.iterations, tol)
     for key, one in named.items():
-        path.cosines[str(key)] = path._cosine(
-            name_in_call(key), one, key if name == "v+p" else None
-        )
+        path.cosines[key] = path._cosine(name_in_call(key), one, key if name == "v+p" else None)
     if not path.converged.all():
         worst = int(np.argmax(np.where(path.converged, -1.0, path.residual)))
         warnings.warn(
@@ -289,7 +293,7 @@ def regularization_path(
             f"{path.residual[worst]:.1e} at radius {np.array2string(path.radii[worst])}, wanted "
             f"{tol:g}",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,  # that of the caller of what `takes_threads` makes
         )
     return path
 
@@ -355,10 +359,7 @@ def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
     """Radii (N, blocks)."""
     if parameter == "v+p":
         if isinstance(radii, Mapping):
-            if set(radii) != {"v", "p"}:
-                raise ValueError(
-                    f"radii: expected the key 'v' and 'p', got {sorted(map(str, radii))}"
-                )
+            require_keys("radii", radii, ("v", "p"))
             columns = [
                 np.atleast_1d(
                     as_float_array(

@@ -24,6 +24,7 @@ from attsvm._validation import (
     as_nonnegative_int,
     as_positive_int,
     require_direction,
+    require_names,
 )
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.data.attention_data import as_data
@@ -473,7 +474,9 @@ def _recorded_values(
         )
         for name, function in functions.items():
             made = function(at)
-            for key, value in (made if isinstance(made, Mapping) else {name: made}).items():
+            named = made if isinstance(made, Mapping) else {name: made}
+            require_names(f"record: {name}", named)
+            for key, value in named.items():
                 values[key].append(np.asarray(value))
     clash = sorted(k for k, each in values.items() if k in run.history or len(each) > len(ends))
     if clash:

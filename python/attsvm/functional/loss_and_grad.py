@@ -70,7 +70,7 @@ def loss_and_grad(
     if attention is None:
         known = ", or ".join(" and ".join(map(repr, sorted(names))) for names in _ATTENTION)
         raise ValueError(
-            f"parameters: expected the key {known}, and perhaps 'v', "
+            f"parameters: expected the keys {known}, and perhaps 'v', "
             f"got {sorted(map(str, parameters))}"
         )
     blocks = Blocks(attention, "v" in parameters)

@@ -443,9 +443,10 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self.gap_, self.kkt_ = solution.gap, solution.kkt
 
     def _solve(self, data: AttentionData) -> SVMSolution:
+        threads = self._train_options().get("num_threads")
         if self.parameter == "p":
-            return prompt_svm(data, self.selected_)
-        return att_svm(data, self.selected_, norm=self._norm())
+            return prompt_svm(data, self.selected_, num_threads=threads)
+        return att_svm(data, self.selected_, norm=self._norm(), num_threads=threads)
 
 
 def _as_train_options(value: Any) -> Mapping[str, Any]:

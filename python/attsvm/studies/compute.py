@@ -15,8 +15,10 @@ from attsvm.descent.blocks import as_blocks
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
 from attsvm.studies.problems import draw, filled, generator_of_steps, identity, start_of_factors
 from attsvm.studies.solved_svms import SolvedSVMs
-from attsvm.studies.study import Cell, Study
+from attsvm.studies.study import Cell, Study, norm_of_svm
 from attsvm.svm import SolverError
+from attsvm.theory.svm_of_training import kind_of_svm
+from attsvm.threads import takes_threads
 
 _MOST_PROBLEMS = 256
 _LANES = 8
@@ -58,6 +60,7 @@ def measure_cell(
     )
 
 
+@takes_threads
 def measure(
     cell: Cell,
     names: Sequence[str],
@@ -123,8 +126,7 @@ def _train(
     trained = filled(data, _LANES) if in_lanes else data
     numbers = range(problems.start, problems.start + (trained.batch or 1))
     blocks = as_blocks(parameter)
-    kind = blocks.kind
-    start = start_of_factors(settings, numbers, data.d) if kind.bilinear else None
+    start = start_of_factors(settings, numbers, data.d) if blocks.kind.bilinear else None
     run = train(
         trained,
         parameter=parameter,
@@ -138,13 +140,11 @@ def _train(
         record=blocks.direction if iterates else (),
         num_threads=num_threads,
     )
-    norm = settings["norm"]
-    if norm == "auto":
-        norm = "nuc" if kind.form == "product" and kind.queries == "data" else "fro"
     # Neither SVMs nor measurements see the problems that fill lanes.
     seen = {name: getattr(run, name)[:count] for name in ("attention", "log_attention", "selected")}
     history = {k: x if k == "step" else x[:count] for k, x in run.history.items()}
     v = None if run.v is None else run.v[:count]
     kept = replace(run, v=v, history=history, **seen)
-    solve = partial(solved.solve, identity(settings), problems, data, run.variable)
-    return Measured(data, kept, run.direction[:count], norm, settings["norms"] or (), solve)
+    solve = partial(solved.solve, identity(settings), problems, data, kind_of_svm(parameter))
+    norm, norms = norm_of_svm(settings), settings["norms"] or ()
+    return Measured(data, kept, run.direction[:count], norm, norms, solve)

@@ -118,6 +118,7 @@ class Measurement:
     # Trained parameters that it is defined for; by default all.
     parameters: tuple[str, ...] | None = None
     of_value: bool = False  # whether the problems must have a value v
+    of_head: bool = False  # whether they must, unless v is trained
     iterates: bool = False  # whether it needs W or p at every recorded step
 
     @property
@@ -132,7 +133,8 @@ class Measurement:
                 f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
                 f"got {parameter}; choose others of {', '.join(MEASUREMENTS)}"
             )
-        if self.of_value and not has_value:
+        lacks_head = self.of_head and not parameter.startswith("v+")
+        if (self.of_value or lacks_head) and not has_value:
             return f"measure: {self.name!r} needs data with a value, got data without"
         return None
 
@@ -296,8 +298,7 @@ _ALL = (
             ),
         ),
         _outcome,
-        parameters=("W", "p"),
-        of_value=True,
+        of_head=True,
     ),
     Measurement(
         "feasible",

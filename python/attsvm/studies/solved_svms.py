@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 from attsvm._geometries import Norm
 from attsvm._validation import IndexArray
 from attsvm.data import AttentionData
-from attsvm.svm import SVMSolution, att_svm, prompt_svm
+from attsvm.svm import SVMSolution
+from attsvm.theory.svm_of_training import SVMS
 
 _MOST_NUMBERS = 2**22
-_SVM: TypeAlias = "tuple[Literal['W', 'p'], Norm]"
+_SVM: TypeAlias = "tuple[str, Norm]"  # key of `SVMS`, and the norm
 _Problem: TypeAlias = "tuple[int, bytes]"  # its number, and the selected tokens
-_SOLVERS: Mapping[str, Callable[..., SVMSolution]] = {"W": att_svm, "p": prompt_svm}
 _ARRAYS = tuple(each.name for each in fields(SVMSolution) if each.name != "variable")
 
 
@@ -39,22 +39,22 @@ class SolvedSVMs:
         problems: Hashable,
         numbers: Sequence[int],
         data: AttentionData,
-        variable: Literal["W", "p"],
+        kind: str,
         selected: IndexArray,
         norm: Norm,
     ) -> SVMSolution:
         """Return the solutions of a batch, of which only those that are not known are computed.
 
-        `data` are the problems of these numbers of the set `problems`; `variable` is W or p.
+        `data` are the problems of these numbers of the set `problems`; `kind` is a key of `SVMS`.
         """
         size = sum(getattr(batch, name).size for batch in self._batches for name in _ARRAYS)
         if problems != self._problems or size > _MOST_NUMBERS:
             self._problems, self._batches, self._places = problems, [], {}
-        places = self._places.setdefault((variable, norm), {})
+        places = self._places.setdefault((kind, norm), {})
         wanted = [(k, tokens.tobytes()) for k, tokens in zip(numbers, selected, strict=True)]
         new = np.array([problem not in places for problem in wanted])
         if new.any():
-            batch = _SOLVERS[variable](data.subset(new), selected[new], norm=norm)
+            batch = SVMS[kind](data.subset(new), selected[new], norm=norm)
             places |= {
                 wanted[k]: (len(self._batches), row)
                 for row, k in enumerate(np.flatnonzero(new).tolist())

@@ -26,13 +26,16 @@ from attsvm._validation import (
     as_nonnegative_int,
     as_positive_float,
     as_positive_int,
+    require_names,
 )
 from attsvm.descent import StepRule
 from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
 from attsvm.studies.problems import KINDS, FileOfProblems
+from attsvm.svm.norms import NORMS as SVM_NORMS
 from attsvm.svm.norms import as_name
+from attsvm.theory.svm_of_training import norm_of_training
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -273,8 +276,10 @@ class Study:
     lr_factor : float or axis
         Multiplies every step size.
     steps : int
-    norm : {"auto", "fro", "nuc"} or axis
-        Of the SVM; "auto" is the nuclear norm for K and Q, and else the Frobenius norm.
+    norm : {"auto", "fro", "nuc", "max", "l1", "spec", "cut"} or axis
+        Of the SVM; "auto" is that of the steps: "fro" for gradient steps on W or p, "max" for steps
+        of signs and Adam's, and so on; for K and Q "nuc", or "spec" where their steps are, and for
+        diagonal ones "l1".
     norms : tuple of {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         Of the SVMs of measurements that have a dimension ``norm``; by default those of steps that
         have a name, all but "cut".
@@ -332,7 +337,7 @@ class Study:
     weight_decay: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
     loss: str | tuple[str, ...] = _axis(_one_of(*LOSSES), "logistic")
     steps: int = _fixed(_below(63, as_positive_int), 1000)
-    norm: str | tuple[str, ...] = _axis(_one_of("auto", "fro", "nuc"), "auto")
+    norm: str | tuple[str, ...] = _axis(_one_of("auto", *SVM_NORMS), "auto")
     norms: tuple[Norm, ...] | None = _whole(_norms)
     seed: int | tuple[int, ...] = _axis(_below(64, as_nonnegative_int), 0)
     measure: tuple[str, ...] | None = _whole(_names)
@@ -564,6 +569,7 @@ class Study:
             A `ValueError`: an override is no field, or not what that must be.
         """
         overrides = {} if overrides is None else overrides
+        require_names("overrides", overrides)
         path, named = declared(source), os.fspath(source)
         of_problems = path.suffix.lower() == ".npz"
         if of_problems:
@@ -588,12 +594,13 @@ class Study:
 
         def declare(changes: Mapping[str, Any]) -> Study:
             rules = changes.get("rules", given.get("rules"))
-            stated = ({"rule": [*rules]} if isinstance(rules, Mapping) else {}) | given
+            known = [x for x in rules if isinstance(x, str)] if isinstance(rules, Mapping) else []
+            stated = ({"rule": known} if known else {}) | given
             values = stated | {k: _like(k, x, stated.get(k)) for k, x in changes.items()}
             if of_problems and "measure" not in values:
                 parameters = values["parameter"]
                 several = parameters if _is_list(parameters) else [parameters]
-                known = [x for x in several if x in PARAMETERS]
+                trained = [x for x in several if x in PARAMETERS]
                 has_value = given["file"].has_value
                 given_norms = "norms" in values
                 names = [
@@ -601,7 +608,7 @@ class Study:
                     for name, each in MEASUREMENTS.items()
                     if name not in KEPT and (given_norms or not each.in_norms)
                 ]
-                values["measure"] = measurable(names, known, has_value)
+                values["measure"] = measurable(names, trained, has_value)
             return cls(**values)
 
         try:
@@ -652,6 +659,13 @@ class Study:
 
 _FIELDS = tuple(each.name for each in fields(Study) if each.name != "file")
 _AXES = tuple(each.name for each in fields(Study) if each.metadata.get("axis"))
+
+
+def norm_of_svm(settings: Mapping[str, Any]) -> Norm:
+    """Return the norm of the SVMs of a cell with these settings."""
+    if settings["norm"] != "auto":
+        return str(settings["norm"])
+    return norm_of_training(settings["parameter"], settings["step_rule"])
 
 
 def fitting_parameter(has_value: bool, has_queries: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import numpy as np
 from attsvm import _core
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import KINDS
-from attsvm.studies.study import Cell, Study
+from attsvm.studies.study import Cell, Study, norm_of_svm
 from attsvm.studies.table import Measure, Row, Table, in_words
 from attsvm.svm.norms import as_svm_norm
 
@@ -65,6 +66,9 @@ MEASURES = (
 )
 """Columns of the table of a study, where their variable was measured."""
 
+_OF_SVMS = ("local_percent", "neither_percent", "cosine_mean")
+"""Columns that depend on the norm of the SVMs."""
+
 IN_NORMS = MappingProxyType(
     {
         "margin_ratio": ("ratio", "margin ratio"),
@@ -107,7 +111,27 @@ def measures_of(study: Study) -> tuple[Measure, ...]:
         for variable, (heading, meaning) in IN_NORMS.items()
         for k, norm in enumerate(as_svm_norm("norms", norm) for norm in study.norms or ())
     ]
-    return (*MEASURES, *in_norms)
+    norms = _norms_in_words(study)
+    of_cells = [
+        replace(measure, meaning=f"{measure.meaning}; SVMs in the {norms}")
+        if measure.name in _OF_SVMS
+        else measure
+        for measure in MEASURES
+    ]
+    return (*of_cells, *in_norms)
+
+
+def _norms_in_words(study: Study) -> str:
+    """Write the norm of the SVMs, or that of each parameter, rule and norm of the cells."""
+    by_norm: dict[str, dict[str, None]] = {}
+    for cell in study.cells:
+        values = (cell.axes[axis] for axis in ("parameter", "rule", "norm") if axis in cell.axes)
+        norm = as_svm_norm("norm", norm_of_svm(cell.settings)).text
+        by_norm.setdefault(norm, {})[" ".join(values)] = None
+    if len(by_norm) == 1:
+        return f"{next(iter(by_norm))} norm"
+    of_each = (f"{norm} ({', '.join(names)})" for norm, names in by_norm.items())
+    return f"norms {', '.join(of_each)}"
 
 
 def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Table:

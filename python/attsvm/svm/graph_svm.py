@@ -31,12 +31,14 @@ from attsvm.svm.solvers import (
     has_no_answer,
 )
 from attsvm.svm.svm_problem import SvmProblem
+from attsvm.threads import takes_threads
 
 __all__ = ["graph_svm"]
 
 _DELICATE = 1e4  # |W| times the squared size of embeddings, up to which rounding decides nothing
 
 
+@takes_threads
 def graph_svm(
     data: NextTokenData,
     *,
@@ -44,6 +46,7 @@ def graph_svm(
     threshold: float = 1e-2,
     ignored: float = 9e-3,
     norm: NormLike = "fro",
+    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve the Graph-SVM: the smallest W that ranks tokens by their priority, given the last.
 
@@ -65,6 +68,8 @@ def graph_svm(
         Ids with a weight above this and up to `threshold` are taken out of their context.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `att_svm`.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

@@ -12,7 +12,6 @@ import numpy as np
 from attsvm._geometries import Norm as NormLike
 from attsvm._geometries import as_geometry, as_norm
 from attsvm._linalg import Float64Array, LowRank
-from attsvm._validation import as_choice
 from attsvm.svm.cut_norm import cut_norms, dual_cut_norms, smallest_cut
 from attsvm.svm.solvers import Solver, active_set, by_osqp, frobenius, in_norm, nuclear
 
@@ -54,9 +53,7 @@ class Norm:
 
 def as_name(argument: str, norm: NormLike) -> NormLike:
     """Read a name of `NORMS`, or a number p > 1 for l_p; p = 2 is "fro"."""
-    if isinstance(norm, str):  # a norm of steps may have no SVM solver
-        return as_choice(argument, norm, tuple(NORMS))
-    return as_norm(argument, norm)
+    return as_norm(argument, norm, tuple(NORMS))
 
 
 def as_svm_norm(argument: str, norm: NormLike) -> Norm:

@@ -25,6 +25,7 @@ from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, graph_svm
 from attsvm.svm.selected_ids import id_weights
+from attsvm.threads import takes_threads
 
 _TIED = 1e-6  # of margins, which are 0 or at least 1 between tokens connected by a path
 
@@ -91,12 +92,14 @@ class Prediction(Displayed):
         return float(difference.sum(axis=1).mean() / 2)
 
 
+@takes_threads
 def predict_next(
     data: NextTokenData,
     W: ArrayLike | Run,
     *,
     training: NextTokenData | None = None,
     solution: SVMSolution | None = None,
+    num_threads: int | None = None,
 ) -> Prediction:
     """Predict by the self-attention automaton, and compare with the layer of W.
 
@@ -116,6 +119,8 @@ def predict_next(
         Data of the priorities, with the same embeddings; `data` by default.
     solution : SVMSolution, optional
         Graph-SVM of `training`; solved when not given.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

@@ -25,10 +25,17 @@ from attsvm.data.batch_axis import as_float64, shape_of
 from attsvm.svm import SVMSolution
 from attsvm.theory.attention_parameter import ParameterLike, as_parameter_of
 from attsvm.theory.separation import logit_differences
+from attsvm.threads import takes_threads
 
 
+@takes_threads
 def certified_cosine(
-    W: ParameterLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution
+    W: ParameterLike,
+    data: AttentionData,
+    selected: ArrayLike,
+    dual: ArrayLike | SVMSolution,
+    *,
+    num_threads: int | None = None,
 ) -> float | Float64Array:
     """Compute a lower bound of cosine(W, W^mm) from the margins of W and any multipliers λ >= 0.
 
@@ -52,6 +59,8 @@ def certified_cosine(
         Tokens α.
     dual : array_like of shape ([B,] n, T), or SVMSolution
         λ, of any scale. What it has at the selected tokens and at padding is not used.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -81,8 +90,14 @@ def certified_cosine(
     return 1.0 - gap
 
 
+@takes_threads
 def certified_cosine_gap(
-    W: ParameterLike, data: AttentionData, selected: ArrayLike, dual: ArrayLike | SVMSolution
+    W: ParameterLike,
+    data: AttentionData,
+    selected: ArrayLike,
+    dual: ArrayLike | SVMSolution,
+    *,
+    num_threads: int | None = None,
 ) -> float | Float64Array:
     """Compute an upper bound of 1 - cosine(W, W^mm), `certified_cosine` without the cancellation.
 

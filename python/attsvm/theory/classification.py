@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attsvm import _core
 from attsvm._geometries import Norm as NormLike
 from attsvm._validation import BoolArray
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
-from attsvm.theory.local_optimality import SVMS, locally_optimal_inputs
+from attsvm.theory.local_optimality import locally_optimal_inputs
+from attsvm.theory.svm_of_training import SVMS, kind_of_svm
 from attsvm.theory.token_scores import scores
+from attsvm.threads import takes_threads
 
 
 class Classification(str):
@@ -80,12 +81,14 @@ class Classifications(np.ndarray[Any, np.dtype[np.str_]]):
         return {kind: int((self == kind).sum()) for kind in ("global", "local", "neither")}
 
 
+@takes_threads
 def classify(
     data: AttentionData,
     run: Run,
     *,
     norm: NormLike = "fro",
     solution: SVMSolution | None = None,
+    num_threads: int | None = None,
 ) -> Classification | Classifications:
     """Classify the tokens selected by a run: globally optimal, locally optimal, or neither.
 
@@ -109,6 +112,8 @@ def classify(
     solution : SVMSolution, optional
         That SVM, if it is already solved. Otherwise it is solved here, unless all problems are
         global.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -150,20 +155,12 @@ def classify(
     chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
     is_best = chosen == gamma.max(axis=-1)
     if solution is None and not is_best.all():
-        solution = SVMS[_kind_of_svm(run)](data, selected, norm=norm)
+        solution = SVMS[kind_of_svm(run.parameter)](data, selected, norm=norm)
     is_local = np.zeros_like(is_best)
     if solution is not None:
         is_local = locally_optimal_inputs(data, selected, gamma, solution)
     inputs, kinds = _words(is_best, is_local), _words(is_best.all(-1), is_local.all(-1))
     return Classification(kinds, inputs) if data.batch is None else Classifications(kinds, inputs)
-
-
-def _kind_of_svm(run: Run) -> str:
-    """Return the key of the SVM of a run; X W p with a fixed p is X u with u = W p."""
-    kind = _core.parameterisations[run.attention_parameter]
-    if kind.diagonal:
-        return "diagonal KQ"
-    return "W" if kind.queries == "data" else "p"
 
 
 def _words(is_global: BoolArray, is_local: BoolArray) -> npt.NDArray[np.str_]:

@@ -10,6 +10,7 @@ from attsvm._validation import BoolArray, Float64Array, IndexArray
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
+from attsvm.threads import takes_threads
 
 _MOST_STEPS = 200
 _FINISHED = 1e-13
@@ -23,7 +24,12 @@ def next_token_finite_part(data: NextTokenData) -> Float64Array:
     return space.lift(composition(space))
 
 
-def optimal_loss(data: NextTokenData) -> float | Float64Array:
+@takes_threads
+def optimal_loss(
+    data: NextTokenData,
+    *,
+    num_threads: int | None = None,
+) -> float | Float64Array:
     """Compute the infimum of the next-token loss.
 
     The loss is the mean of -log Σ_{t: x_it = y_i} softmax(X_i W e_k)_t.
@@ -33,6 +39,8 @@ def optimal_loss(data: NextTokenData) -> float | Float64Array:
     ----------
     data : NextTokenData
         Every label in its context.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

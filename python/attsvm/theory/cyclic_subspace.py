@@ -21,6 +21,7 @@ from attsvm._validation import (
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
+from attsvm.threads import takes_threads
 
 _MOST_NUMBERS = 2**27
 _EPS = float(np.finfo(np.float64).eps)
@@ -207,13 +208,20 @@ class CyclicSubspace:
         return stack if span is None else span.T @ stack @ span
 
 
-def cyclic_subspace(data: NextTokenData) -> CyclicSubspace:
+@takes_threads
+def cyclic_subspace(
+    data: NextTokenData,
+    *,
+    num_threads: int | None = None,
+) -> CyclicSubspace:
     """Return S_fin, the span in which next-token attention converges while it grows along W^mm.
 
     Parameters
     ----------
     data : NextTokenData
         A single problem.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

@@ -24,6 +24,7 @@ from attsvm.svm import SVMSolution, general_svm, graph_svm
 from attsvm.theory.attention_parameter import as_parameter_of
 from attsvm.theory.finite_part import finite_part
 from attsvm.theory.separation import logit_differences
+from attsvm.threads import takes_threads
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,6 +66,7 @@ class Decomposition:
         return f"Decomposition(of {len(self.radius)})"
 
 
+@takes_threads
 def decompose(
     W: ArrayLike | Run,
     data: AttentionData | NextTokenData,
@@ -73,6 +75,7 @@ def decompose(
     attention: AttendedLike | None = None,
     finite: ArrayLike | None = None,
     threshold: float = 1e-3,
+    num_threads: int | None = None,
 ) -> Decomposition:
     """Fit W^fin + R W^mm to a trained W, the limit of descent with several selected tokens.
 
@@ -93,6 +96,8 @@ def decompose(
         W^fin, by default `finite_part` of the attention, or of next-token data.
     threshold : float
         Tokens with a larger weight are selected. Not for next-token data.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

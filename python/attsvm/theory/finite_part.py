@@ -19,17 +19,20 @@ from attsvm.data.next_token_data import NextTokenData
 from attsvm.svm import SolverError
 from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.theory.composition import next_token_finite_part
+from attsvm.threads import takes_threads
 
 _MOST_NUMBERS = 2**25
 _SMALLEST = 1e-290
 
 
+@takes_threads
 def finite_part(
     data: AttentionData | NextTokenData,
     attention: AttendedLike | None = None,
     *,
     threshold: float = 1e-3,
     tolerance: float = 1e-6,
+    num_threads: int | None = None,
 ) -> Float64Array:
     """Compute W^fin, by which attention composes several tokens while W grows along the SVM.
 
@@ -51,6 +54,8 @@ def finite_part(
         At least 0 and below 1. Not for next-token data.
     tolerance : float
         Largest residual of an equation, in units of the logits. Not for next-token data.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

@@ -13,8 +13,10 @@ from attsvm.functional import loss_and_grad
 from attsvm.heads import Head
 from attsvm.svm.norms import as_svm_norm
 from attsvm.theory.attention_parameter import ParameterLike, as_parameter_of
+from attsvm.threads import takes_threads
 
 
+@takes_threads
 def frank_wolfe_gap(
     data: AttentionData,
     W: ParameterLike,
@@ -24,6 +26,7 @@ def frank_wolfe_gap(
     loss: str = "logistic",
     head: Head | None = None,
     relative: bool = False,
+    num_threads: int | None = None,
 ) -> float | Float64Array:
     """Compute the Frank-Wolfe gap of W in the ball N(V) <= 1/λ of a norm N.
 
@@ -47,6 +50,8 @@ def frank_wolfe_gap(
     relative : bool
         Compute g / (N*(∇L) / λ) instead, which is at most 2 in the ball and does not fall with the
         gradient; 0 where the gradient is zero.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,15 +20,12 @@ from attsvm._validation import (
 )
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
-from attsvm.svm import SVMSolution, att_svm, diagonal_svm, prompt_svm
+from attsvm.svm import SVMSolution
+from attsvm.theory.svm_of_training import SVMS
 from attsvm.theory.token_scores import scores
+from attsvm.threads import takes_threads
 
 _NUMBERS_AT_ONCE = 2**22
-SVMS: dict[str, Callable[..., SVMSolution]] = {
-    "W": att_svm,
-    "p": prompt_svm,
-    "diagonal KQ": diagonal_svm,
-}
 
 
 def support_tokens(
@@ -89,6 +85,7 @@ def support_tokens(
     return support
 
 
+@takes_threads
 def is_locally_optimal(
     data: AttentionData,
     selected: ArrayLike,
@@ -97,6 +94,7 @@ def is_locally_optimal(
     parameter: str = "W",
     norm: NormLike = "fro",
     tolerance: float = 1e-4,
+    num_threads: int | None = None,
 ) -> bool | BoolArray:
     """Test whether the direction that selects `selected` is locally optimal.
 
@@ -122,6 +120,8 @@ def is_locally_optimal(
         Its norm, as in `att_svm`.
     tolerance : float
         A constraint is active when its margin is below 1 + `tolerance`.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -200,6 +200,7 @@ class Choices:
     locally_optimal: BoolArray
 
 
+@takes_threads
 def every_choice(
     data: AttentionData,
     *,
@@ -207,6 +208,7 @@ def every_choice(
     norm: NormLike = "fro",
     tolerance: float = 1e-4,
     limit: int = 10_000,
+    num_threads: int | None = None,
 ) -> Choices:
     """Solve the SVM of every choice of tokens, and test which choices are locally optimal.
 
@@ -222,6 +224,8 @@ def every_choice(
         As in `is_locally_optimal`.
     limit : int
         Most choices to solve. There are T**n, less where sequences are shorter.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -268,6 +272,7 @@ def every_choice(
     return Choices(selected, _joined(solutions), np.concatenate(locally_optimal))
 
 
+@takes_threads
 def locally_optimal_choices(
     data: AttentionData,
     *,
@@ -275,6 +280,7 @@ def locally_optimal_choices(
     norm: NormLike = "fro",
     tolerance: float = 1e-4,
     limit: int = 10_000,
+    num_threads: int | None = None,
 ) -> IndexArray:
     """Return all locally optimal choices of tokens of a small problem.
 

@@ -37,8 +37,10 @@ from attsvm.theory.attention_parameter import (
 from attsvm.theory.certified_cosine import scaled_multipliers
 from attsvm.theory.separation import logit_differences
 from attsvm.theory.token_scores import scores
+from attsvm.threads import takes_threads
 
 
+@takes_threads
 def margin_ratio(
     data: AttentionData,
     W: ParameterLike,
@@ -46,6 +48,7 @@ def margin_ratio(
     norm: NormLike = "fro",
     *,
     solution: SVMSolution | None = None,
+    num_threads: int | None = None,
 ) -> float | Float64Array:
     """Compute the margin of the direction of W over the largest margin of its norm.
 
@@ -67,6 +70,8 @@ def margin_ratio(
     solution : SVMSolution, optional
         That of `att_svm` (`prompt_svm` for p) in this norm, if it is already solved; that of
         `diagonal_svm` for the largest margin of diagonal W.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -106,11 +111,14 @@ def margin_ratio(
     return answer
 
 
+@takes_threads
 def margin_ratios(
     data: AttentionData,
     run: Run,
     norms: NormLike | Sequence[NormLike] = ("fro", "max", "l1", "spec", "nuc"),
     selected: ArrayLike | None = None,
+    *,
+    num_threads: int | None = None,
 ) -> dict[NormLike, Float64Array]:
     """Compute the `margin_ratio` of every recorded iterate of a run, in several norms.
 
@@ -125,6 +133,8 @@ def margin_ratios(
     norms : {"fro", "max", "l1", "spec", "nuc", "cut"}, float, or sequence of them
     selected : array_like of int, shape ([B,] n), optional
         Tokens α; by default those that the run selects at its end.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -180,6 +190,7 @@ def margin_ratios(
     return answers
 
 
+@takes_threads
 def certified_margin_ratio(
     data: AttentionData,
     W: ParameterLike,
@@ -187,6 +198,7 @@ def certified_margin_ratio(
     norm: NormLike = "fro",
     *,
     dual: ArrayLike | SVMSolution | None = None,
+    num_threads: int | None = None,
 ) -> float | Float64Array:
     """Compute a lower bound of `margin_ratio`, certified without solving the SVM.
 
@@ -209,6 +221,8 @@ def certified_margin_ratio(
     dual : array_like of shape ([B,] n, T), or SVMSolution, optional
         λ, of any scale. What it has at the selected tokens and at padding is not used. By default
         those of the run that `W` is.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -255,8 +269,14 @@ def certified_margin_ratio(
     return answer
 
 
+@takes_threads
 def nuclear_suboptimality(
-    W: ParameterLike, data: AttentionData, selected: ArrayLike, solution: SVMSolution
+    W: ParameterLike,
+    data: AttentionData,
+    selected: ArrayLike,
+    solution: SVMSolution,
+    *,
+    num_threads: int | None = None,
 ) -> float | Float64Array:
     """Compute by how much the margin of W falls short of the largest one in the nuclear norm.
 
@@ -279,6 +299,8 @@ def nuclear_suboptimality(
         Tokens α.
     solution : SVMSolution
         ``att_svm(data, selected, norm="nuc")``.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------

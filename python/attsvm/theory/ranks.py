@@ -11,9 +11,13 @@ from attsvm.theory.attention_parameter import (
     ParameterLike,
     as_parameter,
 )
+from attsvm.threads import takes_threads
 
 
-def rank(W: ParameterLike, *, rtol: float = 1e-5) -> int | Float64Array | None:
+@takes_threads
+def rank(
+    W: ParameterLike, *, rtol: float = 1e-5, num_threads: int | None = None
+) -> int | Float64Array | None:
     """Count the singular values of W above `rtol` times the largest.
 
     An infeasible SVM has no W and so no rank: it must not enter an average as a number.
@@ -24,6 +28,8 @@ def rank(W: ParameterLike, *, rtol: float = 1e-5) -> int | Float64Array | None:
         Runs and solutions are taken by their factors, without forming W.
     rtol : float
         Relative tolerance.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -56,7 +62,10 @@ def rank(W: ParameterLike, *, rtol: float = 1e-5) -> int | Float64Array | None:
     return ranks if parameter.batched else int(ranks[0])
 
 
-def effective_rank(W: ParameterLike) -> float | Float64Array | None:
+@takes_threads
+def effective_rank(
+    W: ParameterLike, *, num_threads: int | None = None
+) -> float | Float64Array | None:
     """Compute the effective rank exp(-Σ p_k ln p_k), p_k = σ_k / Σ σ of the singular values σ of W.
 
     It lies between 1 and the rank, which it is when all non-zero singular values are equal, and

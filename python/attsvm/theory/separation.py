@@ -28,6 +28,7 @@ from attsvm.theory.attention_parameter import (
     as_parameter_of,
 )
 from attsvm.theory.token_scores import optimal_tokens
+from attsvm.threads import takes_threads
 
 
 def margins(W: ParameterLike, data: AttentionData, selected: ArrayLike) -> Float64Array:
@@ -146,6 +147,7 @@ def in_separation_cone(
     return answer
 
 
+@takes_threads
 def first_step_separates(
     data: AttentionData,
     *,
@@ -153,6 +155,7 @@ def first_step_separates(
     parameter: str = "W",
     loss: str = "logistic",
     head: LinearScores | None = None,
+    num_threads: int | None = None,
 ) -> bool | BoolArray:
     """Test whether -(x_iα - x_it)' ∇L(0) z_i > 0 for every input and every token t ≠ α.
 
@@ -169,6 +172,8 @@ def first_step_separates(
     parameter : {"W", "p"}
         Logits X W z or X p.
     loss, head
+        As in `train`.
+    num_threads : int, optional
         As in `train`.
 
     Returns

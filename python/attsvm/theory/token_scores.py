@@ -7,16 +7,23 @@ import numpy as np
 from attsvm import _core
 from attsvm._validation import Float64Array, IndexArray, require_all
 from attsvm.data.attention_data import AttentionData, as_data
-from attsvm.threads import thread_count
+from attsvm.threads import takes_threads, thread_count
 
 
-def scores(data: AttentionData) -> Float64Array:
+@takes_threads
+def scores(
+    data: AttentionData,
+    *,
+    num_threads: int | None = None,
+) -> Float64Array:
     """Compute the token scores γ_it = Y_i v'x_it.
 
     Parameters
     ----------
     data : AttentionData
         With a `value` v.
+    num_threads : int, optional
+        As in `train`.
 
     Returns
     -------
@@ -59,7 +66,12 @@ def scores(data: AttentionData) -> Float64Array:
     return gamma
 
 
-def optimal_tokens(data: AttentionData) -> IndexArray:
+@takes_threads
+def optimal_tokens(
+    data: AttentionData,
+    *,
+    num_threads: int | None = None,
+) -> IndexArray:
     """Return the tokens opt_i = argmax_t γ_it of highest score, the first of equals.
 
     Parameters, errors and references are those of `scores`.

@@ -12,6 +12,7 @@ from attsvm._linalg import LowRank, in_own_span
 from attsvm._validation import Float64Array, as_choice, as_nonnegative_int, as_positive_float
 from attsvm.extras import require_extra
 from attsvm.theory import effective_rank, rank, sparsity
+from attsvm.threads import takes_threads
 from attsvm.torch.call import Adapter
 from attsvm.torch.layer import AttentionLayer, Positions
 from attsvm.torch.margins import head_svms
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 
 
+@takes_threads
 def inspect(
     model: torch.nn.Module,
     batch: Any,
@@ -39,6 +41,7 @@ def inspect(
     tolerance: float = 0.01,
     adapters: Mapping[Any, Adapter] | None = None,
     rng: int = 0,
+    num_threads: int | None = None,
 ) -> xr.Dataset:
     """Measure every attention head of a model on a batch: selection, norms, scores, and the SVM.
 
@@ -75,6 +78,8 @@ def inspect(
         Readers of further layers, by their class: see `AttentionCall`.
     rng : int
         Seed of the draw of inputs.
+    num_threads : int, optional
+        Threads of the core, as in `attsvm.train`; PyTorch has threads of its own.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from attsvm.progress import Advance, bar
 from attsvm.studies.declarations import read_toml
 from attsvm.studies.reproduce.check import Check
 from attsvm.studies.reproduce.expected import Expected
+from attsvm.threads import core_threads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -115,7 +116,8 @@ class Figure:
     def compute(self, settings: Settings) -> Outcome:
         """Compute the data and compare the numbers."""
         task = Task(self, settings)
-        data = self.computation(task)
+        with core_threads(settings.num_threads):
+            data = self.computation(task)
         return Outcome(data, tuple(task.checks), tuple(task.notes))
 
     def draw(self, canvas: Canvas, outcome: Outcome) -> None:

@@ -133,7 +133,7 @@ class TestStudy:
     def test_studies_are_listed_and_printed(self, tmp_path, capsys):
         assert main(["study", "--list"]) == 0
         listed = facts(capsys.readouterr().out)
-        assert set(listed) == {"geometries", "overparam", "overparam-digits"}
+        assert set(listed) == {"geometries", "label-noise", "overparam", "overparam-digits"}
         for name in listed:
             assert main(["study", name, "--print"]) == 0
             printed = capsys.readouterr().out
@@ -629,8 +629,8 @@ def test_every_command_explains_itself(words, capsys):
         (["study"], "one of the arguments STUDY --list is required"),
         (
             ["study", "overparm"],
-            "expected a TOML file, an .npz file of problems or one of geometries, overparam, "
-            "overparam-digits; there is no such file",
+            "expected a TOML file, an .npz file of problems or one of geometries, label-noise, "
+            "overparam, overparam-digits; there is no such file",
         ),
         (
             ["study", "overparam", "--set", "problems=0"],

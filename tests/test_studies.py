@@ -22,7 +22,7 @@ from attsvm.studies.problems import draw, start_of_factors
 from attsvm.studies.study import OverrideError
 from attsvm.svm import att_svm, prompt_svm
 
-EVERY = measurable(MEASUREMENTS, ["W", "p"], has_value=True)
+EVERY = measurable(MEASUREMENTS, ["W", "p"], {"value", "queries"})
 SMALL = Study(n=3, T=4, d=(2, 5), problems=10, steps=60, measure=EVERY)
 
 

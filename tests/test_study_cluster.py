@@ -22,7 +22,7 @@ from attsvm.studies import MEASUREMENTS, Study, cluster, run
 from attsvm.studies.measurements import measurable
 from attsvm.studies.store import RESULTS
 
-EVERY = measurable(MEASUREMENTS, ["W", "p"], has_value=True)
+EVERY = measurable(MEASUREMENTS, ["W", "p"], {"value", "queries"})
 SMALL = Study(name="small", n=3, T=4, d=(2, 5), problems=30, steps=60, measure=EVERY)
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")

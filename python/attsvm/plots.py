@@ -191,9 +191,8 @@ def drawable(table: Table | xr.Dataset) -> bool:
         results, table = table, tabulate(table)
         if _few(table) and any(f"history_{name}" in results for name in _CURVES):
             return True
-    measured = {measure.name for measure in table.measures}
     several = [row.problems for row in table.rows] not in ([], [1])
-    return several and bool(table.in_norms or measured & {*SHARES, "cosine_mean"})
+    return several and bool(table.in_norms or table.maps)
 
 
 def _few(table: Table) -> bool:
@@ -250,6 +249,9 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     if "cosine_mean" in measured:
         heights.append(1 if draw else 3.2)
         draw.append(_draw_cosines)
+    if table.shares:
+        heights.append(3.2)
+        draw.append(_draw_means)
     panels, along = table.panels, table.longest_axis
     columns = _columns(table)
     lines = -(-len(panels) // columns)
@@ -342,10 +344,7 @@ def _by_outcome(results: xr.Dataset) -> dict[str, tuple[str, NDArray[np.bool_]]]
 
 def _maps(table: Table, across: str, down: str, caption: str) -> Figure:
     """Draw every share, and the mean cosine, as a map over two axes."""
-    measured = {measure.name for measure in table.measures}
-    titles = {name: f"{label} (%)" for name, (label, _) in SHARES.items()}
-    titles["cosine_mean"] = "Mean cosine with the SVM"
-    shown = [name for name in titles if name in measured and name != "neither_percent"]
+    shown = [name for name in table.maps if name != "neither_percent"]
     lines, columns = -(-len(shown) // 2), min(len(shown), 2)
     with _figure(TEXT_WIDTH if columns > 1 else COLUMN_WIDTH, 2.5 * lines + 0.4) as figure:
         grid = figure.subplots(lines, columns, squeeze=False).ravel()
@@ -354,12 +353,11 @@ def _maps(table: Table, across: str, down: str, caption: str) -> Figure:
                 axes.remove()
                 continue
             columns_of, rows_of, values = table.grid(name)
-            share = name != "cosine_mean"
-            limits = (0.0, 100.0) if share else (np.nanmin(values), 1.0)
+            title, limits = table.maps[name]
             image = axes.imshow(values, cmap="viridis", vmin=limits[0], vmax=limits[1],
                                 aspect="auto", origin="lower")  # fmt: skip
             figure.colorbar(image, ax=axes)
-            axes.set_title(titles[name])
+            axes.set_title(title)
             axes.set(xlabel=AXIS_NAMES.get(across, across), ylabel=AXIS_NAMES.get(down, down))
             _set_ticks(axes, columns_of)
             axes.set_yticks(range(len(rows_of)), rows_of)
@@ -756,6 +754,16 @@ def _draw_cosines(axes: Axes, table: Table, part: Table) -> None:
     axes.grid(**_GRID)
     axes.set_axisbelow(True)
     axes.ticklabel_format(axis="y", useOffset=False)
+
+
+def _draw_means(axes: Axes, table: Table, part: Table) -> None:
+    """Draw means between 0 and 1 over one axis."""
+    for measure, colour in zip(table.shares, itertools.cycle(CYCLE), strict=False):
+        value, errors = intervals(row.estimates[measure.name] for row in part.rows)
+        axes.errorbar(np.arange(len(value)), value, errors, color=colour, label=measure.label,
+                      marker="o", markersize=2.5, elinewidth=0.7, linewidth=1)  # fmt: skip
+    axes.set(ylim=(-0.02, 1.02), xlim=(-0.6, len(part.rows) - 0.4), ylabel="mean over problems")
+    axes.grid(**_GRID)
 
 
 def _columns(table: Table) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._validation import (
+    BoolArray,
     FloatArray,
     as_choice,
     as_float_in,
@@ -20,6 +21,9 @@ from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_arrays
 
 Signals: TypeAlias = Literal["orthogonal", "antipodal"]
+
+KINDS_OF_TOKEN = ("relevant", "weak", "weak, other class", "noise")
+"""Kinds of the tokens of `signal_noise`: one of each, and the others are noise."""
 
 _SPAN = {"orthogonal": 2, "antipodal": 1}  # dimension of the span of the two signals
 
@@ -251,6 +255,18 @@ def signal_noise(
 
     scales = {"signal": length, "weak": share_of_weak}
     return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype, scales=scales))
+
+
+def by_kind(attention: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Sum attention (..., T) on tokens of `signal_noise` over each of `KINDS_OF_TOKEN` (..., 4)."""
+    noise = attention[..., 3:].sum(axis=-1, keepdims=True)
+    return np.concatenate([attention[..., :3], noise], axis=-1)
+
+
+def flipped(labels: npt.ArrayLike) -> BoolArray:
+    """Return which labels (..., n) of the generators of this module are flipped."""
+    given = np.asarray(labels)
+    return np.asarray(given != _alternating(given.shape[-1]))
 
 
 def _alternating(n: int) -> FloatArray:

@@ -9,11 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from attsvm._validation import BoolArray
 from attsvm.data import AttentionData
-from attsvm.descent import train
+from attsvm.descent import Run, train
 from attsvm.descent.blocks import as_blocks
+from attsvm.descent.train import Recorded
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
-from attsvm.studies.problems import draw, filled, generator_of_steps, identity, start_of_factors
+from attsvm.studies.problems import (
+    draw,
+    draw_test,
+    filled,
+    generator_of_steps,
+    identity,
+    start_of_factors,
+)
 from attsvm.studies.solved_svms import SolvedSVMs
 from attsvm.studies.study import Cell, Study, norm_of_svm
 from attsvm.svm import SolverError
@@ -31,11 +40,18 @@ _MOST_NUMBERS = 2**22
 def batch_size(settings: Mapping[str, Any], names: Collection[str] = (), records: int = 1) -> int:
     """Return the number of problems measured in one call: at most 256, and 32 MB of W or tokens.
 
-    Measurements of these names may need W at so many `records`.
+    Measurements of these names may need W, or the attention, at so many `records`.
     """
     n, T, d = (int(settings[size]) for size in ("n", "T", "d"))
-    iterates = records if any(MEASUREMENTS[name].iterates for name in names) else 1
-    return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(iterates * d**2, n * T * d)))
+    needs = _needs(names)
+    iterates = records if "direction" in needs else 1
+    tokens = max(d, records) if "attention" in needs else d
+    return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(iterates * d**2, n * T * tokens)))
+
+
+def _needs(names: Collection[str]) -> set[str]:
+    """Return what measurements of these names need of every recorded step."""
+    return {MEASUREMENTS[name].needs for name in names} - {""}
 
 
 def measure_cell(
@@ -83,7 +99,6 @@ def measure(
     parts = []
     solved = SolvedSVMs() if solved is None else solved
     batch = batch_size(cell.settings, names, len(record))
-    iterates = any(MEASUREMENTS[name].iterates for name in names)
     for k in range(0, len(problems), batch):
         some = problems[k : k + batch]
         batch_data = None if data is None else data.take(np.arange(k, k + len(some)))
@@ -91,7 +106,7 @@ def measure(
         try:
             measured = _train(
                 cell.settings, record, some, batch_data,
-                iterates=iterates, num_threads=num_threads, solved=solved,
+                needs=_needs(names), num_threads=num_threads, solved=solved,
             )  # fmt: skip
             for name in names:
                 part |= MEASUREMENTS[name].measure(measured)
@@ -115,7 +130,7 @@ def _train(
     problems: range,
     data: AttentionData | None,
     *,
-    iterates: bool,
+    needs: Collection[str],
     num_threads: int | None,
     solved: SolvedSVMs,
 ) -> Measured:
@@ -126,6 +141,15 @@ def _train(
     trained = filled(data, _LANES) if in_lanes else data
     numbers = range(problems.start, problems.start + (trained.batch or 1))
     blocks = as_blocks(parameter)
+
+    def fitted(run: Run) -> BoolArray:
+        return run.evaluate(trained).margins > 0
+
+    of_steps: dict[str, Recorded] = {
+        "direction": blocks.direction,
+        "attention": "attention",
+        "fitted": fitted,
+    }
     start = start_of_factors(settings, numbers, data.d) if blocks.kind.bilinear else None
     run = train(
         trained,
@@ -137,7 +161,8 @@ def _train(
         init=start,
         rng=generator_of_steps(settings),
         record_every=record,
-        record=blocks.direction if iterates else (),
+        record=[one for need, one in of_steps.items() if need in needs],
+        test=draw_test(settings) if "test" in needs else None,
         num_threads=num_threads,
     )
     # Neither SVMs nor measurements see the problems that fill lanes.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
 from attsvm.studies.environment import version
 from attsvm.studies.measurements import Record, Variable
 from attsvm.studies.study import Cell, Study
@@ -32,6 +33,9 @@ MEANINGS = MappingProxyType(
         "signals": "directions of the signal tokens",
         "noise": "noise on the signal tokens",
         "label_noise": "share of labels that are flipped",
+        "signal": "length of the signals",
+        "weak": "share of the signal in the weakly relevant tokens",
+        "kind": "kind of token",
         "parameter": "what is trained",
         "init": "start of K and Q",
         "rule": "step rule",
@@ -86,6 +90,7 @@ class Layout:
             "row": study.largest["d"],
             "column": study.largest["d"],
             "norm": len(study.norms or ()),
+            "kind": len(KINDS_OF_TOKEN),
             **axes,
         }
 
@@ -121,6 +126,8 @@ class Layout:
         coordinates = {name: _coordinate(values) for name, values in self.study.axes.items()}
         if any("step" in v.along for v in self.variables):
             coordinates["step"] = np.array(self.study.recorded_steps, dtype=np.int64)
+        if any("kind" in v.along for v in self.variables):
+            coordinates["kind"] = np.array(KINDS_OF_TOKEN)
         if any("norm" in v.along for v in self.variables):
             norms = self.study.norms or ()
             coordinates["norm"] = np.array([as_svm_norm("norms", norm).name for norm in norms])

@@ -16,6 +16,7 @@ from attsvm import _core
 from attsvm._geometries import Norm
 from attsvm._validation import BoolArray, IndexArray
 from attsvm.data import AttentionData
+from attsvm.datasets.signal_tokens import by_kind, flipped
 from attsvm.descent import Run
 from attsvm.descent.blocks import as_blocks
 from attsvm.studies.solved_svms import rows_of
@@ -62,7 +63,7 @@ class Variable:
     name: str
     meaning: str  # for its attribute ``long_name``
     dtype: str = "float64"
-    # "input", "step", "row", "column" or "norm": axes beside those of the study
+    # "input", "step", "row", "column", "norm" or "kind": axes beside those of the study
     along: tuple[str, ...] = ()
     padding: float = math.nan  # value at inputs, rows and columns that a cell does not have
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -117,26 +118,40 @@ class Measurement:
     measure: Callable[[Measured], Record]
     # Trained parameters that it is defined for; by default all.
     parameters: tuple[str, ...] | None = None
-    of_value: bool = False  # whether the problems must have a value v
-    of_head: bool = False  # whether they must, unless v is trained
-    iterates: bool = False  # whether it needs W or p at every recorded step
+    # What there must be: a "value" of the problems, a "head", which may be trained, a "test", or
+    # "kinds" of tokens.
+    of: str = ""
+    # What it needs of every recorded step: the "direction" W or p, the "attention", which labels
+    # are "fitted", or the accuracy on a "test".
+    needs: str = ""
 
     @property
     def in_norms(self) -> bool:
         """Whether it needs SVMs in several norms."""
         return any("norm" in variable.along for variable in self.variables)
 
-    def obstacle(self, parameter: str, has_value: bool) -> str | None:
+    def obstacle(self, parameter: str, has: Collection[str]) -> str | None:
         """Return why it cannot be measured, or None where it can."""
         if self.parameters is not None and parameter not in self.parameters:
             return (
                 f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
                 f"got {parameter}; choose others of {', '.join(MEASUREMENTS)}"
             )
-        lacks_head = self.of_head and not parameter.startswith("v+")
-        if (self.of_value or lacks_head) and not has_value:
-            return f"measure: {self.name!r} needs data with a value, got data without"
+        head = "value" in has or parameter.startswith("v+")
+        if self.of and self.of not in (*has, *(["head"] if head else [])):
+            return f"measure: {self.name!r} needs data with {_OF_DATA[self.of]}, got data without"
         return None
+
+
+_OF_DATA = MappingProxyType(
+    {
+        "value": "a value",
+        "head": "a value",
+        "test": "label noise",
+        "kinds": "kinds of tokens (signal_noise)",
+    }
+)
+"""What problems have, in words."""
 
 
 def _outcome(measured: Measured) -> Record:
@@ -254,7 +269,7 @@ def _accuracy(name: str, tokens: str) -> Measurement:
         lambda measured: {
             f"{name}_{key}": getattr(getattr(measured, name), key) for key in _ACCURACY
         },
-        of_value=name == "svm_optimal",
+        of="value" if name == "svm_optimal" else "",
     )
 
 
@@ -264,6 +279,73 @@ def _history(measured: Measured) -> Record:
     return {f"history_{key}": history.get(key, nothing) for key in _HISTORY}
 
 
+def _by_label(
+    measured: Measured, values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Average values (B, R, n, ...) over the inputs with clean and those with flipped labels."""
+    of_flipped = flipped(measured.data.labels)
+    means = []
+    for which in (~of_flipped, of_flipped):
+        count = which.sum(axis=-1)[:, np.newaxis]
+        total = np.einsum("bi,bri...->br...", which.astype(np.float64), values)
+        count = count.reshape(count.shape + (1,) * (total.ndim - 2))
+        mean = np.full(total.shape, np.nan)
+        np.divide(total, count, out=mean, where=count > 0)
+        means.append(mean)
+    return means[0], means[1]
+
+
+def _fitted(measured: Measured) -> Record:
+    return dict(zip(_LABELS, _by_label(measured, measured.run.history["fitted"]), strict=True))
+
+
+def _by_kind(measured: Measured) -> Record:
+    of_kinds = by_kind(measured.run.history["attention"])
+    return dict(zip(_KINDS, _by_label(measured, of_kinds), strict=True))
+
+
+def _with_history(
+    name: str,
+    recorded: str,
+    variables: Mapping[str, str],
+    measure: Callable[[Measured], Record],
+    *,
+    along: tuple[str, ...] = (),
+    **options: Any,
+) -> tuple[Measurement, Measurement]:
+    """Return the measurements of series (B, R, ...) at the end and at every recorded step."""
+    ends = tuple(Variable(each, meaning, along=along) for each, meaning in variables.items())
+    series = tuple(
+        Variable(f"history_{each.name}", f"record of the run: {each.meaning}",
+                 along=("step", *along))
+        for each in ends
+    )  # fmt: skip
+    return (
+        Measurement(
+            name, recorded, ends,
+            lambda measured: {each: x[:, -1] for each, x in measure(measured).items()},
+            **options,
+        ),
+        Measurement(
+            f"{name}_history", f"{recorded}, during training", series,
+            lambda measured: {f"history_{each}": x for each, x in measure(measured).items()},
+            **options,
+        ),
+    )  # fmt: skip
+
+
+_LABELS = MappingProxyType(
+    {
+        "clean_fitted": "share of the labels that are not flipped that are fitted",
+        "flipped_fitted": "share of the flipped labels that are fitted",
+    }
+)
+_KINDS = MappingProxyType(
+    {
+        "clean_attention": "attention by kind of token, mean over inputs with a right label",
+        "flipped_attention": "attention by kind of token, mean over inputs with a flipped label",
+    }
+)
 _TOKEN: dict[str, Any] = {"dtype": "int32", "along": ("input",), "padding": -1}
 _NONE_IS_NAN = {"comment": "NaN where one of the two is zero or missing"}
 
@@ -279,7 +361,7 @@ _ALL = (
         "the optimal tokens, those with the largest scores",
         (Variable("optimal", "token with the largest score Y v'x", **_TOKEN),),
         lambda measured: {"optimal": measured.optimal},
-        of_value=True,
+        of="value",
     ),
     Measurement(
         "outcome",
@@ -298,14 +380,14 @@ _ALL = (
             ),
         ),
         _outcome,
-        of_head=True,
+        of="head",
     ),
     Measurement(
         "feasible",
         "whether an SVM separates the optimal tokens from the others",
         (Variable("feasible", "whether the SVM of the optimal tokens is feasible", "bool"),),
         lambda measured: {"feasible": np.asarray(measured.svm_optimal.feasible)},
-        of_value=True,
+        of="value",
     ),
     Measurement(
         "all_support",
@@ -318,7 +400,7 @@ _ALL = (
             ),
         ),
         _all_support,
-        of_value=True,
+        of="value",
     ),
     Measurement(
         "cosine",
@@ -394,7 +476,39 @@ _ALL = (
             ),
         ),
         _cosine_history,
-        iterates=True,
+        needs="direction",
+    ),
+    *_with_history(
+        "accuracy",
+        "the share of the labels that it fits",
+        {"accuracy": "share of the labels that are fitted"},
+        lambda measured: {"accuracy": measured.run.history["fitted"].mean(axis=-1)},
+        needs="fitted",
+    ),
+    *_with_history(
+        "fitted",
+        "the shares of the clean and of the flipped labels that it fits",
+        _LABELS,
+        _fitted,
+        of="test",
+        needs="fitted",
+    ),
+    *_with_history(
+        "test_accuracy",
+        "the accuracy on a test without flipped labels",
+        {"test_accuracy": "share of the labels of the test that are predicted"},
+        lambda measured: {"test_accuracy": measured.run.history["test_accuracy"]},
+        of="test",
+        needs="test",
+    ),
+    *_with_history(
+        "attention_by_kind",
+        "the attention on each kind of token",
+        _KINDS,
+        _by_kind,
+        along=("kind",),
+        of="kinds",
+        needs="attention",
     ),
     _trained_block("W", "W, or what K and Q make of it", ("row", "column")),
     _trained_block("p", "p, or W p where both are trained", ("row",)),
@@ -405,11 +519,11 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType({each.name: each for 
 
 
 def measurable(
-    names: Iterable[str], parameters: Collection[str], has_value: bool
+    names: Iterable[str], parameters: Collection[str], has: Collection[str]
 ) -> tuple[str, ...]:
     """Return those of these measurements that can be made of all the trained parameters."""
     return tuple(
         name
         for name in names
-        if all(MEASUREMENTS[name].obstacle(each, has_value) is None for each in parameters)
+        if all(MEASUREMENTS[name].obstacle(each, has) is None for each in parameters)
     )

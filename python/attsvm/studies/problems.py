@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm.data import AttentionData, load
-from attsvm.datasets import digits, gaussian_classes, near_orthogonal, unit_sphere
+from attsvm.datasets import digits, gaussian_classes, near_orthogonal, signal_noise, unit_sphere
 from attsvm.descent.blocks import as_blocks
 from attsvm.studies.table import in_words
 
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}
 """Stride between the 4×4 patches of a digit, by the number T of patches that it makes."""
-_OF_START, _OF_STEPS = 2**31, 2**31 + 1
+_OF_START, _OF_STEPS, _OF_TEST = range(2**31, 2**31 + 3)
 """Last words of spawn keys that are not those of data: no generator spawns as many children."""
 
 
@@ -36,8 +36,9 @@ class DataKind:
     options: Mapping[str, Any]  # settings that this kind has beside n, T and d, and their defaults
     # Raises `ValueError` for settings of a cell that make no problem.
     check: Callable[[Mapping[str, Any]], None] = lambda settings: None
-    # Whether its problems have a value v, and with it scores and optimal tokens.
-    has_value: bool = True
+    # What it has of a "value" v, and with it scores and optimal tokens, "queries", a "test", and
+    # "kinds" of tokens.
+    has: tuple[str, ...] = ("value", "queries")
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,10 @@ class FileOfProblems:
         return cls(where.resolve(), digest, sizes, data.batched())
 
     @property
-    def has_value(self) -> bool:
-        """Whether the problems have a value v."""
-        return self.data is None or self.data.value is not None
-
-    @property
-    def has_queries(self) -> bool:
-        """Whether the problems have queries z."""
-        return self.data is None or self.data.queries is not None
+    def has(self) -> tuple[str, ...]:
+        """What the problems have of a "value" v and "queries" z."""
+        names = ("value", "queries")
+        return tuple(x for x in names if self.data is None or getattr(self.data, x) is not None)
 
     def take(self, problems: range) -> AttentionData:
         """Return the problems of these numbers, as a batch."""
@@ -91,6 +88,13 @@ def draw(settings: Mapping[str, Any], problems: range) -> AttentionData:
     )
     kind = KINDS[settings["data"]]
     return kind.generate(settings, len(problems), np.random.default_rng(sequence))
+
+
+def draw_test(settings: Mapping[str, Any]) -> AttentionData:
+    """Draw the test of a cell, without flipped labels, from a separate stream: one problem."""
+    of_test = {**settings, "n": settings["test"], "label_noise": 0.0}
+    sequence = np.random.SeedSequence(settings["seed"], spawn_key=(*_sizes(of_test), _OF_TEST))
+    return KINDS[settings["data"]].generate(of_test, 1, np.random.default_rng(sequence)).problem(0)
 
 
 def identity(settings: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -148,9 +152,7 @@ def _check_digits(settings: Mapping[str, Any]) -> None:
         digits(settings["n"], 1, classes=settings["classes"], rng=0)
 
 
-def _signal_kind(
-    name: str, generator: Callable[..., AttentionData], *, has_value: bool
-) -> DataKind:
+def _signal_kind(name: str, generator: Callable[..., AttentionData], *has: str) -> DataKind:
     """Return the kind of a generator of signal tokens."""
 
     def describe(settings: Mapping[str, Any]) -> str:
@@ -166,9 +168,26 @@ def _signal_kind(
     def check(settings: Mapping[str, Any]) -> None:
         near_orthogonal(2, 2, settings["d"], signals=settings["signals"], rng=0)
 
-    return DataKind(describe, generate, _SIGNALS, check, has_value)
+    return DataKind(describe, generate, _SIGNALS, check, ("queries", "test", *has))
 
 
+def _signal_noise(
+    settings: Mapping[str, Any], count: int, rng: np.random.Generator
+) -> AttentionData:
+    options = {name: settings[name] for name in _SIGNAL_NOISE}
+    return signal_noise(*_sizes(settings), batch=count, rng=rng, **options)
+
+
+def _describe_signal_noise(settings: Mapping[str, Any]) -> str:
+    signal, weak, flips = (in_words(settings[key]) for key in _SIGNAL_NOISE)
+    return f"signals of length {signal} in Gaussian noise, weak ones {weak}, label noise {flips}"
+
+
+def _check_signal_noise(settings: Mapping[str, Any]) -> None:
+    signal_noise(1, settings["T"], settings["d"], rng=0)
+
+
+_SIGNAL_NOISE = MappingProxyType({"signal": 20.0, "weak": 0.1, "label_noise": 0.0})
 _SIGNALS = MappingProxyType({"signals": "antipodal", "noise": 0.0, "label_noise": 0.0})
 
 KINDS: Mapping[str, DataKind] = MappingProxyType(
@@ -186,8 +205,15 @@ KINDS: Mapping[str, DataKind] = MappingProxyType(
             {"classes": (3, 8)},
             _check_digits,
         ),
-        "near_orthogonal": _signal_kind("near-orthogonal tokens", near_orthogonal, has_value=True),
-        "gaussian_classes": _signal_kind("Gaussian classes", gaussian_classes, has_value=False),
+        "near_orthogonal": _signal_kind("near-orthogonal tokens", near_orthogonal, "value"),
+        "gaussian_classes": _signal_kind("Gaussian classes", gaussian_classes),
+        "signal_noise": DataKind(
+            _describe_signal_noise,
+            _signal_noise,
+            _SIGNAL_NOISE,
+            _check_signal_noise,
+            ("value", "test", "kinds"),
+        ),
     }
 )
 """Generators of problems, by the name that a declaration gives as its data."""

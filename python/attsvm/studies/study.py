@@ -46,6 +46,7 @@ LOSSES = tuple(name for name, loss in _core.losses.items() if loss.margins == "r
 _SIZES = ("n", "T", "d")
 _DEFAULT_MEASURES = ("selected", "outcome", "cosine")
 _DEFAULT_LR = 0.1
+_DEFAULT_TEST = 1000
 _OF_RULES = ("lr", "momentum", "decay", "weight_decay")
 """Settings of steps that are fields of a study, and may be stated in `Study.rules` instead."""
 _MOST_CELLS = 100_000
@@ -246,7 +247,7 @@ class Study:
     title : str
         One line for the reader of the results.
     data : str
-        "sphere", "near_orthogonal", "gaussian_classes" or "digits": the generators
+        "sphere", "near_orthogonal", "gaussian_classes", "signal_noise" or "digits": the generators
         `attsvm.datasets.unit_sphere` and those of these names; or the path of an ``.npz`` file of
         problems that `attsvm.load` reads.
     problems : int
@@ -257,7 +258,12 @@ class Study:
     attention : {"cross", "self"} or axis
         Of "sphere".
     signals, noise, label_noise : or axis
-        Of "near_orthogonal" and "gaussian_classes".
+        Of "near_orthogonal" and "gaussian_classes"; the last of "signal_noise" too.
+    signal, weak : float or axis
+        Of "signal_noise".
+    test : int
+        Inputs of the test, without flipped labels, on which all problems of a cell are tried where
+        their test accuracy is measured; by default 1000.
     classes : pair of int
         Of "digits", whose T patches are 4, 9 or 25.
     parameter : {"W", "p", "KQ", "W+p", "diagonal KQ"}, or "v+" and one of them, or axis
@@ -323,6 +329,9 @@ class Study:
     signals: str | tuple[str, ...] | None = _axis(_one_of("antipodal", "orthogonal"))
     noise: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
     label_noise: float | tuple[float, ...] | None = _axis(partial(as_float_in, low=0, high=1))
+    signal: float | tuple[float, ...] | None = _axis(as_positive_float)
+    weak: float | tuple[float, ...] | None = _axis(as_nonnegative_float)
+    test: int | None = _fixed(as_positive_int)
     classes: tuple[int, int] | None = _whole(lambda _, value: tuple(value))
     parameter: str | tuple[str, ...] = _axis(_trained, "W")
     init: str | tuple[str, ...] = _axis(_one_of(*STARTS), "uniform")
@@ -361,7 +370,9 @@ class Study:
         cells = self.cells
         if self.measure is None:
             parameters = {cell.settings["parameter"] for cell in cells}
-            self._set("measure", measurable(_DEFAULT_MEASURES, parameters, self.has_value))
+            self._set("measure", measurable(_DEFAULT_MEASURES, parameters, self.has))
+        if self.test is None and any(each.needs == "test" for each in self.measurements):
+            self._set("test", _DEFAULT_TEST)
         if any(measurement.in_norms for measurement in self.measurements):
             if isinstance(self.norm, tuple):
                 raise ValueError(
@@ -460,10 +471,11 @@ class Study:
             )
         if not self.has_queries and source == "data":
             raise ValueError(
-                f"parameter: expected 'p' or 'v+p' for data without queries, got {parameter!r}"
+                f"parameter: expected 'p', 'W+p' or 'v+' and one of them for data without queries, "
+                f"got {parameter!r}"
             )
         for measurement in self.measurements:
-            obstacle = measurement.obstacle(parameter, self.has_value)
+            obstacle = measurement.obstacle(parameter, self.has)
             if obstacle is not None:
                 raise ValueError(obstacle)
 
@@ -475,14 +487,23 @@ class Study:
         return {name: defaults[name] if x is None else x for name, x in given.items()}
 
     @property
+    def has(self) -> tuple[str, ...]:
+        """What its problems have.
+
+        A "value" v, and with it scores and optimal tokens, "queries" z, which W, K and Q act on, a
+        "test", and "kinds" of tokens.
+        """
+        return self.file.has if self.file else KINDS[self.data].has
+
+    @property
     def has_value(self) -> bool:
         """Whether its problems have a value v, and with it scores and optimal tokens."""
-        return self.file.has_value if self.file else KINDS[self.data].has_value
+        return "value" in self.has
 
     @property
     def has_queries(self) -> bool:
         """Whether its problems have queries z, which W, K and Q act on."""
-        return self.file is None or self.file.has_queries
+        return "queries" in self.has
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -499,7 +520,7 @@ class Study:
     def cells(self) -> tuple[Cell, ...]:
         """All combinations of the values of the axes, the last axis running fastest."""
         axes = self.axes
-        names = ("data", *_AXES, "norms", "steps")
+        names = ("data", *_AXES, "norms", "steps", "test")
         fixed = {name: getattr(self, name) for name in names} | self.options
         indices = itertools.product(*(range(len(values)) for values in axes.values()))
         cells = []
@@ -574,7 +595,7 @@ class Study:
         of_problems = path.suffix.lower() == ".npz"
         if of_problems:
             file = FileOfProblems.read(str(path))
-            parameter = fitting_parameter(file.has_value, file.has_queries)
+            parameter = fitting_parameter("value" in file.has, "queries" in file.has)
             given: dict[str, Any] = {"data": path.name, "file": file, "parameter": parameter}
         else:
             try:
@@ -601,14 +622,13 @@ class Study:
                 parameters = values["parameter"]
                 several = parameters if _is_list(parameters) else [parameters]
                 trained = [x for x in several if x in PARAMETERS]
-                has_value = given["file"].has_value
                 given_norms = "norms" in values
                 names = [
                     name
                     for name, each in MEASUREMENTS.items()
                     if name not in KEPT and (given_norms or not each.in_norms)
                 ]
-                values["measure"] = measurable(names, trained, has_value)
+                values["measure"] = measurable(names, trained, given["file"].has)
             return cls(**values)
 
         try:

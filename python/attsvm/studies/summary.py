@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attsvm import _core
+from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
+from attsvm.descent.blocks import as_blocks
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import KINDS
 from attsvm.studies.study import Cell, Study, norm_of_svm
@@ -61,6 +63,7 @@ MEASURES = (
         "cosine",
         "cosine of the trained parameter with the SVM solution of the tokens it selects",
         bounds=(-1.0, 1.0),
+        label="Mean cosine with the SVM",
         decimals=(4, 4),
     ),
 )
@@ -68,6 +71,44 @@ MEASURES = (
 
 _OF_SVMS = ("local_percent", "neither_percent", "cosine_mean")
 """Columns that depend on the norm of the SVMs."""
+
+_OF_LABELS = (
+    *(
+        Measure(
+            f"{name}_mean",
+            f"mean {heading}",
+            name,
+            meaning,
+            bounds=(0.0, 1.0),
+            label=heading.capitalize(),
+            decimals=(3, 3),
+        )
+        for name, heading, meaning in (
+            ("accuracy", "training accuracy", "share of all labels that are fitted"),
+            ("flipped_fitted", "flipped labels fitted", "share of them that are fitted"),
+            ("test_accuracy", "test accuracy", "accuracy on a test without flipped labels"),
+        )
+    ),
+    *(
+        Measure(
+            f"{labels}_attention_{k}",
+            f"mean {labels}: {KINDS_OF_TOKEN[k]}",
+            f"{labels}_attention",
+            f"attention on {tokens}, mean over inputs with {labels} labels",
+            partial(np.take, indices=k, axis=1),
+            bounds=(0.0, 1.0),
+            label=f"Attention, {labels} labels: {KINDS_OF_TOKEN[k]}",
+            decimals=(3, 3),
+        )
+        for labels, k, tokens in (
+            ("clean", 0, "the relevant token"),
+            ("flipped", 0, "the relevant token"),
+            ("flipped", 1, "the weakly relevant token of its class"),
+            ("flipped", 2, "the weakly relevant token of the other class, that of the label"),
+            ("flipped", 3, "the tokens of noise"),
+        )
+    ),
+)
 
 IN_NORMS = MappingProxyType(
     {
@@ -118,7 +159,7 @@ def measures_of(study: Study) -> tuple[Measure, ...]:
         else measure
         for measure in MEASURES
     ]
-    return (*of_cells, *in_norms)
+    return (*of_cells, *_OF_LABELS, *in_norms)
 
 
 def _norms_in_words(study: Study) -> str:
@@ -170,6 +211,7 @@ def describe(study: Study) -> str:
         problems = f"{_problems(study)} of each size"
     else:
         data, problems = study.file.path.name, _problems(study)
+    drawn = any(as_blocks(each).kind.bilinear for each in np.atleast_1d(settings["parameter"]))
     parameter, rule, loss = (in_words(settings[k]) for k in ("parameter", "rule", "loss"))
     known = study.rules is None and rule in _core.step_rules  # and not several
     steps = _core.StepRule(rule).description if known else f"steps of {rule}"
@@ -181,7 +223,7 @@ def describe(study: Study) -> str:
         for name, usual in of_steps.items()
         if settings.get(name, usual) != usual
     )
-    start = f"from {in_words(settings['init'])} starts" if "KQ" in parameter else "from zero"
+    start = f"from {in_words(settings['init'])} starts" if drawn else "from zero"
     return (
         f"{data}; {parameter} trained {start} by {study.steps} {steps}{length}{more}, {loss} loss; "
         f"{problems}, seed {in_words(settings['seed'])}"

@@ -38,6 +38,9 @@ AXIS_NAMES: Mapping[str, str] = MappingProxyType(
         "T": "tokens T",
         "lr": "step size",
         "lr_factor": "factor of the step size",
+        "signal": "length of the signals |μ|",
+        "weak": "share of the signal in weak tokens",
+        "label_noise": "label noise",
         "weight_decay": "weight decay",
     }
 )
@@ -66,6 +69,9 @@ class Measure:
     norm: str = ""  # of the SVM, where the variable has several
     # Smallest and largest value a float can take.
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    # Name in figures: where two axes are long, a map of the means is drawn, and else their curve
+    # for a quantity between 0 and 1.
+    label: str = ""
     # Fewest decimals printed of the estimate, and of the ends of its interval.
     decimals: tuple[int, int] = (1, 0)
 
@@ -232,6 +238,27 @@ class Table:
             if measure.norm:
                 measures.setdefault(measure.variable, []).append(measure)
         return measures
+
+    @property
+    def shares(self) -> tuple[Measure, ...]:
+        """Measures between 0 and 1 that have a name in figures."""
+        return tuple(m for m in self.measures if m.label and m.bounds == (0.0, 1.0))
+
+    @property
+    def maps(self) -> dict[str, tuple[str, tuple[float, float]]]:
+        """Title and range of the colours of every measure that is drawn as a map, by its name."""
+        drawn = {}
+        for measure in self.measures:
+            if measure.name in SHARES:
+                drawn[measure.name] = f"{SHARES[measure.name][0]} (%)", (0.0, 100.0)
+            elif measure in self.shares:
+                drawn[measure.name] = measure.label, measure.bounds
+            elif measure.label:
+                low, high = measure.bounds
+                values = (row.estimates[measure.name].value for row in self.rows)
+                lowest = min((x for x in values if not math.isnan(x)), default=low)
+                drawn[measure.name] = measure.label, (lowest, high)
+        return drawn
 
     @property
     def map_axes(self) -> tuple[str, str] | None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from attsvm.data import AttentionData
-from attsvm.datasets import signal_noise
-from attsvm.descent import Run
+from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
+from attsvm.studies.compute import measure_cell
+from attsvm.studies.measurements import Record
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
 from attsvm.studies.reproduce.figure import Data, Figure, Task
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, PALE, RED, SAND, SKY
+from attsvm.studies.study import Cell, Study
 
 FIGURE = Figure.of(__name__)
-_KINDS = {"relevant": BLUE, "weak, own class": SKY, "weak, other class": RED, "noise": GREY}
+_COLOURS = dict(zip(KINDS_OF_TOKEN, (BLUE, SKY, RED, GREY), strict=True))
 _ACCURACIES = {
-    "clean": ("training, clean", BLUE, "-"),
-    "flipped": ("training, flipped", RED, "-"),
+    "clean_fitted": ("training, clean", BLUE, "-"),
+    "flipped_fitted": ("training, flipped", RED, "-"),
     "test_accuracy": ("test", INK, "--"),
 }
 _REGIMES = {"harmful": SAND, "benign": SKY, "not memorised": PALE}
@@ -29,44 +28,25 @@ def compute(task: Task) -> Data:
     Under "along", by strength, are series with one row for each problem; under "map" the share of
     flipped labels that are fitted at the end, and the test accuracy, (n, strengths).
     """
-    along = {}
-    strengths, problems = task["strengths"], task["problems"]
-    with task.bar(len(strengths) * problems, "runs") as advance:
-        for signal in strengths:
-            test = signal_noise(**task["test"], signal=signal, rng=task["seed"] + 1)
-            runs = []
-            for k in range(problems):
-                rng = np.random.default_rng([task["seed"], k])
-                data = signal_noise(**task["data"], signal=signal, rng=rng)
-                runs.append(_train(task, data, test, rng).history)
-                advance(1, f"|μ| = {signal:g}")
-            names = ("accuracy", "test_accuracy", *_SERIES)
-            along[signal] = {name: np.array([run[name] for run in runs]) for name in names}
-            along[signal]["step"] = runs[0]["step"]
+    of_series = {"signal": task["strengths"], "problems": task["problems"]}
+    study, records = _measured(task, of_series | task["along"])
+    along: Data = {}
+    for cell, record in records:
+        series = {name.removeprefix("history_"): values for name, values in record.items()}
+        along[cell.settings["signal"]] = {**series, "step": np.array(study.recorded_steps)}
     _compare(task, along)
     return {"along": along, "map": _map(task)}
 
 
-_SERIES = ("clean", "flipped", "attention on clean", "attention on flipped")
-
-
-def _train(
-    task: Task, data: AttentionData, test: AttentionData, rng: np.random.Generator, **options: Any
-) -> Run:
-    """Train W and p, and record what is made of clean and flipped labels."""
-    flipped = data.labels != np.where(np.arange(data.n) % 2 == 0, 1, -1)
-
-    def by_label(run: Run) -> Data:
-        fitted = run.evaluate(data).margins > 0
-        kinds = np.add.reduceat(run.attention, [0, 1, 2, 3], axis=-1)
-        recorded = {}
-        for name, which in (("clean", ~flipped), ("flipped", flipped)):
-            share = which / which.sum(axis=-1, keepdims=True)
-            recorded[name] = (share * fitted).sum(axis=-1)
-            recorded[f"attention on {name}"] = (share[..., np.newaxis] * kinds).sum(axis=-2)
-        return recorded
-
-    return task.train(data, test=test, record=by_label, rng=rng, **options)
+def _measured(task: Task, settings: Data) -> tuple[Study, list[tuple[Cell, Record]]]:
+    """Measure the study "label-noise" with these settings."""
+    study = Study.load("label-noise", settings)
+    problems, threads = range(study.problems or 0), task.num_threads
+    with task.bar(len(study.cells) * len(problems), "problems") as advance:
+        return study, [
+            (cell, measure_cell(study, cell, problems, num_threads=threads, done=advance))
+            for cell in study.cells
+        ]
 
 
 def _compare(task: Task, along: Data) -> None:
@@ -78,8 +58,8 @@ def _compare(task: Task, along: Data) -> None:
     task.check("start", [of["test_accuracy"][0, 0] for of in along.values()])
     for signal in (20, 80):
         of = along[signal]
-        task.check(f"fitted {signal}", of["flipped"].T, of["step"])
-    attention = [along[20][f"attention on {name}"][:, -1, k] for name, k in _COMPARED]
+        task.check(f"fitted {signal}", of["flipped_fitted"].T, of["step"])
+    attention = [along[20][f"{name}_attention"][:, -1, k] for name, k in _COMPARED]
     task.check("attention", attention)
     harmful, benign = (along[signal]["test_accuracy"].mean(axis=0) for signal in (5, 20))
     task.check("harm", harmful.max() - harmful[-1])
@@ -90,23 +70,14 @@ _COMPARED = (("clean", 0), ("flipped", 0), ("flipped", 2))
 
 
 def _map(task: Task) -> Data:
-    grid = task["grid"]
-    strengths, counts, steps = grid["strengths"], grid["n"], task["train"]["steps"]
-    ends = {name: np.empty((len(counts), len(strengths))) for name in ("flipped", "test_accuracy")}
-    with task.bar(len(strengths) * len(counts), "grid") as advance:
-        for column, signal in enumerate(strengths):
-            settings = {**task["data"], "d": grid["d"], "signal": signal}
-            of_test = {**settings, "n": grid["test"], "label_noise": 0.0}
-            test = signal_noise(**of_test, rng=task["seed"] + 1)
-            for row, n in enumerate(counts):
-                rng = np.random.default_rng([task["seed"], n])
-                data = signal_noise(**{**settings, "n": n}, batch=grid["problems"], rng=rng)
-                history = _train(task, data, test, rng, record_every=[steps]).history
-                for name, values in ends.items():
-                    values[row, column] = history[name].mean()
-                advance(1, f"n = {n}, |μ| = {signal:g}")
+    study, records = _measured(task, task["grid"])
+    counts, strengths = study.axes["n"], study.axes["signal"]
+    ends = {
+        name: np.reshape([record[name].mean() for _, record in records], (len(counts), -1))
+        for name in ("flipped_fitted", "test_accuracy")
+    }
     for numbers in ("memorised", "not memorised", "harmful", "harmless"):
-        values = ends["flipped" if "memorised" in numbers else "test_accuracy"]
+        values = ends["flipped_fitted" if "memorised" in numbers else "test_accuracy"]
         places = FIGURE.numbers[numbers].at
         task.check(numbers, [values[counts.index(n), strengths.index(x)] for n, x in places])
     return {"n": counts, "strengths": strengths, **ends}
@@ -121,9 +92,9 @@ def draw(canvas: Canvas, data: Data) -> None:
         for name, (label, colour, style) in _ACCURACIES.items():
             mean = of[name].mean(axis=0)
             accuracies.plot(of["step"], mean, style, color=colour, label=label)
-        for k, (kind, colour) in enumerate(_KINDS.items()):
+        for k, (kind, colour) in enumerate(_COLOURS.items()):
             for name, style in (("flipped", "-"), ("clean", ":")):
-                mean = of[f"attention on {name}"][..., k].mean(axis=0)
+                mean = of[f"{name}_attention"][..., k].mean(axis=0)
                 attention.plot(of["step"], mean, style, color=colour, label=f"{kind}, {name}")
         accuracies.set_title(f"({'abc'[column]}) accuracy, $|\\mu|$ = {signal:g}")
         attention.set_title(f"({'def'[column]}) attention, $|\\mu|$ = {signal:g}")
@@ -138,7 +109,7 @@ def draw(canvas: Canvas, data: Data) -> None:
 
 def _draw_map(axes: Axes, data: Data) -> None:
     """Colour the cells of the map by what becomes of the flipped labels."""
-    fitted, right = data["flipped"], data["test_accuracy"]
+    fitted, right = data["flipped_fitted"], data["test_accuracy"]
     fits = fitted >= FIGURE.settings["fitted"]
     harmless = right >= FIGURE.settings["harmless"]
     regime = np.where(fits, np.where(harmless, 1, 0), 2)

@@ -78,7 +78,7 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
         rows = {in_words(row.axes[along]): row for row in part.rows}
         of_rows = {tick: quantiles[id(row)] for tick, row in rows.items()}
         drawings = [_shares(study, part, rows, axis), *_heat_maps(part, rows, axis)]
-        drawings.append(_cosines(of_rows, axis))
+        drawings += [_means(part, rows, axis), _cosines(of_rows, axis)]
         drawings += [_history(study, name, of_rows, axis) for name in _HISTORIES]
         drawn[panel] = [
             drawing._replace(id=f"{drawing.id}-{k}", figure=_styled(drawing.figure))
@@ -89,7 +89,7 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
 
 
 def _maps(table: Table) -> dict[str, list[Drawing]]:
-    """Draw every share as a map, where two axes are long."""
+    """Draw every share and mean as a map, where two axes are long."""
     import plotly.graph_objects as go
 
     if table.map_axes is None:
@@ -97,16 +97,18 @@ def _maps(table: Table) -> dict[str, list[Drawing]]:
     across, down = (AXIS_NAMES.get(axis, axis) for axis in table.map_axes)
     drawings = []
     for measure in table.measures:
-        if measure.name not in SHARES:
+        if measure.name not in table.maps:
             continue
+        share = measure.name in SHARES
+        heading, (lowest, highest) = table.maps[measure.name]
+        number, text = ("%{z:.1f} %", "%{z:.0f}") if share else ("%{z:.3f}", "%{z:.2f}")
         x, y, values = table.grid(measure.name)
-        hover = f"{across} = %{{x}}<br>{down} = %{{y}}<br>%{{z:.1f}} %<extra></extra>"
-        options = {"zmin": 0, "zmax": 100, "colorscale": "Viridis", "hovertemplate": hover}
-        figure = go.Figure(go.Heatmap(x=x, y=y, z=values, texttemplate="%{z:.0f}", **options))
+        hover = f"{across} = %{{x}}<br>{down} = %{{y}}<br>{number}<extra></extra>"
+        options = {"zmin": lowest, "zmax": highest, "colorscale": "Viridis", "hovertemplate": hover}
+        figure = go.Figure(go.Heatmap(x=x, y=y, z=values, texttemplate=text, **options))
         figure.update_xaxes(title_text=across, type="category")
         figure.update_yaxes(title_text=down, type="category")
-        heading = f"{SHARES[measure.name][0]} (%)"
-        caption = "Shares of the problems of a cell."
+        caption = f"{'Share' if share else 'Mean'} of the problems of a cell."
         drawings.append(Drawing(f"map-{measure.name}", heading, caption, _styled(figure)))
     return {"Both axes": drawings} if drawings else {}
 
@@ -175,6 +177,23 @@ def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> D
             "whose own intervals extend up to 6 points to either side."
         )
     return Drawing("shares", "Outcome of training", caption, figure) if figure.data else None
+
+
+def _means(table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
+    """Draw means between 0 and 1 as curves with their intervals."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for measure in table.shares:
+        estimates = [row.estimates[measure.name] for row in rows.values()]
+        value, low, high = np.array([(e.value, e.low, e.high) for e in estimates]).T
+        errors = {"array": high - value, "arrayminus": value - low, "width": 2, "thickness": 1}
+        figure.add_scatter(x=[*rows], y=value, error_y=errors, name=measure.label,
+                           hovertemplate=f"{axis} = %{{x}}<br>%{{y:.3f}}")  # fmt: skip
+    figure.update_yaxes(title_text="mean over problems", range=[-0.02, 1.02])
+    figure.update_xaxes(title_text=axis, type="category", categoryarray=[*rows])
+    caption = "Means over the problems of a cell, with 95\u00a0% confidence intervals (Student's)."
+    return Drawing("means", "Labels and attention", caption, figure) if figure.data else None
 
 
 def _heat_maps(table: Table, rows: Mapping[str, Row], axis: str) -> list[Drawing]:

@@ -85,6 +85,12 @@ def test_a_query_may_be_outside_its_context():
     assert data.as_attention().queries.tolist() == [[0.0, 0.0, 1.0]]
 
 
+def test_a_vocabulary_may_be_an_array_of_objects():
+    words = np.array(["a", "b\0c"], dtype=object)
+    data = NextTokenData(np.eye(2), [[0, 1], [1, 1]], [0, 1], vocabulary=words)
+    assert data.vocabulary.tolist() == ["a", "b\0c"]
+
+
 def test_subset_keeps_the_vocabulary():
     data = NextTokenData(np.eye(2), [[0, 1], [1, 1]], [0, 1], vocabulary=["a", "b"])
     some = data.subset([False, True])
@@ -120,6 +126,8 @@ def test_what_is_wrong_is_named(arguments, error, message):
         ({"last": [2]}, ValueError, r"^last: expected 0..1, got 2"),
         ({"vocabulary": ["a"]}, ValueError, r"^vocabulary: expected shape \(K,\) = \(2,\)"),
         ({"vocabulary": [1, 2]}, TypeError, r"^vocabulary: expected K strings"),
+        ({"vocabulary": np.array(["a", 2], object)}, TypeError, r"^vocabulary: expected K strings"),
+        ({"vocabulary": ["a", "a\0"]}, ValueError, r"^vocabulary: .* without NUL at the end, got"),
     ],
 )
 def test_wrong_options_are_named(option, error, message):

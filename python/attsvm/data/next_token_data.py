@@ -299,7 +299,12 @@ def _as_vocabulary(
     vocabulary: Sequence[str] | npt.NDArray[np.str_], K: int
 ) -> npt.NDArray[np.str_]:
     names = np.asarray(vocabulary)
+    if names.dtype.kind == "O" and all(isinstance(name, str) for name in names.flat):
+        names = names.astype(np.str_)
     if names.dtype.kind != "U":
         raise TypeError(f"vocabulary: expected K strings, got an array of dtype {names.dtype}")
     require_shape("vocabulary", names, "(K,)", (K,))
+    for given, name in zip(vocabulary, names.tolist(), strict=True):
+        if given != name:  # an array of text has no NUL at the end of an item
+            raise ValueError(f"vocabulary: expected strings without NUL at the end, got {given!r}")
     return names

@@ -29,7 +29,7 @@ from attsvm.studies.reproduce.drawing import band
 from attsvm.studies.reproduce.registry import FIGURES
 from attsvm.studies.summary import MEASURES
 from attsvm.studies.table import SHARES as SHARES_DRAWN
-from attsvm.studies.table import Row, Table
+from attsvm.studies.table import Measure, Row, Table
 from attsvm.theory import optimal_tokens
 
 SHARES = {
@@ -66,6 +66,58 @@ def test_study_figure_has_a_bar_for_each_measure_and_dimension():
         "All tokens support vectors",
         "95 % interval",
     ]
+
+
+def heat_maps(rules: int, settings: int) -> Table:
+    """Medians of two variables in two norms, by rule and setting, all of them different."""
+    measures = tuple(
+        Measure(f"{v}-{norm}", norm, v, "", norm=norm)
+        for v in ("margin_ratio", "cosine_in_norm")
+        for norm in ("fro", "max")
+    )
+    values = iter(np.linspace(0, 1, rules * settings * len(measures)))
+    rows = tuple(
+        Row(
+            {"rule": f"rule {rule}", "lr_factor": 0.1 * k},
+            {m.name: Estimate(next(values), np.nan, np.nan, 9) for m in measures},
+            problems=9,
+        )
+        for rule in range(rules)
+        for k in range(settings)
+    )
+    return Table(measures, rows)
+
+
+def test_heat_maps_of_many_settings_are_all_on_one_page():
+    shown = heat_maps(11, 9)
+    figure = plots.study(shown)
+    assert figure.get_figheight() <= plots.PAGE_HEIGHT
+    maps = [axes for axes in figure.axes if axes.images]
+    assert not any(axes.texts for axes in maps)
+    expected = [
+        [[row.estimates[m.name].value for m in measures] for row in part.rows]
+        for measures in shown.in_norms.values()
+        for part in shown.panels.values()
+    ]
+    np.testing.assert_array_equal([axes.images[0].get_array() for axes in maps], expected)
+    assert [axes.get_title("left") for axes in maps] == [*shown.panels, *shown.panels]
+
+
+@pytest.mark.parametrize(
+    ("shown", "count", "of"),
+    [
+        (heat_maps(11, 30), 9, 30),
+        (table(*itertools.product((2, 3, 4, 5), (2, 3, 4, 5, 6), (2, 4, 6, 8, 9, 10))), 15, 20),
+    ],
+)
+def test_what_a_page_does_not_hold_is_left_out_and_said(shown, count, of):
+    figure = plots.study(shown)
+    assert figure.get_figheight() <= plots.PAGE_HEIGHT
+    titles = {axes.get_title("left") for axes in figure.axes} - {""}
+    assert titles == set(list(shown.panels)[:count])
+    assert f"{count} of {of} panels, all of which are in the report" in " ".join(
+        figure._supxlabel.get_text().split()
+    )
 
 
 def test_study_figure_draws_the_intervals():

@@ -27,7 +27,7 @@ from attsvm.studies.reproduce.palette import BLUE, CYCLE, GREY, INK, PALE, RED, 
 from attsvm.studies.store import FORMATS
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, describe, tabulate
-from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Table, in_words
+from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Measure, Table, in_words
 from attsvm.svm import SVMSolution
 from attsvm.theory.priority_graphs import TokenPriorityGraph
 from attsvm.theory.token_scores import scores
@@ -90,6 +90,14 @@ _CURVES = {
 """Records of a run that `run` draws, and the labels of their axes."""
 COLUMN_WIDTH, TEXT_WIDTH = 3.25, 6.75
 """Widths of figures in inches: of a column of a paper, and of a page with two of them."""
+PAGE_HEIGHT = 9.5
+"""Largest height of the figure of a study in inches."""
+_MARGINS = 0.6
+"""Of it, what legend and caption take."""
+_LEAST_HEIGHT = 0.6
+"""Share of the usual height that panels have at least where a page does not hold all of them."""
+_MAPS_OF_LINE = 3
+"""Heat maps without numbers in a line."""
 _FEW_STEPS = 20
 """Recorded steps up to which each has a mark."""
 _NARROW_BARS = 4
@@ -207,7 +215,8 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     below them. Two axes of five values or more span maps. Where there are results of one cell of at
     most twenty problems with their history, the record of each is drawn, coloured by its outcome.
     Margin ratios and cosines in several norms are drawn as heat maps of their medians, the norms
-    against one axis, which is the step rule where there are several.
+    against one axis, which is the step rule where there are several. No figure is higher than a
+    page: heat maps go without numbers there, and of many panels the first ones are drawn.
 
     Parameters
     ----------
@@ -254,12 +263,16 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         draw.append(_draw_means)
     panels, along = table.panels, table.longest_axis
     columns = _columns(table)
+    panel_height = 0.7 * sum(heights)
+    panels, left_out = _on_a_page(panels, columns, panel_height * _LEAST_HEIGHT)
+    caption = _joined(caption, left_out)
     lines = -(-len(panels) // columns)
+    panel_height = min(panel_height, (PAGE_HEIGHT - _MARGINS) / lines)
     most = max(len(part.rows) for part in panels.values())
     width = COLUMN_WIDTH if columns == 1 and most <= _NARROW_BARS else TEXT_WIDTH
     panel_width = width / columns
 
-    with _figure(width, 0.7 * sum(heights) * lines + 0.6) as figure:
+    with _figure(width, panel_height * lines + _MARGINS) as figure:
         rows = len(draw) * lines
         grid = figure.subplots(rows, columns, height_ratios=heights * lines, squeeze=False)
         for k, (name, part) in enumerate(panels.items()):
@@ -282,31 +295,69 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
 
 
 def _heat_maps(table: Table, caption: str) -> Figure:
-    """Draw the medians in every norm: with intervals one below the other, else side by side."""
-    panels, along = table.panels, table.longest_axis
+    """Draw the medians in every norm: with intervals one below the other, else side by side.
+
+    What a page does not hold so is drawn without numbers, three maps in a line.
+    """
+    panels, in_norms, along = table.panels, table.in_norms, table.longest_axis
+    rows = max(len(part.rows) for part in panels.values())
     detailed = len(panels) == 1
-    shape = (len(table.in_norms), 1) if detailed else (len(panels), len(table.in_norms))
-    height = (0.32 if detailed else 0.19) * max(len(part.rows) for part in panels.values()) + 0.5
-    with _figure(TEXT_WIDTH, height * shape[0] + 0.6) as figure:
-        grid = figure.subplots(*shape, squeeze=False, sharex=True)
-        places = itertools.product(panels.items(), table.in_norms.items())
-        for axes, ((name, part), (variable, measures)) in zip(grid.flat, places, strict=True):
+    columns = 1 if detailed else len(in_norms)
+    lines = len(in_norms) if detailed else len(panels)
+    height = (0.32 if detailed else 0.19) * rows + 0.5
+    numbers = height * lines + _MARGINS <= PAGE_HEIGHT
+    maps: list[tuple[tuple[str, Table] | None, tuple[str, list[Measure]]]]
+    maps = [(panel, pair) for panel in panels.items() for pair in in_norms.items()]
+    if not numbers:
+        columns, height = _MAPS_OF_LINE, 0.115 * rows + 0.2
+        panels, left_out = _on_a_page(panels, columns, height * len(in_norms))
+        caption = _joined(caption, left_out)
+        empty = [None] * (-len(panels) % columns)
+        maps = [(panel, pair) for pair in in_norms.items() for panel in [*panels.items(), *empty]]
+        lines = len(maps) // columns
+    with _figure(TEXT_WIDTH, height * lines + _MARGINS) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
+        for axes, (panel, (variable, measures)) in zip(grid.flat, maps, strict=True):
+            if panel is None:
+                axes.remove()
+                continue
+            name, part = panel
             estimates = [[row.estimates[m.name] for m in measures] for row in part.rows]
             labels = [in_words(row.axes[along]) for row in part.rows]
             norms = [measure.norm for measure in measures]
-            heat_map(axes, estimates, labels, norms, with_intervals=detailed)
+            options = {"with_intervals": detailed and numbers, "with_numbers": numbers}
+            heat_map(axes, estimates, labels, norms, **options)
             title = f"{IN_NORMS[variable][1]} in each norm"
-            axes.set_title(f"{title}\n{name}" if name else title, loc="left")
-        for axes in grid[:, 1:].flat:
-            axes.set_yticks([])
+            title = "\n".join(filter(None, (title if numbers else "", name)))
+            axes.set_title(title, loc="left")
+            if axes not in grid[:, 0]:
+                axes.set_yticks([])
+            if not numbers:
+                axes.tick_params(axis="x", rotation=90)
+            if not numbers and axes in grid[:, 0]:
+                axes.set_ylabel(textwrap.fill(IN_NORMS[variable][1], 12))
         bar = figure.colorbar(grid[0, 0].images[0], ax=grid, fraction=0.03, pad=0.01, aspect=40)
         bar.set_label("median")
         bar.outline.set_visible(False)
-        frame = "A frame marks the largest median of a row."
-        below = "Below a median is its 95 % confidence interval." if detailed else ""
-        stated = caption and f"{caption}."
-        _add_caption(figure, " ".join(filter(None, (stated, frame, below))))
+        below = "Below a median is its 95 % confidence interval" if detailed else ""
+        frame = "A frame marks the largest median of a row"
+        _add_caption(figure, f"{_joined(caption, frame, below)}.")
     return figure
+
+
+def _on_a_page(
+    panels: Mapping[str, Table], columns: int, height: float
+) -> tuple[dict[str, Table], str]:
+    """Return the panels that a page holds in lines of this height, and what is said of others."""
+    count = columns * max(1, int((PAGE_HEIGHT - _MARGINS) / height))
+    if len(panels) <= count:
+        return dict(panels), ""
+    shown = dict(itertools.islice(panels.items(), count))
+    return shown, f"{count} of {len(panels)} panels, all of which are in the report"
+
+
+def _joined(*sentences: str) -> str:
+    return ". ".join(filter(None, sentences))
 
 
 def _set_ticks(axes: Axes, labels: list[str]) -> None:

@@ -94,7 +94,8 @@ def heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     *,
-    with_intervals: bool,
+    with_intervals: bool = False,
+    with_numbers: bool = True,
 ) -> None:
     """Draw estimates between 0 and 1 as coloured cells with their values, and intervals below them.
 
@@ -109,7 +110,8 @@ def heat_map(
         if with_intervals and low <= high:
             ends = np.floor(1000 * low) / 1000, np.ceil(1000 * high) / 1000
             number += "\n" + "–".join(f"{end:.3f}" for end in ends).replace("0.", ".")
-        axes.text(column, row, number.replace("–1.000", "–1"), va="center_baseline", **style)
+        if with_numbers:
+            axes.text(column, row, number.replace("–1.000", "–1"), va="center_baseline", **style)
         if value == np.nanmax(values[row], initial=-np.inf):
             x, y = column + _FRAME[0], row + _FRAME[1]
             axes.plot(x, y, color=RED, linewidth=1.5, scalex=False, scaley=False)

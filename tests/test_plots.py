@@ -22,6 +22,7 @@ from matplotlib.text import Text
 
 from attsvm import AttentionData, NextTokenData, att_svm, plots, train
 from attsvm.datasets import unit_sphere
+from attsvm.plots.style import PAGE_HEIGHT, TEXT_WIDTH
 from attsvm.studies import OUTCOMES, Study, describe, run, tabulate
 from attsvm.studies.intervals import Estimate
 from attsvm.studies.reproduce import palette
@@ -91,7 +92,7 @@ def heat_maps(rules: int, settings: int) -> Table:
 def test_heat_maps_of_many_settings_are_all_on_one_page():
     shown = heat_maps(11, 9)
     figure = plots.study(shown)
-    assert figure.get_figheight() <= plots.PAGE_HEIGHT
+    assert figure.get_figheight() <= PAGE_HEIGHT
     maps = [axes for axes in figure.axes if axes.images]
     assert not any(axes.texts for axes in maps)
     expected = [
@@ -112,7 +113,7 @@ def test_heat_maps_of_many_settings_are_all_on_one_page():
 )
 def test_what_a_page_does_not_hold_is_left_out_and_said(shown, count, of):
     figure = plots.study(shown)
-    assert figure.get_figheight() <= plots.PAGE_HEIGHT
+    assert figure.get_figheight() <= PAGE_HEIGHT
     titles = {axes.get_title("left") for axes in figure.axes} - {""}
     assert titles == set(list(shown.panels)[:count])
     assert f"{count} of {of} panels, all of which are in the report" in " ".join(
@@ -236,7 +237,7 @@ def test_many_values_of_an_axis_are_curves_on_the_width_of_a_page():
     assert {tuple(line.get_ydata()) for line in shares.lines if len(line.get_ydata()) == 28} == {
         (share,) * 28 for name, share in SHARES.items() if name in SHARES_DRAWN
     }
-    assert figure.get_figwidth() == plots.TEXT_WIDTH
+    assert figure.get_figwidth() == TEXT_WIDTH
     assert shares.get_xlim() == cosines.get_xlim()
 
 
@@ -272,7 +273,7 @@ def test_other_formats_are_refused():
 
 def test_published_figures_fit_the_width_of_a_page_in_8_points():
     for figure in FIGURES:
-        assert figure.size[0] <= plots.TEXT_WIDTH, figure.name
+        assert figure.size[0] <= TEXT_WIDTH, figure.name
         assert figure.size[1] <= 9, figure.name
     drawn = plots.study(table((5, 4, 2), (5, 4, 10)), "the settings")
     texts = [text for text in drawn.findobj(Text) if text.get_text()]

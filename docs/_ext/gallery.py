@@ -20,7 +20,9 @@ from jinja2 import Environment, StrictUndefined
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from attsvm import _core, plots
+import attsvm
+from attsvm import _core
+from attsvm.plots.published_figures import published_files
 from attsvm.studies.reproduce.check import SOURCES, Check, counted
 from attsvm.studies.reproduce.figure import PAPERS, Figure, Settings
 from attsvm.studies.reproduce.registry import FIGURES, named
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 def digest() -> str:
     """Hash all files of the package, the compiled core among them."""
     found = hashlib.sha256()
-    package = Path(plots.__file__).parent
+    package = Path(attsvm.__file__).parent
     sources = sorted(f for f in package.rglob("*") if f.suffix in (".py", ".toml"))
     for file in (*sources, Path(_core.__file__)):
         found.update(file.read_bytes())
@@ -51,7 +53,7 @@ def results(chosen: list[Figure], quick: bool) -> Iterator[tuple[Figure, dict[st
         stamp = CACHE / f"{figure.name}.of"
         if not stamp.exists() or stamp.read_text() != state:
             logger.info("computing the figure %s", figure.name)
-            if reproduce(figure, CACHE, Settings(quick=quick), plots.published_files).error is None:
+            if reproduce(figure, CACHE, Settings(quick=quick), published_files).error is None:
                 stamp.write_text(state)
         yield figure, json.loads((CACHE / f"{figure.name}.json").read_text(encoding="utf-8"))
 

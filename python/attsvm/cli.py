@@ -28,6 +28,7 @@ from attsvm.datasets import text
 from attsvm.descent import Run, StepRule, train
 from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.extras import dependencies
+from attsvm.plots.published_figures import published_files
 from attsvm.progress import bar, inside
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -773,7 +774,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         return 0
     figures = FIGURES if arguments.all else matching(arguments.name)
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
-    drawn = partial(plots.published_files, formats=arguments.format)
+    drawn = partial(published_files, formats=arguments.format)
     render = drawn if _can_draw("a figure") else None
     results = []
     for figure in figures:

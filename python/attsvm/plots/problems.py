@@ -1,0 +1,108 @@
+"""Figures of problems and of the solutions of their SVMs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attsvm.data import AttentionData, NextTokenData
+from attsvm.plots.style import GRID, new_figure
+from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
+from attsvm.svm import SVMSolution
+from attsvm.theory.token_scores import scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def solution(result: SVMSolution) -> Figure:
+    """Draw the margins of an SVM, smallest first, and the multipliers of its constraints.
+
+    Parameters
+    ----------
+    result : SVMSolution
+        Of one problem. Of an infeasible one the multipliers that prove it are drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        A batch of solutions.
+    """
+    if not isinstance(result.status, str):
+        raise ValueError(f"result: expected one solution, got a batch of {len(result.status)}")
+    with new_figure(5.0 if result.feasible else 2.6, 2.5) as figure:
+        if result.margins is None or result.dual is None or result.support is None:
+            assert result.certificate is not None
+            axes = figure.subplots()
+            axes.plot(np.sort(result.certificate, axis=None)[::-1], ".", color=RED, markersize=3)
+            axes.set(xlabel="constraint, sorted", ylabel="multiplier", title="infeasible: proof")
+            return figure
+        constraints = np.isfinite(result.margins)
+        order = np.argsort(result.margins[constraints], kind="stable")
+        place = np.arange(order.size)
+        active = result.support[constraints][order]
+        panels = figure.subplots(1, 2)
+        for axes, values, label in (
+            (panels[0], result.margins[constraints][order], "margin"),
+            (panels[1], result.dual[constraints][order], "multiplier λ"),
+        ):
+            for which, colour, name in (
+                (~active, GREY, "other constraints"), (active, BLUE, "support vectors"),
+            ):  # fmt: skip
+                axes.plot(place[which], values[which], ".", color=colour, markersize=3, label=name)
+            axes.set(xlabel="constraint, by margin", ylabel=label)
+            axes.locator_params(axis="x", integer=True)
+            axes.grid(**GRID)
+        panels[0].axhline(1.0, color=INK, linewidth=0.6)
+        panels[0].set_ylim(bottom=0.0)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def data(problem: AttentionData | NextTokenData) -> Figure:
+    """Draw what tokens are worth: scores, norms where there is no head, or counts of next tokens.
+
+    Parameters
+    ----------
+    problem : AttentionData or NextTokenData
+        One problem.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A map of the scores Y_i v'x_it, or of the norms |x_it|, over inputs and tokens; of
+        next-token data, how often each id follows each last id.
+
+    Raises
+    ------
+    ValueError
+        A batch of problems.
+    """
+    if problem.batch is not None:
+        raise ValueError(f"problem: expected one problem, got a batch of {problem.batch}")
+    if isinstance(problem, NextTokenData):
+        values = np.zeros((problem.K, problem.K))
+        np.add.at(values, (problem.last, problem.labels), 1)
+        shown = {"xlabel": "next id", "ylabel": "last id"}
+        label, colours = "contexts", "Blues"
+    else:
+        scored = problem.value is not None
+        values = scores(problem) if scored else np.linalg.norm(problem.tokens, axis=-1)
+        values = np.where(problem.valid, values, np.nan)
+        shown = {"xlabel": "token", "ylabel": "input"}
+        label = "score $Y_i v'x_{it}$" if scored else "norm $|x_{it}|$"
+        colours = "RdBu" if scored else "Blues"
+    with new_figure(3.6, 2.8) as figure:
+        axes = figure.subplots()
+        limit = float(np.nanmax(np.abs(values)))
+        lowest = -limit if colours == "RdBu" else 0.0
+        image = axes.imshow(values, cmap=colours, vmin=lowest, vmax=limit, aspect="auto")
+        axes.set(**shown)
+        axes.locator_params(integer=True)
+        figure.colorbar(image, ax=axes, label=label)
+    return figure

@@ -1,0 +1,155 @@
+"""Style, page and files of figures, drawn with matplotlib without touching its global state."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attsvm._validation import as_choice
+from attsvm.extras import require_extra
+from attsvm.studies.reproduce.palette import INK, PALE
+from attsvm.studies.store import FORMATS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLE: dict[Any, Any] = {
+    "text.usetex": False,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.handlelength": 1.5,
+    "legend.labelspacing": 0.3,
+    "legend.columnspacing": 1.2,
+    "lines.linewidth": 1.2,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "pdf.fonttype": 42,  # TrueType, as publishers ask for
+    "svg.hashsalt": "attsvm",
+}
+GRID: dict[str, Any] = {"axis": "y", "linewidth": 0.4, "color": PALE}
+COLUMN_WIDTH, TEXT_WIDTH = 3.25, 6.75
+"""Widths of figures in inches: of a column of a paper, and of a page with two of them."""
+PAGE_HEIGHT = 9.5
+"""Largest height of the figure of a study in inches."""
+
+
+def require_matplotlib() -> None:
+    """Raise ImportError, naming the extra that brings it, if matplotlib is not installed.
+
+    An MPLBACKEND that matplotlib does not know stops its import, though no backend is used here: it
+    is set afterwards, as matplotlib does, unless it is unknown.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        require_extra("attsvm.plots", "plot", "matplotlib")
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        from matplotlib import rcParams
+
+        with suppress(ValueError):
+            rcParams["backend"] = backend
+
+
+def png(figure: Figure) -> bytes:
+    """Encode a figure as PNG with 200 dots per inch; the same figure gives the same bytes."""
+    return encoded(figure)["png"]
+
+
+def encoded(figure: Figure, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
+    """Encode a figure in some of `FORMATS`; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    formats : sequence of str
+
+    Returns
+    -------
+    dict of bytes
+        The content of a file by format: PNG with 200 dots per inch, PDF with embedded TrueType
+        fonts, SVG with text as outlines.
+
+    Raises
+    ------
+    ValueError
+        Other formats.
+    """
+    from matplotlib import rc_context
+
+    for _ in range(2):  # the layout is one step of an iteration each time
+        with rc_context(_STYLE):
+            figure.draw_without_rendering()
+    files = {}
+    for name in formats:
+        buffer = io.BytesIO()
+        # Without the date the bytes are those of the figure alone.
+        dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(name)
+        with rc_context(_STYLE):
+            figure.savefig(
+                buffer, format=as_choice("formats", name, FORMATS), dpi=200, metadata=dated
+            )
+        files[name] = buffer.getvalue()
+    return files
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Make a figure to draw on in the style of all, which a notebook shows without pyplot."""
+    require_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        figure = Figure(figsize=(width, height), layout=layout)
+        vars(figure)["_repr_png_"] = partial(png, figure)
+        yield figure
+
+
+def set_ticks(axes: Axes, labels: list[str]) -> None:
+    """Label the places 0, 1, … of an axis, or as many of them as its width holds."""
+    characters = int(axes.bbox.width / axes.figure.dpi / 0.1)  # that fit on the axis
+    every = max(1, -(-sum(len(label) + 2 for label in labels) // characters))
+    numbers = all(label.replace(".", "").replace("-", "").isdigit() for label in labels)
+    places = range(0, len(labels), every if numbers else 1)
+    rotation = 0 if numbers or every == 1 else 45
+    axes.set_xticks(places, [labels[k] for k in places], rotation=rotation)
+
+
+def add_legend(figure: Figure) -> None:
+    """Add the legend of the bars above the figure, in as many columns as its width holds."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    for columns in (len(handles), 2, 1) if handles else ():
+        place: dict[str, Any] = {"loc": "outside upper center", "frameon": False}
+        legend = figure.legend(handles, labels, ncols=columns, **place)
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+
+
+def add_caption(figure: Figure, caption: str) -> None:
+    """Write a caption, if there is one, small under the figure."""
+    if caption:
+        figure.supxlabel(textwrap.fill(caption, round(15 * figure.get_figwidth())), fontsize=8)

@@ -162,13 +162,12 @@ class TestGoingOn:
         store = Store(tmp_path / "parts", study)
         store.write(parts[1], measure_cell(study, parts[1].cell, parts[1].problems))
         solved: list[int] = []
-        att_svm = solved_svms.att_svm
 
         def counted(data, *arguments, **options):
             solved.append(data.batch)
-            return att_svm(data, *arguments, **options)
+            return attsvm.att_svm(data, *arguments, **options)
 
-        monkeypatch.setitem(solved_svms._SOLVERS, "W", counted)
+        monkeypatch.setitem(solved_svms.SVMS, "W", counted)
         assert content(finished(study, tmp_path / "parts")) == whole
         shared = np.unique(open_results(tmp_path / "whole").svm_in_norm_norm[[0, 2], :, 0]).size
         assert sum(solved) == len(study.norms) * shared < len(study.norms) * 12

@@ -1,0 +1,39 @@
+"""Parsers of the command line, and of the words that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from attsvm.studies.store import FORMATS
+
+
+class _Help(argparse.HelpFormatter):
+    """Help that shows the defaults."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        hidden = action.default in (None, False, argparse.SUPPRESS) or action.default == []
+        hidden = hidden or "(default: " in (action.help or "")
+        return action.help if hidden else f"{action.help or ''} (default: %(default)s)".lstrip()
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser whose errors are one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and end with status 2."""
+        self.exit(2, f"attsvm: error: {message} (see '{self.prog} --help')\n")
+
+
+def as_formats(word: str) -> tuple[str, ...]:
+    """Read formats of figures, separated by commas."""
+    formats = tuple(dict.fromkeys(each.strip().lower() for each in word.split(",")))
+    for each in formats:
+        if each not in FORMATS:
+            raise argparse.ArgumentTypeError(
+                f"expected some of {', '.join(FORMATS)} with commas between them, got {word!r}"
+            )
+    return formats

@@ -1,0 +1,43 @@
+"""The problem of a command in a file, and the file of its results."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from attsvm.data import AttentionData, load
+
+
+def read_problem(arguments: argparse.Namespace) -> AttentionData:
+    """Read the problem of a command, of a batch that of --index."""
+    data = load(arguments.file)
+    if not isinstance(data, AttentionData):
+        raise ValueError(f"{arguments.file}: expected tokens and labels, got next-token data")
+    if data.batch is None:
+        if arguments.index is not None:
+            raise ValueError(f"--index: {arguments.file} holds a single problem")
+        return data
+    if arguments.index is None or not 0 <= arguments.index < data.batch:
+        raise ValueError(
+            f"--index: {arguments.file} holds a batch of problems, expected one of "
+            f"0..{data.batch - 1}, got {'none' if arguments.index is None else arguments.index}"
+        )
+    return data.problem(arguments.index)
+
+
+def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...]:
+    """Return the settings of a training run, for the name of its file."""
+    loss = () if arguments.loss is None else (arguments.loss,)
+    return ("run", parameter, arguments.rule, f"lr{arguments.lr:g}", str(arguments.steps), *loss)
+
+
+def output_file(arguments: argparse.Namespace, settings: tuple[str, ...]) -> Path:
+    """Return the file for the results: that of --out, or one in the working directory."""
+    source = getattr(arguments, "text", None) or arguments.file
+    index = () if arguments.index is None else (str(arguments.index),)
+    out: Path = arguments.out or Path(f"{'-'.join((source.stem, *index, *settings))}.npz")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"--out: {out} is the problem itself")
+    if out.is_file() and not arguments.overwrite:
+        raise FileExistsError(f"{out} exists: --overwrite replaces it, --out chooses another file")
+    return out

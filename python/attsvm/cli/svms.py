@@ -1,0 +1,164 @@
+"""``attsvm svm``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from attsvm._geometries import Norm as NormLike
+from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
+from attsvm.cli.parsing import Parser
+from attsvm.cli.problems import output_file, read_problem
+from attsvm.descent import StepRule
+from attsvm.svm import (
+    SVMSolution,
+    att_svm,
+    diagonal_svm,
+    label_svm,
+    prompt_svm,
+)
+from attsvm.svm.norms import NORMS, as_svm_norm
+from attsvm.theory import (
+    cosine,
+    optimal_tokens,
+)
+from attsvm.theory.svm_of_training import kind_of_svm, norm_of_training
+
+_SOLUTION = (
+    *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
+    *("certificate", "gap", "kkt", "solver", "unique"),
+)
+"""Fields of an SVMSolution that are written, where they are not None."""
+_SVMS: Mapping[str, Callable[..., SVMSolution]] = {
+    "att": att_svm,
+    "prompt": prompt_svm,
+    "diagonal": diagonal_svm,
+    "label": label_svm,
+}
+SVM_OF_TRAINING = {"W": "att", "p": "prompt", "diagonal KQ": "diagonal"}
+
+
+def add_svm_options(parser: Parser) -> None:
+    """Add the options of ``attsvm svm``."""
+    parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
+    add = parser.add_mutually_exclusive_group().add_argument
+    run = "results of attsvm train: separate the tokens that it selected, and compare"
+    suppressed = argparse.SUPPRESS  # the default is that of --selected
+    add("--run", type=Path, metavar="RUN.npz", dest="selected", default=suppressed, help=run)
+    add(
+        "--selected",
+        type=_selected,
+        metavar="TOKENS",
+        default="optimal",
+        help="a token of every input, counted from 0, such as 1,0,2; RUN.npz, those that a run of "
+        "attsvm train selected; or 'optimal', those of the largest score",
+    )
+    separated = "separate tokens by W, by p or by diagonal W, or labels by v (default: that of "
+    parser.add_argument(
+        "--problem", choices=tuple(_SVMS), help=f"{separated}the parameter of the run, or att)"
+    )
+    norms = f"norm of W, p or v: {', '.join(NORMS)}, or p > 1 of the l_p norm"
+    parser.add_argument(
+        "--norm",
+        type=_norm,
+        metavar="NORM",
+        help=f"{norms} (default: that of the steps of the run, or fro, of diagonal W l1)",
+    )
+
+
+def _norm(word: str) -> NormLike:
+    """Return the name of a norm, or the number p of an l_p norm."""
+    try:
+        norm: NormLike = word if word in NORMS else float(word)
+        as_svm_norm("norm", norm)
+    except ValueError:
+        names = ", ".join(NORMS)
+        raise argparse.ArgumentTypeError(
+            f"expected {names} or a number p > 1, got {word!r}"
+        ) from None
+    return norm
+
+
+def _selected(word: str) -> str | Path | tuple[int, ...]:
+    if word == "optimal":
+        return word
+    if word.lower().endswith(".npz"):
+        return Path(word)
+    try:
+        return tuple(int(each) for each in word.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected integers separated by commas, an .npz file or 'optimal', got {word!r}"
+        ) from None
+
+
+def run_svm(arguments: argparse.Namespace) -> None:
+    """Solve one SVM, and compare it with the run whose tokens it separates."""
+    data = read_problem(arguments)
+    of_run: tuple[str, NormLike] = "att", "fro"
+    trained: dict[str, Any] = {}
+    if isinstance(arguments.selected, Path):
+        trained, of_run = _read_run(arguments.selected)
+        selected = trained["selected"]
+    elif arguments.selected == "optimal":
+        if data.value is None:
+            raise ValueError(
+                "--selected: needed for a problem without a value: a token of every input, such as "
+                "1,0,2, or the results of attsvm train"
+            )
+        selected = optimal_tokens(data)
+    else:
+        selected = np.array(arguments.selected)
+    name = arguments.problem or of_run[0]
+    usual = {"diagonal": "l1", of_run[0]: of_run[1]}.get(name, "fro")
+    chosen = usual if arguments.norm is None else arguments.norm
+    norm = as_svm_norm("--norm", chosen)
+    named = () if norm.name == "fro" else (norm.name,)
+    out = output_file(arguments, (name, *named, "svm"))
+    with watched("SVM", arguments.quiet):
+        solution = _SVMS[name](data, selected, norm=chosen, num_threads=arguments.threads)
+    members = {name: getattr(solution, name) for name in _SOLUTION}
+    write_arrays(out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}})
+    facts = {
+        "problem": f"n={data.n} T={data.T} d={data.d}",
+        "selected tokens": tokens_in_words(selected),
+        "SVM": f"{name}, {norm.text} norm",
+        "status": solution.status,
+    }
+    if solution.support is None:
+        facts["residual of the proof"] = f"{solution.kkt:.1e}"
+    else:
+        constraints = data.n if solution.variable == "v" else int((data.lengths - 1).sum())
+        facts |= {
+            "norm": f"{solution.norm:.9g}",
+            "active constraints": f"{solution.support.sum()} of {constraints}",
+            "duality gap": f"{solution.gap:.1e} (relative)",
+            "KKT residual": f"{solution.kkt:.1e}",
+        }
+        if not norm.strictly_convex:
+            facts["unique"] = {True: "yes", False: "no", None: "not decided"}[solution.unique]
+        of_prompt = "Wp" if "Wp" in trained else "p"
+        direction = trained.get(of_prompt if solution.variable == "p" else solution.variable)
+        if direction is not None and direction.any():
+            against = getattr(solution, solution.variable)
+            facts["cosine of the run"] = f"{cosine(direction, against):.6f}"
+    say_facts({**facts, "solver": solution.solver, "written": str(out)})
+
+
+def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
+    """Read the arrays that `attsvm train` wrote, and what SVM and norm belong to the run."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            known = ("W", "p", "v", "Wp")
+            names = ("selected", *(name for name in known if name in file.files))
+            parameter, rule = (str(file[name]) for name in ("parameter", "rule"))
+            norm = norm_of_training(parameter, StepRule(rule))
+            of_run = SVM_OF_TRAINING[kind_of_svm(parameter)], norm
+            return {name: file[name] for name in names}, of_run
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ValueError(f"--selected: {path}: expected the results of attsvm train") from error

@@ -1,0 +1,94 @@
+"""``attsvm train --text FILE``."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from attsvm import plots
+from attsvm._validation import as_float_in
+from attsvm.cli.output import can_draw, say_facts, watched, write_arrays, write_figure
+from attsvm.cli.problems import name_of_run, output_file
+from attsvm.cli.training import DRAWN_GRAPHS, arrays_of_run, options_of_training
+from attsvm.datasets import text
+from attsvm.descent import train
+from attsvm.svm import (
+    graph_svm,
+)
+from attsvm.theory import (
+    cosine,
+    cyclic_subspace,
+    predict_next,
+    token_priority_graphs,
+)
+from attsvm.theory.composition import composition, loss_of_composition
+
+
+def train_on_text(arguments: argparse.Namespace) -> None:
+    """Train on the next tokens of a text, and compare with its Graph-SVM and finite part."""
+    for name, expected in (
+        *(("parameter", "W"), ("loss", "log"), ("index", None)),
+        *(("value", None), ("init", None), ("seed", None), ("test", None)),
+    ):
+        value = getattr(arguments, name)
+        if value not in (None, expected):
+            raise ValueError(f"--{name}: expected {expected or 'none'} for text, got {value}")
+    out = output_file(arguments, name_of_run(arguments, "W"))
+    data = text(
+        arguments.text,
+        **{name: getattr(arguments, name) for name in ("unit", "context", "vocabulary", "most")},
+    )
+    share = as_float_in("held_out", arguments.held_out, 0, 1, ends="[)")
+    early = np.arange(data.n) < max(1, round(data.n * (1 - share)))
+    seen = data.subset(early)
+    graphs = token_priority_graphs(seen)
+    with watched("Graph-SVM", arguments.quiet):
+        solution = graph_svm(seen)
+    if solution.W is None:
+        raise ValueError("data: expected embeddings with a feasible Graph-SVM, got infeasible")
+    space = cyclic_subspace(seen)
+    composed = composition(space)
+    finite = space.lift(composed)
+    points = solution if solution.norm > 0 else None
+    result = train(seen, reference=points, **options_of_training(arguments))
+    W = result.direction
+    svm = {"vocabulary": data.vocabulary, "svm": solution.W, "finite_part": finite}
+    write_arrays(out, {"lr": arguments.lr, **arrays_of_run(result), **svm})
+    components = [len(each) for graph in graphs.values() for each in graph.components]
+    loss = result.history["loss"][-1]
+    facts = {
+        "text": f"{arguments.text}: {data.K} different {arguments.unit}s, {data.n} contexts of "
+        f"{data.T} with their label",
+        "graphs": f"{len(graphs)} last tokens, "
+        f"{sum(len(graph.edges) for graph in graphs.values())} priorities, "
+        f"{len(components)} components, the largest of {max(components, default=0)}",
+        "Graph-SVM": f"norm {solution.norm:.9g}, duality gap {solution.gap:.1e} (relative), KKT "
+        f"residual {solution.kkt:.1e}",
+        "training": f"W from zero, {result.steps} steps of {result.rule}, lr {arguments.lr:g}, "
+        f"{seen.n} contexts",
+        "loss": f"{loss:.6g}, {loss - loss_of_composition(space, composed):.3e} above its infimum",
+        "norm of W": f"{result.history['norm'][-1]:.6g}",
+    }
+    inside = space.project(W)
+    for name, part in (("cosine with Graph-SVM", W), ("without its finite part", W - inside)):
+        if points is not None and part.any():
+            facts[name] = f"{cosine(part, solution.W):.6f}"
+    away = np.linalg.norm(inside - finite)
+    facts["finite part"] = f"norm {np.linalg.norm(finite):.6g}, that of W {away:.3g} away"
+    rest = {} if early.all() else {"held out": data.subset(~early)}
+    for name, contexts in {"training": seen, **rest}.items():
+        prediction = predict_next(contexts, W, training=seen, solution=solution)
+        facts[f"automaton, {name}"] = (
+            f"same next token as the layer in {100 * prediction.agreement:.2f} % of "
+            f"{prediction.ids.size} contexts, attention {prediction.distance:.3g} apart"
+        )
+    say_facts({**facts, "written": str(out)})
+    if arguments.graphs is not None:
+        arguments.graphs.mkdir(parents=True, exist_ok=True)
+        frequency = np.bincount(seen.last, minlength=seen.K)
+        frequent = np.argsort(-frequency, kind="stable")[:DRAWN_GRAPHS].tolist()
+        for k in frequent if can_draw("a graph") else ():
+            if k in graphs:
+                figure = plots.token_priority_graph(graphs[k], seen.vocabulary)
+                write_figure(arguments.graphs / f"last-{k}", figure, arguments.format)

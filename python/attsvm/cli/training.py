@@ -1,0 +1,209 @@
+"""``attsvm train FILE.npz``, and the options of training."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attsvm import _core
+from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
+from attsvm.cli.parsing import Parser
+from attsvm.cli.problems import name_of_run, output_file, read_problem
+from attsvm.cli.svms import SVM_OF_TRAINING
+from attsvm.data import AttentionData, load
+from attsvm.descent import Run, train
+from attsvm.descent.blocks import STARTS, as_blocks
+from attsvm.studies.measurements import PARAMETERS
+from attsvm.studies.study import LOSSES, fitting_parameter
+from attsvm.svm import (
+    SVMSolution,
+)
+from attsvm.svm.norms import as_svm_norm
+from attsvm.theory import (
+    classify,
+    cosine,
+    optimal_tokens,
+    scores,
+)
+from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
+
+_OUTCOMES = {
+    "global": "global: every selected token has the largest score",
+    "local": "local: the selected tokens outscore their SVM-neighbours",
+    "neither": "neither: a selected token does not outscore its SVM-neighbours",
+}
+_OUTCOME_IS_OPEN = "local or neither, which the SVM decides"
+_QUICK_CONSTRAINTS = 10_000
+"""Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
+DRAWN_GRAPHS = 12
+
+
+def add_train_options(parser: Parser) -> None:
+    """Add the options of ``attsvm train``."""
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("file", type=Path, nargs="?", metavar="FILE.npz", help="the problem")
+    source("--text", type=Path, metavar="FILE", help="a UTF-8 text")
+    add = parser.add_argument
+    add(
+        "--parameter",
+        choices=PARAMETERS,
+        help="logits X W z, X p, X K Q' z, X W p, or the third with diagonal K and Q; with v+ the "
+        "head too (default: W, or p without queries; with v+ without a value). W without queries "
+        "takes the first token of each input",
+    )
+    value = "the linear head v: a .npy file, or numbers separated by commas"
+    add("--value", type=_numbers, metavar="V", help=value)
+    test = "other inputs, on which loss and accuracy are recorded, with the head of the problem"
+    add("--test", type=Path, metavar="FILE.npz", help=test)
+    start = "start of the attention parameters (default: zero, or uniform for K and Q)"
+    add("--init", choices=STARTS, help=start)
+    add("--seed", type=int, metavar="N", help="of a start or mini-batches that are drawn")
+    rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"
+    add("--rule", choices=_core.step_rules, default="ngd", help=rules)
+    add("--lr", type=float, default=0.1, help="step size")
+    add("--steps", type=int, default=1000)
+    add("--loss", choices=(*LOSSES, "log"), help="(default: logistic; of text always log)")
+    add("--record-every", type=int, metavar="K", help="record the run every K steps")
+    add = parser.add_argument_group("text").add_argument
+    add("--unit", choices=("character", "word"), default="character", help="what a token is")
+    add("--context", type=int, default=16, help="tokens of a context")
+    add("--vocabulary", type=int, metavar="K", help="most frequent tokens kept (default: all)")
+    add("--most", type=int, metavar="N", help="contexts at most (default: all)")
+    held_out = "fraction of the contexts, the last ones, to predict only"
+    add("--held-out", type=float, default=0.1, metavar="SHARE", help=held_out)
+    graphs = f"draw the graphs of the {DRAWN_GRAPHS} most frequent last tokens there"
+    add("--graphs", type=Path, metavar="DIR", help=graphs)
+
+
+def _numbers(word: str) -> NDArray[Any]:
+    """Read a .npy file, or numbers separated by commas."""
+    try:
+        if word.lower().endswith(".npy"):
+            return np.asarray(np.load(word, allow_pickle=False))
+        return np.array([float(each) for each in word.split(",")])
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a .npy file or numbers separated by commas, got {word!r} ({error})"
+        ) from None
+
+
+def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `train` that problems and texts share."""
+    return {
+        **{name: getattr(arguments, name) for name in ("rule", "lr", "steps", "record_every")},
+        "num_threads": arguments.threads,
+        "progress": not arguments.quiet,
+    }
+
+
+def train_on_problem(arguments: argparse.Namespace) -> None:
+    """Train on one problem, and compare with the SVM of the selected tokens."""
+    data = read_problem(arguments)
+    if arguments.value is not None:
+        data = data.with_value(arguments.value)
+    parameter = arguments.parameter or fitting_parameter(
+        data.value is not None, data.queries is not None
+    )
+    chosen = {}
+    if _lacks_queries(data, parameter):
+        data = data.with_first_queries()
+        chosen["queries"] = "the first token of each input, as the file has none"
+    if data.value is None:
+        parameter = f"v+{parameter.removeprefix('v+')}"
+        chosen["head"] = "v is trained too, as there is no value"
+    out = output_file(arguments, name_of_run(arguments, parameter))
+    result = train(
+        data,
+        parameter=parameter,
+        loss=arguments.loss,
+        init=arguments.init,
+        rng=arguments.seed,
+        test=None if arguments.test is None else _test(arguments.test, data, parameter),
+        **options_of_training(arguments),
+    )
+    write_arrays(out, {"lr": arguments.lr, **arrays_of_run(result)})
+    facts = {
+        "problem": f"n={data.n} T={data.T} d={data.d}",
+        **chosen,
+        **result.facts(),
+        "selected tokens": tokens_in_words(result.selected),
+    }
+    if data.value is not None:
+        facts["optimal tokens"] = tokens_in_words(optimal_tokens(data))
+    with watched("SVM", arguments.quiet):
+        svm = _quick_svm(data, result, arguments.threads)
+    if svm is None:
+        constraints = (data.lengths - 1).sum()
+        command = shlex.join(["attsvm", "svm", str(arguments.file), "--run", str(out)])
+        facts["SVM"] = f"not solved, as it has {constraints} constraints: {command}"
+        facts["outcome"] = _OUTCOMES["global"] if _is_global(data, result) else _OUTCOME_IS_OPEN
+    else:
+        facts |= _comparison(data, result, svm)
+    say_facts({**facts, "written": str(out)})
+
+
+def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
+    """Read other inputs for the head of `data`."""
+    test = load(path)
+    if not isinstance(test, AttentionData) or test.batch is not None:
+        got = f"a batch of {test.batch}" if isinstance(test, AttentionData) else "next tokens"
+        raise ValueError(f"--test: {path}: expected one problem of tokens and labels, got {got}")
+    if test.d != data.d:
+        raise ValueError(f"--test: {path}: expected tokens of dimension {data.d}, got {test.d}")
+    if data.value is not None:
+        test = test.with_value(data.value)
+    return test.with_first_queries() if _lacks_queries(test, parameter) else test
+
+
+def _lacks_queries(data: AttentionData, parameter: str) -> bool:
+    """Return whether logits of this parameter take queries that the data have not."""
+    return data.queries is None and as_blocks(parameter).kind.queries == "data"
+
+
+def arrays_of_run(result: Run) -> dict[str, Any]:
+    """Return what is written of a run."""
+    return {
+        "parameter": "+".join(np.atleast_1d(result.parameter)),
+        **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
+        **({} if result.W is None else {"W": result.W}),
+        **result.parameters,
+        **({"Wp": result.direction} if result.attention_parameter == "W+p" else {}),
+        **{name: getattr(result, name) for name in ("attention", "log_attention", "selected")},
+        **{f"history_{key}": array for key, array in result.history.items()},
+    }
+
+
+def _quick_svm(data: AttentionData, result: Run, threads: int | None) -> SVMSolution | None:
+    """Solve the SVM of the selected tokens, unless it may take long."""
+    if (data.lengths - 1).sum() > _QUICK_CONSTRAINTS:
+        return None
+    norm = norm_of_training(result.parameter, result.step_rule)
+    solve = SVMS[kind_of_svm(result.parameter)]
+    return solve(data, result.selected, norm=norm, num_threads=threads)
+
+
+def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict[str, str]:
+    """Compare the trained parameter with the SVM of the tokens it selected."""
+    norm = as_svm_norm("norm", norm_of_training(result.parameter, result.step_rule))
+    name = SVM_OF_TRAINING[kind_of_svm(result.parameter)]
+    facts = {"SVM": f"{name}, {norm.text} norm: {solution.status}"}
+    direction = solution.p if result.variable == "p" else solution.W
+    if direction is not None and direction.any() and result.direction.any():
+        facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
+    outcome = classify(data, result, solution=solution)
+    facts["outcome"] = _OUTCOMES[str(outcome)]
+    if outcome != "global":
+        facts["inputs"] = tokens_in_words(outcome.inputs)
+    return facts
+
+
+def _is_global(data: AttentionData, result: Run) -> bool:
+    """Return whether every selected token has the largest score."""
+    gamma = scores(data if result.v is None else data.with_value(result.v))
+    chosen = np.take_along_axis(gamma, result.selected[:, np.newaxis], axis=1)
+    return bool((chosen >= gamma).all())

@@ -23,7 +23,7 @@ SEQUENCES, TOKENS = 8, 128
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Wall and CPU seconds of a call, and its result."""
+    """Measure wall and CPU seconds of a call, and return its result too."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = call()
     return time.perf_counter() - wall, time.process_time() - cpu, result

@@ -79,7 +79,7 @@ class IdTable:
     def factors(
         self, coefficients: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(left, right) of W = Σ a_xk e_x e_k' = left' right, shapes (m, d) and (m, d)."""
+        """Return (left, right) of W = Σ a_xk e_x e_k' = left' right, shapes (m, d) and (m, d)."""
         dense = np.zeros(self.data.K * self.last.size)
         dense[self._pairs[0]] = coefficients
         table = dense.reshape(self.data.K, self.last.size)
@@ -166,7 +166,7 @@ class TrainedByIds:
 
 
 def is_trained_by_ids(data: NextTokenData, blocks: Blocks, loss: str, plain: bool) -> bool:
-    """Whether descent by ids is possible and quicker than on looked-up tokens.
+    """Return whether descent by ids is possible and quicker than on looked-up tokens.
 
     `plain` says that no setting was given which descent by ids does not have: a head, a start, a
     ridge, a certificate, mini-batches, steps that are not along gradients, or a storage type.

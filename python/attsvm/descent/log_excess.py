@@ -91,7 +91,7 @@ class LogExcess:
         self.constant = not self._moves.any()
 
     def __call__(self, logits: NDArray[np.float64]) -> Slope:
-        """Value, gradient and curvature at `logits`; the problem is not `constant`."""
+        """Compute value, gradient and curvature at `logits`; the problem is not `constant`."""
         n = len(logits)
         short, rows = self._short[self._moves], self._moves
         log_weight, weight, top = _softmax(logits[rows])
@@ -162,7 +162,7 @@ class MarginLoss:
         self._others = others
 
     def __call__(self, logits: NDArray[np.float64]) -> Slope:
-        """Value, gradient and curvature at `logits`."""
+        """Compute value, gradient and curvature at `logits`."""
         others, best = self._others, self._best
         below = np.where(others, logits, -np.inf) - np.take_along_axis(logits, best, axis=1)
         value = float(logsumexp(below))
@@ -193,7 +193,7 @@ class LogLoss:
         self._loss = _core.losses[loss]
 
     def __call__(self, logits: NDArray[np.float64], scores: NDArray[np.float64]) -> ScoreSlope:
-        """Value, gradients and curvature at `logits` and `scores`, both (n, T)."""
+        """Compute value, gradients and curvature at `logits` and `scores`, both (n, T)."""
         _, weight, top = _softmax(logits)
         relative = scores - np.take_along_axis(scores, top, axis=1)
         mean_relative = np.sum(weight * relative, axis=1, keepdims=True)
@@ -249,7 +249,7 @@ class LogLossOfMixture:
         self._head, self._loss = head, _core.losses[loss]
 
     def __call__(self, logits: NDArray[np.float64]) -> Slope:
-        """Value, gradient and curvature at `logits`."""
+        """Compute value, gradient and curvature at `logits`."""
         _, weight, top = _softmax(logits)
         first = np.take_along_axis(self._tokens, top[:, :, np.newaxis], axis=1)
         apart = self._tokens - first  # from the heaviest token, beside which nothing cancels

@@ -9,7 +9,7 @@ from attsvm._validation import as_positive_int
 
 
 def log_schedule(steps: int, *, per_decade: int = 10) -> NDArray[np.int64]:
-    """Steps 1 to `steps`, evenly spaced in their logarithm, for ``train(record_every=...)``.
+    """Return steps from 1 to `steps`, evenly spaced in their logarithm, for `train` to record.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ def require_realizable(data: NextTokenData) -> None:
 def next_token_problem(
     data: NextTokenData, loss: str, head: Head | None
 ) -> tuple[AttentionData, Head]:
-    """Looked-up tokens, and where no head is given the one that belongs to the loss.
+    """Return looked-up tokens, and where no head is given that of the loss.
 
     Cross-entropy and squared loss take the tied head C = E, the others a head with C E' = I, under
     which the margin is the attention on the label.

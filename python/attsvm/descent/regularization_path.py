@@ -111,7 +111,7 @@ class RegularizationPath:
     cosines: dict[str, NDArray[np.float64]]
 
     def cosine(self, reference: Reference, block: str | None = None) -> Any:
-        """Cosine (N,) of every point of the path with a direction; 0 for the point zero.
+        """Compute the cosine (N,) of every point of the path with a direction; 0 for zero.
 
         Parameters
         ----------
@@ -356,7 +356,7 @@ def _parameter_name(parameter: Any) -> str:
 
 
 def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
-    """Radii (N, blocks)."""
+    """Check radii, and return them (N, blocks)."""
     if parameter == "v+p":
         if isinstance(radii, Mapping):
             require_keys("radii", radii, ("v", "p"))
@@ -388,7 +388,7 @@ def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
 
 
 def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The reference as a unit vector of `shape`."""
+    """Return the reference as a unit vector of `shape`."""
     if isinstance(reference, Factored):
         product = LowRank(*factors_of(name, reference)).dense()
         array = product[:, 0] if len(shape) == 1 and product.ndim == 2 else product

@@ -194,7 +194,7 @@ class StepRule:
             self._set("ema", rule.average if rule.takes_average else 0.0)
 
     def _geometries(self) -> dict[str, _core.Geometry]:
-        """Geometries by the name of the argument."""
+        """Return geometries by the name of the argument."""
         norms: Any = self.norm
         given = {"norm": norms}
         if isinstance(norms, Mapping):
@@ -202,7 +202,7 @@ class StepRule:
         return {argument: as_geometry(argument, norm) for argument, norm in given.items()}
 
     def _with_settings(self) -> _core.StepRule:
-        """The rule with the settings that are not of a block."""
+        """Return the rule with the settings that are not of a block."""
         rule = _core.StepRule(self.kind)
         betas: Any = self.betas
         rule.polyak_factor = self.factor

@@ -393,7 +393,7 @@ def _certified_norms(
 
 
 def _needs_whole_matrix(certified: Mapping[str, _core.Geometry], blocks: Blocks, init: Any) -> bool:
-    """Whether a norm needs W itself: its entries, or what a start may have outside of spans."""
+    """Return whether a norm needs W itself: entries, or what a start may have outside of spans."""
     outside = init is not None or blocks.direction == "Wp"
     return any(g.by_coordinate or (outside and g.name != "fro") for g in certified.values())
 
@@ -493,7 +493,7 @@ def _recorded_values(
 
 @contextmanager
 def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None]]:
-    """A bar, as a function of the share of the steps that is done; or a note of another bar."""
+    """Make a bar, a function of the share of the steps that is done; or a note of another bar."""
     of_note = None if shown else reporter(lambda: f"{steps} steps")
     if of_note is not None:
         yield of_note
@@ -521,7 +521,7 @@ def _cosines(names: Iterable[str], gaps: NDArray[np.float64]) -> dict[str, NDArr
 
 
 def _split_init(init: Any, blocks: Blocks) -> tuple[Any, Any]:
-    """The start of the attention parameter, and that of v; both may be missing where v is."""
+    """Split a start into that of attention and that of v; both may be missing where v is."""
     if not isinstance(init, Mapping):
         return init, None
     if not blocks.head or "v" not in init:

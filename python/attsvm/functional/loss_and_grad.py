@@ -32,7 +32,7 @@ def loss_and_grad(
     head: Head | None = None,
     num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Mean loss of attention, and its gradient.
+    """Compute the mean loss of attention, and its gradient.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def frobenius(
     *,
     active_set: bool = False,
 ) -> tuple[Result, Any]:
-    """Ascent on the dual or the dual active set method, whichever is less work; or this alone."""
+    """Solve by dual ascent or the dual active set method, whichever is less work."""
     result = _core.smallest_frobenius(
         **problem.core_arguments(),
         start=start,
@@ -129,7 +129,7 @@ def by_osqp(
 def nuclear(
     problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
 ) -> tuple[Result, Any]:
-    """Interior point or singular-value thresholding, finished by Newton's method on a face."""
+    """Solve by interior point or singular-value thresholding, and Newton's method on a face."""
     result = _core.smallest_nuclear(
         **problem.gathered_arguments(),
         method="auto",
@@ -140,7 +140,7 @@ def nuclear(
 
 
 def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
-    """Interior point for max, l1 and spectral; Newton's method along p for l_p."""
+    """Solve by interior point for max, l1 and spectral, by Newton's method along p for l_p."""
 
     def solved(
         problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import plain_svm
 import pytest
+from scipy.optimize import linprog
 
 import attsvm
 from attsvm import certified_margin_ratio, diagonal_svm, margin_ratio, train
@@ -90,6 +93,46 @@ def test_other_norms_are_refused(data):
     for bad in ("cut", "l2", 1.0, ["fro", None]):
         with pytest.raises((TypeError, ValueError), match="certify: expected"):
             train(data, steps=1, certify=bad)
+    with pytest.raises(ValueError, match=r"certified_margin_ratio\(data, run, run.selected, 'cut'"):
+        train(data, steps=1, certify=["max", "cut"])
+
+
+def test_runs_certify_their_margin_ratio_in_the_cut_norm(data):
+    """The norm of W and that of G are computed from all products of signs, by a plain program."""
+
+    data = data.take(np.arange(2))
+
+    def cut(run):
+        return certified_margin_ratio(data, run, run.selected, "cut")
+
+    start = 0.05 * np.random.default_rng(1).uniform(-1, 1, (2, 2, 5, 40))
+    options = {"parameter": "KQ", "rule": "sign", "lr": 0.05, "steps": 2000}
+    options |= {"init": {"K": start[0], "Q": start[1]}, "record_every": [200, 2000]}
+    run = train(data, **options, record=cut)
+    signs = np.array(list(itertools.product([-1, 1], repeat=5)))
+    products = np.einsum("ai,bj->abij", signs, signs).reshape(-1, 25)
+    for b in range(2):
+        one, alpha = data.problem(b), run.selected[b]
+        dual = _log_slopes(one, run, b)
+        rows = one.tokens[np.arange(3), alpha][:, np.newaxis] - one.tokens
+        G = np.einsum("it,itd,ie->de", dual, rows, one.queries)
+        margins = np.einsum("itd,de,ie->it", rows, run.W[b], one.queries)
+        least = np.where(np.arange(4) != alpha[:, np.newaxis], margins, np.inf).min()
+        norm = linprog(np.ones(len(products)), A_eq=products.T, b_eq=run.W[b].ravel()).fun
+        expected = least / norm * dual.sum() / (products @ G.ravel()).max()
+        assert run.history["cut"][b, -1] == pytest.approx(expected, rel=1e-7)
+        exact = margin_ratio(one, run.W[b], alpha, "cut")
+        assert run.history["cut"][b, 0] < run.history["cut"][b, 1] <= exact
+
+
+def _log_slopes(data, run, b):
+    """|l'(γ_iα)| s_it (γ_iα - γ_it)₊ of the last weights of problem b, up to their size."""
+    gamma = attsvm.scores(data)
+    best = np.take_along_axis(gamma, run.selected[b][:, np.newaxis], axis=1)
+    logs = run.log_attention[b] - np.log1p(np.exp(best))
+    others = np.arange(data.T) != run.selected[b][:, np.newaxis]
+    largest = logs[others & (gamma < best)].max()
+    return np.where(others, np.exp(logs - largest) * np.maximum(best - gamma, 0.0), 0.0)
 
 
 def diagonal_rows(data, selected):

@@ -245,7 +245,12 @@ OF_NEXT_TOKENS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "calls"), [(k, x) for x in (CALLS, OF_NEXT_TOKENS) for k in x], ids=str
+    ("name", "calls"),
+    [
+        pytest.param(name, calls, id=f"{name}-{of}")
+        for of, calls in (("tokens", CALLS), ("next tokens", OF_NEXT_TOKENS))
+        for name in calls
+    ],
 )
 def test_every_function_takes_the_number_of_its_threads(name, calls, monkeypatch):
     """Whatever it asks of the core is on as many threads as it was given."""

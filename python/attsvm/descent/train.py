@@ -155,6 +155,7 @@ def train(
         Record lower bounds that need no SVM to be solved, from the weights of the softmax; see
         `Run.history`: on the cosine of W (or p) with the SVM of the tokens it selects, and of norms
         {"fro", "max", "l1", "spec", "nuc"} or p > 1 for l_p on the margin ratio in each of them.
+        In the cut norm `certified_margin_ratio` does it, in a function that `record` is given.
     record : str, callable, or sequence of them
         What `Run.history` keeps of every recorded step besides: ``"attention"``, weights and their
         logarithms; a parameter by its name, ``"W"`` also where it is made of others; or what a
@@ -385,7 +386,13 @@ def _certified_norms(
     """Return the norms of certified margin ratios by name; None where nothing is certified."""
     if isinstance(certify, bool | np.bool_):
         return {} if certify else None
-    known = [as_norm("certify", norm) for norm in listed(certify)]
+    norms = listed(certify)
+    if "cut" in norms:
+        raise ValueError(
+            "certify: expected norms of steps, got 'cut'; a function that `record` is given can "
+            "compute certified_margin_ratio(data, run, run.selected, 'cut')"
+        )
+    known = [as_norm("certify", norm) for norm in norms]
     return {
         norm if isinstance(norm, str) else f"{norm:g}": as_geometry("certify", norm)
         for norm in known

@@ -58,3 +58,15 @@ def test_queries_of_one_coordinate_are_those_of_a_vector(queries):
             assert result["status"][0] == 0
             W = result["left"][0].T @ result["right"][0]
             assert W[:, 0] == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.slow
+def test_thousands_of_active_constraints_are_found_together():
+    """31,000 constraints, of which nearly as many are active as W has coordinates."""
+    data, selected = correlated(1000, 32, 64, 0.3)
+    problem = attention_problem(data, selected.reshape(1, -1))
+    result, _ = NORMS["fro"].solvers["native"](problem, None)
+    assert result["status"][0] == 0
+    assert max(result["gap"][0], result["kkt"][0]) <= 1e-11
+    assert np.count_nonzero(result["dual"]) > 3000
+    assert result["iterations"][0] < 300

@@ -1,6 +1,7 @@
 #include "attsvm/dual_active_set.hpp"
 
 #include "attsvm/active_set_method.hpp"
+#include "attsvm/dense.hpp"
 
 namespace attsvm {
 
@@ -87,6 +88,7 @@ class OrthogonalRows : public ActiveRows {
         basis_.resize(basis_.size() + static_cast<std::size_t>(width_));
         for (Index c = 0; c < width_; ++c) basis(count)[c] = outside_[c] / distance;
     }
+    bool append_at_once(const std::vector<Index>&) { return false; }
     void remove(Index position) {
         triangle_.remove(position, [&](Index k, const Turn<double>& turn) {
             double* const upper = basis(k);
@@ -147,7 +149,7 @@ class OrthogonalRows : public ActiveRows {
 // whose distance from the span of the active ones is near the square root of rounding counts as dependent.
 class GramRows : public ActiveRows {
    public:
-    static constexpr double dependent = 1e-6;
+    static constexpr double dependent = 1e-6, least_pivot = 1e-11;
     static constexpr Index at_once = 8;
 
     GramRows(const UnitProblem& problem, const Team& team)
@@ -190,6 +192,27 @@ class GramRows : public ActiveRows {
         triangle_.append(along_, distance);
         D_.insert(D_.end(), map_.row(r), map_.row(r) + map_.dimension);
         samples_.push_back(sample_[r]);
+    }
+    bool append_at_once(const std::vector<Index>& rows) {
+        constexpr Index enough = 64;
+        const Index count = std::ssize(rows), d = map_.dimension, e = map_.query_dimension;
+        if (count < enough) return false;
+        Matrix D(d, count), queries(e, count);
+        for (Index k = 0; k < count; ++k) {
+            std::copy_n(map_.row(at(rows, k)), d, D.col(k).data());
+            std::copy_n(map_.query(sample_[at(rows, k)]), e, queries.col(k).data());
+        }
+        const Cholesky factor(transpose_times(D, D).cwiseProduct(transpose_times(queries, queries)));
+        if (!factor.succeeded() || !(factor.smallest_pivot() > least_pivot)) return false;
+        std::vector<double> along(rows.size());
+        for (Index k = 0; k < count; ++k) {
+            for (Index j = 0; j < k; ++j) at(along, j) = factor.factor()(k, j);
+            triangle_.append(along.data(), factor.factor()(k, k));
+            samples_.push_back(sample_[at(rows, k)]);
+        }
+        D_.assign(D.data(), D.data() + D.size());
+        along_.clear();
+        return true;
     }
     void remove(Index position) {
         const Index d = map_.dimension;
@@ -269,9 +292,9 @@ ActiveSetResult dual_active_set(const UnitProblem& problem, const Team& team, Pr
 }
 
 ActiveSetResult dual_active_set_by_gram(const UnitProblem& problem, const Team& team, Progress& progress,
-                                        bool calling_thread, double* dual) {
+                                        bool calling_thread, const double* start, double* dual) {
     DualActiveSet<GramRows> method(problem, progress, calling_thread, {problem, team});
-    const bool ended = method.run(nullptr, dual, 3 * std::min(problem.size(), problem.map.coordinates()) + 100);
+    const bool ended = method.run(start, dual, 3 * std::min(problem.size(), problem.map.coordinates()) + 100);
     return {ended, method.steps(), std::move(method.w())};
 }
 

@@ -54,6 +54,7 @@ class ExactRows {
         triangle_.append(along_, distance);
         for (Index c = 0; c < width_; ++c) basis_.push_back(outside_[c] / distance);
     }
+    bool append_at_once(const std::vector<Index>&) { return false; }
     void remove(Index position) {
         triangle_.remove(position, [&](Index k, const Turn<TwoDoubles>& turn) {
             for (Index c = 0; c < width_; ++c) rotate(basis(k)[c], basis(k + 1)[c], turn);

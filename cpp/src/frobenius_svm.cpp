@@ -4,6 +4,7 @@
 #include "attsvm/dual_ascent.hpp"
 #include "attsvm/exact_active_set.hpp"
 #include "attsvm/exact_constraints.hpp"
+#include "attsvm/frobenius_interior_point.hpp"
 #include "attsvm/svm_solver.hpp"
 
 namespace attsvm {
@@ -89,14 +90,22 @@ class FrobeniusSolver : SvmSolver<Token> {
         }
         const bool gram_first = work.gram(work.most_active) <= work.ascent;
         const bool active_set_first = work.active_set <= work.ascent;
-        if (gram_first && by_gram(problem)) return;
+        if (gram_first && by_gram(problem, nullptr)) return;
         if (active_set_first && by_active_set(problem, nullptr)) return;
         std::fill(dual_.data(), dual_.data() + dual_.size(), 0.0);
         if (start != nullptr) take_multipliers(start, true);
         if (!gram_first) {
             if (by_ascent(problem, work.short_ascent())) return;
             const Buffer<double> reached = copy(dual_);
-            if (by_gram(problem)) return;
+            constexpr double gain_of_blocks = 3.0, large = 1e10;  // matrix products against those of vectors
+            const double by_points = interior_point_work(problem.map);
+            const auto active =
+                std::count_if(reached.data(), reached.data() + reached.size(), [](double x) { return x > 0; });
+            if (interior_point_is_possible(problem) && by_points >= large &&
+                by_points <= gain_of_blocks * work.gram(static_cast<double>(active)) &&
+                (by_interior_point(problem) || is_certified()))
+                return;
+            if (by_gram(problem, nullptr)) return;
             // What it has found, solution or contradiction, to more digits
             const bool contradicts = farkas_residual(team_, problem_, dual_.data()) <= tolerance_.infeasibility;
             const Buffer<double> found = copy(dual_);
@@ -165,11 +174,18 @@ class FrobeniusSolver : SvmSolver<Token> {
         const Index iterations = dual_ascent(problem, team_, progress_, calling_thread_, dual_.data(), most_products);
         return !progress_.stopped() && (is_infeasible(iterations) || is_optimal(iterations, nullptr));
     }
+    bool by_interior_point(const UnitProblem& problem) {
+        const Index iterations = frobenius_interior_point(problem, team_, progress_, calling_thread_, dual_.data());
+        if (progress_.stopped() || is_infeasible(iterations)) return !progress_.stopped();
+        const Buffer<double> guess = copy(dual_);
+        return by_gram(problem, guess.data(), iterations);
+    }
     // Multipliers of a Gram matrix are too coarse for a good proof that there is no solution: another method has to
     // find one.
-    bool by_gram(const UnitProblem& problem) {
-        const ActiveSetResult found = dual_active_set_by_gram(problem, team_, progress_, calling_thread_, dual_.data());
-        return found.ended && is_optimal(found.steps, &found.w);
+    bool by_gram(const UnitProblem& problem, const double* start, Index steps = 0) {
+        const ActiveSetResult found =
+            dual_active_set_by_gram(problem, team_, progress_, calling_thread_, start, dual_.data());
+        return found.ended && is_optimal(steps + found.steps, &found.w);
     }
     bool by_active_set(const UnitProblem& problem, const double* start) {
         const ActiveSetResult found = dual_active_set(problem, team_, progress_, calling_thread_, start, dual_.data());

@@ -7,6 +7,7 @@
 #include "attsvm/certificate.hpp"
 #include "attsvm/dual_active_set.hpp"
 #include "attsvm/dual_ascent.hpp"
+#include "attsvm/frobenius_interior_point.hpp"
 #include "check.hpp"
 #include "random_problem.hpp"
 
@@ -376,12 +377,33 @@ void both_methods_agree(Index n, Index T, Index d) {
     Buffer<double> by_ascent(problem.size()), by_active_set(problem.size()), by_gram(problem.size());
     attsvm::dual_ascent(problem, Team(1), progress, true, by_ascent.data(), 1e4);
     CHECK(attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, by_active_set.data()).ended);
-    CHECK(attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, by_gram.data()).ended);
+    CHECK(attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, nullptr, by_gram.data()).ended);
     double largest = 0.0;
     for (Index r = 0; r < problem.size(); ++r) largest = std::max(largest, by_active_set[r]);
     CHECK(largest > 0.0);
     for (Index r = 0; r < problem.size(); ++r) CHECK(std::abs(by_ascent[r] - by_active_set[r]) <= 1e-10 * largest);
     for (Index r = 0; r < problem.size(); ++r) CHECK(std::abs(by_gram[r] - by_active_set[r]) <= 1e-10 * largest);
+}
+
+// Every active constraint is found, whose multipliers the Gram matrix of all of them gives at once.
+void an_interior_point_finds_the_active_constraints(Index n, Index T, Index d) {
+    const Units units(31, n, T, d);
+    const attsvm::UnitProblem problem = units.constraints.problem();
+    Progress progress(nullptr, 1.0);
+    Buffer<double> expected(problem.size()), guess(problem.size()), found(problem.size()), again(problem.size());
+    CHECK(attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, expected.data()).ended);
+    CHECK(attsvm::interior_point_is_possible(problem));
+    CHECK(attsvm::frobenius_interior_point(problem, Team(1), progress, true, guess.data()) < 40);
+    double largest = 0.0;
+    for (Index r = 0; r < problem.size(); ++r) largest = std::max(largest, expected[r]);
+    for (Index r = 0; r < problem.size(); ++r) CHECK((guess[r] > 0) == (expected[r] > 0));
+    for (Index r = 0; r < problem.size(); ++r) CHECK(std::abs(guess[r] - expected[r]) <= 1e-3 * largest);
+    const attsvm::ActiveSetResult result =
+        attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, guess.data(), found.data());
+    CHECK(result.ended && result.steps == 0);
+    for (Index r = 0; r < problem.size(); ++r) CHECK(std::abs(found[r] - expected[r]) <= 1e-10 * largest);
+    attsvm::frobenius_interior_point(problem, Team(3), progress, true, again.data());
+    CHECK(std::equal(again.data(), again.data() + again.size(), guess.data()));
 }
 
 void both_methods_prove_infeasibility() {
@@ -393,7 +415,9 @@ void both_methods_prove_infeasibility() {
     CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-11);
     CHECK(attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, dual.data()).ended);
     CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-9);
-    CHECK(attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, dual.data()).ended);
+    CHECK(attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, nullptr, dual.data()).ended);
+    CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-9);
+    attsvm::frobenius_interior_point(problem, Team(1), progress, true, dual.data());
     CHECK(attsvm::farkas_residual(Team(1), problem, dual.data()) <= 1e-9);
 }
 
@@ -432,14 +456,14 @@ void threads_change_no_bit() {
     Buffer<double> ascent(problem.size()), active_set(problem.size()), by_gram(problem.size());
     attsvm::dual_ascent(problem, Team(1), progress, true, ascent.data(), 1e4);
     attsvm::dual_active_set(problem, Team(1), progress, true, nullptr, active_set.data());
-    attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, by_gram.data());
+    attsvm::dual_active_set_by_gram(problem, Team(1), progress, true, nullptr, by_gram.data());
     for (const int threads : {2, 3}) {
         Buffer<double> again(problem.size());
         attsvm::dual_ascent(problem, Team(threads), progress, true, again.data(), 1e4);
         CHECK(std::equal(again.data(), again.data() + again.size(), ascent.data()));
         CHECK(attsvm::dual_active_set(problem, Team(threads), progress, true, nullptr, again.data()).ended);
         CHECK(std::equal(again.data(), again.data() + again.size(), active_set.data()));
-        CHECK(attsvm::dual_active_set_by_gram(problem, Team(threads), progress, true, again.data()).ended);
+        CHECK(attsvm::dual_active_set_by_gram(problem, Team(threads), progress, true, nullptr, again.data()).ended);
         CHECK(std::equal(again.data(), again.data() + again.size(), by_gram.data()));
     }
 }
@@ -549,6 +573,8 @@ int main() {
     both_methods_agree(6, 8, 10);
     both_methods_agree(20, 10, 20);
     both_methods_agree(30, 12, 9);
+    an_interior_point_finds_the_active_constraints(6, 8, 10);
+    an_interior_point_finds_the_active_constraints(30, 12, 9);
     both_methods_prove_infeasibility();
     a_start_changes_the_way_and_not_the_answer();
     threads_change_no_bit();

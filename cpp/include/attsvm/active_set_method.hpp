@@ -51,11 +51,12 @@ class Triangle {
             top[k] = (top[k] - sum<Number>(k, [&](Index j) { return R[j] * top[j]; })) / R[k];
         }
     }
-    void append(const std::vector<Number>& along, Number distance) {
-        entries_.insert(entries_.end(), along.begin(), along.end());
+    void append(const Number* along, const Number& distance) {
+        entries_.insert(entries_.end(), along, along + count_);
         entries_.push_back(distance);
         ++count_;
     }
+    void append(const std::vector<Number>& along, const Number& distance) { append(along.data(), distance); }
     // Without its column the triangle has one entry too many in every later column. Rotations of neighbouring rows, one
     // for each of these columns, take them away: turned(k, turn) for those of rows k and k + 1.
     template <class Turned>
@@ -224,12 +225,22 @@ class DualActiveSet {
 
     // Makes those of the constraints active that have a multiplier and are independent; false if interrupted.
     bool start_from(const double* multipliers) {
-        for (Index r = 0; r < problem_.size(); ++r) {
-            if (problem_.equality[r] || !(multipliers[r] > 0)) continue;
-            if (interrupted()) return false;
-            append_independent(r);
-        }
+        std::vector<Index> rows;
+        for (Index r = 0; r < problem_.size(); ++r)
+            if (!problem_.equality[r] && multipliers[r] > 0) rows.push_back(r);
+        if (count() > 0 || !append_at_once(rows))
+            for (const Index r : rows) {
+                if (interrupted()) return false;
+                append_independent(r);
+            }
         settle();
+        return true;
+    }
+    // The same for all of them, into an empty factorisation; false if they are dependent or too few to be worth it.
+    bool append_at_once(const std::vector<Index>& rows) {
+        if (!rows_.append_at_once(rows)) return false;
+        active_ = rows;
+        for (const Index r : rows) is_active_[r] = true;
         return true;
     }
     void append_independent(Index r) {
@@ -279,11 +290,12 @@ class DualActiveSet {
         const std::vector<Index> rows(std::move(active_));
         active_.clear();
         rows_.clear();
+        turned_ = false;
+        if (append_at_once(rows)) return;
         for (const Index r : rows) {
             if (interrupted()) return;
             append(r, rows_.split(r));
         }
-        turned_ = false;
     }
 
     // Multipliers of a combination of active constraints that r contradicts.

@@ -48,6 +48,8 @@ class Cholesky {
     explicit Cholesky(Matrix M);
 
     bool succeeded() const { return succeeded_; }
+    // L, and what M had above the diagonal
+    const Matrix& factor() const { return L_; }
     // Smallest share of a diagonal entry of M that is left when the rows before are eliminated.
     Real smallest_pivot() const;
     Vector solve(Vector b) const;

@@ -26,7 +26,7 @@ ActiveSetResult dual_active_set(const UnitProblem& problem, const Team& team, Pr
 // The same on the Gram matrix of the active rows alone, which is far less work for each step. Rows that are nearly
 // dependent may keep it from ending.
 ActiveSetResult dual_active_set_by_gram(const UnitProblem& problem, const Team& team, Progress& progress,
-                                        bool calling_thread, double* dual);
+                                        bool calling_thread, const double* start, double* dual);
 
 // The solution on those of the constraints that have a multiplier in `start`, but for those that it makes negative.
 ActiveSetResult finish_on_active_set(const UnitProblem& problem, const Team& team, Progress& progress,

@@ -29,16 +29,28 @@ _OF_START, _OF_STEPS, _OF_TEST = range(2**31, 2**31 + 3)
 class DataKind:
     """A generator of problems."""
 
-    # Maps settings to a description for the reader of the results.
-    describe: Callable[[Mapping[str, Any]], str]
-    # Maps (settings of a cell, count, rng) to a batch of problems.
-    generate: Callable[[Mapping[str, Any], int, np.random.Generator], AttentionData]
+    text: str  # description for the reader of the results, with options in braces
+    generator: Callable[..., AttentionData]  # of n, T, d, options, batch and rng
     options: Mapping[str, Any]  # settings that this kind has beside n, T and d, and their defaults
     # Raises `ValueError` for settings of a cell that make no problem.
     check: Callable[[Mapping[str, Any]], None] = lambda settings: None
     # What it has of a "value" v, and with it scores and optimal tokens, "queries", a "test", and
     # "kinds" of tokens.
     has: tuple[str, ...] = ("value", "queries")
+
+    def describe(self, settings: Mapping[str, Any]) -> str:
+        """Describe the problems of these settings, the values of an axis with strokes between."""
+        words = {name: in_words(settings[name]) for name in self.options}
+        if "classes" in words:  # a pair, and no axis
+            words["classes"] = words["classes"].replace("/", " and ")
+        return self.text.format(**words)
+
+    def generate(
+        self, settings: Mapping[str, Any], count: int, rng: np.random.Generator
+    ) -> AttentionData:
+        """Draw a batch of so many problems of a cell."""
+        options = {name: settings[name] for name in self.options}
+        return self.generator(*_sizes(settings), **options, batch=count, rng=rng)
 
 
 @dataclass(frozen=True)
@@ -138,10 +150,8 @@ def _sizes(settings: Mapping[str, Any]) -> tuple[int, int, int]:
     return settings["n"], settings["T"], settings["d"]
 
 
-def _digits(settings: Mapping[str, Any], count: int, rng: np.random.Generator) -> AttentionData:
-    n, T, d = _sizes(settings)
-    options = {"patch": _PATCH, "stride": _STRIDES[T], "classes": settings["classes"]}
-    return digits(n, d, **options, batch=count, rng=rng)
+def _digits(n: int, T: int, d: int, **options: Any) -> AttentionData:
+    return digits(n, d, patch=_PATCH, stride=_STRIDES[T], **options)
 
 
 def _check_digits(settings: Mapping[str, Any]) -> None:
@@ -152,65 +162,47 @@ def _check_digits(settings: Mapping[str, Any]) -> None:
         digits(settings["n"], 1, classes=settings["classes"], rng=0)
 
 
-def _signal_kind(name: str, generator: Callable[..., AttentionData], *has: str) -> DataKind:
-    """Return the kind of a generator of signal tokens."""
-
-    def describe(settings: Mapping[str, Any]) -> str:
-        kinds, noise, flips = (in_words(settings[key]) for key in _SIGNALS)
-        return f"{name}, {kinds} signals, noise {noise}, label noise {flips}"
-
-    def generate(
-        settings: Mapping[str, Any], count: int, rng: np.random.Generator
-    ) -> AttentionData:
-        options = {name: settings[name] for name in _SIGNALS}
-        return generator(*_sizes(settings), batch=count, rng=rng, **options)
-
-    def check(settings: Mapping[str, Any]) -> None:
-        near_orthogonal(2, 2, settings["d"], signals=settings["signals"], rng=0)
-
-    return DataKind(describe, generate, _SIGNALS, check, ("queries", "test", *has))
-
-
-def _signal_noise(
-    settings: Mapping[str, Any], count: int, rng: np.random.Generator
-) -> AttentionData:
-    options = {name: settings[name] for name in _SIGNAL_NOISE}
-    return signal_noise(*_sizes(settings), batch=count, rng=rng, **options)
-
-
-def _describe_signal_noise(settings: Mapping[str, Any]) -> str:
-    signal, weak, flips = (in_words(settings[key]) for key in _SIGNAL_NOISE)
-    return f"signals of length {signal} in Gaussian noise, weak ones {weak}, label noise {flips}"
+def _check_signals(settings: Mapping[str, Any]) -> None:
+    near_orthogonal(2, 2, settings["d"], signals=settings["signals"], rng=0)
 
 
 def _check_signal_noise(settings: Mapping[str, Any]) -> None:
     signal_noise(1, settings["T"], settings["d"], rng=0)
 
 
-_SIGNAL_NOISE = MappingProxyType({"signal": 20.0, "weak": 0.1, "label_noise": 0.0})
 _SIGNALS = MappingProxyType({"signals": "antipodal", "noise": 0.0, "label_noise": 0.0})
+_OF_SIGNALS = "{signals} signals, noise {noise}, label noise {label_noise}"
 
 KINDS: Mapping[str, DataKind] = MappingProxyType(
     {
         "sphere": DataKind(
-            lambda s: f"random unit-norm tokens, {in_words(s['attention'])}-attention",
-            lambda s, count, rng: unit_sphere(
-                *_sizes(s), batch=count, attention=s["attention"], rng=rng
-            ),
-            {"attention": "cross"},
+            "random unit-norm tokens, {attention}-attention", unit_sphere, {"attention": "cross"}
         ),
         "digits": DataKind(
-            lambda s: "digits {} and {}, random features of 4x4 patches".format(*s["classes"]),
+            "digits {classes}, random features of 4x4 patches",
             _digits,
             {"classes": (3, 8)},
             _check_digits,
         ),
-        "near_orthogonal": _signal_kind("near-orthogonal tokens", near_orthogonal, "value"),
-        "gaussian_classes": _signal_kind("Gaussian classes", gaussian_classes),
+        "near_orthogonal": DataKind(
+            f"near-orthogonal tokens, {_OF_SIGNALS}",
+            near_orthogonal,
+            _SIGNALS,
+            _check_signals,
+            ("value", "queries", "test"),
+        ),
+        "gaussian_classes": DataKind(
+            f"Gaussian classes, {_OF_SIGNALS}",
+            gaussian_classes,
+            _SIGNALS,
+            _check_signals,
+            ("queries", "test"),
+        ),
         "signal_noise": DataKind(
-            _describe_signal_noise,
-            _signal_noise,
-            _SIGNAL_NOISE,
+            "signals of length {signal} in Gaussian noise, weak ones {weak}, label noise "
+            "{label_noise}",
+            signal_noise,
+            {"signal": 20.0, "weak": 0.1, "label_noise": 0.0},
             _check_signal_noise,
             ("value", "test", "kinds"),
         ),

@@ -60,7 +60,7 @@ def add_train_options(parser: Parser) -> None:
     add("--value", type=_numbers, metavar="V", help=value)
     test = "other inputs, on which loss and accuracy are recorded, with the head of the problem"
     add("--test", type=Path, metavar="FILE.npz", help=test)
-    start = "start of the attention parameters (default: zero, or uniform for K and Q, and for W beside p)"
+    start = "start of attention (default: zero; uniform for K and Q, and for W beside p)"
     add("--init", choices=STARTS, help=start)
     add("--seed", type=int, metavar="N", help="of a start or mini-batches that are drawn")
     rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"

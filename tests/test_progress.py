@@ -13,7 +13,8 @@ import pytest
 import tqdm.auto
 from correlated_tokens import correlated
 
-from attsvm import att_svm, progress
+from attsvm import att_svm, progress, regularization_path
+from attsvm.datasets import unit_sphere
 
 
 class Terminal(io.StringIO):
@@ -76,9 +77,31 @@ def test_a_long_svm_says_what_it_is_at():
     data, selected = correlated(400, 32, 64, noise=0.3)
     notes: list[str] = []
     with progress.inside(lambda count, note: notes.append(note), "d=64"):
-        att_svm(data, selected)
+        solution = att_svm(data, selected)
     assert notes
-    assert all(re.fullmatch(r"d=64, SVM of 12400 constraints \d+ s", note) for note in notes)
+    form = r"d=64, SVM of 12400 constraints(?:, gap (.*), (\d+) active)?, \d+ s"
+    found = [re.fullmatch(form, note) for note in notes]
+    assert all(found)
+    states = [(float(each[1]), int(each[2])) for each in found if each[1]]
+    assert all(0 <= gap <= 1 for gap, _ in states)
+    assert states[-1][0] < 1e-3
+    # In the end nothing is active but what has a multiplier, and what is active without one.
+    assert 0.5 * solution.support.sum() < states[-1][1] <= solution.support.sum()
+
+
+def test_a_regularisation_path_says_what_it_is_at(monkeypatch):
+    monkeypatch.setattr(progress, "_INTERVAL", 0.0)
+    data = unit_sphere(3, 4, 5, rng=0)
+    notes: list[str] = []
+    with progress.inside(lambda count, note: notes.append(note)):
+        path = regularization_path(data, [1.0, 10.0], starts=2)
+    found = [re.fullmatch(r"search (\d+), step (\d+), residual (.*)", note) for note in notes]
+    assert all(found)
+    assert len(found) <= path.iterations.sum()
+    assert {float(each[3]) > 1e-9 for each in found} == {True}
+    with redirect_stderr(Terminal()) as terminal:
+        regularization_path(data, [1.0, 10.0], starts=2, progress=True)
+    assert re.search(r"radii +50%\|.*\| 1/2, search \d+, step \d+, resid", terminal.getvalue())
 
 
 def test_without_a_bar_nothing_is_asked_of_a_computation():
@@ -88,7 +111,8 @@ def test_without_a_bar_nothing_is_asked_of_a_computation():
         report = progress.reporter(lambda: "7 SVMs")
         assert report is not None
         report(0.5)
-    assert shown == [(0, "7 SVMs 50%, 0 s")]
+        report(0.0, 1e-3, 12)
+    assert shown == [(0, "7 SVMs 50%, 0 s"), (0, "7 SVMs, gap 1e-03, 12 active, 0 s")]
     assert progress.reporter(lambda: "SVM") is None
 
 

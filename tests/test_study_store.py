@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -283,6 +285,34 @@ class TestDamage:
             file.write_bytes(damaged)
             with pytest.raises(ValueError, match="damaged results"):
                 open_results(tmp_path)
+
+    @pytest.mark.parametrize("reason", [errno.EMFILE, errno.EACCES, errno.ENOMEM, errno.ESTALE])
+    def test_what_cannot_be_read_now_is_not_called_damaged(self, tmp_path, monkeypatch, reason):
+        finished(SMALL, tmp_path)
+        before = content(tmp_path)
+        read = Path.read_bytes
+
+        def refused(path: Path) -> bytes:
+            if path.parent.name == "cosine" and path.name[0].isdigit():
+                raise OSError(reason, os.strerror(reason), str(path))
+            return read(path)
+
+        monkeypatch.setattr(Path, "read_bytes", refused)
+        for again in (lambda: run(SMALL, tmp_path, progress=False), lambda: open_results(tmp_path)):
+            with pytest.raises(OSError, match=os.strerror(reason)):
+                again()
+        monkeypatch.undo()
+        assert content(tmp_path) == before
+
+    def test_a_chunk_that_claims_to_be_huge_is_damaged(self, tmp_path):
+        """The size of its content is that of 2^40 bytes, in the header of the frame."""
+        chunk = finished(SMALL, tmp_path) / "cosine" / "0.0"
+        before = chunk.read_bytes()
+        frame = bytes.fromhex("28b52ffd") + bytes([0b11100100]) + (2**40).to_bytes(8, "little")
+        chunk.write_bytes(frame + b"0")
+        with pytest.warns(DamageWarning, match="cosine.0.0: .*d=2 is computed again"):
+            run(SMALL, tmp_path, progress=False)
+        assert chunk.read_bytes() == before
 
     @pytest.mark.parametrize(
         "name", [".zmetadata", ".zgroup", "cosine/.zarray", "cosine/.zattrs", "d/0", "d/.zarray"]

@@ -38,12 +38,15 @@ class PythonProgress final : public attsvm::ProgressCallback {
    public:
     PythonProgress(ReleasedGil& gil, const std::optional<pybind11::function>& report) : gil_(gil), report_(report) {}
 
-    bool carry_on(double share_done) override {
+    bool carry_on(double share_done, const std::optional<attsvm::SvmState>& state) override {
         if (ReleasedGil::interpreter_ends()) return false;
         gil_.take();
         try {
             if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
-            if (report_) (*report_)(share_done);
+            if (report_ && state)
+                (*report_)(share_done, state->gap, state->active);
+            else if (report_)
+                (*report_)(share_done);
         } catch (...) {
             failure_ = std::current_exception();
         }

@@ -126,6 +126,7 @@ class DualAscent {
             }
             active_before.swap(active);
             active = active_guess(dual);
+            note(dual, std::ssize(active));
             const Index changed = difference(active, active_before);
             const double accuracy = wanted_accuracy(changed, std::ssize(active));
             settled = correct(dual, active, accuracy);
@@ -169,6 +170,14 @@ class DualAscent {
         const double best = norm_ > 0 ? std::max(gain(dual), 0.0) / (norm_ * norm_) : 0.0;
         for (Index r = 0; r < problem_.size(); ++r) dual[r] *= best;
         set(dual);
+    }
+    // W is feasible divided by its smallest margin over what is asked; weak duality bounds every solution from below.
+    void note(const double* dual, Index active) {
+        if (!calling_thread_ || !(norm_ > 0)) return;
+        double share = std::numeric_limits<double>::infinity();
+        for (Index r = 0; r < problem_.size(); ++r)
+            if (problem_.rhs[r] > 0) share = std::min(share, value_[r] / problem_.rhs[r]);
+        progress_.note(1.0 - gain(dual) / (norm_ * norm_) * share, active);
     }
     // Of the conditions that λ solves the problem; value_ holds A(W).
     double largest_residual(const double* dual) const {

@@ -334,6 +334,7 @@ Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmN
         if (!point.step()) break;
         const Real limit = point.limit();
         if (!(limit > hopeless)) break;
+        if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / limit), -1);
         if (!(limit - point.margin() <= near_enough * limit)) continue;
         auto set = point.active_set();
         for (int k = 0; k < most_exchanges && best.distance > good; ++k) {

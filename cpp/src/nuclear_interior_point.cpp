@@ -142,6 +142,7 @@ Candidate by_interior_point(const Constraints& constraints, Progress& progress, 
     while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
         ++steps;
         if (!point.step() || point.bound() < hopeless) break;
+        if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / point.bound()), -1);
         if (point.bound() - point.margin() > near_enough * point.bound()) continue;
         best.replace_by(point.candidate());
         point.face().solve(good, best);

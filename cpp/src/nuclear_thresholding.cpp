@@ -151,6 +151,7 @@ Candidate by_thresholding(const Constraints& constraints, int most_steps, Progre
         const bool settled = changed.size() <= now_active.size() / 1000 && iteration.rank() == rank;
         active = std::move(now_active);
         rank = iteration.rank();
+        if (calling_thread) progress.note(static_cast<double>(now.distance), std::ssize(active));
         const double work_of_face = 3.0 * Face::work_of_step(std::ssize(active), rank, constraints.order());
         const bool affordable = work_of_face <= static_cast<double>(steps) * work_of_step;
         if (settled && affordable && steps >= next_try && now.distance < near_enough) {

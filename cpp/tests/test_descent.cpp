@@ -116,7 +116,7 @@ void a_gradient_of_rounding_is_zero() {
 
 class Impatient final : public attsvm::ProgressCallback {
    public:
-    bool carry_on(double share_done) override {
+    bool carry_on(double share_done, const std::optional<attsvm::SvmState>&) override {
         CHECK(share_done >= 0.0 && share_done <= 1.0);
         return ++asked < 2;
     }

@@ -14,7 +14,7 @@ from typing import TypeAlias
 Advance: TypeAlias = Callable[..., None]
 """Function that `bar` yields: (count=1, note="") counts as done, and names what is under way."""
 
-
+_INTERVAL = 0.1
 _SHOW: ContextVar[Callable[[str], None] | None] = ContextVar("_SHOW", default=None)
 
 
@@ -31,21 +31,42 @@ def inside(advance: Advance, note: str = "") -> Iterator[None]:
         _SHOW.reset(token)
 
 
-def reporter(what: Callable[[], str]) -> Callable[[float], None] | None:
+def reporter(what: Callable[[], str]) -> Callable[..., None] | None:
     """Return a function of the share that is done, which the core is to call; None if none watches.
 
-    It shows `what` is under way, the share where the call has several parts, and the time.
+    It shows `what` is under way, the share where the call has several parts, and the time. Of the
+    SVM that the calling thread solves the core also tells the relative duality gap and the number
+    of active constraints, or -1, which are shown where it is the only one.
     """
     show = _SHOW.get()
     if show is None:
         return None
     words, started = what(), time.monotonic()
 
-    def report(share: float) -> None:
-        done = f" {share:.0%}," if share else ""
-        show(f"{words}{done} {time.monotonic() - started:.0f} s")
+    def report(share: float, gap: float | None = None, active: int = -1) -> None:
+        known = [words if not share else f"{words} {share:.0%}"]
+        known += [] if gap is None else [f"gap {gap:.0e}"]
+        known += [] if active < 0 else [f"{active} active"]
+        show(f"{', '.join(known)}, {time.monotonic() - started:.0f} s")
 
     return report
+
+
+def watcher() -> Callable[[Callable[[], str]], None] | None:
+    """Return a function that shows words, ten times a second at most; None if none watches."""
+    show = _SHOW.get()
+    if show is None:
+        return None
+    last = time.monotonic()
+
+    def tell(words: Callable[[], str]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _INTERVAL:
+            last = now
+            show(words())
+
+    return tell
 
 
 @contextmanager

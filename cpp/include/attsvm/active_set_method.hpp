@@ -155,6 +155,15 @@ class DualActiveSet {
             return missing(r) > missing(s) || (missing(r) == missing(s) && r < s);
         });
         violated_.erase(kept, violated_.end());
+        note();
+    }
+    // w solves the problem of the active constraints. It is feasible divided by the smallest margin over what is asked.
+    void note() {
+        if (!calling_thread_) return;
+        Number gap = 0.0;
+        for (const Index r : violated_)
+            if (problem_.rhs[r] > 0) gap = std::max<Number>(gap, 1.0 - value_[r] / problem_.rhs[r]);
+        progress_.note(static_cast<double>(gap), count());
     }
     bool is_rounding(const Number& missing) {
         rows_.evaluate(active_, dual_, value_.data());

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "attsvm/pack.hpp"
@@ -121,11 +122,18 @@ struct ThreadPlan {
     }
 };
 
+// What is known of an SVM that is being solved: a relative duality gap, and how many constraints are active (-1: not
+// known).
+struct SvmState {
+    double gap;
+    Index active;
+};
+
 // What the caller is told of work in progress; false asks it to stop. Called from the caller's own thread only.
 class ProgressCallback {
    public:
     virtual ~ProgressCallback() = default;
-    virtual bool carry_on(double share_done) = 0;
+    virtual bool carry_on(double share_done, const std::optional<SvmState>& state) = 0;
 };
 
 // One run's progress over all its threads. The calling thread calls back about ten times a second.
@@ -142,16 +150,19 @@ class Progress {
         if (calling_thread) ask();
         return !stopped();
     }
+    // Of the SVM that the calling thread solves; for that thread only.
+    void note(double gap, Index active) { state_ = SvmState{std::clamp(gap, 0.0, 1.0), active}; }
     void ask() {
         const auto now = std::chrono::steady_clock::now();
         if (callback_ == nullptr || now - asked_ < std::chrono::milliseconds(100)) return;
         asked_ = now;
-        if (!callback_->carry_on(std::min(1.0, done_.load(std::memory_order_relaxed) / total_))) stop();
+        if (!callback_->carry_on(std::min(1.0, done_.load(std::memory_order_relaxed) / total_), state_)) stop();
     }
 
    private:
     ProgressCallback* callback_;
     double total_;
+    std::optional<SvmState> state_;
     std::atomic<double> done_{0.0};
     std::atomic<bool> stop_{false};
     std::chrono::steady_clock::time_point asked_ = std::chrono::steady_clock::now();

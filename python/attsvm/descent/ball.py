@@ -48,6 +48,7 @@ class Evaluated:
 
 
 Objective = Callable[[NDArray[np.float64]], Evaluated]
+Watch = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +163,7 @@ def minimise(
     tol: float,
     max_iter: int,
     inside: bool = False,
+    watch: Watch | None = None,
 ) -> Minimum:
     """Find a local minimiser of an objective over |x_b| <= R_b for every block b of x.
 
@@ -180,6 +182,8 @@ def minimise(
         Trust-region steps.
     inside : bool
         Start where `start` is, in the interior of every ball, and trust_radius no higher value.
+    watch : callable, optional
+        Called before every step with the number of steps so far and the residual.
 
     Returns
     -------
@@ -191,7 +195,7 @@ def minimise(
         u /= spheres.radii[spheres.block]
         u[spheres.size :] = np.sqrt(1.0 - np.minimum(spheres.norm(u), 1.0) ** 2)
     u = spheres.normalised(u)
-    point, iterations = _descend(spheres.at(u), tol, max_iter)
+    point, iterations = _descend(spheres.at(u), tol, max_iter, watch)
     # A block with a negative multiplier starts again inside its ball, once: it converges there, or
     # to a better point of the boundary.
     for _ in range(spheres.blocks):
@@ -200,13 +204,17 @@ def minimise(
             break
         u = point.u.copy()
         u[spheres.size :][outward] = _SLACK
-        within, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
+        within, more = _descend(
+            spheres.at(spheres.normalised(u)), tol, max_iter - iterations, watch
+        )
         iterations += more
         returned = within.interior & (np.abs(within.u[spheres.size :]) < 1e-6)
         if returned.any():
             u = within.u.copy()
             u[spheres.size :][returned] = 0.0
-            within, more = _descend(spheres.at(spheres.normalised(u)), tol, max_iter - iterations)
+            within, more = _descend(
+                spheres.at(spheres.normalised(u)), tol, max_iter - iterations, watch
+            )
             iterations += more
         if within.value >= point.value:
             break
@@ -221,7 +229,7 @@ def minimise(
     )
 
 
-def _descend(point: _Point, tol: float, max_iter: int) -> tuple[_Point, int]:
+def _descend(point: _Point, tol: float, max_iter: int, watch: Watch | None) -> tuple[_Point, int]:
     """Take trust-region steps until the residual is below `tol` or the value falls no more."""
     spheres = point.spheres
     trust_radius = _FIRST_RADIUS
@@ -230,6 +238,8 @@ def _descend(point: _Point, tol: float, max_iter: int) -> tuple[_Point, int]:
         lost = not point.size.any()  # the gradient has underflown
         if point.residual <= tol or lost or stalled >= _STALLED or trust_radius < _SMALLEST_RADIUS:
             return point, iteration
+        if watch is not None:
+            watch(iteration, point.residual)
         step, predicted = _trust_region_step(point, trust_radius, tol)
         trial = spheres.at(spheres.normalised(point.u + step))
         gained = point.value - trial.value

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from attsvm._softmax import log_softmax
 from attsvm.descent.ball import Minimum, Objective, minimise
 from attsvm.descent.path_problem import PathProblem
+from attsvm.progress import watcher
 
 _LOOSE = 1e-3
 _SMALL_GROWTH = 1.3
@@ -35,10 +36,12 @@ class PathSearch:
         self._local: list[Minimum] = []
         self._radii = np.empty(0)
         self.iterations: list[int] = []
+        self._tell = watcher()
+        self._searches = 0
 
     def at(self, radii: NDArray[np.float64], given: NDArray[np.float64] | None) -> Minimum | None:
         """Return the best minimiser found, None where every point is one."""
-        problem = self._problem
+        problem, self._searches = self._problem, 0
         if problem.constant:
             self.iterations.append(0)
             return None
@@ -90,6 +93,7 @@ class PathSearch:
         *,
         inside: bool = False,
     ) -> Minimum:
+        self._searches += 1
         return minimise(
             objective,
             x if inside else self._nonzero(x),
@@ -98,7 +102,12 @@ class PathSearch:
             tol=tol,
             max_iter=self._max_iter,
             inside=inside,
+            watch=None if self._tell is None else self._watch,
         )
+
+    def _watch(self, steps: int, residual: float) -> None:
+        assert self._tell is not None
+        self._tell(lambda: f"search {self._searches}, step {steps}, residual {residual:.0e}")
 
     def _grown(
         self, objective: Objective, radii: NDArray[np.float64]

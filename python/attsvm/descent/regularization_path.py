@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ from attsvm.descent.references import (
     named_references,
 )
 from attsvm.heads import Head
-from attsvm.progress import bar
+from attsvm.progress import bar, inside
 from attsvm.threads import takes_threads
 
 _LOSSES = tuple(name for name, loss in _core.losses.items() if loss.has_excess)
@@ -220,7 +221,8 @@ def regularization_path(
     rng : int, numpy.random.Generator or None
         For the random starts; a fixed seed by default, so that results repeat.
     progress : bool
-        Show progress when standard error is a terminal.
+        Show progress when standard error is a terminal: radii, and at each the searches so far, one
+        from every start, with step and residual of the last.
     num_threads : int, optional
         Threads of the core, as in `train`; NumPy, which does most of the work, has its own.
 
@@ -279,10 +281,11 @@ def regularization_path(
 
     with bar(len(bounds), "radii", None if progress else False) as advance:
         found = []
-        search = PathSearch(problem, starts, tol, max_iter, generator)
-        for radius in bounds:
-            found.append(search.at(problem.ball(radius), given))
-            advance(1)
+        with inside(advance) if progress else nullcontext():
+            search = PathSearch(problem, starts, tol, max_iter, generator)
+            for radius in bounds:
+                found.append(search.at(problem.ball(radius), given))
+                advance(1)
     path = _path(problem, data, loss, bounds, found, search.iterations, tol)
     for key, one in named.items():
         path.cosines[key] = path._cosine(name_in_call(key), one, key if name == "v+p" else None)

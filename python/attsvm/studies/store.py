@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import secrets
@@ -39,8 +40,10 @@ _UNFINISHED = re.compile(rf"\.({_NAMES})\.[0-9a-f]{{8}}(\.old)?\.part")
 _COMPRESSION = {"id": "zstd", "level": 3, "checksum": True}
 _FREE = ("python", "title", "declaration")
 """Attributes that may differ where a study goes on: others state what the results depend on."""
-_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError)
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 """Errors that reading damaged chunks or metadata raises."""
+_REASONS = (None, errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG)
+"""Reasons of an `OSError` that say so; others say that what may be sound cannot be read now."""
 
 
 class DamageWarning(RuntimeWarning):
@@ -67,9 +70,11 @@ class _Array:
 
     def read(self, index: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return a chunk, flat. The codec verifies its checksum."""
-        content = self._codec.decode(self.chunk(index).read_bytes())
-        values = np.frombuffer(content, np.dtype(self.metadata["dtype"]))
-        return values.reshape(self.metadata["chunks"])
+        content = self.chunk(index).read_bytes()
+        dtype, shape = np.dtype(self.metadata["dtype"]), self.metadata["chunks"]
+        # Into an array of the right size first: a damaged size asks for no memory.
+        self._codec.decode(content, out=np.empty(shape, dtype))
+        return np.frombuffer(self._codec.decode(content), dtype).reshape(shape)
 
     def encode(self, values: npt.NDArray[Any]) -> bytes:
         """Return the content of the file of a chunk."""
@@ -134,7 +139,7 @@ class Store:
                 return False
             damage = _damage(self._arrays, part.chunk)
         except _UNREADABLE as error:
-            damage = f"{finished.chunk(part.chunk)}: {error}"
+            damage = _described(finished.chunk(part.chunk), error)
         if damage is None:
             return True
         _warn(f"{damage}; {part.cell.name} is computed again")
@@ -274,6 +279,8 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
     FileNotFoundError, ValueError
         There is no such store, it is not that of a study, or it is damaged; the message names what
         is, and running the study again mends it.
+    OSError
+        It cannot be read.
     ImportError
         xarray or zarr is not installed.
     """
@@ -290,7 +297,7 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
         results = xarray.open_zarr(str(where), chunks=None)
         damage = _damage_of_finished(where, results) if verify else None
     except _UNREADABLE as error:
-        damage = f"{where}: {error}"
+        damage = _described(where, error)
     if damage is not None:
         raise ValueError(f"damaged results: {damage}; run the study again to mend them")
     # Encodings are those of the store, and of no use where a copy is written.
@@ -322,8 +329,15 @@ def _damage(arrays: Mapping[str, _Array], index: tuple[int, ...]) -> str | None:
         except FileNotFoundError:
             return f"{array.chunk(index)}: missing"
         except _UNREADABLE as error:
-            return f"{array.chunk(index)}: {error}"
+            return _described(array.chunk(index), error)
     return None
+
+
+def _described(path: Path, error: Exception) -> str:
+    """Write what is damaged; raise an error that does not say so."""
+    if isinstance(error, OSError) and error.errno not in _REASONS:
+        raise error
+    return f"{path}: {error}"
 
 
 def _warn(message: str) -> None:

@@ -79,9 +79,11 @@ def certify(
 def _settings(problem: SvmProblem, num_threads: int | None) -> dict[str, Any]:
     """Return what every solver of the core takes; a bar, where one is shown, names the SVMs."""
     count = len(problem.rhs)
-    report = reporter(
-        lambda: f"{count} SVMs" if count > 1 else f"SVM of {problem.constrained.sum()} constraints"
-    )
+    if count > 1:
+        shown = reporter(lambda: f"{count} SVMs")
+        report = None if shown is None else lambda share, *_: shown(share)
+    else:
+        report = reporter(lambda: f"SVM of {problem.constrained.sum()} constraints")
     threads = thread_count(num_threads)
     return {"infeasibility": _WORTH_CHECKING, "threads": threads, "report": report}
 

@@ -1,0 +1,175 @@
+"""Studies under kills, signals and faults: the same bytes, or one line and nothing lost.
+
+Every fault meets a study that goes on with what the faults before left. It runs in a fork of one
+process that has imported all, so that a thousand of them take minutes:
+
+    ATTSVM_FAULTS=1000 pytest -m slow tests/test_study_faults.py
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+COUNT = int(os.environ.get("ATTSVM_FAULTS", "60"))
+STUDY = """n = 2
+T = 3
+d = [2, 3, 4, 5, 6, 7, 8, 9]
+problems = 10
+steps = 200
+measure = ["selected", "optimal", "cosine_history"]
+"""
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+FAULTS = (*SIGNALS, "file system", "file size", "descriptors", "memory")
+OF_FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "shutil.rmtree"}
+EVENT_LOOP = r"Exception ignored in: <function BaseEventLoop\.__del__.*?attribute '_ssock'\n"
+"""What Python says of the event loop that Zarr starts, where there are no descriptors for it."""
+REASONS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EROFS, errno.ESTALE)
+
+
+def refuse(place: str, number: int, reason: int) -> None:
+    """Let the operation of this number on a file below a directory fail."""
+    left = number
+
+    def hook(event: str, arguments: tuple) -> None:
+        nonlocal left
+        if event in OF_FILES and isinstance(arguments[0], str) and arguments[0].startswith(place):
+            left -= 1
+            if left == 0:
+                raise OSError(reason, os.strerror(reason), arguments[0])
+
+    sys.addaudithook(hook)
+
+
+def limit(kind: int, value: int) -> None:
+    resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
+
+
+def attempt(directory: Path, fault: str | None, chance: random.Random, duration: float) -> tuple:
+    """Run the study in a fork, under a fault; return exit status, what it said, and its time."""
+    from attsvm.cli import main
+
+    started = time.monotonic()
+    said, saying = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(saying, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr = os.fdopen(2, "w")
+        sys.stdout = os.fdopen(1, "w")
+        if fault == "file system":
+            refuse(str(directory), chance.randrange(1, 120), chance.choice(REASONS))
+        elif fault == "file size":
+            limit(resource.RLIMIT_FSIZE, int(10 ** chance.uniform(0, 4)))
+        elif fault == "descriptors":
+            limit(resource.RLIMIT_NOFILE, chance.randrange(4, 12))
+        elif fault == "memory":
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            room = chance.randrange(0, 16 << 20)
+            limit(resource.RLIMIT_AS, pages * resource.getpagesize() + room)
+        status = 99
+        try:
+            words = ["study", str(directory.parent / "study.toml"), "--out", str(directory)]
+            status = main([*words, "--quiet", "--threads", "1"])
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    if fault in SIGNALS:
+        time.sleep(duration * chance.random())
+        os.kill(child, getattr(signal, fault))
+    os.close(saying)
+    with os.fdopen(said) as message:
+        words = re.sub(EVENT_LOOP, "", message.read(), flags=re.DOTALL)
+    _, code = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(code), words, time.monotonic() - started
+
+
+def chunks_of_finished(directory: Path, whole: Path) -> dict[str, bytes]:
+    """Every chunk of every cell that is finished, as it is in the whole study, by its path."""
+    chunks = {}
+    for mark in (whole / "results.zarr" / "finished").glob("[0-9]*"):
+        here = directory / "results.zarr"
+        own = here / "finished" / mark.name
+        if own.is_file() and own.read_bytes() == mark.read_bytes():
+            for path in (own, *here.glob(f"*/{mark.name}.*")):
+                chunks[str(path.relative_to(here))] = path.read_bytes()
+    return chunks
+
+
+def campaign(place: Path, count: int, seed: int) -> None:
+    """Break studies again and again, and compare each with one that nothing has broken."""
+    from file_tree import content
+
+    chance = random.Random(seed)
+    (place / "study.toml").write_text(STUDY)
+    status, said, duration = attempt(place / "whole", None, chance, 0.0)
+    assert (status, said) == (0, ""), said
+    expected = content(place / "whole")
+    outcomes: Counter[str] = Counter()
+    directory, faults = place / "broken", 0
+    while sum(outcomes.values()) < count:
+        fault = FAULTS[sum(outcomes.values()) % len(FAULTS)]
+        before = chunks_of_finished(directory, place / "whole")
+        status, said, _ = attempt(directory, fault, chance, 1.2 * duration)
+        after = chunks_of_finished(directory, place / "whole")
+        lines = said.splitlines()
+        case = f"{fault}, status {status}: {said}"
+        assert "Traceback" not in said, case
+        assert all(line.startswith(("attsvm: ", "Finished cells are kept")) for line in lines), case
+        assert len(lines) <= 2, case
+        if status == 0:
+            ended = "finished"
+        elif status < 0:
+            assert fault in SIGNALS, case
+            assert status == -getattr(signal, fault), case
+            ended = "killed"
+        else:
+            assert status in (1, 2, 130), case
+            assert lines, case
+            ended = "one line"
+        lost = {name for name, x in before.items() if after.get(name) != x}
+        assert not lost, f"{lost} by {case}"
+        outcomes[f"{fault}: {ended}"] += 1
+        faults += 1
+        if status == 0 or faults == 12:
+            status, said, _ = attempt(directory, None, chance, 0.0)
+            assert status == 0, said
+            assert content(directory) == expected
+            subprocess.run(["rm", "-r", str(directory)], check=True)
+            faults = 0
+    for outcome, number in sorted(outcomes.items()):
+        print(f"{outcome} {number}")
+
+
+@pytest.mark.slow
+def test_faults_leave_the_same_bytes_or_one_line_and_nothing_is_lost(tmp_path):
+    command = [sys.executable, __file__, str(tmp_path), str(COUNT), "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
+
+
+if __name__ == "__main__":
+    import warnings
+
+    import xarray
+    import zarr
+
+    import attsvm.cli
+
+    assert xarray, zarr
+    assert attsvm.cli
+    sys.path.insert(0, str(Path(__file__).parent / "reference"))
+    warnings.simplefilter("ignore")
+    campaign(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -30,7 +30,7 @@ def problems(count=8):
 @cache
 def history(kind, steps, *, loss="exponential", lr=None):
     lr = lr or RULES[kind]["lr"]
-    return step_rules.run_rule(problems().in_span(), kind, loss=loss, steps=steps, lr=lr)
+    return step_rules.run_rule(problems(), kind, loss=loss, steps=steps, lr=lr)
 
 
 def at(record, step):
@@ -144,7 +144,7 @@ def test_p3_3_plain_descent_grows_by_the_norm_of_the_svm_times_log_10_per_decade
 
 
 def test_p3_4_attention_missed_falls_exponentially():
-    run = problems().in_span().train(range(200, 2001, 200), loss="exponential")
+    run = problems().train(range(200, 2001, 200), loss="exponential")
     least = least_attention(run)[:, at(run, 1000)].min()
     assert_stated("attention", [least], at=["exponential"])
     for missed, norm in zip(np.exp(run["log_miss"]), norms(), strict=True):

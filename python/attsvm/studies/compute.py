@@ -44,7 +44,7 @@ def batch_size(settings: Mapping[str, Any], names: Collection[str] = (), records
     """
     n, T, d = (int(settings[size]) for size in ("n", "T", "d"))
     needs = _needs(names)
-    iterates = records if "direction" in needs else 1
+    iterates = records if needs - {"attention"} else 1
     tokens = max(d, records) if "attention" in needs else d
     return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(iterates * d**2, n * T * tokens)))
 

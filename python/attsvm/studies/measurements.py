@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from attsvm.svm import SVMSolution
 from attsvm.theory import classify, margin_ratio, optimal_tokens
 from attsvm.theory.cosine import cosine_gap, cosines_and_gaps
 
+Arrays: TypeAlias = "Sequence[npt.NDArray[Any]]"
 Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
 """Named arrays, with one row for each problem."""
 
@@ -114,8 +115,8 @@ class Measurement:
     name: str  # its name in declarations
     recorded: str  # description of what it records of a run
     variables: tuple[Variable, ...]
-    # Maps `Measured` to an array for each variable, by name, without padding.
-    measure: Callable[[Measured], Record]
+    # Maps `Measured` to an array for each variable, without padding.
+    arrays: Callable[[Measured], Arrays]
     # Trained parameters that it is defined for; by default all.
     parameters: tuple[str, ...] | None = None
     # What there must be: a "value" of the problems, a "head", which may be trained, a "test", or
@@ -124,6 +125,11 @@ class Measurement:
     # What it needs of every recorded step: the "direction" W or p, the "attention", which labels
     # are "fitted", or the accuracy on a "test".
     needs: str = ""
+
+    def measure(self, measured: Measured) -> Record:
+        """Return an array for each variable, by name, without padding."""
+        names = (variable.name for variable in self.variables)
+        return dict(zip(names, self.arrays(measured), strict=True))
 
     @property
     def in_norms(self) -> bool:
@@ -154,23 +160,18 @@ _OF_DATA = MappingProxyType(
 """What problems have, in words."""
 
 
-def _outcome(measured: Measured) -> Record:
+def _outcome(measured: Measured) -> Arrays:
     kinds = np.asarray(classify(measured.data, measured.run, solution=measured.svm_selected))
     order = np.array(sorted(OUTCOMES))
     code = np.array([OUTCOMES.index(kind) for kind in order])
-    return {"outcome": code[np.searchsorted(order, kinds)]}
+    return [code[np.searchsorted(order, kinds)]]
 
 
-def _all_support(measured: Measured) -> Record:
+def _all_support(measured: Measured) -> Arrays:
     support = measured.svm_optimal.support
     assert support is not None
     constraints = (measured.data.lengths - 1).sum(axis=1)
-    return {"all_support": support.sum(axis=(1, 2)) == constraints}
-
-
-def _cosines(measured: Measured) -> Record:
-    cosine, gap = _compared(measured, measured.svm_selected)
-    return {"cosine": cosine, "cosine_gap": gap}
+    return [support.sum(axis=(1, 2)) == constraints]
 
 
 def _direction(solution: SVMSolution) -> npt.NDArray[np.float64]:
@@ -214,14 +215,14 @@ def _in_norms(
 ) -> Measurement:
     """Return the measurement of a number in each of the norms."""
 
-    def measure(measured: Measured) -> Record:
+    def arrays(measured: Measured) -> Arrays:
         of_norms = zip(measured.norms, measured.svms_in_norms, strict=True)
-        return {variable.name: np.stack([of_norm(measured, *each) for each in of_norms], axis=-1)}
+        return [np.stack([of_norm(measured, *each) for each in of_norms], axis=-1)]
 
-    return Measurement(variable.name, recorded, (variable,), measure)
+    return Measurement(variable.name, recorded, (variable,), arrays)
 
 
-def _cosine_history(measured: Measured) -> Record:
+def _cosine_history(measured: Measured) -> Arrays:
     """Compute 1 - cosine of every recorded iterate with the SVM of the final tokens."""
     run, solution = measured.run, measured.svm_selected
     directions = _direction(solution)
@@ -233,16 +234,16 @@ def _cosine_history(measured: Measured) -> Record:
     if problem.size:
         same = tuple(axis - 1 for axis in axes)  # where problem and step are one axis
         gaps[compare] = cosine_gap(iterates[compare], directions[problem], axis=same)
-    return {"history_cosine_gap": gaps}
+    return [gaps]
 
 
 def _trained_block(name: str, meaning: str, along: tuple[str, ...]) -> Measurement:
     """Return the measurement that keeps a trained parameter."""
 
-    def measure(measured: Measured) -> Record:
+    def arrays(measured: Measured) -> Arrays:
         trained = measured.run.v if name == "v" else measured.direction
         assert trained is not None
-        return {name: trained}
+        return [trained]
 
     def trains(parameter: str) -> bool:
         if name == "v":
@@ -253,7 +254,7 @@ def _trained_block(name: str, meaning: str, along: tuple[str, ...]) -> Measureme
         name,
         f"the trained {meaning}",
         (Variable(name, f"trained {meaning}", along=along),),
-        measure,
+        arrays,
         parameters=tuple(filter(trains, PARAMETERS)),
     )
 
@@ -266,22 +267,18 @@ def _accuracy(name: str, tokens: str) -> Measurement:
             Variable(f"{name}_{key}", f"SVM of the {tokens} tokens: {meaning}")
             for key, meaning in _ACCURACY.items()
         ),
-        lambda measured: {
-            f"{name}_{key}": getattr(getattr(measured, name), key) for key in _ACCURACY
-        },
+        lambda measured: [getattr(getattr(measured, name), key) for key in _ACCURACY],
         of="value" if name == "svm_optimal" else "",
     )
 
 
-def _history(measured: Measured) -> Record:
+def _history(measured: Measured) -> Arrays:
     history = measured.run.history
     nothing = np.full_like(history["norm"], np.nan)
-    return {f"history_{key}": history.get(key, nothing) for key in _HISTORY}
+    return [history.get(key, nothing) for key in _HISTORY]
 
 
-def _by_label(
-    measured: Measured, values: npt.NDArray[Any]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _by_label(measured: Measured, values: npt.NDArray[Any]) -> Arrays:
     """Average values (B, R, n, ...) over the inputs with clean and those with flipped labels."""
     of_flipped = flipped(measured.data.labels)
     means = []
@@ -292,60 +289,34 @@ def _by_label(
         mean = np.full(total.shape, np.nan)
         np.divide(total, count, out=mean, where=count > 0)
         means.append(mean)
-    return means[0], means[1]
-
-
-def _fitted(measured: Measured) -> Record:
-    return dict(zip(_LABELS, _by_label(measured, measured.run.history["fitted"]), strict=True))
-
-
-def _by_kind(measured: Measured) -> Record:
-    of_kinds = by_kind(measured.run.history["attention"])
-    return dict(zip(_KINDS, _by_label(measured, of_kinds), strict=True))
+    return means
 
 
 def _with_history(
     name: str,
     recorded: str,
     variables: Mapping[str, str],
-    measure: Callable[[Measured], Record],
+    series: Callable[[Measured], Arrays],
     *,
     along: tuple[str, ...] = (),
     **options: Any,
 ) -> tuple[Measurement, Measurement]:
     """Return the measurements of series (B, R, ...) at the end and at every recorded step."""
-    ends = tuple(Variable(each, meaning, along=along) for each, meaning in variables.items())
-    series = tuple(
-        Variable(f"history_{each.name}", f"record of the run: {each.meaning}",
-                 along=("step", *along))
-        for each in ends
-    )  # fmt: skip
+    at_end = tuple(Variable(each, meaning, along=along) for each, meaning in variables.items())
+    at_steps = tuple(
+        Variable(f"history_{each}", f"record of the run: {meaning}", along=("step", *along))
+        for each, meaning in variables.items()
+    )
+
+    def last(measured: Measured) -> Arrays:
+        return [values[:, -1] for values in series(measured)]
+
     return (
-        Measurement(
-            name, recorded, ends,
-            lambda measured: {each: x[:, -1] for each, x in measure(measured).items()},
-            **options,
-        ),
-        Measurement(
-            f"{name}_history", f"{recorded}, during training", series,
-            lambda measured: {f"history_{each}": x for each, x in measure(measured).items()},
-            **options,
-        ),
-    )  # fmt: skip
+        Measurement(name, recorded, at_end, last, **options),
+        Measurement(f"{name}_history", f"{recorded}, during training", at_steps, series, **options),
+    )
 
 
-_LABELS = MappingProxyType(
-    {
-        "clean_fitted": "share of the labels that are not flipped that are fitted",
-        "flipped_fitted": "share of the flipped labels that are fitted",
-    }
-)
-_KINDS = MappingProxyType(
-    {
-        "clean_attention": "attention by kind of token, mean over inputs with a right label",
-        "flipped_attention": "attention by kind of token, mean over inputs with a flipped label",
-    }
-)
 _TOKEN: dict[str, Any] = {"dtype": "int32", "along": ("input",), "padding": -1}
 _NONE_IS_NAN = {"comment": "NaN where one of the two is zero or missing"}
 
@@ -354,13 +325,13 @@ _ALL = (
         "selected",
         "the tokens it selected",
         (Variable("selected", "token with the largest attention", **_TOKEN),),
-        lambda measured: {"selected": measured.run.selected},
+        lambda measured: [measured.run.selected],
     ),
     Measurement(
         "optimal",
         "the optimal tokens, those with the largest scores",
         (Variable("optimal", "token with the largest score Y v'x", **_TOKEN),),
-        lambda measured: {"optimal": measured.optimal},
+        lambda measured: [measured.optimal],
         of="value",
     ),
     Measurement(
@@ -386,7 +357,7 @@ _ALL = (
         "feasible",
         "whether an SVM separates the optimal tokens from the others",
         (Variable("feasible", "whether the SVM of the optimal tokens is feasible", "bool"),),
-        lambda measured: {"feasible": np.asarray(measured.svm_optimal.feasible)},
+        lambda measured: [np.asarray(measured.svm_optimal.feasible)],
         of="value",
     ),
     Measurement(
@@ -417,7 +388,7 @@ _ALL = (
                 attributes=_NONE_IS_NAN,
             ),
         ),
-        _cosines,
+        lambda measured: _compared(measured, measured.svm_selected),
     ),
     _accuracy("svm_optimal", "optimal"),
     _accuracy("svm_selected", "selected"),
@@ -448,12 +419,10 @@ _ALL = (
             Variable(f"svm_in_norm_{key}", f"SVM in a norm: {meaning}", along=("norm",))
             for key, meaning in _ACCURACY.items()
         ),
-        lambda measured: {
-            f"svm_in_norm_{key}": np.stack(
-                [getattr(solution, key) for solution in measured.svms_in_norms], axis=-1
-            )
+        lambda measured: [
+            np.stack([getattr(solution, key) for solution in measured.svms_in_norms], axis=-1)
             for key in _ACCURACY
-        },
+        ],
     ),
     Measurement(
         "history",
@@ -482,14 +451,17 @@ _ALL = (
         "accuracy",
         "the share of the labels that it fits",
         {"accuracy": "share of the labels that are fitted"},
-        lambda measured: {"accuracy": measured.run.history["fitted"].mean(axis=-1)},
+        lambda measured: [measured.run.history["fitted"].mean(axis=-1)],
         needs="fitted",
     ),
     *_with_history(
         "fitted",
         "the shares of the clean and of the flipped labels that it fits",
-        _LABELS,
-        _fitted,
+        {
+            "clean_fitted": "share of the labels that are not flipped that are fitted",
+            "flipped_fitted": "share of the flipped labels that are fitted",
+        },
+        lambda measured: _by_label(measured, measured.run.history["fitted"]),
         of="test",
         needs="fitted",
     ),
@@ -497,15 +469,18 @@ _ALL = (
         "test_accuracy",
         "the accuracy on a test without flipped labels",
         {"test_accuracy": "share of the labels of the test that are predicted"},
-        lambda measured: {"test_accuracy": measured.run.history["test_accuracy"]},
+        lambda measured: [measured.run.history["test_accuracy"]],
         of="test",
         needs="test",
     ),
     *_with_history(
         "attention_by_kind",
         "the attention on each kind of token",
-        _KINDS,
-        _by_kind,
+        {
+            f"{labels}_attention": f"attention by kind of token, mean over {labels} inputs"
+            for labels in ("clean", "flipped")
+        },
+        lambda measured: _by_label(measured, by_kind(measured.run.history["attention"])),
         along=("kind",),
         of="kinds",
         needs="attention",

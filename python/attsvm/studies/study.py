@@ -101,31 +101,29 @@ def _directory(name: str, value: Any) -> str:
     return text
 
 
-def _names(name: str, value: Any) -> tuple[str, ...]:
+def _each(name: str, value: Any, what: str, check: Callable[[str, Any], Any]) -> tuple[Any, ...]:
     if not _is_list(value) or not len(value):
-        raise TypeError(f"{name}: expected a list of names, got {value!r}")
-    names = tuple(as_choice(name, each, tuple(MEASUREMENTS)) for each in value)
-    if len(set(names)) < len(names):
-        raise ValueError(f"{name}: expected different names, got {list(names)}")
-    return names
+        raise TypeError(f"{name}: expected a list of {what}, got {value!r}")
+    return tuple(check(name, each) for each in value)
+
+
+def _different(what: str, check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return a check of lists of different values."""
+
+    def check_all(name: str, value: Any) -> tuple[Any, ...]:
+        values = _each(name, value, what, check)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name}: expected different {what}, got {list(values)}")
+        return values
+
+    return check_all
 
 
 def _recorded(name: str, value: Any) -> tuple[int, ...]:
-    if not _is_list(value) or not len(value):
-        raise TypeError(f"{name}: expected a list of steps, got {value!r}")
-    steps = tuple(as_nonnegative_int(name, step) for step in value)
+    steps = _each(name, value, "steps", as_nonnegative_int)
     if any(later <= step for step, later in itertools.pairwise(steps)):
         raise ValueError(f"{name}: expected increasing steps, got {list(value)}")
     return steps
-
-
-def _norms(name: str, value: Any) -> tuple[Norm, ...]:
-    if not _is_list(value) or not len(value):
-        raise TypeError(f"{name}: expected a list of norms, got {value!r}")
-    norms = tuple(as_name(name, each) for each in value)
-    if len(set(norms)) < len(norms):
-        raise ValueError(f"{name}: expected different norms, got {list(norms)}")
-    return norms
 
 
 def _rules(name: str, value: Any) -> dict[str, dict[str, Any]]:
@@ -347,9 +345,9 @@ class Study:
     loss: str | tuple[str, ...] = _axis(_one_of(*LOSSES), "logistic")
     steps: int = _fixed(_below(63, as_positive_int), 1000)
     norm: str | tuple[str, ...] = _axis(_one_of("auto", *SVM_NORMS), "auto")
-    norms: tuple[Norm, ...] | None = _whole(_norms)
+    norms: tuple[Norm, ...] | None = _whole(_different("norms", as_name))
     seed: int | tuple[int, ...] = _axis(_below(64, as_nonnegative_int), 0)
-    measure: tuple[str, ...] | None = _whole(_names)
+    measure: tuple[str, ...] | None = _whole(_different("names", _one_of(*MEASUREMENTS)))
     record: tuple[int, ...] | None = _whole(_recorded)
     file: FileOfProblems | None = field(default=None, repr=False, eq=False)
 

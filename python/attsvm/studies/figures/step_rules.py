@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from attsvm._linalg import in_own_span
 from attsvm.data import AttentionData
 from attsvm.datasets import near_orthogonal
 from attsvm.descent import log_schedule, train
@@ -40,20 +39,6 @@ class Problems:
         data = near_orthogonal(**_SETTINGS["data"] | changes, batch=problems, rng=_SETTINGS["seed"])
         best = optimal_tokens(data)
         return Problems(data, best, att_svm(data, best))
-
-    def in_span(self) -> Problems:
-        """Express them in an orthonormal basis of the span of the tokens, which descent respects.
-
-        At most n·T coordinates: iterates of runs from zero are smaller, and no different.
-        """
-        B, n, T, d = self.data.tokens.shape
-        coordinates, basis = in_own_span(self.data.tokens.reshape(B, n * T, d).astype(np.float64))
-        if basis is None or self.data.value is None:
-            return self
-        tokens = coordinates.reshape(B, n, T, -1)
-        value = np.einsum("bsd,bd->bs", basis, self.data.value)
-        data = AttentionData(tokens, self.data.labels, queries=tokens[:, :, 0], value=value)
-        return Problems(data, self.best, att_svm(data, self.best))
 
     def train(self, record: Sequence[int] | NDArray[np.int64], **settings: Any) -> History:
         """Train W up to the last of these steps; return the history with the attention missed.
@@ -119,7 +104,6 @@ def compute(task: Task) -> Data:
     task.check("norm", norms.mean())
     task.check("kkt", solution.kkt.max())
     task.check("active", np.asarray(solution.support).sum(axis=(1, 2)).min())
-    problems = problems.in_span()
     drawn = {name: Problems.draw(task["seeds"], **of) for name, of in task["starts"].items()}
     sizes, kinds = task["start_norms"], task["start_steps"]
     work = len(task["losses"]) * len(RULES) + len(kinds) * len(drawn) * len(sizes)

@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: `make docs`. They read without a network."""
+"""Settings of Sphinx for these pages, which are read without a network."""
 
 from __future__ import annotations
 

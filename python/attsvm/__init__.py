@@ -1,4 +1,4 @@
-"""What attention learns by gradient descent, beside the SVM that theory says it converges to."""
+"""Attention trained by gradient methods, compared with the SVM that it converges to in theory."""
 
 from attsvm import _core as _core  # first: in a subinterpreter the import ends here
 from attsvm import datasets, functional, heads, theory

@@ -1,4 +1,4 @@
-"""What commands print and write."""
+"""Output of commands: lines, facts, figures and arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gradient descent does: parameters, losses, step rules, runs, regularisation paths."""
+"""Training by gradient methods: parameters, losses, step rules, runs, regularisation paths."""
 
 from attsvm.descent.evaluation import Evaluation
 from attsvm.descent.log_schedule import log_schedule

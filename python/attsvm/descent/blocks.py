@@ -1,4 +1,4 @@
-"""What is trained: the attention parameter, and with it perhaps the head."""
+"""Blocks of trained parameters: those of attention, and perhaps the head."""
 
 from __future__ import annotations
 

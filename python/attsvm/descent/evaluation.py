@@ -1,4 +1,4 @@
-"""What trained attention makes of inputs that it need not have been trained on."""
+"""Evaluation of trained attention on other inputs."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def solution(result: SVMSolution) -> Figure:
 
 
 def data(problem: AttentionData | NextTokenData) -> Figure:
-    """Draw what tokens are worth: scores, norms where there is no head, or counts of next tokens.
+    """Draw token scores, or norms of tokens where there is no head, or counts of next tokens.
 
     Parameters
     ----------

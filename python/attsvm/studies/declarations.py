@@ -80,5 +80,5 @@ def _value(value: Any) -> str:
         return f"{{ {', '.join(_pair(key, each) for key, each in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
-    # What JSON writes of text and numbers is TOML, but for DEL, which TOML wants escaped.
+    # What JSON writes of text and numbers is TOML, but for DEL, which TOML requires escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

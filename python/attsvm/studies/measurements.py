@@ -30,7 +30,7 @@ Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 _ALONE = tuple(name for name, kind in _core.parameterisations.items() if kind.queries != "prompt")
 PARAMETERS = (*_ALONE, *(f"v+{name}" for name in _ALONE))
-"""What a study or the command line can train: all that needs no prompt."""
+"""Parameters that a study or the command line can train: all that need no prompt."""
 
 KEPT = ("W", "p", "v")
 """Measurements that keep what was trained."""
@@ -157,7 +157,7 @@ _OF_DATA = MappingProxyType(
         "kinds": "kinds of tokens (signal_noise)",
     }
 )
-"""What problems have, in words."""
+"""Properties of problems, in words."""
 
 
 def _outcome(measured: Measured) -> Arrays:

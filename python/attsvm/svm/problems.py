@@ -227,7 +227,7 @@ def diagonal_svm(
     solver: str = "auto",
     num_threads: int | None = None,
 ) -> SVMSolution:
-    """Solve the Att-SVM among diagonal W = diag(w): where training of its factors k and q leads.
+    """Solve the Att-SVM among diagonal W = diag(w), to which training of k and q leads.
 
     min N(W) subject to Σ_j w_j (x_iα - x_it)_j z_ij >= 1 for every input i, α its selected token,
     and every other valid token t. From an unbalanced start gradient flow on k and q, w = k ∘ q,

@@ -1,4 +1,4 @@
-"""What the tokens selected by a run are: globally optimal, locally optimal, or neither."""
+"""Classification of selected tokens: globally optimal, locally optimal, or neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention in PyTorch: a layer that attsvm trains, and what theory sees in models (`torch`)."""
+"""Attention in PyTorch: a layer that attsvm trains, and measurements of models (`torch`)."""
 
 try:
     import torch as _torch  # noqa: F401

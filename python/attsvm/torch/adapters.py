@@ -1,4 +1,4 @@
-"""How the attention layers of torch and of Hugging Face transformers are read.
+"""Adapters that read the attention layers of torch and of Hugging Face transformers.
 
 They are known by the names of their classes, so that transformers is never imported.
 """

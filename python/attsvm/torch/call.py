@@ -18,7 +18,7 @@ class NotReadableError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """What an attention layer computed from its tokens in one call.
+    """Tokens, matrices and values of an attention layer in one call.
 
     Head h of position i attends to token t with the softmax over t of
 

@@ -1,4 +1,4 @@
-"""What theory sees in the attention heads of a model."""
+"""Measurements of the attention heads of a model."""
 
 from __future__ import annotations
 

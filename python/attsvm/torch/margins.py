@@ -22,7 +22,7 @@ _SOFT_STEPS, _SOFT_TOLERANCE, _PENALTY = 2000, 1e-6, 10.0
 
 @dataclass(frozen=True, eq=False)
 class HeadSVM:
-    """What is known of the SVM of the tokens that a head selects, in one norm."""
+    """The SVM of the tokens that a head selects, in one norm: solved or bounded."""
 
     # "optimal": solved. "bounded": not solved, the numbers are bounds. "soft margin": nothing
     # separates the tokens, and the soft margin took its place. "no constraints": no input attends

@@ -18,7 +18,7 @@ SOURCES = {
     "theory": "follows from a theorem or a closed form",
     "criterion": "required of the computation itself; no other result to compare with",
 }
-"""Where an expected number is from: the words, and what they mean."""
+"""Sources of an expected number, and their meanings."""
 
 _SIGNS = {"within": "", "factor": "", "at least": ">= ", "at most": "<= ", "equal": "= "}
 

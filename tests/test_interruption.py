@@ -29,6 +29,23 @@ def test_ctrl_c_ends_training(shape, batch):
     timer.join()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda data: attsvm.att_svm(data, attsvm.optimal_tokens(data), norm="spec"),
+        lambda data: attsvm.regularization_path(data, [1.0, 10.0, 100.0]),
+    ],
+    ids=["SVM", "path"],
+)
+def test_ctrl_c_ends_what_takes_long(call):
+    data = attsvm.datasets.unit_sphere(60, 20, 60, rng=0)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        call(data)
+    timer.join()
+
+
 def test_a_failing_progress_report_ends_training(monkeypatch):
     class BrokenTerminal:
         def isatty(self) -> bool:

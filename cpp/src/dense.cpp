@@ -46,9 +46,22 @@ Real nuclear_norm(const Matrix& G) {
     return 0.5 * eigenvalues(both).lpNorm<1>();
 }
 
-Cholesky::Cholesky(Matrix M) : L_(std::move(M)) {
-    const Eigen::LLT<Eigen::Ref<Matrix>> in_place(L_);
-    succeeded_ = in_place.info() == Eigen::Success;
+// Of many rows in the blocks of Eigen's own.
+Cholesky::Cholesky(Matrix M, const GoesOn& goes_on) : L_(std::move(M)) {
+    constexpr Index many = 1024, block = 128;
+    const Index size = L_.rows(), width = goes_on && size >= many ? block : size;
+    for (Index k = 0; k < size; k += width) {
+        if (goes_on && !goes_on()) return;
+        const Index last = std::min(k + width, size), rest = size - last;
+        auto corner = L_.block(k, k, last - k, last - k);
+        Eigen::Ref<Matrix> in_place = corner;
+        if (Eigen::LLT<Eigen::Ref<Matrix>>(in_place).info() != Eigen::Success) return;
+        if (rest == 0) break;
+        auto below = L_.block(last, k, rest, last - k);
+        corner.adjoint().triangularView<Eigen::Upper>().solveInPlace<Eigen::OnTheRight>(below);
+        L_.bottomRightCorner(rest, rest).selfadjointView<Eigen::Lower>().rankUpdate(below, Real(-1.0));
+    }
+    succeeded_ = true;
 }
 Real Cholesky::smallest_pivot() const {
     Real smallest = 1.0;
@@ -66,18 +79,23 @@ Matrix Cholesky::solve_columns(Matrix B) const {
     L_.triangularView<Eigen::Lower>().adjoint().solveInPlace(B);
     return B;
 }
-Matrix Cholesky::solve_lower(Matrix B) const {
-    L_.triangularView<Eigen::Lower>().solveInPlace(B);
+Matrix Cholesky::solve_lower(Matrix B, const GoesOn& goes_on) const {
+    constexpr Index block = 64;
+    const Index width = goes_on ? block : B.cols();
+    for (Index c = 0; c < B.cols() && (!goes_on || goes_on()); c += width) {
+        auto columns = B.middleCols(c, std::min(width, B.cols() - c));
+        L_.triangularView<Eigen::Lower>().solveInPlace(columns);
+    }
     return B;
 }
 
 Matrix symmetric_part(const Matrix& full) { return 0.5 * (full + full.transpose()); }
-Cholesky factorised(const Matrix& M) {
+Cholesky factorised(const Matrix& M, const GoesOn& goes_on) {
     Cholesky factor;
     for (const double share : {1e-15, 1e-13, 1e-11}) {
         Matrix larger = M;
         larger.diagonal() *= Real(1.0) + in_precision(share);
-        factor = Cholesky(std::move(larger));
+        factor = Cholesky(std::move(larger), goes_on);
         if (factor.succeeded()) break;
     }
     return factor;

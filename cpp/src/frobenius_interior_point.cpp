@@ -26,7 +26,9 @@ class InteriorPoint {
         Index iterations = 0;
         for (; iterations < most_iterations && !stopped(); ++iterations) {
             const double size = w_.norm();
-            if (gap() <= good || size <= hopeless * dual_.sum()) break;
+            const double missing = gap();
+            if (calling_thread_) progress_.note(missing, -1);
+            if (missing <= good || size <= hopeless * dual_.sum()) break;
             if (!factorise() || !(move() > shortest_step)) break;
         }
         const double most = dual_.maxCoeff(), widest = slack_.maxCoeff();
@@ -110,7 +112,7 @@ class InteriorPoint {
         });
         if (progress_.stopped()) return false;
         M.diagonal().array() += 1.0;
-        equations_ = Cholesky(std::move(M));
+        equations_ = Cholesky(std::move(M), [this] { return !stopped(); });
         if (!equations_.succeeded()) return false;
         const Vector weighted = theta_.cwiseProduct(rhs_);
         coupling_ = adjoint(weighted);

@@ -28,7 +28,7 @@ class InteriorPoint : MarginProgram {
     }
 
     // One step. False when the iterates come no nearer.
-    bool step() {
+    bool step(const GoesOn& goes_on) {
         constexpr double shortest_step = 1e-4;
         const Cholesky of_X(X_);
         if (!of_X.succeeded()) return false;
@@ -36,7 +36,7 @@ class InteriorPoint : MarginProgram {
         const Real mu = (0.5 * X_.cwiseProduct(S_).sum() + slack_.dot(dual_)) / degree;
         Matrix M = constraints_.coupling(0.5 * X_, S_inverse_);
         M.diagonal() += divided_by_dual(slack_);
-        const Cholesky equations = factorised(M);
+        const Cholesky equations = factorised(M, goes_on);
         if (!equations.succeeded()) return false;
         const Vector centre = constraints_.values(corner(S_inverse_));
         const Matrix XS = symmetric_part(times(X_, S_inverse_));
@@ -139,9 +139,10 @@ Candidate by_interior_point(const Constraints& constraints, Progress& progress, 
     InteriorPoint point(constraints);
     Candidate best;
     Index steps = 0;
-    while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
+    const auto goes_on = [&] { return progress.advance(0.0, calling_thread); };
+    while (steps < most_steps && best.distance > good && goes_on()) {
         ++steps;
-        if (!point.step() || point.bound() < hopeless) break;
+        if (!point.step(goes_on) || point.bound() < hopeless) break;
         if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / point.bound()), -1);
         if (point.bound() - point.margin() > near_enough * point.bound()) continue;
         best.replace_by(point.candidate());

@@ -33,7 +33,7 @@ class InteriorPoint : nuclear::MarginProgram {
     }
 
     // One step. False when the iterates come no nearer.
-    bool step() {
+    bool step(const GoesOn& goes_on) {
         constexpr double shortest_step = 1e-4;
         const Index k = constraints_.left(), l = constraints_.right();
         const Matrix S = bounded(W_, 1.0);
@@ -42,12 +42,12 @@ class InteriorPoint : nuclear::MarginProgram {
         const Matrix inverse = of_S.solve_columns(Matrix::Identity(k + l, k + l));
         const Real degree = static_cast<double>(k + l) + inequality_.sum();
         const Real mu = (S.cwiseProduct(Y_).sum() + slack_.dot(dual_)) / degree;
-        const Cholesky stiffness = factorised(symmetrised_product(k, Y_, inverse));
+        const Cholesky stiffness = factorised(symmetrised_product(k, Y_, inverse), goes_on);
         if (!stiffness.succeeded()) return false;
-        const Matrix half = stiffness.solve_lower(rows_);
+        const Matrix half = stiffness.solve_lower(rows_, goes_on);
         Matrix M = transpose_times(half, half);
         M.diagonal() += divided_by_dual(slack_);
-        const Cholesky equations = factorised(M);
+        const Cholesky equations = factorised(M, goes_on);
         if (!equations.succeeded()) return false;
         const Vector by_margin = equations.solve(constraints_.rhs());
         const Real of_margin = constraints_.rhs().dot(by_margin);
@@ -151,9 +151,10 @@ Candidate by_interior_point(const Constraints& constraints, Index rows, Index co
     InteriorPoint point(constraints);
     Candidate best;
     Index steps = 0;
-    while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
+    const auto goes_on = [&] { return progress.advance(0.0, calling_thread); };
+    while (steps < most_steps && best.distance > good && goes_on()) {
         ++steps;
-        if (!point.step()) break;
+        if (!point.step(goes_on)) break;
         const Real limit = point.limit();
         if (!(limit > hopeless)) break;
         if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / limit), -1);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <functional>
 #include <vector>
 
 #include "attsvm/pack.hpp"
@@ -41,11 +42,14 @@ Vector eigenvalues(const Matrix& symmetric);
 Real spectral_norm(const Matrix& G);
 Real nuclear_norm(const Matrix& G);
 
+// Whether to go on, asked in the midst of what takes long for large matrices. What was stopped is of no use.
+using GoesOn = std::function<bool()>;
+
 // M = L L' of a positive definite M, of which only the lower triangle is read.
 class Cholesky {
    public:
     Cholesky() = default;
-    explicit Cholesky(Matrix M);
+    explicit Cholesky(Matrix M, const GoesOn& goes_on = {});
 
     bool succeeded() const { return succeeded_; }
     // L, and what M had above the diagonal
@@ -55,7 +59,7 @@ class Cholesky {
     Vector solve(Vector b) const;
     Matrix solve_columns(Matrix B) const;
     // The inverse of L times B
-    Matrix solve_lower(Matrix B) const;
+    Matrix solve_lower(Matrix B, const GoesOn& goes_on = {}) const;
 
    private:
     Matrix L_;
@@ -64,7 +68,7 @@ class Cholesky {
 
 Matrix symmetric_part(const Matrix& full);
 // Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
-Cholesky factorised(const Matrix& M);
+Cholesky factorised(const Matrix& M, const GoesOn& goes_on = {});
 // Largest t for which X + t dX is positive semidefinite, X = L L'.
 Real definite_step(const Cholesky& factor, const Matrix& along);
 

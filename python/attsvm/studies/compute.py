@@ -98,7 +98,8 @@ def measure(
     """
     parts = []
     solved = SolvedSVMs() if solved is None else solved
-    batch = batch_size(cell.settings, names, len(record))
+    batch, needs = batch_size(cell.settings, names, len(record)), _needs(names)
+    test = draw_test(cell.settings) if "test" in needs else None
     for k in range(0, len(problems), batch):
         some = problems[k : k + batch]
         batch_data = None if data is None else data.take(np.arange(k, k + len(some)))
@@ -106,7 +107,7 @@ def measure(
         try:
             measured = _train(
                 cell.settings, record, some, batch_data,
-                needs=_needs(names), num_threads=num_threads, solved=solved,
+                needs=needs, test=test, num_threads=num_threads, solved=solved,
             )  # fmt: skip
             for name in names:
                 part |= MEASUREMENTS[name].measure(measured)
@@ -131,6 +132,7 @@ def _train(
     data: AttentionData | None,
     *,
     needs: Collection[str],
+    test: AttentionData | None,
     num_threads: int | None,
     solved: SolvedSVMs,
 ) -> Measured:
@@ -162,7 +164,7 @@ def _train(
         rng=generator_of_steps(settings),
         record_every=record,
         record=[one for need, one in of_steps.items() if need in needs],
-        test=draw_test(settings) if "test" in needs else None,
+        test=test,
         num_threads=num_threads,
     )
     # Neither SVMs nor measurements see the problems that fill lanes.

@@ -120,7 +120,7 @@ IN_NORMS = MappingProxyType(
 
 INTERVALS = (
     "95 % confidence intervals, rounded outwards: Wilson's for percentages, Student's t for means, "
-    "clipped at 1, and between order statistics for medians."
+    "within the range of the mean, and between order statistics for medians."
 )
 """Explanation of the intervals in a table."""
 

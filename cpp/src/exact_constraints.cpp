@@ -151,6 +151,17 @@ void ExactConstraints<Token>::row(Index r, TwoDoubles* entries) const {
 }
 
 template <class Token>
+void ExactConstraints<Token>::factors(double* differences, double* lacking, double* queries) const {
+    const Index d = svm_.dimension, e = svm_.query_dimension;
+    for (Index i = 0; i < svm_.samples; ++i) std::copy_n(Z_.data() + group_[i] * e, e, queries + i * e);
+    for (Index r = 0; r < problem_.size(); ++r) {
+        const Index i = constraint_sample_[r];
+        const ExactDifference<Token> difference{svm_.selected_token(i), token(r), std::ldexp(1.0, -row_exponent_[r])};
+        for (Index j = 0; j < d; ++j) differences[r * d + j] = difference(j, lacking[r * d + j]);
+    }
+}
+
+template <class Token>
 void ExactConstraints<Token>::margins(const double* left, const double* right, Index factors, double* values) {
     const Index n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
     W_left_ = Buffer<double>();

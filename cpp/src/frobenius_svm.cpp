@@ -19,9 +19,11 @@ class FrobeniusSolver : SvmSolver<Token> {
     using Base::clear, Base::copy, Base::finish, Base::leave_unresolved, Base::improves, Base::is_certified,
         Base::is_finished, Base::worst_;
     using Base::constraints_, Base::problem_, Base::basis_, Base::nan, Base::infinity;
+    using Base::in_query_basis, Base::measure_as_written, Base::restore, Base::rounding, Base::written;
     using Base::lifted, Base::write_factors_of, Base::write_factors_of_whole, Base::write_margins,
         Base::write_with_margins;
     using Base::svm_, Base::tolerance_, Base::team_, Base::progress_, Base::calling_thread_, Base::result_;
+    using typename Base::Written;
 
    public:
     FrobeniusSolver(const SvmProblem<Token>& svm, SvmTolerance tolerance, const Team& team, Progress& progress,
@@ -210,16 +212,6 @@ class FrobeniusSolver : SvmSolver<Token> {
         for (Index k = 0; k < W.size(); ++k) W[k] = std::ldexp(W[k], exact.scale_exponent());
         is_exactly_optimal(found->steps, in_query_basis(W), {high, &low}, &W);
     }
-    // V of a W (query_dimension, dimension) of the caller
-    Buffer<double> in_query_basis(const Buffer<double>& W) const {
-        const Index d = svm_.dimension, e = svm_.query_dimension;
-        const Buffer<double> B = constraints_.query_basis(team_, e);
-        Buffer<double> V(problem_.map.query_dimension * d);
-        for (Index k = 0; k < problem_.map.query_dimension; ++k)
-            rows_combine(W.data(), e, d, B.data() + k * e, V.data() + k * d);
-        for (Index k = 0; k < V.size(); ++k) V[k] /= constraints_.scale();
-        return V;
-    }
 
     // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a
     // W, b'λ <= <A*λ, W> <= |A*λ| |W|, in weighted norms that do not depend on the units of features. The multipliers,
@@ -365,11 +357,7 @@ class FrobeniusSolver : SvmSolver<Token> {
     // What is certified already, but less well, comes back where this fails. `W`, or null, is what V stands for.
     bool is_exactly_optimal(Index iterations, const Buffer<double>& V, const Multipliers& multipliers,
                             const Buffer<double>* W = nullptr) {
-        const Index places = svm_.samples * svm_.tokens;
-        const Buffer<double> dual = copy(result_.dual, places),
-                             left = copy(result_.left, svm_.samples * svm_.dimension),
-                             right = copy(result_.right, svm_.samples * svm_.query_dimension),
-                             margins = copy(result_.margins, places);
+        const Written before = written();
         const bool product_is_exact = svm_.query_dimension <= svm_.samples;
         clear(0.0);
         for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = multipliers.high[r];
@@ -379,10 +367,7 @@ class FrobeniusSolver : SvmSolver<Token> {
         if (write_with_margins(moved, values.data()) &&
             is_optimal_as_written(iterations, product_is_exact, multipliers.low))
             return true;
-        std::copy(dual.data(), dual.data() + dual.size(), result_.dual);
-        std::copy(left.data(), left.data() + left.size(), result_.left);
-        std::copy(right.data(), right.data() + right.size(), result_.right);
-        std::copy(margins.data(), margins.data() + margins.size(), result_.margins);
+        restore(before);
         return false;
     }
 
@@ -390,47 +375,18 @@ class FrobeniusSolver : SvmSolver<Token> {
     // constraints as given. A W that rounding leaves short of its margins is made longer by as much. True if it holds
     // and is better than what came before.
     bool is_optimal_as_written(Index iterations, bool product_is_exact, const Buffer<double>* lacking) {
-        const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension;
+        const Index m = problem_.size();
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
         if (!exact.affordable()) return false;
-        Buffer<double> values(m), rhs(m), multipliers(m), dual(m), unit(m), none(m);
-        bool fixed_scale = false;
-        double largest_row = 0.0;
+        Buffer<double> values(m), rhs(m), multipliers(m), dual(m), unit(m);
         for (Index r = 0; r < m; ++r) {
             rhs[r] = exact.rhs(r);
             multipliers[r] = result_.dual[constraints_.place(r)];
             dual[r] = std::ldexp(multipliers[r], exact.exponent(r) - exact.scale_exponent());
             unit[r] = std::ldexp(1.0, exact.exponent(r) + exact.scale_exponent());
-            fixed_scale |= problem_.equality[r] && rhs[r] != 0;
-            largest_row = std::max(largest_row, std::ldexp(constraints_.row_norm(r), exact.scale_exponent()));
         }
         double size = 0.0;
-        const auto measure = [&] {
-            exact.set_multipliers(none.data(), nullptr, 0);
-            exact.subtract(result_.left, result_.right);
-            size = exact.norm();
-            exact.margins(result_.left, result_.right, values.data());
-        };
-        measure();
-        if (!fixed_scale) {
-            // Of a product left' right that float64 rounds, the margins are rounded once more.
-            const double product = product_is_exact ? 0.0 : eps * size;
-            double longer = 1.0;
-            for (Index r = 0; r < m; ++r) {
-                if (problem_.equality[r] || !(rhs[r] > 0)) continue;
-                const double row = std::ldexp(constraints_.row_norm(r), -exact.exponent(r));
-                const double safe = values[r] - product * row, needed = rhs[r] - 0.5 * tolerance_.optimality / unit[r];
-                if (!(safe > 0.5 * rhs[r])) return false;
-                longer = std::max(longer, needed / safe);
-            }
-            constexpr double most_rounding = 1e-6;
-            const double rounding = std::min(64.0 * eps * largest_row * size, most_rounding);
-            if (longer - 1.0 > tolerance_.optimality + rounding) return false;
-            if (longer > 1.0) {
-                for (Index k = 0; k < n * d; ++k) result_.left[k] *= longer;
-                measure();
-            }
-        }
+        if (!measure_as_written(exact, product_is_exact, values, size)) return false;
         exact.set_multipliers(multipliers.data(), lacking == nullptr ? nullptr : lacking->data(),
                               exact.scale_exponent());
         const double dual_norm = exact.norm();
@@ -439,12 +395,9 @@ class FrobeniusSolver : SvmSolver<Token> {
         if (progress_.stopped()) return false;
         OptimalityCertificate certificate = certify_optimality(
             {m, values.data(), rhs.data(), dual.data(), problem_.equality, unit.data(), size, dual_norm, difference});
-        certificate.rounding = 64.0 * eps * largest_row * size;
+        certificate.rounding = rounding(exact, size);
         if (!improves(certificate)) return false;
-        for (Index i = 0; i < n; ++i)
-            for (Index t = 0; t < svm_.tokens; ++t)
-                result_.margins[i * svm_.tokens + t] = svm_.has_constraint(i, t) ? 0.0 : infinity;
-        for (Index r = 0; r < m; ++r) result_.margins[constraints_.place(r)] = unit[r] * values[r];
+        write_margins(exact, values);
         finish(SvmStatus::optimal, std::ldexp(size, exact.scale_exponent()), certificate.gap, certificate.kkt,
                iterations);
         return true;

@@ -1,7 +1,6 @@
 #include "attsvm/norm_solver.hpp"
 
 #include "attsvm/dual_svm.hpp"
-#include "attsvm/twice_precision.hpp"
 
 namespace attsvm {
 
@@ -17,16 +16,40 @@ SvmStatus NormSolver::decide_feasibility() {
     return static_cast<SvmStatus>(*result_.status);
 }
 
+// On the constraints as given, or where their coordinates are too many, on those that the candidates were found with.
 void NormSolver::solve_in_twice_precision(const UnitProblem& problem, const Vector& frobenius) {
     constexpr double most_products = 1e8;  // in a step
-    const auto m = static_cast<double>(problem.size()), entries = static_cast<double>(problem.map.coordinates());
-    const auto order = static_cast<double>(problem.map.dimension + problem.map.query_dimension);
-    const double of_norm =
-        norm_.kind == SvmNorm::Kind::spectral ? entries * entries * (entries + m) : order * order * order;
-    if (m * m * (m + order) + of_norm > most_products) return;
-    const RoundedCandidate found =
-        attsvm::solve_in_twice_precision(problem, static_cast<int>(norm_.kind), norm_.p, frobenius.data(),
-                                         svm_.dimension, svm_.query_dimension, team_, progress_, calling_thread_);
+    const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
+    const auto is_affordable = [&](const MarginMap& map) {
+        const auto rows = static_cast<double>(m), entries = static_cast<double>(map.coordinates());
+        const auto order = static_cast<double>(map.dimension + map.query_dimension);
+        const double of_norm =
+            norm_.kind == SvmNorm::Kind::spectral ? entries * entries * (entries + rows) : order * order * order;
+        return rows * rows * (rows + order) + of_norm <= most_products;
+    };
+    const auto solved = [&](const UnitProblem& unit, const double* lacking, const Vector& dual) {
+        return attsvm::solve_in_twice_precision(unit, lacking, static_cast<int>(norm_.kind), norm_.p, dual.data(), d, e,
+                                                team_, progress_, calling_thread_);
+    };
+    MarginMap map{n, d, e, problem_.map.start, nullptr, nullptr, {}, {}};
+    if (is_affordable(map)) {
+        ExactConstraints<double> exact(team_, progress_, calling_thread_, svm_, constraints_);
+        Buffer<double> differences(m * d), lacking(m * d), queries(n * e), rhs(m);
+        exact.factors(differences.data(), lacking.data(), queries.data());
+        map.D = differences.data();
+        map.L = queries.data();
+        Vector dual(frobenius.size());
+        for (Index r = 0; r < m; ++r) rhs[r] = exact.rhs(r);
+        for (Index r = 0; r < dual.size(); ++r)
+            dual[r] = std::ldexp(frobenius[r] * (constraints_.scale() / constraints_.row_norm(r)),
+                                 exact.exponent(r) - exact.scale_exponent());
+        const RoundedCandidate found = solved({map, rhs.data(), problem_.equality}, lacking.data(), dual);
+        if (found.W.size() > 0 && std::isfinite(found.distance) && !progress_.stopped())
+            is_exactly_optimal(exact, found);
+        return;
+    }
+    if (!is_affordable(problem.map)) return;
+    const RoundedCandidate found = solved(problem, nullptr, frobenius);
     if (found.W.size() == 0) return;
     nuclear::Candidate candidate;
     candidate.W = Eigen::Map<const Matrix>(found.W.data(), problem.map.dimension, problem.map.query_dimension);
@@ -37,32 +60,96 @@ void NormSolver::solve_in_twice_precision(const UnitProblem& problem, const Vect
     is_optimal(candidate);
 }
 
+// What is certified already, but less well, comes back where this fails.
+bool NormSolver::is_exactly_optimal(ExactConstraints<double>& exact, const RoundedCandidate& found) {
+    const bool product_is_exact = svm_.query_dimension <= result_.factors;
+    const Written before = written();
+    Buffer<double> W = copy(found.W);
+    for (Index k = 0; k < W.size(); ++k) W[k] = std::ldexp(W[k], exact.scale_exponent());
+    clear(0.0);
+    write_factors_of_whole(copy(W));
+    if (is_optimal_as_written(exact, product_is_exact, found)) return true;
+    Buffer<double> V = in_query_basis(W), values(problem_.size());
+    if (write_with_margins(V, values.data()) && is_optimal_as_written(exact, product_is_exact, found)) return true;
+    restore(before);
+    return false;
+}
+
+// The certificate of the factors in the result and of multipliers in the units of `exact`.
+bool NormSolver::is_optimal_as_written(ExactConstraints<double>& exact, bool product_is_exact,
+                                       const RoundedCandidate& found) {
+    const Index m = problem_.size(), d = svm_.dimension, e = svm_.query_dimension;
+    Buffer<double> of_rows(m), high(m), lacking(m);
+    double length = 0.0;
+    if (!measure_as_written(exact, product_is_exact, of_rows, length)) return false;
+    Vector rhs(m), dual(m), unit(m);
+    for (Index r = 0; r < m; ++r) {
+        rhs[r] = exact.rhs(r);
+        dual[r] = found.dual[r];
+        unit[r] = std::ldexp(1.0, exact.exponent(r) + exact.scale_exponent());
+        high[r] = std::ldexp(found.dual[r], -exact.exponent(r));
+        lacking[r] = std::ldexp(found.lacking[r], -exact.exponent(r));
+    }
+    exact.set_multipliers(high.data(), lacking.data(), 0);
+    if (!std::isfinite(exact.weighted_norm())) return false;
+    const Eigen::Map<const Matrix> adjoint(exact.entries().data(), d, e);
+    const Matrix W = std::ldexp(1.0, -exact.scale_exponent()) *
+                     times_transpose(Eigen::Map<const Matrix>(result_.left, d, result_.factors),
+                                     Eigen::Map<const Matrix>(result_.right, e, result_.factors));
+    OptimalityCertificate certificate = certify({norm_(W), length, norm_.dual()(adjoint), W.cwiseProduct(adjoint).sum(),
+                                                 Eigen::Map<const Vector>(of_rows.data(), m), rhs, dual, unit});
+    certificate.rounding = rounding(exact, std::max(norm_(W), length));
+    if (!improves(certificate)) return false;
+    for (Index r = 0; r < m; ++r) result_.dual[constraints_.place(r)] = high[r];
+    write_margins(exact, of_rows);
+    finish(SvmStatus::optimal, std::ldexp(certificate.norm, exact.scale_exponent()), certificate.gap, certificate.kkt,
+           found.steps);
+    *result_.unique = found.unique;
+    return true;
+}
+
+// Gap: (f - g) / f with g = b'λ / N*(A*λ) and f = N(W). Where constraints are missed, f is raised by what the misses
+// are worth: by |λ_r| / N*(A*λ) times the miss of an inequality, and by |Σ λ_r (b_r - A_r(W))| / N*(A*λ) of the
+// equalities.
+//
+// KKT residual: the largest of the violations, of N*(A*λ) - 1 and (N(W) - <A*λ, W>) / N(W), and of max(-λ_r, 0) / max
+// |λ| and |λ_r (A_r(W) - b_r)| / b'λ of the inequalities.
+OptimalityCertificate NormSolver::certify(const NormPair& pair) const {
+    const double gain = pair.rhs.dot(pair.dual);
+    if (!std::isfinite(pair.norm + pair.dual_norm + gain) || !(pair.norm > 0 && pair.dual_norm > 0 && gain > 0))
+        return {infinity, infinity, 0.0, pair.norm, infinity};
+    const double largest_dual = pair.dual.cwiseAbs().maxCoeff();
+    double shortfall = 0.0, of_inequalities = 0.0, of_equalities = 0.0;
+    double kkt = std::max(pair.dual_norm - 1.0, (pair.norm - pair.inner) / pair.norm);
+    for (Index r = 0; r < pair.rhs.size(); ++r) {
+        const double missing = pair.rhs[r] - pair.values[r], dual = pair.dual[r];
+        const double violation = problem_.equality[r] ? std::abs(missing) : std::max(missing, 0.0);
+        const double missed = violation_in_units(violation, pair.rhs[r], pair.unit[r], pair.length);
+        kkt = std::max(kkt, missed);
+        if (problem_.equality[r]) {
+            of_equalities += dual * missing;
+            continue;
+        }
+        of_inequalities += std::abs(dual) * violation;
+        if (pair.rhs[r] > 0.0) shortfall = std::max(shortfall, missed);
+        kkt = std::max({kkt, std::abs(dual * missing) / gain, -dual / largest_dual});
+    }
+    const double primal_value = pair.norm + (of_inequalities + std::abs(of_equalities)) / pair.dual_norm;
+    const double gap = std::abs(primal_value - gain / pair.dual_norm) / primal_value;
+    return {std::isfinite(gap) ? gap : infinity, kkt, 0.0, pair.norm, shortfall};
+}
+
 // The certificate of a W (dimension × query_dimension) of these values with multipliers λ, all in units of the unit
 // problem.
-//
-// Gap: (f - g) / f with g = b'λ / N*(A*λ) and f = N(W), raised by |λ_r| / N*(A*λ) times the miss where a constraint is
-// missed.
-//
-// KKT residual: the largest of the violations, of max(-λ_r, 0) / max |λ|, |λ_r (A_r(W) - b_r)| / b'λ, N*(A*λ) - 1, and
-// (N(W) - <A*λ, W>) / N(W).
 OptimalityCertificate NormSolver::certify(const nuclear::Constraints& unit, const Matrix& W, const Vector& dual,
                                           const Vector& values) const {
-    const double norm = norm_(W), dual_norm = norm_.dual()(unit.adjoint(dual)), gain = unit.rhs().dot(dual);
-    if (!std::isfinite(norm + dual_norm + gain) || !(norm > 0 && dual_norm > 0 && gain > 0))
-        return {infinity, infinity, 0.0, norm, infinity};
-
-    const double largest_dual = dual.cwiseAbs().maxCoeff(), length = W.norm();
-    double largest_row = 0.0, shortfall = 0.0, kkt = std::max(dual_norm - 1.0, (norm - values.dot(dual)) / norm);
-    for (Index r = 0; r < unit.count(); ++r) {
-        const double size = constraints_.row_norm(r) * constraints_.scale();
-        largest_row = std::max(largest_row, size);
-        const double missed = violation_in_units(unit.problem().violation(r, values[r]), unit.rhs()[r], size, length);
-        if (!unit.is_equality(r) && unit.rhs()[r] > 0.0) shortfall = std::max(shortfall, missed);
-        kkt = std::max({kkt, missed, std::abs(dual[r] * (values[r] - unit.rhs()[r])) / gain,
-                        unit.is_equality(r) ? 0.0 : -dual[r] / largest_dual});
-    }
-    return {nuclear::duality_gap(unit, values, norm, dual / dual_norm), kkt,
-            64.0 * std::numeric_limits<double>::epsilon() * (largest_row * std::max(norm, length)), norm, shortfall};
+    const double norm = norm_(W), length = W.norm();
+    Vector units(unit.count());
+    for (Index r = 0; r < unit.count(); ++r) units[r] = constraints_.row_norm(r) * constraints_.scale();
+    OptimalityCertificate certificate =
+        certify({norm, length, norm_.dual()(unit.adjoint(dual)), values.dot(dual), values, unit.rhs(), dual, units});
+    certificate.rounding = 64.0 * std::numeric_limits<double>::epsilon() * (units.maxCoeff() * std::max(norm, length));
+    return certificate;
 }
 
 // Where float64 may be wrong about the margins, or W misses some, they are made those of W as it is written, on the

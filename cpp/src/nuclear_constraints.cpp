@@ -7,11 +7,18 @@ namespace attsvm::inline ATTSVM_PRECISION::nuclear {
 namespace {
 
 template <class Dense>
-Numbers<Dense> numbers(const double* from, Index rows, Index columns = 1) {
-    if constexpr (std::is_same_v<typename Dense::Scalar, double>)
+Numbers<Dense> numbers(const double* from, Index rows, Index columns = 1,
+                       [[maybe_unused]] const double* lacking = nullptr) {
+    if constexpr (std::is_same_v<typename Dense::Scalar, double>) {
         return Numbers<Dense>(from, rows, columns);
-    else
-        return Eigen::Map<const Eigen::MatrixXd>(from, rows, columns).cast<typename Dense::Scalar>();
+    } else {
+        const auto of = [&](const double* entries) {
+            return Eigen::Map<const Eigen::MatrixXd>(entries, rows, columns).cast<typename Dense::Scalar>();
+        };
+        Dense sum = of(from);
+        if (lacking != nullptr) sum += of(lacking);
+        return sum;
+    }
 }
 
 // A(W) and A*(λ) of float64 are products of the core's
@@ -46,11 +53,12 @@ void add_up(const Constraints& constraints, const V& dual, M& adjoint) {
 
 }  // namespace
 
-Constraints::Constraints(const UnitProblem& problem, Team team)
+Constraints::Constraints(const UnitProblem& problem, Team team, const double* lacking)
     : problem_(problem),
       team_(team),
+      lacking_(lacking),
       rhs_(numbers<Vector>(problem.rhs, problem.size())),
-      D_(numbers<Matrix>(problem.map.D, left(), count())),
+      D_(numbers<Matrix>(problem.map.D, left(), count(), lacking)),
       L_(numbers<Matrix>(problem.map.L, right(), problem.map.samples)) {}
 
 Vector Constraints::values(const Matrix& W) const {
@@ -108,11 +116,14 @@ ChosenConstraints::ChosenConstraints(const Constraints& all, std::vector<Index> 
     : chosen_(std::move(chosen)),
       part_(all.map(), chosen_),
       rhs_(part_.count()),
+      lacking_(all.lacking() == nullptr ? 0 : part_.count() * all.left()),
       equality_(part_.count()),
       team_(all.team()) {
     for (Index k = 0; k < count(); ++k) {
         rhs_[k] = all.problem().rhs[(*this)[k]];
         equality_[k] = all.is_equality((*this)[k]);
+        if (lacking_.size() > 0)
+            std::copy_n(all.lacking() + (*this)[k] * all.left(), all.left(), lacking_.data() + k * all.left());
     }
 }
 

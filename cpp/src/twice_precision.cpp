@@ -17,9 +17,9 @@
 namespace attsvm {
 namespace {
 
-Buffer<double> rounded(const Real* from, Index size) {
+Buffer<double> rounded(const Real* from, Index size, double Real::* part = &Real::high) {
     Buffer<double> values(size);
-    for (Index k = 0; k < size; ++k) values[k] = static_cast<double>(from[k]);
+    for (Index k = 0; k < size; ++k) values[k] = from[k].*part;
     return values;
 }
 
@@ -42,14 +42,18 @@ nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm&
 
 }  // namespace
 
-RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, int norm, double p, const double* frobenius,
-                                          Index rows, Index columns, const Team& team, Progress& progress,
-                                          bool calling_thread) {
-    const nuclear::Constraints constraints(problem, team);
+RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, const double* lacking, int norm, double p,
+                                          const double* frobenius, Index rows, Index columns, const Team& team,
+                                          Progress& progress, bool calling_thread) {
+    const nuclear::Constraints constraints(problem, team, lacking);
     const nuclear::Candidate found =
         solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, frobenius, rows, columns, progress, calling_thread);
-    return {rounded(found.W.data(), found.W.size()), rounded(found.dual.data(), found.dual.size()),
-            static_cast<double>(found.distance), found.steps, found.unique};
+    return {rounded(found.W.data(), found.W.size()),
+            rounded(found.dual.data(), found.dual.size()),
+            rounded(found.dual.data(), found.dual.size(), &Real::low),
+            static_cast<double>(found.distance),
+            found.steps,
+            found.unique};
 }
 
 }  // namespace attsvm

@@ -23,6 +23,8 @@ class ExactConstraints {
     // b_r and the row A_r (query_dimension, dimension) in these units
     double rhs(Index r) const { return std::ldexp(svm_.rhs[constraints_.place(r)], -exponent(r) - scale_exponent_); }
     void row(Index r, TwoDoubles* entries) const;
+    // The same as differences (constraints, dimension), without their rounding, and queries (samples, query_dimension)
+    void factors(double* differences, double* lacking, double* queries) const;
 
     // A_r(left' right) in these units, 2^(exponent(r) + scale_exponent()); left and right have `factors` rows.
     void margins(const double* left, const double* right, Index factors, double* values);
@@ -35,13 +37,16 @@ class ExactConstraints {
     void set_multipliers(const double* high, const double* low, int unit);
     // Take left' right off, in units of W.
     void subtract(const double* left, const double* right) { subtract(left, right, svm_.samples); }
+    void subtract(const double* left, const double* right, Index factors);
 
     // |A*(λ)|, infinite where it takes too much work or is stopped.
     double norm() { return norm(false); }
     // The same with every entry divided by what is usual for unit rows in its place: the largest there, times
     // √(dimension query_dimension), at most 1. No feature counts for more because it is measured in a small unit. The
-    // entries are kept for `residual`.
+    // entries are kept for `residual` and `entries`.
     double weighted_norm() { return norm(true); }
+    // (query_dimension, dimension)
+    const Buffer<double>& entries() const { return V_; }
     // The weighted norm or more, and at most √queries times as much where different queries are orthogonal.
     double norm_bound() const;
     // Â_r(A*(λ)) of the unit rows: of what `norm` kept, or with the different queries taken for orthonormal.
@@ -56,7 +61,6 @@ class ExactConstraints {
 
    private:
     double norm(bool weighted);
-    void subtract(const double* left, const double* right, Index factors);
     const Token* token(Index r) const {
         const Index i = constraint_sample_[r];
         return svm_.token(i, constraints_.place(r) - i * svm_.tokens);

@@ -4,6 +4,7 @@
 #include "attsvm/nuclear_constraints.hpp"
 #include "attsvm/svm_norm.hpp"
 #include "attsvm/svm_solver.hpp"
+#include "attsvm/twice_precision.hpp"
 
 namespace attsvm {
 
@@ -66,6 +67,15 @@ class NormSolver : protected SvmSolver<double> {
     SvmNorm norm_;
 
    private:
+    // N(W), |W|, N*(A*λ), <A*λ, W>, and A(W), b and λ in units of each row
+    struct NormPair {
+        double norm, length, dual_norm, inner;
+        Vector values, rhs, dual;
+        const Vector& unit;  // of a row's values, in those of the caller
+    };
+    OptimalityCertificate certify(const NormPair& pair) const;
+    bool is_exactly_optimal(ExactConstraints<double>& exact, const RoundedCandidate& found);
+    bool is_optimal_as_written(ExactConstraints<double>& exact, bool product_is_exact, const RoundedCandidate& found);
     OptimalityCertificate certify(const nuclear::Constraints& unit, const Matrix& W, const Vector& dual,
                                   const Vector& values) const;
 };

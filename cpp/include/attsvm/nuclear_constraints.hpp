@@ -21,7 +21,8 @@ using Numbers = std::conditional_t<std::is_same_v<Real, double>, Eigen::Map<cons
 // K_r = u_r v_r' + v_r u_r'.
 class Constraints {
    public:
-    Constraints(const UnitProblem& problem, Team team);
+    // `lacking` (constraints, dimension), or null, is what rounding took from the differences of the problem.
+    Constraints(const UnitProblem& problem, Team team, const double* lacking = nullptr);
 
     Index count() const { return problem_.size(); }
     Index left() const { return map().dimension; }
@@ -32,6 +33,7 @@ class Constraints {
     const UnitProblem& problem() const { return problem_; }
     const MarginMap& map() const { return problem_.map; }
     const Team& team() const { return team_; }
+    const double* lacking() const { return lacking_; }
     // In columns: the D_r, and the l_i
     const Numbers<Matrix>& differences() const { return D_; }
     const Numbers<Matrix>& queries() const { return L_; }
@@ -47,6 +49,7 @@ class Constraints {
    private:
     UnitProblem problem_;
     Team team_;
+    const double* lacking_;
     Numbers<Vector> rhs_;
     Numbers<Matrix> D_, L_;
 };
@@ -56,7 +59,9 @@ class ChosenConstraints {
    public:
     ChosenConstraints(const Constraints& all, std::vector<Index> chosen);
 
-    Constraints constraints() const { return {{part_.map(), rhs_.data(), equality_.data()}, team_}; }
+    Constraints constraints() const {
+        return {{part_.map(), rhs_.data(), equality_.data()}, team_, lacking_.size() > 0 ? lacking_.data() : nullptr};
+    }
     Index count() const { return part_.count(); }
     // The constraint that stands at position k.
     Index operator[](Index k) const { return part_[k]; }
@@ -69,7 +74,7 @@ class ChosenConstraints {
    private:
     std::vector<Index> chosen_;
     PartOfConstraints part_;
-    Buffer<double> rhs_;
+    Buffer<double> rhs_, lacking_;
     Buffer<bool> equality_;
     Team team_;
 };

@@ -72,12 +72,86 @@ class SvmSolver {
         for (Index r = 0; r < problem_.size(); ++r)
             result_.margins[constraints_.place(r)] = constraints_.row_norm(r) * (constraints_.scale() * values[r]);
     }
+    void write_margins(const ExactConstraints<Token>& exact, const Buffer<double>& values) {
+        for (Index i = 0; i < svm_.samples; ++i)
+            for (Index t = 0; t < svm_.tokens; ++t)
+                result_.margins[i * svm_.tokens + t] = svm_.has_constraint(i, t) ? 0.0 : infinity;
+        for (Index r = 0; r < problem_.size(); ++r)
+            result_.margins[constraints_.place(r)] = std::ldexp(values[r], exact.exponent(r) + exact.scale_exponent());
+    }
     // W = V' B with the basis B of the queries
     void write_factors_of(const double* V) {
         for (Index k = 0; k < problem_.map.coordinates(); ++k) result_.left[k] = constraints_.scale() * V[k];
         const Buffer<double> B = constraints_.query_basis(team_, svm_.query_dimension);
         std::fill(result_.right, result_.right + result_.factors * svm_.query_dimension, 0.0);
         std::copy(B.data(), B.data() + B.size(), result_.right);
+    }
+    // V of a W (query_dimension, dimension) of the caller
+    Buffer<double> in_query_basis(const Buffer<double>& W) const {
+        const Index d = svm_.dimension, e = svm_.query_dimension;
+        const Buffer<double> B = constraints_.query_basis(team_, e);
+        Buffer<double> V(problem_.map.query_dimension * d);
+        for (Index k = 0; k < problem_.map.query_dimension; ++k)
+            rows_combine(W.data(), e, d, B.data() + k * e, V.data() + k * d);
+        for (Index k = 0; k < V.size(); ++k) V[k] /= constraints_.scale();
+        return V;
+    }
+    // What is in the result, apart from the numbers that `finish` writes
+    struct Written {
+        Buffer<double> dual, left, right, margins;
+    };
+    Written written() const {
+        const Index places = svm_.samples * svm_.tokens;
+        return {copy(result_.dual, places), copy(result_.left, result_.factors * svm_.dimension),
+                copy(result_.right, result_.factors * svm_.query_dimension), copy(result_.margins, places)};
+    }
+    void restore(const Written& before) {
+        const auto back = [](const Buffer<double>& from, double* to) {
+            std::copy(from.data(), from.data() + from.size(), to);
+        };
+        back(before.dual, result_.dual);
+        back(before.left, result_.left);
+        back(before.right, result_.right);
+        back(before.margins, result_.margins);
+    }
+    // What a float64 W of this size, in the units of `exact`, may leave of the optimality conditions
+    double rounding(const ExactConstraints<Token>& exact, double size) const {
+        double largest_row = 0.0;
+        for (Index r = 0; r < problem_.size(); ++r) largest_row = std::max(largest_row, constraints_.row_norm(r));
+        return 64.0 * std::numeric_limits<double>::epsilon() * std::ldexp(largest_row, exact.scale_exponent()) * size;
+    }
+    // |W| and the margins of the factors in the result, in the units of `exact`. Where they are short by what rounding
+    // may leave, and no equality fixes the size of W, it is made longer by as much; false where they are shorter.
+    bool measure_as_written(ExactConstraints<Token>& exact, bool product_is_exact, Buffer<double>& values,
+                            double& size) {
+        constexpr double most_rounding = 1e-6;
+        const Buffer<double> none(problem_.size());
+        const auto measure = [&] {
+            exact.set_multipliers(none.data(), nullptr, 0);
+            exact.subtract(result_.left, result_.right, result_.factors);
+            size = exact.norm();
+            exact.margins(result_.left, result_.right, result_.factors, values.data());
+        };
+        measure();
+        // Of a product left' right that float64 rounds, the margins are rounded once more.
+        const double product = product_is_exact ? 0.0 : std::numeric_limits<double>::epsilon() * size;
+        double longer = 1.0;
+        bool fixed = false;
+        for (Index r = 0; r < problem_.size(); ++r) {
+            const double rhs = exact.rhs(r);
+            if (problem_.equality[r]) fixed |= rhs != 0;
+            if (problem_.equality[r] || !(rhs > 0)) continue;
+            const double safe = values[r] - product * std::ldexp(constraints_.row_norm(r), -exact.exponent(r));
+            const double allowed = std::ldexp(tolerance_.optimality, -exact.exponent(r) - exact.scale_exponent());
+            longer = safe > 0.5 * rhs ? std::max(longer, (rhs - 0.5 * allowed) / safe) : infinity;
+        }
+        if (fixed) return true;
+        if (!(longer - 1.0 <= tolerance_.optimality + std::min(rounding(exact, size), most_rounding))) return false;
+        if (longer > 1.0) {
+            for (Index k = 0; k < result_.factors * svm_.dimension; ++k) result_.left[k] *= longer;
+            measure();
+        }
+        return true;
     }
     // W (query_dimension, dimension) as it is, or by Gram-Schmidt in factors of its own. Nearly equal queries do not
     // define a basis of their span to the last digits, as W does.

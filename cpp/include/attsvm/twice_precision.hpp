@@ -8,16 +8,16 @@ namespace attsvm {
 
 // A candidate, rounded to float64.
 struct RoundedCandidate {
-    Buffer<double> W, dual;
+    Buffer<double> W, dual, lacking;  // and what rounding took from the multipliers
     double distance;
     Index steps;
     std::int8_t unique;
 };
 
-// `norm` is a SvmNorm::Kind, and p that of l_p; `frobenius` (l_p only) are the multipliers of the Frobenius norm. W has
-// this many rows and columns in the coordinates of the caller.
-RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, int norm, double p, const double* frobenius,
-                                          Index rows, Index columns, const Team& team, Progress& progress,
-                                          bool calling_thread);
+// `lacking` is as for nuclear::Constraints, `norm` a SvmNorm::Kind, and p that of l_p; `frobenius` (l_p only) are the
+// multipliers of the Frobenius norm. W has this many rows and columns in the coordinates of the caller.
+RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, const double* lacking, int norm, double p,
+                                          const double* frobenius, Index rows, Index columns, const Team& team,
+                                          Progress& progress, bool calling_thread);
 
 }  // namespace attsvm

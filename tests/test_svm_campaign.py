@@ -173,6 +173,30 @@ def test_equalities_that_nearly_agree_are_solved_to_the_last_digits(seed):
     assert np.linalg.norm(solution.W.ravel() - expected) <= 1e-12 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize(
+    ("kind", "family", "seed", "norm"),
+    [
+        ("general", near_duplicates, 274, "max"),
+        ("general", near_duplicates, 48, "l1"),
+        ("general", near_duplicates, 262, "spec"),
+        ("general", near_duplicates, 62, "nuc"),
+        ("general", near_duplicates, 154, 1.5),
+        ("general", near_duplicates, 280, 3.0),
+        ("relaxed", nearly_infeasible, 206, "max"),
+        ("relaxed", nearly_infeasible, 203, "l1"),
+        ("relaxed", nearly_infeasible, 549, 1.5),
+    ],
+)
+def test_constraints_that_nearly_agree_or_contradict_are_solved_in_every_norm(
+    kind, family, seed, norm
+):
+    problem = drawn(kind, family, seed)
+    solution = problem.solution(norm)
+    assert solution.status == "optimal"
+    assert is_right(problem, solution)
+    assert solution.gap <= (1e-8 if norm == "nuc" else 1e-9)
+
+
 def solved_graph(family, seed):
     """Whether there is an answer, which is right."""
     problem = drawn("graph", family, seed)

@@ -358,14 +358,15 @@ class FrobeniusSolver : SvmSolver<Token> {
     bool is_exactly_optimal(Index iterations, const Buffer<double>& V, const Multipliers& multipliers,
                             const Buffer<double>* W = nullptr) {
         const Written before = written();
-        const bool product_is_exact = svm_.query_dimension <= svm_.samples;
         clear(0.0);
         for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = multipliers.high[r];
         W != nullptr ? write_factors_of_whole(copy(*W)) : write_factors_of(V.data());
-        if (is_optimal_as_written(iterations, product_is_exact, multipliers.low)) return true;
+        const Index e = svm_.query_dimension;
+        if (is_optimal_as_written(iterations, e <= (W != nullptr ? result_.factors : svm_.samples), multipliers.low))
+            return true;
         Buffer<double> moved = copy(V), values(problem_.size());
         if (write_with_margins(moved, values.data()) &&
-            is_optimal_as_written(iterations, product_is_exact, multipliers.low))
+            is_optimal_as_written(iterations, e <= svm_.samples, multipliers.low))
             return true;
         restore(before);
         return false;
@@ -390,7 +391,7 @@ class FrobeniusSolver : SvmSolver<Token> {
         exact.set_multipliers(multipliers.data(), lacking == nullptr ? nullptr : lacking->data(),
                               exact.scale_exponent());
         const double dual_norm = exact.norm();
-        exact.subtract(result_.left, result_.right);
+        exact.subtract(result_.left, result_.right, result_.factors);
         const double difference = exact.norm();
         if (progress_.stopped()) return false;
         OptimalityCertificate certificate = certify_optimality(

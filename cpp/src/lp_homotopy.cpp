@@ -38,14 +38,15 @@ class Homotopy {
     // Goes to the solution for this p; `best`, given for the p that is asked for, becomes the nearest candidate. False
     // if it does not get there.
     bool go_to(Real p, Real good, Candidate* best) {
-        constexpr int most_steps = 150;
+        constexpr int most_steps = 150, most_at_once = 15;
         constexpr double settled = 1e-2, last_digits = in_precision(1e-15);
         p_ = p;
         if (p < 2.0) dual_ /= constraints_->adjoint(dual_).lpNorm<Eigen::Infinity>();
+        int exchanges = 0;
         for (int k = 0; k < most_steps && !active_.empty(); ++k) {
             const Real change = step();
             if (!numext::isfinite(change)) return false;
-            if (change > settled || exchange()) continue;
+            if (change > settled || exchange(++exchanges > most_at_once)) continue;
             if (best == nullptr) return true;
             best->replace_by(candidate());
             if (best->distance <= good || change <= last_digits) break;
@@ -144,19 +145,21 @@ class Homotopy {
         return change;
     }
 
-    // Whether the active set changes.
-    bool exchange() {
+    // Whether the active set changes. All that ask for it at once may go in a circle, and the first alone does not.
+    bool exchange(bool first_alone) {
         constexpr double missed = in_precision(1e-10);
         const Vector values = constraints_->values(W_);
         std::vector<Index> active;
+        bool changed = false;
         for (Index r = 0, k = 0; r < constraints_->count(); ++r) {
             const bool was = k < std::ssize(active_) && active_[static_cast<std::size_t>(k)] == r;
             k += was ? 1 : 0;
-            if (was ? constraints_->is_equality(r) || dual_[r] > 0.0
-                    : values[r] < constraints_->rhs()[r] / unit_ - missed)
-                active.push_back(r);
+            const bool is = was ? constraints_->is_equality(r) || dual_[r] > 0.0
+                                : values[r] < constraints_->rhs()[r] / unit_ - missed;
+            if (first_alone && changed ? was : is) active.push_back(r);
+            changed |= is != was;
         }
-        if (active == active_) return false;
+        if (!changed) return false;
         active_ = std::move(active);
         leave_out_the_others();
         return true;

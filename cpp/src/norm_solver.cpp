@@ -62,15 +62,15 @@ void NormSolver::solve_in_twice_precision(const UnitProblem& problem, const Vect
 
 // What is certified already, but less well, comes back where this fails.
 bool NormSolver::is_exactly_optimal(ExactConstraints<double>& exact, const RoundedCandidate& found) {
-    const bool product_is_exact = svm_.query_dimension <= result_.factors;
+    const Index e = svm_.query_dimension;
     const Written before = written();
     Buffer<double> W = copy(found.W);
     for (Index k = 0; k < W.size(); ++k) W[k] = std::ldexp(W[k], exact.scale_exponent());
     clear(0.0);
     write_factors_of_whole(copy(W));
-    if (is_optimal_as_written(exact, product_is_exact, found)) return true;
+    if (is_optimal_as_written(exact, e <= result_.factors, found)) return true;
     Buffer<double> V = in_query_basis(W), values(problem_.size());
-    if (write_with_margins(V, values.data()) && is_optimal_as_written(exact, product_is_exact, found)) return true;
+    if (write_with_margins(V, values.data()) && is_optimal_as_written(exact, e <= svm_.samples, found)) return true;
     restore(before);
     return false;
 }

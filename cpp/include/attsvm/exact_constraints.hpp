@@ -28,15 +28,11 @@ class ExactConstraints {
 
     // A_r(left' right) in these units, 2^(exponent(r) + scale_exponent()); left and right have `factors` rows.
     void margins(const double* left, const double* right, Index factors, double* values);
-    void margins(const double* left, const double* right, double* values) {
-        margins(left, right, svm_.samples, values);
-    }
 
     // Takes A*(λ), of multipliers in units 2^(unit - exponent(r)) with a low part or null; the two sums of `norm` and
     // `residual` are of it.
     void set_multipliers(const double* high, const double* low, int unit);
     // Take left' right off, in units of W.
-    void subtract(const double* left, const double* right) { subtract(left, right, svm_.samples); }
     void subtract(const double* left, const double* right, Index factors);
 
     // |A*(λ)|, infinite where it takes too much work or is stopped.

@@ -267,16 +267,10 @@ def _maps(table: Table, across: str, down: str, caption: str) -> Figure:
 def _draw_shares(axes: Axes, table: Table, part: Table) -> None:
     measured = {m.name for m in table.measures}
     shares = {name: style for name, style in SHARES.items() if name in measured}
-    rows = [row.estimates for row in part.rows]
-    if len(rows) <= _MOST_BARS:
-        bars(axes, shares, rows)
+    if len(part.rows) <= _MOST_BARS:
+        bars(axes, shares, [row.estimates for row in part.rows])
     else:
-        for name, (label, colour) in shares.items():
-            value, errors = intervals(row[name] for row in rows)
-            axes.errorbar(np.arange(len(rows)), value, errors, color=colour, label=label,
-                          marker="o", markersize=2.5, elinewidth=0.7, linewidth=1)  # fmt: skip
-        axes.set_xlim(-0.6, len(rows) - 0.4)
-        axes.grid(**GRID)
+        _draw_curves(axes, part, shares)
     interval_in_legend(axes)
     axes.set(ylim=(0, 102), ylabel="problems (%)")
 
@@ -300,11 +294,19 @@ def _draw_cosines(axes: Axes, table: Table, part: Table) -> None:
 
 def _draw_means(axes: Axes, table: Table, part: Table) -> None:
     """Draw means between 0 and 1 over one axis."""
-    for measure, colour in zip(table.shares, itertools.cycle(CYCLE), strict=False):
-        value, errors = intervals(row.estimates[measure.name] for row in part.rows)
-        axes.errorbar(np.arange(len(value)), value, errors, color=colour, label=measure.label,
+    named = {measure.name: measure.label for measure in table.shares}
+    pairs = zip(named.items(), itertools.cycle(CYCLE), strict=False)
+    _draw_curves(axes, part, {name: (label, colour) for (name, label), colour in pairs})
+    axes.set(ylim=(-0.02, 1.02), ylabel="mean over problems")
+
+
+def _draw_curves(axes: Axes, part: Table, measures: Mapping[str, tuple[str, str]]) -> None:
+    """Draw estimates with their intervals over one axis; labels and colours by measure."""
+    for name, (label, colour) in measures.items():
+        value, errors = intervals(row.estimates[name] for row in part.rows)
+        axes.errorbar(np.arange(len(value)), value, errors, color=colour, label=label,
                       marker="o", markersize=2.5, elinewidth=0.7, linewidth=1)  # fmt: skip
-    axes.set(ylim=(-0.02, 1.02), xlim=(-0.6, len(part.rows) - 0.4), ylabel="mean over problems")
+    axes.set_xlim(-0.6, len(part.rows) - 0.4)
     axes.grid(**GRID)
 
 

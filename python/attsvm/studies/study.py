@@ -154,7 +154,7 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, tuple | list | np.ndarray)
 
 
-def _field(check: Callable[[str, Any], Any], default: Any, several: str) -> Any:
+def _field(check: Callable[[str, Any], Any], default: Any = None, *, several: str) -> Any:
     """Declare a field; several values are "an axis", "refused", or "checked" as one value."""
 
     def convert(value: Any, declared: Any) -> Any:
@@ -175,16 +175,9 @@ def _field(check: Callable[[str, Any], Any], default: Any, several: str) -> Any:
     return field(default=default, converter=converter, metadata={"axis": several == "an axis"})
 
 
-def _axis(check: Callable[[str, Any], Any], default: Any = None) -> Any:
-    return _field(check, default, "an axis")
-
-
-def _fixed(check: Callable[[str, Any], Any], default: Any = None) -> Any:
-    return _field(check, default, "refused")
-
-
-def _whole(check: Callable[[str, Any], Any]) -> Any:
-    return _field(check, None, "checked")
+_axis = partial(_field, several="an axis")
+_fixed = partial(_field, several="refused")
+_whole = partial(_field, several="checked")
 
 
 class OverrideError(ValueError):

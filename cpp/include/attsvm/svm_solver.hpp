@@ -124,7 +124,7 @@ class SvmSolver {
     // may leave, and no equality fixes the size of W, it is made longer by as much; false where they are shorter.
     bool measure_as_written(ExactConstraints<Token>& exact, bool product_is_exact, Buffer<double>& values,
                             double& size) {
-        constexpr double most_rounding = 1e-6;
+        constexpr double most_rounding = 1e-6, shortest = 5e-10;
         const Buffer<double> none(problem_.size());
         const auto measure = [&] {
             exact.set_multipliers(none.data(), nullptr, 0);
@@ -142,8 +142,8 @@ class SvmSolver {
             if (problem_.equality[r]) fixed |= rhs != 0;
             if (problem_.equality[r] || !(rhs > 0)) continue;
             const double safe = values[r] - product * std::ldexp(constraints_.row_norm(r), -exact.exponent(r));
-            const double allowed = std::ldexp(tolerance_.optimality, -exact.exponent(r) - exact.scale_exponent());
-            longer = safe > 0.5 * rhs ? std::max(longer, (rhs - 0.5 * allowed) / safe) : infinity;
+            const double allowed = std::ldexp(shortest, -exact.exponent(r) - exact.scale_exponent());
+            longer = safe > 0.5 * rhs ? std::max(longer, (rhs - allowed) / safe) : infinity;
         }
         if (fixed) return true;
         if (!(longer - 1.0 <= tolerance_.optimality + std::min(rounding(exact, size), most_rounding))) return false;

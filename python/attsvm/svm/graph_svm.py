@@ -27,6 +27,7 @@ from attsvm.svm.solvers import (
     INFEASIBLE,
     OPTIMALITY_TOLERANCE,
     UNRESOLVED,
+    Result,
     certify,
     has_no_answer,
 )
@@ -237,29 +238,13 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
     """Solve for all of W at once, where its columns are not problems of their own."""
     graphs, B = constraints.graphs, data.batch or 1
     tables = _tables(data)
-    keys, basis = (tables, None) if norm.by_entry else _coordinates(tables)
     problem, place = _edge_problem(constraints, B, tables)
-    reduced = replace(problem, tokens=keys, queries=keys)
-    solve = norm.solvers["auto"]
-    result, names = solve(reduced, None)
-    if basis is not None:
-        result["left"], result["right"] = result["left"] @ basis, result["right"] @ basis
-        if norm.name == "spec":  # W may have more outside of the span
-            result["unique"][result["unique"] == 1] = -1
-    sizes = np.broadcast_to(euclidean_norm(tables, axis=2).max(axis=1), B)
-
-    size = result["norm"]
-    if norm.name != "fro":
-        size = LowRank(result["left"], result["right"]).norm()
-    known = np.isfinite(size)
-    delicate = ~known | (sizes * (sizes * np.where(known, size, 0.0)) > _DELICATE)
-    if delicate.any():  # what rounding might decide is decided by every edge of the data as given
+    result, names = _solved_in_span(problem, tables, norm)
+    delicate = _is_delicate(result, tables, norm)
+    if delicate.any():
         constraints = constraints.with_all_of(delicate)
         problem, place = _edge_problem(constraints, B, tables)
-        for b in np.flatnonzero(delicate).tolist():
-            for name, value in solve(problem.problem(b), None)[0].items():
-                result[name] = _with_rows(result[name], value.shape)
-                result[name][b] = value[0]
+        _solve_as_given(result, problem, delicate, norm)
     for b in np.flatnonzero(result["status"] == INFEASIBLE).tolist():
         proof = _proof_with_paths(problem.problem(b), graphs, b, result["dual"][b])
         for name in ("status", "dual", "gap", "kkt"):
@@ -272,19 +257,8 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
         assert values is not None
         return values[(*place, np.ones_like(place[0]))]
 
-    left, right = solution.left, solution.right
     feasible = np.asarray(solution.feasible)
-    lacking = ~feasible[:, np.newaxis, np.newaxis]
-    each, k = np.divmod(graphs.graph, data.K)
-    table = each % len(tables)
-    assert left is not None
-    assert right is not None
-    is_zero = lacking | (solution.norm == 0)[:, np.newaxis, np.newaxis]
-    factors = np.where(is_zero, 0.0, left), np.where(is_zero, 0.0, right)
-    of_last = factors[1] @ np.swapaxes(tables, 1, 2)
-    directions = np.swapaxes(of_last, 1, 2) @ factors[0]
-    values = np.einsum("md,md->m", tables[table, graphs.token], directions[each, k])
-    of_edges = values[graphs.source] - values[graphs.target]
+    of_edges = _margins_of_edges(solution, graphs, tables)
     certified = (delicate & feasible)[constraints.problem]
     of_edges[constraints.edges[certified]] = at_place(solution.margins)[certified]
     margins, there, worst = constraints.of_tokens(data, of_edges)
@@ -292,6 +266,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
     if (worst[feasible] > OPTIMALITY_TOLERANCE + 256 * np.finfo(np.float64).eps * _DELICATE).any():
         raise SolverError("no certified answer for the Graph-SVM: margins missed by rounding")
 
+    lacking = ~feasible[:, np.newaxis, np.newaxis]
     return replace(
         solution,
         margins=np.where(lacking, np.nan, margins),
@@ -302,6 +277,58 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
             lacking, constraints.laid_out(data, at_place(solution.certificate)), np.nan
         ),
     )
+
+
+def _solved_in_span(problem: SvmProblem, tables: Float64Array, norm: Norm) -> tuple[Result, Any]:
+    """Solve in coordinates of the span of the embeddings, where the norm allows for that."""
+    if norm.by_entry:
+        return norm.solvers["auto"](problem, None)
+    keys, basis = _coordinates(tables)
+    result, names = norm.solvers["auto"](replace(problem, tokens=keys, queries=keys), None)
+    if basis is not None:
+        result["left"], result["right"] = result["left"] @ basis, result["right"] @ basis
+        if norm.name == "spec":  # W may have more outside of the span
+            result["unique"][result["unique"] == 1] = -1
+    return result, names
+
+
+def _is_delicate(result: Result, tables: Float64Array, norm: Norm) -> BoolArray:
+    """Return the problems (B,) that rounding might decide, or of which nothing is known."""
+    size = result["norm"]
+    if norm.name != "fro":
+        size = LowRank(result["left"], result["right"]).norm()
+    known = np.isfinite(size)
+    embeddings = euclidean_norm(tables, axis=2).max(axis=1)
+    large = embeddings * (embeddings * np.where(known, size, 0.0)) > _DELICATE
+    delicate: BoolArray = ~known | large
+    return delicate
+
+
+def _solve_as_given(result: Result, problem: SvmProblem, delicate: BoolArray, norm: Norm) -> None:
+    """Put the solutions of the delicate problems, on their embeddings as given, in the result."""
+    for b in np.flatnonzero(delicate).tolist():
+        for name, value in norm.solvers["auto"](problem.problem(b), None)[0].items():
+            result[name] = _with_rows(result[name], value.shape)
+            result[name][b] = value[0]
+
+
+def _margins_of_edges(
+    solution: SVMSolution, graphs: TokenPriorities, tables: Float64Array
+) -> Float64Array:
+    """Return (e_source - e_target)' W e_last of every edge, 0 where there is no W."""
+    assert solution.left is not None
+    assert solution.right is not None
+    no_W = ~np.asarray(solution.feasible) | (solution.norm == 0)
+    left, right = (
+        np.where(no_W[:, np.newaxis, np.newaxis], 0.0, factor)
+        for factor in (solution.left, solution.right)
+    )
+    of_last = right @ np.swapaxes(tables, 1, 2)
+    directions = np.swapaxes(of_last, 1, 2) @ left
+    b, last = np.divmod(graphs.graph, graphs.K)
+    values = np.einsum("md,md->m", tables[b % len(tables), graphs.token], directions[b, last])
+    of_edges: Float64Array = values[graphs.source] - values[graphs.target]
+    return of_edges
 
 
 def _proof_with_paths(

@@ -9,6 +9,7 @@ process that has imported all, so that a thousand of them take minutes:
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import random
 import re
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,8 @@ def attempt(directory: Path, fault: str | None, chance: random.Random, duration:
         try:
             words = ["study", str(directory.parent / "study.toml"), "--out", str(directory)]
             status = main([*words, "--quiet", "--threads", "1"])
+            if fault is None:
+                (directory.parent / "modules").write_text("\n".join(sys.modules))
         finally:
             sys.stderr.flush()
             os._exit(status)
@@ -93,6 +97,32 @@ def attempt(directory: Path, fault: str | None, chance: random.Random, duration:
         words = re.sub(EVENT_LOOP, "", message.read(), flags=re.DOTALL)
     _, code = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(code), words, time.monotonic() - started
+
+
+def attempt_with_a_killed_worker(directory: Path, chance: random.Random) -> tuple[int, str]:
+    """Run the study on one worker process, and kill it or a process that it needs."""
+    command = [sys.executable, "-m", "attsvm", "study", str(directory.parent / "study.toml")]
+    command += ["--out", str(directory), "--quiet", "--workers", "1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        others: list[int] = []
+        while not others and process.poll() is None:
+            time.sleep(0.01)
+            others = children(process.pid)
+        time.sleep(4.0 * chance.random())
+        others = children(process.pid)
+        if others:
+            os.kill(chance.choice(others), signal.SIGKILL)
+        said = process.communicate(timeout=600)[1]
+    return process.returncode, said
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    except OSError:
+        return []
 
 
 def chunks_of_finished(directory: Path, whole: Path) -> dict[str, bytes]:
@@ -113,15 +143,23 @@ def campaign(place: Path, count: int, seed: int) -> None:
 
     chance = random.Random(seed)
     (place / "study.toml").write_text(STUDY)
-    status, said, duration = attempt(place / "whole", None, chance, 0.0)
-    assert (status, said) == (0, ""), said
+    for name in ("first", "whole"):
+        status, said, duration = attempt(place / name, None, chance, 0.0)
+        assert (status, said) == (0, ""), said
+        for module in (place / "modules").read_text().split():  # no child imports them again
+            with suppress(ImportError):
+                importlib.import_module(module)
     expected = content(place / "whole")
     outcomes: Counter[str] = Counter()
     directory, faults = place / "broken", 0
     while sum(outcomes.values()) < count:
-        fault = FAULTS[sum(outcomes.values()) % len(FAULTS)]
+        number = sum(outcomes.values())
+        fault = "worker" if number % 50 == 49 else FAULTS[number % len(FAULTS)]
         before = chunks_of_finished(directory, place / "whole")
-        status, said, _ = attempt(directory, fault, chance, 1.2 * duration)
+        if fault == "worker":
+            status, said = attempt_with_a_killed_worker(directory, chance)
+        else:
+            status, said, _ = attempt(directory, fault, chance, 1.2 * duration)
         after = chunks_of_finished(directory, place / "whole")
         lines = said.splitlines()
         case = f"{fault}, status {status}: {said}"
@@ -141,6 +179,7 @@ def campaign(place: Path, count: int, seed: int) -> None:
         lost = {name for name, x in before.items() if after.get(name) != x}
         assert not lost, f"{lost} by {case}"
         outcomes[f"{fault}: {ended}"] += 1
+        print(".", end="", flush=True)
         faults += 1
         if status == 0 or faults == 12:
             status, said, _ = attempt(directory, None, chance, 0.0)
@@ -148,6 +187,7 @@ def campaign(place: Path, count: int, seed: int) -> None:
             assert content(directory) == expected
             subprocess.run(["rm", "-r", str(directory)], check=True)
             faults = 0
+    print()
     for outcome, number in sorted(outcomes.items()):
         print(f"{outcome} {number}")
 
@@ -163,13 +203,6 @@ def test_faults_leave_the_same_bytes_or_one_line_and_nothing_is_lost(tmp_path):
 if __name__ == "__main__":
     import warnings
 
-    import xarray
-    import zarr
-
-    import attsvm.cli
-
-    assert xarray, zarr
-    assert attsvm.cli
     sys.path.insert(0, str(Path(__file__).parent / "reference"))
     warnings.simplefilter("ignore")
     campaign(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

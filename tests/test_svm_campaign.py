@@ -15,6 +15,7 @@ from exact_margins import Exact, exact_rows, proves_infeasible, smallest
 
 import attsvm
 from attsvm import AttentionData, SolverError
+from attsvm.sklearn import HardMarginSVC
 
 COUNT = int(os.environ.get("ATTSVM_SVMS", "40"))
 NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 3.0)
@@ -126,6 +127,29 @@ class GraphProblem:
         return attsvm.graph_svm(self.data, norm=norm)
 
 
+class Classes:
+    """Samples of two classes, near duplicates in the same: rows y_i (x_i, 1), or y_i x_i."""
+
+    def __init__(self, family, seed, fit_intercept):
+        rng = np.random.default_rng([len(KINDS), FAMILIES.index(family), seed])
+        n, T, d = (int(rng.integers(2, high)) for high in (6, 4, 6))
+        tokens, _, selected = family(rng, n, T, d)
+        self.X = tokens.reshape(n * T, d)
+        self.y = np.where(np.arange(T) == selected[:, np.newaxis], 1.0, -1.0).ravel()
+        ones = np.ones((n * T, int(fit_intercept)))
+        self.rows = Exact(self.y[:, np.newaxis] * np.hstack([self.X, ones]))
+        self.fit_intercept = fit_intercept
+
+    def are_separated_rightly(self):
+        """Whether a hyperplane has its margins, or a certificate proves that none has."""
+        model = HardMarginSVC(fit_intercept=self.fit_intercept).fit(self.X, self.y)
+        if not model.separable_:
+            rhs, equality = np.ones(self.y.size), np.zeros(self.y.size, dtype=bool)
+            return proves_infeasible(self.rows, rhs, equality, model.certificate_)
+        w = np.append(model.coef_[0], model.intercept_ if self.fit_intercept else [])
+        return min(float(x) for x in (self.rows @ Exact(w)).fractions()) >= 1 - 1e-9
+
+
 def drawn(kind, family, seed):
     rng = np.random.default_rng([KINDS.index(kind), FAMILIES.index(family), seed])
     return (GraphProblem if kind == "graph" else TokenProblem)(kind, family, rng)
@@ -225,6 +249,32 @@ def test_margins_of_graphs_are_those_of_exact_arithmetic():
     exact = (problem.rows @ Exact(solution.W.ravel())).fractions()
     margins = solution.margins[problem.place]
     assert [float(x) for x in exact] == pytest.approx(margins, rel=1e-15, abs=1e-20)
+
+
+quiet = pytest.mark.filterwarnings("ignore::attsvm.sklearn.NotSeparableWarning")
+
+
+@quiet
+@pytest.mark.parametrize("seed", [16, 19, 67, 80])
+def test_classes_of_samples_of_very_different_sizes_are_separated(seed):
+    """Margins were computed with the rounding of w'x, and a column for b outweighed samples."""
+    assert Classes(spread, seed, True).are_separated_rightly()
+
+
+@quiet
+@pytest.mark.slow
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hyperplanes_are_right_and_there_is_one(family, fit_intercept):
+    unsolved, wrong = [], []
+    for seed in range(COUNT):
+        try:
+            if not Classes(family, seed, fit_intercept).are_separated_rightly():
+                wrong.append(seed)
+        except SolverError:
+            unsolved.append(seed)
+    assert wrong == []
+    assert len(unsolved) <= COUNT / 1000, str(unsolved)
 
 
 # Graphs of tokens of very different sizes, or of nearly equal ones, are often beyond float64.

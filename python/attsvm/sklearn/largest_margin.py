@@ -16,6 +16,7 @@ and the search ends.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from attsvm.svm.svm_problem import SvmProblem, row_problem
 _SIZES = (1e-140, 1e140)
 """Samples between these have multipliers, of the order of 1/|x|², that float64 holds."""
 _EPS = float(np.finfo(np.float64).eps)
+_SHORT = 5e-10  # of a margin of 1
 _Array = NDArray[np.float64]
 
 
@@ -163,69 +165,95 @@ def _with_slack(X: _Array, y: _Array, C: _Array) -> _Array:
 
 def _with_intercept(X: _Array, y: _Array) -> Hyperplane | NotSeparable:
     mean = X.mean(axis=0)
-    centred = X - mean
     # An intercept that is penalised, as a column, asks for the same separability.
-    size = np.sqrt(np.mean(np.sum(np.square(centred), axis=1)))
+    size = np.sqrt(np.mean(np.sum(np.square(X - mean), axis=1)))
     column = np.full((y.size, 1), size if size > 0 else 1.0)
     problem = _differences(np.hstack([X, column]), np.append(mean, 0.0), y, np.ones(y.size))
-    solution = solve("p", problem, batch=None)
-    if solution.certificate is not None:
-        return NotSeparable(solution.certificate.max(axis=1))
-    assert solution.dual is not None
-    dual = solution.dual.max(axis=1)
     untried = np.ones(y.size, dtype=np.bool_)
+    try:
+        solution = solve("p", problem, batch=None)
+    except SolverError:  # samples far smaller than the column: any of them may be on the margin
+        least, dual = 1e-300, np.ones(y.size)
+    else:
+        if solution.certificate is not None:
+            return NotSeparable(solution.certificate.max(axis=1))
+        assert solution.dual is not None
+        least, dual = 0.0, solution.dual.max(axis=1)
     while (untried & (dual > 0)).any():
         k = int(np.argmax(np.where(untried, dual, 0.0)))
         untried[k] = False
         restricted = _on_the_margin(X, y, k)
         if restricted is None:
             continue
-        w, dual = restricted
-        plane, certified = _certified(centred, y, w, dual)
-        if certified:
-            b = plane.b - float(w @ mean)
-            return Hyperplane(w, b, plane.dual, plane.gap, plane.kkt)
+        plane = _between(X, y, restricted)
+        if plane is not None:
+            return plane
+        dual = np.maximum(restricted.dual, least)
     raise SolverError(f"no certified answer for {y.size} samples with an intercept")
 
 
-def _on_the_margin(X: _Array, y: _Array, k: int) -> tuple[_Array, _Array] | None:
-    """Return w and the multipliers of all samples with k on the margin; None if that cannot be."""
+def _on_the_margin(X: _Array, y: _Array, k: int) -> Hyperplane | None:
+    """Return the answer with sample k on the margin, b = 0 in it; None if none is certified.
+
+    Its gap and residual are those of the problem, whose dual is max Σ λ - ½|Σ λ_i y_i x_i|² with
+    λ >= 0 and Σ λ_i y_i = 0, if its multiplier of k is not negative.
+    """
     others = np.arange(y.size) != k
     rhs = np.where(y[others] == y[k], 0.0, 2.0)
-    solution = solve("p", _differences(X[others], X[k], y[others], rhs), batch=None)
+    try:
+        solution = solve("p", _differences(X[others], X[k], y[others], rhs), batch=None)
+    except SolverError:
+        return None
     if solution.p is None or solution.dual is None:
         return None
     dual = np.zeros(y.size)
     dual[others] = solution.dual.max(axis=1)
     dual[k] = -y[k] * float(y @ dual)
-    return solution.p, dual
+    return Hyperplane(solution.p, 0.0, dual, solution.gap, solution.kkt)
 
 
-def _certified(X: _Array, y: _Array, w: _Array, signed: _Array) -> tuple[Hyperplane, bool]:
-    """Return the hyperplane between the two classes along w, and whether its multipliers prove it.
+def _between(X: _Array, y: _Array, restricted: Hyperplane) -> Hyperplane | None:
+    """Return the answer with an intercept in the middle of both classes; None if it is not one.
 
-    The dual is max Σ λ - ½|Σ λ_i y_i x_i|² with λ >= 0 and Σ λ_i y_i = 0. The gap is to the w that
-    is scaled to meet all constraints.
+    Where rounding of b leaves w short of its margins, both are made longer by as much.
     """
-    along = X @ w
-    above, below = float(along[y > 0].min()), float(along[y < 0].max())
-    b = -(above + below) / 2
-    reached = (above - below) / 2
-    dual = np.maximum(signed, 0.0)
+    most_rounds = 4
+    w, dual = restricted.w, np.maximum(restricted.dual, 0.0)
     total = float(dual.sum())
+    if not total > 0:
+        return None
+    along = _sums(X, w, 0.0)
+    b = -(float(along[y > 0].min()) + float(along[y < 0].max())) / 2
     norm = float(np.linalg.norm(w))
-    if not (reached > 0 and total > 0):
-        return Hyperplane(w, b, dual, np.inf, np.inf), False
-    combined = (dual * y) @ X
-    primal_value = (norm / reached) ** 2 / 2
-    dual_value = total - float(combined @ combined) / 2
-    gap = abs(primal_value - dual_value) / primal_value
-    kkt = max(
-        1.0 - reached,
-        float(np.abs(dual * (y * (along + b) - 1.0)).max()) / total,
-        float(np.linalg.norm(w - combined)) / norm,
-        abs(float(y @ dual)) / total,
-    )
-    rounding = 64 * _EPS * norm * float(np.sqrt(np.square(X).sum(axis=1).max()))
+    longer = 1.0
+    for k in range(most_rounds):
+        reached = float((y * _sums(X, longer * w, longer * b)).min())
+        if reached >= 1.0 - _SHORT or not reached > 0:
+            break
+        longer *= (1.0 + k * _EPS * abs(b)) / reached
+    kkt = max(restricted.kkt + longer - 1.0, -float(restricted.dual.min()) / total)
+    gap = restricted.gap + longer**2 - 1.0
+    rounding = 64 * _EPS * norm * float(np.sqrt(np.square(X - X.mean(axis=0)).sum(axis=1).max()))
     tolerance = OPTIMALITY_TOLERANCE + min(rounding, 1e-6)
-    return Hyperplane(w, b, dual, gap, kkt), max(gap, kkt) <= tolerance
+    if not (reached >= 1.0 - _SHORT and max(gap, kkt) <= tolerance):
+        return None
+    return Hyperplane(longer * w, longer * b, dual, gap, kkt)
+
+
+def _sums(X: _Array, w: _Array, b: float) -> _Array:
+    """Return x'w + b of every sample, without the rounding of products and sums where it counts."""
+    sizes = np.abs(X) @ np.abs(w) + abs(b)
+    if _EPS * X.shape[1] * float(sizes.max()) <= _SHORT / 10:
+        return np.asarray(X @ w + b)
+    products = X * w
+    (x, x_rest), (v, v_rest) = _halves(X), _halves(w)
+    errors = ((x * v - products) + x * v_rest + x_rest * v) + x_rest * v_rest
+    terms = np.hstack([products, errors, np.full((len(X), 1), b)])
+    return np.array([fsum(row) for row in terms.tolist()])
+
+
+def _halves(values: _Array) -> tuple[_Array, _Array]:
+    """Return numbers of 26 digits each whose sum the values are (Dekker 1971)."""
+    scaled = values * 134217729.0  # 2^27 + 1
+    high = scaled - (scaled - values)
+    return high, values - high

@@ -255,7 +255,7 @@ quiet = pytest.mark.filterwarnings("ignore::attsvm.sklearn.NotSeparableWarning")
 
 
 @quiet
-@pytest.mark.parametrize("seed", [16, 19, 67, 80])
+@pytest.mark.parametrize("seed", [16, 19, 67, 80, 536])
 def test_classes_of_samples_of_very_different_sizes_are_separated(seed):
     """Margins were computed with the rounding of w'x, and a column for b outweighed samples."""
     assert Classes(spread, seed, True).are_separated_rightly()

@@ -138,7 +138,10 @@ class Homotopy {
                 if (after - before <= share * gain + rounding_of_values * before || share < shortest) break;
             }
             dual += share * turn;
-            change = share * turn.lpNorm<Eigen::Infinity>() / dual.lpNorm<Eigen::Infinity>();
+            // Multipliers of rows that nearly agree are far larger than the U that is left of their sum.
+            change =
+                share * std::max<Real>(turn.lpNorm<Eigen::Infinity>() / dual.lpNorm<Eigen::Infinity>(),
+                                       along.matrix().lpNorm<Eigen::Infinity>() / U.matrix().lpNorm<Eigen::Infinity>());
             if (share < 1.0) change = std::max<Real>(change, 1.0);
         }
         for (Index k = 0; k < chosen.count(); ++k) dual_[chosen[k]] = dual[k];

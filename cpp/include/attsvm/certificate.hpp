@@ -14,9 +14,9 @@ struct OptimalityCertificate {
     double shortfall = 0.0;  // largest b_r - A_r(W) of the inequalities with b_r > 0
 
     bool holds(double tolerance) const {
-        constexpr double largest_rounding = 1e-6;
+        constexpr double largest_rounding = 1e-6, largest_shortfall = 1e-9;
         const double most = tolerance + std::min(rounding, largest_rounding);
-        return gap <= most && kkt <= most && shortfall <= tolerance;
+        return gap <= most && kkt <= most && shortfall <= std::min(tolerance, largest_shortfall);
     }
 };
 

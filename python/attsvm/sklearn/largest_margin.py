@@ -32,6 +32,7 @@ _SIZES = (1e-140, 1e140)
 """Samples between these have multipliers, of the order of 1/|x|², that float64 holds."""
 _EPS = float(np.finfo(np.float64).eps)
 _SHORT = 5e-10  # of a margin of 1
+_OUTWEIGHED = 1e-8  # distance of two samples, relative to a column, from which this may hide it
 _Array = NDArray[np.float64]
 
 
@@ -169,16 +170,21 @@ def _with_intercept(X: _Array, y: _Array) -> Hyperplane | NotSeparable:
     size = np.sqrt(np.mean(np.sum(np.square(X - mean), axis=1)))
     column = np.full((y.size, 1), size if size > 0 else 1.0)
     problem = _differences(np.hstack([X, column]), np.append(mean, 0.0), y, np.ones(y.size))
+    inseparable: NotSeparable | None = None
     untried = np.ones(y.size, dtype=np.bool_)
     try:
         solution = solve("p", problem, batch=None)
     except SolverError:  # samples far smaller than the column: any of them may be on the margin
         least, dual = 1e-300, np.ones(y.size)
     else:
+        multipliers = solution.certificate if solution.dual is None else solution.dual
+        assert multipliers is not None
+        least, dual = 0.0, multipliers.max(axis=1)
         if solution.certificate is not None:
-            return NotSeparable(solution.certificate.max(axis=1))
-        assert solution.dual is not None
-        least, dual = 0.0, solution.dual.max(axis=1)
+            inseparable = NotSeparable(dual)
+            nearest = [X[sign * y > 0][dual[sign * y > 0].argmax()] for sign in (1, -1)]
+            if float(np.linalg.norm(nearest[0] - nearest[1])) > _OUTWEIGHED * size:
+                return inseparable
     while (untried & (dual > 0)).any():
         k = int(np.argmax(np.where(untried, dual, 0.0)))
         untried[k] = False
@@ -189,6 +195,8 @@ def _with_intercept(X: _Array, y: _Array) -> Hyperplane | NotSeparable:
         if plane is not None:
             return plane
         dual = np.maximum(restricted.dual, least)
+    if inseparable is not None:
+        return inseparable
     raise SolverError(f"no certified answer for {y.size} samples with an intercept")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import pty
@@ -770,6 +771,15 @@ class TestStreams:
             assert main([*QUICK_STUDY, "--out", str(tmp_path)]) == 0
         error = f"attsvm: warning: {damaged}: missing; n=3, T=4, d=3 is computed again\n"
         assert capsys.readouterr().err == error
+
+
+def test_ctrl_c_is_answered_from_the_first_word_on(monkeypatch, capsys):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", interrupted)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "attsvm: stopped\n"
 
 
 def test_traceback_is_shown_when_asked_for(tmp_path):

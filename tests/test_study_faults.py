@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +65,7 @@ def attempt(directory: Path, fault: str | None, chance: random.Random, duration:
 
     started = time.monotonic()
     said, saying = os.pipe()
+    ready, readying = os.pipe()
     child = os.fork()
     if child == 0:
         os.dup2(saying, 2)
@@ -78,19 +80,25 @@ def attempt(directory: Path, fault: str | None, chance: random.Random, duration:
             limit(resource.RLIMIT_NOFILE, chance.randrange(4, 12))
         elif fault == "memory":
             pages = int(Path("/proc/self/statm").read_text().split()[0])
-            room = chance.randrange(0, 16 << 20)
+            room = int(2 ** chance.uniform(20, 27))
             limit(resource.RLIMIT_AS, pages * resource.getpagesize() + room)
         status = 99
         try:
             words = ["study", str(directory.parent / "study.toml"), "--out", str(directory)]
+            os.write(readying, b".")
             status = main([*words, "--quiet", "--threads", "1"])
             if fault is None:
                 (directory.parent / "modules").write_text("\n".join(sys.modules))
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)
+    os.close(readying)
+    os.read(ready, 1)
+    os.close(ready)
     if fault in SIGNALS:
-        time.sleep(duration * chance.random())
+        time.sleep(duration * chance.uniform(0.02, 1.0))
         os.kill(child, getattr(signal, fault))
     os.close(saying)
     with os.fdopen(said) as message:
@@ -205,4 +213,5 @@ if __name__ == "__main__":
 
     sys.path.insert(0, str(Path(__file__).parent / "reference"))
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     campaign(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

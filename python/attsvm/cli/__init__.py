@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures that are not as published; 2 wrong usage or input; 130 stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(words)
+    arguments = argparse.Namespace(resumable=False, traceback=False)
     try:
+        arguments = _parser().parse_args(words)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
             status: int | None = arguments.command(arguments)

@@ -401,11 +401,39 @@ class TestTrain:
         assert main(["svm", str(problem), "--run", "run.npz", "--problem", "att"]) == 0
         assert facts(capsys.readouterr().out)["SVM"] == "att, Frobenius norm"
 
+    @pytest.mark.parametrize("parameter", ["W", "KQ", "diagonal KQ", "p"])
+    def test_svm_of_a_run_takes_the_queries_that_the_run_took(self, problem, capsys, parameter):
+        data = attsvm.load(problem)
+        np.savez("own.npz", tokens=data.tokens, labels=data.labels, value=data.value)
+        words = ["--parameter", parameter, "--steps", "200", "--seed", "0", "--out", "run.npz"]
+        assert main(["train", "own.npz", *words]) == 0
+        trained = facts(capsys.readouterr().out)
+        assert main(["svm", "own.npz", "--run", "run.npz"]) == 0
+        solved = facts(capsys.readouterr().out)
+        assert solved.get("queries") == trained.get("queries")
+        assert ("queries" in solved) == (parameter != "p")
+        assert solved.get("cosine of the run") == trained.get("cosine with its SVM")
+
+    def test_a_run_on_another_problem_is_refused(self, problem, capsys):
+        assert main(["train", str(problem), "--steps", "9", "--out", "run.npz"]) == 0
+        data = attsvm.load(problem)
+        for n, d in ((data.n + 1, data.d), (data.n, data.d + 1)):
+            attsvm.save("other.npz", attsvm.datasets.unit_sphere(n, data.T, d, rng=0))
+            assert main(["svm", "other.npz", "--run", "run.npz"]) == 2
+            expected = f"run.npz: expected a run on n={n} d={d}, got n={data.n} d={data.d}"
+            assert expected in capsys.readouterr().err
+
+    def test_a_place_without_a_directory_is_refused_before_training(self, problem, monkeypatch):
+        monkeypatch.setattr("attsvm.cli.training.train", None)
+        assert main(["train", str(problem), "--out", "none/run.npz"]) == 2
+        assert main(["train", str(problem), "--out", "."]) == 2
+
     def test_a_file_that_is_no_run_is_refused(self, problem, capsys):
         np.savez("other.npz", selected=[0, 0, 0], parameter="V", rule="ngd")
         for name in ("other.npz", str(problem)):
             assert main(["svm", str(problem), "--run", name]) == 2
-            assert f"{name}: expected the results of attsvm train" in capsys.readouterr().err
+            error = f"attsvm: error: {name}: expected the results of attsvm train\n"
+            assert capsys.readouterr().err == error
 
     @pytest.mark.parametrize("parameter", ["W", "v+W", "W+p"])
     def test_a_test_is_evaluated_with_the_head_of_the_problem(self, problem, capsys, parameter):
@@ -662,13 +690,15 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--lr", "0"], "lr: expected a positive number"),
         (["train", "{file}", "--record-every", "0"], "record_every: expected a positive integer"),
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
-        (["train", "{file}", "--out", "{directory}/none/x.npz"], "expected an existing directory"),
+        (["train", "{file}", "--out", "{directory}/none/x.npz"], "--out: expected an existing dir"),
+        (["svm", "{file}", "--out", "{directory}"], "--out: expected a file, got the directory"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
         (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
         (["train", "{file}", "--value", "1,2"], "value: expected shape"),
         (["train", "{file}", "--seed", "-1"], "rng: expected"),
         (["train", "--text", "{text}", "--seed", "3"], "--seed: expected none for text"),
         (["train", "--text", "{text}", "--test", "{file}"], "--test: expected none for text"),
+        (["train", "--text", "{text}", "--value", "1,2"], "--value: expected none for text"),
         (["train", "{file}", "--test", "{batch}"], "--test: .*: expected .*, got a batch of"),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),

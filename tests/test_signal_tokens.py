@@ -191,6 +191,7 @@ def test_flipped_labels_of_signal_noise(share):
             r"^signal, weak: expected numbers of tokens that float32 holds, got signal=1e\+300, ",
         ),
         ({"signal": 1e-300, "dtype": np.float32}, "^signal, weak: expected numbers of value that"),
+        ({"signal": 1e-320}, "^signal, weak: expected numbers of value that float64 holds, got"),
         (
             {"signal": 1e300, "weak": 1e300},
             "^signal, weak: expected numbers of tokens that float64",

@@ -124,6 +124,9 @@ def test_a_trained_head_is_tried_on_the_test():
         ({"parameter": "W"}, "parameter: .* for data without queries, got 'W'"),
         ({"T": 2}, "T: expected at least 3, got 2"),
         ({"signal": 0}, "signal: expected"),
+        ({"signal": 1e-320}, "signal, weak: expected numbers of value that float64 holds"),
+        ({"weak": 1e308, "signal": 1e10}, "signal, weak: expected numbers of tokens that float64"),
+        ({"init": "balanced"}, "init: expected one of 'uniform', 'unbalanced', got 'balanced'"),
         ({"test": 0}, "test: expected"),
     ],
 )

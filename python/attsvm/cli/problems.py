@@ -6,6 +6,11 @@ import argparse
 from pathlib import Path
 
 from attsvm.data import AttentionData, load
+from attsvm.data.whole_file import place_of_file
+from attsvm.descent.blocks import as_blocks
+
+FIRST_TOKENS = "the first token of each input, as the file has none"
+"""What is said of the queries of a file that lacks them."""
 
 
 def read_problem(arguments: argparse.Namespace) -> AttentionData:
@@ -25,6 +30,11 @@ def read_problem(arguments: argparse.Namespace) -> AttentionData:
     return data.problem(arguments.index)
 
 
+def lacks_queries(data: AttentionData, parameter: str) -> bool:
+    """Return whether logits of this parameter take queries that the data have not."""
+    return data.queries is None and as_blocks(parameter).kind.queries == "data"
+
+
 def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...]:
     """Return the settings of a training run, for the name of its file."""
     loss = () if arguments.loss is None else (arguments.loss,)
@@ -36,6 +46,7 @@ def output_file(arguments: argparse.Namespace, settings: tuple[str, ...]) -> Pat
     source = getattr(arguments, "text", None) or arguments.file
     index = () if arguments.index is None else (str(arguments.index),)
     out: Path = arguments.out or Path(f"{'-'.join((source.stem, *index, *settings))}.npz")
+    place_of_file("--out", out)
     if out.exists() and source.exists() and out.samefile(source):
         raise ValueError(f"--out: {out} is the problem itself")
     if out.is_file() and not arguments.overwrite:

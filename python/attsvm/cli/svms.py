@@ -13,7 +13,8 @@ import numpy as np
 from attsvm._geometries import Norm as NormLike
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser
-from attsvm.cli.problems import output_file, read_problem
+from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, output_file, read_problem
+from attsvm.data import AttentionData
 from attsvm.descent import StepRule
 from attsvm.svm import (
     SVMSolution,
@@ -102,9 +103,14 @@ def run_svm(arguments: argparse.Namespace) -> None:
     data = read_problem(arguments)
     of_run: tuple[str, NormLike] = "att", "fro"
     trained: dict[str, Any] = {}
+    chosen_queries = {}
     if isinstance(arguments.selected, Path):
-        trained, of_run = _read_run(arguments.selected)
+        trained, parameter, of_run = _read_run(arguments.selected)
         selected = trained["selected"]
+        _require_sizes(arguments.selected, trained, data)
+        if lacks_queries(data, parameter):
+            data = data.with_first_queries()
+            chosen_queries["queries"] = FIRST_TOKENS
     elif arguments.selected == "optimal":
         if data.value is None:
             raise ValueError(
@@ -126,6 +132,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
     write_arrays(out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}})
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
+        **chosen_queries,
         "selected tokens": tokens_in_words(selected),
         "SVM": f"{name}, {norm.text} norm",
         "status": solution.status,
@@ -150,8 +157,8 @@ def run_svm(arguments: argparse.Namespace) -> None:
     say_facts({**facts, "solver": solution.solver, "written": str(out)})
 
 
-def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
-    """Read the arrays that `attsvm train` wrote, and what SVM and norm belong to the run."""
+def _read_run(path: Path) -> tuple[dict[str, Any], str, tuple[str, NormLike]]:
+    """Read arrays that `attsvm train` wrote, the parameter, and the SVM and norm of the run."""
     try:
         with np.load(path, allow_pickle=False) as file:
             known = ("W", "p", "v", "Wp")
@@ -159,6 +166,15 @@ def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
             parameter, rule = (str(file[name]) for name in ("parameter", "rule"))
             norm = norm_of_training(parameter, StepRule(rule))
             of_run = SVM_OF_TRAINING[kind_of_svm(parameter)], norm
-            return {name: file[name] for name in names}, of_run
+            return {name: file[name] for name in names}, parameter, of_run
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise ValueError(f"--selected: {path}: expected the results of attsvm train") from error
+        raise ValueError(f"{path}: expected the results of attsvm train") from error
+
+
+def _require_sizes(path: Path, trained: Mapping[str, Any], data: AttentionData) -> None:
+    """Refuse a run on other numbers of inputs or dimensions than those of the problem."""
+    sizes = len(trained["selected"]), trained.get("W", trained.get("p", data.tokens)).shape[-1]
+    if sizes != (data.n, data.d):
+        raise ValueError(
+            f"{path}: expected a run on n={data.n} d={data.d}, got n={sizes[0]} d={sizes[1]}"
+        )

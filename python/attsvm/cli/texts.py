@@ -32,7 +32,7 @@ def train_on_text(arguments: argparse.Namespace) -> None:
         *(("value", None), ("init", None), ("seed", None), ("test", None)),
     ):
         value = getattr(arguments, name)
-        if value not in (None, expected):
+        if value is not None and not (isinstance(value, str) and value == expected):
             raise ValueError(f"--{name}: expected {expected or 'none'} for text, got {value}")
     out = output_file(arguments, name_of_run(arguments, "W"))
     data = text(

@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 from attsvm import _core
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser
-from attsvm.cli.problems import name_of_run, output_file, read_problem
+from attsvm.cli.problems import (
+    FIRST_TOKENS,
+    lacks_queries,
+    name_of_run,
+    output_file,
+    read_problem,
+)
 from attsvm.cli.svms import SVM_OF_TRAINING
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, train
-from attsvm.descent.blocks import STARTS, as_blocks
+from attsvm.descent.blocks import STARTS
 from attsvm.studies.measurements import PARAMETERS
 from attsvm.studies.study import LOSSES, fitting_parameter
 from attsvm.svm import (
@@ -110,9 +116,9 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         data.value is not None, data.queries is not None
     )
     chosen = {}
-    if _lacks_queries(data, parameter):
+    if lacks_queries(data, parameter):
         data = data.with_first_queries()
-        chosen["queries"] = "the first token of each input, as the file has none"
+        chosen["queries"] = FIRST_TOKENS
     if data.value is None:
         parameter = f"v+{parameter.removeprefix('v+')}"
         chosen["head"] = "v is trained too, as there is no value"
@@ -157,12 +163,7 @@ def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
         raise ValueError(f"--test: {path}: expected tokens of dimension {data.d}, got {test.d}")
     if data.value is not None:
         test = test.with_value(data.value)
-    return test.with_first_queries() if _lacks_queries(test, parameter) else test
-
-
-def _lacks_queries(data: AttentionData, parameter: str) -> bool:
-    """Return whether logits of this parameter take queries that the data have not."""
-    return data.queries is None and as_blocks(parameter).kind.queries == "data"
+    return test.with_first_queries() if lacks_queries(test, parameter) else test
 
 
 def arrays_of_run(result: Run) -> dict[str, Any]:

@@ -11,6 +11,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def place_of_file(argument: str, path: str | os.PathLike[str]) -> Path:
+    """Follow the symbolic links of `path` to a file that is there, or can be made there."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{argument}: expected an existing directory, got {target.parent}")
+    if target.is_dir():
+        raise IsADirectoryError(f"{argument}: expected a file, got the directory {target}")
+    return target
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file beside `path` under a hidden name, and move it there once it is complete.
@@ -21,11 +31,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     piece, and never replaced. An `OSError` says that the directory is missing, that `path` is one,
     or that the file cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"path: expected an existing directory, got {target.parent}")
-    if target.is_dir():
-        raise IsADirectoryError(f"path: expected a file, got the directory {target}")
+    target = place_of_file("path", path)
     if target.exists() and not target.is_file():
         buffer = io.BytesIO()
         yield buffer

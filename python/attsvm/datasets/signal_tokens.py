@@ -237,7 +237,8 @@ def signal_noise(
     share_of_weak = as_nonnegative_float("weak", weak)
     flips = round(as_float_in("label_noise", label_noise, 0, 1) * n)
     value = np.zeros(d)
-    value[:2] = np.array([1.0, -1.0]) / (np.sqrt(2.0) * length)
+    with np.errstate(over="ignore"):  # refused by `draw_arrays`
+        value[:2] = np.array([1.0, -1.0]) / (np.sqrt(2.0) * length)
 
     def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
         token_rng, label_rng = rng.spawn(2)

@@ -167,7 +167,8 @@ def _check_signals(settings: Mapping[str, Any]) -> None:
 
 
 def _check_signal_noise(settings: Mapping[str, Any]) -> None:
-    signal_noise(1, settings["T"], settings["d"], rng=0)
+    given = {name: settings[name] for name in ("signal", "weak")}
+    signal_noise(1, settings["T"], settings["d"], **given, rng=0)
 
 
 _SIGNALS = MappingProxyType({"signals": "antipodal", "noise": 0.0, "label_noise": 0.0})

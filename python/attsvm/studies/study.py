@@ -454,6 +454,8 @@ class Study:
         if settings["norm"] == "nuc" and source == "one":
             raise ValueError("norm: expected 'auto' or 'fro' where p is trained, got 'nuc'")
         blocks = as_blocks(parameter)
+        if blocks.kind.bilinear:
+            as_choice("init", settings["init"], blocks.starts)
         rates = dict.fromkeys(blocks.names, settings["lr"])
         settings["step_rule"].to_core(blocks, rates, settings["n"], np.random.default_rng(0))
         if not self.has_value and not parameter.startswith("v+"):

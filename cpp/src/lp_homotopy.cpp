@@ -24,7 +24,7 @@ class Homotopy {
     // From the multipliers of the Frobenius norm
     Homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual)
         : constraints_(&constraints), norm_(norm), dual_(dual) {
-        constexpr double insignificant = 1e-12;
+        constexpr double insignificant = in_precision(1e-12);
         W_ = constraints.adjoint(dual_);
         unit_ = W_.lpNorm<Eigen::Infinity>();
         W_ /= unit_;
@@ -53,6 +53,8 @@ class Homotopy {
         }
         return best != nullptr && best->distance <= good;
     }
+
+    Vector dual() const { return unit_ * dual_; }
 
    private:
     static constexpr double least_pivot = in_precision(1e-12);
@@ -243,6 +245,9 @@ Candidate by_lp_homotopy(const Constraints& constraints, const SvmNorm& norm, co
     const Real end = numext::log(norm.p - 1.0);
     Candidate best;
     Homotopy here(constraints, norm, dual);
+    // Float64 leaves no digits of what multipliers of rows that nearly agree add up to.
+    if constexpr (sizeof(Real) > sizeof(double))
+        if (here.go_to(2.0, good, nullptr)) here = Homotopy(constraints, norm, here.dual());
     Real at = 0.0, step = first_step;
     Index steps = 0;
     while (step >= shortest_step && progress.advance(0.0, calling_thread)) {

@@ -696,6 +696,8 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
         (["train", "{file}", "--value", "1,2"], "value: expected shape"),
         (["train", "{file}", "--seed", "-1"], "rng: expected"),
+        (["train", "{file}", "--unit", "word"], "--unit: expected none without --text, got word"),
+        (["train", "{file}", "--held-out", "0"], "--held-out: expected none without --text, got 0"),
         (["train", "--text", "{text}", "--seed", "3"], "--seed: expected none for text"),
         (["train", "--text", "{text}", "--test", "{file}"], "--test: expected none for text"),
         (["train", "--text", "{text}", "--value", "1,2"], "--value: expected none for text"),

@@ -10,7 +10,7 @@ from attsvm import plots
 from attsvm._validation import as_float_in
 from attsvm.cli.output import can_draw, say_facts, watched, write_arrays, write_figure
 from attsvm.cli.problems import name_of_run, output_file
-from attsvm.cli.training import DRAWN_GRAPHS, arrays_of_run, options_of_training
+from attsvm.cli.training import DRAWN_GRAPHS, OF_TEXTS, arrays_of_run, options_of_training
 from attsvm.datasets import text
 from attsvm.descent import train
 from attsvm.svm import (
@@ -35,11 +35,11 @@ def train_on_text(arguments: argparse.Namespace) -> None:
         if value is not None and not (isinstance(value, str) and value == expected):
             raise ValueError(f"--{name}: expected {expected or 'none'} for text, got {value}")
     out = output_file(arguments, name_of_run(arguments, "W"))
-    data = text(
-        arguments.text,
-        **{name: getattr(arguments, name) for name in ("unit", "context", "vocabulary", "most")},
-    )
-    share = as_float_in("held_out", arguments.held_out, 0, 1, ends="[)")
+    chosen = {name: getattr(arguments, name) for name in OF_TEXTS}
+    options = {name: OF_TEXTS[name] if x is None else x for name, x in chosen.items()}
+    share = as_float_in("held_out", options.pop("held_out"), 0, 1, ends="[)")
+    graphs_in = options.pop("graphs")
+    data = text(arguments.text, **options)
     early = np.arange(data.n) < max(1, round(data.n * (1 - share)))
     seen = data.subset(early)
     graphs = token_priority_graphs(seen)
@@ -58,7 +58,7 @@ def train_on_text(arguments: argparse.Namespace) -> None:
     components = [len(each) for graph in graphs.values() for each in graph.components]
     loss = result.history["loss"][-1]
     facts = {
-        "text": f"{arguments.text}: {data.K} different {arguments.unit}s, {data.n} contexts of "
+        "text": f"{arguments.text}: {data.K} different {options['unit']}s, {data.n} contexts of "
         f"{data.T} with their label",
         "graphs": f"{len(graphs)} last tokens, "
         f"{sum(len(graph.edges) for graph in graphs.values())} priorities, "
@@ -84,11 +84,11 @@ def train_on_text(arguments: argparse.Namespace) -> None:
             f"{prediction.ids.size} contexts, attention {prediction.distance:.3g} apart"
         )
     say_facts({**facts, "written": str(out)})
-    if arguments.graphs is not None:
-        arguments.graphs.mkdir(parents=True, exist_ok=True)
+    if graphs_in is not None:
+        graphs_in.mkdir(parents=True, exist_ok=True)
         frequency = np.bincount(seen.last, minlength=seen.K)
         frequent = np.argsort(-frequency, kind="stable")[:DRAWN_GRAPHS].tolist()
         for k in frequent if can_draw("a graph") else ():
             if k in graphs:
                 figure = plots.token_priority_graph(graphs[k], seen.vocabulary)
-                write_figure(arguments.graphs / f"last-{k}", figure, arguments.format)
+                write_figure(graphs_in / f"last-{k}", figure, arguments.format)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,13 @@ _OUTCOME_IS_OPEN = "local or neither, which the SVM decides"
 _QUICK_CONSTRAINTS = 10_000
 """Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
 DRAWN_GRAPHS = 12
+OF_TEXTS: Mapping[str, Any] = MappingProxyType(
+    {
+        **{"unit": "character", "context": 16, "vocabulary": None, "most": None},
+        **{"held_out": 0.1, "graphs": None},
+    }
+)
+"""Options that only texts have, and their defaults."""
 
 
 def add_train_options(parser: Parser) -> None:
@@ -75,13 +84,14 @@ def add_train_options(parser: Parser) -> None:
     add("--steps", type=int, default=1000)
     add("--loss", choices=(*LOSSES, "log"), help="(default: logistic; of text always log)")
     add("--record-every", type=int, metavar="K", help="record the run every K steps")
+    usual = {name: f" (default: {value})" for name, value in OF_TEXTS.items()}
     add = parser.add_argument_group("text").add_argument
-    add("--unit", choices=("character", "word"), default="character", help="what a token is")
-    add("--context", type=int, default=16, help="tokens of a context")
+    add("--unit", choices=("character", "word"), help=f"what a token is{usual['unit']}")
+    add("--context", type=int, help=f"tokens of a context{usual['context']}")
     add("--vocabulary", type=int, metavar="K", help="most frequent tokens kept (default: all)")
     add("--most", type=int, metavar="N", help="contexts at most (default: all)")
-    held_out = "fraction of the contexts, the last ones, to predict only"
-    add("--held-out", type=float, default=0.1, metavar="SHARE", help=held_out)
+    held_out = f"fraction of the contexts, the last ones, to predict only{usual['held_out']}"
+    add("--held-out", type=float, metavar="SHARE", help=held_out)
     graphs = f"draw the graphs of the {DRAWN_GRAPHS} most frequent last tokens there"
     add("--graphs", type=Path, metavar="DIR", help=graphs)
 
@@ -109,6 +119,11 @@ def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def train_on_problem(arguments: argparse.Namespace) -> None:
     """Train on one problem, and compare with the SVM of the selected tokens."""
+    for name in OF_TEXTS:
+        value = getattr(arguments, name)
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: expected none without --text, got {value}")
     data = read_problem(arguments)
     if arguments.value is not None:
         data = data.with_value(arguments.value)

@@ -33,7 +33,7 @@ def client():
     """Three processes of one thread."""
     with (
         distributed.LocalCluster(
-            n_workers=3, threads_per_worker=1, dashboard_address=None
+            n_workers=3, threads_per_worker=1, dashboard_address=":0"
         ) as local,
         distributed.Client(local, set_as_default=False) as client,
     ):

@@ -1,5 +1,6 @@
 #include "bind.hpp"
 #include "interpreter.hpp"
+#include "version.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -13,8 +14,8 @@ namespace {
 
 void bind_runtime(py::module_& module) {
     module.attr("isa") = ATTSVM_ISA_LEVEL;
-    module.attr("version") = ATTSVM_VERSION;
-    module.attr("interface") = ATTSVM_INTERFACE;
+    module.attr("version") = core_version;
+    module.attr("interface") = core_interface;
     py::module_::import("atexit").attr("register")(py::cpp_function(&ReleasedGil::at_exit));
 #ifdef _OPENMP
     module.attr("openmp") = true;

@@ -1,21 +1,227 @@
 #include "attsvm/dense.hpp"
 
-#include <Eigen/Cholesky>
-#include <Eigen/Eigenvalues>
-#include <Eigen/QR>
 #include <random>
 
 namespace attsvm::inline ATTSVM_PRECISION {
+namespace {
 
-Matrix times(const MatrixView& A, const MatrixView& B) { return A * B; }
-Matrix transpose_times(const MatrixView& A, const MatrixView& B) { return A.transpose() * B; }
-Matrix times_transpose(const MatrixView& A, const MatrixView& B) { return A * B.transpose(); }
-void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix> product) {
-    product.noalias() = A.transpose() * B;
+// C += multiple A B; only the lower triangle of it where C is `symmetric`. Eigen's kernels are for float64.
+template <class Left, class Right>
+void add_product(Eigen::Ref<Matrix> C, Real multiple, const Left& A, const Right& B, bool symmetric = false) {
+    if constexpr (std::is_same_v<Real, double>) {
+        if (symmetric)
+            C.template triangularView<Eigen::Lower>() += multiple * A * B;
+        else
+            C.noalias() += multiple * A * B;
+    } else {
+        for (Index j = 0; j < B.cols(); ++j)
+            for (Index k = 0; k < B.rows(); ++k) {
+                const Real share = multiple * B(k, j);
+                for (Index i = symmetric ? j : 0; i < A.rows(); ++i) C(i, j) += A(i, k) * share;
+            }
+    }
 }
-Vector apply(const MatrixView& A, const Vector& x) { return A * x; }
-Vector apply_transpose(const MatrixView& A, const Vector& x) { return A.transpose() * x; }
-void add_gram(Matrix& M, Real multiple, const Matrix& B) { M.selfadjointView<Eigen::Lower>().rankUpdate(B, multiple); }
+template <class Left, class Right>
+Matrix product(const Left& A, const Right& B) {
+    if constexpr (std::is_same_v<Real, double>) {
+        return A * B;
+    } else {
+        Matrix C = Matrix::Zero(A.rows(), B.cols());
+        add_product(C, 1.0, A, B);
+        return C;
+    }
+}
+
+// y += multiple x
+void add_multiple(Index size, Real multiple, const Real* x, Real* y) {
+    for (Index k = 0; k < size; ++k) y[k] += multiple * x[k];
+}
+
+Real inner_product(Index size, const Real* x, const Real* y) {
+    return Eigen::Map<const Vector>(x, size).dot(Eigen::Map<const Vector>(y, size));
+}
+
+// The inverse of L times B, in place
+template <class Right>
+void solve_lower_in_place(const Matrix& L, Right& B) {
+    if constexpr (std::is_same_v<Real, double>) {
+        L.triangularView<Eigen::Lower>().solveInPlace(B);
+    } else {
+        for (Index c = 0; c < B.cols(); ++c)
+            for (Index k = 0; k < L.rows(); ++k) {
+                B(k, c) /= L(k, k);
+                add_multiple(L.rows() - k - 1, -B(k, c), &L(k, k) + 1, &B(k, c) + 1);
+            }
+    }
+}
+// The inverse of L' times B, in place
+template <class Right>
+void solve_upper_in_place(const Matrix& L, Right& B) {
+    if constexpr (std::is_same_v<Real, double>) {
+        L.triangularView<Eigen::Lower>().adjoint().solveInPlace(B);
+    } else {
+        for (Index c = 0; c < B.cols(); ++c)
+            for (Index k = L.rows() - 1; k >= 0; --k) {
+                B(k, c) -= inner_product(L.rows() - k - 1, &L(k, k) + 1, &B(k, c) + 1);
+                B(k, c) /= L(k, k);
+            }
+    }
+}
+
+// Turns x into a v whose reflection I - 2 v v' / v'v takes x to (r, 0, ..., 0), and returns r; it is 0 where x is.
+Real reflect(Index size, Real* x) {
+    Real largest = 0.0;
+    for (Index k = 0; k < size; ++k) largest = std::max<Real>(largest, numext::abs(x[k]));
+    if (!(largest > 0.0)) return 0.0;
+    for (Index k = 0; k < size; ++k) x[k] /= largest;
+    const Real length = numext::sqrt(inner_product(size, x, x)), reflected = x[0] > 0.0 ? -length : length;
+    x[0] -= reflected;
+    return reflected * largest;
+}
+// The reflection of y
+void apply_reflection(Index size, const Real* v, Real square, Real* y) {
+    add_multiple(size, -2.0 * inner_product(size, v, y) / square, v, y);
+}
+
+// The triangular factor of a tall G, by Householder's reflections
+Matrix triangular_factor(Matrix G) {
+    for (Index k = 0; k < G.cols(); ++k) {
+        Real* const v = &G(k, k);
+        const Index length = G.rows() - k;
+        const Real reflected = reflect(length, v), square = inner_product(length, v, v);
+        for (Index j = k + 1; j < G.cols() && reflected != 0.0; ++j) apply_reflection(length, v, square, &G(k, j));
+        v[0] = reflected;
+    }
+    return G.topRows(G.cols()).triangularView<Eigen::Upper>();
+}
+
+// Q'AQ = tridiagonal, of an A in its lower triangle: its diagonal and what is beside it. Below the diagonal, A becomes
+// the v of the reflections that Q is a product of.
+void tridiagonalise(Matrix& A, Vector& diagonal, Vector& beside) {
+    const Index order = A.rows();
+    Vector p(order);
+    for (Index k = 0; k + 1 < order; ++k) {
+        const Index first = k + 1, length = order - first;
+        Real* const v = &A(first, k);
+        beside[k] = reflect(length, v);
+        diagonal[k] = A(k, k);
+        if (beside[k] == 0.0) continue;
+        // With p = -2 A v / v'v and w = p - v p'v / v'v, A becomes A + v w' + w v'
+        const Real square = inner_product(length, v, v);
+        for (Index i = 0; i < length; ++i) p[i] = 0.0;
+        for (Index j = 0; j < length; ++j) {
+            const Real* const column = &A(first + j, first + j);
+            p[j] += v[j] * column[0] + inner_product(length - j - 1, column + 1, v + j + 1);
+            add_multiple(length - j - 1, v[j], column + 1, &p[j] + 1);
+        }
+        for (Index i = 0; i < length; ++i) p[i] *= -2.0 / square;
+        add_multiple(length, -inner_product(length, p.data(), v) / square, v, p.data());
+        for (Index j = 0; j < length; ++j) {
+            Real* const column = &A(first + j, first + j);
+            add_multiple(length - j, p[j], v + j, column);
+            add_multiple(length - j, v[j], &p[j], column);
+        }
+    }
+    if (order > 0) diagonal[order - 1] = A(order - 1, order - 1);
+}
+
+// A, as `tridiagonalise` leaves it, becomes Q.
+void accumulate_reflections(Matrix& A, const Vector& beside) {
+    const Index order = A.rows();
+    for (Index first = order - 1; first >= 0; --first) {
+        // the columns after this one hold the product of the later reflections
+        for (Index j = first; j < order; ++j) A(first, j) = A(j, first) = j == first ? 1.0 : 0.0;
+        if (first == 0 || beside[first - 1] == 0.0) continue;
+        const Real* const v = &A(first, first - 1);
+        const Real square = inner_product(order - first, v, v);
+        for (Index j = first; j < order; ++j) apply_reflection(order - first, v, square, &A(first, j));
+    }
+}
+
+// Beside a largest entry of 1; its square has all digits.
+constexpr double negligible = 1e-130;
+
+// A step of the QR algorithm with Wilkinson's shift on the rows first to last of a tridiagonal matrix; the columns of Q
+// take the rotations.
+void qr_step(Vector& diagonal, Vector& beside, Index first, Index last, Matrix* Q) {
+    const Real half = 0.5 * (diagonal[last - 1] - diagonal[last]), e = beside[last - 1];
+    const Real root = numext::sqrt(half * half + e * e);
+    const Real shift = diagonal[last] - e * (e / (half > 0.0 ? half + root : half - root));
+    Real x = diagonal[first] - shift, z = beside[first];
+    for (Index k = first; k < last && numext::abs(z) > negligible; ++k) {
+        const Real length = numext::sqrt(x * x + z * z), c = x / length, s = z / length;
+        if (k > first) beside[k - 1] = length;
+        const Real d = diagonal[k], f = beside[k], g = diagonal[k + 1];
+        const Real left = c * d + s * f, right = c * f + s * g;
+        diagonal[k] = c * left + s * right;
+        diagonal[k + 1] = s * (s * d - c * f) - c * (s * f - c * g);
+        beside[k] = c * right - s * left;
+        x = beside[k];
+        if (k + 1 < last) {
+            z = s * beside[k + 1];
+            beside[k + 1] *= c;
+        }
+        if (Q == nullptr) continue;
+        Real *const p = &(*Q)(0, k), *const q = &(*Q)(0, k + 1);
+        for (Index i = 0; i < Q->rows(); ++i) {
+            const Real turned = c * p[i] + s * q[i];
+            q[i] = c * q[i] - s * p[i];
+            p[i] = turned;
+        }
+    }
+}
+
+// The eigenvalues of A, rising, and its eigenvectors in place of it. (Golub, Van Loan, "Matrix computations", 2013,
+// algorithms 8.3.1 and 8.3.3.)
+void decompose(Vector& values, Matrix& A, bool with_vectors) {
+    constexpr Index most_steps = 30;  // for each value
+    const Index order = A.rows();
+    Real unit = 0.0;
+    for (Index j = 0; j < order; ++j)
+        for (Index i = j; i < order; ++i) unit = std::max<Real>(unit, numext::abs(A(i, j)));
+    if (!(unit > 0.0 && numext::isfinite(unit))) unit = 1.0;
+    A /= unit;
+    Vector beside(order);
+    tridiagonalise(A, values, beside);
+    if (with_vectors) accumulate_reflections(A, beside);
+    const Real rounding = std::numeric_limits<Real>::epsilon();
+    Index last = order - 1, steps = most_steps * order;
+    const auto apart = [&](Index k) {
+        const Real size = numext::abs(beside[k]);
+        return !(size > negligible && size > rounding * (numext::abs(values[k]) + numext::abs(values[k + 1])));
+    };
+    while (last > 0 && steps > 0) {
+        if (apart(last - 1)) {
+            --last;
+            continue;
+        }
+        Index first = last - 1;
+        while (first > 0 && !apart(first - 1)) --first;
+        qr_step(values, beside, first, last, with_vectors ? &A : nullptr);
+        --steps;
+    }
+    values *= unit;
+    for (Index k = 0; k + 1 < order; ++k) {
+        const Index next = std::min_element(values.data() + k, values.data() + order) - values.data();
+        std::swap(values[k], values[next]);
+        if (with_vectors && next != k) std::swap_ranges(&A(0, k), &A(0, k) + order, &A(0, next));
+    }
+}
+
+}  // namespace
+
+Matrix times(const MatrixView& A, const MatrixView& B) { return product(A, B); }
+Matrix transpose_times(const MatrixView& A, const MatrixView& B) { return product(A.transpose(), B); }
+Matrix times_transpose(const MatrixView& A, const MatrixView& B) { return product(A, B.transpose()); }
+void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix> C) {
+    C.setZero();
+    add_product(C, 1.0, A.transpose(), B);
+}
+Vector apply(const MatrixView& A, const Vector& x) { return product(A, x); }
+Vector apply_transpose(const MatrixView& A, const Vector& x) { return product(A.transpose(), x); }
+void add_gram(Eigen::Ref<Matrix> M, Real multiple, const MatrixView& B) {
+    add_product(M, multiple, B, B.transpose(), true);
+}
 Matrix smaller_gram(const Matrix& G) { return G.rows() < G.cols() ? times_transpose(G, G) : transpose_times(G, G); }
 
 Vector fixed_random(Index size) {
@@ -26,11 +232,15 @@ Vector fixed_random(Index size) {
 }
 
 SymmetricEigen eigen(const Matrix& symmetric) {
-    const Eigen::SelfAdjointEigenSolver<Matrix> solver(symmetric);
-    return {solver.eigenvalues(), solver.eigenvectors()};
+    SymmetricEigen found{Vector(symmetric.rows()), symmetric};
+    decompose(found.values, found.vectors, true);
+    return found;
 }
 Vector eigenvalues(const Matrix& symmetric) {
-    return Eigen::SelfAdjointEigenSolver<Matrix>(symmetric, Eigen::EigenvaluesOnly).eigenvalues();
+    Vector values(symmetric.rows());
+    Matrix work = symmetric;
+    decompose(values, work, false);
+    return values;
 }
 
 Real spectral_norm(const Matrix& G) {
@@ -39,27 +249,25 @@ Real spectral_norm(const Matrix& G) {
 
 // With R the triangular factor of G, the eigenvalues of [0 R; R' 0] are the singular values of G and their negatives.
 Real nuclear_norm(const Matrix& G) {
-    const Eigen::HouseholderQR<Matrix> factors(G.rows() < G.cols() ? Matrix(G.transpose()) : G);
     const Index size = std::min(G.rows(), G.cols());
     Matrix both = Matrix::Zero(2 * size, 2 * size);
-    both.bottomLeftCorner(size, size) = factors.matrixQR().topRows(size).triangularView<Eigen::Upper>();
+    both.bottomLeftCorner(size, size) = triangular_factor(G.rows() < G.cols() ? Matrix(G.transpose()) : G);
     return 0.5 * eigenvalues(both).lpNorm<1>();
 }
 
-// Of many rows in the blocks of Eigen's own.
 Cholesky::Cholesky(Matrix M, const GoesOn& goes_on) : L_(std::move(M)) {
-    constexpr Index many = 1024, block = 128;
-    const Index size = L_.rows(), width = goes_on && size >= many ? block : size;
-    for (Index k = 0; k < size; k += width) {
+    constexpr Index panel = 32;  // columns that plain loops work on; the rest is products
+    const Index order = L_.rows();
+    for (Index first = 0; first < order; first += panel) {
         if (goes_on && !goes_on()) return;
-        const Index last = std::min(k + width, size), rest = size - last;
-        auto corner = L_.block(k, k, last - k, last - k);
-        Eigen::Ref<Matrix> in_place = corner;
-        if (Eigen::LLT<Eigen::Ref<Matrix>>(in_place).info() != Eigen::Success) return;
-        if (rest == 0) break;
-        auto below = L_.block(last, k, rest, last - k);
-        corner.adjoint().triangularView<Eigen::Upper>().solveInPlace<Eigen::OnTheRight>(below);
-        L_.bottomRightCorner(rest, rest).selfadjointView<Eigen::Lower>().rankUpdate(below, Real(-1.0));
+        const Index end = std::min(first + panel, order), rest = order - end;
+        for (Index k = first; k < end; ++k) {
+            for (Index j = first; j < k; ++j) add_multiple(order - k, -L_(k, j), &L_(k, j), &L_(k, k));
+            if (!(L_(k, k) > 0.0)) return;
+            L_(k, k) = numext::sqrt(L_(k, k));
+            for (Index i = k + 1; i < order; ++i) L_(i, k) /= L_(k, k);
+        }
+        if (rest > 0) add_gram(L_.bottomRightCorner(rest, rest), -1.0, L_.block(end, first, rest, end - first));
     }
     succeeded_ = true;
 }
@@ -70,21 +278,21 @@ Real Cholesky::smallest_pivot() const {
     return smallest;
 }
 Vector Cholesky::solve(Vector b) const {
-    L_.triangularView<Eigen::Lower>().solveInPlace(b);
-    L_.triangularView<Eigen::Lower>().adjoint().solveInPlace(b);
+    solve_lower_in_place(L_, b);
+    solve_upper_in_place(L_, b);
     return b;
 }
 Matrix Cholesky::solve_columns(Matrix B) const {
-    L_.triangularView<Eigen::Lower>().solveInPlace(B);
-    L_.triangularView<Eigen::Lower>().adjoint().solveInPlace(B);
+    solve_lower_in_place(L_, B);
+    solve_upper_in_place(L_, B);
     return B;
 }
 Matrix Cholesky::solve_lower(Matrix B, const GoesOn& goes_on) const {
     constexpr Index block = 64;
-    const Index width = goes_on ? block : B.cols();
+    const Index width = goes_on ? block : std::max<Index>(B.cols(), 1);
     for (Index c = 0; c < B.cols() && (!goes_on || goes_on()); c += width) {
         auto columns = B.middleCols(c, std::min(width, B.cols() - c));
-        L_.triangularView<Eigen::Lower>().solveInPlace(columns);
+        solve_lower_in_place(L_, columns);
     }
     return B;
 }

@@ -1,7 +1,8 @@
 #include "attsvm/dual_ascent.hpp"
 
-#include <Eigen/Cholesky>
 #include <bit>
+
+#include "attsvm/dense.hpp"
 
 namespace attsvm {
 
@@ -48,15 +49,13 @@ class SampleBlocks {
         constexpr double shift = 1e-2;  // of the unit diagonal, for blocks with dependent rows
         const Index rows = block.rows;
         const double* const D = map_.row(block.first);
-        Eigen::MatrixXd K(rows, rows);
+        Matrix K(rows, rows);
         for (Index r = 0; r < rows; ++r) {
-            rows_dot(D, r + 1, map_.dimension, D + r * map_.dimension, K.data() + r * rows);
+            rows_dot(D + r * map_.dimension, rows - r, map_.dimension, D + r * map_.dimension, &K(r, r));
             K(r, r) += shift;
         }
-        const Eigen::LLT<Eigen::Ref<Eigen::MatrixXd>, Eigen::Upper> factor(K);
-        Eigen::Map<Eigen::MatrixXd> inverse(inverses_.data() + block.at, rows, rows);
-        inverse.setIdentity();
-        factor.solveInPlace(inverse);
+        Eigen::Map<Matrix>(inverses_.data() + block.at, rows, rows) =
+            Cholesky(std::move(K)).solve_columns(Matrix::Identity(rows, rows));
     }
 
     Team team_;

@@ -24,7 +24,7 @@ void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix
 Vector apply(const MatrixView& A, const Vector& x);
 Vector apply_transpose(const MatrixView& A, const Vector& x);
 // M += multiple B B', in the lower triangle
-void add_gram(Matrix& M, Real multiple, const Matrix& B);
+void add_gram(Eigen::Ref<Matrix> M, Real multiple, const MatrixView& B);
 // G G' or G' G, whichever is smaller
 Matrix smaller_gram(const Matrix& G);
 

@@ -69,79 +69,18 @@ template <class Token, class Real>
 class Descent {
    public:
     Descent(const Problem<Token, Real>& problem, Loss loss, StepRule rule, const Team& team,
-            const ParameterValues<Real>& parameters, References<Real> references)
-        : pass_(problem, loss, team.threads()),
-          parameters_(parameters.kind, {problem.samples, problem.query_dimension, problem.dimension, parameters.inner},
-                      problem.Z, parameters.blocks),
-          head_(parameters.head, parameters.head == nullptr ? 0 : 1, problem.dimension),
-          rule_(rule),
-          update_(rule.update()),
-          team_(team),
-          outside_(parameters.outside),
-          references_(references),
-          order_(rule.batch == 0 ? 0 : problem.samples, rule.batch, rule.seed),
-          Q_(problem.samples * problem.dimension),
-          U_(problem.samples * problem.dimension),
-          mixture_(head_.size() == 0 ? 0 : problem.samples * problem.dimension),
-          weight_(padded_to_columns<Real>(problem.samples)),
-          head_weight_(head_.size() == 0 ? 0 : weight_.size()),
-          term_size_(problem.samples),
-          entry_size_(rule.by_coordinate() ? problem.samples * problem.dimension : 0),
-          cosine_gap_(references.count),
-          head_cosine_gap_(references.head_count),
-          top_(references.certify ? problem.samples : 0),
-          certificate_rows_(top_.size() * problem.dimension),
-          certificate_(references.certify ? parameters_.matrix_size() : 0),
-          certified_ratio_(std::ssize(references.certified_norms)),
-          measured_(certified_ratio_.size() == 0 ? 0 : certificate_.size()),
-          of_row_(certified_ratio_.size() == 0 ? 0 : problem.query_dimension) {}
+            const ParameterValues<Real>& parameters, References<Real> references);
 
     // sink(k, record) for the k-th recorded step
     using Sink = std::function<void(std::size_t, const Record<Real>&)>;
-    void run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink) {
-        pass_.measure_tokens();
-        const Index work = parameters_.matrix_size() + problem().samples * problem().tokens * problem().dimension;
-        constexpr int lanes = NumberTraits<Real>::lanes;
-        const std::int64_t stride = std::max<std::int64_t>(1, 50000 / work);
-        std::size_t recorded = 0;
-        for (std::int64_t step = 0;; ++step) {
-            const bool records = recorded < schedule.record.size() && schedule.record[recorded] == step;
-            if (step == schedule.steps || (records && schedule.keeps_attention)) pass_.keep_logits();
-            if (records || rule_.batch == 0 || step == schedule.steps) {
-                choose({});
-                differentiate();
-            }
-            if (records) sink(recorded++, observe());
-            if (step == schedule.steps) return;
-            if (rule_.batch != 0) {
-                choose(order_.next());
-                differentiate();
-            }
-            take_step(step + 1);
-            if ((step + 1) % stride == 0 && !progress.advance(static_cast<double>(stride * lanes), calling_thread))
-                return;
-        }
-    }
+    void run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink);
 
     // The loss at the parameters, and its gradients in true size, shaped as the blocks.
-    Real gradient(std::span<Real* const> blocks, Real* head) {
-        differentiate();
-        const auto put = [](const Block<Real>& block, Real unit, Real* to) {
-            for (Index k = 0; k < block.size(); ++k) to[k] = block.gradient[k] * unit;
-        };
-        for (std::size_t k = 0; k < blocks.size(); ++k) put(parameters_.blocks()[k], exp(log_unit_), blocks[k]);
-        put(head_, exp(head_log_unit_), head);
-        return pass_.losses().loss_mean();
-    }
+    Real gradient(std::span<Real* const> blocks, Real* head);
 
     // Attention at the end of a run, or where the schedule keeps it at a record: weights and their logarithms (samples,
     // tokens), and the index of the top token.
-    void attention(Real* weight, Real* log_weight, Real* top) {
-        const Index T = problem().tokens;
-        team_.for_work(problem().samples * T).for_ranges(problem().samples, [&](Index i, Index last, int) {
-            for (; i < last; ++i) pass_.attention(i, weight + i * T, log_weight + i * T, top[i]);
-        });
-    }
+    void attention(Real* weight, Real* log_weight, Real* top);
 
    private:
     const Problem<Token, Real>& problem() const { return pass_.problem(); }
@@ -381,6 +320,80 @@ class Descent {
     std::optional<DormandPrince<Real>> integrator_;
     Real log_unit_{0.0}, head_log_unit_{0.0};
 };
+
+// Not inline: the explicit instantiations below are the only ones.
+template <class Token, class Real>
+Descent<Token, Real>::Descent(const Problem<Token, Real>& problem, Loss loss, StepRule rule, const Team& team,
+                              const ParameterValues<Real>& parameters, References<Real> references)
+    : pass_(problem, loss, team.threads()),
+      parameters_(parameters.kind, {problem.samples, problem.query_dimension, problem.dimension, parameters.inner},
+                  problem.Z, parameters.blocks),
+      head_(parameters.head, parameters.head == nullptr ? 0 : 1, problem.dimension),
+      rule_(rule),
+      update_(rule.update()),
+      team_(team),
+      outside_(parameters.outside),
+      references_(references),
+      order_(rule.batch == 0 ? 0 : problem.samples, rule.batch, rule.seed),
+      Q_(problem.samples * problem.dimension),
+      U_(problem.samples * problem.dimension),
+      mixture_(head_.size() == 0 ? 0 : problem.samples * problem.dimension),
+      weight_(padded_to_columns<Real>(problem.samples)),
+      head_weight_(head_.size() == 0 ? 0 : weight_.size()),
+      term_size_(problem.samples),
+      entry_size_(rule.by_coordinate() ? problem.samples * problem.dimension : 0),
+      cosine_gap_(references.count),
+      head_cosine_gap_(references.head_count),
+      top_(references.certify ? problem.samples : 0),
+      certificate_rows_(top_.size() * problem.dimension),
+      certificate_(references.certify ? parameters_.matrix_size() : 0),
+      certified_ratio_(std::ssize(references.certified_norms)),
+      measured_(certified_ratio_.size() == 0 ? 0 : certificate_.size()),
+      of_row_(certified_ratio_.size() == 0 ? 0 : problem.query_dimension) {}
+
+template <class Token, class Real>
+void Descent<Token, Real>::run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink) {
+    pass_.measure_tokens();
+    const Index work = parameters_.matrix_size() + problem().samples * problem().tokens * problem().dimension;
+    constexpr int lanes = NumberTraits<Real>::lanes;
+    const std::int64_t stride = std::max<std::int64_t>(1, 50000 / work);
+    std::size_t recorded = 0;
+    for (std::int64_t step = 0;; ++step) {
+        const bool records = recorded < schedule.record.size() && schedule.record[recorded] == step;
+        if (step == schedule.steps || (records && schedule.keeps_attention)) pass_.keep_logits();
+        if (records || rule_.batch == 0 || step == schedule.steps) {
+            choose({});
+            differentiate();
+        }
+        if (records) sink(recorded++, observe());
+        if (step == schedule.steps) return;
+        if (rule_.batch != 0) {
+            choose(order_.next());
+            differentiate();
+        }
+        take_step(step + 1);
+        if ((step + 1) % stride == 0 && !progress.advance(static_cast<double>(stride * lanes), calling_thread)) return;
+    }
+}
+
+template <class Token, class Real>
+Real Descent<Token, Real>::gradient(std::span<Real* const> blocks, Real* head) {
+    differentiate();
+    const auto put = [](const Block<Real>& block, Real unit, Real* to) {
+        for (Index k = 0; k < block.size(); ++k) to[k] = block.gradient[k] * unit;
+    };
+    for (std::size_t k = 0; k < blocks.size(); ++k) put(parameters_.blocks()[k], exp(log_unit_), blocks[k]);
+    put(head_, exp(head_log_unit_), head);
+    return pass_.losses().loss_mean();
+}
+
+template <class Token, class Real>
+void Descent<Token, Real>::attention(Real* weight, Real* log_weight, Real* top) {
+    const Index T = problem().tokens;
+    team_.for_work(problem().samples * T).for_ranges(problem().samples, [&](Index i, Index last, int) {
+        for (; i < last; ++i) pass_.attention(i, weight + i * T, log_weight + i * T, top[i]);
+    });
+}
 
 // Compiled once, in cpp/src.
 extern template class Descent<double, double>;

@@ -298,4 +298,13 @@ void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u) {
     rows_combine(X, rows, d, c, u, nothing);
 }
 
+// Compiled once, in products.cpp.
+extern template void multiply(const Team&, Index, Index, Index, Strided<double>, Extents, const double*, double*);
+extern template void rows_dot(const double*, Index, Index, const double*, double*, Prefetcher&);
+extern template void rows_dot(const float*, Index, Index, const double*, double*, Prefetcher&);
+extern template void rows_squares(const double*, Index, Index, double*);
+extern template void rows_squares(const float*, Index, Index, double*);
+extern template void rows_combine(const double*, Index, Index, const double*, double*, Prefetcher&);
+extern template void rows_combine(const float*, Index, Index, const double*, double*, Prefetcher&);
+
 }  // namespace attsvm

@@ -53,7 +53,7 @@ struct TwoDoubles {
         const double high = a.high * b.high;
         return sum(high, product_error(a.high, b.high, high) + (a.high * b.low + a.low * b.high));
     }
-    friend TwoDoubles operator/(const TwoDoubles& a, const TwoDoubles& b) {
+    [[gnu::noinline]] friend TwoDoubles operator/(const TwoDoubles& a, const TwoDoubles& b) {
         const double first = a.high / b.high;
         if (!std::isfinite(first)) return first;
         const TwoDoubles rest = a - b * first;
@@ -77,13 +77,13 @@ struct TwoDoubles {
     friend bool isinf(const TwoDoubles& a) { return std::isinf(a.high); }
     friend bool isnan(const TwoDoubles& a) { return std::isnan(a.high); }
     friend TwoDoubles abs(const TwoDoubles& a) { return a.high < 0 ? -a : a; }
-    friend TwoDoubles sqrt(const TwoDoubles& a) {
+    [[gnu::noinline]] friend TwoDoubles sqrt(const TwoDoubles& a) {
         const double root = std::sqrt(a.high);
         if (!(root > 0) || !std::isfinite(root)) return root;
         return TwoDoubles(root) + (a - TwoDoubles(root) * root).high / (2.0 * root);
     }
     // e^a - 1 by its series at a / 2^halvings, doubled as often
-    friend TwoDoubles exp(const TwoDoubles& a) {
+    [[gnu::noinline]] friend TwoDoubles exp(const TwoDoubles& a) {
         constexpr int halvings = 9, terms = 10;
         constexpr double largest = 700.0;
         if (!(std::abs(a.high) < largest)) return std::exp(a.high);
@@ -98,12 +98,14 @@ struct TwoDoubles {
         return {std::ldexp(result.high, power), std::ldexp(result.low, power)};
     }
     // A step of Newton's method for e^x = a
-    friend TwoDoubles log(const TwoDoubles& a) {
+    [[gnu::noinline]] friend TwoDoubles log(const TwoDoubles& a) {
         const double first = std::log(a.high);
         if (!(std::abs(first) < 700.0)) return first;
         return first + (a * exp(TwoDoubles(-first)) - 1.0);
     }
-    friend TwoDoubles pow(const TwoDoubles& a, const TwoDoubles& power) { return exp(power * log(a)); }
+    [[gnu::noinline]] friend TwoDoubles pow(const TwoDoubles& a, const TwoDoubles& power) {
+        return exp(power * log(a));
+    }
 };
 
 }  // namespace attsvm

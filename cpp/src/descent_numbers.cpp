@@ -2,6 +2,7 @@
 
 namespace attsvm {
 
+template class Descent<double, double>;
 template class Descent<float, double>;
 
 }  // namespace attsvm

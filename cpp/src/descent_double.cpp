@@ -1,7 +1,0 @@
-#include "attsvm/descent.hpp"
-
-namespace attsvm {
-
-template class Descent<double, double>;
-
-}  // namespace attsvm

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bench.hardware import hardware_facts
 from bench.measure import Pace, measure
 from bench.report import HERE, markdown, write
 from bench.rows import ROWS, Row
+from bench.unfinished import Unfinished
 
 _QUICK = Pace(rounds=3, run=0.1, budget=2.0)
 _BUSY = 0.5
@@ -35,34 +37,49 @@ def main() -> int:
     arguments = _parser().parse_args()
     pace = _QUICK if arguments.quick else Pace()
     chosen = arguments.rows or NAMES
-    selection = [
+    parts = (
         "Quick: fewer and shorter rounds." * arguments.quick,
         f"Some rows: {', '.join(chosen)}." if arguments.rows else "",
         f"Some peers: {', '.join(arguments.peers)}." if arguments.peers else "",
-    ]
+    )
+    selection = " ".join(filter(None, parts))
+    whole = not (arguments.rows or arguments.peers or arguments.quick)
+    folder = arguments.out or (HERE if whole else HERE.parent / "out" / "bench")
     hardware = hardware_facts()
+    versions = {name: version(name) for c in CONTENDERS.values() for name in c.packages}
+    of_run = {
+        "processor": hardware["processor"],
+        "versions": versions,
+        "selection": selection,
+    }
+    unfinished = Unfinished(folder, of_run, arguments.resume)
     begin = time.perf_counter()
     with Processes() as processes:
-        rows = []
-        for name, row in ROWS.items():
-            if name in chosen:
-                print(f"{name} ...", file=sys.stderr, flush=True)
-                rows.append(measure(processes, row, pace, arguments.peers))
-        points = list(_scaling(processes, pace)) if "scaling" in chosen else []
+
+        def measured(name: str, row: Row) -> dict[str, Any]:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            return measure(processes, row, pace, arguments.peers)
+
+        rows = [
+            unfinished.get(name, partial(measured, name, row))
+            for name, row in ROWS.items()
+            if name in chosen
+        ]
+        points = list(_scaling(processes, pace, unfinished)) if "scaling" in chosen else []
     busiest = max((row["processors_busy_with_others"] for row in rows), default=0.0)
     results = {
         "hardware": hardware,
-        "versions": {name: version(name) for c in CONTENDERS.values() for name in c.packages},
+        "versions": versions,
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
         "seconds": time.perf_counter() - begin,
-        "selection": " ".join(filter(None, selection)),
+        "selection": selection,
         "load": f"Other programs kept up to {busiest:.2f} processors busy"
         + (", so the times are not reliable." if busiest > _BUSY else " in any row."),
         "rows": rows,
         "scaling": points,
     }
-    whole = not (arguments.rows or arguments.peers or arguments.quick)
-    write(results, arguments.out or (HERE if whole else HERE.parent / "out" / "bench"))
+    write(results, folder)
+    unfinished.end()
     print(markdown(results))
     failed = [one for row in rows for one in row["contenders"] if one["status"] == "failed"]
     for one in failed:
@@ -70,18 +87,22 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _scaling(processes: Processes, pace: Pace) -> Iterator[dict[str, Any]]:
+def _scaling(processes: Processes, pace: Pace, unfinished: Unfinished) -> Iterator[dict[str, Any]]:
     """Measure one step at each value of n, T and d, the others as in the middle of the plot."""
     short = replace(pace, rounds=3, run=min(pace.run, 0.1), budget=1.0)
+
+    def measured(variable: str, sizes: dict[str, int]) -> dict[str, Any]:
+        print(f"one step, {sizes} ...", file=sys.stderr, flush=True)
+        contenders = ("attsvm", "read", "products", "jax", "torch")
+        row = Row("", "", "step", {"kind": "descent", **sizes}, contenders)
+        found = measure(processes, row, short)["contenders"]
+        times = {one["name"]: one["seconds"] and one["seconds"][1] for one in found}
+        return {"variable": variable, **sizes, **times}
+
     for variable, values in _SWEEPS.items():
         for value in values:
             sizes = {**_SIZES, variable: value}
-            print(f"one step, {sizes} ...", file=sys.stderr, flush=True)
-            contenders = ("attsvm", "read", "products", "jax", "torch")
-            row = Row("", "", "step", {"kind": "descent", **sizes}, contenders)
-            found = measure(processes, row, short)["contenders"]
-            times = {one["name"]: one["seconds"] and one["seconds"][1] for one in found}
-            yield {"variable": variable, **sizes, **times}
+            yield unfinished.get(f"{variable}={value}", partial(measured, variable, sizes))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     for option, choices in (("rows", NAMES), ("peers", PEERS)):
         text = f"only these {option}, of {', '.join(choices)}"
         parser.add_argument(f"--{option}", type=some_of(choices), metavar="NAME,...", help=text)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on after the last row of a run that was cut off"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument(
         "--out",

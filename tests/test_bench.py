@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from bench.contenders import CONTENDERS  # noqa: E402
 from bench.rows import LIMITS, ROWS  # noqa: E402
+from bench.unfinished import Unfinished  # noqa: E402
 
 sys.path.remove(str(ROOT))
 
@@ -42,3 +43,22 @@ def test_the_page_shows_every_row_that_was_run():
     page = (ROOT / "bench" / "results.md").read_text(encoding="utf-8")
     for row in results["rows"]:
         assert f"### {ROWS[row['name']].title}" in page
+
+
+def test_a_run_that_was_cut_off_goes_on_after_its_last_row(tmp_path):
+    def fails():
+        raise KeyboardInterrupt
+
+    first = Unfinished(tmp_path, {"selection": []}, resume=False)
+    record = {"seconds": [0.1, float("nan")], "steps": [1, 10]}
+    assert first.get("many-W", lambda: record) == record
+    with pytest.raises(KeyboardInterrupt):
+        first.get("one-small", fails)
+    again = Unfinished(tmp_path, {"selection": []}, resume=True)
+    assert str(again.get("many-W", fails)) == str(record)
+    assert again.get("one-small", lambda: 2) == 2
+    with pytest.raises(ValueError, match=r"^--resume: expected .*Quick"):
+        Unfinished(tmp_path, {"selection": ["Quick"]}, resume=True)
+    assert Unfinished(tmp_path, {"selection": []}, resume=False).get("many-W", lambda: 3) == 3
+    again.end()
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-// Cholesky factorisations that are asked whether to go on.
+// Cholesky factorisations that are asked whether to go on, eigenvalues and nuclear norms against closed forms.
 #include "attsvm/dense.hpp"
 
 #include "check.hpp"
@@ -44,11 +44,55 @@ void a_factorisation_stops_where_it_is_told_to() {
     CHECK(asked == 3);
 }
 
+// Whose eigenvalues are 2 - 2 cos(π k / (size + 1))
+Matrix second_differences(Index size) {
+    Matrix M = 2.0 * Matrix::Identity(size, size);
+    for (Index k = 1; k < size; ++k) M(k, k - 1) = M(k - 1, k) = -1.0;
+    return M;
+}
+
+void eigenvalues_of_second_differences_are_those_of_the_closed_form() {
+    for (const Index size : {1, 2, 7, 60}) {
+        const auto [values, vectors] = attsvm::eigen(second_differences(size));
+        const attsvm::Vector alone = attsvm::eigenvalues(second_differences(size));
+        for (Index k = 0; k < size; ++k) {
+            const double half = std::acos(-1.0) * static_cast<double>(k + 1) / (2.0 * static_cast<double>(size + 1));
+            const double right = 4.0 * std::sin(half) * std::sin(half);
+            CHECK(std::abs(values[k] - right) <= 1e-14);
+            CHECK(std::abs(alone[k] - right) <= 1e-14);
+        }
+        CHECK(largest_difference(second_differences(size) * vectors, vectors * values.asDiagonal()) <= 1e-14);
+    }
+}
+
+// The squares of what is beside the diagonal are not numbers.
+void eigenvectors_are_orthonormal_whatever_the_sizes_of_entries() {
+    for (const double small : {1e-100, 1e-155, 1e-160, 1e-200}) {
+        Matrix M = Matrix::Zero(6, 6);
+        for (Index k = 0; k < 6; ++k) M(k, k) = k < 2 ? 1.0 : small;
+        for (Index r = 1; r < 6; ++r) M(r, 0) = M(0, r) = small * static_cast<double>(r);
+        const auto [values, vectors] = attsvm::eigen(M);
+        CHECK(largest_difference(vectors.transpose() * vectors, Matrix::Identity(6, 6)) <= 1e-14);
+        CHECK(largest_difference(M * vectors, vectors * values.asDiagonal()) <= 1e-14);
+    }
+}
+
+void the_nuclear_norm_of_orthogonal_columns_is_the_sum_of_their_lengths() {
+    Matrix G(3, 2);
+    G << 1.0, 2.0, 2.0, 1.0, 2.0, -2.0;
+    CHECK(std::abs(attsvm::nuclear_norm(G) - 6.0) <= 1e-14);
+    CHECK(std::abs(attsvm::nuclear_norm(G.transpose()) - 6.0) <= 1e-14);
+    CHECK(std::abs(attsvm::nuclear_norm(1e-170 * G) - 6e-170) <= 1e-184);
+}
+
 }  // namespace
 
 int main() {
     a_factorisation_in_blocks_is_that_of_the_whole();
     an_indefinite_matrix_has_none();
     a_factorisation_stops_where_it_is_told_to();
+    eigenvalues_of_second_differences_are_those_of_the_closed_form();
+    eigenvectors_are_orthonormal_whatever_the_sizes_of_entries();
+    the_nuclear_norm_of_orthogonal_columns_is_the_sum_of_their_lengths();
     return attsvm_test::report();
 }

@@ -3,9 +3,11 @@
 //     min (1/p) Σ |W_jc|^p  s.t.  A(W) >= b:      φ(W) = A*(λ),  φ(w) = sign(w) |w|^(p-1),  A_r(W) = b_r (r active)
 //
 // φ has no slope at 0 for p > 2 and its inverse ψ(u) = sign(u) |u|^(q-1) none for p < 2 (q = p / (p-1)). The unknowns
-// are therefore (W, λ) for p > 2, with the equations linearised at W, and λ alone for p < 2, with W = ψ(A*(λ)). The way
-// there begins at p = 2, where the Frobenius SVM is the solution, and goes in steps of log(p-1), with the constraints
-// exchanged in each: those of negative multipliers leave, those that W misses come.
+// are therefore (W, λ), and an entry of φ(W) = A*(λ) is replaced by the chord between its two points of the curve,
+// where W and where A*(λ) is: a tangent at either leads too far or not far enough. The last steps for p < 2, where
+// rounding of small entries of W is all that A*(λ) would have, are for λ alone, with W = ψ(A*(λ)). The way there begins
+// at p = 2, where the Frobenius SVM is the solution, and goes in steps of log(p-1), with the constraints exchanged in
+// each: those of negative multipliers leave, those that W misses come.
 #include <numeric>
 
 #include "attsvm/elementary.hpp"
@@ -21,9 +23,9 @@ using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
 
 class Homotopy {
    public:
-    // From the multipliers of the Frobenius norm
-    Homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual)
-        : constraints_(&constraints), norm_(norm), dual_(dual) {
+    // From the multipliers of the Frobenius norm; `careful`: with tangents, and constraints exchanged late.
+    Homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful)
+        : constraints_(&constraints), norm_(norm), careful_(careful), dual_(dual) {
         constexpr double insignificant = in_precision(1e-12);
         W_ = constraints.adjoint(dual_);
         unit_ = W_.lpNorm<Eigen::Infinity>();
@@ -38,18 +40,22 @@ class Homotopy {
     // Goes to the solution for this p; `best`, given for the p that is asked for, becomes the nearest candidate. False
     // if it does not get there.
     bool go_to(Real p, Real good, Candidate* best) {
-        constexpr int most_steps = 150, most_at_once = 15;
-        constexpr double settled = 1e-2, last_digits = in_precision(1e-15);
+        constexpr int most_at_once = 15;
+        constexpr double last_digits = in_precision(1e-15);
+        const double settled = careful_ ? 1e-2 : 0.3, nearly = careful_ ? 1e-2 : 1e-3;
+        const int most_steps = careful_ || best != nullptr ? 150 : 25;
         p_ = p;
+        change_ = 1.0;
         if (p < 2.0) dual_ /= constraints_->adjoint(dual_).lpNorm<Eigen::Infinity>();
         int exchanges = 0;
         for (int k = 0; k < most_steps && !active_.empty(); ++k) {
-            const Real change = step();
-            if (!numext::isfinite(change)) return false;
-            if (change > settled || exchange(++exchanges > most_at_once)) continue;
+            change_ = step();
+            if (!numext::isfinite(change_)) return false;
+            if (change_ > settled || exchange(++exchanges > most_at_once)) continue;
             if (best == nullptr) return true;
+            if (change_ > nearly) continue;
             best->replace_by(candidate());
-            if (best->distance <= good || change <= last_digits) break;
+            if (best->distance <= good || change_ <= last_digits) break;
         }
         return best != nullptr && best->distance <= good;
     }
@@ -90,21 +96,27 @@ class Homotopy {
 
     // A step; how much it changes W or λ. Not finite where the equations have no solution.
     Real step() {
-        constexpr double rounding = in_precision(1e-14);
+        constexpr double rounding = in_precision(1e-14), close = 1e-3, of_last_steps = 1e-2;
         const Real widest = 1.0 / in_precision(p_ > 2.0 ? 1e-8 : 1e-10);
+        const bool of_both = p_ > 2.0 || (!careful_ && change_ > of_last_steps);  // W and λ
         const nuclear::ChosenConstraints chosen(*constraints_, active_);
         const Constraints part = chosen.constraints();
         Vector dual(chosen.count());
         for (Index k = 0; k < chosen.count(); ++k) dual[k] = dual_[chosen[k]];
         const Array U = part.adjoint(dual).array(), of_U = logs(U);
         Array weights, target;
-        if (p_ > 2.0) {
-            // The slope of φ is taken where it is larger, at W or at ψ(U): a step from a flat place leads too far.
-            const Array of_W = logs(W_.array());
-            Array size = of_W.max((q() - 1.0) * of_U);
-            size = size.max(size.maxCoeff() - numext::log(widest) / (p_ - 2.0));
+        if (of_both) {
+            const Array W = W_.array(), of_W = logs(W);
+            const Array size = of_W.max((q() - 1.0) * of_U);
+            const Array ahead = inverse(U, of_U).array() - W, missing = U - W.sign() * power(of_W, p_ - 1.0);
             weights = power(size, 2.0 - p_) / (p_ - 1.0);
-            target = weights * (U - W_.array().sign() * power(of_W, p_ - 1.0));
+            if (!careful_) weights = (ahead.abs() > close * W.abs()).select(ahead / missing, weights);
+            const Real at_largest = numext::exp((2.0 - p_) * size.maxCoeff()) / (p_ - 1.0);
+            if (p_ > 2.0)
+                weights = weights.min(widest * at_largest);
+            else
+                weights = weights.max(at_largest / widest);
+            target = weights * missing;
         } else {
             W_ = inverse(U, of_U);
             weights = (q() - 1.0) * power(of_U, q() - 2.0);
@@ -122,7 +134,7 @@ class Homotopy {
         const Vector missing = part.rhs() / unit_ - part.values(W_ + target.matrix());
         const Vector turn = equations.solve(missing);
         Real change;
-        if (p_ > 2.0) {
+        if (of_both) {
             const Matrix move = (target + weights * part.adjoint(turn).array()).matrix();
             W_ += move;
             dual += turn;
@@ -230,24 +242,24 @@ class Homotopy {
 
     const Constraints* constraints_;
     SvmNorm norm_;
-    Real p_ = 2.0, unit_;
+    bool careful_;
+    Real p_ = 2.0, change_ = 1.0, unit_;  // `change_`: of the last step
     Vector dual_;
     Matrix W_;  // in units of `unit_`
     std::vector<Index> active_;
 };
 
-}  // namespace
-
 // Steps that fail are halved.
-Candidate by_lp_homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, Progress& progress,
-                         bool calling_thread) {
-    constexpr double first_step = 0.5, shortest_step = 0.005, good = 1e-12;
+Candidate go_along_p(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful,
+                     Progress& progress, bool calling_thread) {
+    constexpr double shortest_step = 0.005, good = 1e-12;
+    const Real first_step = careful ? 0.5 : 1.0;
     const Real end = numext::log(norm.p - 1.0);
     Candidate best;
-    Homotopy here(constraints, norm, dual);
+    Homotopy here(constraints, norm, dual, careful);
     // Float64 leaves no digits of what multipliers of rows that nearly agree add up to.
     if constexpr (sizeof(Real) > sizeof(double))
-        if (here.go_to(2.0, good, nullptr)) here = Homotopy(constraints, norm, here.dual());
+        if (here.go_to(2.0, good, nullptr)) here = Homotopy(constraints, norm, here.dual(), careful);
     Real at = 0.0, step = first_step;
     Index steps = 0;
     while (step >= shortest_step && progress.advance(0.0, calling_thread)) {
@@ -266,6 +278,17 @@ Candidate by_lp_homotopy(const Constraints& constraints, const SvmNorm& norm, co
     }
     best.unique = 1;
     best.steps = steps;
+    return best;
+}
+
+}  // namespace
+
+Candidate by_lp_homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, Progress& progress,
+                         bool calling_thread) {
+    constexpr double reached = 1e-11;
+    Candidate best = go_along_p(constraints, norm, dual, false, progress, calling_thread);
+    if (!(best.distance <= reached))
+        best.replace_by(go_along_p(constraints, norm, dual, true, progress, calling_thread));
     return best;
 }
 

@@ -180,7 +180,7 @@ def test_what_does_not_belong_together_is_refused(selected, solution, message):
 
 def chosen(selected: object, parameter: str = "p") -> SimpleNamespace:
     """A run of which only the end is known."""
-    return SimpleNamespace(attention_parameter=parameter, v=None, selected=np.asarray(selected))
+    return SimpleNamespace(parameter=parameter, v=None, selected=np.asarray(selected))
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,9 @@ class Homotopy {
             if (change_ > settled || exchange(++exchanges > most_at_once)) continue;
             if (best == nullptr) return true;
             if (change_ > nearly) continue;
+            const bool was_good = best->distance <= good;  // the step after it doubles the digits of W
             best->replace_by(candidate());
-            if (best->distance <= good || change_ <= last_digits) break;
+            if (was_good || change_ <= last_digits) break;
         }
         return best != nullptr && best->distance <= good;
     }

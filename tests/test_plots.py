@@ -226,7 +226,7 @@ def test_a_single_problem_without_its_history_has_nothing_to_draw(tmp_path):
     study = Study(n=3, T=4, d=5, problems=1, steps=5, measure=("outcome", "cosine"))
     results = run(study, tmp_path, progress=False)
     assert not plots.drawable(results)
-    with pytest.raises(ValueError, match="outcomes or cosines of several problems"):
+    with pytest.raises(ValueError, match=r"^table: expected outcomes, .* to draw, got none"):
         plots.study(results)
 
 

@@ -49,8 +49,8 @@ _MOST_BARS = 10
 def drawable(table: Table | xr.Dataset) -> bool:
     """Return whether a table, or results, have what `study` draws.
 
-    That is outcomes, support vectors, cosines or margin ratios of several problems, or the record
-    of a few.
+    That is outcomes, support vectors, cosines, margin ratios, accuracies or attention of several
+    problems, or the record of a few.
     """
     if not isinstance(table, Table):
         results, table = table, tabulate(table)
@@ -103,7 +103,8 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     require_matplotlib()
     if not drawable(table):
         raise ValueError(
-            "table: expected outcomes or cosines of several problems to draw, got neither"
+            "table: expected outcomes, cosines, margin ratios, accuracies or attention of several "
+            "problems to draw, got none"
         )
     if table.in_norms:
         return _heat_maps(table, caption)

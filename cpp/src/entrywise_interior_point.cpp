@@ -55,7 +55,7 @@ class InteriorPoint : nuclear::MarginProgram {
         M.diagonal() += divided_by_dual(slack_);
         M.diagonal() *= Real(1.0) + rounding;
         M.diagonal().array() += rounding * M.trace() / static_cast<double>(M.rows()) * rounding;
-        const Cholesky equations(std::move(M));
+        const Cholesky equations = factorised(M);
         if (!equations.succeeded() || !numext::isfinite(mu)) return false;
         const Vector by_margin = equations.solve(constraints_.rhs());
         const Real of_margin = constraints_.rhs().dot(by_margin);

@@ -1,4 +1,4 @@
-"""What a caller can get wrong in training and the machines: an error that names the argument."""
+"""What a caller can get wrong in training and the SVMs: an error that names the argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the machines: turning, scaling and reordering the data."""
+"""Laws of the SVMs: turning, scaling and reordering the data."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_single_precision_is_rounded_at_the_end_only():
 
 
 def test_weights_go_into_the_theory():
-    """Trained by torch alone, W is compared with the machine of the tokens it selects."""
+    """Trained by torch alone, W is compared with the SVM of the tokens it selects."""
     data = attsvm.datasets.unit_sphere(4, 3, 6, rng=1)
     model = Attention(6, value=data.value, dtype=torch.float64)
     tokens, queries = torch.tensor(data.tokens), torch.tensor(data.queries)

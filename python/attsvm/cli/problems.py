@@ -10,7 +10,7 @@ from attsvm.data.whole_file import place_of_file
 from attsvm.descent.blocks import as_blocks
 
 FIRST_TOKENS = "the first token of each input, as the file has none"
-"""What is said of the queries of a file that lacks them."""
+"""Description of the queries that are taken where a file has none."""
 
 
 def read_problem(arguments: argparse.Namespace) -> AttentionData:

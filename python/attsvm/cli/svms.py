@@ -16,32 +16,22 @@ from attsvm.cli.parsing import Parser
 from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, output_file, read_problem
 from attsvm.data import AttentionData
 from attsvm.descent import StepRule
-from attsvm.svm import (
-    SVMSolution,
-    att_svm,
-    diagonal_svm,
-    label_svm,
-    prompt_svm,
-)
+from attsvm.svm import SVMSolution, label_svm
 from attsvm.svm.norms import NORMS, as_svm_norm
-from attsvm.theory import (
-    cosine,
-    optimal_tokens,
-)
-from attsvm.theory.svm_of_training import kind_of_svm, norm_of_training
+from attsvm.theory import cosine, optimal_tokens
+from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
 
 _SOLUTION = (
     *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
     *("certificate", "gap", "kkt", "solver", "unique"),
 )
 """Fields of an SVMSolution that are written, where they are not None."""
+SVM_OF_TRAINING = {"W": "att", "p": "prompt", "diagonal KQ": "diagonal"}
+"""Names of the SVMs of `attsvm.theory.svm_of_training`."""
 _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
-    "att": att_svm,
-    "prompt": prompt_svm,
-    "diagonal": diagonal_svm,
+    **{name: SVMS[kind] for kind, name in SVM_OF_TRAINING.items()},
     "label": label_svm,
 }
-SVM_OF_TRAINING = {"W": "att", "p": "prompt", "diagonal KQ": "diagonal"}
 
 
 def add_svm_options(parser: Parser) -> None:

@@ -13,15 +13,8 @@ from attsvm.cli.problems import name_of_run, output_file
 from attsvm.cli.training import DRAWN_GRAPHS, OF_TEXTS, arrays_of_run, options_of_training
 from attsvm.datasets import text
 from attsvm.descent import train
-from attsvm.svm import (
-    graph_svm,
-)
-from attsvm.theory import (
-    cosine,
-    cyclic_subspace,
-    predict_next,
-    token_priority_graphs,
-)
+from attsvm.svm import graph_svm
+from attsvm.theory import cosine, cyclic_subspace, predict_next, token_priority_graphs
 from attsvm.theory.composition import composition, loss_of_composition
 
 

@@ -28,16 +28,10 @@ from attsvm.descent import Run, train
 from attsvm.descent.blocks import STARTS
 from attsvm.studies.measurements import PARAMETERS
 from attsvm.studies.study import LOSSES, fitting_parameter
-from attsvm.svm import (
-    SVMSolution,
-)
+from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
-from attsvm.theory import (
-    classify,
-    cosine,
-    optimal_tokens,
-    scores,
-)
+from attsvm.theory import classify, cosine, optimal_tokens, scores
+from attsvm.theory.classification import selects_best
 from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
 
 _OUTCOMES = {
@@ -208,7 +202,7 @@ def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict
     norm = as_svm_norm("norm", norm_of_training(result.parameter, result.step_rule))
     name = SVM_OF_TRAINING[kind_of_svm(result.parameter)]
     facts = {"SVM": f"{name}, {norm.text} norm: {solution.status}"}
-    direction = solution.p if result.variable == "p" else solution.W
+    direction = getattr(solution, solution.variable)
     if direction is not None and direction.any() and result.direction.any():
         facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
     outcome = classify(data, result, solution=solution)
@@ -221,5 +215,4 @@ def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict
 def _is_global(data: AttentionData, result: Run) -> bool:
     """Return whether every selected token has the largest score."""
     gamma = scores(data if result.v is None else data.with_value(result.v))
-    chosen = np.take_along_axis(gamma, result.selected[:, np.newaxis], axis=1)
-    return bool((chosen >= gamma).all())
+    return bool(selects_best(gamma, result.selected).all())

@@ -206,7 +206,7 @@ def _heat_maps(table: Table, caption: str) -> Figure:
 def _on_a_page(
     panels: Mapping[str, Table], columns: int, height: float
 ) -> tuple[dict[str, Table], str]:
-    """Return the panels that a page holds in lines of this height, and what is said of others."""
+    """Return the panels that a page holds in lines of this height, and a note on the others."""
     count = columns * max(1, int((PAGE_HEIGHT - _MARGINS) / height))
     if len(panels) <= count:
         return dict(panels), ""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import BoolArray
+from attsvm._validation import BoolArray, Float64Array, IndexArray
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
@@ -152,15 +152,22 @@ def classify(
         data = data.with_value(run.v)
     as_svm_norm("norm", norm)
     gamma = scores(data)
-    chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
-    is_best = chosen == gamma.max(axis=-1)
+    is_best = selects_best(gamma, selected)
     if solution is None and not is_best.all():
         solution = SVMS[kind_of_svm(run.parameter)](data, selected, norm=norm)
     is_local = np.zeros_like(is_best)
     if solution is not None:
         is_local = locally_optimal_inputs(data, selected, gamma, solution)
-    inputs, kinds = _words(is_best, is_local), _words(is_best.all(-1), is_local.all(-1))
+    inputs = _words(is_best, is_local)
+    kinds = _words(np.all(is_best, axis=-1), np.all(is_local, axis=-1))
     return Classification(kinds, inputs) if data.batch is None else Classifications(kinds, inputs)
+
+
+def selects_best(gamma: Float64Array, selected: IndexArray) -> BoolArray:
+    """Return whether each input selects a token with its largest score γ, shape ([B,] n)."""
+    chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
+    best: BoolArray = chosen == gamma.max(axis=-1)
+    return best
 
 
 def _words(is_global: BoolArray, is_local: BoolArray) -> npt.NDArray[np.str_]:

@@ -28,7 +28,7 @@ class Watch:
     model : torch.nn.Module
     every : int, optional
         Record the steps that it divides. By default as often as the `budget` allows: the steps then
-        depend on the speed of the machine, what is measured at a step does not.
+        depend on the speed of the computer, what is measured at a step does not.
     budget : float
         Largest share of the time since the first call, up to 1, that records take. The first step
         is always recorded, so that the share is kept from the time on when training has taken

@@ -183,8 +183,9 @@ def write(results: dict[str, Any], folder: Path) -> None:
     """Write results.json, results.md and, where sizes were varied, scaling.png."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1, ensure_ascii=False)
-    for inner in (r"\[[^][{}]*\]", r"\{[^{}]*\}"):  # lists of numbers, then objects, on one line
-        text = re.sub(inner, lambda found: " ".join(found[0].split()), text)
+    # A line for a contender, which holds lists and one level of objects, and for what is smaller.
+    for small in (r"\{([^{}]|\{[^{}]*\})*\}", r"\[[^][{}]*\]"):
+        text = re.sub(small, lambda found: re.sub(r"\n *", " ", found[0]), text)
     (folder / "results.json").write_text(text + "\n")
     (folder / "results.md").write_text(markdown(results))
     if results["scaling"]:

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from bench.contenders import CONTENDERS  # noqa: E402
+from bench.report import write  # noqa: E402
 from bench.rows import LIMITS, ROWS  # noqa: E402
 from bench.unfinished import Unfinished  # noqa: E402
 
@@ -43,6 +44,17 @@ def test_the_page_shows_every_row_that_was_run():
     page = (ROOT / "bench" / "results.md").read_text(encoding="utf-8")
     for row in results["rows"]:
         assert f"### {ROWS[row['name']].title}" in page
+
+
+def test_results_are_written_with_a_line_for_each_contender(tmp_path):
+    text = (ROOT / "bench" / "results.json").read_text(encoding="utf-8")
+    results = json.loads(text) | {"scaling": []}
+    write(results, tmp_path)
+    written = (tmp_path / "results.json").read_text(encoding="utf-8")
+    assert json.loads(written) == results
+    contenders = [one["name"] for row in results["rows"] for one in row["contenders"]]
+    lines = [line for line in written.splitlines() if line.startswith('    { "name": ')]
+    assert [json.loads(line.rstrip(","))["name"] for line in lines] == contenders
 
 
 def test_a_run_that_was_cut_off_goes_on_after_its_last_row(tmp_path):

@@ -12,7 +12,7 @@ import attsvm
 
 ROOT = Path(attsvm.__file__).parent
 BASE = {
-    "_core", "_dispatch", "_display", "_geometries", "_isa", "_linalg", "_softmax",
+    "_arrays", "_core", "_dispatch", "_display", "_geometries", "_isa", "_linalg", "_softmax",
     "_validation", "_version",
     "extras", "progress", "threads",
 }  # fmt: skip

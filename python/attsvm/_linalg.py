@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attsvm import _core
-from attsvm._validation import Float64Array as Float64Array
+from attsvm._arrays import Float64Array
 from attsvm.threads import thread_count
 
 Axes = int | tuple[int, ...] | None

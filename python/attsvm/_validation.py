@@ -11,25 +11,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-
-class _SupportsDLPack(Protocol):
-    def __dlpack__(self, *, stream: Any = None) -> Any: ...
-
-
-ArrayLike: TypeAlias = "npt.ArrayLike | _SupportsDLPack"
-"""Whatever NumPy can read: arrays, nested lists, objects with ``__array__`` or ``__dlpack__``."""
-
-FloatArray: TypeAlias = "npt.NDArray[np.floating[Any]]"
-"""float64 or float32."""
-
-Float64Array: TypeAlias = "npt.NDArray[np.float64]"
-IndexArray: TypeAlias = "npt.NDArray[np.int64]"
-BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 
 _Choice = TypeVar("_Choice", bound=str)
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -47,7 +34,7 @@ def as_float_array(
     *,
     ndim: int | Collection[int],
     dtype: type[np.float64],
-) -> npt.NDArray[np.float64]: ...
+) -> Float64Array: ...
 @overload
 def as_float_array(
     name: str,

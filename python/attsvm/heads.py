@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._arrays import ArrayLike, Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
-    ArrayLike,
-    FloatArray,
-    IndexArray,
     as_float_array,
     as_index_array,
     as_nonnegative_float,
@@ -27,8 +25,6 @@ from attsvm._validation import (
 from attsvm.data import AttentionData
 
 __all__ = ["Head", "LinearScores", "Penalised", "ReLU", "Softmax"]
-
-Float64Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,7 +323,7 @@ def fixed_head(
     head: Head | None,
     loss: str,
     tokens: NDArray[Any],
-    lengths: NDArray[np.int64],
+    lengths: IndexArray,
     threads: int,
 ) -> CoreHead:
     """Lay out `head`, or the linear head of `data`, whose `tokens` and `lengths` have a batch axis.

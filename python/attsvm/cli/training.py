@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 from attsvm import _core
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser
-from attsvm.cli.problems import (
-    FIRST_TOKENS,
-    lacks_queries,
-    name_of_run,
-    output_file,
-    read_problem,
-)
+from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, name_of_run, output_file, read_problem
 from attsvm.cli.svms import SVM_OF_TRAINING
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, train

@@ -6,12 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    Float64Array,
-    FloatArray,
-    IndexArray,
     as_float_array,
     as_index_array,
     read_only,

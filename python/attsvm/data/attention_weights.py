@@ -7,15 +7,8 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from attsvm._validation import (
-    ArrayLike,
-    Float64Array,
-    FloatArray,
-    as_float_array,
-    require_all,
-    require_nonnegative,
-    require_shape,
-)
+from attsvm._arrays import ArrayLike, Float64Array, FloatArray
+from attsvm._validation import as_float_array, require_all, require_nonnegative, require_shape
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.batch_axis import as_float64
 from attsvm.data.next_token_data import NextTokenData

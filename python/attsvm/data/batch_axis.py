@@ -8,18 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Plotted
-from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    Float64Array,
-    IndexArray,
-    as_bool_array,
-    as_float_array,
-    as_int,
-    read_only,
-    require_shape,
-)
+from attsvm._validation import as_bool_array, as_float_array, as_int, read_only, require_shape
 
 _Data = TypeVar("_Data", bound="BatchAxis")
 

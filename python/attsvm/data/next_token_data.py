@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._arrays import ArrayLike, BoolArray, FloatArray, IndexArray
 from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    FloatArray,
-    IndexArray,
     as_float_array,
     as_index_array,
     read_only,

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from attsvm._validation import BoolArray, IndexArray
+from attsvm._arrays import BoolArray, IndexArray
 from attsvm.data.next_token_data import NextTokenData
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import FloatArray, as_float_dtype, as_generator, as_positive_int
+from attsvm._arrays import FloatArray
+from attsvm._validation import as_float_dtype, as_generator, as_positive_int
 
 
 def draw_arrays(

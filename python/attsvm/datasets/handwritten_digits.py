@@ -8,13 +8,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import (
-    FloatArray,
-    as_index_array,
-    as_positive_float,
-    as_positive_int,
-    require_shape,
-)
+from attsvm._arrays import FloatArray, IndexArray
+from attsvm._validation import as_index_array, as_positive_float, as_positive_int, require_shape
 from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_arrays, unit_rows
 
@@ -142,7 +137,7 @@ def digits(
 
 
 @cache
-def _images() -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _images() -> tuple[FloatArray, IndexArray]:
     """Read the images (1797, 8, 8), scaled to [0, 1], and the digit each of them shows."""
     try:
         from sklearn.datasets import load_digits
@@ -176,9 +171,7 @@ def _random_features(
     return lambda u: unit_rows(np.cos(u @ frequencies.T + phases))
 
 
-def _draw_images(
-    rng: np.random.Generator, members: list[npt.NDArray[np.int64]], n: int
-) -> npt.NDArray[np.int64]:
+def _draw_images(rng: np.random.Generator, members: list[IndexArray], n: int) -> IndexArray:
     """Draw the indices of n distinct images, balanced between the two classes."""
     counts = [n // 2, n // 2]
     counts[rng.integers(2)] += n % 2

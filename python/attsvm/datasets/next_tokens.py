@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import FloatArray, IndexArray, as_choice, as_positive_int
+from attsvm._arrays import FloatArray, IndexArray
+from attsvm._validation import as_choice, as_positive_int
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.datasets.drawing import draw_arrays, unit_rows

@@ -8,9 +8,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._arrays import BoolArray, Float64Array, FloatArray
 from attsvm._validation import (
-    BoolArray,
-    FloatArray,
     as_choice,
     as_float_in,
     as_nonnegative_float,
@@ -258,7 +257,7 @@ def signal_noise(
     return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype, scales=scales))
 
 
-def by_kind(attention: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def by_kind(attention: Float64Array) -> Float64Array:
     """Sum attention (..., T) on tokens of `signal_noise` over each of `KINDS_OF_TOKEN` (..., 4)."""
     noise = attention[..., 3:].sum(axis=-1, keepdims=True)
     return np.concatenate([attention[..., :3], noise], axis=-1)

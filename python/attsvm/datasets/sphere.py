@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import FloatArray, as_choice, as_positive_int
+from attsvm._arrays import FloatArray
+from attsvm._validation import as_choice, as_positive_int
 from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_arrays
 

@@ -13,13 +13,8 @@ from unicodedata import category
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import (
-    FloatArray,
-    as_choice,
-    as_float_dtype,
-    as_generator,
-    as_positive_int,
-)
+from attsvm._arrays import FloatArray
+from attsvm._validation import as_choice, as_float_dtype, as_generator, as_positive_int
 from attsvm.data.files import memory_size
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.datasets.next_tokens import EMBEDDINGS, draw_embeddings

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attsvm._arrays import BoolArray, Float64Array
 from attsvm.descent.ball import Evaluated, Objective
 from attsvm.descent.log_excess import LogLoss, Slope
 
@@ -28,46 +28,46 @@ class Sequences:
     valid : ndarray of bool, shape (n, T)
     """
 
-    tokens: NDArray[np.float64]
-    queries: NDArray[np.float64]
-    valid: NDArray[np.bool_]
+    tokens: Float64Array
+    queries: Float64Array
+    valid: BoolArray
 
     @property
     def shape(self) -> tuple[int, int]:
         """(k, r), of W."""
         return self.tokens.shape[2], self.queries.shape[1]
 
-    def changes(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
+    def changes(self, W: Float64Array) -> Float64Array:
         """Compute X W z, shape (n, T)."""
         return self.along(self.queries @ W.T)
 
-    def along(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    def along(self, directions: Float64Array) -> Float64Array:
         """Compute inner products (n, T) of tokens with one direction of each input, (n, k)."""
-        result: NDArray[np.float64] = (self.tokens @ directions[:, :, np.newaxis])[:, :, 0]
+        result: Float64Array = (self.tokens @ directions[:, :, np.newaxis])[:, :, 0]
         return result
 
-    def logits(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
+    def logits(self, W: Float64Array) -> Float64Array:
         """Compute X W z, -inf at padding."""
         return np.where(self.valid, self.changes(W), -np.inf)
 
-    def mixtures(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def mixtures(self, weights: Float64Array) -> Float64Array:
         """Compute Σ_t weight_it x_it, shape (n, k)."""
-        result: NDArray[np.float64] = (weights[:, np.newaxis] @ self.tokens)[:, 0]
+        result: Float64Array = (weights[:, np.newaxis] @ self.tokens)[:, 0]
         return result
 
-    def pullback(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def pullback(self, weights: Float64Array) -> Float64Array:
         """Compute Σ_it weight_it x_it z_i' (k, r), the gradient in W from one in the logits."""
-        result: NDArray[np.float64] = self.mixtures(weights).T @ self.queries
+        result: Float64Array = self.mixtures(weights).T @ self.queries
         return result
 
-    def of_matrix(self, objective: Callable[[NDArray[np.float64]], Slope]) -> Objective:
+    def of_matrix(self, objective: Callable[[Float64Array], Slope]) -> Objective:
         """Return the objective as a function of W (k, r)."""
 
-        def evaluate(x: NDArray[np.float64]) -> Evaluated:
+        def evaluate(x: Float64Array) -> Evaluated:
             logits = self.logits(x.reshape(self.shape))
             slope = objective(logits)
 
-            def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            def hessian(change: Float64Array) -> Float64Array:
                 return self.pullback(
                     slope.hessian(self.changes(change.reshape(self.shape)))
                 ).ravel()
@@ -77,18 +77,16 @@ class Sequences:
 
         return evaluate
 
-    def of_factors(
-        self, objective: Callable[[NDArray[np.float64]], Slope], inner: int
-    ) -> Objective:
+    def of_factors(self, objective: Callable[[Float64Array], Slope], inner: int) -> Objective:
         """Return the objective as a function of K (k, m) and Q (r, m), concatenated."""
 
-        def evaluate(x: NDArray[np.float64]) -> Evaluated:
+        def evaluate(x: Float64Array) -> Evaluated:
             K, Q = self.factors(x, inner)
             logits = self.logits(K @ Q.T)
             slope = objective(logits)
             G = self.pullback(slope.gradient)
 
-            def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            def hessian(change: Float64Array) -> Float64Array:
                 dK, dQ = self.factors(change, inner)
                 dG = self.pullback(slope.hessian(self.changes(dK @ Q.T + K @ dQ.T)))
                 return np.concatenate([(dG @ Q + G @ dQ).ravel(), (dG.T @ K + G.T @ dK).ravel()])
@@ -98,31 +96,27 @@ class Sequences:
 
         return evaluate
 
-    def factors(
-        self, x: NDArray[np.float64], inner: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def factors(self, x: Float64Array, inner: int) -> tuple[Float64Array, Float64Array]:
         """Return K and Q from the flat parameter."""
         k, r = self.shape
         return x[: k * inner].reshape(k, inner), x[k * inner :].reshape(r, inner)
 
-    def of_value_and_prompt(self, objective: LogLoss, labels: NDArray[np.float64]) -> Objective:
+    def of_value_and_prompt(self, objective: LogLoss, labels: Float64Array) -> Objective:
         """Return the objective as a function of the linear head v (k,) and p (k,), concatenated."""
         signs = labels[:, np.newaxis]
         k = self.tokens.shape[2]
 
-        def evaluate(x: NDArray[np.float64]) -> Evaluated:
+        def evaluate(x: Float64Array) -> Evaluated:
             logits = np.where(self.valid, self.tokens @ x[k:], -np.inf)
             scores = signs * (self.tokens @ x[:k])
             slope = objective(logits, scores)
 
-            def gathered(
-                by_scores: NDArray[np.float64], by_logits: NDArray[np.float64]
-            ) -> NDArray[np.float64]:
+            def gathered(by_scores: Float64Array, by_logits: Float64Array) -> Float64Array:
                 return np.concatenate(
                     [self.mixtures(signs * by_scores).sum(0), self.mixtures(by_logits).sum(0)]
                 )
 
-            def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            def hessian(change: Float64Array) -> Float64Array:
                 by_logits, by_scores = slope.hessian(
                     self.tokens @ change[k:], signs * (self.tokens @ change[:k])
                 )
@@ -134,5 +128,5 @@ class Sequences:
 
         return evaluate
 
-    def _largest(self, logits: NDArray[np.float64]) -> float:
+    def _largest(self, logits: Float64Array) -> float:
         return float(np.abs(logits[self.valid]).max())

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from attsvm._arrays import BoolArray, Float64Array
 
 _EPS = float(np.finfo(np.float64).eps)
 _FIRST_RADIUS = 0.5
@@ -42,12 +43,12 @@ class Evaluated:
     """
 
     value: float
-    gradient: NDArray[np.float64]
-    hessian: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    gradient: Float64Array
+    hessian: Callable[[Float64Array], Float64Array]
     rounding: float
 
 
-Objective = Callable[[NDArray[np.float64]], Evaluated]
+Objective = Callable[[Float64Array], Evaluated]
 Watch = Callable[[int, float], None]
 
 
@@ -68,10 +69,10 @@ class Minimum:
     iterations : int
     """
 
-    point: NDArray[np.float64]
+    point: Float64Array
     at: Evaluated
-    multiplier: NDArray[np.float64]
-    interior: NDArray[np.bool_]
+    multiplier: Float64Array
+    interior: BoolArray
     residual: float
     iterations: int
 
@@ -89,29 +90,29 @@ class _Spheres:
         self.scale = self.radii[self.block]
         self.scale[self.size :] = 0.0  # the objective does not see the slack
 
-    def dot(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    def dot(self, a: Float64Array, b: Float64Array) -> Float64Array:
         """Compute inner products by block."""
         sums = np.bincount(self.block, a * b, minlength=self.blocks)
         return np.asarray(sums, dtype=np.float64)
 
-    def norm(self, a: NDArray[np.float64]) -> NDArray[np.float64]:
+    def norm(self, a: Float64Array) -> Float64Array:
         """Compute norms by block, without underflow of squares."""
         largest = np.array([np.abs(a[self.block == b]).max() for b in range(self.blocks)])
         unit = np.where(largest > 0, largest, 1.0)
         with np.errstate(under="ignore"):
             scaled = a / unit[self.block]
-            norms: NDArray[np.float64] = largest * np.sqrt(self.dot(scaled, scaled))
+            norms: Float64Array = largest * np.sqrt(self.dot(scaled, scaled))
         return norms
 
-    def normalised(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = u / self.norm(u)[self.block]
+    def normalised(self, u: Float64Array) -> Float64Array:
+        result: Float64Array = u / self.norm(u)[self.block]
         return result
 
-    def tangent(self, u: NDArray[np.float64], a: NDArray[np.float64]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = a - self.dot(u, a)[self.block] * u
+    def tangent(self, u: Float64Array, a: Float64Array) -> Float64Array:
+        result: Float64Array = a - self.dot(u, a)[self.block] * u
         return result
 
-    def at(self, u: NDArray[np.float64]) -> _Point:
+    def at(self, u: Float64Array) -> _Point:
         found = self._objective((self.scale * u)[: self.size])
         gradient = np.zeros_like(u)
         gradient[: self.size] = self.scale[: self.size] * found.gradient
@@ -122,11 +123,7 @@ class _Point:
     """A point of the spheres with the objective, its gradient and multipliers there."""
 
     def __init__(
-        self,
-        spheres: _Spheres,
-        u: NDArray[np.float64],
-        found: Evaluated,
-        gradient: NDArray[np.float64],
+        self, spheres: _Spheres, u: Float64Array, found: Evaluated, gradient: Float64Array
     ) -> None:
         self.spheres, self.u, self.found = spheres, u, found
         self.value = found.value
@@ -142,7 +139,7 @@ class _Point:
         self.residuals = np.where(self.interior, self.size, on_boundary)
         self.residual = float(self.residuals.max())
 
-    def curvature(self, step: NDArray[np.float64]) -> NDArray[np.float64]:
+    def curvature(self, step: Float64Array) -> Float64Array:
         """Multiply the Riemannian Hessian with a tangent vector."""
         s = self.spheres
         image = np.zeros_like(step)
@@ -156,7 +153,7 @@ class _Point:
 
 def minimise(
     objective: Objective,
-    start: NDArray[np.float64],
+    start: Float64Array,
     sizes: Sequence[int],
     radii: Sequence[float],
     *,
@@ -272,7 +269,7 @@ def _gain_by_slopes(before: _Point, after: _Point) -> float:
 
 def _trust_region_step(
     point: _Point, trust_radius: float, tol: float
-) -> tuple[NDArray[np.float64], float]:
+) -> tuple[Float64Array, float]:
     """Compute a step of truncated conjugate gradients (Steihaug, Toint) and its predicted decrease.
 
     No block moves further than `trust_radius`. Blocks are preconditioned by the sizes of their
@@ -310,10 +307,7 @@ def _trust_region_step(
 
 
 def _length_to_boundary(
-    spheres: _Spheres,
-    step: NDArray[np.float64],
-    direction: NDArray[np.float64],
-    trust_radius: float,
+    spheres: _Spheres, step: Float64Array, direction: Float64Array, trust_radius: float
 ) -> float:
     """Return the largest t with no block of step + t direction longer than `trust_radius`."""
     size = spheres.norm(direction)

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._arrays import Float64Array
 from attsvm._validation import as_choice, as_positive_float, require_keys
 
 PARAMETERS = tuple(_core.parameterisations)
@@ -67,7 +67,7 @@ class Blocks:
         shapes: Mapping[str, tuple[int, ...]],
         generator: np.random.Generator,
         lead: tuple[int, ...] = (),
-    ) -> dict[str, NDArray[np.float64]]:
+    ) -> dict[str, Float64Array]:
         """Return a start of each block, with the axes `lead` in front.
 
         "uniform" is on ±1/sqrt(d), with p = 0 beside W, "balanced" the same with equal blocks, and

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._arrays import Float64Array, IndexArray
 from attsvm._linalg import LowRank, in_own_span
-from attsvm._validation import IndexArray, as_float_array, require_direction, require_shape
+from attsvm._validation import as_float_array, require_direction, require_shape
 from attsvm.data import NextTokenData
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.references import Factored, Reference, factors_of, name_in_call
@@ -72,13 +73,11 @@ class IdTable:
         return self._pairs[1]
 
     @cached_property
-    def embeddings(self) -> NDArray[np.float64]:
+    def embeddings(self) -> Float64Array:
         """e_x, (K, d) in float64."""
         return self.data.embeddings.astype(np.float64, copy=False)
 
-    def factors(
-        self, coefficients: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def factors(self, coefficients: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Return (left, right) of W = Σ a_xk e_x e_k' = left' right, shapes (m, d) and (m, d)."""
         dense = np.zeros(self.data.K * self.last.size)
         dense[self._pairs[0]] = coefficients
@@ -86,7 +85,7 @@ class IdTable:
         return table.T @ self.embeddings, self.embeddings[self.last]
 
     @cached_property
-    def _coordinates(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
+    def _coordinates(self) -> list[tuple[Float64Array, Float64Array | None]]:
         """Tokens (K, r) and last tokens (m, c) in orthonormal coordinates, and the bases."""
         spans = [in_own_span(e[np.newaxis]) for e in (self.embeddings, self.embeddings[self.last])]
         return [(X[0], None if basis is None else basis[0]) for X, basis in spans]
@@ -107,7 +106,7 @@ class IdTable:
             column_gram=of_last @ of_last.T,
         )
 
-    def split(self, W: LowRank) -> tuple[NDArray[np.float64], LowRank]:
+    def split(self, W: LowRank) -> tuple[Float64Array, LowRank]:
         """Return coordinates (flat) of the part of W that pairs can make, and the rest of it."""
         assert W.right is not None
         if self.data.orthonormal:
@@ -132,7 +131,7 @@ class TrainedByIds:
     """W of a batch of one as the coefficients of its pairs, until it is asked for."""
 
     table: IdTable
-    coefficients: NDArray[np.float64]
+    coefficients: Float64Array
 
     @property
     def blocks(self) -> Blocks:
@@ -144,17 +143,17 @@ class TrainedByIds:
         """(d, d)."""
         return (self.table.data.d, self.table.data.d)
 
-    def dense(self) -> NDArray[np.float64]:
+    def dense(self) -> Float64Array:
         """Form W (1, d, d)."""
         left, right = self.table.factors(self.coefficients)
-        product: NDArray[np.float64] = left.T @ right
+        product: Float64Array = left.T @ right
         return product[np.newaxis]
 
-    def by_block(self) -> dict[str, NDArray[np.float64]]:
+    def by_block(self) -> dict[str, Float64Array]:
         """Return W (1, d, d) by its name."""
         return {"W": self.dense()}
 
-    def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def factors(self) -> tuple[Float64Array, Float64Array]:
         """Return (left, right) with W = left' right, shapes (1, m, d) and (1, m, d)."""
         left, right = self.table.factors(self.coefficients)
         return left[np.newaxis], right[np.newaxis]
@@ -185,7 +184,7 @@ def descend_by_ids(
     rule: _core.StepRule,
     *,
     steps: int,
-    record: NDArray[np.int64],
+    record: IndexArray,
     references: Mapping[str, Reference],
     threads: int,
     report: Callable[[float], None],

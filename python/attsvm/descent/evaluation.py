@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._arrays import Float64Array
 from attsvm._softmax import log_softmax
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
 from attsvm.descent.problem import CoreProblem
@@ -31,11 +32,11 @@ class Evaluation:
         Softmax weights and their logarithms, 0 and -inf at padding.
     """
 
-    margins: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    attention: NDArray[np.float64]
-    log_attention: NDArray[np.float64]
+    margins: Float64Array
+    loss: Float64Array
+    accuracy: Float64Array
+    attention: Float64Array
+    log_attention: Float64Array
 
 
 def evaluated(

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from attsvm import _core
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._softmax import log_softmax, softmax
 from attsvm.heads import Head
 
@@ -27,8 +27,8 @@ class Slope:
     """Value, gradient (n, T) and Hessian-vector product (n, T) -> (n, T) in the logits."""
 
     value: float
-    gradient: NDArray[np.float64]
-    hessian: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    gradient: Float64Array
+    hessian: Callable[[Float64Array], Float64Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,9 @@ class ScoreSlope:
     """The same in the logits and the token scores together."""
 
     value: float
-    by_logits: NDArray[np.float64]
-    by_scores: NDArray[np.float64]
-    hessian: Callable[
-        [NDArray[np.float64], NDArray[np.float64]],
-        tuple[NDArray[np.float64], NDArray[np.float64]],
-    ]
+    by_logits: Float64Array
+    by_scores: Float64Array
+    hessian: Callable[[Float64Array, Float64Array], tuple[Float64Array, Float64Array]]
 
 
 class LogExcess:
@@ -73,7 +70,7 @@ class LogExcess:
         Tokens whose weight adds to the excess.
     """
 
-    def __init__(self, scores: NDArray[np.float64], valid: NDArray[np.bool_], loss: str) -> None:
+    def __init__(self, scores: Float64Array, valid: BoolArray, loss: str) -> None:
         offered = np.where(valid, scores, -np.inf)
         self.best = np.argmax(offered, axis=1)
         self._margin = offered.max(axis=1)
@@ -90,7 +87,7 @@ class LogExcess:
             self._log_scores = np.log(np.where(valid & (scores > 0), scores, 0.0))
         self.constant = not self._moves.any()
 
-    def __call__(self, logits: NDArray[np.float64]) -> Slope:
+    def __call__(self, logits: Float64Array) -> Slope:
         """Compute value, gradient and curvature at `logits`; the problem is not `constant`."""
         n = len(logits)
         short, rows = self._short[self._moves], self._moves
@@ -132,12 +129,12 @@ class LogExcess:
         gradient[rows] = pull * G
         own = (part * (bend + rate**2))[:, np.newaxis]
 
-        def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+        def hessian(change: Float64Array) -> Float64Array:
             w = change[rows] - np.take_along_axis(change[rows], top, axis=1)
             along = np.sum(G * w, axis=1, keepdims=True)
             mean = np.sum(weight * w, axis=1, keepdims=True)
             change_of_G = (w - mean - along) * G - along * weight
-            result: NDArray[np.float64] = -np.sum(pull * along) * gradient
+            result: Float64Array = -np.sum(pull * along) * gradient
             result[rows] += pull * change_of_G + own * along * G
             return result
 
@@ -157,23 +154,23 @@ class MarginLoss:
         Tokens t that count, the best one of each input not among them.
     """
 
-    def __init__(self, best: NDArray[np.int64], others: NDArray[np.bool_]) -> None:
+    def __init__(self, best: IndexArray, others: BoolArray) -> None:
         self._best = best[:, np.newaxis]
         self._others = others
 
-    def __call__(self, logits: NDArray[np.float64]) -> Slope:
+    def __call__(self, logits: Float64Array) -> Slope:
         """Compute value, gradient and curvature at `logits`."""
         others, best = self._others, self._best
         below = np.where(others, logits, -np.inf) - np.take_along_axis(logits, best, axis=1)
         value = float(logsumexp(below))
         share = np.exp(below - value)
 
-        def with_best(moved: NDArray[np.float64]) -> NDArray[np.float64]:
+        def with_best(moved: Float64Array) -> Float64Array:
             result = moved.copy()
             np.put_along_axis(result, best, -moved.sum(axis=1, keepdims=True), axis=1)
             return result
 
-        def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+        def hessian(change: Float64Array) -> Float64Array:
             relative = change - np.take_along_axis(change, best, axis=1)
             return with_best(share * (relative - np.sum(share * relative)))
 
@@ -192,7 +189,7 @@ class LogLoss:
     def __init__(self, loss: str) -> None:
         self._loss = _core.losses[loss]
 
-    def __call__(self, logits: NDArray[np.float64], scores: NDArray[np.float64]) -> ScoreSlope:
+    def __call__(self, logits: Float64Array, scores: Float64Array) -> ScoreSlope:
         """Compute value, gradients and curvature at `logits` and `scores`, both (n, T)."""
         _, weight, top = _softmax(logits)
         relative = scores - np.take_along_axis(scores, top, axis=1)
@@ -206,9 +203,7 @@ class LogLoss:
         pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
         by_logits, by_scores = pull * c, pull * weight
 
-        def hessian(
-            w: NDArray[np.float64], omega: NDArray[np.float64]
-        ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        def hessian(w: Float64Array, omega: Float64Array) -> tuple[Float64Array, Float64Array]:
             w = w - np.take_along_axis(w, top, axis=1)
             along = np.sum(c * w, axis=1, keepdims=True)
             mean_w = np.sum(weight * w, axis=1, keepdims=True)
@@ -238,28 +233,22 @@ class LogLossOfMixture:
         A positive one.
     """
 
-    def __init__(
-        self,
-        tokens: NDArray[np.float64],
-        labels: NDArray[np.float64],
-        head: Head,
-        loss: str,
-    ) -> None:
+    def __init__(self, tokens: Float64Array, labels: Float64Array, head: Head, loss: str) -> None:
         self._tokens, self._labels = tokens, labels
         self._head, self._loss = head, _core.losses[loss]
 
-    def __call__(self, logits: NDArray[np.float64]) -> Slope:
+    def __call__(self, logits: Float64Array) -> Slope:
         """Compute value, gradient and curvature at `logits`."""
         _, weight, top = _softmax(logits)
         first = np.take_along_axis(self._tokens, top[:, :, np.newaxis], axis=1)
         apart = self._tokens - first  # from the heaviest token, beside which nothing cancels
 
-        def mixed(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-            result: NDArray[np.float64] = (weights[:, np.newaxis] @ apart)[:, 0]
+        def mixed(weights: Float64Array) -> Float64Array:
+            result: Float64Array = (weights[:, np.newaxis] @ apart)[:, 0]
             return result
 
-        def along_tokens(directions: NDArray[np.float64]) -> NDArray[np.float64]:
-            result: NDArray[np.float64] = (apart @ directions[:, :, np.newaxis])[:, :, 0]
+        def along_tokens(directions: Float64Array) -> Float64Array:
+            result: Float64Array = (apart @ directions[:, :, np.newaxis])[:, :, 0]
             return result
 
         mixture = first[:, 0] + mixed(weight)
@@ -275,7 +264,7 @@ class LogLossOfMixture:
         pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
         gradient = pull * c
 
-        def hessian(change: NDArray[np.float64]) -> NDArray[np.float64]:
+        def hessian(change: Float64Array) -> Float64Array:
             w = change - np.take_along_axis(change, top, axis=1)
             mean = np.sum(weight * w, axis=1, keepdims=True)
             along = np.sum(c * w, axis=1, keepdims=True)  # change of m
@@ -284,15 +273,13 @@ class LogLossOfMixture:
             mean_omega = np.sum(weight * omega, axis=1, keepdims=True)
             change_of_c = (w - mean) * c + weight * (omega - mean_omega - along)
             total = np.sum(pull * along)
-            result: NDArray[np.float64] = pull * change_of_c + own * along * c - gradient * total
+            result: Float64Array = pull * change_of_c + own * along * c - gradient * total
             return result
 
         return Slope(value - float(np.log(len(logits))), gradient, hessian)
 
 
-def _softmax(
-    logits: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+def _softmax(logits: Float64Array) -> tuple[Float64Array, Float64Array, IndexArray]:
     """Return log-weights, weights, and the index (n, 1) of the heaviest token."""
     top = np.argmax(logits, axis=1)[:, np.newaxis]
     with np.errstate(under="ignore"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attsvm._arrays import IndexArray
 from attsvm._validation import as_positive_int
 
 
-def log_schedule(steps: int, *, per_decade: int = 10) -> NDArray[np.int64]:
+def log_schedule(steps: int, *, per_decade: int = 10) -> IndexArray:
     """Return steps from 1 to `steps`, evenly spaced in their logarithm, for `train` to record.
 
     Parameters

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._arrays import Float64Array
 from attsvm._linalg import in_own_span
 from attsvm._validation import as_float_array, as_positive_int, require_keys, require_shape
 from attsvm.data import AttentionData
@@ -28,13 +28,13 @@ class PathProblem:
 
     parameter: str
     sequences: Sequences
-    token_basis: NDArray[np.float64] | None
-    query_basis: NDArray[np.float64] | None
+    token_basis: Float64Array | None
+    query_basis: Float64Array | None
     dimension: int
     inner: int
     columns: int
     objective: Objective
-    of_logits: Callable[[NDArray[np.float64]], Slope] | None
+    of_logits: Callable[[Float64Array], Slope] | None
     ranking: LogExcess | None
     infimum: float
     constant: bool
@@ -42,12 +42,7 @@ class PathProblem:
 
     @classmethod
     def of(
-        cls,
-        data: AttentionData,
-        parameter: str,
-        loss: str,
-        head: Head | None,
-        inner: int | None,
+        cls, data: AttentionData, parameter: str, loss: str, head: Head | None, inner: int | None
     ) -> PathProblem:
         """Check that `data` has what `parameter` and `head` need, and lay it out."""
         if parameter in ("W", "KQ"):
@@ -68,7 +63,7 @@ class PathProblem:
         # W has rank min(k, r) at most: that many columns reach any of them at its nuclear norm.
         inner_size = min(m, k, r)
         labels = data.labels.astype(np.float64)
-        of_logits: Callable[[NDArray[np.float64]], Slope] | None = None
+        of_logits: Callable[[Float64Array], Slope] | None = None
         ranking, infimum, constant = None, 0.0, False
         if parameter == "v+p":
             if head is not None:
@@ -112,11 +107,11 @@ class PathProblem:
             sizes,
         )
 
-    def ball(self, radius: NDArray[np.float64]) -> NDArray[np.float64]:
+    def ball(self, radius: Float64Array) -> Float64Array:
         """Return the radii of the blocks from the caller's bounds."""
         return np.sqrt(2.0 * radius) if self.parameter == "KQ" else radius
 
-    def start(self, name: str, value: Any) -> NDArray[np.float64]:
+    def start(self, name: str, value: Any) -> Float64Array:
         """Check a start as given by the caller, and return its coordinates."""
         blocks = BLOCKS[self.parameter]
         if not isinstance(value, Mapping):
@@ -128,10 +123,8 @@ class PathProblem:
             require_keys(name, value, blocks)
             names = [f"{name}[{block!r}]" for block in blocks]
         d, columns = self.dimension, self.columns
-        text, shape = {
-            "W": ("(d, d)", (d, d)),
-            "KQ": ("(d, m)", (d, columns)),
-        }.get(self.parameter, ("(d,)", (d,)))
+        shapes = {"W": ("(d, d)", (d, d)), "KQ": ("(d, m)", (d, columns))}
+        text, shape = shapes.get(self.parameter, ("(d,)", (d,)))
         parts = []
         for block, label in zip(blocks, names, strict=True):
             array = as_float_array(label, value[block], text, ndim=len(shape), dtype=np.float64)
@@ -146,10 +139,10 @@ class PathProblem:
             parts = list(_balanced(parts[0] @ parts[1].T, self.inner))
         return np.concatenate([part.ravel() for part in parts])
 
-    def lifted(self, x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def lifted(self, x: Float64Array) -> dict[str, Float64Array]:
         """Return the blocks in the caller's coordinates."""
 
-        def lift(basis: NDArray[np.float64] | None, part: NDArray[np.float64]) -> Any:
+        def lift(basis: Float64Array | None, part: Float64Array) -> Any:
             return part if basis is None else basis.T @ part
 
         k, r = self.sequences.shape
@@ -165,7 +158,7 @@ class PathProblem:
             return {"p": lift(self.token_basis, x)}
         return {"v": lift(self.token_basis, x[:k]), "p": lift(self.token_basis, x[k:])}
 
-    def logits(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def logits(self, x: Float64Array) -> Float64Array:
         """Compute the attention logits (n, T) at x."""
         k, r = self.sequences.shape
         if self.parameter == "KQ":
@@ -175,7 +168,7 @@ class PathProblem:
             return self.sequences.logits(x[k:, np.newaxis])
         return self.sequences.logits(x.reshape(k, r))
 
-    def downhill(self) -> NDArray[np.float64]:
+    def downhill(self) -> Float64Array:
         """Return a start along the negative gradient at zero; that of p is taken after v."""
         k, r = self.sequences.shape
         if self.parameter == "v+p":
@@ -186,7 +179,7 @@ class PathProblem:
         at_zero = self.of_logits(self.sequences.logits(np.zeros((k, r))))
         return self.of_direction(-self.sequences.pullback(at_zero.gradient))
 
-    def of_direction(self, W: NDArray[np.float64]) -> NDArray[np.float64]:
+    def of_direction(self, W: Float64Array) -> Float64Array:
         """Return the flat parameter of W, of its best approximation if K and Q have few columns."""
         if self.parameter != "KQ":
             return W.ravel()
@@ -202,9 +195,7 @@ class PathProblem:
         return self.sequences.of_matrix(slope)
 
 
-def _scores(
-    data: AttentionData, tokens: NDArray[np.float64], head: Any, loss: str
-) -> NDArray[np.float64]:
+def _scores(data: AttentionData, tokens: Float64Array, head: Any, loss: str) -> Float64Array:
     """Return the token scores of a linear head, labels included, 0 at padding."""
     if head is None:
         value = value_of(data).astype(np.float64)
@@ -233,9 +224,7 @@ def _kind(head: object) -> str:
     return type(head).__name__
 
 
-def _balanced(
-    W: NDArray[np.float64], inner: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _balanced(W: Float64Array, inner: int) -> tuple[Float64Array, Float64Array]:
     """Return K and Q with K'K = Q'Q and K Q' = W, or its best approximation of rank `inner`."""
     left, values, right = np.linalg.svd(W, full_matrices=False)
     root = np.sqrt(values[:inner])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attsvm._arrays import Float64Array
 from attsvm._softmax import log_softmax
 from attsvm.descent.ball import Minimum, Objective, minimise
 from attsvm.descent.path_problem import PathProblem
@@ -32,14 +32,14 @@ class PathSearch:
         self._tol, self._max_iter = tol, max_iter
         self._generator = generator
         self._margins = problem.margins()
-        self._wide: NDArray[np.float64] | None = None
+        self._wide: Float64Array | None = None
         self._local: list[Minimum] = []
         self._radii = np.empty(0)
         self.iterations: list[int] = []
         self._tell = watcher()
         self._searches = 0
 
-    def at(self, radii: NDArray[np.float64], given: NDArray[np.float64] | None) -> Minimum | None:
+    def at(self, radii: Float64Array, given: Float64Array | None) -> Minimum | None:
         """Return the best minimiser found, None where every point is one."""
         problem, self._searches = self._problem, 0
         if problem.constant:
@@ -73,7 +73,7 @@ class PathSearch:
         self._local, self._radii = different, radii
         return different[0]
 
-    def _in_small_steps(self, found: Minimum, radii: NDArray[np.float64]) -> Minimum:
+    def _in_small_steps(self, found: Minimum, radii: Float64Array) -> Minimum:
         """Follow a minimiser from the last radius to this one by radii that grow slowly."""
         growth = radii / self._radii
         count = int(np.ceil(np.log(growth.max()) / np.log(_SMALL_GROWTH)))
@@ -87,8 +87,8 @@ class PathSearch:
     def _minimise(
         self,
         objective: Objective,
-        x: NDArray[np.float64],
-        radii: NDArray[np.float64],
+        x: Float64Array,
+        radii: Float64Array,
         tol: float,
         *,
         inside: bool = False,
@@ -109,9 +109,7 @@ class PathSearch:
         assert self._tell is not None
         self._tell(lambda: f"search {self._searches}, step {steps}, residual {residual:.0e}")
 
-    def _grown(
-        self, objective: Objective, radii: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], int]:
+    def _grown(self, objective: Objective, radii: Float64Array) -> tuple[Float64Array, int]:
         """Follow the path from radii where logits are about 1; return its end and iterations."""
         s = self._problem.sequences
         reach = float(np.max(np.linalg.norm(s.tokens, axis=2).max(1) * np.linalg.norm(s.queries)))
@@ -122,10 +120,10 @@ class PathSearch:
             x, iterations = found.point, iterations + found.iterations
         return x, iterations
 
-    def _random(self) -> NDArray[np.float64]:
+    def _random(self) -> Float64Array:
         return self._generator.standard_normal(sum(self._problem.sizes))
 
-    def _nonzero(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _nonzero(self, x: Float64Array) -> Float64Array:
         """Return `x` with random directions in place of blocks of zeros."""
         blocks = np.split(x, np.cumsum(self._problem.sizes)[:-1])
         return np.concatenate(
@@ -134,7 +132,7 @@ class PathSearch:
 
     def _different(self, local: list[Minimum]) -> list[Minimum]:
         """Return the minimisers, best first, one of those with the same attention."""
-        kept: list[tuple[Minimum, NDArray[np.float64]]] = []
+        kept: list[tuple[Minimum, Float64Array]] = []
         for found in sorted(local, key=lambda found: (found.at.value, found.residual)):
             attention = np.exp(log_softmax(self._problem.logits(found.point), 1))
             slack = 1e-12 * (1.0 + abs(found.at.value))  # rounding

@@ -10,14 +10,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
+from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._linalg import LowRank, euclidean_norm, in_own_span
-from attsvm._validation import (
-    ArrayLike,
-    as_float_array,
-    as_float_dtype,
-    require_direction,
-    require_shape,
-)
+from attsvm._validation import as_float_array, as_float_dtype, require_direction, require_shape
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import require_queries
 from attsvm.descent.blocks import Blocks, axes_of
@@ -42,14 +37,14 @@ class Parameter:
         Its norm.
     """
 
-    blocks: Sequence[NDArray[np.float64]]
-    rest: NDArray[np.float64] | None
-    outside: NDArray[np.float64]
+    blocks: Sequence[Float64Array]
+    rest: Float64Array | None
+    outside: Float64Array
 
 
 def as_batch(
     name: str, value: ArrayLike, text: str, one: Sequence[int | None], batch: int | None
-) -> NDArray[np.float64]:
+) -> Float64Array:
     """Check an array of shape `one` for each problem; return float64 (B, *one), perhaps read-only.
 
     An array without the batch axis serves all problems. None in `one` is any size.
@@ -81,14 +76,14 @@ class CoreProblem:
     batch: int | None
     dimensions: tuple[int, int]
     tokens: NDArray[Any]
-    queries: NDArray[np.float64]
+    queries: Float64Array
     head: CoreHead
-    lengths: NDArray[np.int64]
-    sequence: NDArray[np.int64]
-    token_basis: NDArray[np.float64] | None = None
-    query_basis: NDArray[np.float64] | None = None
-    inner_basis: NDArray[np.float64] | None = None  # (B, c, m) of p and of the rows of W that move
-    resting: NDArray[np.float64] | None = None  # (B, m, d): the part of W' that does not
+    lengths: IndexArray
+    sequence: IndexArray
+    token_basis: Float64Array | None = None
+    query_basis: Float64Array | None = None
+    inner_basis: Float64Array | None = None  # (B, c, m) of p and of the rows of W that move
+    resting: Float64Array | None = None  # (B, m, d): the part of W' that does not
 
     @classmethod
     def of(
@@ -203,7 +198,7 @@ class CoreProblem:
         resting = W - problem._lift_inner(image)
         return replace(problem, resting=resting), Parameter(blocks, None, start.outside)
 
-    def _lift_inner(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _lift_inner(self, image: Float64Array) -> Float64Array:
         """Return what moves of W' (B, m, d) from its coordinates."""
         assert self.inner_basis is not None
         inner = np.swapaxes(self.inner_basis, 1, 2)
@@ -229,7 +224,7 @@ class CoreProblem:
         return self.dimensions[:1] if self.blocks.kind.queries == "one" else self.dimensions
 
     @property
-    def caller_queries(self) -> NDArray[np.float64]:
+    def caller_queries(self) -> Float64Array:
         """The queries (B, n, e) in the axes of the caller's W."""
         basis = self.query_basis
         return self.queries if basis is None else self.queries @ basis
@@ -302,8 +297,8 @@ class CoreProblem:
         return Parameter(blocks, None, np.zeros(B))
 
     def as_caller_blocks(
-        self, blocks: Sequence[NDArray[np.float64]], rest: NDArray[np.float64] | None
-    ) -> dict[str, NDArray[np.float64]]:
+        self, blocks: Sequence[Float64Array], rest: Float64Array | None
+    ) -> dict[str, Float64Array]:
         """Return blocks, or their gradients, by name, in the caller's axes behind the batch's."""
         if self.blocks.kind.form == "block":
             return {self.blocks.names[0]: self.as_caller_parameter(blocks[0], rest)}
@@ -316,14 +311,12 @@ class CoreProblem:
             result[shape.name] = laid
         return result
 
-    def as_caller_parameter(
-        self, V: NDArray[np.float64], rest: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def as_caller_parameter(self, V: Float64Array, rest: Float64Array | None) -> Float64Array:
         """Return W (B, d, d) or p (B, d) from V (B, r, k) and the part outside the spans."""
         W = self._lift(V) if rest is None else self._lift(V) + rest
         return np.ascontiguousarray(W).reshape(len(V), *self._one)
 
-    def factors(self, trained: Parameter) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def factors(self, trained: Parameter) -> tuple[Float64Array, Float64Array]:
         """Return (left, right) of W = left' right, shapes (B, s, d) and (B, s, e)."""
         if self.blocks.kind.form == "product":
             left, right = trained.blocks[0], np.swapaxes(trained.blocks[1], 1, 2)
@@ -342,25 +335,25 @@ class CoreProblem:
                 right = self.query_basis
         return left, right
 
-    def dense(self, trained: Parameter) -> NDArray[np.float64]:
+    def dense(self, trained: Parameter) -> Float64Array:
         """Return W (B, d, d), or p (B, d)."""
         if self.blocks.kind.form == "product":
             left, right = (np.swapaxes(block, 1, 2) for block in trained.blocks)
-            product: NDArray[np.float64] = left @ right
+            product: Float64Array = left @ right
             if self.token_basis is not None:
                 product = np.swapaxes(self.token_basis, 1, 2) @ product
             return product.reshape(len(product), *self._one)
         V = trained.blocks[0] if self.blocks.kind.form == "block" else self._matrices(trained)
         return self.as_caller_parameter(V, trained.rest)
 
-    def _matrices(self, parameter: Parameter) -> NDArray[np.float64]:
+    def _matrices(self, parameter: Parameter) -> Float64Array:
         """Return V (B, e, d) of blocks of which it is none."""
         d, e = self.dimensions
         return _core.parameter_matrices(
             kind=self.blocks.kind, blocks=parameter.blocks, query_dimension=e, dimension=d
         )
 
-    def _lift(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _lift(self, V: Float64Array) -> Float64Array:
         W = np.swapaxes(V, 1, 2)
         if self.token_basis is not None:
             W = np.swapaxes(self.token_basis, 1, 2) @ W
@@ -392,7 +385,7 @@ def _with_axis(array: NDArray[Any], batch: int | None) -> NDArray[Any]:
     return array[np.newaxis] if batch is None else array
 
 
-def _queries(data: AttentionData, source: str, prompt: ArrayLike | None) -> NDArray[np.float64]:
+def _queries(data: AttentionData, source: str, prompt: ArrayLike | None) -> Float64Array:
     """Return queries (B, n, e): those of the data, the number 1, or p for every input."""
     B, n, d = data.batch or 1, data.n, data.d
     if source == "prompt":
@@ -414,9 +407,7 @@ def _reduction_pays(count: int, dimension: int, passes: int) -> bool:
     return count < dimension and passes * (dimension - count) >= 2 * count * dimension
 
 
-def _project(
-    rows: NDArray[np.float64], basis: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _project(rows: Float64Array, basis: Float64Array | None) -> tuple[Float64Array, Float64Array]:
     """Return coordinates of the rows (B, s, d) in the basis, and the part of the rows outside."""
     if basis is None:
         return rows, np.zeros_like(rows)

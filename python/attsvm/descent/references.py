@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from attsvm._validation import ArrayLike, require_names
+from attsvm._arrays import ArrayLike, Float64Array
+from attsvm._validation import require_names
 
 
 @runtime_checkable
@@ -16,20 +14,18 @@ class Factored(Protocol):
     """A matrix W = left' right that is never formed, as an `SVMSolution` is."""
 
     @property
-    def left(self) -> NDArray[np.float64] | None:
+    def left(self) -> Float64Array | None:
         """([B,] s, d)."""
 
     @property
-    def right(self) -> NDArray[np.float64] | None:
+    def right(self) -> Float64Array | None:
         """([B,] s, e)."""
 
 
 Reference: TypeAlias = "ArrayLike | Factored"
 
 
-def named_references(
-    reference: Reference | Mapping[str, Reference] | None,
-) -> dict[str, Reference]:
+def named_references(reference: Reference | Mapping[str, Reference] | None) -> dict[str, Reference]:
     """Return references by name; a single one has the name ""."""
     if reference is None:
         return {}
@@ -44,7 +40,7 @@ def name_in_call(name: str) -> str:
     return f"reference[{name!r}]" if name != "" else "reference"
 
 
-def factors_of(argument: str, value: Factored) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def factors_of(argument: str, value: Factored) -> tuple[Float64Array, Float64Array]:
     """Return (left, right) of a solution; `ValueError` for one without a direction."""
     if value.left is None or value.right is None:
         raise ValueError(f"{argument}: expected a feasible solution, got one without a direction")

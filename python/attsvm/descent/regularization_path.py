@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._linalg import LowRank
 from attsvm._softmax import log_softmax
 from attsvm._validation import (
-    ArrayLike,
     as_choice,
     as_float_array,
     as_generator,
@@ -92,24 +92,24 @@ class RegularizationPath:
 
     parameter: str
     loss: str
-    radii: NDArray[np.float64]
-    W: NDArray[np.float64] | None
-    p: NDArray[np.float64] | None
-    K: NDArray[np.float64] | None
-    Q: NDArray[np.float64] | None
-    v: NDArray[np.float64] | None
-    norm: NDArray[np.float64]
-    loss_value: NDArray[np.float64]
-    log_excess: NDArray[np.float64]
-    residual: NDArray[np.float64]
-    multiplier: NDArray[np.float64]
-    interior: NDArray[np.bool_]
-    converged: NDArray[np.bool_]
-    iterations: NDArray[np.int64]
-    attention: NDArray[np.float64]
-    log_attention: NDArray[np.float64]
-    selected: NDArray[np.int64]
-    cosines: dict[str, NDArray[np.float64]]
+    radii: Float64Array
+    W: Float64Array | None
+    p: Float64Array | None
+    K: Float64Array | None
+    Q: Float64Array | None
+    v: Float64Array | None
+    norm: Float64Array
+    loss_value: Float64Array
+    log_excess: Float64Array
+    residual: Float64Array
+    multiplier: Float64Array
+    interior: BoolArray
+    converged: BoolArray
+    iterations: IndexArray
+    attention: Float64Array
+    log_attention: Float64Array
+    selected: IndexArray
+    cosines: dict[str, Float64Array]
 
     def cosine(self, reference: Reference, block: str | None = None) -> Any:
         """Compute the cosine (N,) of every point of the path with a direction; 0 for zero.
@@ -128,7 +128,7 @@ class RegularizationPath:
         """
         return self._cosine("reference", reference, block)
 
-    def _cosine(self, name: str, reference: Reference, block: str | None) -> NDArray[np.float64]:
+    def _cosine(self, name: str, reference: Reference, block: str | None) -> Float64Array:
         blocks = {"KQ": ("W",), "v+p": ("v", "p")}.get(self.parameter, (self.parameter,))
         if block is None and len(blocks) == 1:
             block = blocks[0]
@@ -305,7 +305,7 @@ def _path(
     problem: PathProblem,
     data: AttentionData,
     loss: str,
-    bounds: NDArray[np.float64],
+    bounds: Float64Array,
     found: list[Minimum | None],
     iterations: list[int],
     tol: float,
@@ -358,7 +358,7 @@ def _parameter_name(parameter: Any) -> str:
     return as_choice("parameter", parameter, ("p", "W", "KQ", "v+p"))
 
 
-def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
+def _radii(radii: Any, parameter: str) -> Float64Array:
     """Check radii, and return them (N, blocks)."""
     if parameter == "v+p":
         if isinstance(radii, Mapping):
@@ -390,7 +390,7 @@ def _radii(radii: Any, parameter: str) -> NDArray[np.float64]:
     return np.array(bounds)
 
 
-def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> Float64Array:
     """Return the reference as a unit vector of `shape`."""
     if isinstance(reference, Factored):
         product = LowRank(*factors_of(name, reference)).dense()
@@ -401,5 +401,5 @@ def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> NDArr
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     require_direction(name, array.any())
-    unit: NDArray[np.float64] = array / np.abs(array).max()
+    unit: Float64Array = array / np.abs(array).max()
     return unit / np.linalg.norm(unit)

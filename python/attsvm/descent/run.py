@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._display import Plotted
 from attsvm._linalg import LowRank
-from attsvm._validation import ArrayLike
 from attsvm.data.attention_data import AttentionData
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.by_ids import TrainedByIds
@@ -37,15 +37,15 @@ class Trained:
         """Shape of W or p as the caller knows it."""
         return self.problem.parameter_shape
 
-    def dense(self) -> NDArray[np.float64]:
+    def dense(self) -> Float64Array:
         """Form W (B, d, d), also where it is made of other blocks, or p (B, d)."""
         return self.problem.dense(self.parameter)
 
-    def by_block(self) -> dict[str, NDArray[np.float64]]:
+    def by_block(self) -> dict[str, Float64Array]:
         """Return every block by name in the caller's axes."""
         return self.problem.as_caller_blocks(self.parameter.blocks, self.parameter.rest)
 
-    def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def factors(self) -> tuple[Float64Array, Float64Array] | None:
         """Return (left, right) of W = left' right; None where the start left a part outside."""
         return None if self.parameter.rest is not None else self.problem.factors(self.parameter)
 
@@ -121,10 +121,10 @@ class Run(Plotted):
     lr: dict[str, float]
     steps: int
     trained: Trained | TrainedByIds
-    v: NDArray[np.float64] | None
-    attention: NDArray[np.float64]
-    log_attention: NDArray[np.float64]
-    selected: NDArray[np.int64]
+    v: Float64Array | None
+    attention: Float64Array
+    log_attention: Float64Array
+    selected: IndexArray
     history: dict[str, NDArray[Any]]
 
     @property
@@ -138,39 +138,39 @@ class Run(Plotted):
         return "p" if self.trained.blocks.kind.queries == "one" else "W"
 
     @cached_property
-    def direction(self) -> NDArray[np.float64]:
+    def direction(self) -> Float64Array:
         """`W` or `p`, whose direction the theory is about; W p where both were trained."""
         return self.trained.answer(self.trained.dense())
 
     @cached_property
-    def parameters(self) -> dict[str, NDArray[np.float64]]:
+    def parameters(self) -> dict[str, Float64Array]:
         """Final value of every trained block, by name."""
         of_head = {} if self.v is None else {"v": self.v}
         answer = self.trained.answer
         return {k: answer(x) for k, x in self.trained.by_block().items()} | of_head
 
     @property
-    def W(self) -> NDArray[np.float64] | None:
+    def W(self) -> Float64Array | None:
         """Final W ([B,] d, d), where W or what makes it was trained."""
         return self.direction if self.variable == "W" else self.parameters.get("W")
 
     @property
-    def p(self) -> NDArray[np.float64] | None:
+    def p(self) -> Float64Array | None:
         """Final p ([B,] d), where p was trained."""
         return self.parameters.get("p")
 
     @property
-    def K(self) -> NDArray[np.float64] | None:
+    def K(self) -> Float64Array | None:
         """Final K ([B,] d, m), where the factors of W = K Q' were trained."""
         return self.parameters.get("K")
 
     @property
-    def Q(self) -> NDArray[np.float64] | None:
+    def Q(self) -> Float64Array | None:
         """Final Q ([B,] d, m), where the factors of W = K Q' were trained."""
         return self.parameters.get("Q")
 
     @cached_property
-    def _factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def _factors(self) -> tuple[Float64Array, Float64Array] | None:
         factors = self.trained.factors()
         if factors is None:
             return None
@@ -178,17 +178,17 @@ class Run(Plotted):
         return left, right
 
     @property
-    def left(self) -> NDArray[np.float64] | None:
+    def left(self) -> Float64Array | None:
         """Left factor ([B,] s, d) of W = left' right."""
         return None if self._factors is None else self._factors[0]
 
     @property
-    def right(self) -> NDArray[np.float64] | None:
+    def right(self) -> Float64Array | None:
         """Right factor ([B,] s, e) of W = left' right."""
         return None if self._factors is None else self._factors[1]
 
     @property
-    def speed_limit_share(self) -> NDArray[np.float64] | None:
+    def speed_limit_share(self) -> Float64Array | None:
         """Whether Adam's memory holds it back, shape ([B]); None for other rules.
 
         The decrease of log |gradient| per step, over the second half of the records, divided by
@@ -205,7 +205,7 @@ class Run(Plotted):
         with np.errstate(divide="ignore"):
             limit = -0.5 * np.log(self.step_rule.betas[1])
         fall = (log_norm[..., half] - log_norm[..., -1]) / max(1, steps[-1] - steps[half])
-        share: NDArray[np.float64] = fall / limit
+        share: Float64Array = fall / limit
         return share
 
     def evaluate(self, data: AttentionData) -> Evaluation:

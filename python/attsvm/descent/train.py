@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
+from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._geometries import Norm, as_geometry, as_norm, listed
 from attsvm._linalg import LowRank, euclidean_norm
 from attsvm._validation import (
-    ArrayLike,
     as_choice,
     as_generator,
     as_index_array,
@@ -64,7 +64,7 @@ def train(
     loss: str | None = None,
     head: Head | None = None,
     init: ArrayLike | str | Mapping[str, ArrayLike | str] | None = None,
-    record_every: int | Sequence[int] | NDArray[np.int64] | None = None,
+    record_every: int | Sequence[int] | IndexArray | None = None,
     reference: Reference | Mapping[str, Reference] | None = None,
     dtype: DTypeLike | None = None,
     num_threads: int | None = None,
@@ -256,7 +256,7 @@ class _Call:
     loss: str
     lr: dict[str, float]
     steps: int
-    record: NDArray[np.int64]
+    record: IndexArray
     certified: Mapping[str, _core.Geometry] | None  # by name; None: nothing is certified
     ridge: float
     threads: int
@@ -301,10 +301,7 @@ class _Call:
 
 
 def _run(
-    call: _Call,
-    problem: CoreProblem,
-    start: Parameter,
-    references: Mapping[str, Reference],
+    call: _Call, problem: CoreProblem, start: Parameter, references: Mapping[str, Reference]
 ) -> Run:
     """Descend on tokens."""
     blocks = call.blocks
@@ -380,9 +377,7 @@ def _run_by_ids(call: _Call, data: NextTokenData, references: Mapping[str, Refer
     return call.run(result, trained, history, gap_known=True)
 
 
-def _certified_norms(
-    certify: bool | Norm | Sequence[Norm],
-) -> dict[str, _core.Geometry] | None:
+def _certified_norms(certify: bool | Norm | Sequence[Norm]) -> dict[str, _core.Geometry] | None:
     """Return the norms of certified margin ratios by name; None where nothing is certified."""
     if isinstance(certify, bool | np.bool_):
         return {} if certify else None
@@ -517,7 +512,7 @@ def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None]]:
         yield report
 
 
-def _cosines(names: Iterable[str], gaps: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+def _cosines(names: Iterable[str], gaps: Float64Array) -> dict[str, Float64Array]:
     """Return entries (B, R) of the history for the directions of these names, (B, names, R)."""
     history = {}
     for r, name in enumerate(names):
@@ -550,8 +545,8 @@ def _number_of_steps(steps: int) -> int:
 
 
 def _recorded_steps(
-    record_every: int | Sequence[int] | NDArray[np.int64] | None, steps: int
-) -> NDArray[np.int64]:
+    record_every: int | Sequence[int] | IndexArray | None, steps: int
+) -> IndexArray:
     if record_every is None:
         record_every = max(1, steps // 100)
     if np.ndim(record_every) == 0:
@@ -609,10 +604,8 @@ def _start(
 
 
 def _references(
-    problem: CoreProblem,
-    start: Parameter,
-    named: Mapping[str, Reference],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    problem: CoreProblem, start: Parameter, named: Mapping[str, Reference]
+) -> tuple[Float64Array, Float64Array]:
     """Return unit directions (B, R, r, k), and their parts outside the spans (B, R, 2).
 
     Of a part outside, the core needs the components along and across that of the start, which the
@@ -640,7 +633,7 @@ def _references(
     return directions, beside
 
 
-def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> NDArray[np.float64]:
+def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> Float64Array:
     """Return unit directions (B, R, d) to compare v with."""
     B, d = problem.tokens.shape[0], problem.dimensions[0]
     directions = np.empty((B, len(named), d if problem.blocks.head else 0))
@@ -655,7 +648,7 @@ def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> ND
     return directions
 
 
-def _require_finite(result: Mapping[str, Any], record: NDArray[np.int64], rule: str) -> None:
+def _require_finite(result: Mapping[str, Any], record: IndexArray, rule: str) -> None:
     parts = [
         *result["blocks"],
         result["attention"],

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._arrays import ArrayLike
 from attsvm._softmax import softmax
-from attsvm._validation import ArrayLike, as_float, read_array
+from attsvm._validation import as_float, read_array
 
 
 def scaled_dot_product_attention(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
 from attsvm import _core
-from attsvm._validation import ArrayLike, as_choice
+from attsvm._arrays import ArrayLike, Float64Array
+from attsvm._validation import as_choice
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data
 from attsvm.descent.blocks import Blocks
@@ -31,7 +29,7 @@ def loss_and_grad(
     loss: str = "logistic",
     head: Head | None = None,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+) -> tuple[Float64Array, dict[str, Float64Array]]:
     """Compute the mean loss of attention, and its gradient.
 
     Parameters
@@ -77,14 +75,7 @@ def loss_and_grad(
     as_choice("loss", loss, _core.losses)
     threads = thread_count(num_threads)
     problem = CoreProblem.of(
-        data,
-        blocks,
-        head,
-        loss,
-        value=parameters.get("v"),
-        dtype=None,
-        threads=threads,
-        passes=1,
+        data, blocks, head, loss, value=parameters.get("v"), dtype=None, threads=threads, passes=1
     )
     own = {block.name: parameters[block.name] for block in blocks.kind.blocks}
     losses, of_blocks, value = _core.loss_and_gradient(

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _softmax as kernel
-from attsvm._validation import ArrayLike, read_array
+from attsvm._arrays import ArrayLike
+from attsvm._validation import read_array
 
 
 def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._arrays import IndexArray
 from attsvm.plots.style import add_caption, new_figure
 from attsvm.studies.reproduce.palette import INK, SAND
 from attsvm.theory.priority_graphs import TokenPriorityGraph
@@ -119,9 +120,7 @@ def _lines(graph: TokenPriorityGraph, groups: list[list[int]]) -> list[list[int]
     return [line[k : k + size] for line in lines for k in range(0, len(line), size)]
 
 
-def _box_text(
-    tokens: NDArray[np.int64], vocabulary: Sequence[str] | NDArray[np.str_] | None
-) -> str:
+def _box_text(tokens: IndexArray, vocabulary: Sequence[str] | NDArray[np.str_] | None) -> str:
     shown = ", ".join(_token_name(int(token), vocabulary) for token in tokens[:_TOKENS_OF_BOX])
     left_out = len(tokens) - _TOKENS_OF_BOX
     return textwrap.fill(shown if left_out <= 0 else f"{shown}, … {left_out} more", 28)

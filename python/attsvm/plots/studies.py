@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._arrays import BoolArray
 from attsvm.plots.records import CURVES, draw_record
 from attsvm.plots.style import (
     COLUMN_WIDTH,
@@ -227,7 +228,7 @@ def _histories(results: xr.Dataset) -> dict[str, NDArray[Any]]:
     return {"step": results["step"].to_numpy(), **known} if known else {}
 
 
-def _by_outcome(results: xr.Dataset) -> dict[str, tuple[str, NDArray[np.bool_]]]:
+def _by_outcome(results: xr.Dataset) -> dict[str, tuple[str, BoolArray]]:
     """Return colour and problems of each outcome, by its name and number of problems."""
     if "outcome" not in results:
         return {}

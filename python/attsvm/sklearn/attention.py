@@ -13,14 +13,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
-from attsvm._validation import (
-    FloatArray,
-    IndexArray,
-    as_choice,
-    as_float_array,
-    as_nonnegative_float,
-    require_unmasked,
-)
+from attsvm._arrays import Float64Array, FloatArray, IndexArray
+from attsvm._validation import as_choice, as_float_array, as_nonnegative_float, require_unmasked
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_selected
 from attsvm.descent import train
@@ -237,7 +231,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             warn_not_separable(" and ".join(inseparable))
         return self
 
-    def attention(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[np.float64]:
+    def attention(self, X: Any, *, queries: Any = None, lengths: Any = None) -> Float64Array:
         """Compute the attention weights of the tokens.
 
         Parameters
@@ -256,7 +250,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
 
     def decision_function(
         self, X: Any, *, queries: Any = None, lengths: Any = None
-    ) -> NDArray[np.float64]:
+    ) -> Float64Array:
         """Compute v'o of each sequence, o the mixture of its tokens by their weights.
 
         Parameters
@@ -270,9 +264,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             Positive for ``classes_[1]``.
         """
         data = self._data(X, queries, lengths)
-        scores: NDArray[np.float64] = np.einsum(
-            "nt,nt->n", self._weights(data), data.tokens @ self.value_
-        )
+        scores: Float64Array = np.einsum("nt,nt->n", self._weights(data), data.tokens @ self.value_)
         return scores
 
     def predict(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[Any]:
@@ -290,13 +282,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         return predicted(self, self.decision_function(X, queries=queries, lengths=lengths))
 
     def score(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        queries: Any = None,
-        lengths: Any = None,
+        self, X: Any, y: Any, sample_weight: Any = None, *, queries: Any = None, lengths: Any = None
     ) -> float:
         """Compute the share of the sequences whose label is predicted.
 
@@ -361,7 +347,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             X, np.ones(len(X)), queries=self._queries(X, queries, lengths), lengths=lengths
         )
 
-    def _weights(self, data: AttentionData) -> NDArray[np.float64]:
+    def _weights(self, data: AttentionData) -> Float64Array:
         assert data.queries is not None
         if self.coef_.ndim == 1:
             logits = data.tokens @ self.coef_
@@ -371,11 +357,11 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         logits = np.where(data.valid, logits, -np.inf)
         temperature = self._temperature()
         if temperature == 0:
-            one_hot: NDArray[np.float64] = np.eye(data.T)[logits.argmax(axis=1)]
+            one_hot: Float64Array = np.eye(data.T)[logits.argmax(axis=1)]
             return one_hot
         below = logits - logits.max(axis=1, keepdims=True)
         with np.errstate(over="ignore"):
-            weights: NDArray[np.float64] = softmax(below / temperature, axis=1)
+            weights: Float64Array = softmax(below / temperature, axis=1)
         return weights
 
     def _select(

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from attsvm._arrays import Float64Array
 from attsvm._validation import require_unmasked
 from attsvm.sklearn.largest_margin import separation
 from attsvm.sklearn.not_separable import warn_not_separable
@@ -142,7 +143,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         )  # fmt: skip
         self.separable_ = answer.certificate is None if np.isinf(C) else None
 
-        def of_all_samples(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        def of_all_samples(values: Float64Array) -> Float64Array:
             padded = np.zeros(len(y))
             padded[used] = values
             return padded
@@ -166,7 +167,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         self.gap_, self.kkt_ = answer.plane.gap, answer.plane.kkt
         return self
 
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
+    def decision_function(self, X: Any) -> Float64Array:
         """Compute w'x + b of each sample.
 
         Parameters
@@ -181,7 +182,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         require_unmasked("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
-        scores: NDArray[np.float64] = X @ self.coef_[0] + self.intercept_[0]
+        scores: Float64Array = X @ self.coef_[0] + self.intercept_[0]
         return scores
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -204,7 +205,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], Float64Array]:
     """Return the two labels in y, and the sign of each: -1 for the first, +1 for the second."""
     check_classification_targets(y)
     kind = type_of_target(y)
@@ -220,7 +221,7 @@ def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
     return classes, np.where(place == 1, 1.0, -1.0)
 
 
-def predicted(model: Any, scores: NDArray[np.float64]) -> NDArray[Any]:
+def predicted(model: Any, scores: Float64Array) -> NDArray[Any]:
     """Return the second class of a fitted model for positive scores, and else the first."""
     labels: NDArray[Any] = model.classes_[(scores > 0).astype(np.intp)]
     return labels

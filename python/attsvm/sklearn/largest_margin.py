@@ -21,7 +21,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm._validation import FloatArray
+from attsvm._arrays import FloatArray
 from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, too_hard
 from attsvm.svm import SolverError
 from attsvm.svm.solve import solve

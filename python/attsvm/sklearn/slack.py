@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attsvm._arrays import Float64Array
 from attsvm.svm import SolverError
 
 _FALLBACK = 10.0
@@ -27,9 +27,7 @@ def as_penalty(value: Any) -> float:
     return number
 
 
-def fallback_penalty(
-    rows: NDArray[np.float64], weights: NDArray[np.float64] | None = None
-) -> float:
+def fallback_penalty(rows: Float64Array, weights: Float64Array | None = None) -> float:
     """Return 10 over the mean square of the rows (r, d), weighted if there are weights (r,)."""
     size = float(np.average(np.sum(np.square(rows), axis=-1), weights=weights))
     return _FALLBACK / size if size > 0 else _FALLBACK

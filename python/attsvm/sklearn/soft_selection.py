@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attsvm._validation import IndexArray
+from attsvm._arrays import Float64Array, IndexArray
 from attsvm.data.attention_data import AttentionData, other_tokens
 from attsvm.svm import SVMSolution
 
@@ -47,18 +47,16 @@ def with_slack(
     return AttentionData(tokens, data.labels, queries=queries, lengths=data.lengths)
 
 
-def without_slack(solution: SVMSolution, d: int) -> NDArray[np.float64]:
+def without_slack(solution: SVMSolution, d: int) -> Float64Array:
     """Return W (d, d) or p (d,) of the first d coordinates."""
     left, right = solution.left, solution.right
     assert left is not None
     assert right is not None
-    part: NDArray[np.float64] = left[:, :d].T @ right[:, :d]
+    part: Float64Array = left[:, :d].T @ right[:, :d]
     return part[:, 0] if solution.variable == "p" else part
 
 
-def constraint_rows(
-    data: AttentionData, selected: IndexArray, parameter: str
-) -> NDArray[np.float64]:
+def constraint_rows(data: AttentionData, selected: IndexArray, parameter: str) -> Float64Array:
     """Compute (x_iα - x_it) |z_i| of every constraint, (m, d); without |z_i| for p."""
     sample, token = np.nonzero(other_tokens(data, selected))
     rows: NDArray[Any] = data.tokens[sample, selected[sample]] - data.tokens[sample, token]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from attsvm._arrays import BoolArray
 from attsvm._validation import require_unmasked
 from attsvm.data import AttentionData
 from attsvm.sklearn.attention import as_tokens
@@ -98,7 +99,7 @@ class TokenTransformer(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _tokens(X: Any, lengths: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _tokens(X: Any, lengths: Any) -> tuple[NDArray[Any], BoolArray]:
     """Return the tokens (n, T, d), and which of them are no padding (n, T)."""
     require_unmasked("X", X)
     X = as_tokens(check_array(X, ensure_2d=False, allow_nd=True))

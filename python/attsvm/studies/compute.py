@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from attsvm._validation import BoolArray
+from attsvm._arrays import BoolArray
 from attsvm.data import AttentionData
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import as_blocks

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from attsvm._arrays import BoolArray
 from attsvm.descent import StepRule
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.figure import Figure
@@ -91,7 +91,7 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     return sentences
 
 
-def _count(holds: npt.NDArray[np.bool_]) -> str:
+def _count(holds: BoolArray) -> str:
     return f"{holds.sum()} of {holds.size} problem{'' if holds.size == 1 else 's'}"
 
 
@@ -106,13 +106,7 @@ def _sufficient_dimension(settings: Mapping[str, Any]) -> int:
 
 
 _OF_REFERENCE = MappingProxyType(
-    {
-        "data": "sphere",
-        "attention": "cross",
-        "parameter": "W",
-        "loss": "logistic",
-        "steps": 3000,
-    }
+    {"data": "sphere", "attention": "cross", "parameter": "W", "loss": "logistic", "steps": 3000}
 )
 """Settings of the independent program, whose steps are normalised, of 0.1."""
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from attsvm._arrays import BoolArray, Float64Array
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Estimate:
     size: int  # size of the sample
 
 
-def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Estimate:
+def proportion(successes: BoolArray, *, level: float = 0.95) -> Estimate:
     """Compute the share of True in independent trials, with Wilson's score interval.
 
     It is within [0, 1], and has positive length even where all trials agree. No trial at all is a
@@ -40,7 +41,7 @@ def proportion(successes: npt.NDArray[np.bool_], *, level: float = 0.95) -> Esti
     return Estimate(share, low, high, size)
 
 
-def median(values: npt.NDArray[np.float64], *, level: float = 0.95) -> Estimate:
+def median(values: Float64Array, *, level: float = 0.95) -> Estimate:
     """Compute the median of independent draws, with the interval between two order statistics.
 
     It is [x_(k), x_(n+1-k)] with the largest k for which P(Bin(n, 1/2) < k) is less than half of
@@ -64,9 +65,7 @@ def median(values: npt.NDArray[np.float64], *, level: float = 0.95) -> Estimate:
     return Estimate(centre, float(ordered[k - 1]), float(ordered[size - k]), size)
 
 
-def mean(
-    values: npt.NDArray[np.float64], *, bounds: tuple[float, float], level: float = 0.95
-) -> Estimate:
+def mean(values: Float64Array, *, bounds: tuple[float, float], level: float = 0.95) -> Estimate:
     """Compute the mean of independent draws, with Student's t interval.
 
     The interval is clipped to `bounds`, the smallest and largest value the quantity can take. All

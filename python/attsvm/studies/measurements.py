@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm import _core
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._geometries import Norm
-from attsvm._validation import BoolArray, IndexArray
 from attsvm.data import AttentionData
 from attsvm.datasets.signal_tokens import by_kind, flipped
 from attsvm.descent import Run
@@ -76,7 +76,7 @@ class Measured:
 
     data: AttentionData
     run: Run
-    direction: npt.NDArray[np.float64]  # (B, d, d) or (B, d): trained W or p
+    direction: Float64Array  # (B, d, d) or (B, d): trained W or p
     norm: Norm  # of its SVMs
     norms: tuple[Norm, ...]  # of those that are solved in several
     # (selected tokens, norm) to the solutions of its SVMs.
@@ -174,16 +174,14 @@ def _all_support(measured: Measured) -> Arrays:
     return [support.sum(axis=(1, 2)) == constraints]
 
 
-def _direction(solution: SVMSolution) -> npt.NDArray[np.float64]:
+def _direction(solution: SVMSolution) -> Float64Array:
     """Return W, or p, of a batch."""
     direction = solution.p if solution.variable == "p" else solution.W
     assert direction is not None
     return direction
 
 
-def _compared(
-    measured: Measured, solution: SVMSolution
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _compared(measured: Measured, solution: SVMSolution) -> tuple[Float64Array, Float64Array]:
     """Compute the cosine of the trained direction with a SVM, and 1 - cosine; NaN for zero."""
     directions = _direction(solution)
     axes = tuple(range(1, directions.ndim))
@@ -196,7 +194,7 @@ def _compared(
     return both
 
 
-def _margin_ratio(measured: Measured, norm: Norm, solution: SVMSolution) -> npt.NDArray[np.float64]:
+def _margin_ratio(measured: Measured, norm: Norm, solution: SVMSolution) -> Float64Array:
     """Compute the margin ratio in a norm; NaN for zero, which has none."""
     ratios, moved = np.full(len(measured.direction), np.nan), measured.moved
     if moved.any():
@@ -210,7 +208,7 @@ def _margin_ratio(measured: Measured, norm: Norm, solution: SVMSolution) -> npt.
 
 def _in_norms(
     variable: Variable,
-    of_norm: Callable[[Measured, Norm, SVMSolution], npt.NDArray[np.float64]],
+    of_norm: Callable[[Measured, Norm, SVMSolution], Float64Array],
     recorded: str,
 ) -> Measurement:
     """Return the measurement of a number in each of the norms."""

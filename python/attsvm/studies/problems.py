@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attsvm._arrays import Float64Array
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, signal_noise, unit_sphere
 from attsvm.descent.blocks import as_blocks
@@ -124,7 +124,7 @@ def filled(data: AttentionData, count: int) -> AttentionData:
 
 def start_of_factors(
     settings: Mapping[str, Any], problems: range, d: int
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Float64Array]:
     """Draw the start of two factors, such as K and Q (B, d, d), as `attsvm.train` names it.
 
     Those of problem k are drawn from a separate stream, whatever the batch.

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from attsvm._arrays import IndexArray
 from attsvm._geometries import Norm
-from attsvm._validation import IndexArray
 from attsvm.data import AttentionData
 from attsvm.svm import SVMSolution
 from attsvm.theory.svm_of_training import SVMS

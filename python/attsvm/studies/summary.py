@@ -111,10 +111,7 @@ _OF_LABELS = (
 )
 
 IN_NORMS = MappingProxyType(
-    {
-        "margin_ratio": ("ratio", "margin ratio"),
-        "cosine_in_norm": ("cosine", "cosine with the SVM"),
-    }
+    {"margin_ratio": ("ratio", "margin ratio"), "cosine_in_norm": ("cosine", "cosine with the SVM")}
 )
 """Variables with a column for each norm: start of its heading, and the name in figures."""
 

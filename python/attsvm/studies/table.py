@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._arrays import Float64Array
 from attsvm.studies.intervals import Estimate, mean, median, proportion
 from attsvm.studies.measurements import Record
 from attsvm.studies.reproduce.check import padded
@@ -270,7 +271,7 @@ class Table:
         across = self.longest_axis
         return across, next(axis for axis in varying if axis != across)
 
-    def grid(self, measure: str) -> tuple[list[str], list[str], npt.NDArray[np.float64]]:
+    def grid(self, measure: str) -> tuple[list[str], list[str], Float64Array]:
         """Return the values of both `map_axes` in words, and the estimates (down, across)."""
         assert self.map_axes is not None
         across, down = (

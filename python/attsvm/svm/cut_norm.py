@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from attsvm._linalg import Float64Array, euclidean_norm
-from attsvm._validation import BoolArray, IndexArray
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
+from attsvm._linalg import euclidean_norm
 from attsvm.svm.solvers import (
     BOUNDED,
     INFEASIBLE,
@@ -167,10 +167,7 @@ class _Rows:
 
 
 def _by_columns(
-    rows: _Rows,
-    dual: Float64Array,
-    given: _Products | None = None,
-    num_threads: int | None = None,
+    rows: _Rows, dual: Float64Array, given: _Products | None = None, num_threads: int | None = None
 ) -> Result:
     """Solve feasible problems from any multipliers that are not zero, all at the same time.
 

@@ -10,8 +10,8 @@ import numpy as np
 import osqp
 import scipy.sparse
 
-from attsvm._linalg import Float64Array, euclidean_norm
-from attsvm._validation import BoolArray
+from attsvm._arrays import BoolArray, Float64Array
+from attsvm._linalg import euclidean_norm
 from attsvm.svm.svm_problem import SvmProblem
 
 __all__ = ["osqp_multipliers"]

@@ -7,21 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
-from attsvm._linalg import Float64Array, LowRank, euclidean_norm, in_own_span
-from attsvm._validation import BoolArray, IndexArray
+from attsvm._linalg import LowRank, euclidean_norm, in_own_span
 from attsvm.data.attention_weights import AttendedLike
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
 from attsvm.svm.norms import Norm, as_svm_norm
 from attsvm.svm.priority_columns import certified_columns, smallest_columns
 from attsvm.svm.selected_ids import attention_preferences
-from attsvm.svm.solution import (
-    ACTIVE_TOLERANCE,
-    SolverError,
-    SVMSolution,
-    without_batch_axis,
-)
+from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, without_batch_axis
 from attsvm.svm.solve import solution_of
 from attsvm.svm.solvers import (
     INFEASIBLE,

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from attsvm._arrays import Float64Array
 from attsvm._geometries import Norm as NormLike
 from attsvm._geometries import as_geometry, as_norm
-from attsvm._linalg import Float64Array, LowRank
+from attsvm._linalg import LowRank
 from attsvm.svm.cut_norm import cut_norms, dual_cut_norms, smallest_cut
 from attsvm.svm.solvers import Solver, active_set, by_osqp, frobenius, in_norm, nuclear
 

@@ -14,8 +14,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from attsvm._linalg import Float64Array
-from attsvm._validation import BoolArray, IndexArray
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm.data.token_priorities import TokenPriorities
 from attsvm.svm.solution import SolverError
 from attsvm.svm.solve import solve

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._geometries import Norm as NormLike
-from attsvm._linalg import Float64Array
-from attsvm._validation import ArrayLike, BoolArray, as_bool_array, as_float_array, require_shape
+from attsvm._validation import as_bool_array, as_float_array, require_shape
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._linalg import Float64Array
-from attsvm._validation import IndexArray, as_float, require_all
+from attsvm._arrays import Float64Array, IndexArray
+from attsvm._validation import as_float, require_all
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import Preferences

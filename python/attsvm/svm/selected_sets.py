@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._validation import BoolArray, IndexArray, as_float, require_all
+from attsvm._arrays import BoolArray, IndexArray
+from attsvm._validation import as_float, require_all
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights, as_attention_weights
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from attsvm._arrays import BoolArray, Float64Array
 from attsvm._display import Plotted
-from attsvm._linalg import Float64Array, LowRank
-from attsvm._validation import BoolArray
+from attsvm._linalg import LowRank
 
 __all__ = ["ACTIVE_TOLERANCE", "SVMSolution", "SolverError", "without_batch_axis"]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attsvm._linalg import Float64Array
+from attsvm._arrays import Float64Array
 from attsvm._validation import as_choice
 from attsvm.svm.norms import NORMS, Norm
 from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, without_batch_axis

@@ -7,8 +7,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from attsvm import _core
-from attsvm._linalg import Float64Array
-from attsvm._validation import BoolArray, IndexArray
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm.progress import reporter
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import thread_count

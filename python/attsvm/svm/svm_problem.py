@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attsvm._linalg import Float64Array
-from attsvm._validation import ArrayLike, BoolArray, FloatArray, IndexArray
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm.data.attention_data import AttentionData, require_queries
 
 __all__ = [
@@ -159,10 +158,7 @@ def _selection(data: AttentionData, selected: IndexArray, queries: Float64Array)
 
 
 def row_problem(
-    rows: FloatArray,
-    rhs: Float64Array,
-    equality: BoolArray,
-    queries: Float64Array | None = None,
+    rows: FloatArray, rhs: Float64Array, equality: BoolArray, queries: Float64Array | None = None
 ) -> SvmProblem:
     """Return rows_r' W z_r >= b_r (or = b_r), one constraint an input; without queries z_r = 1.
 

@@ -4,13 +4,7 @@ from attsvm.theory.automaton import Prediction, predict_next
 from attsvm.theory.certified_cosine import certified_cosine, certified_cosine_gap
 from attsvm.theory.classification import Classification, Classifications, classify
 from attsvm.theory.composition import optimal_loss
-from attsvm.theory.cosine import (
-    bregman_distance,
-    cosine,
-    cosine_gap,
-    directional_distance,
-    in_cone,
-)
+from attsvm.theory.cosine import bregman_distance, cosine, cosine_gap, directional_distance, in_cone
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subset, cyclic_subspace
 from attsvm.theory.decomposition import Decomposition, decompose
 from attsvm.theory.finite_part import finite_part
@@ -32,11 +26,7 @@ from attsvm.theory.priority_graphs import TokenPriorityGraph, token_priority_gra
 from attsvm.theory.product_norm import product_norm
 from attsvm.theory.ranks import effective_rank, rank
 from attsvm.theory.rates import Rate, fit_rate
-from attsvm.theory.separation import (
-    first_step_separates,
-    in_separation_cone,
-    margins,
-)
+from attsvm.theory.separation import first_step_separates, in_separation_cone, margins
 from attsvm.theory.sparsity import sparsity
 from attsvm.theory.token_scores import optimal_tokens, scores
 

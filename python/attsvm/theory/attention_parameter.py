@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._linalg import LowRank
-from attsvm._validation import ArrayLike, BoolArray, Float64Array, as_float_array
+from attsvm._validation import as_float_array
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution

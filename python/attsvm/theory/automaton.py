@@ -9,16 +9,9 @@ import numpy as np
 import scipy.sparse
 from scipy.special import log_softmax
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Displayed
-from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    Float64Array,
-    IndexArray,
-    as_float_array,
-    require_all,
-    require_shape,
-)
+from attsvm._validation import as_float_array, require_all, require_shape
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities

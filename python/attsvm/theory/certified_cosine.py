@@ -6,14 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._linalg import LowRank
-from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    Float64Array,
-    require_nonnegative,
-    require_shape,
-)
+from attsvm._validation import require_nonnegative, require_shape
 from attsvm.data.attention_data import (
     AttentionData,
     as_data,
@@ -186,9 +181,7 @@ def _angle(gap: Float64Array) -> Float64Array:
 
 
 def scaled_multipliers(
-    dual: ArrayLike | SVMSolution,
-    data: AttentionData,
-    constrained: BoolArray,
+    dual: ArrayLike | SVMSolution, data: AttentionData, constrained: BoolArray
 ) -> Float64Array:
     """Return λ (B, n, T) over its largest entry; 0 where there is no constraint or certificate."""
     shape = data.batched().valid.shape

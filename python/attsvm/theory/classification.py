@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import BoolArray, Float64Array, IndexArray
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from scipy.special import logsumexp
 
-from attsvm._validation import BoolArray, Float64Array, IndexArray
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
@@ -25,11 +25,7 @@ def next_token_finite_part(data: NextTokenData) -> Float64Array:
 
 
 @takes_threads
-def optimal_loss(
-    data: NextTokenData,
-    *,
-    num_threads: int | None = None,
-) -> float | Float64Array:
+def optimal_loss(data: NextTokenData, *, num_threads: int | None = None) -> float | Float64Array:
     """Compute the infimum of the next-token loss.
 
     The loss is the mean of -log Σ_{t: x_it = y_i} softmax(X_i W e_k)_t.

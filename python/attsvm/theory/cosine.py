@@ -7,11 +7,9 @@ from typing import overload
 import numpy as np
 from scipy.special import hyp2f1
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._linalg import half_squared_distances
 from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    Float64Array,
     as_float_array,
     as_float_in,
     as_nonnegative_float,
@@ -19,11 +17,7 @@ from attsvm._validation import (
     require_shape,
 )
 from attsvm.svm import SVMSolution
-from attsvm.theory.attention_parameter import (
-    ParameterLike,
-    as_parameter,
-    as_parameter_beside,
-)
+from attsvm.theory.attention_parameter import ParameterLike, as_parameter, as_parameter_beside
 
 
 @overload

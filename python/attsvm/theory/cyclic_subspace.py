@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._linalg import in_own_span
-from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    Float64Array,
-    IndexArray,
-    as_float_array,
-    require_shape,
-)
+from attsvm._validation import as_float_array, require_shape
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
@@ -209,11 +203,7 @@ class CyclicSubspace:
 
 
 @takes_threads
-def cyclic_subspace(
-    data: NextTokenData,
-    *,
-    num_threads: int | None = None,
-) -> CyclicSubspace:
+def cyclic_subspace(data: NextTokenData, *, num_threads: int | None = None) -> CyclicSubspace:
     """Return S_fin, the span in which next-token attention converges while it grows along W^mm.
 
     Parameters

@@ -8,13 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
+from attsvm._arrays import ArrayLike, Float64Array
 from attsvm._linalg import LowRank
-from attsvm._validation import (
-    ArrayLike,
-    Float64Array,
-    require_direction,
-    require_shape,
-)
+from attsvm._validation import require_direction, require_shape
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights
 from attsvm.data.batch_axis import as_float64, shape_of

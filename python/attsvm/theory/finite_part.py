@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import lstsq
 
+from attsvm._arrays import Float64Array
 from attsvm._linalg import euclidean_norm, in_own_span
-from attsvm._validation import Float64Array, as_positive_float
+from attsvm._validation import as_positive_float
 from attsvm.data.attention_data import (
     AttentionData,
     as_data,

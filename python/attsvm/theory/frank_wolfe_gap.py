@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from attsvm._arrays import Float64Array
 from attsvm._geometries import Norm
 from attsvm._linalg import LowRank
-from attsvm._validation import Float64Array, as_positive_float
+from attsvm._validation import as_positive_float
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.descent import Run
 from attsvm.functional import loss_and_grad

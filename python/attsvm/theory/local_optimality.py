@@ -6,18 +6,10 @@ import math
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    IndexArray,
-    as_choice,
-    as_positive_float,
-    as_positive_int,
-    require_shape,
-)
+from attsvm._validation import as_choice, as_positive_float, as_positive_int, require_shape
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
 from attsvm.svm import SVMSolution
@@ -161,7 +153,7 @@ def is_locally_optimal(
 def locally_optimal_inputs(
     data: AttentionData,
     selected: IndexArray,
-    gamma: npt.NDArray[np.float64],
+    gamma: Float64Array,
     solution: SVMSolution,
     *,
     tolerance: float = 1e-4,

@@ -8,16 +8,11 @@ from typing import Literal
 import numpy as np
 
 from attsvm import _core
+from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
 from attsvm._geometries import listed
 from attsvm._linalg import LowRank
-from attsvm._validation import (
-    ArrayLike,
-    Float64Array,
-    IndexArray,
-    require_direction,
-    require_shape,
-)
+from attsvm._validation import require_direction, require_shape
 from attsvm.data.attention_data import (
     AttentionData,
     as_data,
@@ -29,11 +24,7 @@ from attsvm.data.batch_axis import shape_of
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.svm.norms import Norm, as_svm_norm
-from attsvm.theory.attention_parameter import (
-    AttentionParameter,
-    ParameterLike,
-    as_parameter_of,
-)
+from attsvm.theory.attention_parameter import AttentionParameter, ParameterLike, as_parameter_of
 from attsvm.theory.certified_cosine import scaled_multipliers
 from attsvm.theory.separation import logit_differences
 from attsvm.theory.token_scores import scores

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import breadth_first_order
 
-from attsvm._validation import IndexArray, as_int
+from attsvm._arrays import IndexArray
+from attsvm._validation import as_int
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._validation import Float64Array, as_positive_float
+from attsvm._arrays import Float64Array
+from attsvm._validation import as_positive_float
 from attsvm.svm import SVMSolution
-from attsvm.theory.attention_parameter import (
-    AttentionParameter,
-    ParameterLike,
-    as_parameter,
-)
+from attsvm.theory.attention_parameter import AttentionParameter, ParameterLike, as_parameter
 from attsvm.threads import takes_threads
 
 

@@ -9,15 +9,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from attsvm._validation import (
-    ArrayLike,
-    Float64Array,
-    as_choice,
-    as_float,
-    as_float_array,
-    as_float_in,
-    require_shape,
-)
+from attsvm._arrays import ArrayLike, Float64Array
+from attsvm._validation import as_choice, as_float, as_float_array, as_float_in, require_shape
 
 
 @dataclass(frozen=True)

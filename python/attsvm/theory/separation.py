@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._validation import (
-    ArrayLike,
-    BoolArray,
-    Float64Array,
-    IndexArray,
-    as_choice,
-    as_nonnegative_float,
-    require_all,
-)
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
+from attsvm._validation import as_choice, as_nonnegative_float, require_all
 from attsvm.data.attention_data import (
     AttentionData,
     as_data,
@@ -22,11 +15,7 @@ from attsvm.data.attention_data import (
 )
 from attsvm.descent import train
 from attsvm.heads import LinearScores
-from attsvm.theory.attention_parameter import (
-    AttentionParameter,
-    ParameterLike,
-    as_parameter_of,
-)
+from attsvm.theory.attention_parameter import AttentionParameter, ParameterLike, as_parameter_of
 from attsvm.theory.token_scores import optimal_tokens
 from attsvm.threads import takes_threads
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._validation import Float64Array
+from attsvm._arrays import Float64Array
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm import _core
-from attsvm._validation import Float64Array, IndexArray, require_all
+from attsvm._arrays import Float64Array, IndexArray
+from attsvm._validation import require_all
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.threads import takes_threads, thread_count
 
 
 @takes_threads
-def scores(
-    data: AttentionData,
-    *,
-    num_threads: int | None = None,
-) -> Float64Array:
+def scores(data: AttentionData, *, num_threads: int | None = None) -> Float64Array:
     """Compute the token scores γ_it = Y_i v'x_it.
 
     Parameters
@@ -67,11 +64,7 @@ def scores(
 
 
 @takes_threads
-def optimal_tokens(
-    data: AttentionData,
-    *,
-    num_threads: int | None = None,
-) -> IndexArray:
+def optimal_tokens(data: AttentionData, *, num_threads: int | None = None) -> IndexArray:
     """Return the tokens opt_i = argmax_t γ_it of highest score, the first of equals.
 
     Parameters, errors and references are those of `scores`.

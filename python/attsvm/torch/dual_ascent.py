@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._linalg import LowRank
-from attsvm._validation import BoolArray, Float64Array, IndexArray
 from attsvm.torch.layer import AttentionLayer
 
 _CHECK_EVERY = 20

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from attsvm._arrays import Float64Array
 from attsvm._linalg import LowRank, in_own_span
-from attsvm._validation import Float64Array, as_choice, as_nonnegative_int, as_positive_float
+from attsvm._validation import as_choice, as_nonnegative_int, as_positive_float
 from attsvm.extras import require_extra
 from attsvm.theory import effective_rank, rank, sparsity
 from attsvm.threads import takes_threads

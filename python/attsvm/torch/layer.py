@@ -10,9 +10,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._linalg import LowRank
 from attsvm._softmax import log_softmax
-from attsvm._validation import BoolArray, Float64Array, IndexArray, as_choice
+from attsvm._validation import as_choice
 from attsvm.data import AttentionData
 from attsvm.torch.call import AttentionCall, attended
 

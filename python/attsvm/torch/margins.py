@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from attsvm._arrays import BoolArray
 from attsvm._linalg import LowRank
-from attsvm._validation import BoolArray
 from attsvm.svm import SolverError, SVMSolution, att_svm
 from attsvm.svm.norms import as_svm_norm
 from attsvm.theory.certified_cosine import certified_gap

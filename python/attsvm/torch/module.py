@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from attsvm._validation import ArrayLike, as_choice, as_float_array, as_positive_int, require_shape
+from attsvm._arrays import ArrayLike
+from attsvm._validation import as_choice, as_float_array, as_positive_int, require_shape
 from attsvm.data import AttentionData
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import as_blocks

@@ -44,9 +44,7 @@ QUANTITIES: dict[str, Quantity] = {
         INPUT, "selected token", "α_i = argmax_t x_t' W z_i, the first of equals", -1
     ),
     "logit_gap": Quantity(
-        INPUT,
-        "gap of the two largest logits",
-        "min_{t≠α} (x_α - x_t)' W z_i; inf where T_i = 1",
+        INPUT, "gap of the two largest logits", "min_{t≠α} (x_α - x_t)' W z_i; inf where T_i = 1"
     ),
     "score": Quantity(
         INPUT,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from attsvm._arrays import BoolArray, IndexArray
 from attsvm.data import AttentionData
 from attsvm.datasets import digits
 from attsvm.descent import Run, StepRule, log_schedule
@@ -109,7 +109,7 @@ def compute(task: Task) -> Data:
     return results
 
 
-def _first(reached: NDArray[np.bool_], steps: NDArray[np.int64]) -> float:
+def _first(reached: BoolArray, steps: IndexArray) -> float:
     """Find the first of the steps at which something is reached; infinity if at none."""
     return float(steps[reached.argmax()]) if reached.any() else np.inf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._linalg import Float64Array
+from attsvm._arrays import Float64Array
 from attsvm.datasets import unit_sphere
 from attsvm.descent import Run, StepRule
 from attsvm.studies.intervals import median

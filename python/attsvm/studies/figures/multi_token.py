@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from attsvm._arrays import BoolArray
 from attsvm.data import AttentionData
 from attsvm.datasets.drawing import unit_rows
 from attsvm.heads import ReLU
@@ -49,7 +49,7 @@ class Problems:
     def __len__(self) -> int:
         return len(self.start)
 
-    def subset(self, which: NDArray[np.bool_]) -> Problems:
+    def subset(self, which: BoolArray) -> Problems:
         """Return those that are True in `which`, shape (B,)."""
         return Problems(self.hidden[which], self.data.subset(which), self.start[which])
 
@@ -81,7 +81,7 @@ def descend(
         yield W.copy(), attention.copy()
 
 
-def accepted_runs(problems: Problems, attention: Array) -> NDArray[np.bool_]:
+def accepted_runs(problems: Problems, attention: Array) -> BoolArray:
     """Find runs whose tokens are all selected or masked, one masked at least, and feasible SVMs.
 
     Without a masked token W converges and has no direction to go in.

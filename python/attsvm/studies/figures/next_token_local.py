@@ -26,11 +26,7 @@ def compute(task: Task) -> Data:
     data = {}
     for loss, text in _LOSSES.items():
         run = task.train(
-            problems,
-            loss=loss,
-            record_every=_RECORDED,
-            record="W",
-            progress=task.progress,
+            problems, loss=loss, record_every=_RECORDED, record="W", progress=task.progress
         )
         path = run.history["W"]
         selected = direction_of(graph_svm(problems, attention=run, threshold=threshold))

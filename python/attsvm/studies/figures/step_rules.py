@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from attsvm._arrays import IndexArray
 from attsvm.data import AttentionData
 from attsvm.datasets import near_orthogonal
 from attsvm.descent import log_schedule, train
@@ -30,7 +30,7 @@ class Problems:
     """Problems, their tokens of highest score, and the SVM of these."""
 
     data: AttentionData
-    best: NDArray[np.int64]
+    best: IndexArray
     solution: SVMSolution
 
     @staticmethod
@@ -40,7 +40,7 @@ class Problems:
         best = optimal_tokens(data)
         return Problems(data, best, att_svm(data, best))
 
-    def train(self, record: Sequence[int] | NDArray[np.int64], **settings: Any) -> History:
+    def train(self, record: Sequence[int] | IndexArray, **settings: Any) -> History:
         """Train W up to the last of these steps; return the history with the attention missed.
 
         ``"log_miss"`` (B, R, n) is the logarithm of 1 less the attention to the best tokens, exact

@@ -15,11 +15,7 @@ from attsvm.svm.norms import as_svm_norm
 from attsvm.theory import frank_wolfe_gap, margin_ratio
 
 FIGURE = Figure.of(__name__)
-_MEASURES = {
-    "ratio": "margin ratio in N",
-    "norm": "N(W) λ",
-    "gap": "relative Frank-Wolfe gap",
-}
+_MEASURES = {"ratio": "margin ratio in N", "norm": "N(W) λ", "gap": "relative Frank-Wolfe gap"}
 _LEAST = 1e-16
 _COLOURS = {"spectral": ORANGE, "sign": GREEN, "gradient": BLUE}
 _DIGITS_GIVEN = 5e-3

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attsvm._arrays import Float64Array
 from attsvm.studies.expectations import reference
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, SKY
 from attsvm.studies.study import Study
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PROBLEM = "problem"
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_Quantiles: TypeAlias = "Mapping[str, Mapping[str, NDArray[np.float64]]]"
+_Quantiles: TypeAlias = "Mapping[str, Mapping[str, Float64Array]]"
 """By value of the longest axis and variable, those that have values."""
 _HISTORIES = {
     "direction": (
@@ -118,7 +118,7 @@ def _few_problems(study: Study, results: xr.Dataset) -> dict[str, list[Drawing]]
     variables = [name for of_figure, _ in _HISTORIES.values() for name in of_figure]
     names = [name for name in variables if name in results]
     ((_, record),) = records(study, results, names)
-    rows: dict[str, dict[str, NDArray[np.float64]]] = {}
+    rows: dict[str, dict[str, Float64Array]] = {}
     for name, curves in record.items():
         for k, curve in enumerate(curves):
             if not np.isnan(curve).all():
@@ -302,7 +302,7 @@ def _history(study: Study, name: str, rows: _Quantiles, axis: str) -> Drawing | 
     return Drawing(name, f"{name.capitalize()} over the steps", f"{meaning}: {of_curve}.", figure)
 
 
-def _quantiles(name: str, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _quantiles(name: str, values: Float64Array) -> Float64Array | None:
     """Compute the quantiles over the problems; None where there are no values."""
     known = ~np.isnan(values)
     if name == "cosine_gap":

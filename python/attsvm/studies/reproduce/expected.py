@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from attsvm._arrays import Float64Array
 from attsvm.studies.reproduce.check import Check, Kind
 
 
 def standard_error(
-    samples: NDArray[np.float64], others: float = np.inf, spread: float | None = None
+    samples: Float64Array, others: float = np.inf, spread: float | None = None
 ) -> float:
     """Compute the standard error of the difference of two means of independent runs.
 
@@ -25,7 +26,7 @@ def standard_error(
 
 
 def tolerance_of_median(
-    samples: NDArray[np.float64], others: float, digits: float, spread: float | None = None
+    samples: Float64Array, others: float, digits: float, spread: float | None = None
 ) -> float:
     """Compute 4 standard errors of the difference of two medians, and the digits given.
 
@@ -132,7 +133,7 @@ class Expected:
         by_sampling = not self.tolerance or self._at(self.tolerance, place) == "sampling"
         return bool(self.sampling) and by_sampling
 
-    def _allowed(self, place: Any, number: float, here: NDArray[np.float64]) -> float:
+    def _allowed(self, place: Any, number: float, here: Float64Array) -> float:
         if self._sampled(place):
             sampling = self.sampling
             spread = sampling["spread"][self.at.index(place)] if "spread" in sampling else None

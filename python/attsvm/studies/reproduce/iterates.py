@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
+from attsvm._arrays import Float64Array
 from attsvm.svm import SVMSolution
 
 
-def direction_of(solution: SVMSolution) -> NDArray[np.float64]:
+def direction_of(solution: SVMSolution) -> Float64Array:
     """Return W, p or v of a solution, or raise ValueError if it is infeasible."""
     direction = {"W": solution.W, "p": solution.p, "v": solution.v}[solution.variable]
     if direction is None:

@@ -47,11 +47,7 @@ def main() -> int:
     folder = arguments.out or (HERE if whole else HERE.parent / "out" / "bench")
     hardware = hardware_facts()
     versions = {name: version(name) for c in CONTENDERS.values() for name in c.packages}
-    of_run = {
-        "processor": hardware["processor"],
-        "versions": versions,
-        "selection": selection,
-    }
+    of_run = {"processor": hardware["processor"], "versions": versions, "selection": selection}
     unfinished = Unfinished(folder, of_run, arguments.resume)
     begin = time.perf_counter()
     with Processes() as processes:

@@ -203,14 +203,12 @@ class ReLU(Head):
 
     def prediction(self, mixtures: Float64Array) -> Float64Array:
         """Compute w' max(V'o, 0)."""
-        result: Float64Array = np.maximum(mixtures @ self.hidden, 0.0) @ self.weights
-        return result
+        return np.asarray(np.maximum(mixtures @ self.hidden, 0.0) @ self.weights)
 
     def gradient(self, mixtures: Float64Array) -> Float64Array:
         """Compute V (w ∘ [V'o > 0])."""
         active = mixtures @ self.hidden > 0
-        result: Float64Array = (active * self.weights) @ self.hidden.T
-        return result
+        return np.asarray((active * self.weights) @ self.hidden.T)
 
     def curvature(self, mixtures: Float64Array, changes: Float64Array) -> Float64Array:
         """Return 0: it is linear but for its kinks."""
@@ -260,13 +258,11 @@ class Penalised(Head):
     def prediction(self, mixtures: Float64Array) -> Float64Array:
         """Compute v'o - λ|o|²."""
         square = np.sum(mixtures**2, axis=1)
-        result: Float64Array = mixtures @ self.value - self.penalty * square
-        return result
+        return np.asarray(mixtures @ self.value - self.penalty * square)
 
     def gradient(self, mixtures: Float64Array) -> Float64Array:
         """Compute v - 2λ o."""
-        result: Float64Array = self.value - 2.0 * self.penalty * mixtures
-        return result
+        return np.asarray(self.value - 2.0 * self.penalty * mixtures)
 
     def curvature(self, mixtures: Float64Array, changes: Float64Array) -> Float64Array:
         """Multiply with -2λ."""

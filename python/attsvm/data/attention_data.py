@@ -339,5 +339,4 @@ def token_differences(data: AttentionData, selected: IndexArray) -> Float64Array
 
 def other_tokens(data: AttentionData, selected: IndexArray) -> BoolArray:
     """Return which tokens have a constraint, ([B,] n, T): the valid ones other than `selected`."""
-    others: BoolArray = data.valid & (np.arange(data.T) != selected[..., np.newaxis])
-    return others
+    return np.asarray(data.valid & (np.arange(data.T) != selected[..., np.newaxis]))

@@ -52,8 +52,7 @@ class TokenPriorities:
     @property
     def strict(self) -> BoolArray:
         """(E,) True for edges from one component to another."""
-        strict: BoolArray = self.component[self.source] != self.component[self.target]
-        return strict
+        return np.asarray(self.component[self.source] != self.component[self.target])
 
     @property
     def in_contexts(self) -> BoolArray:
@@ -86,8 +85,7 @@ class TokenPriorities:
         if keys.size == 0:
             return np.full(wanted.shape, -1, dtype=np.int64)
         at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
-        nodes: IndexArray = np.where(keys[at] == wanted, at, -1)
-        return nodes
+        return np.asarray(np.where(keys[at] == wanted, at, -1))
 
     @cached_property
     def _condensed(self) -> tuple[list[int], IndexArray, IndexArray]:
@@ -120,8 +118,7 @@ class TokenPriorities:
         reached, _, offset = self._condensed
         bits = reached[above]
         found = [t for t in range(bits.bit_length()) if bits >> t & 1]
-        components: IndexArray = offset[above] + np.asarray(found, dtype=np.int64)
-        return components
+        return np.asarray(offset[above] + np.asarray(found, dtype=np.int64))
 
     @property
     def covering(self) -> IndexArray:

@@ -43,8 +43,7 @@ class Sequences:
 
     def along(self, directions: Float64Array) -> Float64Array:
         """Compute inner products (n, T) of tokens with one direction of each input, (n, k)."""
-        result: Float64Array = (self.tokens @ directions[:, :, np.newaxis])[:, :, 0]
-        return result
+        return np.asarray((self.tokens @ directions[:, :, np.newaxis])[:, :, 0])
 
     def logits(self, W: Float64Array) -> Float64Array:
         """Compute X W z, -inf at padding."""
@@ -52,13 +51,11 @@ class Sequences:
 
     def mixtures(self, weights: Float64Array) -> Float64Array:
         """Compute Σ_t weight_it x_it, shape (n, k)."""
-        result: Float64Array = (weights[:, np.newaxis] @ self.tokens)[:, 0]
-        return result
+        return np.asarray((weights[:, np.newaxis] @ self.tokens)[:, 0])
 
     def pullback(self, weights: Float64Array) -> Float64Array:
         """Compute Σ_it weight_it x_it z_i' (k, r), the gradient in W from one in the logits."""
-        result: Float64Array = self.mixtures(weights).T @ self.queries
-        return result
+        return np.asarray(self.mixtures(weights).T @ self.queries)
 
     def of_matrix(self, objective: Callable[[Float64Array], Slope]) -> Objective:
         """Return the objective as a function of W (k, r)."""

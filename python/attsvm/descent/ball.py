@@ -105,12 +105,10 @@ class _Spheres:
         return norms
 
     def normalised(self, u: Float64Array) -> Float64Array:
-        result: Float64Array = u / self.norm(u)[self.block]
-        return result
+        return np.asarray(u / self.norm(u)[self.block])
 
     def tangent(self, u: Float64Array, a: Float64Array) -> Float64Array:
-        result: Float64Array = a - self.dot(u, a)[self.block] * u
-        return result
+        return np.asarray(a - self.dot(u, a)[self.block] * u)
 
     def at(self, u: Float64Array) -> _Point:
         found = self._objective((self.scale * u)[: self.size])

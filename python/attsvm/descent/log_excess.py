@@ -244,12 +244,10 @@ class LogLossOfMixture:
         apart = self._tokens - first  # from the heaviest token, beside which nothing cancels
 
         def mixed(weights: Float64Array) -> Float64Array:
-            result: Float64Array = (weights[:, np.newaxis] @ apart)[:, 0]
-            return result
+            return np.asarray((weights[:, np.newaxis] @ apart)[:, 0])
 
         def along_tokens(directions: Float64Array) -> Float64Array:
-            result: Float64Array = (apart @ directions[:, :, np.newaxis])[:, :, 0]
-            return result
+            return np.asarray((apart @ directions[:, :, np.newaxis])[:, :, 0])
 
         mixture = first[:, 0] + mixed(weight)
         signs = self._labels[:, np.newaxis]
@@ -273,8 +271,7 @@ class LogLossOfMixture:
             mean_omega = np.sum(weight * omega, axis=1, keepdims=True)
             change_of_c = (w - mean) * c + weight * (omega - mean_omega - along)
             total = np.sum(pull * along)
-            result: Float64Array = pull * change_of_c + own * along * c - gradient * total
-            return result
+            return np.asarray(pull * change_of_c + own * along * c - gradient * total)
 
         return Slope(value - float(np.log(len(logits))), gradient, hessian)
 

@@ -132,8 +132,7 @@ def _for_each_head(query: NDArray[Any], name: str, array: NDArray[Any]) -> NDArr
     heads, own = query.shape[-3], array.shape[-3]
     if own == 0 or heads % own:
         raise ValueError(f"{name}: expected a number of heads that divides {heads}, got {own}")
-    repeated: NDArray[Any] = np.repeat(array, heads // own, axis=-3)
-    return repeated
+    return np.asarray(np.repeat(array, heads // own, axis=-3))
 
 
 def _masked(logits: NDArray[Any], attn_mask: ArrayLike) -> NDArray[Any]:
@@ -151,8 +150,7 @@ def _masked(logits: NDArray[Any], attn_mask: ArrayLike) -> NDArray[Any]:
         )
     if mask.dtype.kind == "b":
         mask = np.where(mask, 0.0, -np.inf)
-    masked: NDArray[Any] = np.add(logits, mask.astype(logits.dtype, copy=False))
-    return masked
+    return np.asarray(np.add(logits, mask.astype(logits.dtype, copy=False)))
 
 
 def _weights(logits: NDArray[Any]) -> NDArray[Any]:

@@ -264,8 +264,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             Positive for ``classes_[1]``.
         """
         data = self._data(X, queries, lengths)
-        scores: Float64Array = np.einsum("nt,nt->n", self._weights(data), data.tokens @ self.value_)
-        return scores
+        return np.asarray(np.einsum("nt,nt->n", self._weights(data), data.tokens @ self.value_))
 
     def predict(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[Any]:
         """Predict the label of each sequence.
@@ -357,8 +356,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         logits = np.where(data.valid, logits, -np.inf)
         temperature = self._temperature()
         if temperature == 0:
-            one_hot: Float64Array = np.eye(data.T)[logits.argmax(axis=1)]
-            return one_hot
+            return np.asarray(np.eye(data.T)[logits.argmax(axis=1)])
         below = logits - logits.max(axis=1, keepdims=True)
         with np.errstate(over="ignore"):
             weights: Float64Array = softmax(below / temperature, axis=1)
@@ -457,8 +455,7 @@ def as_tokens(X: NDArray[Any]) -> NDArray[Any]:
 
 def _chosen(data: AttentionData, tokens: IndexArray) -> FloatArray:
     """Return x_iα, shape (n, d)."""
-    chosen: FloatArray = data.tokens[np.arange(data.n), tokens]
-    return chosen
+    return np.asarray(data.tokens[np.arange(data.n), tokens])
 
 
 def _label_separation(samples: FloatArray, data: AttentionData, C: float) -> Separation:

@@ -182,8 +182,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         require_unmasked("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
-        scores: Float64Array = X @ self.coef_[0] + self.intercept_[0]
-        return scores
+        return np.asarray(X @ self.coef_[0] + self.intercept_[0])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the label of each sample.
@@ -223,5 +222,4 @@ def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], Float64Array]:
 
 def predicted(model: Any, scores: Float64Array) -> NDArray[Any]:
     """Return the second class of a fitted model for positive scores, and else the first."""
-    labels: NDArray[Any] = model.classes_[(scores > 0).astype(np.intp)]
-    return labels
+    return np.asarray(model.classes_[(scores > 0).astype(np.intp)])

@@ -14,8 +14,6 @@ from attsvm._arrays import BoolArray, Float64Array
 from attsvm._linalg import euclidean_norm
 from attsvm.svm.svm_problem import SvmProblem
 
-__all__ = ["osqp_multipliers"]
-
 # OSQP has a SIGINT handler of its own while it solves, and puts back the one that it found: two
 # solves at once would put back each other's.
 _one_at_a_time = threading.Lock()

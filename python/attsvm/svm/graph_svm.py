@@ -29,8 +29,6 @@ from attsvm.svm.solvers import (
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import takes_threads
 
-__all__ = ["graph_svm"]
-
 _DELICATE = 1e4  # |W| times the squared size of embeddings, up to which rounding decides nothing
 
 
@@ -189,8 +187,7 @@ class _ImplyingConstraints:
         rhs = np.zeros(margins.shape)
         edge = self.graphs.edge.reshape(margins.shape)
         rhs[there] = self.graphs.strict[edge[there]]
-        active: BoolArray = there & (margins - rhs <= ACTIVE_TOLERANCE)
-        return active
+        return np.asarray(there & (margins - rhs <= ACTIVE_TOLERANCE))
 
 
 def _by_columns(data: NextTokenData, constraints: _ImplyingConstraints) -> SVMSolution:
@@ -295,8 +292,7 @@ def _is_delicate(result: Result, tables: Float64Array, norm: Norm) -> BoolArray:
     known = np.isfinite(size)
     embeddings = euclidean_norm(tables, axis=2).max(axis=1)
     large = embeddings * (embeddings * np.where(known, size, 0.0)) > _DELICATE
-    delicate: BoolArray = ~known | large
-    return delicate
+    return np.asarray(~known | large)
 
 
 def _solve_as_given(result: Result, problem: SvmProblem, delicate: BoolArray, norm: Norm) -> None:
@@ -322,8 +318,7 @@ def _margins_of_edges(
     directions = np.swapaxes(of_last, 1, 2) @ left
     b, last = np.divmod(graphs.graph, graphs.K)
     values = np.einsum("md,md->m", tables[b % len(tables), graphs.token], directions[b, last])
-    of_edges: Float64Array = values[graphs.source] - values[graphs.target]
-    return of_edges
+    return np.asarray(values[graphs.source] - values[graphs.target])
 
 
 def _proof_with_paths(

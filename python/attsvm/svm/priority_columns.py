@@ -21,8 +21,6 @@ from attsvm.svm.solve import solve
 from attsvm.svm.solvers import OPTIMALITY_TOLERANCE
 from attsvm.svm.svm_problem import row_problem
 
-__all__ = ["certified_columns", "smallest_columns"]
-
 
 def smallest_columns(
     graphs: TokenPriorities, edges: IndexArray, equality: BoolArray

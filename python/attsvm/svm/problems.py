@@ -24,8 +24,6 @@ from attsvm.svm.svm_problem import (
     prompt_problem,
 )
 
-__all__ = ["att_svm", "diagonal_svm", "general_svm", "label_svm", "prompt_svm"]
-
 
 def att_svm(
     data: AttentionData,

@@ -10,8 +10,6 @@ from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import Preferences
 
-__all__ = ["attention_preferences", "id_weights"]
-
 
 def attention_preferences(
     data: NextTokenData, attention: AttendedLike, threshold: float, ignored: float

@@ -9,8 +9,6 @@ from attsvm._validation import as_float, require_all
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights, as_attention_weights
 
-__all__ = ["representatives", "selected_sets", "sets_of"]
-
 
 def selected_sets(attention: AttendedLike, *, threshold: float = 1e-3) -> BoolArray:
     """Return the selected sets O_i = {t : s_it > threshold} of softmax weights s.
@@ -66,5 +64,4 @@ def sets_of(weights: AttentionWeights, threshold: float) -> BoolArray:
 def representatives(data: AttentionData, weights: AttentionWeights) -> IndexArray:
     """Return the token of largest weight of every input, first of equals: ([B,] n)."""
     logs = np.where(data.valid, weights.log_attention, -np.inf)
-    largest: IndexArray = np.argmax(logs, axis=-1).astype(np.int64, copy=False)
-    return largest
+    return np.asarray(np.argmax(logs, axis=-1).astype(np.int64, copy=False))

@@ -12,8 +12,6 @@ from attsvm._arrays import BoolArray, Float64Array
 from attsvm._display import Plotted
 from attsvm._linalg import LowRank
 
-__all__ = ["ACTIVE_TOLERANCE", "SVMSolution", "SolverError", "without_batch_axis"]
-
 ACTIVE_TOLERANCE = 1e-6
 _OF_SOLUTIONS = ("left", "right", "margins", "dual", "support")
 _OF_PROOFS = ("certificate",)
@@ -155,8 +153,7 @@ class SVMSolution(Plotted):
         """Whether there is a solution: one bool, or one for each problem of a batch, (B,)."""
         if isinstance(self.status, str):
             return self.status != "infeasible"
-        feasible: BoolArray = self.status != "infeasible"
-        return feasible
+        return np.asarray(self.status != "infeasible")
 
     @cached_property
     def W(self) -> Float64Array | None:

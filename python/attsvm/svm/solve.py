@@ -13,8 +13,6 @@ from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, with
 from attsvm.svm.solvers import BEYOND_FLOAT64, INFEASIBLE, STATUSES, Result, has_no_answer
 from attsvm.svm.svm_problem import SvmProblem
 
-__all__ = ["solution_of", "solve"]
-
 Variable = Literal["W", "p", "v"]
 
 

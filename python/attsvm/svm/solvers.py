@@ -33,8 +33,7 @@ class Solver(Protocol):
 def has_no_answer(result: Result) -> BoolArray:
     """Return the problems of which nothing is certified, shape (B,)."""
     status: IndexArray = result["status"]
-    no_answer: BoolArray = (status == UNRESOLVED) | (status == BEYOND_FLOAT64)
-    return no_answer
+    return np.asarray((status == UNRESOLVED) | (status == BEYOND_FLOAT64))
 
 
 def certify(

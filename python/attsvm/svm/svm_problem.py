@@ -10,16 +10,6 @@ import numpy as np
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm.data.attention_data import AttentionData, require_queries
 
-__all__ = [
-    "SvmProblem",
-    "attention_problem",
-    "diagonal_problem",
-    "general_problem",
-    "label_problem",
-    "prompt_problem",
-    "row_problem",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class SvmProblem:
@@ -59,10 +49,9 @@ class SvmProblem:
     def constrained(self) -> BoolArray:
         """Which tokens have a constraint, shape (B, n, T)."""
         token = np.arange(self.rhs.shape[2])
-        constrained: BoolArray = (token < self.lengths[..., np.newaxis]) & (
-            token != self.selected[..., np.newaxis]
+        return np.asarray(
+            (token < self.lengths[..., np.newaxis]) & (token != self.selected[..., np.newaxis])
         )
-        return constrained
 
     def core_arguments(self) -> dict[str, Any]:
         """Return the arguments of the core's functions, contiguous in memory."""

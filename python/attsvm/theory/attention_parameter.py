@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,10 @@ class AttentionParameter:
         queries = require_queries(data.batched(), "the logits X W z")
         return queries.astype(np.float64, copy=False)
 
+    @overload
+    def answer(self, values: Float64Array) -> float | Float64Array: ...
+    @overload
+    def answer(self, values: BoolArray) -> bool | BoolArray: ...
     def answer(self, values: npt.NDArray[Any]) -> Any:
         """Return one value per problem (B,) in the caller's form, a scalar if there is no batch."""
         return values if self.batched else values[0].item()

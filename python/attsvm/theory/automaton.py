@@ -186,8 +186,7 @@ def _largest(data: NextTokenData, attention: Float64Array) -> IndexArray:
     """Return the id with the largest sum of weights in every context."""
     weights = id_weights(data, attention)
     best = weights.argmax(axis=1)
-    ids: IndexArray = data.contexts[np.arange(data.n), best]
-    return ids
+    return np.asarray(data.contexts[np.arange(data.n), best])
 
 
 def _determined(data: NextTokenData, training: NextTokenData) -> BoolArray:

@@ -137,8 +137,7 @@ def certified_cosine_gap(
     )
     gap = certified_gap(apart, shares, *margins)
     exists = (sizes[:, 0, 0] > 0) & (unit.matrix.left != 0).any(axis=(1, 2))
-    answer: float | Float64Array = parameter.answer(np.where(exists, gap, 2.0))
-    return answer
+    return parameter.answer(np.where(exists, gap, 2.0))
 
 
 def certified_gap(
@@ -176,8 +175,7 @@ def _slack(margins: Float64Array, shares: Float64Array) -> tuple[Float64Array, B
 
 def _angle(gap: Float64Array) -> Float64Array:
     """Compute the angle whose cosine is 1 - gap, without cancellation where it is small."""
-    angle: Float64Array = 2.0 * np.arcsin(np.sqrt(np.clip(gap, 0.0, 2.0) / 2))
-    return angle
+    return np.asarray(2.0 * np.arcsin(np.sqrt(np.clip(gap, 0.0, 2.0) / 2)))
 
 
 def scaled_multipliers(

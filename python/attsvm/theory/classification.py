@@ -166,8 +166,7 @@ def classify(
 def selects_best(gamma: Float64Array, selected: IndexArray) -> BoolArray:
     """Return whether each input selects a token with its largest score γ, shape ([B,] n)."""
     chosen = np.take_along_axis(gamma, selected[..., np.newaxis], axis=-1)[..., 0]
-    best: BoolArray = chosen == gamma.max(axis=-1)
-    return best
+    return np.asarray(chosen == gamma.max(axis=-1))
 
 
 def _words(is_global: BoolArray, is_local: BoolArray) -> npt.NDArray[np.str_]:

@@ -217,8 +217,7 @@ def in_cone(W: ParameterLike, solution: SVMSolution, mu: float, radius: float) -
     norm = parameter.matrix.norm()
     inside = (norm >= least) & (norm > 0) & (mm.matrix.norm() > 0)
     inside &= parameter.matrix.cosine_gap(mm.matrix) <= reach
-    answer: bool | BoolArray = parameter.answer(inside)
-    return answer
+    return parameter.answer(inside)
 
 
 def cosines_and_gaps(

@@ -133,16 +133,14 @@ class CyclicSubspace:
             table[token, last] = values - mean[self.component]
             if self.data.d == K and np.array_equal(self.embeddings, np.eye(K)):
                 return np.asarray(table, dtype=np.float64)
-            W: Float64Array = self.embeddings.T @ table @ self.embeddings
-            return W
+            return np.asarray(self.embeddings.T @ table @ self.embeddings)
         tree, _ = self.graphs.tree
         upper, lower = np.searchsorted(
             self.nodes, [self.graphs.source[tree], self.graphs.target[tree]]
         )
         differences = self.features[upper] - self.features[lower]
         coordinates = scipy.linalg.lstsq(differences, values[upper] - values[lower])[0]
-        lifted: Float64Array = self._lifted(coordinates[np.newaxis])[0]
-        return lifted
+        return np.asarray(self._lifted(coordinates[np.newaxis])[0])
 
     @cached_property
     def features(self) -> Float64Array:
@@ -152,8 +150,7 @@ class CyclicSubspace:
         """
         (E, _), nodes = self._in_span, self.nodes
         columns = np.einsum("rde,me->rmd", self._basis, E[self.graphs.graph[nodes]])
-        features: Float64Array = np.einsum("rmd,md->mr", columns, E[self.graphs.token[nodes]])
-        return features
+        return np.asarray(np.einsum("rmd,md->mr", columns, E[self.graphs.token[nodes]]))
 
     def _values(self, W: Float64Array) -> Float64Array:
         """Compute e_j' W e_k of all `nodes`."""
@@ -163,8 +160,7 @@ class CyclicSubspace:
             table = W
         else:
             table = E @ W @ E.T
-        values: Float64Array = table[token, last]
-        return values
+        return np.asarray(table[token, last])
 
     @cached_property
     def _in_span(self) -> tuple[Float64Array, Float64Array | None]:

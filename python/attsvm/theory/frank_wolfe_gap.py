@@ -97,5 +97,4 @@ def frank_wolfe_gap(
     some = size > 0
     unit = G.dense() / np.where(some, size, 1.0)[:, np.newaxis, np.newaxis]
     gaps = np.where(some, 1.0 + decay * np.sum(unit * dense, axis=(1, 2)), 0.0)
-    answer: float | Float64Array = parameter.answer(gaps if relative else gaps * (size / decay))
-    return answer
+    return parameter.answer(gaps if relative else gaps * (size / decay))

@@ -73,8 +73,7 @@ def support_tokens(
         return np.zeros(valid.shape, dtype=np.bool_)
     margins = np.asarray(solution.margins)
     require_shape("solution.margins", margins, *shape_of(data, "n", "T"))
-    support: BoolArray = (margins < active) & valid & feasible[..., np.newaxis, np.newaxis]
-    return support
+    return np.asarray((margins < active) & valid & feasible[..., np.newaxis, np.newaxis])
 
 
 @takes_threads
@@ -170,8 +169,7 @@ def locally_optimal_inputs(
         if not np.isposinf(at_selected[feasible]).all():
             raise ValueError("solution: expected the SVM of `selected`")
     above = np.take_along_axis(gamma, alpha, axis=-1) > gamma
-    optimal: BoolArray = feasible[..., np.newaxis] & (above | ~support).all(axis=-1)
-    return optimal
+    return np.asarray(feasible[..., np.newaxis] & (above | ~support).all(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)

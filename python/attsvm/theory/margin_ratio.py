@@ -98,8 +98,7 @@ def margin_ratio(
     parameter, made_small = as_parameter_of("W", W, data), as_svm_norm("norm", norm)
     smallest = _smallest_margin(data, parameter, alpha, made_small)
     best = _smallest_norm(data, parameter.variable, alpha, norm, solution)
-    answer: float | Float64Array = parameter.answer(_ratio(best, smallest))
-    return answer
+    return parameter.answer(_ratio(best, smallest))
 
 
 @takes_threads
@@ -256,8 +255,7 @@ def certified_margin_ratio(
     exists = np.isfinite(smallest) & (smallest > 0) & (size > 0)
     bound = weights.sum(axis=(1, 2)) / np.where(exists, size, 1.0)
     least = np.where(exists, smallest, 0.0)
-    answer: float | Float64Array = parameter.answer(np.where(exists, least * bound, -np.inf))
-    return answer
+    return parameter.answer(np.where(exists, least * bound, -np.inf))
 
 
 @takes_threads

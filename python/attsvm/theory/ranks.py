@@ -95,8 +95,7 @@ def effective_rank(
     entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)), axis=1)
     ranks = np.where(some, np.exp(entropy), 0.0)
     ranks[~parameter.exists] = np.nan
-    answer: float | Float64Array = parameter.answer(ranks)
-    return answer
+    return parameter.answer(ranks)
 
 
 def _existing(W: ParameterLike) -> AttentionParameter | None:

@@ -132,8 +132,7 @@ def in_separation_cone(
     values = logit_differences(parameter.unit(), data, alpha)
     enough = (values >= least) | ~other_tokens(data, alpha).reshape(values.shape)
     inside: BoolArray = enough.all(axis=(1, 2)) | (parameter.matrix.norm() == 0)
-    answer: bool | BoolArray = parameter.answer(inside & parameter.exists)
-    return answer
+    return parameter.answer(inside & parameter.exists)
 
 
 @takes_threads

@@ -80,5 +80,4 @@ def optimal_tokens(data: AttentionData, *, num_threads: int | None = None) -> In
     >>> attsvm.optimal_tokens(data)
     array([0])
     """
-    best: IndexArray = np.argmax(scores(data), axis=-1).astype(np.int64, copy=False)
-    return best
+    return np.asarray(np.argmax(scores(data), axis=-1).astype(np.int64, copy=False))

@@ -266,3 +266,16 @@ def test_a_selected_token_outside_a_short_sequence_is_refused():
     data = AttentionData(np.ones((2, 3, 4)), [1, 1], queries=np.ones((2, 4)), lengths=[3, 2])
     with pytest.raises(ValueError, match=r"^selected: .*0\.\.1, got 2 at \[1\]"):
         att_svm(data, [2, 2])
+
+
+def test_the_direction_of_a_solution_is_that_of_its_variable():
+    data = AttentionData([[[1.0, 0.0], [0.0, 1.0]]], [1], queries=[[1.0, 0.0]])
+    for solve, name in ((att_svm, "W"), (prompt_svm, "p"), (attsvm.label_svm, "v")):
+        solution = solve(data, [0])
+        assert np.array_equal(solution.direction, getattr(solution, name))
+        assert all(getattr(solution, other) is None for other in {"W", "p", "v"} - {name})
+    conflict = AttentionData([[[1.0], [0.0]], [[0.0], [1.0]]], [1, 1])
+    infeasible = prompt_svm(conflict, [0, 0])
+    assert infeasible.p is None
+    with pytest.raises(ValueError, match=r"^solution: expected a feasible one"):
+        _ = infeasible.direction

@@ -142,8 +142,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
         of_prompt = "Wp" if "Wp" in trained else "p"
         direction = trained.get(of_prompt if solution.variable == "p" else solution.variable)
         if direction is not None and direction.any():
-            against = getattr(solution, solution.variable)
-            facts["cosine of the run"] = f"{cosine(direction, against):.6f}"
+            facts["cosine of the run"] = f"{cosine(direction, solution.direction):.6f}"
     say_facts({**facts, "solver": solution.solver, "written": str(out)})
 
 

@@ -196,9 +196,8 @@ def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict
     norm = as_svm_norm("norm", norm_of_training(result.parameter, result.step_rule))
     name = SVM_OF_TRAINING[kind_of_svm(result.parameter)]
     facts = {"SVM": f"{name}, {norm.text} norm: {solution.status}"}
-    direction = getattr(solution, solution.variable)
-    if direction is not None and direction.any() and result.direction.any():
-        facts["cosine with its SVM"] = f"{cosine(result.direction, direction):.6f}"
+    if solution.feasible and solution.direction.any() and result.direction.any():
+        facts["cosine with its SVM"] = f"{cosine(result.direction, solution.direction):.6f}"
     outcome = classify(data, result, solution=solution)
     facts["outcome"] = _OUTCOMES[str(outcome)]
     if outcome != "global":

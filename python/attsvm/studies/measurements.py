@@ -19,8 +19,8 @@ from attsvm.data import AttentionData
 from attsvm.datasets.signal_tokens import by_kind, flipped
 from attsvm.descent import Run
 from attsvm.descent.blocks import as_blocks
-from attsvm.studies.solved_svms import rows_of
 from attsvm.svm import SVMSolution
+from attsvm.svm.solution import rows_of
 from attsvm.theory import classify, margin_ratio, optimal_tokens
 from attsvm.theory.cosine import cosine_gap, cosines_and_gaps
 
@@ -174,16 +174,9 @@ def _all_support(measured: Measured) -> Arrays:
     return [support.sum(axis=(1, 2)) == constraints]
 
 
-def _direction(solution: SVMSolution) -> Float64Array:
-    """Return W, or p, of a batch."""
-    direction = solution.p if solution.variable == "p" else solution.W
-    assert direction is not None
-    return direction
-
-
 def _compared(measured: Measured, solution: SVMSolution) -> tuple[Float64Array, Float64Array]:
     """Compute the cosine of the trained direction with a SVM, and 1 - cosine; NaN for zero."""
-    directions = _direction(solution)
+    directions = solution.direction
     axes = tuple(range(1, directions.ndim))
     compare = np.asarray(solution.feasible & measured.moved & (solution.norm > 0))
     both = np.full(len(directions), np.nan), np.full(len(directions), np.nan)
@@ -223,7 +216,7 @@ def _in_norms(
 def _cosine_history(measured: Measured) -> Arrays:
     """Compute 1 - cosine of every recorded iterate with the SVM of the final tokens."""
     run, solution = measured.run, measured.svm_selected
-    directions = _direction(solution)
+    directions = solution.direction
     iterates = run.history[as_blocks(run.parameter).direction]
     axes = tuple(range(2, iterates.ndim))  # of an iterate
     gaps = np.full(iterates.shape[:2], np.nan)

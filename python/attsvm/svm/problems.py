@@ -172,9 +172,7 @@ def prompt_svm(
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `att_svm`. Of a vector, "spec" and "nuc" are "fro", and "cut" is
         "max".
-    solver : {"auto", "native", "osqp", "active-set"}
-        As in `att_svm`.
-    num_threads : int, optional
+    solver, num_threads
         As in `att_svm`.
 
     Returns
@@ -239,9 +237,7 @@ def diagonal_svm(
         Tokens α, within the valid tokens of each input.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         N, as in `att_svm`. Of diag(w), "spec" and "cut" are "max", and "nuc" is "l1".
-    solver : {"auto", "native", "osqp", "active-set"}
-        As in `att_svm`.
-    num_threads : int, optional
+    solver, num_threads
         As in `att_svm`.
 
     Returns
@@ -307,9 +303,7 @@ def label_svm(
         Tokens α, within the valid tokens of each input.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `prompt_svm`: the l_p norm where v is trained by mirror descent.
-    solver : {"auto", "native", "osqp", "active-set"}
-        As in `att_svm`.
-    num_threads : int, optional
+    solver, num_threads
         As in `att_svm`.
 
     Returns
@@ -372,9 +366,7 @@ def general_svm(
         At least 0 and below 1.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `att_svm`.
-    solver : {"auto", "native", "osqp", "active-set"}
-        As in `att_svm`.
-    num_threads : int, optional
+    solver, num_threads
         As in `att_svm`.
 
     Returns

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from attsvm._arrays import BoolArray, Float64Array
+from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._display import Plotted
 from attsvm._linalg import LowRank
 
@@ -156,31 +157,53 @@ class SVMSolution(Plotted):
         return np.asarray(self.status != "infeasible")
 
     @cached_property
+    def direction(self) -> Float64Array:
+        """`W`, `p` or `v`, whichever was solved for; a `ValueError` of a single infeasible SVM."""
+        if self.left is None:
+            raise ValueError("solution: expected a feasible one, got status 'infeasible'")
+        product = LowRank(self.left, self.right).dense()
+        return product if self.variable == "W" else product[..., 0]
+
+    @property
     def W(self) -> Float64Array | None:
         """Return the solution of the attention SVM, ([B,] d, d), formed when first asked for."""
-        return self._product() if self.variable == "W" else None
+        return self._direction_as("W")
 
-    @cached_property
+    @property
     def p(self) -> Float64Array | None:
         """Return the solution of the prompt SVM, ([B,] d)."""
-        return self._vector() if self.variable == "p" else None
+        return self._direction_as("p")
 
-    @cached_property
+    @property
     def v(self) -> Float64Array | None:
         """Return the solution of the label SVM, ([B,] d)."""
-        return self._vector() if self.variable == "v" else None
+        return self._direction_as("v")
 
-    def _product(self) -> Float64Array | None:
-        return None if self.left is None else LowRank(self.left, self.right).dense()
+    def _direction_as(self, variable: str) -> Float64Array | None:
+        return self.direction if self.variable == variable and self.left is not None else None
 
-    def _vector(self) -> Float64Array | None:
-        product = self._product()
-        return None if product is None else product[..., 0]
+
+ARRAYS = tuple(each.name for each in fields(SVMSolution) if each.name != "variable")
+"""Fields of a solution that have the batch axis."""
+
+
+def rows_of(solution: SVMSolution, rows: ArrayLike) -> SVMSolution:
+    """Return the solutions of these problems of a batch."""
+    arrays: dict[str, Any] = {name: getattr(solution, name)[rows] for name in ARRAYS}
+    return replace(solution, **arrays)
+
+
+def joined(solutions: Sequence[SVMSolution]) -> SVMSolution:
+    """Join batches of solutions, one after the other."""
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in solutions]) for name in ARRAYS
+    }
+    return replace(solutions[0], **arrays)
 
 
 def without_batch_axis(solution: SVMSolution) -> SVMSolution:
     """Return the solution of the problem that is alone in its batch."""
-    values = {name: value[0] for name, value in vars(solution).items() if name != "variable"}
+    values = {name: getattr(solution, name)[0] for name in ARRAYS}
     for name in ("norm", "gap", "kkt"):
         values[name] = float(values[name])
     values["unique"] = None if values["unique"] is None else bool(values["unique"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from attsvm._validation import as_choice, as_positive_float, as_positive_int, re
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
 from attsvm.svm import SVMSolution
+from attsvm.svm.solution import joined
 from attsvm.theory.svm_of_training import SVMS
 from attsvm.theory.token_scores import scores
 from attsvm.threads import takes_threads
@@ -259,7 +260,7 @@ def every_choice(
         solution = SVMS[parameter](copies, alpha, norm=norm)
         solutions.append(solution)
         locally_optimal.append(is_locally_optimal(copies, alpha, solution, tolerance=active))
-    return Choices(selected, _joined(solutions), np.concatenate(locally_optimal))
+    return Choices(selected, joined(solutions), np.concatenate(locally_optimal))
 
 
 @takes_threads
@@ -290,10 +291,3 @@ def locally_optimal_choices(
     """
     choices = every_choice(data, parameter=parameter, norm=norm, tolerance=tolerance, limit=limit)
     return choices.selected[choices.locally_optimal]
-
-
-def _joined(solutions: list[SVMSolution]) -> SVMSolution:
-    """Join batches of solutions, one after the other."""
-    names = [field.name for field in fields(SVMSolution) if field.name != "variable"]
-    joined = {name: np.concatenate([getattr(s, name) for s in solutions]) for name in names}
-    return SVMSolution(variable=solutions[0].variable, **joined)

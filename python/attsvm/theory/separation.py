@@ -159,9 +159,7 @@ def first_step_separates(
         Tokens α; by default those of the highest score (`optimal_tokens`).
     parameter : {"W", "p"}
         Logits X W z or X p.
-    loss, head
-        As in `train`.
-    num_threads : int, optional
+    loss, head, num_threads
         As in `train`.
 
     Returns

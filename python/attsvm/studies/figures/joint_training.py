@@ -9,7 +9,6 @@ import numpy as np
 from attsvm.data import AttentionData
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ray, ring
 from attsvm.studies.reproduce.figure import Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import label_svm, prompt_svm
 from attsvm.theory import cosine
@@ -33,9 +32,9 @@ def compute(task: Task) -> Data:
         run = task.train(inputs, parameter=("v", "p"), init=task["start"], record=("v", "p"))
         solved = data[case] = {
             "paths": {name: run.history[name] for name in ("p", "v")},
-            "v": direction_of(label),
-            "unrelaxed": direction_of(prompt_svm(inputs, last)),
-            "relaxed": direction_of(prompt_svm(inputs, last, required=label.support)),
+            "v": label.direction,
+            "unrelaxed": prompt_svm(inputs, last).direction,
+            "relaxed": prompt_svm(inputs, last, required=label.support).direction,
         }
         task.check(f"SVM of v {case}", solved["v"])
         task.check(f"margins {case}", np.asarray(label.margins))

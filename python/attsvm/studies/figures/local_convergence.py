@@ -28,7 +28,6 @@ from attsvm.studies.reproduce.drawing import (
     rings,
 )
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, INK, RED
 from attsvm.svm import SVMSolution, att_svm
 from attsvm.theory import cosine, is_locally_optimal, optimal_tokens, rank
@@ -111,7 +110,7 @@ def compare(task: Task, data: AttentionData, results: dict[str, Trained]) -> Non
         task.check("global", [100 * (selected == best).all(axis=1).mean()], at=at)
         task.check("local", [100 * np.mean(local)], at=at)
     solutions = results["W"].solutions
-    fro, nuc = (direction_of(solutions[norm]) for norm in ("fro", "nuc"))
+    fro, nuc = (solutions[norm].direction for norm in ("fro", "nuc"))
     task.check("between", cosine(fro, nuc, axis=(1, 2)))
     for norm, solution in solutions.items():
         task.check(f"rank {norm}", np.asarray(rank(solution)))

@@ -8,7 +8,6 @@ from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Axes, Canvas
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import prompt_svm
 
@@ -30,7 +29,7 @@ def problem() -> tuple[AttentionData, LinearScores]:
 def compute(task: Task) -> Data:
     """Train p from zero with every loss and every C."""
     batch, head = problem()
-    svm = direction_of(prompt_svm(batch.problem(0), np.array([1, 1])))
+    svm = prompt_svm(batch.problem(0), np.array([1, 1])).direction
     task.check("SVM", svm)
     paths, late = {}, {}
     for loss in task["losses"]:

@@ -9,7 +9,6 @@ from attsvm.datasets import unit_sphere
 from attsvm.descent import Run, StepRule
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ray, ring, rings
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE, RED
 from attsvm.svm import SVMSolution, att_svm, label_svm
 from attsvm.theory import bregman_distance, cosine
@@ -70,7 +69,7 @@ def _along(task: Task) -> Data:
 
 def _distances(run: Run, p: float, svm: SVMSolution) -> Array:
     W = run.history["W"]
-    of_svm = np.broadcast_to(direction_of(svm)[:, np.newaxis], W.shape)
+    of_svm = np.broadcast_to(svm.direction[:, np.newaxis], W.shape)
     return bregman_distance(of_svm, W, p, axis=(-2, -1))
 
 
@@ -89,7 +88,7 @@ def _joint(task: Task, k: int) -> Data:
         record_every=[*range(early + 1), *range(early + 100, last + 1, 100)],
     )
     svms = {"W": att_svm(data, run.selected, norm=p), "v": label_svm(data, run.selected, norm=p)}
-    directions = {name: direction_of(svm) for name, svm in svms.items()}
+    directions = {name: svm.direction for name, svm in svms.items()}
     W, v, attention = (run.history[name] for name in ("W", "v", "attention"))
     # As published: the probability of the label by the token selected at this step and the next v.
     top = np.argmax(attention[:early], axis=-1)

@@ -24,7 +24,6 @@ from attsvm.studies import intervals
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ring
 from attsvm.studies.reproduce.expected import standard_error
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, ORANGE
 from attsvm.svm import att_svm, general_svm
 from attsvm.theory import cosine_gap, decompose, finite_part
@@ -109,7 +108,7 @@ def _measure(parts: list[tuple[AttentionData, Array, Array]]) -> Data:
     data, attention = AttentionData(tokens, labels, queries=queries), np.concatenate(weights)
     W_mm = general_svm(data, attention, threshold=_SELECTED)
     W_fin = finite_part(data, attention, threshold=_SELECTED)
-    others = (direction_of(W_mm), direction_of(att_svm(data, attention.argmax(axis=2))))
+    others = (W_mm.direction, att_svm(data, attention.argmax(axis=2)).direction)
     gaps = []
     for W in np.concatenate(paths, axis=1):
         split = decompose(W, data, W_mm, finite=W_fin, attention=attention)

@@ -11,7 +11,6 @@ from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Canvas, legend_outside, paths_in_plane, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, ORANGE, RED
 from attsvm.svm import prompt_svm
 
@@ -34,7 +33,7 @@ def compute(task: Task) -> Data:
     """Train by both rules from all starts, and solve the SVM of the best tokens."""
     batch, head, init = problem()
     solution = prompt_svm(batch.problem(0), np.zeros(batch.n, dtype=np.int64))
-    svm = direction_of(solution)
+    svm = solution.direction
     options = {"head": head, "init": init, "reference": {"svm": svm}, "record": "p"}
     runs = {
         rule: task.train(batch, rule=rule, lr=lr, **options) for rule, lr in task["rates"].items()

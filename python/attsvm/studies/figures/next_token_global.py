@@ -14,7 +14,6 @@ from attsvm.datasets import next_token
 from attsvm.descent import Run, regularization_path
 from attsvm.studies.reproduce.drawing import Canvas, band, band_in_legend, ring, rings
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, INK, ORANGE, RED
 from attsvm.svm import graph_svm
 from attsvm.theory import cosine, cyclic_subspace, finite_part, optimal_loss, token_priority_graphs
@@ -97,7 +96,7 @@ def compute(task: Task) -> Data:
 def _run(task: Task, name: str) -> dict[str, Array]:
     """Train on one kind of problems; return series (B, R)."""
     data = next_token(**task["problems"][name], batch=task["instances"], rng=task["seed"])
-    svm = direction_of(graph_svm(data))
+    svm = graph_svm(data).direction
     run = _train(task, data, svm, record_every=_RECORDED)
     if name == "cyclic":
         task.check("orthogonal", np.linalg.norm(_inside(data, svm), axis=(-2, -1)).max())
@@ -118,7 +117,7 @@ def _run(task: Task, name: str) -> dict[str, Array]:
 def _limits(task: Task) -> Data:
     """Compare plain descent and the regularisation path with the Graph-SVM and W^fin."""
     data = next_token(**task["problems"]["cyclic"], batch=task["limit_instances"], rng=task["seed"])
-    svm, finite = direction_of(graph_svm(data)), finite_part(data)
+    svm, finite = graph_svm(data).direction, finite_part(data)
     steps = task["plain_steps"]
     run = _train(task, data, svm, rule="gd", lr=1.0, steps=max(steps), record_every=steps)
     balls = [

@@ -7,7 +7,6 @@ import numpy as np
 from attsvm.datasets import next_token
 from attsvm.studies.reproduce.drawing import Canvas, band, legend_outside, rings
 from attsvm.studies.reproduce.figure import Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
 from attsvm.svm import graph_svm
 from attsvm.theory import cosine
@@ -22,14 +21,14 @@ def compute(task: Task) -> Data:
     """Train with both losses, and compare W with the SVMs of the labels and of its selection."""
     problems = next_token(**task["problem"], batch=task["instances"], rng=task["seed"])
     threshold = task["threshold"]
-    of_labels = direction_of(graph_svm(problems))
+    of_labels = graph_svm(problems).direction
     data = {}
     for loss, text in _LOSSES.items():
         run = task.train(
             problems, loss=loss, record_every=_RECORDED, record="W", progress=task.progress
         )
         path = run.history["W"]
-        selected = direction_of(graph_svm(problems, attention=run, threshold=threshold))
+        selected = graph_svm(problems, attention=run, threshold=threshold).direction
         data[loss] = {
             name: cosine(path, np.broadcast_to(svm[:, np.newaxis], path.shape), axis=(-2, -1))
             for name, svm in (("global", of_labels), ("local", selected))

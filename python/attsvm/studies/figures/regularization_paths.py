@@ -9,7 +9,6 @@ from attsvm.heads import LinearScores
 from attsvm.studies.figures import joint_training, single_input, trajectories
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
 from attsvm.svm import prompt_svm
 
@@ -25,7 +24,7 @@ def compute(task: Task) -> Data:
 
     batch, heads, _ = single_input.problem("local")
     inputs, head = batch.problem(0), LinearScores(heads.scores[0])
-    svm = direction_of(prompt_svm(inputs, np.array([0])))
+    svm = prompt_svm(inputs, np.array([0])).direction
     radii = _radii(task, "single")
     path = regularization_path(inputs, radii, parameter="p", head=head, reference=svm)
     residuals.append(path.residual.max())

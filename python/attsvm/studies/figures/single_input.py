@@ -8,7 +8,6 @@ from attsvm.data import AttentionData
 from attsvm.heads import LinearScores
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, paths_in_plane, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, RED
 from attsvm.svm import prompt_svm
 from attsvm.theory import cosine
@@ -30,7 +29,7 @@ def problem(case: str) -> tuple[AttentionData, LinearScores, Array]:
 def compute(task: Task) -> Data:
     """Train from all starts in both cases, and solve the SVMs of tokens 0 and 1."""
     alone = problem("global")[0].problem(0)
-    svm = [direction_of(prompt_svm(alone, np.array([token]))) for token in (0, 1)]
+    svm = [prompt_svm(alone, np.array([token])).direction for token in (0, 1)]
     for token, p in enumerate(svm):
         task.check(f"SVM {token}", p)
     task.check("half square", [float(p @ p) / 2 for p in svm])

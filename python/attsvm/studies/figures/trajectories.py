@@ -10,7 +10,6 @@ from attsvm.data import AttentionData
 from attsvm.descent import Run
 from attsvm.studies.reproduce.drawing import Axes, Canvas, legend_outside, ray
 from attsvm.studies.reproduce.figure import Array, Data, Figure, Task
-from attsvm.studies.reproduce.iterates import direction_of
 from attsvm.studies.reproduce.palette import BLUE, GREEN, GREY, INK, ORANGE, RED
 from attsvm.svm import att_svm
 from attsvm.theory import cosine, optimal_tokens, rank
@@ -35,7 +34,7 @@ def problem(name: str) -> AttentionData:
 def svm_directions(data: AttentionData) -> dict[str, Array]:
     """Solve for W^mm and W*^mm of the best tokens, by the name of their norm."""
     best = optimal_tokens(data)
-    return {norm: direction_of(att_svm(data, best, norm=norm)) for norm in ("fro", "nuc")}
+    return {norm: att_svm(data, best, norm=norm).direction for norm in ("fro", "nuc")}
 
 
 def compute(task: Task) -> Data:

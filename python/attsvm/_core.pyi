@@ -1,8 +1,13 @@
 from collections.abc import Callable, Sequence
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
+
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
+
+Tokens = Float64Array | NDArray[np.float32]
 
 isa: str
 version: str
@@ -10,87 +15,73 @@ interface: str
 openmp: bool
 
 class DescentResult(TypedDict):
-    blocks: list[NDArray[np.float64]]
-    head: NDArray[np.float64]
-    attention: NDArray[np.float64]
-    log_attention: NDArray[np.float64]
-    selected: NDArray[np.int64]
-    loss: NDArray[np.float64]
-    loss_gap: NDArray[np.float64]
-    norm: NDArray[np.float64]
-    log_grad_norm: NDArray[np.float64]
-    max_attention: NDArray[np.float64]
-    head_norm: NDArray[np.float64]
-    balance_drift: NDArray[np.float64]
-    cosine_gap: NDArray[np.float64]
-    head_cosine_gap: NDArray[np.float64]
-    margin: NDArray[np.float64]
-    certified_cosine: NDArray[np.float64]
-    certified_ratio: NDArray[np.float64]
-    top: NDArray[np.int64]
-    recorded_attention: NDArray[np.float64]
-    recorded_log_attention: NDArray[np.float64]
-    recorded_blocks: list[NDArray[np.float64]]
-    recorded_head: NDArray[np.float64]
+    blocks: list[Float64Array]
+    head: Float64Array
+    attention: Float64Array
+    log_attention: Float64Array
+    selected: IndexArray
+    loss: Float64Array
+    loss_gap: Float64Array
+    norm: Float64Array
+    log_grad_norm: Float64Array
+    max_attention: Float64Array
+    head_norm: Float64Array
+    balance_drift: Float64Array
+    cosine_gap: Float64Array
+    head_cosine_gap: Float64Array
+    margin: Float64Array
+    certified_cosine: Float64Array
+    certified_ratio: Float64Array
+    top: IndexArray
+    recorded_attention: Float64Array
+    recorded_log_attention: Float64Array
+    recorded_blocks: list[Float64Array]
+    recorded_head: Float64Array
 
 class IdDescentResult(TypedDict):
-    coefficients: NDArray[np.float64]
-    attention: NDArray[np.float64]
-    log_attention: NDArray[np.float64]
-    selected: NDArray[np.int64]
-    history: NDArray[np.float64]
-    cosine_gap: NDArray[np.float64]
+    coefficients: Float64Array
+    attention: Float64Array
+    log_attention: Float64Array
+    selected: IndexArray
+    history: Float64Array
+    cosine_gap: Float64Array
 
 class SvmResult(TypedDict):
-    dual: NDArray[np.float64]
-    margins: NDArray[np.float64]
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
-    norm: NDArray[np.float64]
-    gap: NDArray[np.float64]
-    kkt: NDArray[np.float64]
+    dual: Float64Array
+    margins: Float64Array
+    left: Float64Array
+    right: Float64Array
+    norm: Float64Array
+    gap: Float64Array
+    kkt: Float64Array
     status: NDArray[np.int8]
     unique: NDArray[np.int8]
-    iterations: NDArray[np.int64]
+    iterations: IndexArray
 
 def default_threads() -> int: ...
 
 class Loss:
     """A loss l(m) of margins m, with its struct in `losses.hpp`."""
 
-    @property
-    def margins(self) -> str:
-        """What margins are: "real", "attention" on the right tokens, or "log_probability"."""
-    @property
-    def infimum(self) -> float:
-        """Over all margins."""
-    @property
-    def largest_score(self) -> float:
-        """Of a token, at most."""
-    @property
-    def positive(self) -> bool:
-        """Whether it has `log_value`."""
-    @property
-    def has_excess(self) -> bool:
-        """Whether it has `log_excess`."""
-    def value(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+    # What margins are: "real", "attention" on the right tokens, or "log_probability".
+    margins: Final[str]
+    infimum: Final[float]  # over all margins
+    largest_score: Final[float]  # of a token, at most
+    positive: Final[bool]  # whether it has `log_value`
+    has_excess: Final[bool]  # whether it has `log_excess`
+    def value(self, m: Float64Array) -> Float64Array:
         """Compute l."""
-    def slope(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+    def slope(self, m: Float64Array) -> Float64Array:
         """Compute l'."""
-    def curvature(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+    def curvature(self, m: Float64Array) -> Float64Array:
         """Compute l''."""
-    def log_slope(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+    def log_slope(self, m: Float64Array) -> Float64Array:
         """Compute log(-l'), right far beyond where l' underflows."""
-    def log_value(
-        self, m: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def log_value(self, m: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
         """Compute log l, l'/l and l''/l."""
     def log_excess(
-        self,
-        best: NDArray[np.float64],
-        log_shortfall: NDArray[np.float64],
-        log_share: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        self, best: Float64Array, log_shortfall: Float64Array, log_share: Float64Array
+    ) -> tuple[Float64Array, Float64Array, Float64Array]:
         """Compute log e of e = l(b - x) - l(b), x = exp(y), and its two derivatives by y.
 
         `log_share` is log((b - x) / b), which only losses of attention use, with b = 1.
@@ -100,24 +91,16 @@ class Geometry:
     """A norm N of `geometries`, with the exponent p of "lp"."""
 
     newton_schulz: int
+    name: Final[str]  # one of `geometries`
+    p: Final[float]  # of "lp"
+    by_coordinate: Final[bool]  # whether directions depend on the coordinates of the matrix
+    has_mirror: Final[bool]  # whether mirror descent has it
     def __init__(self, name: str, p: float = 2.0) -> None: ...
-    @property
-    def name(self) -> str:
-        """One of `geometries`."""
-    @property
-    def p(self) -> float:
-        """Of "lp"."""
-    @property
-    def by_coordinate(self) -> bool:
-        """Whether directions depend on the coordinates of the matrix."""
-    @property
-    def has_mirror(self) -> bool:
-        """Whether mirror descent has it."""
-    def norm(self, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    def norm(self, matrices: Float64Array) -> Float64Array:
         """Compute N of every matrix of a stack (..., d, e)."""
-    def dual_norm(self, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    def dual_norm(self, matrices: Float64Array) -> Float64Array:
         """Compute N*(G), the largest <G, D> over N(D) <= 1, of every matrix G."""
-    def direction(self, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    def direction(self, matrices: Float64Array) -> Float64Array:
         """Compute the D where it is attained; zero for zero."""
 
 class BlockRate:
@@ -147,70 +130,38 @@ class StepRule:
     flow_tolerance: float
     batch: int
     seed: int
+    description: Final[str]  # in a sentence about a run
+    by_coordinate: Final[bool]  # whether steps depend on the coordinates of tokens and queries
+    needs_infimum: Final[bool]  # whether the infimum of the loss must be known
+    # Whether every block moves by multiples of its gradients alone.
+    moves_along_gradients: Final[bool]
+    mirrors: Final[bool]  # whether it is mirror descent
+    flows: Final[bool]  # whether its steps are integrated
+    takes_momentum: Final[bool]  # whether the rule goes with momentum
+    takes_average: Final[bool]  # whether running means of gradients may take their place
+    takes_norm: Final[bool]  # whether another norm than its own may be given
     def __init__(self, kind: str) -> None: ...
-    @property
-    def description(self) -> str:
-        """In a sentence about a run."""
-    @property
-    def by_coordinate(self) -> bool:
-        """Whether steps depend on the coordinates of tokens and queries."""
-    @property
-    def needs_infimum(self) -> bool:
-        """Whether the infimum of the loss must be known."""
-    @property
-    def moves_along_gradients(self) -> bool:
-        """Whether every block moves by multiples of its gradients alone."""
-    @property
-    def mirrors(self) -> bool:
-        """Whether it is mirror descent."""
-    @property
-    def flows(self) -> bool:
-        """Whether its steps are integrated."""
-    @property
-    def takes_momentum(self) -> bool:
-        """Whether the rule goes with momentum."""
-    @property
-    def takes_average(self) -> bool:
-        """Whether running means of gradients may take their place."""
-    @property
-    def takes_norm(self) -> bool:
-        """Whether another norm than its own may be given."""
 
 class BlockShape:
     """A block of parameters, in the core (B, rows, columns)."""
 
-    @property
-    def name(self) -> str:
-        """As the caller knows it."""
-    @property
-    def axes(self) -> tuple[str, str]:
-        """Rows and columns: "1", "d" of tokens, "e" of queries, or "m", which is free."""
-    @property
-    def transposed(self) -> bool:
-        """Whether the caller has the transpose."""
+    name: Final[str]  # as the caller knows it
+    # Rows and columns: "1", "d" of tokens, "e" of queries, or "m", which is free.
+    axes: Final[tuple[str, str]]
+    transposed: Final[bool]  # whether the caller has the transpose
 
 class Parameterisation:
     """How parameters make query directions, with its struct in `parameterisation.hpp`."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def blocks(self) -> list[BlockShape]: ...
-    @property
-    def queries(self) -> str:
-        """What a query is: that of the "data", "one" for the number 1, or the fixed "prompt"."""
-    @property
-    def form(self) -> str:
-        """How W follows: its transpose is the "block", "product" of two blocks, or "other"."""
-    @property
-    def bilinear(self) -> bool:
-        """Whether W is bilinear in two blocks."""
-    @property
-    def diagonal(self) -> bool:
-        """Whether W has nothing off its diagonal."""
-    @property
-    def reducible(self) -> bool:
-        """Whether coordinates in the spans of tokens and queries suffice."""
+    name: Final[str]
+    blocks: Final[list[BlockShape]]
+    # What a query is: that of the "data", "one" for the number 1, or the fixed "prompt".
+    queries: Final[str]
+    # How W follows: its transpose is the "block", "product" of two blocks, or "other".
+    form: Final[str]
+    bilinear: Final[bool]  # whether W is bilinear in two blocks
+    diagonal: Final[bool]  # whether W has nothing off its diagonal
+    reducible: Final[bool]  # whether coordinates in the spans of tokens and queries suffice
 
 losses: dict[str, Loss]
 parameterisations: dict[str, Parameterisation]
@@ -223,10 +174,10 @@ class Head:
         self,
         *,
         kind: str,
-        scores: NDArray[np.float64],
-        labels: NDArray[np.float64],
-        vector: NDArray[np.float64],
-        hidden: NDArray[np.float64],
+        scores: Float64Array,
+        labels: Float64Array,
+        vector: Float64Array,
+        hidden: Float64Array,
         penalty: float,
         trained: bool,
     ) -> None: ...
@@ -235,39 +186,31 @@ class Problem:
     def __init__(
         self,
         *,
-        tokens: NDArray[np.float64] | NDArray[np.float32],
-        queries: NDArray[np.float64],
-        lengths: NDArray[np.int64],
-        sequence: NDArray[np.int64],
+        tokens: Tokens,
+        queries: Float64Array,
+        lengths: IndexArray,
+        sequence: IndexArray,
         head: Head,
     ) -> None: ...
 
 class Parameters:
     def __init__(
-        self,
-        *,
-        kind: Parameterisation,
-        blocks: Sequence[NDArray[np.float64]],
-        outside: NDArray[np.float64],
+        self, *, kind: Parameterisation, blocks: Sequence[Float64Array], outside: Float64Array
     ) -> None: ...
 
 class References:
     def __init__(
-        self,
-        *,
-        inside: NDArray[np.float64],
-        outside: NDArray[np.float64],
-        head: NDArray[np.float64],
+        self, *, inside: Float64Array, outside: Float64Array, head: Float64Array
     ) -> None: ...
 
 class Embeddings:
     def __init__(
         self,
         *,
-        rows: NDArray[np.float64],
-        columns: NDArray[np.float64],
-        row_gram: NDArray[np.float64],
-        column_gram: NDArray[np.float64],
+        rows: Float64Array,
+        columns: Float64Array,
+        row_gram: Float64Array,
+        column_gram: Float64Array,
     ) -> None: ...
 
 def descend(
@@ -280,7 +223,7 @@ def descend(
     certify: bool,
     certified_norms: list[Geometry],
     steps: int,
-    record: NDArray[np.int64],
+    record: IndexArray,
     record_attention: bool,
     record_parameters: bool,
     threads: int,
@@ -288,104 +231,63 @@ def descend(
 ) -> DescentResult: ...
 def descend_by_ids(
     *,
-    pair: NDArray[np.int64],
+    pair: IndexArray,
     is_right: NDArray[np.uint8],
-    lengths: NDArray[np.int64],
+    lengths: IndexArray,
     pairs: int,
     embeddings: Embeddings,
-    references: NDArray[np.float64],
-    references_outside: NDArray[np.float64],
+    references: Float64Array,
+    references_outside: Float64Array,
     rule: StepRule,
     steps: int,
-    record: NDArray[np.int64],
+    record: IndexArray,
     threads: int,
     report: Callable[[float], object] | None,
 ) -> IdDescentResult: ...
 def loss_and_gradient(
     *, problem: Problem, at: Parameters, loss: Loss, threads: int
-) -> tuple[NDArray[np.float64], list[NDArray[np.float64]], NDArray[np.float64]]: ...
+) -> tuple[Float64Array, list[Float64Array], Float64Array]: ...
 def parameter_matrices(
-    *,
-    kind: Parameterisation,
-    blocks: Sequence[NDArray[np.float64]],
-    query_dimension: int,
-    dimension: int,
-) -> NDArray[np.float64]: ...
+    *, kind: Parameterisation, blocks: Sequence[Float64Array], query_dimension: int, dimension: int
+) -> Float64Array: ...
 def token_scores(
     *,
-    tokens: NDArray[np.float64] | NDArray[np.float32],
-    labels: NDArray[np.float64],
-    value: NDArray[np.float64],
-    lengths: NDArray[np.int64],
-    sequence: NDArray[np.int64],
+    tokens: Tokens,
+    labels: Float64Array,
+    value: Float64Array,
+    lengths: IndexArray,
+    sequence: IndexArray,
     threads: int,
-) -> NDArray[np.float64]: ...
-def row_bases(
-    *,
-    rows: NDArray[np.float64],
-    threads: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+) -> Float64Array: ...
+def row_bases(*, rows: Float64Array, threads: int) -> tuple[Float64Array, Float64Array]: ...
+
+class Svms(TypedDict):
+    """SVM problems as `attsvm.svm.svm_problem.SvmProblem` has them, and tolerances."""
+
+    tokens: Tokens
+    queries: Float64Array
+    selected: IndexArray
+    lengths: IndexArray
+    rhs: Float64Array
+    equality: BoolArray
+    optimality: float
+    infeasibility: float
+    threads: int
+    report: Callable[[float], object] | None
+
+class SvmsById(Svms):
+    token_ids: IndexArray | None
+    query_ids: IndexArray | None
+
 def smallest_frobenius(
-    *,
-    tokens: NDArray[np.float64] | NDArray[np.float32],
-    queries: NDArray[np.float64],
-    selected: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    rhs: NDArray[np.float64],
-    equality: NDArray[np.bool_],
-    token_ids: NDArray[np.int64] | None,
-    query_ids: NDArray[np.int64] | None,
-    start: NDArray[np.float64] | None,
-    active_set: bool,
-    optimality: float,
-    infeasibility: float,
-    threads: int,
-    report: Callable[[float], object] | None,
+    *, start: Float64Array | None, active_set: bool, **svms: Unpack[SvmsById]
 ) -> SvmResult: ...
 def certify_frobenius(
     *,
-    tokens: NDArray[np.float64] | NDArray[np.float32],
-    queries: NDArray[np.float64],
-    selected: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    rhs: NDArray[np.float64],
-    equality: NDArray[np.bool_],
-    token_ids: NDArray[np.int64] | None,
-    query_ids: NDArray[np.int64] | None,
-    dual: NDArray[np.float64],
-    left: NDArray[np.float64] | None,
-    right: NDArray[np.float64] | None,
-    optimality: float,
-    infeasibility: float,
-    threads: int,
-    report: Callable[[float], object] | None,
+    dual: Float64Array,
+    left: Float64Array | None,
+    right: Float64Array | None,
+    **svms: Unpack[SvmsById],
 ) -> SvmResult: ...
-def smallest_nuclear(
-    *,
-    tokens: NDArray[np.float64],
-    queries: NDArray[np.float64],
-    selected: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    rhs: NDArray[np.float64],
-    equality: NDArray[np.bool_],
-    method: str,
-    optimality: float,
-    infeasibility: float,
-    threads: int,
-    report: Callable[[float], object] | None,
-) -> SvmResult: ...
-def smallest_in_norm(
-    *,
-    tokens: NDArray[np.float64],
-    queries: NDArray[np.float64],
-    selected: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    rhs: NDArray[np.float64],
-    equality: NDArray[np.bool_],
-    norm: str,
-    p: float,
-    optimality: float,
-    infeasibility: float,
-    threads: int,
-    report: Callable[[float], object] | None,
-) -> SvmResult: ...
+def smallest_nuclear(*, method: str, **svms: Unpack[Svms]) -> SvmResult: ...
+def smallest_in_norm(*, norm: str, p: float, **svms: Unpack[Svms]) -> SvmResult: ...

@@ -12,8 +12,7 @@ from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm._linalg import in_own_span
 from attsvm._validation import as_float_array, as_positive_int, require_keys, require_shape
-from attsvm.data import AttentionData
-from attsvm.data.attention_data import require_queries
+from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.ball import Objective
 from attsvm.descent.log_excess import LogExcess, LogLoss, LogLossOfMixture, MarginLoss, Slope

@@ -13,8 +13,7 @@ from attsvm import _core
 from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._linalg import LowRank, euclidean_norm, in_own_span
 from attsvm._validation import as_float_array, as_float_dtype, require_direction, require_shape
-from attsvm.data import AttentionData
-from attsvm.data.attention_data import require_queries
+from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent.blocks import Blocks, axes_of
 from attsvm.descent.references import Factored, Reference, factors_of
 from attsvm.heads import CoreHead, Head, fixed_head, require_loss_of_head, trained_head

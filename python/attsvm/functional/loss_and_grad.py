@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from attsvm import _core
 from attsvm._arrays import ArrayLike, Float64Array
 from attsvm._validation import as_choice
-from attsvm.data import AttentionData
-from attsvm.data.attention_data import as_data
+from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import CoreProblem
 from attsvm.heads import Head

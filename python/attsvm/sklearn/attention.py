@@ -15,8 +15,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
 from attsvm._arrays import Float64Array, FloatArray, IndexArray
 from attsvm._validation import as_choice, as_float_array, as_nonnegative_float, require_unmasked
-from attsvm.data import AttentionData
-from attsvm.data.attention_data import as_selected
+from attsvm.data.attention_data import AttentionData, as_selected
 from attsvm.descent import train
 from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import predicted, two_classes

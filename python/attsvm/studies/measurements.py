@@ -19,8 +19,7 @@ from attsvm.data import AttentionData
 from attsvm.datasets.signal_tokens import by_kind, flipped
 from attsvm.descent import Run
 from attsvm.descent.blocks import as_blocks
-from attsvm.svm import SVMSolution
-from attsvm.svm.solution import rows_of
+from attsvm.svm.solution import SVMSolution, rows_of
 from attsvm.theory import classify, margin_ratio, optimal_tokens
 from attsvm.theory.cosine import cosine_gap, cosines_and_gaps
 

@@ -11,8 +11,7 @@ import numpy as np
 from attsvm._arrays import IndexArray
 from attsvm._geometries import Norm
 from attsvm.data import AttentionData
-from attsvm.svm import SVMSolution
-from attsvm.svm.solution import ARRAYS, joined, rows_of
+from attsvm.svm.solution import ARRAYS, SVMSolution, joined, rows_of
 from attsvm.theory.svm_of_training import SVMS
 
 _MOST_NUMBERS = 2**22

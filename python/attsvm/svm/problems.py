@@ -9,8 +9,7 @@ import numpy as np
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._geometries import Norm as NormLike
 from attsvm._validation import as_bool_array, as_float_array, require_shape
-from attsvm.data import AttentionData
-from attsvm.data.attention_data import as_data, as_selected
+from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.svm.norms import as_svm_norm
 from attsvm.svm.selected_sets import representatives, sets_of

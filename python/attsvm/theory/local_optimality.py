@@ -12,8 +12,7 @@ from attsvm._geometries import Norm as NormLike
 from attsvm._validation import as_choice, as_positive_float, as_positive_int, require_shape
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
-from attsvm.svm import SVMSolution
-from attsvm.svm.solution import joined
+from attsvm.svm.solution import SVMSolution, joined
 from attsvm.theory.svm_of_training import SVMS
 from attsvm.theory.token_scores import scores
 from attsvm.threads import takes_threads

@@ -19,18 +19,11 @@ from attsvm.descent.log_excess import LogLoss, Slope
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Keys and queries of n inputs.
+    """Keys and queries of n inputs."""
 
-    Attributes
-    ----------
-    tokens : ndarray, shape (n, T, k)
-    queries : ndarray, shape (n, r)
-    valid : ndarray of bool, shape (n, T)
-    """
-
-    tokens: Float64Array
-    queries: Float64Array
-    valid: BoolArray
+    tokens: Float64Array  # (n, T, k)
+    queries: Float64Array  # (n, r)
+    valid: BoolArray  # (n, T)
 
     @property
     def shape(self) -> tuple[int, int]:

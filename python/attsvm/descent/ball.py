@@ -30,22 +30,12 @@ _RESOLVED = 1e-150
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """The value and derivatives of an objective at one point.
-
-    Attributes
-    ----------
-    value : float
-    gradient : ndarray, shape (size,)
-    hessian : callable
-        Hessian times a vector, (size,) -> (size,).
-    rounding : float
-        Size of the numbers that `value` was computed from, to whose rounding it is exact.
-    """
+    """The value and derivatives of an objective at one point."""
 
     value: float
-    gradient: Float64Array
-    hessian: Callable[[Float64Array], Float64Array]
-    rounding: float
+    gradient: Float64Array  # (size,)
+    hessian: Callable[[Float64Array], Float64Array]  # Hessian times a vector, (size,) -> (size,)
+    rounding: float  # size of the numbers behind `value`, which is exact to their rounding
 
 
 Objective = Callable[[Float64Array], Evaluated]
@@ -54,26 +44,13 @@ Watch = Callable[[int, float], None]
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """A stationary point on a product of balls.
+    """A stationary point on a product of balls."""
 
-    Attributes
-    ----------
-    point : ndarray, shape (size,)
-    at : Evaluated
-    multiplier : ndarray, shape (blocks,)
-        μ of ∇F + μ x = 0; 0 inside.
-    interior : ndarray of bool, shape (blocks,)
-        Whether the block is inside its ball.
-    residual : float
-        Largest over the blocks of |∇F + μ x| / |∇F| on the boundary and of R |∇F| inside.
-    iterations : int
-    """
-
-    point: Float64Array
+    point: Float64Array  # (size,)
     at: Evaluated
-    multiplier: Float64Array
-    interior: BoolArray
-    residual: float
+    multiplier: Float64Array  # (blocks,): μ of ∇F + μ x = 0; 0 inside
+    interior: BoolArray  # (blocks,): whether the block is inside its ball
+    residual: float  # largest over the blocks of |∇F + μ x| / |∇F| on the boundary, R |∇F| inside
     iterations: int
 
 
@@ -162,27 +139,11 @@ def minimise(
 ) -> Minimum:
     """Find a local minimiser of an objective over |x_b| <= R_b for every block b of x.
 
-    Parameters
-    ----------
-    objective : callable
-        (size,) -> Evaluated.
-    start : ndarray, shape (size,)
-        Taken to the boundary along its direction, where no block is zero.
-    sizes : sequence of int
-        Coordinates of each block.
-    radii : sequence of float
-    tol : float
-        Wanted residual.
-    max_iter : int
-        Trust-region steps.
-    inside : bool
-        Start where `start` is, in the interior of every ball, and trust_radius no higher value.
-    watch : callable, optional
-        Called before every step with the number of steps so far and the residual.
-
-    Returns
-    -------
-    Minimum
+    x has the coordinates `start` (size,), of which each block has its share in `sizes`. The start
+    is taken to the boundary along its direction, where no block is zero; with `inside` it stays in
+    the interior of every ball, and no higher value is accepted. The search takes at most `max_iter`
+    trust-region steps to the residual `tol`; `watch` is called before each of them with the number
+    of steps so far and the residual.
     """
     spheres = _Spheres(objective, sizes, radii)
     u = np.concatenate([start, np.zeros(spheres.blocks)])

@@ -19,18 +19,10 @@ STARTS = ("uniform", "balanced", "unbalanced")
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of parameters that descent moves together, each with a rate of its own.
+    """Blocks of parameters that descent moves together, each with a rate of its own."""
 
-    Attributes
-    ----------
-    attention : str
-        How query directions are made: a name of `_core.parameterisations`.
-    head : bool
-        Whether the linear head v is trained too.
-    """
-
-    attention: str
-    head: bool = False
+    attention: str  # how query directions are made: a name of `_core.parameterisations`
+    head: bool = False  # whether the linear head v is trained too
 
     @property
     def kind(self) -> _core.Parameterisation:

@@ -27,14 +27,9 @@ class IdTable:
 
     A pair is a token x and a last token k; its logit is e_x' W e_k. With orthonormal embeddings the
     table holds the pairs that occur; otherwise all pairs of a token and a last token that occur.
-
-    Attributes
-    ----------
-    data : NextTokenData
-        A single problem.
     """
 
-    data: NextTokenData
+    data: NextTokenData  # a single problem
 
     @cached_property
     def last(self) -> IndexArray:

@@ -50,7 +50,8 @@ class PathSearch:
         if not self.iterations:
             downhill, spent = self._grown(problem.objective, radii)
             starts = [downhill] if given is None else [downhill, given]
-            starts += [self._random() for _ in range(self._starts)]
+            size = sum(problem.sizes)
+            starts += [self._generator.standard_normal(size) for _ in range(self._starts)]
         if self._margins is not None:
             if self._wide is None:
                 self._wide, more = self._grown(self._margins, radii)
@@ -119,9 +120,6 @@ class PathSearch:
             found = self._minimise(objective, x, radii * 4.0**-j, _LOOSE)
             x, iterations = found.point, iterations + found.iterations
         return x, iterations
-
-    def _random(self) -> Float64Array:
-        return self._generator.standard_normal(sum(self._problem.sizes))
 
     def _nonzero(self, x: Float64Array) -> Float64Array:
         """Return `x` with random directions in place of blocks of zeros."""

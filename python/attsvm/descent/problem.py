@@ -23,22 +23,13 @@ _OF_MATRIX = (1, 2)
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """Blocks of parameters in the coordinates of the core, and what of W lies outside them.
+    """Blocks of parameters in the coordinates of the core, and what of W lies outside them."""
 
-    Attributes
-    ----------
-    blocks : sequence of ndarray, shapes (B, rows, columns)
-        As the core has them. For W and p one block V = W' (B, r, k), the part inside the spans of
-        tokens and queries.
-    rest : ndarray, shape (B, d, e), or None
-        The part of W outside the spans; None where it is zero.
-    outside : ndarray, shape (B,)
-        Its norm.
-    """
-
+    # (B, rows, columns), as the core has them. For W and p one block V = W' (B, r, k), the part
+    # inside the spans of tokens and queries.
     blocks: Sequence[Float64Array]
-    rest: Float64Array | None
-    outside: Float64Array
+    rest: Float64Array | None  # (B, d, e): the part of W outside the spans; None where it is zero
+    outside: Float64Array  # (B,): its norm
 
 
 def as_batch(

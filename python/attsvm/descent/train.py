@@ -192,7 +192,8 @@ def train(
     as_choice("loss", loss, _core.losses)
     if not isinstance(data, NextTokenData):
         as_data(data)
-    steps = _number_of_steps(steps)
+    if (steps := as_nonnegative_int("steps", steps)) > _MOST_STEPS:
+        raise ValueError(f"steps: expected at most 2**53, got {steps}")
     ridge = as_nonnegative_float("ridge", ridge)
     certified = _certified_norms(certify)
     call = _Call(
@@ -535,13 +536,6 @@ def _split_init(init: Any, blocks: Blocks) -> tuple[Any, Any]:
 def _is_of_head(name: str) -> bool:
     """Return whether a reference of this name is compared with a trained v."""
     return name == "v" or name.startswith("v:")
-
-
-def _number_of_steps(steps: int) -> int:
-    steps = as_nonnegative_int("steps", steps)
-    if steps > _MOST_STEPS:
-        raise ValueError(f"steps: expected at most 2**53, got {steps}")
-    return steps
 
 
 def _recorded_steps(

@@ -159,18 +159,18 @@ _OF_DATA = MappingProxyType(
 """Properties of problems, in words."""
 
 
-def _outcome(measured: Measured) -> Arrays:
+def _outcome(measured: Measured) -> IndexArray:
     kinds = np.asarray(classify(measured.data, measured.run, solution=measured.svm_selected))
     order = np.array(sorted(OUTCOMES))
     code = np.array([OUTCOMES.index(kind) for kind in order])
-    return [code[np.searchsorted(order, kinds)]]
+    return np.asarray(code[np.searchsorted(order, kinds)])
 
 
-def _all_support(measured: Measured) -> Arrays:
+def _all_support(measured: Measured) -> BoolArray:
     support = measured.svm_optimal.support
     assert support is not None
     constraints = (measured.data.lengths - 1).sum(axis=1)
-    return [support.sum(axis=(1, 2)) == constraints]
+    return np.asarray(support.sum(axis=(1, 2)) == constraints)
 
 
 def _compared(measured: Measured, solution: SVMSolution) -> tuple[Float64Array, Float64Array]:
@@ -198,6 +198,15 @@ def _margin_ratio(measured: Measured, norm: Norm, solution: SVMSolution) -> Floa
     return ratios
 
 
+def _single(
+    variable: Variable, recorded: str, array: Callable[[Measured], npt.NDArray[Any]], **options: Any
+) -> Measurement:
+    """Return the measurement of one variable, which has its name."""
+    return Measurement(
+        variable.name, recorded, (variable,), lambda measured: [array(measured)], **options
+    )
+
+
 def _in_norms(
     variable: Variable,
     of_norm: Callable[[Measured, Norm, SVMSolution], Float64Array],
@@ -205,11 +214,11 @@ def _in_norms(
 ) -> Measurement:
     """Return the measurement of a number in each of the norms."""
 
-    def arrays(measured: Measured) -> Arrays:
+    def array(measured: Measured) -> Float64Array:
         of_norms = zip(measured.norms, measured.svms_in_norms, strict=True)
-        return [np.stack([of_norm(measured, *each) for each in of_norms], axis=-1)]
+        return np.stack([of_norm(measured, *each) for each in of_norms], axis=-1)
 
-    return Measurement(variable.name, recorded, (variable,), arrays)
+    return _single(variable, recorded, array)
 
 
 def _cosine_history(measured: Measured) -> Arrays:
@@ -230,23 +239,19 @@ def _cosine_history(measured: Measured) -> Arrays:
 def _trained_block(name: str, meaning: str, along: tuple[str, ...]) -> Measurement:
     """Return the measurement that keeps a trained parameter."""
 
-    def arrays(measured: Measured) -> Arrays:
+    def array(measured: Measured) -> Float64Array:
         trained = measured.run.v if name == "v" else measured.direction
         assert trained is not None
-        return [trained]
+        return trained
 
     def trains(parameter: str) -> bool:
         if name == "v":
             return parameter.startswith("v+")
         return (name == "W") == (as_blocks(parameter).direction == "W")
 
-    return Measurement(
-        name,
-        f"the trained {meaning}",
-        (Variable(name, f"trained {meaning}", along=along),),
-        arrays,
-        parameters=tuple(filter(trains, PARAMETERS)),
-    )
+    variable = Variable(name, f"trained {meaning}", along=along)
+    known = tuple(filter(trains, PARAMETERS))
+    return _single(variable, f"the trained {meaning}", array, parameters=known)
 
 
 def _accuracy(name: str, tokens: str) -> Measurement:
@@ -311,55 +316,46 @@ _TOKEN: dict[str, Any] = {"dtype": "int32", "along": ("input",), "padding": -1}
 _NONE_IS_NAN = {"comment": "NaN where one of the two is zero or missing"}
 
 _ALL = (
-    Measurement(
-        "selected",
+    _single(
+        Variable("selected", "token with the largest attention", **_TOKEN),
         "the tokens it selected",
-        (Variable("selected", "token with the largest attention", **_TOKEN),),
-        lambda measured: [measured.run.selected],
+        lambda measured: measured.run.selected,
     ),
-    Measurement(
-        "optimal",
+    _single(
+        Variable("optimal", "token with the largest score Y v'x", **_TOKEN),
         "the optimal tokens, those with the largest scores",
-        (Variable("optimal", "token with the largest score Y v'x", **_TOKEN),),
-        lambda measured: [measured.optimal],
+        lambda measured: measured.optimal,
         of="value",
     ),
-    Measurement(
-        "outcome",
-        "whether the selection is globally optimal, locally optimal or neither",
-        (
-            Variable(
-                "outcome",
-                "classification of the selected tokens",
-                "int8",
-                attributes={
-                    "flag_values": list(range(len(OUTCOMES))),
-                    "flag_meanings": " ".join(OUTCOMES),
-                    "comment": "global: every input selects its optimal token; local: the "
-                    "selected tokens outscore their SVM-neighbours",
-                },
-            ),
+    _single(
+        Variable(
+            "outcome",
+            "classification of the selected tokens",
+            "int8",
+            attributes={
+                "flag_values": list(range(len(OUTCOMES))),
+                "flag_meanings": " ".join(OUTCOMES),
+                "comment": "global: every input selects its optimal token; local: the selected "
+                "tokens outscore their SVM-neighbours",
+            },
         ),
+        "whether the selection is globally optimal, locally optimal or neither",
         _outcome,
         of="head",
     ),
-    Measurement(
-        "feasible",
+    _single(
+        Variable("feasible", "whether the SVM of the optimal tokens is feasible", "bool"),
         "whether an SVM separates the optimal tokens from the others",
-        (Variable("feasible", "whether the SVM of the optimal tokens is feasible", "bool"),),
-        lambda measured: [np.asarray(measured.svm_optimal.feasible)],
+        lambda measured: np.asarray(measured.svm_optimal.feasible),
         of="value",
     ),
-    Measurement(
-        "all_support",
-        "whether all tokens are support vectors of that SVM",
-        (
-            Variable(
-                "all_support",
-                "whether all tokens are support vectors of the SVM of the optimal ones",
-                "bool",
-            ),
+    _single(
+        Variable(
+            "all_support",
+            "whether all tokens are support vectors of the SVM of the optimal ones",
+            "bool",
         ),
+        "whether all tokens are support vectors of that SVM",
         _all_support,
         of="value",
     ),

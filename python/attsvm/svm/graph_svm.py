@@ -126,21 +126,12 @@ def graph_svm(
 
 @dataclass(frozen=True, eq=False)
 class _ImplyingConstraints:
-    """Edges whose constraints imply those of all others, in the order of their problem.
-
-    Attributes
-    ----------
-    graphs : TokenPriorities
-    edges : ndarray of int, shape (m,)
-    equality : ndarray of bool, shape (m,)
-    problem : ndarray of int, shape (m,)
-        Never decreasing.
-    """
+    """Edges whose constraints imply those of all others, in the order of their problem."""
 
     graphs: TokenPriorities
-    edges: IndexArray
-    equality: BoolArray
-    problem: IndexArray
+    edges: IndexArray  # (m,)
+    equality: BoolArray  # (m,)
+    problem: IndexArray  # (m,): never decreasing
 
     @classmethod
     def of(cls, data: NextTokenData, graphs: TokenPriorities) -> _ImplyingConstraints:

@@ -26,28 +26,10 @@ def solve(
     start: Float64Array | None = None,
     num_threads: int | None = None,
 ) -> SVMSolution:
-    """Solve every problem of a batch and return what is certified.
+    """Solve every problem of a batch and return what is certified; else raise `SolverError`.
 
-    Parameters
-    ----------
-    variable : {"W", "p", "v"}
-        What the solution calls W.
-    problem : SvmProblem
-    batch : int or None
-        None: the one problem of the batch is returned without batch axis.
-    norm : Norm
-    solver : str
-        A key of its solvers.
-    start : ndarray, shape (B, n, T), optional
-        A guess of the multipliers.
-    num_threads : int, optional
-
-    Raises
-    ------
-    ValueError
-        `solver` is not known.
-    SolverError
-        Neither a solution nor infeasibility could be certified.
+    The solution calls W `variable`; where `batch` is None, that of the one problem has no batch
+    axis. `solver` is a key of those of the norm, `start` a guess of the multipliers (B, n, T).
     """
     method = norm.solvers[as_choice("solver", solver, tuple(norm.solvers))]
     result, names = method(problem, start, num_threads)

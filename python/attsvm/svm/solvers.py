@@ -46,19 +46,9 @@ def certify(
 ) -> Result:
     """Compute what multipliers prove of the Frobenius problems, on their data as given.
 
-    Parameters
-    ----------
-    problem : SvmProblem
-    dual : ndarray, shape (B, n, T)
-        λ: of a solution, or of a proof that there is none.
-    left, right : ndarray, shapes (B, n, d) and (B, n, e), optional
-        W = left' right to be certified with them. Otherwise W is A*(λ), or what solves the
-        constraints that are active in λ.
-
-    Returns
-    -------
-    dict
-        The core's result. Its status is 2 or more where neither is proved.
+    `dual` is λ (B, n, T), of a solution or of a proof that there is none; W = left' right, with
+    factors (B, n, d) and (B, n, e), is certified with them. Without factors W is A*(λ), or what
+    solves the constraints that are active in λ. The status is 2 or more where neither is proved.
     """
     return dict(
         _core.certify_frobenius(

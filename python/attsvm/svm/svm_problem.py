@@ -17,33 +17,16 @@ class SvmProblem:
 
     d_it is the selected token of input i less its token t, for the valid tokens t other than it.
     An input without a selected token has the tokens themselves for d_it.
-
-    Attributes
-    ----------
-    tokens : ndarray, shape (B, n, T, d), float64 or float32
-        With `token_ids`, rows (B or 1, K, d) which these name.
-    queries : ndarray, shape (B, n, e)
-        z_i. With `query_ids`, rows (B or 1, K, e) which these name.
-    selected : ndarray of int, shape (B, n)
-        -1 for inputs without a selected token.
-    lengths : ndarray of int, shape (B, n)
-        Number of valid tokens.
-    rhs : ndarray, shape (B, n, T)
-        b_it.
-    equality : ndarray of bool, shape (B, n, T)
-        Where equality is required.
-    token_ids : ndarray of int, shape (B, n, T), or None
-    query_ids : ndarray of int, shape (B, n), or None
     """
 
-    tokens: FloatArray
-    queries: Float64Array
-    selected: IndexArray
-    lengths: IndexArray
-    rhs: Float64Array
-    equality: BoolArray
-    token_ids: IndexArray | None = None
-    query_ids: IndexArray | None = None
+    tokens: FloatArray  # (B, n, T, d); with `token_ids`, rows (B or 1, K, d) which these name
+    queries: Float64Array  # z_i (B, n, e); with `query_ids`, rows (B or 1, K, e) which these name
+    selected: IndexArray  # (B, n): -1 for inputs without a selected token
+    lengths: IndexArray  # (B, n): number of valid tokens
+    rhs: Float64Array  # b_it (B, n, T)
+    equality: BoolArray  # (B, n, T): where equality is required
+    token_ids: IndexArray | None = None  # (B, n, T)
+    query_ids: IndexArray | None = None  # (B, n)
 
     @property
     def constrained(self) -> BoolArray:

@@ -127,17 +127,9 @@ def ascend(
     """Maximise Σ λ - ½|W_λ|² - Σ λ² / (2 C) over λ >= 0 by accelerated gradient steps.
 
     With C = inf it is the dual of the Frobenius SVM, otherwise that of the soft margin, in which a
-    constraint may be violated by ξ at the cost of ½ C ξ².
-
-    Parameters
-    ----------
-    constraints : Constraints
-    start : ndarray, shape (n, T)
-        Multipliers, of any scale.
-    steps : int
-        At most; with 0 the bounds are those of `start`.
-    tolerance : float
-        Of the relative distance of both bounds, at which the ascent ends.
+    constraint may be violated by ξ at the cost of ½ C ξ². The start are multipliers (n, T), of any
+    scale. The ascent ends after `steps`, none for the bounds of the start, or where the relative
+    distance of both bounds is at most `tolerance`.
     """
     sizes = constraints.sizes if np.isinf(C) else np.sqrt(constraints.sizes**2 + 1 / C)
     inverse = np.where(constraints.mask, 1.0 / sizes, 0.0)

@@ -49,17 +49,10 @@ def head_svms(
     steps: int,
     tolerance: float,
 ) -> dict[str, HeadSVM]:
-    """Compare W of a head with the SVMs of its selected tokens, in each of the norms.
+    """Compare W of a head with the SVMs of its selected tokens, in each of the norms "fro", "nuc".
 
-    Parameters
-    ----------
-    layer : AttentionLayer
-    head : int
-    norms : sequence of {"fro", "nuc"}
-    max_constraints : int
-        An SVM of more constraints is not solved but bounded.
-    steps, tolerance
-        Of `ascend`, for bounds.
+    An SVM of more than `max_constraints` is not solved but bounded, by `ascend` with the `steps`
+    and the `tolerance`.
     """
     constraints = Constraints(layer, head)
     if not constraints.count:

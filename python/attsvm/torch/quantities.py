@@ -14,20 +14,12 @@ INPUT, HEAD, SVM, SVM_INPUT = (
 
 @dataclass(frozen=True)
 class Quantity:
-    """A variable of the Dataset of `inspect`.
-
-    Attributes
-    ----------
-    dims : tuple of str
-    long_name, formula : str
-        What it is, and how it is computed.
-    missing : object
-        Where a layer has fewer heads or inputs than others, or the quantity does not exist.
-    """
+    """A variable of the Dataset of `inspect`."""
 
     dims: tuple[str, ...]
-    long_name: str
-    formula: str
+    long_name: str  # what it is
+    formula: str  # how it is computed
+    # Where a layer has fewer heads or inputs than others, or the quantity does not exist.
     missing: float | bool | int | str = float("nan")
 
 

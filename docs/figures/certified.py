@@ -20,8 +20,5 @@ angles = {
 }
 for (name, angle), colour in zip(angles.items(), (ORANGE, BLUE), strict=True):
     plot.plot(steps[certified], np.degrees(angle), color=colour, label=name)
-plot.set_xscale("log")
-plot.set_yscale("log")
-plot.set_xlabel("step")
-plot.set_ylabel("angle to the SVM, degrees")
+plot.set(xscale="log", yscale="log", xlabel="step", ylabel="angle to the SVM, degrees")
 plot.legend()

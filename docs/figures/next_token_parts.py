@@ -27,7 +27,5 @@ left.plot(steps, apart, color=RED, label="|Π W - W$^{fin}$|")
 right.plot(steps, gap, color=INK, label="loss less its infimum")
 right.plot(steps, svm.norm**2 / steps, ":", color=INK, label="|W$^{mm}$|² / steps")
 for plot in (left, right):
-    plot.set_xscale("log")
-    plot.set_yscale("log")
-    plot.set_xlabel("step")
+    plot.set(xscale="log", yscale="log", xlabel="step")
     plot.legend()

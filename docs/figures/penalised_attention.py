@@ -27,7 +27,5 @@ for token, colour in enumerate((BLUE, ORANGE, GREEN, RED)):
     plot.plot(fine, limit[:, token], color=colour, linewidth=1)
     plot.plot(penalties, attention[:, token], "o", color=colour, markersize=3.5,
               label=f"token {token}, score {value[token]:g}")  # fmt: skip
-plot.set_xscale("log")
-plot.set_xlabel("λ")
-plot.set_ylabel("attention")
+plot.set(xscale="log", xlabel="λ", ylabel="attention")
 plot.legend()

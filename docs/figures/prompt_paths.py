@@ -30,9 +30,5 @@ for b, token in enumerate(run.selected[:, 0]):
 for (x, y), name in zip(keys, ("0", "1", "2"), strict=True):
     plot.plot(x, y, "s", color=GREY, markersize=4)
     plot.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", color="#666666")
-plot.set_xlim(-2.5, 8)
-plot.set_ylim(-2, 8)
-plot.set_aspect("equal")
-plot.set_xlabel("$p_1$")
-plot.set_ylabel("$p_2$")
+plot.set(xlim=(-2.5, 8), ylim=(-2, 8), aspect="equal", xlabel="$p_1$", ylabel="$p_2$")
 plot.legend()

@@ -21,10 +21,7 @@ for rule, (lr, steps, name, colour) in rules.items():
     distance.plot(schedule, np.sqrt(2 * run.history["cosine_gap"]), color=colour, label=name)
     loss.plot(schedule, run.history["loss_gap"], color=colour)
 distance.set_ylabel("distance from the SVM's direction")
-loss.set_ylabel("loss less its infimum")
-loss.set_ylim(1e-40, 2)
+loss.set(ylabel="loss less its infimum", ylim=(1e-40, 2))
 for plot in (distance, loss):
-    plot.set_xscale("log")
-    plot.set_yscale("log")
-    plot.set_xlabel("step")
+    plot.set(xscale="log", yscale="log", xlabel="step")
 distance.legend()

@@ -48,7 +48,5 @@ for name, (gaps, norms, colour) in runs.items():
 direction.set_ylabel("1 - cosine with the SVM")
 length.set_ylabel("norm of W")
 for plot in (direction, length):
-    plot.set_xscale("log")
-    plot.set_yscale("log")
-    plot.set_xlabel("step")
+    plot.set(xscale="log", yscale="log", xlabel="step")
 direction.legend(loc="lower left", fontsize=7.5)

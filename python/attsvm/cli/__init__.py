@@ -29,18 +29,10 @@ _FAILURES = (SolverError, FloatingPointError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run the command of the words `argv` after ``attsvm``, by default those of the process.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The words after ``attsvm``; by default those of the process.
-
-    Returns
-    -------
-    int
-        Exit status: 0 done; 1 no answer, because it could not be certified or overflowed, or
-        figures that are not as published; 2 wrong usage or input; 130 stopped by Ctrl-C.
+    The exit status is 0: done; 1: no answer, because it could not be certified or overflowed, or
+    figures that are not as published; 2: wrong usage or input; 130: stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = argparse.Namespace(resumable=False, traceback=False)

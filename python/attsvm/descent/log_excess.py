@@ -50,25 +50,14 @@ class LogExcess:
     for a constant; where an input's margin is small beside its best, log x_i is replaced by the log
     of the margin, a difference of log-sum-exps as well.
 
-    Parameters
-    ----------
-    scores : ndarray, shape (n, T)
-        γ, labels included; for "log" at least 0, and above 0 for one token of every input.
-    valid : ndarray of bool, shape (n, T)
-    loss : str
-        One with an excess.
-
-    Attributes
-    ----------
-    infimum : float
-        Of the mean loss.
-    constant : bool
-        Whether no input has anything to gain, and the log-excess is -inf everywhere.
-    best : ndarray of int64, shape (n,)
-        The (first) best token of each input.
-    moved : ndarray of bool, shape (n, T)
-        Tokens whose weight adds to the excess.
+    The scores γ and the `valid` tokens are (n, T). Labels are in γ, which for "log" is at least 0,
+    and above 0 for one token of every input; the loss is one with an excess.
     """
+
+    best: IndexArray  # (n,): the (first) best token of each input
+    moved: BoolArray  # (n, T): tokens whose weight adds to the excess
+    infimum: float  # of the mean loss
+    constant: bool  # whether no input has anything to gain: the log-excess is -inf everywhere
 
     def __init__(self, scores: Float64Array, valid: BoolArray, loss: str) -> None:
         offered = np.where(valid, scores, -np.inf)
@@ -145,13 +134,8 @@ class MarginLoss:
     """log Σ_i Σ_t exp(-(a_i,best - a_it)) over the tokens t other than the best.
 
     Convex in the logits: where the best tokens can be told apart it has one minimiser on a ball,
-    near which the minimiser of the loss on a large ball lies.
-
-    Parameters
-    ----------
-    best : ndarray of int64, shape (n,)
-    others : ndarray of bool, shape (n, T)
-        Tokens t that count, the best one of each input not among them.
+    near which the minimiser of the loss on a large ball lies. `others` (n, T) are the tokens that
+    count, the `best` one of each input (n,) not among them.
     """
 
     def __init__(self, best: IndexArray, others: BoolArray) -> None:
@@ -221,16 +205,9 @@ class LogLoss:
 
 
 class LogLossOfMixture:
-    """log[(1/n) Σ_i l(Y_i h(o_i))] with o_i = Σ_t s_it x_it and a head h with two derivatives.
+    """log[(1/n) Σ_i l(Y_i h(o_i))] with o_i = Σ_t s_it x_it, a smooth head h and a positive loss l.
 
-    Parameters
-    ----------
-    tokens : ndarray, shape (n, T, d)
-    labels : ndarray, shape (n,)
-    head : Head
-        One that is smooth.
-    loss : str
-        A positive one.
+    Tokens are (n, T, d), labels (n,).
     """
 
     def __init__(self, tokens: Float64Array, labels: Float64Array, head: Head, loss: str) -> None:

@@ -73,14 +73,8 @@ def separation(
 ) -> Separation:
     """Compute the hyperplane of penalty C, or where C = inf has none that of `fallback_penalty`.
 
-    Slack of a sample costs C times its positive weight.
-
-    Raises
-    ------
-    ValueError
-        The samples are so large or so small that their squares leave float64.
-    SolverError
-        No answer could be certified.
+    Slack of a sample costs C times its positive weight. Samples whose squares leave float64 are a
+    `ValueError`; where no answer could be certified, a `SolverError` is raised.
     """
     X, y = np.asarray(samples, dtype=np.float64), np.asarray(signs, dtype=np.float64)
     _require_squares(X, intercept)

@@ -25,12 +25,8 @@ _MOST_INTERRUPTIONS = 20
 def osqp_multipliers(problem: SvmProblem) -> Float64Array:
     """Compute multipliers that maximise b'λ - ½|A*λ|² over λ >= 0 (free on equalities), nearly.
 
-    They are a guess, to be certified: zero where OSQP's multiplier is below the slack of its
-    constraint; where OSQP calls the dual unbounded, the direction in which it is.
-
-    Returns
-    -------
-    ndarray, shape (B, n, T)
+    They are a guess (B, n, T), to be certified: zero where OSQP's multiplier is below the slack of
+    its constraint; where OSQP calls the dual unbounded, the direction in which it is.
     """
     multipliers = np.zeros(problem.rhs.shape)
     for b, constrained in enumerate(problem.constrained):

@@ -25,15 +25,10 @@ from attsvm.svm.svm_problem import row_problem
 def smallest_columns(
     graphs: TokenPriorities, edges: IndexArray, equality: BoolArray
 ) -> tuple[Float64Array, Float64Array]:
-    """Compute the value w of every node, and the multiplier of every edge of `edges`.
+    """Compute the value w of every node, and the multiplier of every edge of `edges`, (m,).
 
-    Parameters
-    ----------
-    graphs : TokenPriorities
-    edges : ndarray of int, shape (m,)
-        The transitive reduction and the spanning trees.
-    equality : ndarray of bool, shape (m,)
-        Which are of the trees.
+    These are the transitive reduction and the spanning trees; `equality` (m,) says which are of the
+    trees.
     """
     strict = edges[~equality]
     above = graphs.component[graphs.source[strict]]

@@ -145,14 +145,9 @@ def certified_gap(
 ) -> Float64Array:
     """Compute the bound of `certified_cosine_gap` of B directions from their margins, shape (B,).
 
-    Parameters
-    ----------
-    apart : ndarray, shape (B,)
-        1 - cos θ of W and W_λ.
-    shares : ndarray, shape (B, n, T)
-        λ_it / |W_λ|_F, 0 where there is no constraint.
-    margins, of_combined : ndarray, shape (B, n, T)
-        Of W / |W|_F and of W_λ / |W_λ|_F; inf where there is no constraint.
+    `apart` (B,) is 1 - cos θ of W and W_λ. `shares` are λ_it / |W_λ|_F, 0 where there is no
+    constraint, and `margins` and `of_combined` those of W / |W|_F and of W_λ / |W_λ|_F, inf where
+    there is none; shape (B, n, T).
     """
     (slack, separates), (combined_slack, combined_separates) = (
         _slack(each, shares) for each in (margins, of_combined)

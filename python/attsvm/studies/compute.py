@@ -106,9 +106,8 @@ def measure(
         part: Record = {}
         try:
             measured = _train(
-                cell.settings, record, some, batch_data,
-                needs=needs, test=test, num_threads=num_threads, solved=solved,
-            )  # fmt: skip
+                cell.settings, record, some, batch_data, needs=needs, test=test, solved=solved
+            )
             for name in names:
                 part |= MEASUREMENTS[name].measure(measured)
         except (FloatingPointError, SolverError, ValueError) as error:
@@ -133,7 +132,6 @@ def _train(
     *,
     needs: Collection[str],
     test: AttentionData | None,
-    num_threads: int | None,
     solved: SolvedSVMs,
 ) -> Measured:
     data = draw(settings, problems) if data is None else data
@@ -165,7 +163,6 @@ def _train(
         record_every=record,
         record=[one for need, one in of_steps.items() if need in needs],
         test=test,
-        num_threads=num_threads,
     )
     # Neither SVMs nor measurements see the problems that fill lanes.
     seen = {name: getattr(run, name)[:count] for name in ("attention", "log_attention", "selected")}

@@ -41,12 +41,9 @@ def compute(task: Task) -> Data:
 def _measured(task: Task, settings: Data) -> tuple[Study, list[tuple[Cell, Record]]]:
     """Measure the study "label-noise" with these settings."""
     study = Study.load("label-noise", settings)
-    problems, threads = range(study.problems or 0), task.num_threads
+    problems = range(study.problems or 0)
     with task.bar(len(study.cells) * len(problems), "problems") as advance:
-        return study, [
-            (cell, measure_cell(study, cell, problems, num_threads=threads, done=advance))
-            for cell in study.cells
-        ]
+        return study, [(c, measure_cell(study, c, problems, done=advance)) for c in study.cells]
 
 
 def _compare(task: Task, along: Data) -> None:

@@ -27,10 +27,8 @@ def compute(task: Task) -> Data:
     medians: Data = {variable: {} for variable in _MEASURED}
     with task.bar(len(study.cells) * count, "problems") as advance:
         for cell in study.cells:
-            rule, threads = cell.axes["rule"], task.num_threads
-            record = measure_cell(
-                study, cell, range(count), num_threads=threads, done=advance, solved=solved
-            )
+            rule = cell.axes["rule"]
+            record = measure_cell(study, cell, range(count), done=advance, solved=solved)
             for variable, name in _MEASURED.items():
                 of_norms = [each for each in columns if each.variable == variable]
                 medians[variable][rule] = [each.estimate(record) for each in of_norms]

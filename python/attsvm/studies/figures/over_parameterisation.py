@@ -34,9 +34,8 @@ def compute(task: Task) -> Data:
     with task.bar(cells * count, "problems") as advance:
         for axis, study in studies.items():
             for cell in study.cells:
-                threads, size = task.num_threads, cell.axes[axis]
-                of = measure_cell(study, cell, range(count), num_threads=threads, done=advance)
-                records[axis][size] = of
+                size = cell.axes[axis]
+                of = records[axis][size] = measure_cell(study, cell, range(count), done=advance)
                 estimates = {measure.name: measure.estimate(of) for measure in MEASURES}
                 rows[axis][size] = Row({axis: size}, estimates)
     shares = {

@@ -54,13 +54,10 @@ class Problems:
         return history | {"log_miss": np.asarray(logsumexp(others, axis=-1))}
 
 
-def run_rule(
-    problems: Problems, kind: str, *, steps: int = 0, num_threads: int | None = None, **options: Any
-) -> History:
+def run_rule(problems: Problems, kind: str, *, steps: int = 0, **options: Any) -> History:
     """Train from zero; return the history on a logarithmic schedule, with the attention missed."""
     return problems.train(
         log_schedule(steps or RULES[kind]["steps"], per_decade=6),
-        num_threads=num_threads,
         **{"rule": kind, "lr": RULES[kind]["lr"], "reference": problems.solution, **options},
     )
 
@@ -98,7 +95,7 @@ def starts_that_reach(
 
 def compute(task: Task) -> Data:
     """Run every rule from zero with both losses, and from random starts."""
-    problems, threads = Problems.draw(task["problems"]), task.num_threads
+    problems = Problems.draw(task["problems"])
     solution = problems.solution
     norms = np.asarray(solution.norm)
     task.check("norm", norms.mean())
@@ -113,7 +110,7 @@ def compute(task: Task) -> Data:
         for loss in task["losses"]:
             histories[loss] = {}
             for kind, rule in RULES.items():
-                histories[loss][kind] = run_rule(problems, kind, loss=loss, num_threads=threads)
+                histories[loss][kind] = run_rule(problems, kind, loss=loss)
                 advance(1, f"{rule['text']}, {loss}")
             _check_direction(task, loss, histories[loss])
             _check_asymptotics(task, loss, histories[loss], norms)

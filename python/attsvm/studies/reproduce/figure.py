@@ -149,7 +149,7 @@ class Task:
     """One computation of a figure: its settings, and the checks and notes that it records."""
 
     def __init__(self, figure: Figure, settings: Settings) -> None:
-        self.num_threads, self.progress = settings.num_threads, settings.progress
+        self.progress = settings.progress
         self._numbers = figure.numbers
         self._settings = dict(figure.settings)
         fewer = self._settings.pop("quick", {})
@@ -164,7 +164,7 @@ class Task:
 
     def train(self, data: AttentionData | NextTokenData, **options: Any) -> Run:
         """Train as `attsvm.train` does, with the setting ``train`` in place of its defaults."""
-        return train(data, **{"num_threads": self.num_threads, **self["train"], **options})
+        return train(data, **{**self["train"], **options})
 
     def check(
         self, numbers: str, obtained: Any, along: Iterable[Any] | None = None, **changes: Any

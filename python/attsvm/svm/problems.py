@@ -22,8 +22,10 @@ from attsvm.svm.svm_problem import (
     label_problem,
     prompt_problem,
 )
+from attsvm.threads import takes_threads
 
 
+@takes_threads
 def att_svm(
     data: AttentionData,
     selected: ArrayLike,
@@ -133,17 +135,10 @@ def att_svm(
                 f"norm={norm!r}, solver={solver!r}"
             )
         guess = _start(data, start)
-    return solve(
-        "W",
-        problem,
-        batch=data.batch,
-        norm=made_small,
-        solver=solver,
-        start=guess,
-        num_threads=num_threads,
-    )
+    return solve("W", problem, batch=data.batch, norm=made_small, solver=solver, start=guess)
 
 
+@takes_threads
 def prompt_svm(
     data: AttentionData,
     selected: ArrayLike,
@@ -209,11 +204,10 @@ def prompt_svm(
         require_shape("required", margin_one, text, tokens.shape)
     problem = prompt_problem(data, tokens, margin_one)
     made_small = as_svm_norm("norm", norm).of_one_column()
-    return solve(
-        "p", problem, batch=data.batch, norm=made_small, solver=solver, num_threads=num_threads
-    )
+    return solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
 
 
+@takes_threads
 def diagonal_svm(
     data: AttentionData,
     selected: ArrayLike,
@@ -271,9 +265,7 @@ def diagonal_svm(
     data = as_data(data)
     problem = diagonal_problem(data, as_selected("selected", selected, data))
     made_small = as_svm_norm("norm", norm).of_one_diagonal()
-    solution = solve(
-        "p", problem, batch=data.batch, norm=made_small, solver=solver, num_threads=num_threads
-    )
+    solution = solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
     if solution.left is None:
         return replace(solution, variable="W")
     left = np.swapaxes(solution.left, -1, -2) * np.eye(data.d)
@@ -281,6 +273,7 @@ def diagonal_svm(
     return replace(solution, variable="W", left=left, right=identity)
 
 
+@takes_threads
 def label_svm(
     data: AttentionData,
     selected: ArrayLike,
@@ -335,11 +328,10 @@ def label_svm(
     tokens = as_selected("selected", selected, data)
     problem = label_problem(data, tokens)
     made_small = as_svm_norm("norm", norm).of_one_column()
-    return solve(
-        "v", problem, batch=data.batch, norm=made_small, solver=solver, num_threads=num_threads
-    )
+    return solve("v", problem, batch=data.batch, norm=made_small, solver=solver)
 
 
+@takes_threads
 def general_svm(
     data: AttentionData,
     attention: AttendedLike,
@@ -405,14 +397,8 @@ def general_svm(
     weights = as_attention_weights("attention", attention, data)
     sets = sets_of(weights, threshold)
     problem = general_problem(data, representatives(data, weights), sets)
-    return solve(
-        "W",
-        problem,
-        batch=data.batch,
-        norm=as_svm_norm("norm", norm),
-        solver=solver,
-        num_threads=num_threads,
-    )
+    made_small = as_svm_norm("norm", norm)
+    return solve("W", problem, batch=data.batch, norm=made_small, solver=solver)
 
 
 def _start(data: AttentionData, start: ArrayLike) -> Float64Array:

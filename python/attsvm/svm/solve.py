@@ -24,7 +24,6 @@ def solve(
     norm: Norm = NORMS["fro"],
     solver: str = "auto",
     start: Float64Array | None = None,
-    num_threads: int | None = None,
 ) -> SVMSolution:
     """Solve every problem of a batch and return what is certified; else raise `SolverError`.
 
@@ -32,7 +31,7 @@ def solve(
     axis. `solver` is a key of those of the norm, `start` a guess of the multipliers (B, n, T).
     """
     method = norm.solvers[as_choice("solver", solver, tuple(norm.solvers))]
-    result, names = method(problem, start, num_threads)
+    result, names = method(problem, start)
     unresolved = np.flatnonzero(has_no_answer(result))
     if unresolved.size:
         raise SolverError(_not_solved(problem, result, int(unresolved[0]), solver, norm))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import mpmath
 import numpy as np
 import plain_loss
@@ -10,7 +12,7 @@ from plain_attention import exact
 from random_problems import random_problem
 
 import attsvm
-from attsvm import AttentionData
+from attsvm import AttentionData, StepRule
 from attsvm.functional import loss_and_grad
 from attsvm.heads import LinearScores, Penalised, ReLU
 
@@ -174,3 +176,51 @@ def test_training_refuses_heads_that_do_not_fit():
         attsvm.train(
             data, parameter=("v", "W"), head=LinearScores(np.ones(data.valid.shape)), steps=1
         )
+
+
+def no_scores(**_: object) -> None:
+    raise AssertionError("the tokens are read to score them alone")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("settings", [{"parameter": "W"}, {"parameter": "p", "rule": "polyak"}])
+def test_the_scores_of_a_fixed_head_take_no_read_of_their_own(settings, dtype, monkeypatch):
+    """Training computes them with its first products, bit for bit as they are by themselves."""
+    data = random_problem(4, n=30, T=20, d=33).with_value(np.linspace(-1, 1, 33))
+    rounded = AttentionData(
+        *(np.asarray(x, dtype=dtype).astype(np.float64) for x in (data.tokens, data.labels)),
+        queries=data.queries,
+        value=data.value,
+        lengths=data.lengths,
+    )
+    table = LinearScores(np.where(data.valid, attsvm.scores(rounded), 0.0))
+    given = attsvm.train(data, head=table, steps=40, dtype=dtype, **settings)
+    monkeypatch.setattr(attsvm._core, "token_scores", no_scores)
+    for threads in (1, 2):
+        run = attsvm.train(data, steps=40, dtype=dtype, num_threads=threads, **settings)
+        np.testing.assert_array_equal(run.direction, given.direction)
+        for name, series in given.history.items():
+            np.testing.assert_array_equal(run.history[name], series)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 9])
+@pytest.mark.parametrize("settings", [{}, {"rule": StepRule("gd", batch_size=1)}])
+def test_scores_that_a_loss_cannot_bear_are_refused_at_the_first_step(batch, settings):
+    """In packs and alone; with mini-batches, where no step has seen all inputs, at the end."""
+    data = random_problem(5, n=3, T=4, d=3, batch=(batch,))
+    value = np.ones((batch, 3))
+    value[-1] = 1e4
+    largest = np.abs(attsvm.scores(data.with_value(value)))[data.valid].max()
+    message = f"value: expected token scores up to 300 with the logistic loss, got {largest:g}"
+    steps = 3 if settings else 2**53
+    with pytest.raises(ValueError, match=re.escape(message)):
+        attsvm.train(
+            data.with_value(value).subset(np.arange(batch) == batch - 1),
+            steps=steps,
+            record_every=[steps],
+            **settings,
+        )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        attsvm.train(data.with_value(value), steps=3, record_every=[3], **settings)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loss_and_grad(data.with_value(value), {"p": np.zeros((batch, 3))})

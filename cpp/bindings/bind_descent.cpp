@@ -25,7 +25,7 @@ struct CoreHead {
     attsvm::Head<double> view(Index B, Index n, Index T, Index d) const {
         if (kind.scored) {
             expect_shape("scores", scores, {B, n, T});
-            return {kind, {scores.data()}};
+            return {kind, {scores.data()}, false};
         }
         expect_shape("labels", labels, {B, n});
         const Index units = kind.hidden && hidden.ndim() == 3 ? hidden.shape(1) : 0;
@@ -33,7 +33,7 @@ struct CoreHead {
         const bool of_units = kind.vector == attsvm::VectorSize::units;
         expect_shape("vector", vector, {B, of_units ? units : kind.vector == attsvm::VectorSize::none ? 0 : d});
         if (trained && !kind.trainable) throw std::invalid_argument("head: only v can be trained");
-        return {kind, {nullptr, labels.data(), vector.data(), hidden.data(), units, penalty}};
+        return {kind, {nullptr, labels.data(), vector.data(), hidden.data(), units, penalty}, trained};
     }
 };
 
@@ -108,7 +108,6 @@ attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const CoreProblem& p
     batch.X = tokens.data();
     batch.Z = queries.data();
     batch.head = problem.head.view(B, n, T, d);
-    batch.trains_head = problem.head.trained;
     batch.length = lengths.data();
     batch.sequence = sequence.size() == 0 ? nullptr : sequence.data();
     return batch;
@@ -164,7 +163,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     batch.head_reference = references.head.data();
     batch.certify = certify;
     batch.certified_norms = certified_norms;
-    const bool trains_head = batch.trains_head;
+    const bool trains_head = batch.head.trained;
     expect_shape("outside", start.outside, {B});
     expect_shape("references", references.inside, {B, batch.references, e, d});
     expect_shape("references outside", references.outside, {B, batch.references, 2});
@@ -183,6 +182,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     auto norm = make_array<double>({B, recorded});
     auto log_grad_norm = make_array<double>({B, recorded});
     auto max_attention = make_array<double>({B, recorded});
+    auto largest_score = make_array<double>({B});
     auto head_norm = make_array<double>({B, head_recorded});
     auto balance_drift = make_array<double>({B, rule.flows() ? recorded : 0});
     auto cosine_gap = make_array<double>({B, batch.references, recorded});
@@ -211,6 +211,7 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
                                      log_grad_norm.mutable_data(),
                                      max_attention.mutable_data(),
                                      head_norm.mutable_data(),
+                                     largest_score.mutable_data(),
                                      balance_drift.mutable_data(),
                                      cosine_gap.mutable_data(),
                                      head_cosine_gap.mutable_data(),
@@ -232,9 +233,9 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
                     "log_grad_norm"_a = log_grad_norm, "max_attention"_a = max_attention, "head_norm"_a = head_norm,
                     "balance_drift"_a = balance_drift, "cosine_gap"_a = cosine_gap,
                     "head_cosine_gap"_a = head_cosine_gap, "margin"_a = margin, "certified_cosine"_a = certified_cosine,
-                    "top"_a = top, "certified_ratio"_a = certified_ratio, "recorded_attention"_a = recorded_weight,
-                    "recorded_log_attention"_a = recorded_log_weight, "recorded_blocks"_a = recorded_blocks,
-                    "recorded_head"_a = recorded_head);
+                    "largest_score"_a = largest_score, "top"_a = top, "certified_ratio"_a = certified_ratio,
+                    "recorded_attention"_a = recorded_weight, "recorded_log_attention"_a = recorded_log_weight,
+                    "recorded_blocks"_a = recorded_blocks, "recorded_head"_a = recorded_head);
 }
 
 Array<double> parameter_matrices(attsvm::ParameterKind kind, const std::vector<Array<double>>& blocks,
@@ -253,18 +254,20 @@ py::tuple loss_and_gradient(const Array<Token>& tokens, const CoreProblem& probl
     attsvm::Batch<Token> batch = batch_view(tokens, problem);
     take_parameters(batch, at);
     auto value = make_array<double>({batch.problems});
+    auto largest_score = make_array<double>({batch.problems});
     std::vector<Array<double>> gradients = copies_of(at.blocks);
     auto head = copy_of(problem.head.vector);
     double* const values = value.mutable_data();
+    double* const largest_scores = largest_score.mutable_data();
     double* const into_head = head.mutable_data();
     const attsvm::ConstBlockArrays blocks = data_of(at.blocks);
     const attsvm::BlockArrays into_blocks = mutable_data_of(gradients);
     {
         const ReleasedGil no_gil;
-        attsvm::loss_and_gradient(batch, loss, blocks, problem.head.vector.data(), threads, values, into_blocks,
-                                  into_head);
+        attsvm::loss_and_gradient(batch, loss, blocks, problem.head.vector.data(), threads, values, largest_scores,
+                                  into_blocks, into_head);
     }
-    return py::make_tuple(value, gradients, head);
+    return py::make_tuple(value, largest_score, gradients, head);
 }
 
 template <class Token>

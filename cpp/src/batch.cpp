@@ -41,12 +41,13 @@ struct LanesOfData {
         : Z(lanes.gather(batch.Z, batch.samples * batch.query_dimension)),
           score(lanes.gather(batch.head.arrays.score, batch.score_size())),
           label(lanes.gather(batch.head.arrays.label, batch.label_size())),
-          vector(lanes.gather(batch.trains_head ? trained_head : batch.head.arrays.vector, batch.head_size())),
+          vector(lanes.gather(batch.head.trained ? trained_head : batch.head.arrays.vector, batch.head_size())),
           hidden(lanes.gather(batch.head.arrays.hidden, batch.hidden_size())),
           length(batch.samples * Lanes<Real>::width),
           head{batch.head.kind,
                {score.data(), label.data(), vector.data(), hidden.data(), batch.head.arrays.units,
-                Real(batch.head.arrays.penalty)}} {
+                Real(batch.head.arrays.penalty)},
+               batch.head.trained} {
         for (Index k = 0; k < Lanes<Real>::width; ++k)
             for (Index i = 0; i < batch.samples; ++i)
                 length[i * Lanes<Real>::width + k] = batch.length[lanes.problem(k) * batch.samples + i];
@@ -104,12 +105,12 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
     LanesOfBlocks<Real> parameters(batch, lanes, result.blocks);
     Buffer<Real> weight(n * T), log_weight(n * T), top(n);
 
-    Descent<Token, Real> descent(
-        data.problem(batch, X), loss, rule, Team(threads),
-        {batch.parameter, batch.inner, parameters.values, outside[0], batch.trains_head ? data.vector.data() : nullptr},
-        {batch.references, reference.data(), reference_outside.data(), batch.head_references, head_reference.data(),
-         batch.certify, batch.certified_norms});
-    descent.run(schedule, progress, calling_thread, [&](std::size_t at, const Record<Real>& record) {
+    Descent<Token, Real> descent(data.problem(batch, X), loss, rule, Team(threads),
+                                 {batch.parameter, batch.inner, parameters.values, outside[0],
+                                  batch.head.trained ? data.vector.data() : nullptr},
+                                 {batch.references, reference.data(), reference_outside.data(), batch.head_references,
+                                  head_reference.data(), batch.certify, batch.certified_norms});
+    const bool ended = descent.run(schedule, progress, calling_thread, [&](std::size_t at, const Record<Real>& record) {
         for (int k = 0; k < lanes.kept(); ++k) {
             const Index problem = lanes.problem(k);
             const Index slot = problem * recorded + static_cast<Index>(at);
@@ -126,7 +127,7 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
             result.max_attention[slot] = lane(record.max_attention, k);
             if (rule.flows()) result.balance_drift[slot] = lane(record.balance_drift, k);
             put_each(record.cosine_gap, result.cosine_gap);
-            if (batch.trains_head) result.head_norm[slot] = lane(record.head_norm, k);
+            if (batch.head.trained) result.head_norm[slot] = lane(record.head_norm, k);
             put_each(record.head_cosine_gap, result.head_cosine_gap);
             if (batch.certify) {
                 result.margin[slot] = lane(record.margin, k);
@@ -147,13 +148,15 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
         if (result.recorded_head != nullptr)
             lanes.scatter(data.vector, result.recorded_head, static_cast<Index>(at), recorded);
     });
-    if (progress.stopped()) return;
+    const Real largest_score = descent.largest_score();
+    for (int k = 0; k < lanes.kept(); ++k) result.largest_score[lanes.problem(k)] = lane(largest_score, k);
+    if (!ended) return;
     descent.attention(weight.data(), log_weight.data(), top.data());
     lanes.scatter(weight, result.weight);
     lanes.scatter(log_weight, result.log_weight);
     lanes.scatter(top, result.selected);
     parameters.scatter(lanes, result.blocks);
-    if (batch.trains_head) lanes.scatter(data.vector, result.head);
+    if (batch.head.trained) lanes.scatter(data.vector, result.head);
 }
 
 // Tokens of one problem. Where they stay in a core's own cache and the caller's memory is not aligned to its lines,
@@ -204,7 +207,8 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
 
 template <class Token>
 void loss_and_gradient(const Batch<Token>& batch, Loss loss, const ConstBlockArrays& blocks, const double* head,
-                       int threads, double* value, const BlockArrays& gradients, double* head_gradient) {
+                       int threads, double* value, double* largest_score, const BlockArrays& gradients,
+                       double* head_gradient) {
     const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem());
     Progress progress(nullptr, 1.0);
     parallel_for_each(Team(plan.across), batch.problems, progress, [&](Index b, bool) {
@@ -216,9 +220,10 @@ void loss_and_gradient(const Batch<Token>& batch, Loss loss, const ConstBlockArr
             of_problem[static_cast<std::size_t>(k)] = gradients[static_cast<std::size_t>(k)] + b * batch.block_size(k);
         Descent<Token, double> descent(
             data.problem(batch, batch.tokens_of(b)), loss, StepRule{}, Team(plan.within),
-            {batch.parameter, batch.inner, at.values, 0.0, batch.trains_head ? data.vector.data() : nullptr}, {});
+            {batch.parameter, batch.inner, at.values, 0.0, batch.head.trained ? data.vector.data() : nullptr}, {});
         value[b] = descent.gradient(std::span<double* const>(of_problem).first(at.values.size()),
-                                    head_gradient + (batch.trains_head ? b * batch.dimension : 0));
+                                    head_gradient + (batch.head.trained ? b * batch.dimension : 0));
+        largest_score[b] = descent.largest_score();
     });
 }
 
@@ -260,9 +265,9 @@ void token_scores(const Batch<Token>& batch, int threads, double* scores) {
 template void descend(const Batch<double>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
 template void descend(const Batch<float>&, Loss, const StepRule&, const Schedule&, int, Progress&, const BatchResult&);
 template void loss_and_gradient(const Batch<double>&, Loss, const ConstBlockArrays&, const double*, int, double*,
-                                const BlockArrays&, double*);
+                                double*, const BlockArrays&, double*);
 template void loss_and_gradient(const Batch<float>&, Loss, const ConstBlockArrays&, const double*, int, double*,
-                                const BlockArrays&, double*);
+                                double*, const BlockArrays&, double*);
 template void token_scores(const Batch<double>&, int, double*);
 template void token_scores(const Batch<float>&, int, double*);
 

@@ -81,7 +81,7 @@ OwnedBatch random_batch(Index B, Index n, Index T, Index d, Index e, Index inner
 }
 
 struct Results {
-    Buffer<double> first, second, weight, log_weight, history;
+    Buffer<double> first, second, weight, log_weight, history, largest_score;
     Buffer<std::int64_t> selected;
 };
 
@@ -94,6 +94,7 @@ Results run(const OwnedBatch& batch, Index first, Index count, int threads) {
                 Buffer<double>(count * batch.n * batch.T),
                 Buffer<double>(count * batch.n * batch.T),
                 Buffer<double>(6 * count * recorded),
+                Buffer<double>(count),
                 Buffer<std::int64_t>(count * batch.n)};
     std::copy_n(batch.first.data() + first * size, count * size, out.first.data());
     std::copy_n(batch.second.data() + first * second_size, count * second_size, out.second.data());
@@ -111,6 +112,7 @@ Results run(const OwnedBatch& batch, Index first, Index count, int threads) {
     result.log_grad_norm = h + 3 * each;
     result.max_attention = h + 4 * each;
     result.cosine_gap = h + 5 * each;
+    result.largest_score = out.largest_score.data();
     attsvm::descend(batch.view(first, count), Loss::of<attsvm::Logistic>(), attsvm::StepRule{},
                     attsvm::Schedule{150, record}, threads, progress, result);
     return out;

@@ -48,7 +48,7 @@ Outcome<Real> run(const OwnedProblem<Real>& problem, const OwnedHead<Real>& head
     std::copy(head.vector.data(), head.vector.data() + head.vector.size(), out.v.data());
     const bool trained = kind.trainable;
     attsvm::Problem<Real, Real> view = problem.view();
-    view.head = {kind, {nullptr, head.label.data(), out.v.data(), head.hidden.data(), units, Real(0.3)}};
+    view.head = {kind, {nullptr, head.label.data(), out.v.data(), head.hidden.data(), units, Real(0.3)}, trained};
     attsvm::References<Real> references;
     references.certify = true;
     Real* const blocks[] = {out.V.data()};

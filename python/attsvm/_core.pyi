@@ -25,6 +25,7 @@ class DescentResult(TypedDict):
     norm: Float64Array
     log_grad_norm: Float64Array
     max_attention: Float64Array
+    largest_score: Float64Array
     head_norm: Float64Array
     balance_drift: Float64Array
     cosine_gap: Float64Array
@@ -246,7 +247,7 @@ def descend_by_ids(
 ) -> IdDescentResult: ...
 def loss_and_gradient(
     *, problem: Problem, at: Parameters, loss: Loss, threads: int
-) -> tuple[Float64Array, list[Float64Array], Float64Array]: ...
+) -> tuple[Float64Array, Float64Array, list[Float64Array], Float64Array]: ...
 def parameter_matrices(
     *, kind: Parameterisation, blocks: Sequence[Float64Array], query_dimension: int, dimension: int
 ) -> Float64Array: ...

@@ -48,6 +48,24 @@ class CoreHead:
         """Whether the prediction is linear in the mixture of tokens."""
         return self.kind in ("fixed", "linear")
 
+    def scored(self, tokens: NDArray[Any], lengths: NDArray[np.int64], threads: int) -> CoreHead:
+        """Return a linear head that is not trained as the scores that it gives tokens (B, s, T, d).
+
+        Else the core computes them, with the first read of the tokens.
+        """
+        if self.kind != "linear" or self.trained:
+            return self
+        data = self.data
+        scores = _core.token_scores(
+            tokens=tokens,
+            labels=_float64(data.labels.reshape(-1, data.n)),
+            value=_float64(value_of(data).reshape(-1, data.d)),
+            lengths=lengths,
+            sequence=data.sequence_index,
+            threads=threads,
+        )
+        return CoreHead("fixed", data, scores=scores.reshape(*data.labels.shape, data.T))
+
     def in_basis(self, basis: Float64Array) -> CoreHead:
         """Return the head of tokens in coordinates of the orthonormal rows (B, k, d) of `basis`."""
         if self.hidden is not None:
@@ -327,21 +345,11 @@ def fixed_head(
     It is an error if it is no head of this data, or the loss not one of its margins.
     """
     require_loss_of_head(loss, head)
-    if head is not None:
-        made, source = head.core_head(data), "head"
-    else:
-        source, value = "value", value_of(data).reshape(-1, data.d)
-        scores = _core.token_scores(
-            tokens=tokens,
-            labels=_float64(data.labels.reshape(-1, data.n)),
-            value=_float64(value),
-            lengths=lengths,
-            sequence=data.sequence_index,
-            threads=threads,
-        )
-        made = CoreHead("fixed", data, scores=scores.reshape(*data.labels.shape, data.T))
+    made = CoreHead("linear", data, vector=value_of(data)) if head is None else head.core_head(data)
+    if _core.losses[loss].margins == "attention":
+        made = made.scored(tokens, lengths, threads)
     if made.scores is not None:
-        require_scores_of_loss(source, made.scores, loss)
+        require_scores_of_loss("value" if head is None else "head", made.scores, loss)
     return made
 
 
@@ -396,7 +404,12 @@ def require_scores_of_loss(source: str, scores: NDArray[Any], loss: str) -> None
                 f"{source}: expected a token of positive score in every input with the {loss} "
                 f"loss, got none in input {i} of problem {b[0] if b else 0}"
             )
-    largest, most = float(max(scores.max(), -scores.min())), _core.losses[loss].largest_score
+    require_largest_score(source, float(max(scores.max(), -scores.min())), loss)
+
+
+def require_largest_score(source: str, largest: float, loss: str) -> None:
+    """Raise `ValueError` where token scores are larger than the loss can bear."""
+    most = _core.losses[loss].largest_score
     if largest > most:
         raise ValueError(
             f"{source}: expected token scores up to {most:g} with the {loss} loss, "

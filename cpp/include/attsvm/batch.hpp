@@ -14,7 +14,6 @@ struct Batch {
     const Token* X;                   // (problems, sequences, tokens, dimension)
     const double* Z;                  // (problems, samples, query_dimension)
     Head<double> head;                // of the first problem; those of the others stand behind
-    bool trains_head;                 // a linear one
     const std::int64_t* length;       // (problems, samples)
     const std::int64_t* sequence;     // (samples), or null: see `Problem`
     const double* outside;            // (problems): norm of W outside the spans of tokens and queries
@@ -58,6 +57,7 @@ struct BatchResult {
     double *weight, *log_weight;                                                 // (problems, samples, tokens)
     std::int64_t* selected;                                                      // (problems, samples)
     double *loss, *loss_gap, *norm, *log_grad_norm, *max_attention, *head_norm;  // (problems, recorded)
+    double* largest_score;                                                       // (problems), 0 if not of a fixed head
     double* balance_drift;                                                       // (problems, recorded), of flow
     double *cosine_gap, *head_cosine_gap;                                        // (problems, references, recorded)
     double *margin, *certified_cosine;                                           // (problems, recorded), if certified
@@ -75,10 +75,12 @@ template <class Token>
 void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const Schedule& schedule, int threads,
              Progress& progress, const BatchResult& result);
 
-// Computes the loss (problems) and its gradients, shaped as the parameters, at the parameters.
+// Computes the loss (problems) and its gradients, shaped as the parameters, at the parameters; and the largest size of
+// a token score (problems).
 template <class Token>
 void loss_and_gradient(const Batch<Token>& batch, Loss loss, const ConstBlockArrays& blocks, const double* head,
-                       int threads, double* value, const BlockArrays& gradients, double* head_gradient);
+                       int threads, double* value, double* largest_score, const BlockArrays& gradients,
+                       double* head_gradient);
 
 // Computes V = W' (problems, query_dimension, dimension) of blocks of parameters.
 void parameter_matrices(ParameterKind kind, Index problems, const Sizes& sizes, const ConstBlockArrays& blocks,

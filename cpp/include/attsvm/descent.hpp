@@ -71,12 +71,16 @@ class Descent {
     Descent(const Problem<Token, Real>& problem, Loss loss, StepRule rule, const Team& team,
             const ParameterValues<Real>& parameters, References<Real> references);
 
-    // sink(k, record) for the k-th recorded step
+    // sink(k, record) for the k-th recorded step. False where it ends before the last step: it is stopped, or the loss
+    // cannot bear the token scores.
     using Sink = std::function<void(std::size_t, const Record<Real>&)>;
-    void run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink);
+    bool run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink);
 
     // The loss at the parameters, and its gradients in true size, shaped as the blocks.
     Real gradient(std::span<Real* const> blocks, Real* head);
+
+    // The largest size of a token score of a fixed head.
+    Real largest_score() const { return pass_.largest_score(); }
 
     // Attention at the end of a run, or where the schedule keeps it at a record: weights and their logarithms (samples,
     // tokens), and the index of the top token.
@@ -116,7 +120,7 @@ class Descent {
             multiply(team_, 1, n, d, Strided<Real>{head_weight_.data(), n, 1}, {}, mixture_.data(),
                      head_.gradient.data());
             head_.gradient_norm = norm(head_.gradient.data(), d);
-            if (!pass_.has_measured_tokens()) return;
+            if (!drops_rounding_) return;
             Real terms(0.0);
             for (Index row = 0; row < n; ++row) terms += magnitude(head_weight_[row]) * pass_.token_norm(row);
             const Real rounding = Parameters<Real>::rounding_unit(n, problem().tokens) * terms;
@@ -131,7 +135,7 @@ class Descent {
     // computed where a bound of them does not exclude it.
     using WeightDecay = typename Parameters<Real>::WeightDecay;
     void drop_rounding(const WeightDecay* decay) {
-        if (!pass_.has_measured_tokens()) return;
+        if (!drops_rounding_) return;
         const Index n = pass_.rows(), depth = problem().tokens;
         for (Index row = 0; row < n; ++row) term_size_[row] = magnitude(weight_[row]) * pass_.term_bound(row);
         if (rule_.by_coordinate()) drop_rounded_entries(decay);
@@ -319,6 +323,7 @@ class Descent {
     Buffer<Real> point_, balance_;
     std::optional<DormandPrince<Real>> integrator_;
     Real log_unit_{0.0}, head_log_unit_{0.0};
+    bool drops_rounding_ = false;
 };
 
 // Not inline: the explicit instantiations below are the only ones.
@@ -352,8 +357,8 @@ Descent<Token, Real>::Descent(const Problem<Token, Real>& problem, Loss loss, St
       of_row_(certified_ratio_.size() == 0 ? 0 : problem.query_dimension) {}
 
 template <class Token, class Real>
-void Descent<Token, Real>::run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink) {
-    pass_.measure_tokens();
+bool Descent<Token, Real>::run(const Schedule& schedule, Progress& progress, bool calling_thread, const Sink& sink) {
+    drops_rounding_ = true;
     const Index work = parameters_.matrix_size() + problem().samples * problem().tokens * problem().dimension;
     constexpr int lanes = NumberTraits<Real>::lanes;
     const std::int64_t stride = std::max<std::int64_t>(1, 50000 / work);
@@ -364,15 +369,17 @@ void Descent<Token, Real>::run(const Schedule& schedule, Progress& progress, boo
         if (records || rule_.batch == 0 || step == schedule.steps) {
             choose({});
             differentiate();
+            if (step == 0 && any<Real>(pass_.largest_score() > Real(pass_.losses().most_score()))) return false;
         }
         if (records) sink(recorded++, observe());
-        if (step == schedule.steps) return;
+        if (step == schedule.steps) return true;
         if (rule_.batch != 0) {
             choose(order_.next());
             differentiate();
         }
         take_step(step + 1);
-        if ((step + 1) % stride == 0 && !progress.advance(static_cast<double>(stride * lanes), calling_thread)) return;
+        if ((step + 1) % stride == 0 && !progress.advance(static_cast<double>(stride * lanes), calling_thread))
+            return false;
     }
 }
 

@@ -1,7 +1,7 @@
 // Heads: the prediction f(o) from the mixture o of a sample's tokens, and the score of every token.
 //
 //     fixed        Σ s_t g_t, token scores g_t given once: a linear head that does not change
-//     linear       v'o, trained with attention           g_t = y v'x_t
+//     linear       v'o, which may be trained too         g_t = y v'x_t
 //     relu         w' max(Ho, 0)                         g_t = y x_t'H'(w ∘ [Ho > 0])
 //     penalised    v'o - λ|o|²                           g_t = y x_t'(v - 2λ o)
 //     softmax      log softmax(Ho)_y, y a class          g_t = x_t'H'(e_y - softmax(Ho))
@@ -163,6 +163,10 @@ template <class Real>
 struct Head {
     HeadKind kind = HeadKind::of<FixedHead>();
     HeadArrays<Real> arrays;
+    bool trained = false;
+
+    // Linear, and not trained: token scores are given, or computed once.
+    bool is_fixed() const { return kind.scored || (kind.trainable && !trained); }
 };
 
 }  // namespace attsvm

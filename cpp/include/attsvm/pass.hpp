@@ -38,7 +38,9 @@ class Pass {
           scratch_(threads * 3 * stride_),
           mixture_stride_(problem.head.kind.nonlinear ? 2 * problem.dimension + problem.head.arrays.units : 0),
           mixture_(threads * mixture_stride_),
+          token_norm_(problem.samples),
           score_range_(problem.samples),
+          largest_score_(problem.samples),
           losses_(problem.samples, loss, infimum_with(problem.head)) {
         constexpr int lanes = NumberTraits<Real>::lanes;
         for (Index i = 0; i < problem.samples; ++i)
@@ -47,7 +49,12 @@ class Pass {
                 set_lane(length_[i], k, static_cast<double>(length));
                 rows_[i] = std::max(rows_[i], length);
             }
-        if (has_fixed_head()) take_scores();
+        std::fill_n(token_norm_.data(), problem.samples, Real(-1.0));
+        if (problem.head.kind.scored)
+            for (Index i = 0; i < problem.samples; ++i) {
+                std::copy_n(problem.head.arrays.score + i * problem.tokens, problem.tokens, &score_[i * stride_]);
+                rank_scores(i);
+            }
     }
 
     // Works on these samples alone from now on, which stay in the caller's memory; on all of them where none are named.
@@ -57,7 +64,6 @@ class Pass {
     const Problem<Token, Real>& problem() const { return problem_; }
     // Those of the last run.
     SampleLosses<Real>& losses() { return losses_; }
-    bool has_fixed_head() const { return problem_.head.kind.scored; }
 
     // U (rows, dimension): a row is dm_i/dq_i of its sample, in units of exp(log_scale) of the sample. Where
     // asked for, also the mixtures o_i (rows, dimension). The query directions are `query_stride` apart.
@@ -69,7 +75,7 @@ class Pass {
         const Index bytes = rows() * problem_.tokens * d * Index{sizeof(Token)};
         const bool from_memory = bytes > sharing.threads() * second_cache;
         sharing.for_ranges(rows(), [&](Index row, Index last, int thread) {
-            Real* const gradient = scratch_.data() + thread * 3 * stride_;
+            const Real* const gradient = scratch_.data() + thread * 3 * stride_;
             for (; row < last; ++row) {
                 const Index i = losses_.sample(row);
                 const Token* X = problem_.tokens_of(i);
@@ -77,8 +83,6 @@ class Pass {
                 const Index next = row + 1 < last ? losses_.sample(row + 1) : i;
                 Prefetcher next_tokens(problem_.tokens_of(next), from_memory && next != i ? rows_[next] * d : 0);
                 losses_[row] = differentiate(i, Q + row * query_stride, thread, next_tokens);
-                if (has_measured_tokens() && any<Real>(token_norm_[i] < Real(0.0)))
-                    token_norm_[i] = longest_token(i, gradient + 2 * stride_);
                 rows_combine(X, rows_[i], d, gradient, U + row * d, next_tokens);
                 if (mixtures != nullptr) {
                     rows_combine(X, rows_[i], d, gradient + stride_, mixtures + row * d, next_tokens);
@@ -88,19 +92,18 @@ class Pass {
         });
     }
 
-    // From now on the first run of a sample, while its tokens are at hand, also computes the length of its longest
-    // token, which the rounding of a gradient is measured by.
-    void measure_tokens() {
-        if (has_measured_tokens()) return;
-        token_norm_ = Buffer<Real>(problem_.samples);
-        std::fill(token_norm_.data(), token_norm_.data() + token_norm_.size(), Real(-1.0));
-    }
     // Runs keep the logits for `attention` from now on.
     void keep_logits() {
         if (logits_.size() == 0) logits_ = Buffer<Real>(problem_.samples * stride_);
     }
+    // The length of the longest token of a sample, which the rounding of a gradient is measured by.
     Real token_norm(Index row) const { return token_norm_[losses_.sample(row)]; }
-    bool has_measured_tokens() const { return token_norm_.size() != 0; }
+    // The largest size of a token score of a fixed head, of the samples that there has been a run of.
+    Real largest_score() const {
+        Real largest(0.0);
+        for (Index i = 0; i < problem_.samples; ++i) largest = larger(largest_score_[i], largest);
+        return largest;
+    }
 
     // At most Σ_t |dm_i/da_t| |x_it| of the sample of this row, in units of its log_scale: from the range of its
     // scores, or for its query direction from the gradient itself.
@@ -169,11 +172,10 @@ class Pass {
     }
 
    private:
-    // `square` (tokens) is memory to work in.
-    Real longest_token(Index i, Real* square) const {
+    // From the squares of their lengths (tokens)
+    Real longest_token(Index i, const Real* square) const {
         const Index rows = rows_[i], d = problem_.dimension;
         const Token* const X = problem_.tokens_of(i);
-        rows_squares(X, rows, d, square);
         Real largest(0.0), longest(0.0);
         for (Index t = 0; t < rows; ++t) largest = larger(square[t], largest);
         if constexpr (std::is_same_v<Token, Real>)  // in single precision no square leaves the range of Real
@@ -184,36 +186,52 @@ class Pass {
         return sqrt(largest);
     }
     static Infimum infimum_with(const Head<Real>& head) {
-        if (head.kind.scored) return Infimum::of_best_tokens;
+        if (head.is_fixed()) return Infimum::of_best_tokens;
         return head.kind.nonlinear ? Infimum::unknown : Infimum::zero;
     }
 
-    void take_scores() {
-        constexpr int lanes = NumberTraits<Real>::lanes;
-        for (Index i = 0; i < problem_.samples; ++i) {
-            Real* const score = score_.data() + i * stride_;
-            std::copy_n(problem_.head.arrays.score + i * problem_.tokens, problem_.tokens, score);
-            for (int k = 0; k < lanes; ++k) {
-                double best = lane(score[0], k), worst = best;
-                for (Index t = 1; t < static_cast<Index>(lane(length_[i], k)); ++t) {
-                    best = std::max(best, lane(score[t], k));
-                    worst = std::min(worst, lane(score[t], k));
-                }
-                set_lane(losses_.best(i), k, best);
-                set_lane(score_range_[i], k, best - worst);
+    // Of the scores of a sample's tokens the best, their range, and the largest size.
+    void rank_scores(Index i) {
+        const Real* const score = &score_[i * stride_];
+        for (int k = 0; k < NumberTraits<Real>::lanes; ++k) {
+            double best = lane(score[0], k), worst = best;
+            for (Index t = 1; t < static_cast<Index>(lane(length_[i], k)); ++t) {
+                best = std::max(best, lane(score[t], k));
+                worst = std::min(worst, lane(score[t], k));
             }
+            set_lane(losses_.best(i), k, best);
+            set_lane(score_range_[i], k, best - worst);
+            set_lane(largest_score_[i], k, std::max(best, -worst));
         }
+    }
+
+    // The logits of a sample. What is measured of its tokens and of their scores by a fixed head takes the first of the
+    // reads that they are computed by.
+    void find_logits(Index i, const Real* q, Real* logit, Prefetcher& next_tokens) {
+        const Token* const X = problem_.tokens_of(i);
+        const Index rows = rows_[i], d = problem_.dimension;
+        if (!any<Real>(token_norm_[i] < Real(0.0))) return rows_dot(X, rows, d, q, logit, next_tokens);
+        const bool scores = problem_.head.is_fixed() && !problem_.head.kind.scored;
+        Real* const square = logit + stride_;
+        Real* const score = scores ? &score_[i * stride_] : square + stride_;
+        rows_dot(X, rows, d, q, logit, scores ? problem_.head.arrays.vector : q, score, square, next_tokens);
+        token_norm_[i] = longest_token(i, square);
+        if (!scores) return;
+        const Real label = problem_.head.arrays.label[i];
+        for (Index t = 0; t < rows; ++t)
+            score[t] = select(length_[i] > Real(static_cast<double>(t)), label * score[t], Real(0.0));
+        rank_scores(i);
     }
 
     // Leaves dm/da (tokens) at the head of the thread's memory, then the weights in units of the top one.
     TokenGradient<Real> differentiate(Index i, const Real* q, int thread, Prefetcher& next_tokens) {
         Real* const logit = scratch_.data() + thread * 3 * stride_;
         Real* const weight = logit + stride_;
-        rows_dot(problem_.tokens_of(i), rows_[i], problem_.dimension, q, logit, next_tokens);
+        find_logits(i, q, logit, next_tokens);
         mask_logits(rows_[i], length_[i], logit);
         if (logits_.size() != 0) std::copy_n(logit, stride_, &logits_[i * stride_]);
         Real margin(0.0);
-        if (!has_fixed_head()) margin = find_scores(i, logit, weight, thread);
+        if (!problem_.head.is_fixed()) margin = find_scores(i, logit, weight, thread);
         TokenGradient<Real> out =
             token_gradient(rows_[i], score_.data() + i * stride_, logit, weight, weight + stride_);
         if (problem_.head.kind.nonlinear) out.margin = margin;
@@ -262,7 +280,7 @@ class Pass {
     Buffer<Real> score_;
     Buffer<Real> scratch_;
     Index mixture_stride_;
-    Buffer<Real> mixture_, score_range_, token_norm_, logits_;
+    Buffer<Real> mixture_, token_norm_, score_range_, largest_score_, logits_;
     SampleLosses<Real> losses_;
 };
 

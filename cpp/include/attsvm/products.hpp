@@ -186,22 +186,24 @@ constexpr int group = 8;
 template <class Token>
 inline constexpr int group_bytes = group * native_lanes<double> * static_cast<int>(sizeof(Token));
 
-// The other factor of `dot_group`: every row itself, for its square.
-struct Itself {};
-
-// a_t = <x_t, q> for `rows` rows at once: one column of q serves them all.
-template <int rows, class Token, class Other>
-ATTSVM_INLINE void dot_group(const Token* X, Index d, Other q, double* a, Prefetcher& next) {
+// a_t = <x_t, q> for `rows` rows at once: one column of q serves them all. `all` is for b_t = <x_t, v> and |x_t|² too.
+template <int rows, bool all, class Token>
+ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, const double* v, double* const (&sums)[3],
+                             Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
-    constexpr bool of_itself = std::is_same_v<Other, Itself>;
-    NativePack<double> total[rows];
-    for (int j = 0; j < rows; ++j) total[j] = 0.0;
+    constexpr int factors = all ? 3 : 1;
+    NativePack<double> total[factors][rows];
+    for (auto& of_factor : total)
+        for (NativePack<double>& one : of_factor) one = 0.0;
     const auto add = [&](auto read, Index k) {
-        NativePack<double> part;
-        if constexpr (!of_itself) part = read(q + k);
+        const NativePack<double> of_q = read(q + k), of_v = all ? read(v + k) : of_q;
         for (int j = 0; j < rows; ++j) {
             const NativePack<double> x = read(X + j * d + k);
-            total[j] += x * (of_itself ? x : part);
+            total[0][j] += x * of_q;
+            if constexpr (all) {
+                total[1][j] += x * of_v;
+                total[2][j] += x * x;
+            }
         }
     };
     Index k = 0;
@@ -210,11 +212,23 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, Other q, double* a, Prefet
         add([](auto* from) { return load(from); }, k);
     }
     if (k < d) add([d, k](auto* from) { return load_some(from, d - k); }, k);
-    if constexpr (rows == 8) {
-        sum_lanes_of_eight(total, a);
-    } else {
-        for (int j = 0; j < rows; ++j) a[j] = sum_lanes(total[j]);
+    for (int f = 0; f < factors; ++f) {
+        if constexpr (rows == 8) {
+            sum_lanes_of_eight(total[f], sums[f]);
+        } else {
+            for (int j = 0; j < rows; ++j) sums[f][j] = sum_lanes(total[f][j]);
+        }
     }
+}
+template <bool all, class Token>
+void dot_rows(const Token* X, Index rows, Index d, const double* q, const double* v, double* const (&sums)[3],
+              Prefetcher& next) {
+    const auto dot = [&]<int count>(std::integral_constant<int, count>, Index t) {
+        dot_group<count, all>(X + t * d, d, q, v, {sums[0] + t, sums[1] + t, sums[2] + t}, next);
+    };
+    Index t = 0;
+    for (; t + group <= rows; t += group) dot(std::integral_constant<int, group>{}, t);
+    for (; t < rows; ++t) dot(std::integral_constant<int, 1>{}, t);
 }
 
 // u = Σ_t c_t x_t over all rows, `stride` apart, with u in registers; the last may have fewer elements than a register
@@ -246,24 +260,20 @@ void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Prefe
     if constexpr (is_pack<Real>) {
         detail::multiply_packs<8, 1>(rows, d, 1, Strided<Real>{X, d, 1}, {}, q, a);
     } else {
-        Index t = 0;
-        for (; t + detail::group <= rows; t += detail::group)
-            detail::dot_group<detail::group>(X + t * d, d, q, a + t, next);
-        for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, q, a + t, next);
+        detail::dot_rows<false>(X, rows, d, q, q, {a, a, a}, next);
     }
 }
 
-// |x_t|² for the rows x_t of X
+// Also b_t = <x_t, v> and |x_t|², with one read of X
 template <class Token, class Real>
-void rows_squares(const Token* X, Index rows, Index d, Real* squares) {
+void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, const Real* v, Real* b, Real* squares,
+              Prefetcher& next) {
     if constexpr (is_pack<Real>) {
+        rows_dot(X, rows, d, q, a, next);
+        rows_dot(X, rows, d, v, b, next);
         for (Index t = 0; t < rows; ++t) squares[t] = sum_of_squares(X + t * d, d);
     } else {
-        Prefetcher nothing;
-        Index t = 0;
-        for (; t + detail::group <= rows; t += detail::group)
-            detail::dot_group<detail::group>(X + t * d, d, detail::Itself{}, squares + t, nothing);
-        for (; t < rows; ++t) detail::dot_group<1>(X + t * d, d, detail::Itself{}, squares + t, nothing);
+        detail::dot_rows<true>(X, rows, d, q, v, {a, b, squares}, next);
     }
 }
 
@@ -302,8 +312,10 @@ void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u) {
 extern template void multiply(const Team&, Index, Index, Index, Strided<double>, Extents, const double*, double*);
 extern template void rows_dot(const double*, Index, Index, const double*, double*, Prefetcher&);
 extern template void rows_dot(const float*, Index, Index, const double*, double*, Prefetcher&);
-extern template void rows_squares(const double*, Index, Index, double*);
-extern template void rows_squares(const float*, Index, Index, double*);
+extern template void rows_dot(const double*, Index, Index, const double*, double*, const double*, double*, double*,
+                              Prefetcher&);
+extern template void rows_dot(const float*, Index, Index, const double*, double*, const double*, double*, double*,
+                              Prefetcher&);
 extern template void rows_combine(const double*, Index, Index, const double*, double*, Prefetcher&);
 extern template void rows_combine(const float*, Index, Index, const double*, double*, Prefetcher&);
 

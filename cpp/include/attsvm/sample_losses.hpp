@@ -29,6 +29,10 @@ class SampleLosses {
     Index sample(Index row) const { return chosen_.empty() ? row : chosen_[static_cast<std::size_t>(row)]; }
 
     TokenGradient<Real>& operator[](Index row) { return sample_[row]; }
+    // The largest size of a token score that the loss can bear
+    double most_score() const {
+        return loss_.visit([]<class Kind>(Kind) { return Kind::largest_score; });
+    }
     // The largest token score of a sample.
     Real& best(Index sample) { return best_[sample]; }
 

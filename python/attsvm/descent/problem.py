@@ -133,10 +133,11 @@ class CoreProblem:
         if not self.blocks.head and _reduction_pays(s * T, d, passes):
             flat = self.tokens.reshape(B, s * T, d).astype(np.float64, copy=False)
             coordinates, basis = in_own_span(flat, num_threads=threads)
+            assert basis is not None
             problem = replace(
                 problem,
                 tokens=coordinates.reshape(B, s, T, -1),
-                head=self.head if basis is None else self.head.in_basis(basis),
+                head=self._head_in_basis(basis, threads),
                 token_basis=basis,
             )
         if self.blocks.kind.queries == "prompt":
@@ -181,12 +182,19 @@ class CoreProblem:
             problem = replace(
                 problem,
                 tokens=np.ascontiguousarray(coordinates[:, : s * T]).reshape(B, s, T, -1),
-                head=self.head.in_basis(basis),
+                head=self._head_in_basis(basis, threads),
                 token_basis=basis,
             )
         blocks = [image, p @ np.swapaxes(inner, 1, 2)]
         resting = W - problem._lift_inner(image)
         return replace(problem, resting=resting), Parameter(blocks, None, start.outside)
+
+    def _head_in_basis(self, basis: Float64Array, threads: int) -> CoreHead:
+        """Return the head of tokens in these coordinates, with the scores of the tokens themselves.
+
+        Tokens that are equal have equal scores.
+        """
+        return self.head.scored(self.tokens, self.lengths, threads).in_basis(basis)
 
     def _lift_inner(self, image: Float64Array) -> Float64Array:
         """Return what moves of W' (B, m, d) from its coordinates."""

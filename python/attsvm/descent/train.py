@@ -42,7 +42,7 @@ from attsvm.descent.references import (
 )
 from attsvm.descent.run import Run, Trained
 from attsvm.descent.step_rule import StepRule, as_step_rule
-from attsvm.heads import Head
+from attsvm.heads import Head, require_largest_score
 from attsvm.progress import bar, reporter
 from attsvm.threads import thread_count
 
@@ -338,6 +338,7 @@ def _run(
             threads=call.threads,
             report=report,
         )
+    require_largest_score("value", result["largest_score"].max(), call.loss)
 
     history = _cosines(of_attention, result["cosine_gap"])
     history |= _cosines(of_head, result["head_cosine_gap"])

@@ -10,7 +10,7 @@ from attsvm._validation import as_choice
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import CoreProblem
-from attsvm.heads import Head
+from attsvm.heads import Head, require_largest_score
 from attsvm.threads import thread_count
 
 _ATTENTION = {
@@ -77,12 +77,13 @@ def loss_and_grad(
         data, blocks, head, loss, value=parameters.get("v"), dtype=None, threads=threads, passes=1
     )
     own = {block.name: parameters[block.name] for block in blocks.kind.blocks}
-    losses, of_blocks, value = _core.loss_and_gradient(
+    losses, largest_score, of_blocks, value = _core.loss_and_gradient(
         problem=problem.to_core(),
         at=problem.to_core_parameters(problem.as_blocks("parameters", own)),
         loss=_core.losses[loss],
         threads=threads,
     )
+    require_largest_score("value", largest_score.max(), loss)
     gradients = problem.as_caller_blocks(of_blocks, None)
     if blocks.head:
         gradients["v"] = value

@@ -229,7 +229,8 @@ def test_a_batch_of_one_problem_gives_what_the_problem_gives(name, kind):
 
 THREADED = (
     *("certify_frobenius", "smallest_frobenius", "smallest_nuclear", "smallest_in_norm"),
-    *("row_bases", "token_scores", "loss_and_gradient", "descend", "descend_by_ids"),
+    *("row_bases", "row_coordinates", "token_scores"),
+    *("loss_and_gradient", "descend", "descend_by_ids"),
 )
 OF_NEXT_TOKENS = {
     "graph_svm": lambda data: [attsvm.graph_svm(data, norm=norm) for norm in ("fro", "max")],

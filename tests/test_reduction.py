@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attsvm
-from attsvm._linalg import in_own_span
+from attsvm._linalg import in_own_span, own_coordinates
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import CoreProblem
 
@@ -44,6 +44,26 @@ def test_coordinates_do_not_depend_on_the_number_of_threads(shape):
     for threads in (2, 3):
         for part, same in zip(one, in_own_span(vectors, num_threads=threads), strict=True):
             np.testing.assert_array_equal(part, same)
+
+
+@pytest.mark.parametrize("parameter", ["W", "p"])
+def test_no_basis_is_formed_before_the_parameter_is_asked_for(parameter, monkeypatch):
+    data = wide(4, 3, 50, 5)
+    bases, formed = attsvm._core.row_bases, []
+    monkeypatch.setattr(
+        attsvm._core, "row_bases", lambda **given: formed.append(given["rows"]) or bases(**given)
+    )
+    run = attsvm.train(data, parameter=parameter, steps=2000)
+    assert not formed
+    problem = run.trained.problem
+    assert run.direction.shape[0] == 50
+    monkeypatch.undo()
+    flat = data.tokens.reshape(1, 12, 50)
+    spans = [flat, data.queries[np.newaxis]] if parameter == "W" else [flat]
+    for rows, span in zip(formed, spans, strict=True):
+        np.testing.assert_array_equal(rows, span)
+        np.testing.assert_array_equal(own_coordinates(span), in_own_span(span)[0])
+    np.testing.assert_array_equal(problem.tokens.reshape(1, 12, 12), own_coordinates(flat))
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e200])

@@ -16,7 +16,7 @@ struct Lanes {
 
     template <class From>
     Buffer<Real> gather(const From* from, Index count) const {
-        Buffer<Real> packed(count);
+        auto packed = Buffer<Real>::not_filled(count);
         for (Index k = 0; k < width; ++k) {
             const From* one = from + problem(k) * count;
             for (Index j = 0; j < count; ++j) set_lane(packed[j], static_cast<int>(k), static_cast<double>(one[j]));
@@ -159,19 +159,20 @@ void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X
     if (batch.head.trained) lanes.scatter(data.vector, result.head);
 }
 
-// Tokens of one problem. Where they stay in a core's own cache and the caller's memory is not aligned to its lines,
-// they are copied to memory that is: every register's width would otherwise be read from two lines.
+// Tokens of one problem. Where they stay in a core's own cache, are read often, and the caller's memory is not aligned
+// to its lines, they are copied to memory that is: every register's width would otherwise be read from two lines.
 template <class Token>
 class CachedTokens {
    public:
-    CachedTokens(const Token* tokens, Index count)
-        : copy_(is_aligned(tokens) || count * Index{sizeof(Token)} > largest ? 0 : count), tokens_(tokens) {
-        std::copy_n(tokens, copy_.size(), copy_.data());
+    CachedTokens(const Token* tokens, Index count, std::int64_t reads) : tokens_(tokens) {
+        if (is_aligned(tokens) || count * Index{sizeof(Token)} > largest || reads < fewest) return;
+        copy_ = Buffer<Token>::not_filled(count);
+        std::copy_n(tokens, count, copy_.data());
     }
     const Token* data() const { return copy_.size() == 0 ? tokens_ : copy_.data(); }
 
    private:
-    static constexpr Index largest = 2'097'152;  // bytes
+    static constexpr Index largest = 2'097'152, fewest = 20;  // bytes, and reads
     static bool is_aligned(const Token* tokens) { return reinterpret_cast<std::uintptr_t>(tokens) % 64 == 0; }
 
     Buffer<Token> copy_;
@@ -198,7 +199,8 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
         const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem(),
                               static_cast<double>(schedule.steps + 1));
         parallel_for_each(Team(plan.across), batch.problems, progress, [&](Index b, bool calling_thread) {
-            const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension);
+            const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension,
+                                             schedule.steps);
             descend_lanes(batch, Lanes<double>{b, batch.problems}, cached.data(), loss, rule, schedule, plan.within,
                           progress, calling_thread, result);
         });

@@ -126,6 +126,18 @@ def in_own_span(
     return _core.row_bases(rows=np.ascontiguousarray(vectors), threads=thread_count(num_threads))
 
 
+def own_coordinates(vectors: Float64Array, *, num_threads: int | None = None) -> Float64Array:
+    """Compute the coordinates of `in_own_span`, (B, m, d) to (B, m, min(m, d)), without the basis.
+
+    They are the same bits, in about half of the time.
+    """
+    _, m, d = vectors.shape
+    if m >= d:
+        return vectors
+    rows = np.ascontiguousarray(vectors)
+    return _core.row_coordinates(rows=rows, threads=thread_count(num_threads))
+
+
 def _power_of_two(array: Float64Array, axis: Axes) -> Float64Array:
     """Return powers of two near the largest entries over `axis`, which is kept; 1 for zero."""
     largest = np.abs(array).max(axis=axis, keepdims=True, initial=0.0)
@@ -143,7 +155,7 @@ def _unit(array: Float64Array, axis: Axes) -> Float64Array:
 def _triangle(rows: Float64Array) -> Float64Array:
     """Return R (..., min(s, d), s) of rows' = Q R with orthonormal columns of Q."""
     *lead, s, d = rows.shape
-    coordinates, _ = in_own_span(rows.reshape(math.prod(lead), s, d))
+    coordinates = own_coordinates(rows.reshape(math.prod(lead), s, d))
     return np.swapaxes(coordinates.reshape(*lead, s, min(s, d)), -1, -2)
 
 

@@ -13,8 +13,13 @@ template <class T>
 class Buffer {
    public:
     Buffer() = default;
-    explicit Buffer(Index count) : size_(count), data_(allocate(count)) {
-        std::fill(data_.get(), data_.get() + count, T{});
+    explicit Buffer(Index count) : Buffer(not_filled(count)) { std::fill(data_.get(), data_.get() + count, T{}); }
+    // For a caller that writes all of it.
+    static Buffer not_filled(Index count) {
+        Buffer buffer;
+        buffer.size_ = count;
+        buffer.data_.reset(allocate(count));
+        return buffer;
     }
 
     T* data() { return data_.get(); }

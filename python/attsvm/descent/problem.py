@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
 from attsvm._arrays import ArrayLike, Float64Array, IndexArray
-from attsvm._linalg import LowRank, euclidean_norm, in_own_span
+from attsvm._linalg import LowRank, euclidean_norm, in_own_span, own_coordinates
 from attsvm._validation import as_float_array, as_float_dtype, require_direction, require_shape
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent.blocks import Blocks, axes_of
@@ -70,8 +71,10 @@ class CoreProblem:
     head: CoreHead
     lengths: IndexArray
     sequence: IndexArray
-    token_basis: Float64Array | None = None
-    query_basis: Float64Array | None = None
+    threads: int
+    # (B, m, d): What tokens and queries have coordinates in the span of; None: the axes.
+    token_span: Float64Array | None = None
+    query_span: Float64Array | None = None
     inner_basis: Float64Array | None = None  # (B, c, m) of p and of the rows of W that move
     resting: Float64Array | None = None  # (B, m, d): the part of W' that does not
 
@@ -121,10 +124,11 @@ class CoreProblem:
             core_head,
             lengths,
             data.sequence_index,
+            threads,
         )
-        return problem._reduced(passes, threads) if reduced else problem
+        return problem._reduced(passes) if reduced else problem
 
-    def _reduced(self, passes: int, threads: int) -> CoreProblem:
+    def _reduced(self, passes: int) -> CoreProblem:
         """Return it in coordinates of the spans of tokens and queries, where exact and cheaper."""
         if not self.blocks.kind.reducible:
             return self
@@ -132,14 +136,8 @@ class CoreProblem:
         B, s, T, d = self.tokens.shape
         if not self.blocks.head and _reduction_pays(s * T, d, passes):
             flat = self.tokens.reshape(B, s * T, d).astype(np.float64, copy=False)
-            coordinates, basis = in_own_span(flat, num_threads=threads)
-            assert basis is not None
-            problem = replace(
-                problem,
-                tokens=coordinates.reshape(B, s, T, -1),
-                head=self._head_in_basis(basis, threads),
-                token_basis=basis,
-            )
+            coordinates = own_coordinates(flat, num_threads=self.threads)
+            problem = self._of_tokens(coordinates.reshape(B, s, T, -1), flat)
         if self.blocks.kind.queries == "prompt":
             length = np.linalg.norm(self.queries[:, :1], axis=2, keepdims=True)
             problem = replace(
@@ -147,17 +145,15 @@ class CoreProblem:
                 queries=np.ascontiguousarray(
                     np.broadcast_to(length, (B, self.queries.shape[1], 1))
                 ),
-                query_basis=self.queries[:, :1] / length,
+                query_span=self.queries[:, :1],
             )
         elif self.queries.shape[1] < self.queries.shape[2]:
             # Cheap, and V would be (d, d) without.
-            queries, basis = in_own_span(self.queries, num_threads=threads)
-            problem = replace(problem, queries=queries, query_basis=basis)
+            queries = own_coordinates(self.queries, num_threads=self.threads)
+            problem = replace(problem, queries=queries, query_span=self.queries)
         return problem
 
-    def from_start(
-        self, start: Parameter, passes: int, threads: int
-    ) -> tuple[CoreProblem, Parameter]:
+    def from_start(self, start: Parameter, passes: int) -> tuple[CoreProblem, Parameter]:
         """Return problem and start in coordinates of what moves, where W and p are trained.
 
         With g = Σ u_i in the span of the tokens, the gradients are g p' and W'g: p stays in the
@@ -171,36 +167,52 @@ class CoreProblem:
             return self, start
         flat = self.tokens.reshape(B, s * T, d).astype(np.float64, copy=False)
         moving = np.concatenate([flat @ np.swapaxes(W, 1, 2), p], axis=1)
-        _, inner = in_own_span(moving, num_threads=threads)
+        _, inner = in_own_span(moving, num_threads=self.threads)
         assert inner is not None
         problem, image = replace(self, inner_basis=inner), inner @ W
         if not self.blocks.head and s * T + count < d:
             both = np.concatenate([flat, image], axis=1)
-            coordinates, basis = in_own_span(both, num_threads=threads)
-            assert basis is not None
+            coordinates = own_coordinates(both, num_threads=self.threads)
             image = np.ascontiguousarray(coordinates[:, s * T :])
-            problem = replace(
-                problem,
-                tokens=np.ascontiguousarray(coordinates[:, : s * T]).reshape(B, s, T, -1),
-                head=self._head_in_basis(basis, threads),
-                token_basis=basis,
-            )
+            tokens = np.ascontiguousarray(coordinates[:, : s * T]).reshape(B, s, T, -1)
+            problem = problem._of_tokens(tokens, both)
         blocks = [image, p @ np.swapaxes(inner, 1, 2)]
         resting = W - problem._lift_inner(image)
         return replace(problem, resting=resting), Parameter(blocks, None, start.outside)
 
-    def _head_in_basis(self, basis: Float64Array, threads: int) -> CoreHead:
-        """Return the head of tokens in these coordinates, with the scores of the tokens themselves.
+    def _of_tokens(self, coordinates: Float64Array, span: Float64Array) -> CoreProblem:
+        """Return the problem of tokens (B, s, T, k) in the basis of this span.
 
-        Tokens that are equal have equal scores.
+        Scores stay those of the tokens themselves: tokens that are equal have equal ones.
         """
-        return self.head.scored(self.tokens, self.lengths, threads).in_basis(basis)
+        head = self.head.scored(self.tokens, self.lengths, self.threads)
+        problem = replace(self, tokens=coordinates, head=head, token_span=span)
+        if head.scores is not None or problem.token_basis is None:
+            return problem
+        return replace(problem, head=head.in_basis(problem.token_basis))
 
     def _lift_inner(self, image: Float64Array) -> Float64Array:
         """Return what moves of W' (B, m, d) from its coordinates."""
         assert self.inner_basis is not None
         inner = np.swapaxes(self.inner_basis, 1, 2)
         return inner @ (image if self.token_basis is None else image @ self.token_basis)
+
+    @cached_property
+    def token_basis(self) -> Float64Array | None:
+        """Orthonormal rows (B, k, d) that tokens have coordinates in; None where these are axes."""
+        if self.token_span is None:
+            return None
+        return in_own_span(self.token_span, num_threads=self.threads)[1]
+
+    @cached_property
+    def query_basis(self) -> Float64Array | None:
+        """Orthonormal rows (B, r, e) of queries, as `token_basis`."""
+        if self.query_span is None:
+            return None
+        if self.blocks.kind.queries == "prompt":
+            prompt: Float64Array = self.query_span
+            return prompt / self.queries[:, :1]
+        return in_own_span(self.query_span, num_threads=self.threads)[1]
 
     def to_core(self) -> _core.Problem:
         """Return the arrays as the core takes them."""

@@ -244,7 +244,7 @@ def train(
         evaluated("test", test, problem, loss)
     start = _start(problem, attention_init, call.rng, inner)
     if blocks.direction == "Wp" and reduced and step_rule.kind != "flow":
-        problem, start = problem.from_start(start, steps + 1, call.threads)
+        problem, start = problem.from_start(start, steps + 1)
     return _run(call, problem, start, references)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from attsvm._arrays import Float64Array
-from attsvm._linalg import LowRank, in_own_span
+from attsvm._linalg import LowRank, own_coordinates
 from attsvm._validation import as_choice, as_nonnegative_int, as_positive_float
 from attsvm.extras import require_extra
 from attsvm.theory import effective_rank, rank, sparsity
@@ -177,7 +177,7 @@ def measured(layer: AttentionLayer, norms: Sequence[str], **options: Any) -> Val
 
 def _of_weights(layer: AttentionLayer) -> Values:
     rows = LowRank(layer.left, layer.right).compact()
-    core, _ = in_own_span(rows)  # no longer than wide: three SVDs of it follow
+    core = own_coordinates(rows)  # no longer than wide: three SVDs of it follow
     singular = np.linalg.svd(core, compute_uv=False)
     return {
         "fro_norm": np.sqrt(np.square(singular).sum(axis=-1)),

@@ -414,6 +414,24 @@ class TestTrain:
         assert ("queries" in solved) == (parameter != "p")
         assert solved.get("cosine of the run") == trained.get("cosine with its SVM")
 
+    @pytest.mark.parametrize(("name", "norm"), [("att", "fro"), ("diagonal", "l1")])
+    def test_svm_without_queries_is_that_of_p_or_takes_first_tokens(
+        self, problem, capsys, name, norm
+    ):
+        data = attsvm.load(problem)
+        np.savez("own.npz", tokens=data.tokens, labels=data.labels, value=data.value)
+        assert main(["svm", "own.npz"]) == 0
+        solved = facts(capsys.readouterr().out)
+        assert solved["SVM"] == "prompt, Frobenius norm"
+        assert "queries" not in solved
+        assert main(["svm", "own.npz", "--problem", name]) == 0
+        solved = facts(capsys.readouterr().out)
+        assert solved["queries"] == "the first token of each input, as the file has none"
+        solve = {"att": attsvm.att_svm, "diagonal": attsvm.diagonal_svm}[name]
+        first = data.with_first_queries()
+        expected = solve(first, attsvm.optimal_tokens(data), norm=norm).norm
+        assert float(solved["norm"]) == pytest.approx(expected, rel=1e-8)
+
     def test_a_run_on_another_problem_is_refused(self, problem, capsys):
         assert main(["train", str(problem), "--steps", "9", "--out", "run.npz"]) == 0
         data = attsvm.load(problem)
@@ -675,7 +693,7 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--set", "data=words"], "data: expected one of 'sphere', "),
         (["study", "overparam", "--set", "step=5"], "did you mean 'steps'"),
         (["study", "geometries", "--set", "rules={}"], "--set 'rules={}': rules: expected tables"),
-        (["study", "overparam", "--threads", "0"], "num_threads: expected a positive integer"),
+        (["study", "overparam", "--threads", "0"], "error: --threads: expected a positive integer"),
         (["study", "overparam", "--workers", "0"], "workers: expected a positive integer"),
         (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),
         (["study", "overparam", "--step", "5"], "unrecognized arguments: --step"),
@@ -688,14 +706,14 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{unlabelled}"], "labels"),
         (["train", "{file}", "--steps", "-1"], "steps: expected a non-negative integer"),
         (["train", "{file}", "--lr", "0"], "lr: expected a positive number"),
-        (["train", "{file}", "--record-every", "0"], "record_every: expected a positive integer"),
+        (["train", "{file}", "--record-every", "0"], "--record-every: expected a positive"),
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "--out: expected an existing dir"),
         (["svm", "{file}", "--out", "{directory}"], "--out: expected a file, got the directory"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
         (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
         (["train", "{file}", "--value", "1,2"], "value: expected shape"),
-        (["train", "{file}", "--seed", "-1"], "rng: expected"),
+        (["train", "{file}", "--seed", "-1"], "--seed: expected"),
         (["train", "{file}", "--unit", "word"], "--unit: expected none without --text, got word"),
         (["train", "{file}", "--held-out", "0"], "--held-out: expected none without --text, got 0"),
         (["train", "--text", "{text}", "--seed", "3"], "--seed: expected none for text"),
@@ -713,7 +731,16 @@ def test_every_command_explains_itself(words, capsys):
         (["svm", "{file}", "--selected", "1,0,9"], "selected: expected "),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),
         (["svm", "{no value}"], "--selected: needed for a problem without a value"),
-        (["svm", "{no queries}"], "queries: needed for the attention SVM"),
+        (["study", "--list", "--print"], "--print: expected none with --list$"),
+        (["study", "--list", "--set", "d=3"], "--set: expected none with --list$"),
+        (["study", "--list", "--format", "png"], "--format: expected none with --list$"),
+        (["study", "overparam", "--print", "--out", "x"], "--out: expected none with .*, got x$"),
+        (["study", "overparam", "--print", "--quiet"], "--quiet: expected none with --print$"),
+        (["reproduce", "--list", "--quick"], "--quick: expected none with --list$"),
+        (["reproduce", "--list", "--out", "x"], "--out: expected none with --list, got x$"),
+        (["train", "{file}", "--format", "pdf"], "--format: expected none without --text$"),
+        (["train", "--text", "{text}", "--format", "pdf"], "--format: .* without --graphs$"),
+        (["train", "{file}", "--rule", "polyak", "--lr", "1"], "--lr: .* polyak, got 1.0$"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -721,9 +748,6 @@ def test_mistake_is_answered_by_one_line_and_status_2(words, message, problem, t
     data = attsvm.load(problem)
     (tmp_path / "text").write_text("not an archive")
     np.savez(tmp_path / "unlabelled.npz", tokens=data.tokens)
-    attsvm.save(
-        tmp_path / "a.npz", attsvm.AttentionData(data.tokens, data.labels, value=data.value)
-    )
     attsvm.save(
         tmp_path / "b.npz", attsvm.AttentionData(data.tokens, data.labels, queries=data.queries)
     )
@@ -735,7 +759,6 @@ def test_mistake_is_answered_by_one_line_and_status_2(words, message, problem, t
         "directory": tmp_path,
         "text": tmp_path / "text",
         "unlabelled": tmp_path / "unlabelled.npz",
-        "no queries": tmp_path / "a.npz",
         "no value": tmp_path / "b.npz",
     }
     for name, place in places.items():

@@ -35,6 +35,13 @@ def attains(name, norm, G):
     return W / norm.values(W)
 
 
+def test_norms_that_nearly_agree_have_names_of_their_own():
+    name, text = "l1.0000001", "l_1.0000001"
+    assert [(as_svm_norm("norm", p).name, as_svm_norm("norm", p).text) for p in (3, 1.0000001)] == [
+        *[("l3", "l_3"), (name, text)]
+    ]
+
+
 @settings(max_examples=60, deadline=None)
 @given(norms, matrices)
 def test_dual_norm_is_the_largest_inner_product(name, G):

@@ -507,6 +507,7 @@ ONE = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
 BATCH = attsvm.datasets.unit_sphere(3, 4, 5, batch=2, rng=0)
 BARE = AttentionData(ONE.tokens, ONE.labels)
 LOUD = AttentionData(ONE.tokens, ONE.labels, queries=ONE.queries, value=1e4 * ONE.value)
+LONG = AttentionData(1e3 * ONE.tokens, ONE.labels, queries=ONE.queries, value=1e-3 * ONE.value)
 JOINT = {"parameter": ("v", "p"), "radii": [[1.0, 1.0]]}
 
 BAD = [
@@ -518,6 +519,22 @@ BAD = [
     ("radii order", {"radii": [2.0, 1.0]}, ValueError, "radii: expected them increasing"),
     ("radii equal", {"radii": [2.0, 2.0]}, ValueError, "radii: expected them increasing"),
     ("radii zero", {"radii": [0.0, 2.0]}, ValueError, "radii: expected positive numbers, got 0"),
+    *(
+        (
+            f"radii {r}",
+            {"radii": [1.0, r]},
+            ValueError,
+            f"radii: expected numbers from 1e-50 to 1e+50, got {r} at [1]",
+        )
+        for r in (1e51, 1e300)
+    ),
+    ("radii small", {"radii": [1e-300]}, ValueError, "radii: expected numbers from 1e-50 to 1e+50"),
+    (
+        "logits",
+        {"data": LONG, "radii": [1e48]},
+        ValueError,
+        "radii: expected logits |x_it| R |z_i|",
+    ),
     ("radii nan", {"radii": [np.nan]}, ValueError, "radii: expected finite numbers"),
     ("radii none", {"radii": []}, ValueError, "radii: expected shape (N,) without an empty"),
     ("radii scalar", {"radii": 3.0}, ValueError, "radii: expected shape (N,)"),

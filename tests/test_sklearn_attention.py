@@ -426,7 +426,9 @@ def test_bad_parameters_are_named(name, value, error):
 
 
 @pytest.mark.parametrize("selection", ["optimal", "trained"])
-@pytest.mark.parametrize("name", ["parameter", "data", "head", "inner", "prompt", "step", "C"])
+@pytest.mark.parametrize(
+    "name", ["parameter", "data", "head", "inner", "prompt", "step", "C", "num_threads"]
+)
 def test_train_options_that_are_not_open_are_refused(name, selection):
     X, y = problem()
     model = AttentionSVM(selection=selection, train_options={"steps": 5, name: None})
@@ -439,7 +441,7 @@ def test_train_options_that_are_not_open_are_refused(name, selection):
 def test_every_other_argument_of_train_is_open():
     X, y = problem()
     arguments = inspect.signature(attsvm.train).parameters
-    closed = ("data", "parameter", "head", "inner", "prompt", "test")
+    closed = ("data", "parameter", "head", "inner", "prompt", "test", "num_threads")
     options = {name: each.default for name, each in arguments.items() if name not in closed}
     model = AttentionSVM(selection="trained", train_options={**options, "steps": 7}).fit(X, y)
     assert model.run_.steps == 7

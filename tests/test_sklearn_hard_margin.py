@@ -21,8 +21,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from attsvm.sklearn import HardMarginSVC, NotSeparableWarning
+from attsvm import _core
+from attsvm.sklearn import AttentionSVM, HardMarginSVC, NotSeparableWarning
 from attsvm.svm import SolverError
+from attsvm.threads import processors
 
 quiet = pytest.mark.filterwarnings("ignore::attsvm.sklearn.NotSeparableWarning")
 
@@ -383,3 +385,28 @@ def test_separable_data_of_badly_scaled_columns_is_never_called_not_separable(
         return
     assert model.separable_
     assert (model.predict(np.c_[times, small * y]) == y).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "X"),
+    [
+        (HardMarginSVC(), np.eye(4)),
+        (AttentionSVM(selection="trained", steps=3), np.eye(8).reshape(4, 2, 8)),
+    ],
+    ids=["HardMarginSVC", "AttentionSVM"],
+)
+def test_n_jobs_are_the_threads_of_the_core(model, X, monkeypatch):
+    asked = []
+
+    def spy(function):
+        return lambda **given: asked.append(given["threads"]) or function(**given)
+
+    for name in ("smallest_frobenius", "descend"):
+        monkeypatch.setattr(_core, name, spy(getattr(_core, name)))
+    for n_jobs, threads in ((3, 3), (-1, processors()), (-1000, 1)):
+        asked.clear()
+        clone(model).set_params(n_jobs=n_jobs).fit(X, [0, 1, 0, 1])
+        assert set(asked) == {threads}
+    for n_jobs, error in ((0, ValueError), (5000, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match=r"^n_jobs: expected "):
+            clone(model).set_params(n_jobs=n_jobs).fit(X, [0, 1, 0, 1])

@@ -118,12 +118,21 @@ def attempt_with_a_killed_worker(directory: Path, chance: random.Random) -> tupl
         while not others and process.poll() is None:
             time.sleep(0.01)
             others = children(process.pid)
-        time.sleep(4.0 * chance.random())
+        before = finished_cells(directory)
+        if chance.random() < 0.5:
+            time.sleep(4.0 * chance.random())
+        else:  # in the midst of its work
+            while finished_cells(directory) == before and process.poll() is None:
+                time.sleep(0.001)
         others = children(process.pid)
         if others:
             os.kill(chance.choice(others), signal.SIGKILL)
         said = process.communicate(timeout=600)[1]
     return process.returncode, said
+
+
+def finished_cells(directory: Path) -> int:
+    return len([*(directory / "results.zarr" / "finished").glob("[0-9]*")])
 
 
 def children(pid: int) -> list[int]:

@@ -167,6 +167,18 @@ def test_the_declared_study_is_a_table_and_maps_of_signal_against_n(tmp_path, mo
     assert "Flipped labels fitted" in report(results).read_text(encoding="utf-8")
 
 
+def test_attention_on_noise_is_missing_where_no_token_is_noise(tmp_path):
+    study = evolve(STUDY, T=3, problems=2, measure=("attention_by_kind",), record=(100,))
+    results = run(study, tmp_path, progress=False)
+    assert results.flipped_attention.sel(kind="noise").isnull().all()
+    np.testing.assert_allclose(results.flipped_attention.sum("kind"), 1.0)
+    table = tabulate(results)
+    heading = next(table.heading(m) for m in table.measures if m.name == "flipped_attention_3")
+    lines = table.text(None).splitlines()
+    at = lines[0].index(heading)
+    assert [line[at : at + len(heading)].strip() for line in lines[-2:]] == ["-", "-"]
+
+
 def _values(changes):
     for change in changes:
         name, _, text = change.partition("=")

@@ -112,7 +112,7 @@ class TestTable:
     def test_results_alone_are_tabulated(self, tmp_path):
         results = run(SMALL, tmp_path, progress=False)
         assert tabulate(results).csv() == tabulate(SMALL, results).csv()
-        with pytest.raises(TypeError, match="results: expected the results of the study"):
+        with pytest.raises(TypeError, match=r"^results: expected Dataset, got NoneType$"):
             tabulate(SMALL)
 
     def test_text_without_a_number_shows_a_dash(self):
@@ -223,6 +223,16 @@ class TestExpectations:
         ),
         ({"momentum": 0.5, "decay": (0, 0.5)}, "of 0.1, momentum 0.5, decay 0/0.5, logistic loss"),
         ({"problems": 1}, "1 problem of each size"),
+        ({"parameter": ("W", "p")}, "; W/p trained from zero by"),
+        (
+            {"parameter": ("W+p", "p", "KQ")},
+            "; W+p/KQ trained from uniform starts, p trained from zero by",
+        ),
+        (
+            {"parameter": "v+KQ", "init": ("uniform", "balanced")},
+            "; v+KQ trained from the value of the data and uniform/balanced starts by",
+        ),
+        ({"lr": 0.12345678}, "steps of 0.12345678,"),
     ],
 )
 def test_a_study_is_described_in_words(changes, words):

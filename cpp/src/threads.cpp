@@ -5,6 +5,7 @@
 #endif
 
 #include <condition_variable>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <system_error>
@@ -42,6 +43,13 @@ void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
+}
+
+// The first exception of a thread takes memory for its thread-local data, without which libc ends the process.
+bool ready_to_throw() {
+    void* volatile room = std::malloc(1U << 16);  // volatile: or the compiler leaves it out
+    std::free(room);
+    return room != nullptr && std::uncaught_exceptions() == 0;
 }
 
 // What one thread reads and writes most, in a line of its own.
@@ -102,6 +110,7 @@ struct Helpers::State {
     }
 
     void help(int thread) {
+        if (!ready_to_throw()) return;
         while (wait_for_job(place(thread))) work(thread);
     }
     static bool wait_for_job(Place& own) {

@@ -20,6 +20,7 @@ from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, Index
 
 _Choice = TypeVar("_Choice", bound=str)
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+_Value = TypeVar("_Value")
 
 _LARGEST_COPY = 2**31 - 1
 _FINITE_CHUNK = 2**16
@@ -74,7 +75,7 @@ def as_float_array(
     result = _contiguous(name, array, wanted)
     if wanted.itemsize < own_type.itemsize:
         held = ((result != 0) | (array == 0)) & (np.isfinite(result) | ~np.isfinite(array))
-        require_all(name, held, array, "numbers that float32 can hold", "{:g}")
+        require_all(name, held, array, "numbers that float32 can hold")
     require_finite(name, result)
     return read_only(result)
 
@@ -109,6 +110,21 @@ def as_bool_array(
         raise TypeError(f"{name}: expected bool, got an array of dtype {array.dtype}")
     _require_axes(name, array, shape_text, ndim)
     return read_only(_contiguous(name, array, np.dtype(np.bool_)))
+
+
+def as_instance(name: str, value: object, *kinds: type[_Value]) -> _Value:
+    """Return `value` if it is of one of these types, else raise `TypeError`."""
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+    return value
+
+
+def as_bool(name: str, value: bool) -> bool:
+    """Return `value` as a bool; numbers and strings are refused."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
 
 
 def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice:
@@ -160,7 +176,7 @@ def as_nonnegative_float(name: str, value: float) -> float:
 
 def as_float_in(name: str, value: float, low: float, high: float, *, ends: str = "[]") -> float:
     """Return `value` as a float from `low` to `high`, each end included or not, as in "[)"."""
-    wanted = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}"
+    wanted = f"a number in {ends[0]}{number_text(low)}, {number_text(high)}{ends[1]}"
     number = _as_real(name, value, wanted)
     at_end = (number == low and ends[0] == "(") or (number == high and ends[1] == ")")
     if not low <= number <= high or at_end:
@@ -236,7 +252,7 @@ def require_unmasked(name: str, value: Any) -> None:
 def require_nonnegative(name: str, array: npt.NDArray[Any], what: str) -> None:
     """Raise `ValueError` at the first number below 0; `what` are the numbers of `array`."""
     # NaN, which is no number below 0, passes.
-    require_all(name, ~(array < 0), array, f"{what} of 0 or more", "{:g}")
+    require_all(name, ~(array < 0), array, f"{what} of 0 or more")
 
 
 def require_all(
@@ -249,7 +265,8 @@ def require_all(
     if not right.all():
         where = first_index(~right)
         raise ValueError(
-            f"{name}: expected {expected}, got {got.format(array[where])} at {position_text(where)}"
+            f"{name}: expected {expected}, got {got.format(number_text(array[where]))} at "
+            f"{position_text(where)}"
         )
 
 
@@ -287,6 +304,17 @@ def read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
 def first_index(mask: BoolArray) -> tuple[int, ...]:
     """Return the index of the first True of `mask`, which has one."""
     return tuple(int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
+
+
+def number_text(value: float | np.floating[Any]) -> str:
+    """Write a number with all its digits, as few as tell it from its neighbours.
+
+    Examples
+    --------
+    >>> number_text(3.0), number_text(1.0000001), number_text(1e-9)
+    ('3', '1.0000001', '1e-09')
+    """
+    return str(value).removesuffix(".0")
 
 
 def position_text(index: tuple[int, ...]) -> str:

@@ -19,6 +19,7 @@ from attsvm._validation import (
     as_index_array,
     as_nonnegative_float,
     first_index,
+    number_text,
     require_range,
     require_shape,
 )
@@ -412,8 +413,8 @@ def require_largest_score(source: str, largest: float, loss: str) -> None:
     most = _core.losses[loss].largest_score
     if largest > most:
         raise ValueError(
-            f"{source}: expected token scores up to {most:g} with the {loss} loss, "
-            f"got {largest:g}; scale the {source}"
+            f"{source}: expected token scores up to {number_text(most)} with the {loss} loss, "
+            f"got {number_text(largest)}; scale the {source}"
         )
 
 

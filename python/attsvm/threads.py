@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeVar
 
 from attsvm import _core
-from attsvm._validation import as_positive_int
+from attsvm._validation import as_int, as_positive_int
 
 _MOST_THREADS = 4096
 _Options = ParamSpec("_Options")
@@ -59,6 +59,16 @@ def thread_count(num_threads: int | None) -> int:
     if count > _MOST_THREADS:
         raise ValueError(f"num_threads: expected 1..{_MOST_THREADS}, got {count}")
     return count
+
+
+def threads_of_jobs(n_jobs: int | None) -> int | None:
+    """Return the `num_threads` of scikit-learn's `n_jobs`: -1 is all `processors`, -2 one less."""
+    if n_jobs is None:
+        return None
+    count = as_int("n_jobs", n_jobs)
+    if not 0 < abs(count) <= _MOST_THREADS:
+        raise ValueError(f"n_jobs: expected ±1..{_MOST_THREADS}, got {count}")
+    return count if count > 0 else max(1, processors() + 1 + count)
 
 
 def processors() -> int:

@@ -14,11 +14,11 @@ from typing import Any
 from attsvm._version import __version__
 from attsvm.cli.figures import add_reproduce_options, run_reproduce
 from attsvm.cli.output import complain, say, say_facts
-from attsvm.cli.parsing import Parser, as_formats
+from attsvm.cli.parsing import Parser, as_formats, refuse_unused
 from attsvm.cli.studies import add_report_options, add_study_options, run_report, run_study
 from attsvm.cli.svms import add_svm_options, run_svm
 from attsvm.cli.texts import train_on_text
-from attsvm.cli.training import add_train_options, train_on_problem
+from attsvm.cli.training import STEP_SIZE, add_train_options, train_on_problem
 from attsvm.extras import dependencies
 from attsvm.studies.environment import environment, version
 from attsvm.studies.store import FORMATS
@@ -26,6 +26,8 @@ from attsvm.svm import SolverError
 
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
+_OPTIONS = {"num_threads": "--threads", "rng": "--seed", "record_every": "--record-every"}
+"""Names of options by those of the arguments in Python, where they differ."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    name, *rest = " ".join(str(error).split()).split(": ", 1)
+    return ": ".join([_OPTIONS.get(name, name), *rest]) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,8 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         type=as_formats,
         metavar="FORMATS",
-        default="png",
-        help=f"formats of figures: some of {', '.join(FORMATS)} with commas between",
+        help=f"formats of figures: some of {', '.join(FORMATS)} with commas between (default: png)",
     )
     add = one_problem.add_argument
     add("--index", type=int, metavar="B", help="which problem, if the file holds a batch")
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add_train_options(
         command(
             "train",
-            lambda given: (train_on_problem if given.text is None else train_on_text)(given),
+            _train,
             "train attention on one problem",
             "Train attention on the problem in an .npz file, or on the next tokens of a text. The "
             "file holds the arrays tokens (n, T, d) and labels (n,) of -1 and 1, and optionally "
@@ -163,6 +165,13 @@ def _parser() -> argparse.ArgumentParser:
     about = "show versions, instruction set and threads"
     command("info", _info, about, f"{about.capitalize()}.")
     return parser
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    if arguments.rule == "polyak":
+        refuse_unused(arguments, ["lr"], "with --rule polyak")
+    arguments.lr = STEP_SIZE if arguments.lr is None else arguments.lr
+    (train_on_problem if arguments.text is None else train_on_text)(arguments)
 
 
 def _info(arguments: argparse.Namespace) -> None:

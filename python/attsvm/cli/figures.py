@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from attsvm.cli.output import can_draw, complain, say
-from attsvm.cli.parsing import Parser
+from attsvm.cli.parsing import Parser, refuse_unused
 from attsvm.plots.published_figures import published_files
 from attsvm.studies.reproduce.figure import Settings
 from attsvm.studies.reproduce.registry import FIGURES, matching
 from attsvm.studies.reproduce.runner import listing, reproduce, summary
+
+_OUT = Path("out/reproduce")
 
 
 def add_reproduce_options(parser: Parser) -> None:
@@ -23,23 +25,23 @@ def add_reproduce_options(parser: Parser) -> None:
     listed = "list the figures by paper, and where their numbers are from"
     which("--list", action="store_true", help=listed)
     parser.add_argument("--quick", action="store_true", help="fewer runs")
-    out = Path("out/reproduce")
-    where = "directory of NAME.json and of the figure, such as NAME.png"
-    parser.add_argument("--out", type=Path, metavar="DIR", default=out, help=where)
+    where = f"directory of NAME.json and of the figure, such as NAME.png (default: {_OUT})"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=where)
 
 
 def run_reproduce(arguments: argparse.Namespace) -> int:
     """Recompute figures; return 1 if one is not as published."""
     if arguments.list:
+        refuse_unused(arguments, ("quick", "out", "threads", "quiet", "format"), "with --list")
         say(listing(FIGURES))
         return 0
     figures = FIGURES if arguments.all else matching(arguments.name)
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
-    drawn = partial(published_files, formats=arguments.format)
+    drawn = partial(published_files, formats=arguments.format or ("png",))
     render = drawn if can_draw("a figure") else None
     results = []
     for figure in figures:
-        result = reproduce(figure, arguments.out, settings, render)
+        result = reproduce(figure, arguments.out or _OUT, settings, render)
         results.append(result)
         if arguments.traceback and result.error is not None:
             raise result.error

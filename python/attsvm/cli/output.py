@@ -62,9 +62,9 @@ def can_draw(what: str) -> bool:
     return True
 
 
-def write_figure(path: Path, figure: Any, formats: Sequence[str]) -> list[Path]:
-    """Write a figure in these formats; each has the path with its suffix."""
-    files = plots.encoded(figure, formats)
+def write_figure(path: Path, figure: Any, formats: Sequence[str] | None) -> list[Path]:
+    """Write a figure in these formats, by default PNG; each has the path with its suffix."""
+    files = plots.encoded(figure, formats or ("png",))
     return [write_whole(path.with_name(f"{path.name}.{k}"), x) for k, x in files.items()]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from attsvm.studies.store import FORMATS
@@ -26,6 +28,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message, and end with status 2."""
         self.exit(2, f"attsvm: error: {message} (see '{self.prog} --help')\n")
+
+
+def refuse_unused(arguments: argparse.Namespace, names: Iterable[str], where: str) -> None:
+    """Raise `ValueError` at the first of these options that is given, `where` nothing uses it."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value is not False:
+            plain = isinstance(value, int | float | str | Path) and value is not True
+            got = f", got {value}" if plain else ""
+            raise ValueError(f"--{name.replace('_', '-')}: expected none {where}{got}")
 
 
 def as_formats(word: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from attsvm._validation import number_text
 from attsvm.data import AttentionData, load
 from attsvm.data.whole_file import place_of_file
 from attsvm.descent.blocks import as_blocks
@@ -38,7 +39,14 @@ def lacks_queries(data: AttentionData, parameter: str) -> bool:
 def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...]:
     """Return the settings of a training run, for the name of its file."""
     loss = () if arguments.loss is None else (arguments.loss,)
-    return ("run", parameter, arguments.rule, f"lr{arguments.lr:g}", str(arguments.steps), *loss)
+    return (
+        "run",
+        parameter,
+        arguments.rule,
+        f"lr{number_text(arguments.lr)}",
+        str(arguments.steps),
+        *loss,
+    )
 
 
 def output_file(arguments: argparse.Namespace, settings: tuple[str, ...]) -> Path:

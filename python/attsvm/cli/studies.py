@@ -11,7 +11,7 @@ from typing import Any
 
 from attsvm import plots
 from attsvm.cli.output import can_draw, say, say_facts, write_figure
-from attsvm.cli.parsing import Parser, as_formats
+from attsvm.cli.parsing import Parser, as_formats, refuse_unused
 from attsvm.data.whole_file import write_whole
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -19,6 +19,9 @@ from attsvm.studies.expectations import expectations
 from attsvm.studies.store import FORMATS, RESULTS, TABLE, open_results
 from attsvm.studies.study import OverrideError
 from attsvm.studies.summary import tabulate, terminal_report
+
+_OF_RUNS = ("out", "overwrite", "scheduler", "workers", "threads", "quiet", "format")
+"""Options of ``attsvm study`` for what is computed."""
 
 
 def add_study_options(parser: Parser) -> None:
@@ -39,7 +42,6 @@ def add_study_options(parser: Parser) -> None:
         "--set",
         type=_override,
         action="append",
-        default=[],
         metavar="FIELD=VALUE",
         help="change a field of the study, such as problems=50 or d=2,5,10",
     )
@@ -88,8 +90,11 @@ def add_report_options(parser: Parser) -> None:
 def run_study(arguments: argparse.Namespace) -> None:
     """Run a study, print its table and write its figure, or list or print declarations."""
     if arguments.list:
+        refuse_unused(arguments, ("print", "set", *_OF_RUNS), "with --list")
         say_facts({name: Study.load(name).title for name in built_in()})
         return
+    if arguments.print:
+        refuse_unused(arguments, _OF_RUNS, "with --print")
     if arguments.print and not arguments.set and not arguments.study.lower().endswith(".npz"):
         say(read_toml_file(declared(arguments.study)).removesuffix("\n"))
         return
@@ -131,9 +136,10 @@ def run_report(arguments: argparse.Namespace) -> None:
 
 def _declaration(arguments: argparse.Namespace) -> Study:
     """Return the study with the changes of --set; their errors name them as they were typed."""
+    changes = arguments.set or []
     try:
-        return Study.load(arguments.study, {field: value for field, value, _ in arguments.set})
+        return Study.load(arguments.study, {field: value for field, value, _ in changes})
     except OverrideError as error:
-        words = {field: f"--set {shlex.quote(word)}" for field, _, word in arguments.set}
+        words = {field: f"--set {shlex.quote(word)}" for field, _, word in changes}
         blamed = " ".join(words[field] for field in error.fields)
         raise ValueError(f"{blamed}: {error.reason}") from error

@@ -13,7 +13,7 @@ import numpy as np
 from attsvm._geometries import Norm as NormLike
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser
-from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, output_file, read_problem
+from attsvm.cli.problems import FIRST_TOKENS, output_file, read_problem
 from attsvm.data import AttentionData
 from attsvm.descent import StepRule
 from attsvm.svm import SVMSolution, label_svm
@@ -33,6 +33,9 @@ _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
     "label": label_svm,
 }
 
+_WITH_QUERIES = ("att", "diagonal")
+"""SVMs of the logits X W z."""
+
 
 def add_svm_options(parser: Parser) -> None:
     """Add the options of ``attsvm svm``."""
@@ -51,7 +54,10 @@ def add_svm_options(parser: Parser) -> None:
     )
     separated = "separate tokens by W, by p or by diagonal W, or labels by v (default: that of "
     parser.add_argument(
-        "--problem", choices=tuple(_SVMS), help=f"{separated}the parameter of the run, or att)"
+        "--problem",
+        choices=tuple(_SVMS),
+        help=f"{separated}the parameter of the run, or att, or "
+        "prompt without queries; the others take the first token of each input)",
     )
     norms = f"norm of W, p or v: {', '.join(NORMS)}, or p > 1 of the l_p norm"
     parser.add_argument(
@@ -91,16 +97,13 @@ def _selected(word: str) -> str | Path | tuple[int, ...]:
 def run_svm(arguments: argparse.Namespace) -> None:
     """Solve one SVM, and compare it with the run whose tokens it separates."""
     data = read_problem(arguments)
-    of_run: tuple[str, NormLike] = "att", "fro"
+    of_run: tuple[str, NormLike] = "prompt" if data.queries is None else "att", "fro"
     trained: dict[str, Any] = {}
     chosen_queries = {}
     if isinstance(arguments.selected, Path):
-        trained, parameter, of_run = _read_run(arguments.selected)
+        trained, of_run = _read_run(arguments.selected)
         selected = trained["selected"]
         _require_sizes(arguments.selected, trained, data)
-        if lacks_queries(data, parameter):
-            data = data.with_first_queries()
-            chosen_queries["queries"] = FIRST_TOKENS
     elif arguments.selected == "optimal":
         if data.value is None:
             raise ValueError(
@@ -111,6 +114,9 @@ def run_svm(arguments: argparse.Namespace) -> None:
     else:
         selected = np.array(arguments.selected)
     name = arguments.problem or of_run[0]
+    if data.queries is None and name in _WITH_QUERIES:
+        data = data.with_first_queries()
+        chosen_queries["queries"] = FIRST_TOKENS
     usual = {"diagonal": "l1", of_run[0]: of_run[1]}.get(name, "fro")
     chosen = usual if arguments.norm is None else arguments.norm
     norm = as_svm_norm("--norm", chosen)
@@ -146,8 +152,8 @@ def run_svm(arguments: argparse.Namespace) -> None:
     say_facts({**facts, "solver": solution.solver, "written": str(out)})
 
 
-def _read_run(path: Path) -> tuple[dict[str, Any], str, tuple[str, NormLike]]:
-    """Read arrays that `attsvm train` wrote, the parameter, and the SVM and norm of the run."""
+def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
+    """Read arrays that `attsvm train` wrote, and the SVM and norm of the run."""
     try:
         with np.load(path, allow_pickle=False) as file:
             known = ("W", "p", "v", "Wp")
@@ -155,7 +161,7 @@ def _read_run(path: Path) -> tuple[dict[str, Any], str, tuple[str, NormLike]]:
             parameter, rule = (str(file[name]) for name in ("parameter", "rule"))
             norm = norm_of_training(parameter, StepRule(rule))
             of_run = SVM_OF_TRAINING[kind_of_svm(parameter)], norm
-            return {name: file[name] for name in names}, parameter, of_run
+            return {name: file[name] for name in names}, of_run
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path}: expected the results of attsvm train") from error
 

@@ -7,8 +7,9 @@ import argparse
 import numpy as np
 
 from attsvm import plots
-from attsvm._validation import as_float_in
+from attsvm._validation import as_float_in, number_text
 from attsvm.cli.output import can_draw, say_facts, watched, write_arrays, write_figure
+from attsvm.cli.parsing import refuse_unused
 from attsvm.cli.problems import name_of_run, output_file
 from attsvm.cli.training import DRAWN_GRAPHS, OF_TEXTS, arrays_of_run, options_of_training
 from attsvm.datasets import text
@@ -20,13 +21,13 @@ from attsvm.theory.composition import composition, loss_of_composition
 
 def train_on_text(arguments: argparse.Namespace) -> None:
     """Train on the next tokens of a text, and compare with its Graph-SVM and finite part."""
-    for name, expected in (
-        *(("parameter", "W"), ("loss", "log"), ("index", None)),
-        *(("value", None), ("init", None), ("seed", None), ("test", None)),
-    ):
+    refuse_unused(arguments, ("index", "value", "init", "seed", "test"), "for text")
+    if arguments.graphs is None:
+        refuse_unused(arguments, ["format"], "without --graphs")
+    for name, only in (("parameter", "W"), ("loss", "log")):
         value = getattr(arguments, name)
-        if value is not None and not (isinstance(value, str) and value == expected):
-            raise ValueError(f"--{name}: expected {expected or 'none'} for text, got {value}")
+        if value not in (None, only):
+            raise ValueError(f"--{name}: expected {only} for text, got {value}")
     out = output_file(arguments, name_of_run(arguments, "W"))
     chosen = {name: getattr(arguments, name) for name in OF_TEXTS}
     options = {name: OF_TEXTS[name] if x is None else x for name, x in chosen.items()}
@@ -58,8 +59,8 @@ def train_on_text(arguments: argparse.Namespace) -> None:
         f"{len(components)} components, the largest of {max(components, default=0)}",
         "Graph-SVM": f"norm {solution.norm:.9g}, duality gap {solution.gap:.1e} (relative), KKT "
         f"residual {solution.kkt:.1e}",
-        "training": f"W from zero, {result.steps} steps of {result.rule}, lr {arguments.lr:g}, "
-        f"{seen.n} contexts",
+        "training": f"W from zero, {result.steps} steps of {result.rule}, "
+        f"lr {number_text(arguments.lr)}, {seen.n} contexts",
         "loss": f"{loss:.6g}, {loss - loss_of_composition(space, composed):.3e} above its infimum",
         "norm of W": f"{result.history['norm'][-1]:.6g}",
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from attsvm import _core
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
-from attsvm.cli.parsing import Parser
+from attsvm.cli.parsing import Parser, refuse_unused
 from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, name_of_run, output_file, read_problem
 from attsvm.cli.svms import SVM_OF_TRAINING
 from attsvm.data import AttentionData, load
@@ -36,6 +36,7 @@ _OUTCOMES = {
 _OUTCOME_IS_OPEN = "local or neither, which the SVM decides"
 _QUICK_CONSTRAINTS = 10_000
 """Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
+STEP_SIZE = 0.1
 DRAWN_GRAPHS = 12
 OF_TEXTS: Mapping[str, Any] = MappingProxyType(
     {
@@ -68,7 +69,7 @@ def add_train_options(parser: Parser) -> None:
     add("--seed", type=int, metavar="N", help="of a start or mini-batches that are drawn")
     rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
-    add("--lr", type=float, default=0.1, help="step size")
+    add("--lr", type=float, help=f"step size (default: {STEP_SIZE})")
     add("--steps", type=int, default=1000)
     add("--loss", choices=(*LOSSES, "log"), help="(default: logistic; of text always log)")
     add("--record-every", type=int, metavar="K", help="record the run every K steps")
@@ -107,11 +108,7 @@ def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def train_on_problem(arguments: argparse.Namespace) -> None:
     """Train on one problem, and compare with the SVM of the selected tokens."""
-    for name in OF_TEXTS:
-        value = getattr(arguments, name)
-        if value is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option}: expected none without --text, got {value}")
+    refuse_unused(arguments, (*OF_TEXTS, "format"), "without --text")
     data = read_problem(arguments)
     if arguments.value is not None:
         data = data.with_value(arguments.value)

@@ -8,8 +8,10 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
+    as_bool,
     as_float_array,
     as_index_array,
+    as_instance,
     read_only,
     require_all,
     require_range,
@@ -116,7 +118,7 @@ class AttentionData(BatchAxis):
 
         per_input = f"({B}n)" if lead else "(n,)"
         y = fitting("labels", labels, per_input, (*lead, n))
-        require_all("labels", np.abs(y) == 1, y, "-1 or +1", "{:g}")
+        require_all("labels", np.abs(y) == 1, y, "-1 or +1")
         z = None if queries is None else fitting("queries", queries, f"({B}n, d)", (*lead, n, d))
         v = None
         if value is not None:
@@ -200,7 +202,7 @@ class AttentionData(BatchAxis):
             raise ValueError("lengths: expected the same ones in every problem of the batch")
         sequence = np.repeat(np.arange(n), counts[0])
         position = np.concatenate([np.arange(count) for count in counts[0]])
-        attended = position + 1 if causal else counts[0][sequence]
+        attended = position + 1 if as_bool("causal", causal) else counts[0][sequence]
         return cls(
             x,
             np.broadcast_to(y, (*lead, n, T))[..., sequence, position],
@@ -301,9 +303,7 @@ class AttentionData(BatchAxis):
 
 def as_data(data: object, name: str = "data") -> AttentionData:
     """Return `data` if it is an `AttentionData`, else raise `TypeError`."""
-    if not isinstance(data, AttentionData):
-        raise TypeError(f"{name}: expected AttentionData, got {type(data).__name__}")
-    return data
+    return as_instance(name, data, AttentionData)
 
 
 def require_queries(data: AttentionData, purpose: str, name: str = "data") -> FloatArray:

@@ -56,7 +56,7 @@ def as_attention_weights(
     require_nonnegative(name, attention, "weights")
     total = attention.sum(axis=-1)
     summing = np.abs(total - 1) <= _OFF_ONE
-    require_all(name, summing, total, "weights that sum to 1", "the sum {:.6g}")
+    require_all(name, summing, total, "weights that sum to 1", "the sum {}")
     if isinstance(value, Attends):
         logs = np.asarray(value.log_attention, dtype=np.float64)
         text = "(n, T)" if attention.ndim == 2 else "(B, n, T)"

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._validation import as_instance
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.whole_file import whole_file
@@ -88,8 +89,7 @@ def save(path: str | os.PathLike[str], data: AttentionData | NextTokenData) -> N
     OSError
         The directory is missing, `path` is a directory, or the file cannot be written.
     """
-    if not isinstance(data, AttentionData | NextTokenData):
-        raise TypeError(f"data: expected AttentionData or NextTokenData, got {type(data).__name__}")
+    as_instance("data", data, AttentionData, NextTokenData)
     arrays = {field.name: getattr(data, field.name) for field in fields(data)}
     with whole_file(path) as file:
         np.savez(file, **{name: array for name, array in arrays.items() if array is not None})

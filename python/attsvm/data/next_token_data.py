@@ -14,6 +14,7 @@ from attsvm._arrays import ArrayLike, BoolArray, FloatArray, IndexArray
 from attsvm._validation import (
     as_float_array,
     as_index_array,
+    as_instance,
     read_only,
     require_range,
     require_shape,
@@ -268,11 +269,9 @@ class NextTokenData(BatchAxis):
         return self._at(as_subset(which, "n", self.n, "context"))
 
 
-def as_next_token_data(data: object) -> NextTokenData:
+def as_next_token_data(data: object, name: str = "data") -> NextTokenData:
     """Return `data` if it is a `NextTokenData`, else raise `TypeError`."""
-    if not isinstance(data, NextTokenData):
-        raise TypeError(f"data: expected NextTokenData, got {type(data).__name__}")
-    return data
+    return as_instance(name, data, NextTokenData)
 
 
 def _padded(contexts: Any) -> tuple[Any, Any]:

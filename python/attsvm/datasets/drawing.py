@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._arrays import FloatArray
-from attsvm._validation import as_float_dtype, as_generator, as_positive_int
+from attsvm._validation import as_float_dtype, as_generator, as_positive_int, number_text
 
 
 def draw_arrays(
@@ -42,7 +42,7 @@ def draw_arrays(
             with np.errstate(over="ignore", under="ignore"):
                 arrays[name] = array.astype(real, copy=False)
             if not (np.isfinite(arrays[name]) & ((arrays[name] != 0) | (array == 0))).all():
-                given = ", ".join(f"{argument}={x:g}" for argument, x in scales.items())
+                given = ", ".join(f"{argument}={number_text(x)}" for argument, x in scales.items())
                 wanted = f"numbers of {name} that {real} holds"
                 raise ValueError(f"{', '.join(scales)}: expected {wanted}, got {given}")
     return {name: array[0] if batch is None else array for name, array in arrays.items()}

@@ -258,9 +258,14 @@ def signal_noise(
 
 
 def by_kind(attention: Float64Array) -> Float64Array:
-    """Sum attention (..., T) on tokens of `signal_noise` over each of `KINDS_OF_TOKEN` (..., 4)."""
-    noise = attention[..., 3:].sum(axis=-1, keepdims=True)
-    return np.concatenate([attention[..., :3], noise], axis=-1)
+    """Sum attention (..., T) on tokens of `signal_noise` over each of `KINDS_OF_TOKEN` (..., 4).
+
+    It is NaN for the noise where T = 3, which leaves none.
+    """
+    sums = attention[..., 3:].sum(axis=-1, keepdims=True)
+    if attention.shape[-1] == 3:
+        sums[...] = np.nan
+    return np.concatenate([attention[..., :3], sums], axis=-1)
 
 
 def flipped(labels: npt.ArrayLike) -> BoolArray:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._arrays import FloatArray
-from attsvm._validation import as_choice, as_float_dtype, as_generator, as_positive_int
+from attsvm._validation import as_bool, as_choice, as_float_dtype, as_generator, as_positive_int
 from attsvm.data.files import memory_size
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.datasets.next_tokens import EMBEDDINGS, draw_embeddings
@@ -90,6 +90,7 @@ def text(
     table = as_choice("embedding", embedding, EMBEDDINGS)
     T = as_positive_int("context", context)
     largest = None if vocabulary is None else as_positive_int("vocabulary", vocabulary)
+    as_bool("realizable", realizable)
     count = None if most is None else as_positive_int("most", most)
     real = as_float_dtype("dtype", dtype)
     generator = as_generator("rng", rng)

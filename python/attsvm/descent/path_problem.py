@@ -106,6 +106,12 @@ class PathProblem:
             sizes,
         )
 
+    @property
+    def reach(self) -> float:
+        """Return a bound on the logits at a radius of 1."""
+        s = self.sequences
+        return float(np.max(np.linalg.norm(s.tokens, axis=2).max(1) * np.linalg.norm(s.queries)))
+
     def ball(self, radius: Float64Array) -> Float64Array:
         """Return the radii of the blocks from the caller's bounds."""
         return np.sqrt(2.0 * radius) if self.parameter == "KQ" else radius

@@ -112,9 +112,8 @@ class PathSearch:
 
     def _grown(self, objective: Objective, radii: Float64Array) -> tuple[Float64Array, int]:
         """Follow the path from radii where logits are about 1; return its end and iterations."""
-        s = self._problem.sequences
-        reach = float(np.max(np.linalg.norm(s.tokens, axis=2).max(1) * np.linalg.norm(s.queries)))
-        count = int(np.ceil(np.log(max(radii.max() * reach, 1.0)) / np.log(4.0)))
+        reach = max(radii.max() * self._problem.reach, 1.0)
+        count = int(np.ceil(np.log(reach) / np.log(4.0)))
         x, iterations = self._nonzero(self._problem.downhill()), 0
         for j in range(count, 0, -1):
             found = self._minimise(objective, x, radii * 4.0**-j, _LOOSE)

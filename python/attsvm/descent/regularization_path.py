@@ -16,12 +16,15 @@ from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._linalg import LowRank
 from attsvm._softmax import log_softmax
 from attsvm._validation import (
+    as_bool,
     as_choice,
     as_float_array,
     as_generator,
     as_nonnegative_int,
     as_positive_float,
     as_positive_int,
+    number_text,
+    require_all,
     require_direction,
     require_keys,
     require_shape,
@@ -44,6 +47,8 @@ from attsvm.progress import bar, inside
 from attsvm.threads import takes_threads
 
 _LOSSES = tuple(name for name, loss in _core.losses.items() if loss.has_excess)
+_SIZES = 1e-50, 1e50
+"""Radii, and logits at most, whose products float64 holds."""
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -141,11 +146,10 @@ class RegularizationPath:
         return np.where(size > 0, 1.0 - gap, 0.0)
 
     def __repr__(self) -> str:
-        low, high = (np.atleast_1d(self.radii[j]) for j in (0, -1))
-        ends = [" and ".join(f"{number:g}" for number in end) for end in (low, high)]
+        low, high = (_radius_text(self.radii[j]) for j in (0, -1))
         return (
             f"RegularizationPath(parameter={self.parameter!r}, loss={self.loss!r}, "
-            f"{len(self.radii)} radii from {ends[0]} to {ends[1]}, "
+            f"{len(self.radii)} radii from {low} to {high}, "
             f"{int(self.converged.sum())} converged)"
         )
 
@@ -194,7 +198,7 @@ def regularization_path(
     data : AttentionData or NextTokenData
         One problem, without a batch axis.
     radii : array_like, shape (N,), or a dict
-        Positive and increasing. For v and p pairs (r, R) of shape (N, 2), or
+        Increasing, from 1e-50 to 1e50. For v and p pairs (r, R) of shape (N, 2), or
         ``{"v": r, "p": R}`` with arrays of shape (N,) or numbers; neither may fall along the path.
     parameter : {"W", "KQ", "p"} or ("v", "p"), also written "v+p"
     loss : {"logistic", "exponential", "correlation", "log"}
@@ -266,11 +270,13 @@ def regularization_path(
     starts = as_nonnegative_int("starts", starts)
     tol = as_positive_float("tol", tol)
     max_iter = as_positive_int("max_iter", max_iter)
+    as_bool("progress", progress)
     generator = as_generator("rng", rng)
     if data.batch is not None:
         raise ValueError(f"data: expected one problem, got a batch of {data.batch}")
     bounds = _radii(radii, name)
     problem = PathProblem.of(data, name, loss, head, inner)
+    _require_sizes(bounds, problem.reach)
     given = None if init is None else problem.start("init", init)
     named = named_references(reference)
     if name == "v+p" and not named.keys() <= {"v", "p"}:
@@ -293,8 +299,8 @@ def regularization_path(
         worst = int(np.argmax(np.where(path.converged, -1.0, path.residual)))
         warnings.warn(
             f"{int((~path.converged).sum())} of {len(bounds)} radii did not converge: residual "
-            f"{path.residual[worst]:.1e} at radius {np.array2string(path.radii[worst])}, wanted "
-            f"{tol:g}",
+            f"{path.residual[worst]:.1e} at radius {_radius_text(path.radii[worst])}, wanted "
+            f"{number_text(tol)}",
             ConvergenceWarning,
             stacklevel=3,  # that of the caller of what `takes_threads` makes
         )
@@ -350,6 +356,10 @@ def _path(
     )
 
 
+def _radius_text(radius: Any) -> str:
+    return " and ".join(map(number_text, np.atleast_1d(radius)))
+
+
 def _parameter_name(parameter: Any) -> str:
     if isinstance(parameter, Sequence) and not isinstance(parameter, str):
         if set(parameter) == {"v", "p"} and len(parameter) == 2:
@@ -383,11 +393,21 @@ def _radii(radii: Any, parameter: str) -> Float64Array:
             raise TypeError("radii: expected an array, got a dict, which is for ('v', 'p')")
         bounds = as_float_array("radii", radii, "(N,)", ndim=1, dtype=np.float64)[:, np.newaxis]
     if bounds.min() <= 0:
-        raise ValueError(f"radii: expected positive numbers, got {bounds.min():g}")
+        raise ValueError(f"radii: expected positive numbers, got {number_text(bounds.min())}")
     steps = np.diff(bounds, axis=0)
     if (steps < 0).any() or (steps.max(axis=1, initial=-1.0) <= 0).any():
         raise ValueError(f"radii: expected them increasing, got {np.squeeze(bounds).tolist()}")
     return np.array(bounds)
+
+
+def _require_sizes(bounds: Float64Array, reach: float) -> None:
+    """Raise `ValueError` at a radius of which float64 does not hold what is computed from it."""
+    low, high = _SIZES
+    radii = bounds if bounds.shape[1] > 1 else bounds[:, 0]
+    wanted = f"numbers from {low} to {high}"
+    require_all("radii", (low <= radii) & (radii <= high), radii, wanted)
+    logits = radii * reach
+    require_all("radii", logits <= high, logits, f"logits |x_it| R |z_i| of at most {high}")
 
 
 def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> Float64Array:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._display import Plotted
 from attsvm._linalg import LowRank
+from attsvm._validation import number_text
 from attsvm.data.attention_data import AttentionData
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.by_ids import TrainedByIds
@@ -316,7 +317,7 @@ class Run(Plotted):
 
     @property
     def _rates(self) -> str:
-        return " and ".join(f"{rate:g}" for rate in dict.fromkeys(self.lr.values()))
+        return " and ".join(number_text(rate) for rate in dict.fromkeys(self.lr.values()))
 
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.trained.parameter_shape)

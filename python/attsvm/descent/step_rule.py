@@ -13,6 +13,7 @@ import numpy as np
 from attsvm import _core
 from attsvm._geometries import Norm, as_geometry, as_norm
 from attsvm._validation import (
+    as_bool,
     as_choice,
     as_float,
     as_float_in,
@@ -146,7 +147,7 @@ class StepRule:
             self._require("largest_step", self.largest_step, rule.needs_infimum)
         if as_float_in("momentum", self.momentum, 0, 1, ends="[)"):
             self._require("momentum", self.momentum, rule.takes_momentum)
-        if self.nesterov and not self.momentum:
+        if as_bool("nesterov", self.nesterov) and not self.momentum:
             raise ValueError("nesterov: expected False without momentum, got True")
         decay = rule.weight_decay if self.weight_decay is None else self.weight_decay
         self._set("weight_decay", as_nonnegative_float("weight_decay", decay))
@@ -273,7 +274,7 @@ class StepRule:
             rate = 1.0 if rule.needs_infimum else rates[name]
             if rate * rule.weight_decay > 1.0:
                 raise ValueError(
-                    f"weight_decay: expected at most {1.0 / rate:g} (1/lr), got {rule.weight_decay}"
+                    f"weight_decay: expected at most {1.0 / rate} (1/lr), got {rule.weight_decay}"
                 )
             geometry = as_geometry("norm", norms[name])
             geometry.newton_schulz = self.newton_schulz or 0

@@ -17,12 +17,14 @@ from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._geometries import Norm, as_geometry, as_norm, listed
 from attsvm._linalg import LowRank, euclidean_norm
 from attsvm._validation import (
+    as_bool,
     as_choice,
     as_generator,
     as_index_array,
     as_nonnegative_float,
     as_nonnegative_int,
     as_positive_int,
+    number_text,
     require_direction,
     require_names,
 )
@@ -206,7 +208,7 @@ def train(
         certified=certified,
         ridge=ridge,
         threads=thread_count(num_threads),
-        progress=progress,
+        progress=as_bool("progress", progress),
         rng=None if rng is None else as_generator("rng", rng),
         kept=_kept(record, blocks, [] if test is None else [_accuracy(data, test)]),
     )
@@ -391,7 +393,7 @@ def _certified_norms(certify: bool | Norm | Sequence[Norm]) -> dict[str, _core.G
         )
     known = [as_norm("certify", norm) for norm in norms]
     return {
-        norm if isinstance(norm, str) else f"{norm:g}": as_geometry("certify", norm)
+        norm if isinstance(norm, str) else number_text(norm): as_geometry("certify", norm)
         for norm in known
     }
 

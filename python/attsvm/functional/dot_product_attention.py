@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attsvm._arrays import ArrayLike
 from attsvm._softmax import softmax
-from attsvm._validation import as_float, read_array
+from attsvm._validation import as_bool, as_float, read_array
 
 
 def scaled_dot_product_attention(
@@ -83,9 +83,9 @@ def scaled_dot_product_attention(
         raise ValueError(f"key: expected shape (..., S, {q.shape[-1]}), got {k.shape}")
     if v.shape[-2] != k.shape[-2]:
         raise ValueError(f"value: expected shape (..., {k.shape[-2]}, E'), got {v.shape}")
-    if enable_gqa:
+    if as_bool("enable_gqa", enable_gqa):
         k, v = _for_each_head(q, "key", k), _for_each_head(q, "value", v)
-    if is_causal and attn_mask is not None:
+    if as_bool("is_causal", is_causal) and attn_mask is not None:
         raise ValueError("attn_mask: expected None with is_causal=True")
     factor = max(q.shape[-1], 1) ** -0.5 if scale is None else as_float("scale", scale)
     try:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import IndexArray
+from attsvm._validation import as_instance
 from attsvm.plots.style import add_caption, new_figure
 from attsvm.studies.reproduce.palette import INK, SAND
 from attsvm.theory.priority_graphs import TokenPriorityGraph
@@ -48,7 +49,7 @@ def token_priority_graph(
     matplotlib.figure.Figure
 
     """
-    groups = _alike(graph)
+    groups = _alike(as_instance("graph", graph, TokenPriorityGraph))
     drawn = groups[:most]
     lines = _lines(graph, drawn)
     places = {

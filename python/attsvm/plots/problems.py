@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attsvm._validation import as_instance
 from attsvm.data import AttentionData, NextTokenData
 from attsvm.plots.style import GRID, new_figure
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
@@ -33,7 +34,7 @@ def solution(result: SVMSolution) -> Figure:
     ValueError
         A batch of solutions.
     """
-    if not isinstance(result.status, str):
+    if not isinstance(as_instance("result", result, SVMSolution).status, str):
         raise ValueError(f"result: expected one solution, got a batch of {len(result.status)}")
     with new_figure(5.0 if result.feasible else 2.6, 2.5) as figure:
         if result.margins is None or result.dual is None or result.support is None:
@@ -83,7 +84,7 @@ def data(problem: AttentionData | NextTokenData) -> Figure:
     ValueError
         A batch of problems.
     """
-    if problem.batch is not None:
+    if as_instance("problem", problem, AttentionData, NextTokenData).batch is not None:
         raise ValueError(f"problem: expected one problem, got a batch of {problem.batch}")
     if isinstance(problem, NextTokenData):
         values = np.zeros((problem.K, problem.K))

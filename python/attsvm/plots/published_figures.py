@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from attsvm._validation import as_instance
 from attsvm.plots.style import encoded, new_figure
 from attsvm.studies.reproduce.figure import Figure as PublishedFigure
 from attsvm.studies.reproduce.figure import Outcome
@@ -27,6 +28,8 @@ def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
     matplotlib.figure.Figure
 
     """
+    as_instance("figure", figure, PublishedFigure)
+    as_instance("outcome", outcome, Outcome)
     with new_figure(*figure.size) as canvas:
         figure.draw(canvas, outcome)
     return canvas

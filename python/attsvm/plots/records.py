@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attsvm._validation import as_instance
 from attsvm.descent import Run
 from attsvm.plots.style import (
     COLUMN_WIDTH,
@@ -60,6 +61,7 @@ def run(result: Run) -> Figure:
         1 - cosine with each reference, and the attention of every input.
 
     """
+    as_instance("result", result, Run)
     return draw_record(result.history, result.attention if result.attention.ndim == 2 else None)
 
 

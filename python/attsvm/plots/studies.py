@@ -26,6 +26,7 @@ from attsvm.plots.style import (
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.drawing import bars, heat_map, interval_in_legend, intervals
 from attsvm.studies.reproduce.palette import CYCLE, INK
+from attsvm.studies.store import as_results
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, describe, tabulate
 from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Measure, Table, in_words
@@ -54,7 +55,7 @@ def drawable(table: Table | xr.Dataset) -> bool:
     problems, or the record of a few.
     """
     if not isinstance(table, Table):
-        results, table = table, tabulate(table)
+        results, table = table, tabulate(as_results("table", table, Table))
         if _few(table) and any(f"history_{name}" in results for name in CURVES):
             return True
     several = [row.problems for row in table.rows] not in ([], [1])
@@ -96,7 +97,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         The table has nothing of what is drawn.
     """
     if not isinstance(table, Table):
-        results, declared = table, Study.from_results(table)
+        results, declared = table, Study.from_results(as_results("table", table, Table))
         caption = caption or describe(declared)
         table = tabulate(declared, results)
         if _few(table) and (history := _histories(results)):

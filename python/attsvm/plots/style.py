@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attsvm._validation import as_choice
+from attsvm._validation import (
+    as_choice,
+    as_instance,
+)
 from attsvm.extras import require_extra
 from attsvm.studies.reproduce.palette import INK, PALE
 from attsvm.studies.store import FORMATS
@@ -95,8 +98,11 @@ def encoded(figure: Figure, formats: Sequence[str] = ("png",)) -> dict[str, byte
     ValueError
         Other formats.
     """
+    require_matplotlib()
     from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
+    as_instance("figure", figure, Figure)
     for _ in range(2):  # the layout is one step of an iteration each time
         with rc_context(_STYLE):
             figure.draw_without_rendering()

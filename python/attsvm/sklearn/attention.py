@@ -25,13 +25,14 @@ from attsvm.sklearn.slack import as_penalty, fallback_penalty, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.theory import optimal_tokens
+from attsvm.threads import core_threads, threads_of_jobs
 
 _PARAMETERS: tuple[Literal["W", "KQ", "p"], ...] = ("W", "KQ", "p")
 _NORMS: tuple[Literal["fro", "nuc"], ...] = ("fro", "nuc")
 _SELECTIONS: tuple[Literal["optimal", "trained"], ...] = ("optimal", "trained")
 _TRAIN_OPTIONS = (
     *("rule", "lr", "steps", "loss", "init", "record_every", "reference", "dtype"),
-    *("num_threads", "progress", "rng", "ridge", "certify", "record"),
+    *("progress", "rng", "ridge", "certify", "record"),
 )
 """Arguments of `train` that may be set; the estimator sets the others, or its model lacks them."""
 _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
@@ -73,9 +74,12 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         As in `attsvm.train`, for ``selection="trained"``.
     random_state : int, RandomState or None
         For the start of K and Q, and the order of mini-batches.
+    n_jobs : int, optional
+        Threads of the C++ core, by default those of `attsvm.train`; -1 takes all processors.
     train_options : dict, optional
-        Further arguments of `attsvm.train`: all but the data, the `parameter`, and `head`,
-        `inner` and `prompt`, which belong to other models. They go before the parameters above.
+        Further arguments of `attsvm.train`: all but the data, the `parameter`, `num_threads`, and
+        `head`, `inner` and `prompt`, which belong to other models. They go before `rule`, `lr`,
+        `steps`, `loss` and `random_state`.
 
     Attributes
     ----------
@@ -147,6 +151,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         steps: int = 1000,
         loss: str | None = None,
         random_state: Any = None,
+        n_jobs: int | None = None,
         train_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.parameter = parameter
@@ -161,6 +166,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self.steps = steps
         self.loss = loss
         self.random_state = random_state
+        self.n_jobs = n_jobs
         self.train_options = train_options
 
     def fit(
@@ -200,6 +206,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         C = as_penalty(self.C)
         self._temperature()
         options = self._train_options()
+        threads = threads_of_jobs(self.n_jobs)
         if parameter == "KQ" and norm == "fro":
             raise ValueError("norm: expected 'nuc' for 'KQ', got 'fro'")
         if norm == "nuc" and parameter == "p":
@@ -218,9 +225,10 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             lengths=lengths,
         )  # fmt: skip
         self.n_features_in_ = data.d
-        head = self._select(data, selected, C, options)
-        self._set_head(data, head)
-        self._set_tokens(data, C)
+        with core_threads(threads):
+            head = self._select(data, selected, C, options)
+            self._set_head(data, head)
+            self._set_tokens(data, C)
         inseparable = []
         if head is not None and head.certificate is not None:
             inseparable.append("the labels of the selected tokens")
@@ -426,10 +434,9 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         self.gap_, self.kkt_ = solution.gap, solution.kkt
 
     def _solve(self, data: AttentionData) -> SVMSolution:
-        threads = self._train_options().get("num_threads")
         if self.parameter == "p":
-            return prompt_svm(data, self.selected_, num_threads=threads)
-        return att_svm(data, self.selected_, norm=self._norm(), num_threads=threads)
+            return prompt_svm(data, self.selected_)
+        return att_svm(data, self.selected_, norm=self._norm())
 
 
 def _as_train_options(value: Any) -> Mapping[str, Any]:

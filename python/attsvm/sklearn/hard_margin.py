@@ -12,10 +12,11 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from attsvm._arrays import Float64Array
-from attsvm._validation import require_unmasked
+from attsvm._validation import as_bool, require_unmasked
 from attsvm.sklearn.largest_margin import separation
 from attsvm.sklearn.not_separable import warn_not_separable
 from attsvm.sklearn.slack import as_penalty
+from attsvm.threads import core_threads, threads_of_jobs
 
 
 class HardMarginSVC(ClassifierMixin, BaseEstimator):
@@ -35,6 +36,8 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         and certified as such.
     fit_intercept : bool
         Whether b is free; otherwise it is 0.
+    n_jobs : int, optional
+        Threads of the C++ core, by default those of `attsvm.train`; -1 takes all processors.
 
     Attributes
     ----------
@@ -92,9 +95,12 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
     (array([[1., 0.]]), array([-2.]), array([1, 2]))
     """
 
-    def __init__(self, *, C: float = np.inf, fit_intercept: bool = True) -> None:
+    def __init__(
+        self, *, C: float = np.inf, fit_intercept: bool = True, n_jobs: int | None = None
+    ) -> None:
         self.C = C
         self.fit_intercept = fit_intercept
+        self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HardMarginSVC:
         """Compute the hyperplane between the samples of two classes.
@@ -125,6 +131,8 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
             No answer could be certified.
         """
         C = as_penalty(self.C)
+        as_bool("fit_intercept", self.fit_intercept)
+        threads = threads_of_jobs(self.n_jobs)
         for name, array in (("X", X), ("y", y)):
             require_unmasked(name, array)
         X, y = validate_data(self, X, y, dtype=np.float64, accept_sparse="csr")
@@ -137,10 +145,11 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         if sparse.issparse(X):
             columns = np.unique(samples.indices)
             samples = samples[:, columns].toarray()
-        answer = separation(
-            np.ascontiguousarray(samples), sign, C,
-            intercept=bool(self.fit_intercept), weights=weights[used],
-        )  # fmt: skip
+        with core_threads(threads):
+            answer = separation(
+                np.ascontiguousarray(samples), sign, C,
+                intercept=bool(self.fit_intercept), weights=weights[used],
+            )  # fmt: skip
         self.separable_ = answer.certificate is None if np.isinf(C) else None
 
         def of_all_samples(values: Float64Array) -> Float64Array:

@@ -90,7 +90,7 @@ def separation(
     if not penalties.min() >= SMALLEST_PENALTY:
         raise ValueError(
             f"sample_weight: expected weights of which C times the smallest is at least "
-            f"{SMALLEST_PENALTY:g}, got {weights.min():.3g} with C = {C:.3g}"
+            f"{SMALLEST_PENALTY}, got {weights.min()} with C = {C}"
         )
     widened = _with_slack(X, y, penalties)
     try:
@@ -112,8 +112,8 @@ def _require_squares(X: _Array, intercept: bool) -> None:
     if not (size == 0 or smallest <= size <= largest):
         of = "differences from their mean" if intercept else "entries"
         raise ValueError(
-            f"X: expected samples with the largest of their {of} between {smallest:g} and "
-            f"{largest:g}, whose squares float64 holds, got {size:.3g}; scale them first"
+            f"X: expected samples with the largest of their {of} between {smallest} and "
+            f"{largest}, whose squares float64 holds, got {size}; scale them first"
         )
 
 

@@ -15,7 +15,7 @@ SMALLEST_PENALTY = 1e-280
 
 def as_penalty(value: Any) -> float:
     """Return the parameter C as a float whose 1/√C can be squared, inf for a hard margin."""
-    wanted = f"C: expected a number of at least {SMALLEST_PENALTY:g}, or inf, got {value!r}"
+    wanted = f"C: expected a number of at least {SMALLEST_PENALTY}, or inf, got {value!r}"
     if isinstance(value, bool | np.bool_ | str | bytes):
         raise TypeError(wanted)
     try:
@@ -36,6 +36,6 @@ def fallback_penalty(rows: Float64Array, weights: Float64Array | None = None) ->
 def too_hard(C: float) -> SolverError:
     """Return the error where slack, which separates everything, is too dear for float64."""
     return SolverError(
-        f"C = {C:.3g}: slack this dear is below the rounding of float64; take a smaller C, or inf "
+        f"C = {C}: slack this dear is below the rounding of float64; take a smaller C, or inf "
         "for hard margins"
     )

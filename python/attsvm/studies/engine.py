@@ -6,7 +6,11 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attsvm._validation import as_positive_int
+from attsvm._validation import (
+    as_bool,
+    as_instance,
+    as_positive_int,
+)
 from attsvm.extras import require_extra
 from attsvm.progress import bar, inside
 from attsvm.studies.compute import measure_cell
@@ -85,6 +89,10 @@ def run(
     >>> dict(results.cosine.sizes)
     {'d': 2, 'problem': 10}
     """
+    as_instance("study", study, Study)
+    as_bool("overwrite", overwrite)
+    if progress is not None:
+        as_bool("progress", progress)
     if scheduler is not None and workers is not None:
         raise ValueError("workers: expected none where a scheduler is given")
     if num_threads is not None:

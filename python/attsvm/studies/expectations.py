@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attsvm._arrays import BoolArray
+from attsvm._validation import as_instance
 from attsvm.descent import StepRule
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.figure import Figure
+from attsvm.studies.store import as_results
 from attsvm.studies.study import Study
 from attsvm.studies.summary import records, tabulate
 from attsvm.studies.table import Row
@@ -50,6 +52,8 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     list of str
         Those of which the study has no case are left out.
     """
+    as_instance("study", study, Study)
+    as_results("results", results)
     sentences = []
     if "feasible" in results and study.file is None:
         for parameter, bound in (("W", "max(T-1, n)"), ("p", "n (T-1)")):

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from attsvm._validation import (
+    as_bool,
+    as_instance,
+)
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
@@ -264,6 +268,14 @@ class Store:
                 write_whole(file, content)
 
 
+def as_results(name: str, value: object, *others: type) -> Any:
+    """Return `value` if it is a Dataset, or of one of `others`, else raise `TypeError`."""
+    require_extra("attsvm.studies", "study", "xarray")
+    import xarray
+
+    return as_instance(name, value, *others, xarray.Dataset)
+
+
 def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Dataset:
     """Open the results of a study as a labelled array: what ``xarray.open_zarr`` gives.
 
@@ -287,6 +299,7 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
     require_extra("attsvm.studies", "study", "zarr", "xarray")
     import xarray
 
+    as_bool("verify", verify)
     where = Path(path)
     if (where / RESULTS).is_dir():
         where = where / RESULTS

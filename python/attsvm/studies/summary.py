@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attsvm import _core
+from attsvm._validation import as_instance
 from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
 from attsvm.descent.blocks import as_blocks
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import KINDS
+from attsvm.studies.store import as_results
 from attsvm.studies.study import Cell, Study, norm_of_svm
 from attsvm.studies.table import Measure, Row, Table, in_words
 from attsvm.svm.norms import as_svm_norm
@@ -188,9 +190,8 @@ def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Ta
         Its measures are those of `MEASURES` whose variable was measured; it may have none.
     """
     if not isinstance(study, Study):
-        study, results = Study.from_results(study), study
-    if results is None:
-        raise TypeError("results: expected the results of the study, got none")
+        study, results = Study.from_results(as_results("study", study, Study)), study
+    results = as_results("results", results)
     measures = tuple(m for m in measures_of(study) if m.variable in results)
     rows = []
     for cell, record in records(study, results, {"finished", *(m.variable for m in measures)}):
@@ -202,14 +203,13 @@ def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Ta
 
 def describe(study: Study) -> str:
     """Describe the settings of a study in a line or two, for its table and its figure."""
-    settings = study.settings
+    settings = as_instance("study", study, Study).settings
     if study.file is None:
         data = KINDS[study.data].describe(settings)
         problems = f"{_problems(study)} of each size"
     else:
         data, problems = study.file.path.name, _problems(study)
-    drawn = any(as_blocks(each).kind.bilinear for each in np.atleast_1d(settings["parameter"]))
-    parameter, rule, loss = (in_words(settings[k]) for k in ("parameter", "rule", "loss"))
+    rule, loss = (in_words(settings[k]) for k in ("rule", "loss"))
     known = study.rules is None and rule in _core.step_rules  # and not several
     steps = _core.StepRule(rule).description if known else f"steps of {rule}"
     length = f" of {in_words(settings['lr'])}" if "lr" in settings else ", each of its own size"
@@ -220,11 +220,22 @@ def describe(study: Study) -> str:
         for name, usual in of_steps.items()
         if settings.get(name, usual) != usual
     )
-    start = f"from {in_words(settings['init'])} starts" if drawn else "from zero"
     return (
-        f"{data}; {parameter} trained {start} by {study.steps} {steps}{length}{more}, {loss} loss; "
+        f"{data}; {_starts_in_words(study)} by {study.steps} {steps}{length}{more}, {loss} loss; "
         f"{problems}, seed {in_words(settings['seed'])}"
     )
+
+
+def _starts_in_words(study: Study) -> str:
+    """Write what is trained from which start."""
+    by_start: dict[str, list[str]] = {}
+    for parameter in np.atleast_1d(study.settings["parameter"]).tolist():
+        blocks = as_blocks(parameter)
+        drawn = f"{in_words(study.settings['init'])} starts"
+        start = drawn if blocks.kind.bilinear else "zero"
+        of_value = "the value of the data and " if blocks.head and study.has_value else ""
+        by_start.setdefault(of_value + start, []).append(parameter)
+    return ", ".join(f"{in_words(names)} trained from {x}" for x, names in by_start.items())
 
 
 def terminal_report(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._arrays import Float64Array
+from attsvm._validation import number_text
 from attsvm.studies.intervals import Estimate, mean, median, proportion
 from attsvm.studies.measurements import Record
 from attsvm.studies.reproduce.check import padded
@@ -305,7 +306,7 @@ def in_words(value: Any) -> str:
     """
     if isinstance(value, list):
         return "/".join(map(in_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return number_text(value) if isinstance(value, float) else str(value)
 
 
 def _html_cell(estimate: Estimate, problems: int, value: str, low: str, high: str) -> str:

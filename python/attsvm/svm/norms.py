@@ -13,6 +13,7 @@ from attsvm._arrays import Float64Array
 from attsvm._geometries import Norm as NormLike
 from attsvm._geometries import as_geometry, as_norm
 from attsvm._linalg import LowRank
+from attsvm._validation import number_text
 from attsvm.svm.cut_norm import cut_norms, dual_cut_norms, smallest_cut
 from attsvm.svm.solvers import Solver, active_set, by_osqp, frobenius, in_norm, nuclear
 
@@ -67,7 +68,7 @@ def _of_entries(norm: NormLike, text: str, solvers: dict[str, Solver], **known: 
     """Return the norm of a geometry of the core that is computed from entries."""
     geometry = as_geometry("norm", norm)
     return Norm(
-        name=norm if isinstance(norm, str) else f"l{norm:g}",
+        name=norm if isinstance(norm, str) else f"l{number_text(norm)}",
         text=text,
         solvers=solvers,
         values=geometry.norm,
@@ -87,7 +88,7 @@ def _largest_singular_value(W: Float64Array) -> Float64Array:
 
 @lru_cache(maxsize=64)
 def _power_norm(p: float) -> Norm:
-    return _of_entries(p, f"l_{p:g}", in_norm("lp", p), strictly_convex=True)
+    return _of_entries(p, f"l_{number_text(p)}", in_norm("lp", p), strictly_convex=True)
 
 
 _FROBENIUS_SOLVERS: dict[str, Solver] = {

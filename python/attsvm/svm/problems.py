@@ -8,7 +8,7 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import as_bool_array, as_float_array, require_shape
+from attsvm._validation import as_bool_array, as_float_array, number_text, require_shape
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.svm.norms import as_svm_norm
@@ -407,7 +407,9 @@ def _start(data: AttentionData, start: ArrayLike) -> Float64Array:
     guess = as_float_array("start", start, text, ndim=data.valid.ndim, dtype=np.float64)
     require_shape("start", guess, text, data.valid.shape)
     if (guess < 0).any():
-        raise ValueError(f"start: expected multipliers of 0 or more, got {guess.min():g}")
+        raise ValueError(
+            f"start: expected multipliers of 0 or more, got {number_text(guess.min())}"
+        )
     of_problems = guess.reshape(data.batch or 1, data.n, data.T)
     largest = of_problems.max(axis=(1, 2), keepdims=True)
     return np.ascontiguousarray(of_problems / np.where(largest > 0, largest, 1.0))

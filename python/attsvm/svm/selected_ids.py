@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm._arrays import Float64Array, IndexArray
-from attsvm._validation import as_float, require_all
+from attsvm._validation import as_float, number_text, require_all
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import Preferences
@@ -36,7 +36,7 @@ def attention_preferences(
         np.asarray(selected.any(axis=-1)),
         weights.max(axis=-1),
         "a weight above it in every context",
-        got=f"{least:g} and the largest weight {{:.3g}}",
+        got=f"{number_text(least)} and the largest weight {{}}",
     )
     first = weights.argmax(axis=-1)[..., np.newaxis]
     top: IndexArray = np.take_along_axis(data.contexts, first, axis=-1)[..., 0]

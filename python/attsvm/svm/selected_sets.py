@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm._arrays import BoolArray, IndexArray
-from attsvm._validation import as_float, require_all
+from attsvm._validation import as_float, number_text, require_all
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights, as_attention_weights
 
@@ -56,7 +56,7 @@ def sets_of(weights: AttentionWeights, threshold: float) -> BoolArray:
         np.asarray(sets.any(axis=-1)),
         weights.attention.max(axis=-1),
         "a weight above it in every input",
-        got=f"{least:g} and the largest weight {{:.3g}}",
+        got=f"{number_text(least)} and the largest weight {{}}",
     )
     return sets
 

@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Displayed
-from attsvm._validation import as_float_array, require_all, require_shape
+from attsvm._validation import as_float_array, as_instance, require_all, require_shape
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities
@@ -142,8 +142,10 @@ def predict_next(
     """
     source = data if training is None else training
     for name, each in (("data", data), ("training", source)):
-        require_one_problem(as_next_token_data(each), name)
+        require_one_problem(as_next_token_data(each, name), name)
     require_shape("training.embeddings", source.embeddings, "(K, d)", data.embeddings.shape)
+    if solution is not None:
+        as_instance("solution", solution, SVMSolution)
     if isinstance(W, Run):
         if W.W is None:
             raise ValueError("W: expected a run of W or of K and Q, got one of p")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
+from attsvm._validation import as_instance
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
@@ -147,7 +148,8 @@ def classify(
     >>> outcome, outcome.inputs.tolist()
     ('neither', ['global', 'neither'])
     """
-    selected = as_selected("run.selected", run.selected, as_data(data))
+    as_data(data)
+    selected = as_selected("run.selected", as_instance("run", run, Run).selected, data)
     if run.v is not None:
         data = data.with_value(run.v)
     as_svm_norm("norm", norm)

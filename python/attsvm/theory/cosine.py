@@ -12,6 +12,7 @@ from attsvm._linalg import half_squared_distances
 from attsvm._validation import (
     as_float_array,
     as_float_in,
+    as_instance,
     as_nonnegative_float,
     require_direction,
     require_shape,
@@ -210,7 +211,7 @@ def in_cone(W: ParameterLike, solution: SVMSolution, mu: float, radius: float) -
     """
     reach = as_float_in("mu", mu, 0, 2)
     least = as_nonnegative_float("radius", radius)
-    if solution.feasible is False:
+    if as_instance("solution", solution, SVMSolution).feasible is False:
         return False
     mm = as_parameter("solution", solution)
     parameter = as_parameter_beside("W", W, mm)

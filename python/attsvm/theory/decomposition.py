@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from attsvm._arrays import ArrayLike, Float64Array
 from attsvm._linalg import LowRank
-from attsvm._validation import require_direction, require_shape
+from attsvm._validation import as_instance, require_direction, require_shape
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights
 from attsvm.data.batch_axis import as_float64, shape_of
@@ -146,7 +146,7 @@ def decompose(
     elif solution is None:
         assert attention is not None
         solution = general_svm(data, attention, threshold=threshold)
-    if solution.feasible is False:
+    if as_instance("solution", solution, SVMSolution).feasible is False:
         return Decomposition(W_fin, None, None, None, None)
     W_mm = solution.W
     if W_mm is None:

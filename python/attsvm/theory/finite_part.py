@@ -7,10 +7,9 @@ from scipy.linalg import lstsq
 
 from attsvm._arrays import Float64Array
 from attsvm._linalg import euclidean_norm, in_own_span
-from attsvm._validation import as_positive_float
+from attsvm._validation import as_instance, as_positive_float, number_text
 from attsvm.data.attention_data import (
     AttentionData,
-    as_data,
     other_tokens,
     require_queries,
     token_differences,
@@ -103,9 +102,10 @@ def finite_part(
             raise TypeError("attention: expected None for next-token data, whose labels say it")
         solutions = np.stack([next_token_finite_part(problem) for problem in data.problems()])
         return solutions[0] if data.batch is None else solutions
+    as_instance("data", data, AttentionData, NextTokenData)
     if attention is None:
         raise TypeError("attention: needed for data that is not next-token data, got None")
-    weights = as_attention_weights("attention", attention, as_data(data))
+    weights = as_attention_weights("attention", attention, data)
     sets = sets_of(weights, threshold)
     largest = as_positive_float("tolerance", tolerance)
     queries = require_queries(data, "the finite part").reshape(-1, data.n, data.d)
@@ -123,7 +123,7 @@ def finite_part(
             of_problem = "" if data.batch is None else f", for problem {b}"
             raise ValueError(
                 f"attention: expected ratios of weights that some W has, got equations with the "
-                f"residual {residual:.3g}, above {largest:g}{of_problem}"
+                f"residual {residual:.3g}, above {number_text(largest)}{of_problem}"
             )
     return parts[0] if data.batch is None else parts
 

@@ -7,7 +7,7 @@ import numpy as np
 from attsvm._arrays import Float64Array
 from attsvm._geometries import Norm
 from attsvm._linalg import LowRank
-from attsvm._validation import as_positive_float
+from attsvm._validation import as_bool, as_positive_float
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.descent import Run
 from attsvm.functional import loss_and_grad
@@ -84,6 +84,7 @@ def frank_wolfe_gap(
     """
     as_data(data)
     decay = as_positive_float("weight_decay", weight_decay)
+    as_bool("relative", relative)
     of_ball = as_svm_norm("norm", norm)
     parameter = as_parameter_of("W", W, data)
     dense = parameter.matrix.dense()

@@ -9,7 +9,13 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import as_choice, as_positive_float, as_positive_int, require_shape
+from attsvm._validation import (
+    as_choice,
+    as_instance,
+    as_positive_float,
+    as_positive_int,
+    require_shape,
+)
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
 from attsvm.svm.solution import SVMSolution, joined
@@ -64,7 +70,7 @@ def support_tokens(
     """
     valid = as_data(data).valid
     active = 1 + as_positive_float("tolerance", tolerance)
-    status = np.asarray(solution.status)
+    status = np.asarray(as_instance("solution", solution, SVMSolution).status)
     require_shape("solution.status", status, *shape_of(data))
     feasible: BoolArray = status == "optimal"
     if not (feasible | (status == "infeasible")).all():

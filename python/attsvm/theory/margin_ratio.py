@@ -12,7 +12,7 @@ from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
 from attsvm._geometries import listed
 from attsvm._linalg import LowRank
-from attsvm._validation import require_direction, require_shape
+from attsvm._validation import as_instance, require_direction, require_shape
 from attsvm.data.attention_data import (
     AttentionData,
     as_data,
@@ -156,8 +156,7 @@ def margin_ratios(
     max [0.   0.98 0.99]
     fro [0.   0.76 0.77]
     """
-    if not isinstance(run, Run):
-        raise TypeError(f"run: expected Run, got {type(run).__name__}")
+    as_instance("run", run, Run)
     recorded = run.trained.blocks.direction
     iterates = run.history.get(recorded)
     if iterates is None:
@@ -321,6 +320,7 @@ def nuclear_suboptimality(
     0.292893
     """
     as_data(data)
+    as_instance("solution", solution, SVMSolution)
     if as_parameter_of("W", W, data).variable != "W":
         raise ValueError("W: expected W, got p")
     return 1 - margin_ratio(data, W, selected, "nuc", solution=solution)
@@ -354,7 +354,7 @@ def _smallest_norm(
     """Return the norm of the solution, solved or given, shape (B,); NaN where there is none."""
     if solution is None:
         solution = (att_svm if variable == "W" else prompt_svm)(data, alpha, norm=norm)
-    status = np.asarray(solution.status)
+    status = np.asarray(as_instance("solution", solution, SVMSolution).status)
     require_shape("solution.status", status, *shape_of(data))
     if solution.margins is not None:
         expected = (np.isfinite(solution.margins) == other_tokens(data, alpha)).all(axis=(-2, -1))

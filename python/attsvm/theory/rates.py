@@ -10,7 +10,14 @@ import numpy as np
 from scipy import special
 
 from attsvm._arrays import ArrayLike, Float64Array
-from attsvm._validation import as_choice, as_float, as_float_array, as_float_in, require_shape
+from attsvm._validation import (
+    as_choice,
+    as_float,
+    as_float_array,
+    as_float_in,
+    number_text,
+    require_shape,
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ def fit_rate(
 
 def _require_positive(name: str, array: Float64Array) -> None:
     if np.any(array <= 0):
-        raise ValueError(f"{name}: expected positive numbers, got {array.min():g}")
+        raise ValueError(f"{name}: expected positive numbers, got {number_text(array.min())}")
 
 
 def _line(kind: str, x: Float64Array, y: Float64Array, level: float) -> Rate:

@@ -69,6 +69,15 @@ class Unreadable:
         raise self.error("detach it first")
 
 
+class Parameter(Unreadable):
+    """A tensor that requires a gradient, as torch has it."""
+
+    requires_grad = True
+
+    def detach(self) -> np.ndarray:
+        return np.ones((3, 4, 5))
+
+
 class OnDevice:
     def __dlpack__(self, **options: object) -> object:
         raise BufferError("on another device")
@@ -512,3 +521,7 @@ def test_odd_but_right_input_works(make):
     data = make()
     assert np.isfinite(data.tokens).all()
     assert data.tokens.flags.c_contiguous
+
+
+def test_a_tensor_that_requires_a_gradient_is_read_without_it():
+    assert (AttentionData(Parameter(RuntimeError), [1, 1, -1]).tokens == 1).all()

@@ -413,6 +413,7 @@ class TestTrain:
         assert solved.get("queries") == trained.get("queries")
         assert ("queries" in solved) == (parameter != "p")
         assert solved.get("cosine of the run") == trained.get("cosine with its SVM")
+        assert solved["written"].startswith("run-")  # beside that of the optimal tokens
 
     @pytest.mark.parametrize(("name", "norm"), [("att", "fro"), ("diagonal", "l1")])
     def test_svm_without_queries_is_that_of_p_or_takes_first_tokens(
@@ -696,7 +697,7 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--threads", "0"], "error: --threads: expected a positive integer"),
         (["study", "overparam", "--workers", "0"], "workers: expected a positive integer"),
         (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),
-        (["study", "overparam", "--step", "5"], "unrecognized arguments: --step"),
+        (["study", "overparam", "--step", "5"], "error: .*: --step 5 .see 'attsvm study --help'"),
         (["study", "overparam", "--out", "{file}"], "expected a directory"),
         (["study", "overparam", "--out", "{file}/below"], "Not a directory"),
         (["train"], "one of the arguments FILE.npz --text is required"),

@@ -461,3 +461,16 @@ def test_masked_arrays_are_refused_not_their_values_used():
     for call in (lambda: AttentionSVM().fit(masked, [0, 1, 0, 1]), lambda: model.predict(masked)):
         with pytest.raises(TypeError, match=r"^X: expected a plain array, got a masked array$"):
             call()
+
+
+def test_sequences_of_different_lengths_are_to_be_padded():
+    X, y = problem()
+    ragged = [x[: 1 + i % 2] for i, x in enumerate(X)]
+    for call in (
+        lambda: AttentionSVM().fit(ragged, y),
+        lambda: AttentionSVM().fit(X, y).predict(ragged),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^X: expected sequences padded .*, got 1 to 2 tokens$"
+        ):
+            call()

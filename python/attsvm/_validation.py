@@ -323,8 +323,13 @@ def position_text(index: tuple[int, ...]) -> str:
 
 
 def read_array(name: str, value: Any) -> npt.NDArray[Any]:
-    """Read `value` as an array of its type and shape; masked arrays are refused."""
+    """Read `value` as an array of its type and shape; masked arrays are refused.
+
+    A tensor that requires a gradient is read without it.
+    """
     require_unmasked(name, value)
+    if getattr(value, "requires_grad", False):
+        value = value.detach()
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)

@@ -49,11 +49,17 @@ def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...
     )
 
 
-def output_file(arguments: argparse.Namespace, settings: tuple[str, ...]) -> Path:
-    """Return the file for the results: that of --out, or one in the working directory."""
+def output_file(
+    arguments: argparse.Namespace, settings: tuple[str, ...], run: Path | None = None
+) -> Path:
+    """Return the file for the results: that of --out, or one in the working directory.
+
+    It is named after the run where the results are of one, else after the problem.
+    """
     source = getattr(arguments, "text", None) or arguments.file
     index = () if arguments.index is None else (str(arguments.index),)
-    out: Path = arguments.out or Path(f"{'-'.join((source.stem, *index, *settings))}.npz")
+    of = (source.stem, *index) if run is None else (run.stem,)
+    out: Path = arguments.out or Path(f"{'-'.join((*of, *settings))}.npz")
     place_of_file("--out", out)
     if out.exists() and source.exists() and out.samefile(source):
         raise ValueError(f"--out: {out} is the problem itself")

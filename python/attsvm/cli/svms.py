@@ -121,7 +121,8 @@ def run_svm(arguments: argparse.Namespace) -> None:
     chosen = usual if arguments.norm is None else arguments.norm
     norm = as_svm_norm("--norm", chosen)
     named = () if norm.name == "fro" else (norm.name,)
-    out = output_file(arguments, (name, *named, "svm"))
+    run = arguments.selected if isinstance(arguments.selected, Path) else None
+    out = output_file(arguments, (name, *named, "svm"), run)
     with watched("SVM", arguments.quiet):
         solution = _SVMS[name](data, selected, norm=chosen, num_threads=arguments.threads)
     members = {name: getattr(solution, name) for name in _SOLUTION}

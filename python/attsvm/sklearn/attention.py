@@ -215,6 +215,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             raise ValueError(f"C: expected inf for the nuclear norm, got {self.C!r}")
         for name, array in (("X", X), ("y", y)):
             require_unmasked(name, array)
+        _require_padded(X)
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
         self.classes_, sign = two_classes(y)
         value = None
@@ -343,6 +344,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         """Check the sequences to predict for; labels are not used."""
         check_is_fitted(self)
         require_unmasked("X", X)
+        _require_padded(X)
         X = as_tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
         if X.shape[2] != self.n_features_in_:
             raise ValueError(
@@ -450,6 +452,16 @@ def _as_train_options(value: Any) -> Mapping[str, Any]:
                 f"got {name!r}"
             )
     return options
+
+
+def _require_padded(X: Any) -> None:
+    """Raise `ValueError` for a list of sequences of different lengths."""
+    counts = {len(x) for x in X if hasattr(x, "__len__")} if isinstance(X, list | tuple) else ()
+    if len(counts) > 1:
+        raise ValueError(
+            f"X: expected sequences padded to one length, with `lengths`, got {min(counts)} to "
+            f"{max(counts)} tokens"
+        )
 
 
 def as_tokens(X: NDArray[Any]) -> NDArray[Any]:

@@ -146,7 +146,7 @@ def test_a_command_is_one_that_the_parser_takes(command):
     arguments = _parser().parse_args(words)
     if words[0] == "study":
         assert Path(arguments.study).suffix in (".toml", ".npz") or arguments.study in built_in()
-        assert {field for field, *_ in arguments.set} <= fields_dict(Study).keys()
+        assert {field for field, *_ in arguments.set or ()} <= fields_dict(Study).keys()
     elif words[0] == "reproduce" and arguments.name is not None:
         assert named(arguments.name)
 

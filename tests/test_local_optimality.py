@@ -7,7 +7,6 @@ has a key in the first two coordinates and its score in the third, which attenti
 from __future__ import annotations
 
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +24,8 @@ from attsvm import (
     train,
 )
 from attsvm.datasets import unit_sphere
-from attsvm.svm import att_svm, prompt_svm
+from attsvm.descent import Run
+from attsvm.svm import SVMSolution, att_svm, prompt_svm
 
 SEEDS = st.integers(0, 2**32 - 1)
 KEYS = [[-0.1, 1.0], [1.0, 0.0], [0.0, 0.0]]
@@ -42,9 +42,11 @@ def toy_solution(selected: int) -> object:
     return prompt_svm(AttentionData([KEYS], [1]), [selected])
 
 
-def stated(margins: object, status: object = "optimal") -> SimpleNamespace:
+def stated(margins: object, status: object = "optimal") -> SVMSolution:
     """A solution of which only the margins are known."""
-    return SimpleNamespace(margins=np.asarray(margins, dtype=np.float64), status=status)
+    solution = object.__new__(SVMSolution)
+    vars(solution).update(margins=np.asarray(margins, dtype=np.float64), status=status)
+    return solution
 
 
 def random_margins(
@@ -178,9 +180,10 @@ def test_what_does_not_belong_together_is_refused(selected, solution, message):
         is_locally_optimal(data, selected, solution)
 
 
-def chosen(selected: object, parameter: str = "p") -> SimpleNamespace:
+def chosen(selected: object, parameter: str = "p") -> Run:
     """A run of which only the end is known."""
-    return SimpleNamespace(parameter=parameter, v=None, selected=np.asarray(selected))
+    known = {"parameter": parameter, "v": None, "selected": np.asarray(selected)}
+    return object.__new__(type("Chosen", (Run,), known))
 
 
 @pytest.mark.parametrize(

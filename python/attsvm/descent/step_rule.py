@@ -275,7 +275,8 @@ class StepRule:
             rate = 1.0 if rule.needs_infimum else rates[name]
             if rate * rule.weight_decay > 1.0:
                 raise ValueError(
-                    f"weight_decay: expected at most {number_text(1.0 / rate)} (1/lr), got {rule.weight_decay}"
+                    f"weight_decay: expected at most {number_text(1.0 / rate)} (1/lr), got "
+                    f"{rule.weight_decay}"
                 )
             geometry = as_geometry("norm", norms[name])
             geometry.newton_schulz = self.newton_schulz or 0

@@ -252,12 +252,7 @@ def test_each_method_of_the_core_solves_alone(method, shape):
     selected = attsvm.optimal_tokens(data)
     problem = attention_problem(data, selected)
     answer = attsvm._core.smallest_nuclear(
-        tokens=problem.tokens,
-        queries=problem.queries,
-        selected=problem.selected,
-        lengths=problem.lengths,
-        rhs=problem.rhs,
-        equality=problem.equality,
+        svms=problem.core(),
         method=method,
         optimality=1e-9,
         infeasibility=1e-9,

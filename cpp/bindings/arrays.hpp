@@ -2,27 +2,41 @@
 #pragma once
 
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "attsvm/pack.hpp"
 
 template <class T>
 using Array = pybind11::array_t<T, pybind11::array::c_style>;
+using Tokens = std::variant<Array<double>, Array<float>>;
 
-template <class T>
-void expect_shape(const char* name, const Array<T>& array, std::initializer_list<attsvm::Index> shape) {
+inline void expect_shape(const char* name, const pybind11::array& array, std::initializer_list<attsvm::Index> shape) {
     const bool same = array.ndim() == static_cast<attsvm::Index>(shape.size()) &&
                       std::equal(shape.begin(), shape.end(), array.shape());
     if (!same) throw std::invalid_argument(std::string(name) + ": has another shape than the problem needs");
 }
 
+inline const pybind11::array& any_type(const Tokens& tokens) {
+    return std::visit([](const auto& array) -> const pybind11::array& { return array; }, tokens);
+}
+
 template <class T>
 Array<T> make_array(std::initializer_list<attsvm::Index> shape) {
     return Array<T>(std::vector<pybind11::ssize_t>(shape));
+}
+
+// A dict of what has these names. Not of "name"_a = value: each number of them would be another template.
+inline pybind11::dict named(std::initializer_list<std::pair<const char*, pybind11::object>> entries) {
+    pybind11::dict dict;
+    for (const auto& [name, value] : entries) dict[name] = value;
+    return dict;
 }
 
 template <class T>

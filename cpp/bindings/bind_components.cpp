@@ -1,6 +1,6 @@
 // The core's lists of losses, heads, geometries, step rules and parameterisations: Python takes its names, and what is
 // known of each, from here.
-#include <pybind11/stl.h>
+#include <functional>
 
 #include "arrays.hpp"
 #include "attsvm/heads.hpp"
@@ -22,22 +22,23 @@ Array<double> like(const Numbers& array) {
     return Array<double>(std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()));
 }
 
+// Lambdas without captures become pointers, so that pybind11's templates are those of few types of functions.
+
 // function(the loss's struct, m) of every margin m
 template <class Function>
-auto of_margins(Function function) {
-    return [function](const Loss& loss, const Numbers& m) {
+auto of_margins(Function) {
+    return +[](const Loss& loss, const Numbers& m) {
+        using OfMargin = double (*)(double);
+        const OfMargin function =
+            loss.visit([]<class Kind>(Kind) -> OfMargin { return [](double at) { return Function{}(Kind{}, at); }; });
         Array<double> result = like(m);
-        loss.visit([&]<class Kind>(Kind kind) {
-            std::transform(m.data(), m.data() + m.size(), result.mutable_data(),
-                           [&](double at) { return function(kind, at); });
-        });
+        std::transform(m.data(), m.data() + m.size(), result.mutable_data(), function);
         return result;
     };
 }
 
 // Three arrays from function(k) of every entry.
-template <class Function>
-py::tuple second_order(const Numbers& shape, Function function) {
+py::tuple second_order(const Numbers& shape, const std::function<attsvm::SecondOrder(py::ssize_t)>& function) {
     Array<double> value = like(shape), rate = like(shape), bend = like(shape);
     for (py::ssize_t k = 0; k < shape.size(); ++k) {
         const attsvm::SecondOrder at = function(k);
@@ -50,12 +51,12 @@ py::tuple second_order(const Numbers& shape, Function function) {
 
 // A constant of the struct of a loss, or of a rule.
 template <class Constant>
-auto constant(Constant of) {
-    return [of](const Loss& loss) { return loss.visit(of); };
+auto constant(Constant) {
+    return +[](const Loss& loss) { return loss.visit(Constant{}); };
 }
 template <class Constant>
-auto of_rule(Constant of) {
-    return [of](const StepRule& rule) { return attsvm::StepRules::visit(rule.kind, of); };
+auto of_rule(Constant) {
+    return +[](const StepRule& rule) { return attsvm::StepRules::visit(rule.kind, Constant{}); };
 }
 
 void bind_losses(py::module_& module) {
@@ -97,8 +98,8 @@ void bind_losses(py::module_& module) {
 
 // What is known of a geometry.
 template <class Constant>
-auto of_geometry(Constant of) {
-    return [of](const Geometry& geometry) { return attsvm::Geometries::visit(geometry.kind, of); };
+auto of_geometry(Constant) {
+    return +[](const Geometry& geometry) { return attsvm::Geometries::visit(geometry.kind, Constant{}); };
 }
 // A function of the core on copies of the matrices of a stack: what it returns, and what it leaves.
 using OfMatrix = double (*)(const Geometry&, double*, attsvm::Index, attsvm::Index);
@@ -124,15 +125,15 @@ void bind_geometries(py::module_& module) {
         .def_property_readonly("by_coordinate", of_geometry([]<class N>(N) { return N::by_coordinate; }))
         .def_property_readonly("has_mirror", of_geometry([]<class N>(N) { return N::has_mirror; }))
         .def(
-            "norm", [](const Geometry& of, const Numbers& M) { return on_copies(attsvm::norm_of, of, M).first; },
+            "norm", +[](const Geometry& of, const Numbers& M) { return on_copies(attsvm::norm_of, of, M).first; },
             "matrices"_a)
         .def(
             "dual_norm",
-            [](const Geometry& of, const Numbers& M) { return on_copies(attsvm::steepest_direction, of, M).first; },
+            +[](const Geometry& of, const Numbers& M) { return on_copies(attsvm::steepest_direction, of, M).first; },
             "matrices"_a)
         .def(
             "direction",
-            [](const Geometry& of, const Numbers& M) { return on_copies(attsvm::steepest_direction, of, M).second; },
+            +[](const Geometry& of, const Numbers& M) { return on_copies(attsvm::steepest_direction, of, M).second; },
             "matrices"_a);
 }
 
@@ -177,8 +178,8 @@ void bind_step_rules(py::module_& module) {
 }
 
 template <class Constant>
-auto of_parameter(Constant of) {
-    return [of](const attsvm::ParameterKind& kind) { return kind.visit(of); };
+auto of_parameter(Constant) {
+    return +[](const attsvm::ParameterKind& kind) { return kind.visit(Constant{}); };
 }
 
 void bind_parameterisations(py::module_& module) {

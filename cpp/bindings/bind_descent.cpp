@@ -1,5 +1,3 @@
-#include <pybind11/stl.h>
-
 #include <optional>
 #include <variant>
 
@@ -36,8 +34,6 @@ struct CoreHead {
         return {kind, {nullptr, labels.data(), vector.data(), hidden.data(), units, penalty}, trained};
     }
 };
-
-using Tokens = std::variant<Array<double>, Array<float>>;
 
 // Tokens (B, s, T, d), queries (B, n, e), the number of tokens of each query (B, n) and which sequence has them (n), or
 // nothing where s = n.
@@ -81,8 +77,8 @@ attsvm::Sizes check_blocks(attsvm::ParameterKind kind, const std::vector<Array<d
 }
 
 // The arrays of a batch, checked to belong together.
-template <class Token>
-attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const CoreProblem& problem) {
+attsvm::BatchArrays batch_arrays(const CoreProblem& problem) {
+    const py::array& tokens = any_type(problem.tokens);
     const Array<double>& queries = problem.queries;
     const Array<std::int64_t>&lengths = problem.lengths, &sequence = problem.sequence;
     if (tokens.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
@@ -98,14 +94,13 @@ attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const CoreProblem& p
     if (sequence.size() == 0 && sequences != n) throw std::invalid_argument("tokens: need one sequence per query");
     for (const std::int64_t at : view(sequence))
         if (at < 0 || at >= sequences) throw std::invalid_argument("sequence: must name one of the tokens' sequences");
-    attsvm::Batch<Token> batch{};
+    attsvm::BatchArrays batch{};
     batch.problems = B;
     batch.sequences = sequences;
     batch.samples = n;
     batch.tokens = T;
     batch.dimension = d;
     batch.query_dimension = e;
-    batch.X = tokens.data();
     batch.Z = queries.data();
     batch.head = problem.head.view(B, n, T, d);
     batch.length = lengths.data();
@@ -113,10 +108,18 @@ attsvm::Batch<Token> batch_view(const Array<Token>& tokens, const CoreProblem& p
     return batch;
 }
 
-template <class Token>
-void take_parameters(attsvm::Batch<Token>& batch, const CoreParameters& at) {
+attsvm::BatchArrays batch_arrays(const CoreProblem& problem, const CoreParameters& at) {
+    attsvm::BatchArrays batch = batch_arrays(problem);
     batch.parameter = at.kind;
     batch.inner = check_blocks(at.kind, at.blocks, batch.problems, batch.sizes()).inner;
+    return batch;
+}
+
+// work(the batch with its tokens)
+template <class Work>
+void with_tokens(const attsvm::BatchArrays& batch, const Tokens& tokens, Work work) {
+    std::visit([&]<class Token>(const Array<Token>& array) { work(attsvm::Batch<Token>{batch, array.data()}); },
+               tokens);
 }
 
 // pointer(array) of every array
@@ -144,15 +147,13 @@ std::vector<Array<double>> copies_of(const std::vector<Array<double>>& arrays) {
     return copies;
 }
 
-template <class Token>
-py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const CoreParameters& start,
-                 const CoreReferences& references, const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
+py::dict descend(const CoreProblem& problem, const CoreParameters& start, const CoreReferences& references,
+                 const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
                  const std::vector<attsvm::Geometry>& certified_norms, std::int64_t steps,
                  const Array<std::int64_t>& record, bool record_attention, bool record_parameters, int threads,
                  const std::optional<py::function>& report) {
-    attsvm::Batch<Token> batch = batch_view(tokens, problem);
+    attsvm::BatchArrays batch = batch_arrays(problem, start);
     const Index B = batch.problems, n = batch.samples, T = batch.tokens, d = batch.dimension, e = batch.query_dimension;
-    take_parameters(batch, start);
     if (references.inside.ndim() != 4) throw std::invalid_argument("references: need four axes");
     if (references.head.ndim() != 3) throw std::invalid_argument("head references: need three axes");
     batch.references = references.inside.shape(1);
@@ -226,16 +227,32 @@ py::dict descend(const Array<Token>& tokens, const CoreProblem& problem, const C
     const attsvm::Schedule schedule{steps, view(record), record_attention};
 
     without_gil(report, static_cast<double>(B) * static_cast<double>(steps), [&](attsvm::Progress& progress) {
-        attsvm::descend(batch, loss, rule, schedule, threads, progress, result);
+        with_tokens(batch, problem.tokens,
+                    [&](const auto& with) { attsvm::descend(with, loss, rule, schedule, threads, progress, result); });
     });
-    return py::dict("blocks"_a = blocks, "head"_a = head, "attention"_a = weight, "log_attention"_a = log_weight,
-                    "selected"_a = selected, "loss"_a = losses, "loss_gap"_a = loss_gap, "norm"_a = norm,
-                    "log_grad_norm"_a = log_grad_norm, "max_attention"_a = max_attention, "head_norm"_a = head_norm,
-                    "balance_drift"_a = balance_drift, "cosine_gap"_a = cosine_gap,
-                    "head_cosine_gap"_a = head_cosine_gap, "margin"_a = margin, "certified_cosine"_a = certified_cosine,
-                    "largest_score"_a = largest_score, "top"_a = top, "certified_ratio"_a = certified_ratio,
-                    "recorded_attention"_a = recorded_weight, "recorded_log_attention"_a = recorded_log_weight,
-                    "recorded_blocks"_a = recorded_blocks, "recorded_head"_a = recorded_head);
+    return named({{"blocks", py::cast(blocks)},
+                  {"head", head},
+                  {"attention", weight},
+                  {"log_attention", log_weight},
+                  {"selected", selected},
+                  {"loss", losses},
+                  {"loss_gap", loss_gap},
+                  {"norm", norm},
+                  {"log_grad_norm", log_grad_norm},
+                  {"max_attention", max_attention},
+                  {"head_norm", head_norm},
+                  {"balance_drift", balance_drift},
+                  {"cosine_gap", cosine_gap},
+                  {"head_cosine_gap", head_cosine_gap},
+                  {"margin", margin},
+                  {"certified_cosine", certified_cosine},
+                  {"largest_score", largest_score},
+                  {"top", top},
+                  {"certified_ratio", certified_ratio},
+                  {"recorded_attention", recorded_weight},
+                  {"recorded_log_attention", recorded_log_weight},
+                  {"recorded_blocks", py::cast(recorded_blocks)},
+                  {"recorded_head", recorded_head}});
 }
 
 Array<double> parameter_matrices(attsvm::ParameterKind kind, const std::vector<Array<double>>& blocks,
@@ -248,11 +265,9 @@ Array<double> parameter_matrices(attsvm::ParameterKind kind, const std::vector<A
     return V;
 }
 
-template <class Token>
-py::tuple loss_and_gradient(const Array<Token>& tokens, const CoreProblem& problem, const CoreParameters& at,
-                            const attsvm::Loss& loss, int threads) {
-    attsvm::Batch<Token> batch = batch_view(tokens, problem);
-    take_parameters(batch, at);
+py::tuple loss_and_gradient(const CoreProblem& problem, const CoreParameters& at, const attsvm::Loss& loss,
+                            int threads) {
+    const attsvm::BatchArrays batch = batch_arrays(problem, at);
     auto value = make_array<double>({batch.problems});
     auto largest_score = make_array<double>({batch.problems});
     std::vector<Array<double>> gradients = copies_of(at.blocks);
@@ -264,26 +279,28 @@ py::tuple loss_and_gradient(const Array<Token>& tokens, const CoreProblem& probl
     const attsvm::BlockArrays into_blocks = mutable_data_of(gradients);
     {
         const ReleasedGil no_gil;
-        attsvm::loss_and_gradient(batch, loss, blocks, problem.head.vector.data(), threads, values, largest_scores,
-                                  into_blocks, into_head);
+        with_tokens(batch, problem.tokens, [&](const auto& with) {
+            attsvm::loss_and_gradient(with, loss, blocks, problem.head.vector.data(), threads, values, largest_scores,
+                                      into_blocks, into_head);
+        });
     }
     return py::make_tuple(value, largest_score, gradients, head);
 }
 
-template <class Token>
-Array<double> token_scores(const Array<Token>& tokens, const Array<double>& labels, const Array<double>& value,
+Array<double> token_scores(const Tokens& tokens, const Array<double>& labels, const Array<double>& value,
                            const Array<std::int64_t>& lengths, const Array<std::int64_t>& sequence, int threads) {
-    if (tokens.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
+    const py::array& array = any_type(tokens);
+    if (array.ndim() != 4) throw std::invalid_argument("tokens: need four axes");
     if (labels.ndim() != 2) throw std::invalid_argument("labels: need two axes");
-    const Index B = tokens.shape(0), n = labels.shape(1), T = tokens.shape(2);
+    const Index B = array.shape(0), n = labels.shape(1), T = array.shape(2);
     const CoreHead head{attsvm::HeadKind::of<attsvm::LinearHead>(), {}, labels, value, {}, 0.0, false};
-    const attsvm::Batch<Token> batch =
-        batch_view(tokens, {tokens, make_array<double>({B, n, 1}), lengths, sequence, head});
+    const CoreProblem problem{tokens, make_array<double>({B, n, 1}), lengths, sequence, head};
+    const attsvm::BatchArrays batch = batch_arrays(problem);
     auto scores = make_array<double>({B, n, T});
     {
         double* const out = scores.mutable_data();
         const ReleasedGil no_gil;
-        attsvm::token_scores(batch, threads, out);
+        with_tokens(batch, tokens, [&](const auto& with) { attsvm::token_scores(with, threads, out); });
     }
     return scores;
 }
@@ -314,38 +331,12 @@ void bind_descent(py::module_& module) {
     py::class_<CoreReferences>(module, "References")
         .def(py::init<Array<double>, Array<double>, Array<double>>(), py::kw_only(), "inside"_a.noconvert(),
              "outside"_a.noconvert(), "head"_a.noconvert());
-    module.def(
-        "descend",
-        [](const CoreProblem& problem, const CoreParameters& start, const CoreReferences& references,
-           const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
-           const std::vector<attsvm::Geometry>& certified_norms, std::int64_t steps, const Array<std::int64_t>& record,
-           bool record_attention, bool record_parameters, int threads, const std::optional<py::function>& report) {
-            return std::visit(
-                [&](const auto& tokens) {
-                    return descend(tokens, problem, start, references, loss, rule, certify, certified_norms, steps,
-                                   record, record_attention, record_parameters, threads, report);
-                },
-                problem.tokens);
-        },
-        py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a, "certify"_a, "certified_norms"_a,
-        "steps"_a, "record"_a.noconvert(), "record_attention"_a, "record_parameters"_a, "threads"_a, "report"_a);
-    module.def(
-        "loss_and_gradient",
-        [](const CoreProblem& problem, const CoreParameters& at, const attsvm::Loss& loss, int threads) {
-            return std::visit([&](const auto& tokens) { return loss_and_gradient(tokens, problem, at, loss, threads); },
-                              problem.tokens);
-        },
-        py::kw_only(), "problem"_a, "at"_a, "loss"_a, "threads"_a);
+    module.def("descend", &descend, py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a,
+               "certify"_a, "certified_norms"_a, "steps"_a, "record"_a.noconvert(), "record_attention"_a,
+               "record_parameters"_a, "threads"_a, "report"_a);
+    module.def("loss_and_gradient", &loss_and_gradient, py::kw_only(), "problem"_a, "at"_a, "loss"_a, "threads"_a);
     module.def("parameter_matrices", parameter_matrices, py::kw_only(), "kind"_a, "blocks"_a, "query_dimension"_a,
                "dimension"_a);
-    module.def(
-        "token_scores",
-        [](const Tokens& all_tokens, const Array<double>& labels, const Array<double>& value,
-           const Array<std::int64_t>& lengths, const Array<std::int64_t>& sequence, int threads) {
-            return std::visit(
-                [&](const auto& tokens) { return token_scores(tokens, labels, value, lengths, sequence, threads); },
-                all_tokens);
-        },
-        py::kw_only(), "tokens"_a.noconvert(), "labels"_a.noconvert(), "value"_a.noconvert(), "lengths"_a.noconvert(),
-        "sequence"_a.noconvert(), "threads"_a);
+    module.def("token_scores", &token_scores, py::kw_only(), "tokens"_a.noconvert(), "labels"_a.noconvert(),
+               "value"_a.noconvert(), "lengths"_a.noconvert(), "sequence"_a.noconvert(), "threads"_a);
 }

@@ -1,5 +1,3 @@
-#include <pybind11/stl.h>
-
 #include <optional>
 
 #include "arrays.hpp"
@@ -83,8 +81,12 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
         });
         descent.attention(weights, log_weights, tops);
     });
-    return py::dict("coefficients"_a = coefficients, "attention"_a = weight, "log_attention"_a = log_weight,
-                    "selected"_a = selected, "history"_a = history, "cosine_gap"_a = cosine_gap);
+    return named({{"coefficients", coefficients},
+                  {"attention", weight},
+                  {"log_attention", log_weight},
+                  {"selected", selected},
+                  {"history", history},
+                  {"cosine_gap", cosine_gap}});
 }
 
 }  // namespace

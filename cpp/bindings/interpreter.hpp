@@ -7,9 +7,8 @@
 
 #include <pybind11/pybind11.h>
 
-#include <exception>
+#include <functional>
 #include <optional>
-#include <utility>
 
 #include "attsvm/threads.hpp"
 
@@ -33,44 +32,6 @@ class ReleasedGil {
     PyThreadState* state_;
 };
 
-// Checks for signals, and reports progress to a function of Python.
-class PythonProgress final : public attsvm::ProgressCallback {
-   public:
-    PythonProgress(ReleasedGil& gil, const std::optional<pybind11::function>& report) : gil_(gil), report_(report) {}
-
-    bool carry_on(double share_done, const std::optional<attsvm::SvmState>& state) override {
-        if (ReleasedGil::interpreter_ends()) return false;
-        gil_.take();
-        try {
-            if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
-            if (report_ && state)
-                (*report_)(share_done, state->gap, state->active);
-            else if (report_)
-                (*report_)(share_done);
-        } catch (...) {
-            failure_ = std::current_exception();
-        }
-        gil_.give();
-        return !failure_;
-    }
-    std::exception_ptr failure() const { return failure_; }
-
-   private:
-    ReleasedGil& gil_;
-    const std::optional<pybind11::function>& report_;
-    std::exception_ptr failure_;
-};
-
 // work(progress) without the lock; what a signal handler or `report` raises is raised here.
-template <class Work>
-void without_gil(const std::optional<pybind11::function>& report, double total_work, Work work) {
-    std::exception_ptr failure;
-    {
-        ReleasedGil gil;
-        PythonProgress callback(gil, report);
-        attsvm::Progress progress(&callback, total_work);
-        work(progress);
-        failure = callback.failure();
-    }
-    if (failure) std::rethrow_exception(failure);
-}
+void without_gil(const std::optional<pybind11::function>& report, double total_work,
+                 const std::function<void(attsvm::Progress&)>& work);

@@ -36,8 +36,7 @@ struct Lanes {
 // The head and the lengths of the problems of `lanes`.
 template <class Real>
 struct LanesOfData {
-    template <class Token>
-    LanesOfData(const Batch<Token>& batch, Lanes<Real> lanes, const double* trained_head)
+    LanesOfData(const BatchArrays& batch, Lanes<Real> lanes, const double* trained_head)
         : Z(lanes.gather(batch.Z, batch.samples * batch.query_dimension)),
           score(lanes.gather(batch.head.arrays.score, batch.score_size())),
           label(lanes.gather(batch.head.arrays.label, batch.label_size())),
@@ -55,8 +54,8 @@ struct LanesOfData {
     LanesOfData(const LanesOfData&) = delete;
     LanesOfData& operator=(const LanesOfData&) = delete;
 
-    template <class Token, class Stored>
-    Problem<Token, Real> problem(const Batch<Stored>& batch, const Token* X) const {
+    template <class Token>
+    Problem<Token, Real> problem(const BatchArrays& batch, const Token* X) const {
         return {batch.samples, batch.tokens, batch.dimension, batch.query_dimension, X,
                 Z.data(),      head,         length.data(),   batch.sequence};
     }
@@ -69,8 +68,8 @@ struct LanesOfData {
 // The blocks of parameters of the problems of `lanes`.
 template <class Real>
 struct LanesOfBlocks {
-    template <class Token, class From>
-    LanesOfBlocks(const Batch<Token>& batch, Lanes<Real> lanes, const From& from) {
+    template <class From>
+    LanesOfBlocks(const BatchArrays& batch, Lanes<Real> lanes, const From& from) {
         for (Index k = 0; k < batch.block_count(); ++k) {
             const auto at = static_cast<std::size_t>(k);
             blocks[at] = lanes.gather(from[at], batch.block_size(k));
@@ -91,8 +90,8 @@ struct LanesOfBlocks {
 };
 
 // Runs the problems of `lanes` and writes their results.
-template <class Real, class Token, class Stored>
-void descend_lanes(const Batch<Stored>& batch, Lanes<Real> lanes, const Token* X, Loss loss, const StepRule& rule,
+template <class Real, class Token>
+void descend_lanes(const BatchArrays& batch, Lanes<Real> lanes, const Token* X, Loss loss, const StepRule& rule,
                    const Schedule& schedule, int threads, Progress& progress, bool calling_thread,
                    const BatchResult& result) {
     const Index n = batch.samples, T = batch.tokens, size = batch.matrix_size();
@@ -192,15 +191,14 @@ void descend(const Batch<Token>& batch, Loss loss, const StepRule& rule, const S
                               static_cast<double>(schedule.steps + 1));
         parallel_for_each(Team(plan.across), packs, progress, [&](Index pack, bool calling_thread) {
             const Lanes<Real> lanes{pack * width, batch.problems};
-            const Buffer<Real> X = lanes.gather(batch.X, batch.sequences * batch.tokens * batch.dimension);
+            const Buffer<Real> X = lanes.gather(batch.X, batch.token_size());
             descend_lanes(batch, lanes, X.data(), loss, rule, schedule, 1, progress, calling_thread, result);
         });
     } else {
         const ThreadPlan plan(threads, batch.problems, batch.numbers_per_problem(),
                               static_cast<double>(schedule.steps + 1));
         parallel_for_each(Team(plan.across), batch.problems, progress, [&](Index b, bool calling_thread) {
-            const CachedTokens<Token> cached(batch.tokens_of(b), batch.sequences * batch.tokens * batch.dimension,
-                                             schedule.steps);
+            const CachedTokens<Token> cached(batch.tokens_of(b), batch.token_size(), schedule.steps);
             descend_lanes(batch, Lanes<double>{b, batch.problems}, cached.data(), loss, rule, schedule, plan.within,
                           progress, calling_thread, result);
         });
@@ -231,7 +229,7 @@ void loss_and_gradient(const Batch<Token>& batch, Loss loss, const ConstBlockArr
 
 void parameter_matrices(ParameterKind kind, Index problems, const Sizes& sizes, const ConstBlockArrays& blocks,
                         double* V) {
-    Batch<double> batch{};
+    BatchArrays batch{};
     batch.problems = problems;
     batch.dimension = sizes.dimension;
     batch.query_dimension = sizes.query_dimension;

@@ -214,6 +214,22 @@ class Embeddings:
         column_gram: Float64Array,
     ) -> None: ...
 
+class Svms:
+    """SVM problems, with the attributes of `attsvm.svm.svm_problem.SvmProblem`."""
+
+    def __init__(
+        self,
+        *,
+        tokens: Tokens,
+        queries: Float64Array,
+        selected: IndexArray,
+        lengths: IndexArray,
+        rhs: Float64Array,
+        equality: BoolArray,
+        token_ids: IndexArray | None,
+        query_ids: IndexArray | None,
+    ) -> None: ...
+
 def descend(
     *,
     problem: Problem,
@@ -263,33 +279,24 @@ def token_scores(
 def row_coordinates(*, rows: Float64Array, threads: int) -> Float64Array: ...
 def row_bases(*, rows: Float64Array, threads: int) -> tuple[Float64Array, Float64Array]: ...
 
-class Svms(TypedDict):
-    """SVM problems as `attsvm.svm.svm_problem.SvmProblem` has them, and tolerances."""
-
-    tokens: Tokens
-    queries: Float64Array
-    selected: IndexArray
-    lengths: IndexArray
-    rhs: Float64Array
-    equality: BoolArray
+class SvmSettings(TypedDict):
     optimality: float
     infeasibility: float
     threads: int
     report: Callable[[float], object] | None
 
-class SvmsById(Svms):
-    token_ids: IndexArray | None
-    query_ids: IndexArray | None
-
 def smallest_frobenius(
-    *, start: Float64Array | None, active_set: bool, **svms: Unpack[SvmsById]
+    *, svms: Svms, start: Float64Array | None, active_set: bool, **settings: Unpack[SvmSettings]
 ) -> SvmResult: ...
 def certify_frobenius(
     *,
+    svms: Svms,
     dual: Float64Array,
     left: Float64Array | None,
     right: Float64Array | None,
-    **svms: Unpack[SvmsById],
+    **settings: Unpack[SvmSettings],
 ) -> SvmResult: ...
-def smallest_nuclear(*, method: str, **svms: Unpack[Svms]) -> SvmResult: ...
-def smallest_in_norm(*, norm: str, p: float, **svms: Unpack[Svms]) -> SvmResult: ...
+def smallest_nuclear(*, svms: Svms, method: str, **settings: Unpack[SvmSettings]) -> SvmResult: ...
+def smallest_in_norm(
+    *, svms: Svms, norm: str, p: float, **settings: Unpack[SvmSettings]
+) -> SvmResult: ...

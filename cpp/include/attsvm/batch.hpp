@@ -5,13 +5,11 @@
 
 namespace attsvm {
 
-// Views of a batch in the caller's memory, problem after problem.
-template <class Token>
-struct Batch {
+// Views of a batch in the caller's memory, problem after problem; all but the tokens.
+struct BatchArrays {
     Index problems, sequences, samples, tokens, dimension, query_dimension, references;
     ParameterKind parameter;
     Index inner;                      // of the blocks
-    const Token* X;                   // (problems, sequences, tokens, dimension)
     const double* Z;                  // (problems, samples, query_dimension)
     Head<double> head;                // of the first problem; those of the others stand behind
     const std::int64_t* length;       // (problems, samples)
@@ -38,12 +36,19 @@ struct Batch {
         return head.kind.vector == VectorSize::units ? head.arrays.units : dimension;
     }
     Index hidden_size() const { return head.arrays.units * dimension; }
-    const Token* tokens_of(Index problem) const { return X + problem * sequences * tokens * dimension; }
+    Index token_size() const { return sequences * tokens * dimension; }
     // There are problems for the lanes, and a pack of them stays in a core's own cache.
     bool runs_in_packs() const { return 2 * problems > native_lanes<double> && numbers_per_problem() <= 8192.0; }
     double numbers_per_problem() const {
         return static_cast<double>(samples) * static_cast<double>(tokens) * static_cast<double>(dimension);
     }
+};
+
+template <class Token>
+struct Batch : BatchArrays {
+    const Token* X;  // (problems, sequences, tokens, dimension)
+
+    const Token* tokens_of(Index problem) const { return X + problem * token_size(); }
 };
 
 // An array of every block of parameters, each (problems, rows, columns).

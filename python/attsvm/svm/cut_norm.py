@@ -79,7 +79,7 @@ def smallest_cut(
 
     The Frobenius SVM has the same constraints, and decides which problems have no solution.
     """
-    problem = SvmProblem(**problem.gathered_arguments())
+    problem = problem.gathered()
     result, _ = frobenius(problem, start, num_threads)
     B, d, e = len(problem.rhs), problem.tokens.shape[-1], problem.queries.shape[-1]
     result["right"] = np.tile(np.eye(e), (B, 1, 1))

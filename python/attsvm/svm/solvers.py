@@ -52,7 +52,7 @@ def certify(
     """
     return dict(
         _core.certify_frobenius(
-            **problem.core_arguments(),
+            svms=problem.core(),
             dual=np.ascontiguousarray(dual),
             left=None if left is None else np.ascontiguousarray(left),
             right=None if right is None else np.ascontiguousarray(right),
@@ -85,7 +85,7 @@ def frobenius(
 ) -> tuple[Result, Any]:
     """Solve by dual ascent or the dual active set method, whichever is less work."""
     result = _core.smallest_frobenius(
-        **problem.core_arguments(),
+        svms=problem.core(),
         start=start,
         active_set=active_set,
         optimality=OPTIMALITY_TOLERANCE,
@@ -121,7 +121,7 @@ def nuclear(
 ) -> tuple[Result, Any]:
     """Solve by interior point or singular-value thresholding, and Newton's method on a face."""
     result = _core.smallest_nuclear(
-        **problem.gathered_arguments(),
+        svms=problem.gathered().core(),
         method="auto",
         optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
         **_settings(problem, num_threads),
@@ -136,7 +136,7 @@ def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
         problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
     ) -> tuple[Result, Any]:
         result = _core.smallest_in_norm(
-            **problem.gathered_arguments(),
+            svms=problem.gathered().core(),
             norm=name,
             p=p,
             optimality=OPTIMALITY_TOLERANCE,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from attsvm import _core
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm.data.attention_data import AttentionData, require_queries
 
@@ -36,22 +37,22 @@ class SvmProblem:
             (token < self.lengths[..., np.newaxis]) & (token != self.selected[..., np.newaxis])
         )
 
-    def core_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the core's functions, contiguous in memory."""
-        names = (*self.__dataclass_fields__,)
-        arrays = ((name, getattr(self, name)) for name in names)
-        return {name: None if a is None else np.ascontiguousarray(a) for name, a in arrays}
+    def core(self) -> _core.Svms:
+        """Return the problems as the core takes them, contiguous in memory."""
+        fields = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        arrays: dict[str, Any] = {
+            name: None if field is None else np.ascontiguousarray(field) for name, field in fields
+        }
+        return _core.Svms(**arrays)
 
-    def gathered_arguments(self) -> dict[str, Any]:
-        """Return the arguments of functions without ids: every token, in float64, in its place."""
+    def gathered(self) -> SvmProblem:
+        """Return the same problems without ids: every token, in float64, in its place."""
         tokens, queries = self.tokens.astype(np.float64, copy=False), self.queries
         if self.token_ids is not None and self.query_ids is not None:
             table = np.arange(len(self.rhs))[:, np.newaxis] % len(tokens)
             tokens = tokens[table[..., np.newaxis], self.token_ids]
             queries = queries[table, self.query_ids]
-        arguments = replace(self, tokens=tokens, queries=queries).core_arguments()
-        del arguments["token_ids"], arguments["query_ids"]
-        return arguments
+        return replace(self, tokens=tokens, queries=queries, token_ids=None, query_ids=None)
 
     def differences(self) -> FloatArray:
         """Return d_it, shape (B, n, T, d), of a problem without ids."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import plain_svm
 import pytest
@@ -9,9 +11,12 @@ import pytest
 import attsvm
 from attsvm import AttentionData, att_svm, margin_ratio
 from attsvm.svm.norms import NORMS, as_svm_norm
+from attsvm.svm.solve import solve
+from attsvm.svm.svm_problem import row_problem
 from attsvm.theory import product_norm
 
 CUT = NORMS["cut"]
+DATA = Path(__file__).parent / "data"
 
 
 def matrices(d, e):
@@ -30,6 +35,22 @@ def test_values_are_those_of_the_whole_linear_program(d, e):
         assert value == pytest.approx(expected, rel=1e-9)
         largest = np.abs(plain_svm.products_of_signs(d, e) @ one.ravel()).max()
         assert dual == pytest.approx(largest, rel=1e-13)
+
+
+def test_a_product_with_a_coefficient_of_1e_8_that_no_other_can_stand_for_is_found():
+    """Least Σ |c_k| with Σ c_k s_k t_k' = W: without it, the others span one dimension less."""
+    with np.load(DATA / "l1_svm_of_cut_norm.npz") as file:
+        W, *signs = file["W"], file["s"], file["t"]
+    s, t = (2.0 * np.unpackbits(bits, axis=1, count=len(W)) - 1.0 for bits in signs)
+    rows = np.einsum("kj,kl->jlk", s, t).reshape(1, W.size, -1)
+    every = np.ones((1, W.size), dtype=bool)
+    solution = solve("v", row_problem(rows, W.reshape(1, -1), every), batch=None, norm=NORMS["l1"])
+    assert np.abs(rows[0] @ solution.v - W.ravel()).max() <= 1e-12
+    lower = W.ravel() @ solution.dual / np.abs(solution.dual @ rows[0]).max()
+    assert np.abs(solution.v).sum() == pytest.approx(lower, rel=1e-11)
+    used = np.abs(solution.v)
+    assert np.linalg.matrix_rank(rows[0][:, used > 0]) == W.size
+    assert np.linalg.matrix_rank(rows[0][:, used > 1e-7]) == W.size - 1
 
 
 def test_values_that_are_known():

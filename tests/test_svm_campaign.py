@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -156,11 +157,18 @@ def drawn(kind, family, seed):
 
 
 def is_right(problem, solution):
-    """Whether a W has its margins, or some multipliers prove that none has, without rounding."""
+    """Whether a W has its margins, or some multipliers prove that none has, without rounding.
+
+    An extended one is left' right; the others have their margins in float64.
+    """
     if solution.status == "infeasible":
         multipliers = solution.certificate[problem.place]
         return proves_infeasible(problem.rows, problem.rhs, problem.equality, multipliers)
-    W = Exact((solution.W if problem.with_queries else solution.p).ravel())
+    if solution.solver == "extended":
+        product = Exact(solution.left.T) @ Exact(solution.right)
+        W = Exact(product.integers.ravel(), product.exponent)
+    else:
+        W = Exact((solution.W if problem.with_queries else solution.p).ravel())
     values = np.array([float(x) for x in (problem.rows @ W).fractions()])
     missing = problem.rhs - values
     size = np.array([np.linalg.norm([float(x) for x in row.fractions()]) for row in problem.rows])
@@ -221,6 +229,57 @@ def test_constraints_that_nearly_agree_or_contradict_are_solved_in_every_norm(
     assert solution.gap <= (1e-8 if norm == "nuc" else 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("kind", "seed", "norm", "missed"),
+    [
+        ("graph", 10, "fro", 0.2),
+        ("graph", 97, "fro", 2e-3),
+        ("graph", 157, "fro", 5e-5),
+        ("general", 43, "max", 1e-8),
+        ("general", 459, "l1", 1e-8),
+    ],
+)
+def test_what_float64_cannot_hold_is_extended(kind, seed, norm, missed):
+    """W in float64 misses a margin by more than `missed`; with what rounding takes, by nothing."""
+    problem = drawn(kind, near_duplicates, seed)
+    solution = problem.solution(norm)
+    assert solution.solver == "extended"
+    assert is_right(problem, solution)
+    assert max(solution.gap, solution.kkt) <= 1e-9
+    d = solution.W.shape[1]
+    assert np.array_equal(solution.left[:d].T, solution.W)
+    assert np.array_equal(solution.right[: 2 * d], np.vstack([np.eye(d)] * 2))
+    margins = np.array((problem.rows @ Exact(solution.W.ravel())).fractions(), dtype=float)
+    assert np.max((problem.rhs - margins)[~problem.equality]) > missed
+    if norm == "fro":
+        dual = smallest(problem.rows, problem.rhs, problem.equality)
+        unit = Fraction(2) ** problem.rows.exponent
+        expected = [float(x * unit) for x in dual @ problem.rows.integers]
+        np.testing.assert_allclose(solution.W.ravel(), expected, rtol=1e-12)
+
+
+def test_an_extended_prompt_has_two_rows_alone_and_in_a_batch():
+    rng = np.random.default_rng(0)
+    a, r = rng.standard_normal((2, 3))
+    usual = rng.standard_normal((1, 3, 3))
+    opposite = np.array([[np.zeros(3), -a, a - 1e-13 * r]])
+    data = AttentionData(np.stack([usual, opposite]), np.ones((2, 1)))
+    both = attsvm.prompt_svm(data, [[0], [0]])
+    one = attsvm.prompt_svm(AttentionData(opposite, [1.0]), [0])
+    assert both.solver.tolist() == ["native", "extended"]
+    assert one.solver == "extended"
+    assert both.left.shape == (2, 2, 3)
+    assert not both.left[0, 1].any()
+    assert np.array_equal(both.left[1], one.left)
+    assert np.array_equal(one.p, one.left[0])
+    rows = exact_rows(opposite, None, [0])
+    in_two_parts = [Exact(part) for part in one.left]
+    exact = [sum(x) for x in zip(*((rows @ p).fractions() for p in in_two_parts), strict=True)]
+    assert [float(x) for x in exact] == pytest.approx([1, 1], abs=1e-9)
+    rounded = (rows @ in_two_parts[0]).fractions()
+    assert max(abs(float(x) - 1) for x in rounded) > 1e-6
+
+
 def solved_graph(family, seed):
     """Whether there is an answer, which is right."""
     problem = drawn("graph", family, seed)
@@ -232,7 +291,7 @@ def solved_graph(family, seed):
     return True
 
 
-@pytest.mark.parametrize(("family", "fewest"), [(spread, 150), (near_duplicates, 140)])
+@pytest.mark.parametrize(("family", "fewest"), [(spread, 150), (near_duplicates, 148)])
 def test_answers_for_graphs_are_right_on_every_edge(family, fewest):
     """Spread 98: an edge implied by an equality missed its margin; near duplicates 5: infeasible"""
     assert sum(solved_graph(family, seed) for seed in range(150)) >= fewest
@@ -277,9 +336,12 @@ def test_hyperplanes_are_right_and_there_is_one(family, fit_intercept):
     assert len(unsolved) <= COUNT / 1000, str(unsolved)
 
 
-# Graphs of tokens of very different sizes, or of nearly equal ones, are often beyond float64.
+# Of graphs of nearly equal tokens 2 of 100 are beyond twice the digits of float64.
 CASES = [
-    (kind, family) for kind in KINDS for family in FAMILIES if kind != "graph" or family is scaled
+    (kind, family)
+    for kind in KINDS
+    for family in FAMILIES
+    if kind != "graph" or family in (scaled, spread)
 ]
 
 

@@ -95,7 +95,8 @@ struct CoreSvms {
 // sample; those that are given are results too.
 py::dict solved(const CoreSvms& svms, Index factors, const Report& report, const std::optional<Doubles>& given_left,
                 const std::optional<Doubles>& given_right,
-                const std::function<void(Progress&, const SvmResultView&)>& solve) {
+                const std::function<void(Progress&, const SvmResultView&)>& solve, bool extended = false) {
+    if (extended) factors = std::max(factors, 2 * svms.query_dimension());
     const Index B = svms.count(), n = svms.samples(), T = svms.size();
     auto dual = make_array<double>({B, n, T});
     auto margins = make_array<double>({B, n, T});
@@ -113,10 +114,10 @@ py::dict solved(const CoreSvms& svms, Index factors, const Report& report, const
     auto status = make_array<std::int8_t>({B});
     auto unique = make_array<std::int8_t>({B});
     auto iterations = make_array<std::int64_t>({B});
-    const SvmResultView result{dual.mutable_data(),   margins.mutable_data(),   factors,
-                               left.mutable_data(),   right.mutable_data(),     norm.mutable_data(),
-                               gap.mutable_data(),    kkt.mutable_data(),       status.mutable_data(),
-                               unique.mutable_data(), iterations.mutable_data()};
+    const SvmResultView result{dual.mutable_data(),   margins.mutable_data(),    factors,
+                               left.mutable_data(),   right.mutable_data(),      norm.mutable_data(),
+                               gap.mutable_data(),    kkt.mutable_data(),        status.mutable_data(),
+                               unique.mutable_data(), iterations.mutable_data(), extended};
 
     without_gil(report, static_cast<double>(B), [&](Progress& progress) { solve(progress, result); });
     return named({{"dual", dual},
@@ -131,19 +132,22 @@ py::dict solved(const CoreSvms& svms, Index factors, const Report& report, const
                   {"iterations", iterations}});
 }
 
-py::dict smallest_frobenius(const CoreSvms& svms, const std::optional<Doubles>& start, bool active_set,
+py::dict smallest_frobenius(const CoreSvms& svms, const std::optional<Doubles>& start, bool active_set, bool extended,
                             double optimality, double infeasibility, int threads, const Report& report) {
     if (start) expect_shape("start", *start, {svms.count(), svms.samples(), svms.size()});
     const auto method = active_set ? attsvm::FrobeniusMethod::active_set : attsvm::FrobeniusMethod::automatic;
     const double* const guess = start ? start->data() : nullptr;
-    return solved(svms, svms.samples(), report, {}, {}, [&](Progress& progress, const SvmResultView& result) {
-        std::visit(
-            [&](const auto& tokens) {
-                attsvm::solve_frobenius(svms.batch(tokens), guess, method, SvmTolerance{optimality, infeasibility},
-                                        threads, progress, result);
-            },
-            svms.tokens);
-    });
+    return solved(
+        svms, svms.samples(), report, {}, {},
+        [&](Progress& progress, const SvmResultView& result) {
+            std::visit(
+                [&](const auto& tokens) {
+                    attsvm::solve_frobenius(svms.batch(tokens), guess, method, SvmTolerance{optimality, infeasibility},
+                                            threads, progress, result);
+                },
+                svms.tokens);
+        },
+        extended);
 }
 
 py::dict certify_frobenius(const CoreSvms& svms, const Doubles& dual, const std::optional<Doubles>& left,
@@ -161,8 +165,8 @@ py::dict certify_frobenius(const CoreSvms& svms, const Doubles& dual, const std:
 }
 
 // Tokens in double precision alone: the SVM is small once it stands in coordinates of its spans.
-py::dict smallest_nuclear(const CoreSvms& svms, const std::string& method, double optimality, double infeasibility,
-                          int threads, const Report& report) {
+py::dict smallest_nuclear(const CoreSvms& svms, const std::string& method, bool extended, double optimality,
+                          double infeasibility, int threads, const Report& report) {
     using Method = attsvm::NuclearMethod;
     const std::map<std::string, Method> methods{{"auto", Method::automatic},
                                                 {"thresholding", Method::thresholding},
@@ -170,20 +174,26 @@ py::dict smallest_nuclear(const CoreSvms& svms, const std::string& method, doubl
     const auto found = methods.find(method);
     if (found == methods.end()) throw std::invalid_argument("method: no such method: " + method);
     const auto batch = svms.plain_batch();
-    return solved(svms, svms.samples(), report, {}, {}, [&](Progress& progress, const SvmResultView& result) {
-        attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress, result);
-    });
+    return solved(
+        svms, svms.samples(), report, {}, {},
+        [&](Progress& progress, const SvmResultView& result) {
+            attsvm::solve_nuclear(batch, found->second, {optimality, infeasibility}, threads, progress, result);
+        },
+        extended);
 }
 
 // Norms of entries have W in the coordinates of the caller, not as a sum over samples.
-py::dict smallest_in_norm(const CoreSvms& svms, const std::string& norm, double p, double optimality,
+py::dict smallest_in_norm(const CoreSvms& svms, const std::string& norm, double p, bool extended, double optimality,
                           double infeasibility, int threads, const Report& report) {
     const auto of_norm = attsvm::SvmNorm::named(norm, p);
     const auto batch = svms.plain_batch();
     const Index n = svms.samples(), factors = of_norm.is_of_entries() ? std::max(n, svms.query_dimension()) : n;
-    return solved(svms, factors, report, {}, {}, [&](Progress& progress, const SvmResultView& result) {
-        attsvm::solve_in_norm(batch, of_norm, {optimality, infeasibility}, threads, progress, result);
-    });
+    return solved(
+        svms, factors, report, {}, {},
+        [&](Progress& progress, const SvmResultView& result) {
+            attsvm::solve_in_norm(batch, of_norm, {optimality, infeasibility}, threads, progress, result);
+        },
+        extended);
 }
 
 }  // namespace
@@ -201,11 +211,11 @@ void bind_svm(py::module_& module) {
              "lengths"_a.noconvert(), "rhs"_a.noconvert(), "equality"_a.noconvert(), "token_ids"_a.noconvert(),
              "query_ids"_a.noconvert());
     module.def("smallest_frobenius", &smallest_frobenius, py::kw_only(), "svms"_a, "start"_a.noconvert(),
-               "active_set"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
+               "active_set"_a, "extended"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
     module.def("certify_frobenius", &certify_frobenius, py::kw_only(), "svms"_a, "dual"_a.noconvert(),
                "left"_a.noconvert(), "right"_a.noconvert(), "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
-    module.def("smallest_nuclear", &smallest_nuclear, py::kw_only(), "svms"_a, "method"_a, "optimality"_a,
+    module.def("smallest_nuclear", &smallest_nuclear, py::kw_only(), "svms"_a, "method"_a, "extended"_a, "optimality"_a,
                "infeasibility"_a, "threads"_a, "report"_a);
-    module.def("smallest_in_norm", &smallest_in_norm, py::kw_only(), "svms"_a, "norm"_a, "p"_a, "optimality"_a,
-               "infeasibility"_a, "threads"_a, "report"_a);
+    module.def("smallest_in_norm", &smallest_in_norm, py::kw_only(), "svms"_a, "norm"_a, "p"_a, "extended"_a,
+               "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
 }

@@ -45,7 +45,7 @@ class InteriorPoint : nuclear::MarginProgram {
 
     // One step. False when the iterates come no nearer.
     bool step() {
-        constexpr double shortest_step = 1e-6, rounding = in_precision(1e-15);
+        constexpr double shortest_step = 1e-6;
         const Array above = bound_ - bounded_, below = bound_ + bounded_;
         const Array of_above = upper_ / above, of_below = lower_ / below, stiffness = of_above + of_below;
         const Real degree = 2.0 * static_cast<double>(above.size()) + inequality_.sum();
@@ -53,8 +53,6 @@ class InteriorPoint : nuclear::MarginProgram {
         const Array weights = bounds_primal() ? Array(stiffness.inverse()) : stiffness;
         Matrix M = weighted_gram(constraints_, weights.matrix());
         M.diagonal() += divided_by_dual(slack_);
-        M.diagonal() *= Real(1.0) + rounding;
-        M.diagonal().array() += rounding * M.trace() / static_cast<double>(M.rows()) * rounding;
         const Cholesky equations = factorised(M);
         if (!equations.succeeded() || !numext::isfinite(mu)) return false;
         const Vector by_margin = equations.solve(constraints_.rhs());

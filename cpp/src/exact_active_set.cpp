@@ -123,8 +123,9 @@ std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<Token>& sv
     const UnitProblem of_given{problem.map, rhs.data(), problem.equality};
     DualActiveSet<ExactRows> method(of_given, progress, calling_thread, {of_given, std::move(rows), width});
     if (!method.run(nullptr, dual.data(), 10 * (m + width) + 100)) return {};
-    ExactActiveSetResult found{method.steps(), Buffer<double>(width), Buffer<double>(m), Buffer<double>(m)};
-    for (Index c = 0; c < width; ++c) found.w[c] = method.w()[c].high;
+    ExactActiveSetResult found{method.steps(), Buffer<double>(width), Buffer<double>(width), Buffer<double>(m),
+                               Buffer<double>(m)};
+    for (Index c = 0; c < width; ++c) found.w[c] = method.w()[c].high, found.w_low[c] = method.w()[c].low;
     for (Index r = 0; r < m; ++r) found.high[r] = dual[r].high, found.low[r] = dual[r].low;
     return found;
 }

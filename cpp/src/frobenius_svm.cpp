@@ -32,7 +32,7 @@ class FrobeniusSolver : SvmSolver<Token> {
 
     void run(const double* start, FrobeniusMethod method) {
         if (decided_at_once()) return;
-        solve(start, method);
+        if (!result_.extended) solve(start, method);
         const bool infeasible = *result_.status == static_cast<std::int8_t>(SvmStatus::infeasible);
         if (!infeasible && !is_finished() && !progress_.stopped()) by_exact_active_set();
     }
@@ -208,9 +208,9 @@ class FrobeniusSolver : SvmSolver<Token> {
         in_given_units(-exact.scale_exponent());
         if (is_infeasible(exact, high, low, found->steps)) return;
         in_given_units(exact.scale_exponent());
-        Buffer<double>& W = found->w;
-        for (Index k = 0; k < W.size(); ++k) W[k] = std::ldexp(W[k], exact.scale_exponent());
-        is_exactly_optimal(found->steps, in_query_basis(W), {high, &low}, &W);
+        for (Buffer<double>* const part : {&found->w, &found->w_low})
+            for (Index k = 0; k < part->size(); ++k) (*part)[k] = std::ldexp((*part)[k], exact.scale_exponent());
+        is_exactly_optimal(found->steps, in_query_basis(found->w), {high, &low}, &*found);
     }
 
     // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a
@@ -354,16 +354,16 @@ class FrobeniusSolver : SvmSolver<Token> {
             multipliers[r] = constraints_.scale() * (dual_[r] / constraints_.row_norm(r));
         return is_exactly_optimal(iterations, V, {multipliers, nullptr});
     }
-    // What is certified already, but less well, comes back where this fails. `W`, or null, is what V stands for.
+    // What is certified already, but less well, comes back where this fails. `whole`, or null, has the W that V stands
+    // for.
     bool is_exactly_optimal(Index iterations, const Buffer<double>& V, const Multipliers& multipliers,
-                            const Buffer<double>* W = nullptr) {
+                            const ExactActiveSetResult* whole = nullptr) {
         const Written before = written();
         clear(0.0);
         for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = multipliers.high[r];
-        W != nullptr ? write_factors_of_whole(copy(*W)) : write_factors_of(V.data());
-        const Index e = svm_.query_dimension;
-        if (is_optimal_as_written(iterations, e <= (W != nullptr ? result_.factors : svm_.samples), multipliers.low))
-            return true;
+        whole != nullptr ? write_factors_of_whole(copy(whole->w), whole->w_low) : write_factors_of(V.data());
+        const Index e = svm_.query_dimension, exact_factors = whole != nullptr ? result_.factors : svm_.samples;
+        if (is_optimal_as_written(iterations, e <= exact_factors, multipliers.low)) return true;
         Buffer<double> moved = copy(V), values(problem_.size());
         if (write_with_margins(moved, values.data()) &&
             is_optimal_as_written(iterations, e <= svm_.samples, multipliers.low))

@@ -17,14 +17,26 @@ SvmStatus NormSolver::decide_feasibility() {
 }
 
 // On the constraints as given, or where their coordinates are too many, on those that the candidates were found with.
-void NormSolver::solve_in_twice_precision(const UnitProblem& problem, const Vector& frobenius) {
+void NormSolver::solve_in_twice_precision(const UnitProblem& problem) {
     constexpr double most_products = 1e8;  // in a step
+    Vector frobenius;
+    if (!is_certified()) {
+        const SvmStatus status = decide_feasibility();
+        if (status == SvmStatus::infeasible) return;
+        if (norm_.kind == SvmNorm::Kind::power) {
+            if (status != SvmStatus::optimal) return;
+            frobenius = frobenius_dual();
+        }
+        leave_unresolved();
+    }
     const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
     const auto is_affordable = [&](const MarginMap& map) {
         const auto rows = static_cast<double>(m), entries = static_cast<double>(map.coordinates());
         const auto order = static_cast<double>(map.dimension + map.query_dimension);
         const double of_norm =
-            norm_.kind == SvmNorm::Kind::spectral ? entries * entries * (entries + rows) : order * order * order;
+            norm_.kind == SvmNorm::Kind::spectral  ? entries * entries * (entries + rows)
+            : norm_.kind == SvmNorm::Kind::nuclear ? order * order * order
+                                                   : 0.0;
         return rows * rows * (rows + order) + of_norm <= most_products;
     };
     const auto solved = [&](const UnitProblem& unit, const double* lacking, const Vector& dual) {
@@ -64,10 +76,11 @@ void NormSolver::solve_in_twice_precision(const UnitProblem& problem, const Vect
 bool NormSolver::is_exactly_optimal(ExactConstraints<double>& exact, const RoundedCandidate& found) {
     const Index e = svm_.query_dimension;
     const Written before = written();
-    Buffer<double> W = copy(found.W);
-    for (Index k = 0; k < W.size(); ++k) W[k] = std::ldexp(W[k], exact.scale_exponent());
+    Buffer<double> W = copy(found.W), W_low = copy(found.W_low);
+    for (Buffer<double>* const part : {&W, &W_low})
+        for (Index k = 0; k < part->size(); ++k) (*part)[k] = std::ldexp((*part)[k], exact.scale_exponent());
     clear(0.0);
-    write_factors_of_whole(copy(W));
+    write_factors_of_whole(copy(W), W_low);
     if (is_optimal_as_written(exact, e <= result_.factors, found)) return true;
     Buffer<double> V = in_query_basis(W), values(problem_.size());
     if (write_with_margins(V, values.data()) && is_optimal_as_written(exact, e <= svm_.samples, found)) return true;
@@ -88,7 +101,7 @@ bool NormSolver::is_optimal_as_written(ExactConstraints<double>& exact, bool pro
         dual[r] = found.dual[r];
         unit[r] = std::ldexp(1.0, exact.exponent(r) + exact.scale_exponent());
         high[r] = std::ldexp(found.dual[r], -exact.exponent(r));
-        lacking[r] = std::ldexp(found.lacking[r], -exact.exponent(r));
+        lacking[r] = std::ldexp(found.dual_low[r], -exact.exponent(r));
     }
     exact.set_multipliers(high.data(), lacking.data(), 0);
     if (!std::isfinite(exact.weighted_norm())) return false;

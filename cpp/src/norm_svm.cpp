@@ -16,6 +16,7 @@ class AnyNormSolver : NormSolver {
         if (decided_at_once()) return;
         const bool fewer_coordinates = !norm_.is_of_entries() && problem_.map.dimension > problem_.size();
         const nuclear::Constraints unit(fewer_coordinates ? in_fewer_coordinates() : problem_, team_);
+        if (result_.extended) return solve_in_twice_precision(unit.problem());
         if (norm_.kind == SvmNorm::Kind::power) {
             if (decide_feasibility() != SvmStatus::optimal) return;
             const Vector dual = frobenius_dual();
@@ -27,26 +28,13 @@ class AnyNormSolver : NormSolver {
                 for (Index k = 0; k < part.count(); ++k) of_part[k] = dual[part[k]];
                 return by_lp_homotopy(part.constraints(), norm_, of_part, progress_, calling_thread_);
             }));
-            if (!is_certified() && !progress_.stopped()) solve_in_twice_precision(unit.problem(), dual);
-            return;
+        } else {
+            leave_unresolved();
+            is_optimal(norm_.is_of_entries() ? by_entrywise_interior_point(unit, norm_, progress_, calling_thread_)
+                                             : spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension,
+                                                                           progress_, calling_thread_));
         }
-        leave_unresolved();
-        is_optimal(norm_.is_of_entries() ? by_entrywise_interior_point(unit, norm_, progress_, calling_thread_)
-                                         : spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension,
-                                                                       progress_, calling_thread_));
-        if (is_certified() || progress_.stopped()) return;
-        if (decide_feasibility() == SvmStatus::infeasible) return;
-        leave_unresolved();
-        solve_in_twice_precision(unit.problem(), Vector());
-    }
-
-   private:
-    // The multipliers in the result, in units of the unit problem
-    Vector frobenius_dual() const {
-        Vector dual(problem_.size());
-        for (Index r = 0; r < dual.size(); ++r)
-            dual[r] = result_.dual[constraints_.place(r)] * (constraints_.row_norm(r) / constraints_.scale());
-        return dual;
+        if (!is_certified() && !progress_.stopped()) solve_in_twice_precision(unit.problem());
     }
 };
 

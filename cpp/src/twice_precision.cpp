@@ -49,6 +49,7 @@ RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, const doub
     const nuclear::Candidate found =
         solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, frobenius, rows, columns, progress, calling_thread);
     return {rounded(found.W.data(), found.W.size()),
+            rounded(found.W.data(), found.W.size(), &Real::low),
             rounded(found.dual.data(), found.dual.size()),
             rounded(found.dual.data(), found.dual.size(), &Real::low),
             static_cast<double>(found.distance),

@@ -286,7 +286,12 @@ class SvmSettings(TypedDict):
     report: Callable[[float], object] | None
 
 def smallest_frobenius(
-    *, svms: Svms, start: Float64Array | None, active_set: bool, **settings: Unpack[SvmSettings]
+    *,
+    svms: Svms,
+    start: Float64Array | None,
+    active_set: bool,
+    extended: bool,
+    **settings: Unpack[SvmSettings],
 ) -> SvmResult: ...
 def certify_frobenius(
     *,
@@ -296,7 +301,9 @@ def certify_frobenius(
     right: Float64Array | None,
     **settings: Unpack[SvmSettings],
 ) -> SvmResult: ...
-def smallest_nuclear(*, svms: Svms, method: str, **settings: Unpack[SvmSettings]) -> SvmResult: ...
+def smallest_nuclear(
+    *, svms: Svms, method: str, extended: bool, **settings: Unpack[SvmSettings]
+) -> SvmResult: ...
 def smallest_in_norm(
-    *, svms: Svms, norm: str, p: float, **settings: Unpack[SvmSettings]
+    *, svms: Svms, norm: str, p: float, extended: bool, **settings: Unpack[SvmSettings]
 ) -> SvmResult: ...

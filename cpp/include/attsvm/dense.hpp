@@ -67,7 +67,9 @@ class Cholesky {
 };
 
 Matrix symmetric_part(const Matrix& full);
-// Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes.
+// Of a definite M that rounding may have left indefinite: with as much more on the diagonal as it takes, beginning with
+// the bound of what rounding may take from it (Higham, "Accuracy and stability of numerical algorithms", 2002, theorem
+// 10.3).
 Cholesky factorised(const Matrix& M, const GoesOn& goes_on = {});
 // Largest t for which X + t dX is positive semidefinite, X = L L'.
 Real definite_step(const Cholesky& factor, const Matrix& along);

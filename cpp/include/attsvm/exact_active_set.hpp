@@ -11,7 +11,7 @@ namespace attsvm {
 // All in the units of ExactConstraints.
 struct ExactActiveSetResult {
     Index steps;
-    Buffer<double> w;          // (query_dimension, dimension)
+    Buffer<double> w, w_low;   // (query_dimension, dimension), and what rounding took from it
     Buffer<double> high, low;  // multipliers
 };
 

@@ -24,9 +24,16 @@ class NormSolver : protected SvmSolver<double> {
     // Whether the candidate is certified to the last digits; one that is certified, but less well, is kept in case
     // nothing better comes.
     bool is_optimal(const nuclear::Candidate& best);
-    // The methods in twice the precision of float64, where that is not too much work. `problem` is in the coordinates
-    // of the candidates; `frobenius` as for `solve_in_twice_precision`.
-    void solve_in_twice_precision(const UnitProblem& problem, const Vector& frobenius);
+    // The multipliers of the Frobenius SVM in the result, in units of the unit problem
+    Vector frobenius_dual() const {
+        Vector dual(problem_.size());
+        for (Index r = 0; r < dual.size(); ++r)
+            dual[r] = result_.dual[constraints_.place(r)] * (constraints_.row_norm(r) / constraints_.scale());
+        return dual;
+    }
+    // The methods in twice the precision of float64, where that is not too much work, of what is not proved infeasible.
+    // `problem` is in the coordinates of the candidates.
+    void solve_in_twice_precision(const UnitProblem& problem);
 
     // Rows that nearly agree leave the equations of every method without digits; but as a rule at most one of them is
     // active in the end. Solves with one row of each cluster, by search(ChosenConstraints), and exchanges it for the

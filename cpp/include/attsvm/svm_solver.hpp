@@ -155,13 +155,17 @@ class SvmSolver {
     }
     // W (query_dimension, dimension) as it is, or by Gram-Schmidt in factors of its own. Nearly equal queries do not
     // define a basis of their span to the last digits, as W does.
-    void write_factors_of_whole(Buffer<double> W) {
+    void write_factors_of_whole(Buffer<double> W, const Buffer<double>& W_low) {
         const Index d = svm_.dimension, e = svm_.query_dimension, factors = result_.factors;
         std::fill(result_.left, result_.left + factors * d, 0.0);
         std::fill(result_.right, result_.right + factors * e, 0.0);
         if (e <= factors) {
-            std::copy(W.data(), W.data() + e * d, result_.left);
-            for (Index c = 0; c < e; ++c) result_.right[c * e + c] = 1.0;
+            const auto write = [&](const Buffer<double>& part, Index first) {
+                std::copy_n(part.data(), e * d, result_.left + first * d);
+                for (Index c = 0; c < e; ++c) result_.right[(first + c) * e + c] = 1.0;
+            };
+            write(W, 0);
+            if (result_.extended) write(W_low, e);
             return;
         }
         for (Index k = 0; k < factors; ++k) {

@@ -8,7 +8,7 @@ namespace attsvm {
 
 // A candidate, rounded to float64.
 struct RoundedCandidate {
-    Buffer<double> W, dual, lacking;  // and what rounding took from the multipliers
+    Buffer<double> W, W_low, dual, dual_low;  // and what rounding took from them
     double distance;
     Index steps;
     std::int8_t unique;

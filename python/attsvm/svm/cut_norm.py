@@ -93,7 +93,7 @@ def smallest_cut(
             _Rows.of(problem.problems(at)), result["dual"][at], num_threads=num_threads
         ).items():
             result[name][at] = values
-    return result, "native"
+    return result, np.full(B, "native", dtype="<U10")
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from attsvm.svm.solvers import (
     Result,
     certify,
     has_no_answer,
+    put,
 )
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import takes_threads
@@ -227,7 +228,9 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
     if delicate.any():
         constraints = constraints.with_all_of(delicate)
         problem, place = _edge_problem(constraints, B, tables)
-        _solve_as_given(result, problem, delicate, norm)
+        for b in np.flatnonzero(delicate).tolist():
+            one, (names[b],) = norm.solvers["auto"](problem.problem(b), None)
+            put(result, b, one)
     for b in np.flatnonzero(result["status"] == INFEASIBLE).tolist():
         proof = _proof_with_paths(problem.problem(b), graphs, b, result["dual"][b])
         for name in ("status", "dual", "gap", "kkt"):
@@ -284,14 +287,6 @@ def _is_delicate(result: Result, tables: Float64Array, norm: Norm) -> BoolArray:
     embeddings = euclidean_norm(tables, axis=2).max(axis=1)
     large = embeddings * (embeddings * np.where(known, size, 0.0)) > _DELICATE
     return np.asarray(~known | large)
-
-
-def _solve_as_given(result: Result, problem: SvmProblem, delicate: BoolArray, norm: Norm) -> None:
-    """Put the solutions of the delicate problems, on their embeddings as given, in the result."""
-    for b in np.flatnonzero(delicate).tolist():
-        for name, value in norm.solvers["auto"](problem.problem(b), None)[0].items():
-            result[name] = _with_rows(result[name], value.shape)
-            result[name][b] = value[0]
 
 
 def _margins_of_edges(
@@ -351,12 +346,6 @@ def _proof_with_paths(
     if proof["status"][0] != INFEASIBLE:
         proof["status"][0] = UNRESOLVED
     return {**proof, "dual": proof["dual"][:, :-1]}
-
-
-def _with_rows(values: Any, shape: tuple[int, ...]) -> Any:
-    """Return an array with zeros for the inputs that it has fewer of than an array of `shape`."""
-    more = max(shape[1] - values.shape[1], 0) if len(shape) == 3 else 0
-    return np.pad(values, ((0, 0), (0, more), (0, 0))) if more else values
 
 
 def _edge_problem(

@@ -21,8 +21,9 @@ _OF_PROOFS = ("certificate",)
 class SolverError(RuntimeError):
     """No answer passed its check; the message names the problem and what was tried.
 
-    Constraints that nearly contradict each other are a cause, if rounding of W decides whether it
-    meets them: Σ λ_it |(x_iα - x_it) z_i'|_F / |W|_F is then above 1e8 or so.
+    Constraints that nearly contradict each other are a cause, if twice the digits of float64 do not
+    hold a W that meets them: Σ λ_it |(x_iα - x_it) z_i'|_F / |W|_F is then above 1e16 or so, or
+    |W|_F |(x_iα - x_it) z_i'|_F above 1e22.
     """
 
 
@@ -71,12 +72,15 @@ class SVMSolution(Plotted):
     certificate : ndarray or None
         Of an infeasible problem, Farkas multipliers λ >= 0 with b'λ = 1 and A*λ = 0, with which no
         W can go; 0 at the selected token and at padding. None if feasible, in a batch NaN.
-    solver : {"native", "osqp", "active-set", "none"}
-        What produced the answer; "none" where there was nothing to solve.
+    solver : {"native", "osqp", "active-set", "extended", "none"}
+        What produced the answer; "none" where there was nothing to solve, "extended" where no W in
+        float64 can be certified, see the notes.
     left, right : ndarray or None, shapes ([B,] s, d) and ([B,] s, e)
         Factors with W = left' right: s = n and e = d for W, s = e = 1 for p and v. W itself, of
         shape (d, d), is formed when it is first asked for. In the max, l1, l_p and cut norm W has
-        no low rank: s is d, or n where that is larger.
+        no low rank: s is d, or n where that is larger. Of an "extended" W the first d rows (one of
+        p and v) are W itself, and as many after them what rounding takes from it; where that is
+        more than the s above, s is as large. In a batch, s is the largest of all.
     unique : bool or None
         Whether there is no other solution; None where that is not decided, or there is none. Always
         True in the Frobenius and l_p norm.
@@ -91,13 +95,19 @@ class SVMSolution(Plotted):
     the largest |(x_iα - x_it) z_i'|_F, at most 1e-6. For the nuclear norm read 1e-8 for 1e-9; it is
     1e-12 as a rule.
 
+    Extended: where constraints nearly agree or contradict each other, W must meet them with more
+    digits than float64 has: rounding of W moves a margin by up to 1.1e-16 |W|_F times
+    |(x_iα - x_it) z_i'|_F. The solution is then left' right, with twice the digits, and `margins`,
+    `gap` and `kkt` are those of this sum. `W`, `p` or `v` is the nearest in float64, its direction
+    right to the last digits; its own margins may miss by what rounding takes.
+
     Infeasible: no W is a solution, up to a norm of 4.5e15 times (1 over the rounding of float64)
     what the constraint that asks for the largest W alone asks for. <A*λ, W> >= b'λ = 1 for every W
     that meets the constraints, so that its norm is at least 1 / |A*λ|_F; `gap` is the inverse of
     this bound relative to that largest W. W is measured with every entry in units of the largest
     entries of rows of norm 1 in its place, so that the units of features do not matter.
     It is that of the multipliers with digits beyond float64, of which `certificate` has the first
-    16. Between the largest W that float64 can certify and this bound there is a `SolverError`.
+    16. Between the largest W that can be certified and this bound there is a `SolverError`.
     """
 
     variable: Literal["W", "p", "v"]

@@ -10,7 +10,7 @@ from attsvm._arrays import Float64Array
 from attsvm._validation import as_choice
 from attsvm.svm.norms import NORMS, Norm
 from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, without_batch_axis
-from attsvm.svm.solvers import BEYOND_FLOAT64, INFEASIBLE, STATUSES, Result, has_no_answer
+from attsvm.svm.solvers import BEYOND_FLOAT64, EXTENDED, INFEASIBLE, STATUSES, Result, has_no_answer
 from attsvm.svm.svm_problem import SvmProblem
 
 Variable = Literal["W", "p", "v"]
@@ -57,7 +57,11 @@ def solution_of(
     if variable == "v":
         of_constraints = {name: value[..., 0] for name, value in of_constraints.items()}
     if variable != "W":  # all inputs have the same query
-        left = np.sum(left * right, axis=1, keepdims=True)
+        parts = left * right
+        left = np.sum(parts, axis=1, keepdims=True)
+        if (extended := names == EXTENDED).any():
+            lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:2], 0.0)
+            left = np.concatenate([left, lacking], axis=1)
         right = np.where(np.isnan(left[..., :1]), np.nan, 1.0)
     decided = np.where(norm.strictly_convex | (result["norm"] == 0), 1, result["unique"])
     unique = np.array([False, True, None], dtype=object)[decided]
@@ -68,7 +72,7 @@ def solution_of(
         norm=result["norm"],
         gap=result["gap"],
         kkt=result["kkt"],
-        solver=np.where(result["iterations"] == 0, "none", names).astype("<U10"),
+        solver=np.where(result["iterations"] == 0, "none", names),
         left=left,
         right=right,
         unique=unique,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from attsvm.threads import thread_count
 OPTIMALITY_TOLERANCE = 1e-9
 NUCLEAR_OPTIMALITY_TOLERANCE = 1e-8
 OPTIMAL, INFEASIBLE, UNRESOLVED, BEYOND_FLOAT64, BOUNDED = range(5)  # status of a result
+EXTENDED = "extended"  # what solved for W in twice the precision
 STATUSES = np.array(["optimal", "infeasible", "unresolved", "overflow", "bounded"])
 _WORTH_CHECKING = 1e-9  # float64 residual of a proof of infeasibility that is then made exact
 
@@ -64,6 +66,41 @@ def certify(
     )
 
 
+def put(result: Result, b: int, one: Result) -> None:
+    """Put the result of one problem at place `b` of a batch, which gets as many rows as that."""
+    for name, value in one.items():
+        if value.ndim == 3:
+            more = max(value.shape[1] - result[name].shape[1], 0)
+            result[name] = np.pad(result[name], ((0, 0), (0, more), (0, 0)))
+            value = np.pad(value, ((0, 0), (0, result[name].shape[1] - value.shape[1]), (0, 0)))
+        result[name][b] = value[0]
+
+
+def _by_core(
+    core: Callable[..., Any],
+    problem: SvmProblem,
+    num_threads: int | None,
+    name: str,
+    **settings: Any,
+) -> tuple[Result, Any]:
+    """Solve, and where no W in float64 can be certified, for one in twice its precision."""
+
+    def solved(problem: SvmProblem, **more: Any) -> Result:
+        plain = problem if core is _core.smallest_frobenius else problem.gathered()
+        settings_of = _settings(problem, num_threads)
+        return dict(core(svms=plain.core(), **settings, **settings_of, **more))
+
+    start = {"start": settings.pop("start")} if "start" in settings else {}
+    result = solved(problem, extended=False, **start)
+    names = np.full(len(problem.rhs), name, dtype="<U10")
+    for b in np.flatnonzero(result["status"] == UNRESOLVED).tolist():
+        one = solved(problem.problem(b), extended=True, **dict.fromkeys(start))
+        if one["status"][0] != UNRESOLVED:
+            put(result, b, one)
+            names[b] = EXTENDED
+    return result, names
+
+
 def _settings(problem: SvmProblem, num_threads: int | None) -> dict[str, Any]:
     """Return what every solver of the core takes; a bar, where one is shown, names the SVMs."""
     count = len(problem.rhs)
@@ -84,14 +121,15 @@ def frobenius(
     active_set: bool = False,
 ) -> tuple[Result, Any]:
     """Solve by dual ascent or the dual active set method, whichever is less work."""
-    result = _core.smallest_frobenius(
-        svms=problem.core(),
+    return _by_core(
+        _core.smallest_frobenius,
+        problem,
+        num_threads,
+        "active-set" if active_set else "native",
         start=start,
         active_set=active_set,
         optimality=OPTIMALITY_TOLERANCE,
-        **_settings(problem, num_threads),
     )
-    return dict(result), "active-set" if active_set else "native"
 
 
 def active_set(
@@ -110,9 +148,8 @@ def by_osqp(
     result = certify(problem, osqp_multipliers(problem), num_threads=num_threads)
     names = np.full(len(problem.rhs), "osqp", dtype="<U10")
     for b in np.flatnonzero(result["status"] == UNRESOLVED):
-        one, names[b] = active_set(problem.problem(int(b)), None, num_threads)
-        for name, value in one.items():
-            result[name][b] = value[0]
+        one, (names[b],) = active_set(problem.problem(int(b)), None, num_threads)
+        put(result, int(b), one)
     return result, names
 
 
@@ -120,13 +157,14 @@ def nuclear(
     problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
 ) -> tuple[Result, Any]:
     """Solve by interior point or singular-value thresholding, and Newton's method on a face."""
-    result = _core.smallest_nuclear(
-        svms=problem.gathered().core(),
+    return _by_core(
+        _core.smallest_nuclear,
+        problem,
+        num_threads,
+        "native",
         method="auto",
         optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
-        **_settings(problem, num_threads),
     )
-    return dict(result), "native"
 
 
 def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
@@ -135,13 +173,14 @@ def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
     def solved(
         problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
     ) -> tuple[Result, Any]:
-        result = _core.smallest_in_norm(
-            svms=problem.gathered().core(),
+        return _by_core(
+            _core.smallest_in_norm,
+            problem,
+            num_threads,
+            "native",
             norm=name,
             p=p,
             optimality=OPTIMALITY_TOLERANCE,
-            **_settings(problem, num_threads),
         )
-        return dict(result), "native"
 
     return {"auto": solved, "native": solved}

@@ -1,0 +1,2 @@
+#define ATTSVM_TWICE_PRECISION
+#include "test_cholesky.cpp"

@@ -10,6 +10,7 @@ import pytest
 
 import attsvm
 from attsvm import AttentionData, att_svm, margin_ratio
+from attsvm.svm import cut_norm
 from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.svm.solve import solve
 from attsvm.svm.svm_problem import row_problem
@@ -102,14 +103,18 @@ def test_more_than_sixteen_signs_are_bounded():
         attsvm.support_tokens(wide, bounded)
 
 
-def test_a_wide_problem_of_its_own_dimension_is_bounded():
-    """20 coordinates that all count: the bound by vectors is below what was found."""
-    data = attsvm.datasets.unit_sphere(6, 8, 20, rng=3)
+def test_a_wide_problem_of_its_own_dimension_is_bounded(monkeypatch):
+    """17 coordinates that all count: what is found is what enumeration proves to be the least."""
+    data = attsvm.datasets.unit_sphere(6, 8, 17, rng=0)
     bounded = att_svm(data, attsvm.optimal_tokens(data), norm="cut")
     assert bounded.status == "bounded"
-    assert 0 < bounded.gap < 1 - 1 / 1.783
-    assert bounded.kkt < 0.05 + 1e-9
+    assert bounded.kkt <= 1e-9
     assert bounded.margins.min() == pytest.approx(1, abs=1e-9)
+    monkeypatch.setattr(cut_norm, "MOST_SIGNS", 17)
+    exact = att_svm(data, attsvm.optimal_tokens(data), norm="cut")
+    assert exact.status == "optimal"
+    assert exact.norm / 1.783 <= (1 - bounded.gap) * bounded.norm <= exact.norm
+    assert bounded.norm == pytest.approx(exact.norm, rel=1e-9)
 
 
 def test_tokens_that_stand_far_from_zero_lose_no_digits():

@@ -29,8 +29,7 @@ from attsvm.svm.solvers import (
 from attsvm.svm.svm_problem import SvmProblem, row_problem
 
 MOST_SIGNS = 16  # that are enumerated
-_SETTLED = 1e-11  # s' G t - 1 of a product that is not missing,
-_SETTLED_BOUNDS = 0.05  # and where signs are not enumerated
+_SETTLED = 1e-11  # s' G t - 1 of a product that is not missing
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 _STARTS = 256  # of the search for large s' G t with more signs
 _ASCENT_ENDS = 1e-9  # growth of the bound by vectors, relative
@@ -183,7 +182,6 @@ def _by_columns(
         **{name: np.full(B, np.nan) for name in ("norm", "gap", "kkt", "iterations")},
     }
     places = np.arange(B)
-    enough = _SETTLED if min(d, e) <= MOST_SIGNS else _SETTLED_BOUNDS
     count = max(16, 3 * int(rows.problem.constrained.sum(axis=(1, 2)).max(initial=0)))
     products = _largest_products(rows.adjoint(dual), count).above(rows.rounding(dual))
     if given is not None:
@@ -192,7 +190,7 @@ def _by_columns(
     while places.size:
         master = rows.smallest_sum(features, num_threads)
         dual, status = master["dual"], master["status"]
-        settled = 1.0 + np.maximum(enough, 2 * master["kkt"])
+        settled = 1.0 + np.maximum(_SETTLED, 2 * master["kkt"])
         rounding = rows.rounding(dual)
         found = _largest_products(rows.adjoint(dual), count)
         missing = found.above(np.where(status == OPTIMAL, settled, 0.0) + rounding)

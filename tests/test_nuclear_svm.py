@@ -254,6 +254,7 @@ def test_each_method_of_the_core_solves_alone(method, shape):
     answer = attsvm._core.smallest_nuclear(
         svms=problem.core(),
         method=method,
+        extended=False,
         optimality=1e-9,
         infeasibility=1e-9,
         threads=1,

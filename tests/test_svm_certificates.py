@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import plain_svm
 import pytest
+from exact_margins import Exact, exact_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,11 +125,17 @@ def test_exactly_opposite_rows_are_infeasible_with_proof(height, solver):
 
 
 @pytest.mark.parametrize("height", [1e-11, 1e-13])
-def test_what_rounding_decides_is_neither_solved_nor_infeasible(height):
+def test_what_rounding_of_p_decides_is_solved_in_two_parts(height):
     """Turned, with a solution of norm 1 / height whose margins no float64 p can have."""
-    data, _ = opposite_differences(height)
-    with pytest.raises(SolverError, match="no certified"):
-        prompt_svm(data, [0])
+    data, direction = opposite_differences(height)
+    solution = prompt_svm(data, [0])
+    assert solution.solver == "extended"
+    assert max(solution.gap, solution.kkt) <= 1e-9
+    assert solution.p * height == pytest.approx(direction, abs=3e-16 / height)
+    rows = exact_rows(data.tokens, None, [0])
+    parts = [(rows @ Exact(part)).fractions() for part in solution.left]
+    assert [float(high + low) for high, low in zip(*parts, strict=True)] == pytest.approx([1, 1])
+    assert max(abs(high - 1) for high in parts[0]) > 1e-9
 
 
 @pytest.mark.parametrize("height", [-1e-13, -1e-9, -1.0])

@@ -269,7 +269,7 @@ class InteriorPoint : nuclear::MarginProgram {
     // Moves x and λ by as little as it takes for C x = b and C'λ = c, in rounds, each of which has more digits.
     static bool correct(const Matrix& C, const Vector& rhs, const Vector& c, Vector& x, Vector& dual) {
         constexpr int rounds = 3;
-        constexpr double proximal = in_precision(1e-14);
+        constexpr double proximal = in_roundings(1e-14);
         const bool wide = C.rows() < C.cols();
         Matrix gram = smaller_gram(C);
         gram.diagonal().array() += proximal * gram.trace();

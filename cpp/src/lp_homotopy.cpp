@@ -64,7 +64,7 @@ class Homotopy {
     Vector dual() const { return unit_ * dual_; }
 
    private:
-    static constexpr double least_pivot = in_precision(1e-12);
+    static constexpr double least_pivot = in_roundings(1e-12);
 
     Real q() const { return p_ / (p_ - 1.0); }
     // log |x|

@@ -33,10 +33,9 @@ void NormSolver::solve_in_twice_precision(const UnitProblem& problem) {
     const auto is_affordable = [&](const MarginMap& map) {
         const auto rows = static_cast<double>(m), entries = static_cast<double>(map.coordinates());
         const auto order = static_cast<double>(map.dimension + map.query_dimension);
-        const double of_norm =
-            norm_.kind == SvmNorm::Kind::spectral  ? entries * entries * (entries + rows)
-            : norm_.kind == SvmNorm::Kind::nuclear ? order * order * order
-                                                   : 0.0;
+        const double of_norm = norm_.kind == SvmNorm::Kind::spectral  ? entries * entries * (entries + rows)
+                               : norm_.kind == SvmNorm::Kind::nuclear ? order * order * order
+                                                                      : 0.0;
         return rows * rows * (rows + order) + of_norm <= most_products;
     };
     const auto solved = [&](const UnitProblem& unit, const double* lacking, const Vector& dual) {

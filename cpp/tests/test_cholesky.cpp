@@ -8,6 +8,7 @@ namespace {
 
 using attsvm::Cholesky;
 using attsvm::in_precision;
+using attsvm::in_roundings;
 using attsvm::Index;
 using attsvm::Matrix;
 using attsvm::Real;
@@ -110,7 +111,7 @@ void semidefinite_matrices_are_factorised_with_little_more_on_the_diagonal() {
 void what_callers_add_to_the_diagonal_is_enough() {
     for (const Index order : {12, 40, 300})
         for (Matrix M : {hilbert(order), constant(order), of_rank_three(order)}) {
-            M.diagonal().array() += in_precision(1e-14) * M.trace();
+            M.diagonal().array() += in_roundings(1e-14) * M.trace();
             const Cholesky cholesky(M);
             CHECK(cholesky.succeeded());
             CHECK(backward_error(cholesky, M) <= allowed(order));

@@ -22,7 +22,9 @@ using Real = double;
 // abs, sqrt, exp and so on of either
 namespace numext = Eigen::numext;
 
-// A share that stands for rounding errors, given for float64.
+// A tolerance, given for float64: of twice the digits its square
 constexpr double in_precision(double share) { return sizeof(Real) == sizeof(double) ? share : share * share; }
+// A multiple of the rounding of Real, given for float64
+constexpr double in_roundings(double share) { return sizeof(Real) == sizeof(double) ? share : share * 0x1p-52; }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION

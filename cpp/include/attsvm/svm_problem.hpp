@@ -45,7 +45,7 @@ struct SvmResultView {
     double *norm, *gap, *kkt;
     std::int8_t *status, *unique;  // whether there is one solution: 1 or 0, and -1 where that is not decided
     std::int64_t* iterations;      // of the method that gave the result; 0 where there was nothing to solve
-    // Whether W is to be given in twice the precision: itself in 2 query_dimension rows, and what rounding takes from it.
+    // Whether W is to be given in twice the precision, with what rounding takes from it, in 2 query_dimension rows.
     bool extended = false;
 };
 

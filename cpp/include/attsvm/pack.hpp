@@ -147,8 +147,7 @@ inline constexpr int native_lanes = register_bytes / static_cast<int>(sizeof(T))
 template <class T>
 using NativePack = Pack<T, native_lanes<T>>;
 
-// --- choosing
-// ---------------------------------------------------------------------------------------------------------
+// --- Choosing ---
 
 ATTSVM_INLINE double select(bool mask, double yes, double no) { return mask ? yes : no; }
 
@@ -165,8 +164,7 @@ ATTSVM_INLINE bool any(typename NumberTraits<Real>::Mask mask) {
 ATTSVM_INLINE double larger(double a, double b) { return a > b ? a : b; }
 ATTSVM_INLINE double smaller(double a, double b) { return a < b ? a : b; }
 
-// --- lanes
-// ------------------------------------------------------------------------------------------------------------
+// --- Lanes ---
 
 ATTSVM_INLINE double lane(double x, int) { return x; }
 template <class T, int N>
@@ -189,8 +187,7 @@ ATTSVM_INLINE Real lanewise(Real x, Function function) {
     }
 }
 
-// --- memory
-// -----------------------------------------------------------------------------------------------------------
+// --- Memory ---
 
 template <class T>
 ATTSVM_INLINE NativePack<T> load(const T* from) {

@@ -78,6 +78,12 @@ class Parameter(Unreadable):
         return np.ones((3, 4, 5))
 
 
+class Undetachable(Unreadable):
+    """Says that it requires a gradient, but does not know how to leave it."""
+
+    requires_grad = True
+
+
 class OnDevice:
     def __dlpack__(self, **options: object) -> object:
         raise BufferError("on another device")
@@ -103,6 +109,7 @@ NOT_NUMBERS = {
     "unreadable": Unreadable(RuntimeError),
     "unreadable type": Unreadable(TypeError),
     "on device": OnDevice(),
+    "undetachable": Undetachable(RuntimeError),
 }
 
 TOKENS = [

@@ -271,6 +271,14 @@ def test_other_formats_are_refused():
         plots.encoded(plots.study(table((5, 4, 2))), ["gif"])
 
 
+def test_figures_of_matplotlib_and_of_papers_are_told_apart():
+    ours, theirs = "attsvm.studies.reproduce.figure.Figure", "matplotlib.figure.Figure"
+    with pytest.raises(TypeError, match=f"^figure: expected {theirs}, got {ours}$"):
+        plots.encoded(FIGURES[0])
+    with pytest.raises(TypeError, match=f"^figure: expected {ours}, got {theirs}$"):
+        plots.published(Figure(), None)
+
+
 def test_published_figures_fit_the_width_of_a_page_in_8_points():
     for figure in FIGURES:
         assert figure.size[0] <= TEXT_WIDTH, figure.name

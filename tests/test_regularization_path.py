@@ -507,8 +507,21 @@ ONE = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
 BATCH = attsvm.datasets.unit_sphere(3, 4, 5, batch=2, rng=0)
 BARE = AttentionData(ONE.tokens, ONE.labels)
 LOUD = AttentionData(ONE.tokens, ONE.labels, queries=ONE.queries, value=1e4 * ONE.value)
-LONG = AttentionData(1e3 * ONE.tokens, ONE.labels, queries=ONE.queries, value=1e-3 * ONE.value)
+# Exact norms: tokens of 1000, queries of 1.
+AXES = np.eye(5)[[[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 0]]]
+LONG = AttentionData(1e3 * AXES, ONE.labels, queries=np.eye(5)[:3], value=1e-3 * ONE.value)
+HUGE = AttentionData(
+    1e200 * AXES, ONE.labels, queries=1e200 * np.eye(5)[:3], value=1e-200 * ONE.value
+)
 JOINT = {"parameter": ("v", "p"), "radii": [[1.0, 1.0]]}
+
+
+def test_the_largest_radius_is_that_of_unit_tokens_and_queries():
+    with pytest.warns(ConvergenceWarning):
+        path = regularization_path(ONE, [1e50], starts=0)
+    assert not path.converged[0]
+    assert np.linalg.norm(path.W[0]) == pytest.approx(1e50)
+
 
 BAD = [
     ("data", {"data": "problem.npz"}, TypeError, "data: expected AttentionData, got str"),
@@ -533,7 +546,23 @@ BAD = [
         "logits",
         {"data": LONG, "radii": [1e48]},
         ValueError,
-        "radii: expected logits |x_it| R |z_i|",
+        "radii: expected logits |x_it| R |z_i| of at most 1e+50, got 1e+51 at [0]",
+    ),
+    (
+        "logits of huge tokens",
+        {"data": HUGE, "radii": [1.0]},
+        ValueError,
+        "radii: expected logits |x_it| R |z_i| of at most 1e+50, got inf at [0]",
+    ),
+    *(
+        (
+            f"{what} of v and p",
+            {**JOINT, "data": LONG, "radii": radii},
+            ValueError,
+            "radii: expected scores |x_it| r and logits |x_it| R of at most 1e+50, got 1e+51 at "
+            f"[0, {place}]",
+        )
+        for what, radii, place in (("scores", [[1e48, 1]], 0), ("logits", [[1, 1e48]], 1))
     ),
     ("radii nan", {"radii": [np.nan]}, ValueError, "radii: expected finite numbers"),
     ("radii none", {"radii": []}, ValueError, "radii: expected shape (N,) without an empty"),

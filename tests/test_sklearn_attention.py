@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import plain_svm
 import pytest
+import scipy.sparse
 import sklearn
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -469,8 +470,20 @@ def test_sequences_of_different_lengths_are_to_be_padded():
     for call in (
         lambda: AttentionSVM().fit(ragged, y),
         lambda: AttentionSVM().fit(X, y).predict(ragged),
+        lambda: TokenTransformer(StandardScaler()).fit(ragged),
+        lambda: AttentionSVM().fit([x.tolist() for x in ragged], y),
     ):
         with pytest.raises(
             ValueError, match=r"^X: expected sequences padded .*, got 1 to 2 tokens$"
         ):
             call()
+
+
+@pytest.mark.parametrize("fit", [AttentionSVM().fit, TokenTransformer(StandardScaler()).fit])
+def test_lists_of_what_has_no_length_or_is_sparse_are_refused(fit):
+    with pytest.raises(ValueError, match=r"^X: expected tokens of shape \(n, T, d\), got \(2,\)$"):
+        fit([np.array(1.0), np.array(2.0)], [0, 1])
+    with pytest.raises(TypeError, match=r"^X: expected dense tokens .*, got a list of sparse ones"):
+        fit([scipy.sparse.eye_array(2), scipy.sparse.eye_array(2)], [0, 1])
+    with pytest.raises(ValueError, match="onvert"):
+        fit(["abc", "de"], [0, 1])

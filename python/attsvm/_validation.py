@@ -115,8 +115,13 @@ def as_bool_array(
 def as_instance(name: str, value: object, *kinds: type[_Value]) -> _Value:
     """Return `value` if it is of one of these types, else raise `TypeError`."""
     if not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+        got = type(value)
+        alike = any(kind.__name__ == got.__name__ for kind in kinds)
+        *wanted, given = (
+            f"{kind.__module__}.{kind.__name__}" if alike else kind.__name__
+            for kind in (*kinds, got)
+        )
+        raise TypeError(f"{name}: expected {' or '.join(wanted)}, got {given}")
     return value
 
 
@@ -328,15 +333,15 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
     A tensor that requires a gradient is read without it.
     """
     require_unmasked(name, value)
-    if getattr(value, "requires_grad", False):
-        value = value.detach()
     try:
+        if getattr(value, "requires_grad", False):
+            value = value.detach()
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: cannot be read as an array: {error}") from error
-    except (TypeError, RuntimeError, BufferError) as error:
+    except (TypeError, AttributeError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name}: cannot be read as an array: {error}") from error
 
 

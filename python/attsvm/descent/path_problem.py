@@ -10,7 +10,7 @@ import numpy as np
 
 from attsvm import _core
 from attsvm._arrays import Float64Array
-from attsvm._linalg import in_own_span
+from attsvm._linalg import euclidean_norm, in_own_span
 from attsvm._validation import as_float_array, as_positive_int, require_keys, require_shape
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent.attention_maps import Sequences
@@ -108,9 +108,10 @@ class PathProblem:
 
     @property
     def reach(self) -> float:
-        """Return a bound on the logits at a radius of 1."""
-        s = self.sequences
-        return float(np.max(np.linalg.norm(s.tokens, axis=2).max(1) * np.linalg.norm(s.queries)))
+        """Return the largest |x_it| |z_i|, which bounds the logits at a radius of 1."""
+        tokens = euclidean_norm(self.sequences.tokens, 2).max(axis=1)
+        with np.errstate(over="ignore"):
+            return float(np.max(tokens * euclidean_norm(self.sequences.queries, 1)))
 
     def ball(self, radius: Float64Array) -> Float64Array:
         """Return the radii of the blocks from the caller's bounds."""

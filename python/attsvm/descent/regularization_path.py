@@ -200,6 +200,9 @@ def regularization_path(
     radii : array_like, shape (N,), or a dict
         Increasing, from 1e-50 to 1e50. For v and p pairs (r, R) of shape (N, 2), or
         ``{"v": r, "p": R}`` with arrays of shape (N,) or numbers; neither may fall along the path.
+        Logits |x_it| R |z_i|, and scores |x_it| r, are at most 1e50. Those above about 1e7 round by
+        more than the default `tol` allows the residual, which is then about 1e-16 of them: such
+        points are given with a ConvergenceWarning, and of logits above 1e15 none is stationary.
     parameter : {"W", "KQ", "p"} or ("v", "p"), also written "v+p"
     loss : {"logistic", "exponential", "correlation", "log"}
         The last two only with a linear head that stays fixed: the correlation loss is negative, the
@@ -406,8 +409,10 @@ def _require_sizes(bounds: Float64Array, reach: float) -> None:
     radii = bounds if bounds.shape[1] > 1 else bounds[:, 0]
     wanted = f"numbers from {low} to {high}"
     require_all("radii", (low <= radii) & (radii <= high), radii, wanted)
-    logits = radii * reach
-    require_all("radii", logits <= high, logits, f"logits |x_it| R |z_i| of at most {high}")
+    made = radii * reach
+    what = "scores |x_it| r and logits |x_it| R" if radii.ndim > 1 else "logits |x_it| R |z_i|"
+    # The norms of unit vectors round to above 1.
+    require_all("radii", made <= high * (1 + 1e-9), made, f"{what} of at most {high}")
 
 
 def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> Float64Array:

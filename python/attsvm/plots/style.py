@@ -11,10 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attsvm._validation import (
-    as_choice,
-    as_instance,
-)
+from attsvm._validation import as_choice, as_instance
 from attsvm.extras import require_extra
 from attsvm.studies.reproduce.palette import INK, PALE
 from attsvm.studies.store import FORMATS

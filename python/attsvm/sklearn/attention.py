@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
@@ -213,9 +214,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             raise ValueError("norm: expected 'fro' for p, got 'nuc'")
         if norm == "nuc" and not np.isinf(C):
             raise ValueError(f"C: expected inf for the nuclear norm, got {self.C!r}")
-        for name, array in (("X", X), ("y", y)):
-            require_unmasked(name, array)
-        _require_padded(X)
+        require_unmasked("y", y)
+        require_padded(X)
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
         self.classes_, sign = two_classes(y)
         value = None
@@ -343,8 +343,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def _data(self, X: Any, queries: Any, lengths: Any) -> AttentionData:
         """Check the sequences to predict for; labels are not used."""
         check_is_fitted(self)
-        require_unmasked("X", X)
-        _require_padded(X)
+        require_padded(X)
         X = as_tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
         if X.shape[2] != self.n_features_in_:
             raise ValueError(
@@ -454,9 +453,13 @@ def _as_train_options(value: Any) -> Mapping[str, Any]:
     return options
 
 
-def _require_padded(X: Any) -> None:
-    """Raise `ValueError` for a list of sequences of different lengths."""
-    counts = {len(x) for x in X if hasattr(x, "__len__")} if isinstance(X, list | tuple) else ()
+def require_padded(X: Any) -> None:
+    """Refuse masked arrays, and lists of sparse matrices or of sequences of different lengths."""
+    require_unmasked("X", X)
+    listed = X if isinstance(X, list | tuple) else ()
+    if any(map(issparse, listed)):
+        raise TypeError("X: expected dense tokens of shape (n, T, d), got a list of sparse ones")
+    counts = {len(x) for x in listed if isinstance(x, list | tuple) or np.shape(x)}
     if len(counts) > 1:
         raise ValueError(
             f"X: expected sequences padded to one length, with `lengths`, got {min(counts)} to "

@@ -10,9 +10,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from attsvm._arrays import BoolArray
-from attsvm._validation import require_unmasked
 from attsvm.data import AttentionData
-from attsvm.sklearn.attention import as_tokens
+from attsvm.sklearn.attention import as_tokens, require_padded
 
 
 class TokenTransformer(TransformerMixin, BaseEstimator):
@@ -101,6 +100,6 @@ class TokenTransformer(TransformerMixin, BaseEstimator):
 
 def _tokens(X: Any, lengths: Any) -> tuple[NDArray[Any], BoolArray]:
     """Return the tokens (n, T, d), and which of them are no padding (n, T)."""
-    require_unmasked("X", X)
+    require_padded(X)
     X = as_tokens(check_array(X, ensure_2d=False, allow_nd=True))
     return X, AttentionData(X, np.ones(len(X)), lengths=lengths).valid

@@ -6,11 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attsvm._validation import (
-    as_bool,
-    as_instance,
-    as_positive_int,
-)
+from attsvm._validation import as_bool, as_instance, as_positive_int
 from attsvm.extras import require_extra
 from attsvm.progress import bar, inside
 from attsvm.studies.compute import measure_cell

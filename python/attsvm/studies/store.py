@@ -18,10 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import (
-    as_bool,
-    as_instance,
-)
+from attsvm._validation import as_bool, as_instance
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes

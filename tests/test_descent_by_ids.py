@@ -56,6 +56,18 @@ def test_ids_go_where_tokens_go(embedding, rule, monkeypatch):
 
 
 @pytest.mark.parametrize("embedding", ["orthonormal", "random"])
+def test_w_does_not_change_with_the_embeddings_of_the_caller(embedding, monkeypatch):
+    monkeypatch.setattr(by_ids, "_SMALL", 0)
+    drawn = corpus(embedding)
+    table = drawn.embeddings.copy()
+    data = NextTokenData(table, drawn.contexts, drawn.labels, lengths=drawn.lengths)
+    run = attsvm.train(data, steps=20)
+    table[:] = -1.0
+    np.testing.assert_array_equal(run.W, attsvm.train(drawn, steps=20).W)
+    assert type(run.trained).__name__ == "TrainedByIds"
+
+
+@pytest.mark.parametrize("embedding", ["orthonormal", "random"])
 def test_threads_change_no_bit(embedding, monkeypatch):
     monkeypatch.setattr(by_ids, "_SMALL", 0)
     data = corpus(embedding, n=4000)

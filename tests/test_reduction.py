@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -64,6 +67,96 @@ def test_no_basis_is_formed_before_the_parameter_is_asked_for(parameter, monkeyp
         np.testing.assert_array_equal(rows, span)
         np.testing.assert_array_equal(own_coordinates(span), in_own_span(span)[0])
     np.testing.assert_array_equal(problem.tokens.reshape(1, 12, 12), own_coordinates(flat))
+
+
+@pytest.mark.parametrize(
+    ("options", "in_setup"),
+    [
+        ({"parameter": "W+p", "rng": 0}, 2),
+        ({"parameter": "p", "head": attsvm.heads.ReLU(np.ones((50, 2)))}, 1),
+    ],
+    ids=["W+p", "hidden units"],
+)
+def test_no_basis_is_formed_twice(options, in_setup, monkeypatch):
+    """W and p trained together need bases in set-up, and so do hidden units."""
+    data = wide(4, 3, 50, 5)
+    bases, formed = attsvm._core.row_bases, []
+    monkeypatch.setattr(
+        attsvm._core, "row_bases", lambda **given: formed.append(given["rows"]) or bases(**given)
+    )
+    run = attsvm.train(data, steps=2000, **options)
+    assert len(formed) == in_setup
+    assert run.direction.shape == run.left.shape[1:] == (50,)
+    assert run.p.shape == (50,)
+    assert len(formed) == in_setup
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("n", "options"),
+    [
+        (4, {"parameter": "W", "steps": 2000}),
+        (4, {"parameter": "W", "steps": 1}),  # of the queries alone
+        (4, {"parameter": "W", "steps": 2000, "init": np.full((50, 50), 0.01)}),
+        (4, {"parameter": "W", "steps": 20, "rule": "adam", "init": np.full((50, 50), 0.01)}),
+        (4, {"parameter": "p", "steps": 2000}),
+        (4, {"parameter": "W+p", "steps": 2000, "rng": 0}),
+        (4, {"parameter": "Wp", "steps": 2000}),
+        (1, {"parameter": "Wp", "steps": 20}),
+        (1, {"parameter": "Wp", "steps": 20, "rule": "adam"}),
+        (1, {"parameter": "KQ", "steps": 20, "rng": 0}),
+        (4, {"parameter": "v+p", "steps": 20}),
+    ],
+)
+def test_a_run_does_not_change_with_the_arrays_of_the_caller(n, options, dtype):
+    drawn = wide(n, 3, 50, 5)
+    arrays = {k: getattr(drawn, k).astype(dtype) for k in ("tokens", "labels", "queries", "value")}
+    given = {k: np.copy(x) for k, x in options.items() if k == "init"}
+    if options["parameter"] == "Wp":
+        given["prompt"] = np.arange(50.0)
+
+    def trained():
+        return attsvm.train(attsvm.AttentionData(**arrays), **(options | given))
+
+    run, asked = trained(), trained()
+    direction, parameters = asked.direction, asked.parameters
+    margins = asked.evaluate(drawn).margins
+    for array in (*arrays.values(), *given.values()):
+        array[...] = -1.0
+    np.testing.assert_array_equal(run.direction, direction)
+    for name, block in parameters.items():
+        np.testing.assert_array_equal(run.parameters[name], block)
+    np.testing.assert_array_equal(run.evaluate(drawn).margins, margins)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_runs_keep_the_vectors_as_they_are_stored_or_else_their_basis(dtype):
+    data = attsvm.datasets.unit_sphere(4, 3, 5000, rng=5, dtype=dtype)
+    trained = attsvm.train(data, parameter="p", steps=2000).trained
+    before = pickle.dumps(trained)
+    assert len(before) < 3 * data.tokens.nbytes  # the data's tokens, their copy, and less besides
+    p = trained.dense()
+    after = pickle.dumps(trained)
+    assert len(after) - len(before) < 8 * data.tokens.size - data.tokens.nbytes + 1000
+    for pickled in (before, after):
+        np.testing.assert_array_equal(pickle.loads(pickled).dense(), p)
+
+
+def test_threads_that_ask_at_once_get_the_same_bits(monkeypatch):
+    data, bases, both = wide(4, 3, 50, 5), attsvm._core.row_bases, Barrier(2)
+    run = attsvm.train(data, parameter="p", steps=2000)
+    expected = attsvm.train(data, parameter="p", steps=2000).p
+
+    def formed_together(**given):
+        both.wait(timeout=60)
+        return bases(**given)
+
+    monkeypatch.setattr(attsvm._core, "row_bases", formed_together)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(run.trained.dense) for _ in range(2)]
+    for answer in asked:
+        np.testing.assert_array_equal(answer.result()[0], expected)
+    np.testing.assert_array_equal(run.p, expected)
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e200])

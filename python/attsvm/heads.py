@@ -340,14 +340,17 @@ def fixed_head(
     tokens: NDArray[Any],
     lengths: IndexArray,
     threads: int,
+    *,
+    scored: bool,
 ) -> CoreHead:
     """Lay out `head`, or the linear head of `data`, whose `tokens` and `lengths` have a batch axis.
 
-    It is an error if it is no head of this data, or the loss not one of its margins.
+    It is an error if it is no head of this data, or the loss not one of its margins. `scored` says
+    that the scores are needed before the core reads all tokens.
     """
     require_loss_of_head(loss, head)
     made = CoreHead("linear", data, vector=value_of(data)) if head is None else head.core_head(data)
-    if _core.losses[loss].margins == "attention":
+    if scored or _core.losses[loss].margins == "attention":
         made = made.scored(tokens, lengths, threads)
     if made.scores is not None:
         require_scores_of_loss("value" if head is None else "head", made.scores, loss)

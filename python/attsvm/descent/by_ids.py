@@ -30,6 +30,12 @@ class IdTable:
     """
 
     data: NextTokenData  # a single problem
+    embeddings: Float64Array  # e_x (K, d), not in the caller's memory: W is made of them
+
+    @classmethod
+    def of(cls, data: NextTokenData) -> IdTable:
+        """Copy the embeddings."""
+        return cls(data, data.embeddings.astype(np.float64))
 
     @cached_property
     def last(self) -> IndexArray:
@@ -66,11 +72,6 @@ class IdTable:
     def place(self) -> IndexArray:
         """The entry of each token, shape (n, T)."""
         return self._pairs[1]
-
-    @cached_property
-    def embeddings(self) -> Float64Array:
-        """e_x, (K, d) in float64."""
-        return self.data.embeddings.astype(np.float64, copy=False)
 
     def factors(self, coefficients: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Return (left, right) of W = Σ a_xk e_x e_k' = left' right, shapes (m, d) and (m, d)."""
@@ -188,7 +189,7 @@ def descend_by_ids(
 
     Directions are compared in orthonormal coordinates, as descent on looked-up tokens does it.
     """
-    table = IdTable(data)
+    table = IdTable.of(data)
     size = table.coordinate_count
     inside, outside = np.empty((len(references), size)), np.empty(len(references))
     for r, (name, given) in enumerate(references.items()):

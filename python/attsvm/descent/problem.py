@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,27 @@ class Parameter:
     blocks: Sequence[Float64Array]
     rest: Float64Array | None  # (B, d, e): the part of W outside the spans; None where it is zero
     outside: Float64Array  # (B,): its norm
+
+
+class Basis:
+    """Orthonormal rows (B, k, d) with the span of k vectors, formed when first asked for.
+
+    Until then it holds the vectors (B, k, d), which must not change. Threads that ask for the rows
+    at once each form them, to the same bits.
+    """
+
+    def __init__(self, vectors: NDArray[Any], threads: int, *, formed: bool = False) -> None:
+        self._held, self._threads = (vectors, formed), threads
+
+    def rows(self) -> Float64Array:
+        """Return the rows; the vectors are dropped."""
+        rows, formed = self._held
+        if not formed:
+            vectors = rows.astype(np.float64, copy=False)
+            _, basis = in_own_span(vectors, num_threads=self._threads)
+            assert basis is not None
+            rows, _ = self._held = basis, True
+        return rows
 
 
 def as_batch(
@@ -72,9 +92,9 @@ class CoreProblem:
     lengths: IndexArray
     sequence: IndexArray
     threads: int
-    # (B, m, d): What tokens and queries have coordinates in the span of; None: the axes.
-    token_span: Float64Array | None = None
-    query_span: Float64Array | None = None
+    # What tokens and queries have coordinates in; None: the axes.
+    of_tokens: Basis | None = None
+    of_queries: Basis | None = None
     inner_basis: Float64Array | None = None  # (B, c, m) of p and of the rows of W that move
     resting: Float64Array | None = None  # (B, m, d): the part of W' that does not
 
@@ -92,12 +112,14 @@ class CoreProblem:
         dtype: DTypeLike | None,
         threads: int,
         passes: int,
+        batches: bool = False,
     ) -> CoreProblem:
         """Check that `data` has what `blocks` and `head` need, and lay it out.
 
         `prompt` is the fixed p of "Wp", `value` the start of a trained v. `reduced` says whether
         descent is the same in other orthonormal coordinates; `passes` is how often the tokens will
-        be read: what a reduction must pay for.
+        be read: what a reduction must pay for. With mini-`batches` the first step does not read all
+        tokens, and scores that the loss cannot bear are looked for here.
         """
         stored = data.tokens
         if dtype is not None:
@@ -114,7 +136,7 @@ class CoreProblem:
                 )
             core_head = trained_head("init['v']", value, data)
         else:
-            core_head = fixed_head(data, head, loss, tokens, lengths, threads)
+            core_head = fixed_head(data, head, loss, tokens, lengths, threads, scored=batches)
         problem = cls(
             blocks,
             data.batch,
@@ -135,22 +157,27 @@ class CoreProblem:
         problem = self
         B, s, T, d = self.tokens.shape
         if not self.blocks.head and _reduction_pays(s * T, d, passes):
-            flat = self.tokens.reshape(B, s * T, d).astype(np.float64, copy=False)
-            coordinates = own_coordinates(flat, num_threads=self.threads)
-            problem = self._of_tokens(coordinates.reshape(B, s, T, -1), flat)
+            flat = self.tokens.reshape(B, s * T, d)
+            exact = flat.astype(np.float64, copy=False)
+            coordinates = own_coordinates(exact, num_threads=self.threads)
+            # The caller may write to his tokens and queries before he asks for W.
+            basis = Basis(flat.copy(), self.threads)
+            problem = self._of_tokens(coordinates.reshape(B, s, T, -1), basis)
         if self.blocks.kind.queries == "prompt":
-            length = np.linalg.norm(self.queries[:, :1], axis=2, keepdims=True)
+            prompt = self.queries[:, :1]
+            length = np.linalg.norm(prompt, axis=2, keepdims=True)
             problem = replace(
                 problem,
                 queries=np.ascontiguousarray(
                     np.broadcast_to(length, (B, self.queries.shape[1], 1))
                 ),
-                query_span=self.queries[:, :1],
+                of_queries=Basis(prompt / length, self.threads, formed=True),
             )
         elif self.queries.shape[1] < self.queries.shape[2]:
             # Cheap, and V would be (d, d) without.
             queries = own_coordinates(self.queries, num_threads=self.threads)
-            problem = replace(problem, queries=queries, query_span=self.queries)
+            basis = Basis(self.queries.copy(), self.threads)
+            problem = replace(problem, queries=queries, of_queries=basis)
         return problem
 
     def from_start(self, start: Parameter, passes: int) -> tuple[CoreProblem, Parameter]:
@@ -172,24 +199,24 @@ class CoreProblem:
         problem, image = replace(self, inner_basis=inner), inner @ W
         if not self.blocks.head and s * T + count < d:
             both = np.concatenate([flat, image], axis=1)
-            coordinates = own_coordinates(both, num_threads=self.threads)
+            coordinates, rows = in_own_span(both, num_threads=self.threads)
+            assert rows is not None
             image = np.ascontiguousarray(coordinates[:, s * T :])
             tokens = np.ascontiguousarray(coordinates[:, : s * T]).reshape(B, s, T, -1)
-            problem = problem._of_tokens(tokens, both)
+            problem = problem._of_tokens(tokens, Basis(rows, self.threads, formed=True))
         blocks = [image, p @ np.swapaxes(inner, 1, 2)]
         resting = W - problem._lift_inner(image)
         return replace(problem, resting=resting), Parameter(blocks, None, start.outside)
 
-    def _of_tokens(self, coordinates: Float64Array, span: Float64Array) -> CoreProblem:
-        """Return the problem of tokens (B, s, T, k) in the basis of this span.
+    def _of_tokens(self, coordinates: Float64Array, basis: Basis) -> CoreProblem:
+        """Return the problem of tokens (B, s, T, k) in this basis.
 
         Scores stay those of the tokens themselves: tokens that are equal have equal ones.
         """
         head = self.head.scored(self.tokens, self.lengths, self.threads)
-        problem = replace(self, tokens=coordinates, head=head, token_span=span)
-        if head.scores is not None or problem.token_basis is None:
-            return problem
-        return replace(problem, head=head.in_basis(problem.token_basis))
+        if head.scores is None:
+            head = head.in_basis(basis.rows())
+        return replace(self, tokens=coordinates, head=head, of_tokens=basis)
 
     def _lift_inner(self, image: Float64Array) -> Float64Array:
         """Return what moves of W' (B, m, d) from its coordinates."""
@@ -197,22 +224,15 @@ class CoreProblem:
         inner = np.swapaxes(self.inner_basis, 1, 2)
         return inner @ (image if self.token_basis is None else image @ self.token_basis)
 
-    @cached_property
+    @property
     def token_basis(self) -> Float64Array | None:
         """Orthonormal rows (B, k, d) that tokens have coordinates in; None where these are axes."""
-        if self.token_span is None:
-            return None
-        return in_own_span(self.token_span, num_threads=self.threads)[1]
+        return None if self.of_tokens is None else self.of_tokens.rows()
 
-    @cached_property
+    @property
     def query_basis(self) -> Float64Array | None:
         """Orthonormal rows (B, r, e) of queries, as `token_basis`."""
-        if self.query_span is None:
-            return None
-        if self.blocks.kind.queries == "prompt":
-            prompt: Float64Array = self.query_span
-            return prompt / self.queries[:, :1]
-        return in_own_span(self.query_span, num_threads=self.threads)[1]
+        return None if self.of_queries is None else self.of_queries.rows()
 
     def to_core(self) -> _core.Problem:
         """Return the arrays as the core takes them."""
@@ -403,7 +423,7 @@ def _queries(data: AttentionData, source: str, prompt: ArrayLike | None) -> Floa
             raise ValueError("prompt: needed to train W in the logits X W p, got None")
         p = as_batch("prompt", prompt, "(d,)", (d,), data.batch)
         require_direction("prompt", p.any(axis=-1))
-        return np.ascontiguousarray(np.broadcast_to(p[:, np.newaxis], (B, n, d)))
+        return np.array(np.broadcast_to(p[:, np.newaxis], (B, n, d)), order="C")
     if prompt is not None:
         raise ValueError("prompt: expected None where logits are not X W p")
     if source == "one":

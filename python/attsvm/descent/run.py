@@ -59,7 +59,8 @@ class Trained:
 class Run(Plotted):
     """The final parameters and attention of a run of gradient descent, and its history.
 
-    A batch has a leading axis B throughout.
+    A batch has a leading axis B throughout. A run has copies of what it computes W, p or `evaluate`
+    from: changes of the data's arrays after training do not change it.
 
     Attributes
     ----------

@@ -241,6 +241,7 @@ def train(
         dtype=dtype,
         threads=call.threads,
         passes=steps + 1,
+        batches=step_rule.batch_size is not None,
     )
     if test is not None:
         evaluated("test", test, problem, loss)

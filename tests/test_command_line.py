@@ -318,6 +318,18 @@ class TestTrain:
         assert main([*words, "--overwrite"]) == 0
         assert main([*words, "--out", "/dev/null"]) == 0
 
+    def test_polyak_steps_have_no_step_size(self, problem, capsys):
+        text = problem.with_name("text")
+        text.write_text("abcabdac" * 9)
+        steps = ["--rule", "polyak", "--steps", "9"]
+        for words, name in (([str(problem)], "problem"), (["--text", str(text)], "text")):
+            assert main(["train", *words, *steps]) == 0
+            assert "lr" not in facts(capsys.readouterr().out)["training"]
+            with np.load(f"{name}-run-W-polyak-9.npz") as file:
+                assert "lr" not in file.files
+        run = attsvm.train(attsvm.load(problem), rule="polyak", steps=9)
+        assert "lr" not in repr(run)
+
     @pytest.mark.parametrize(
         ("names", "parameter"),
         [((), "v+p"), (("queries",), "v+W"), (("value",), "p"), (("queries", "value"), "W")],
@@ -688,14 +700,17 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--set", "d"], "--set: expected FIELD=VALUE, got 'd'"),
         (["study", "overparam", "--set", "d=3,x"], "d: expected a positive integer, got 'x'"),
         (["study", "overparam", "--set", "d=3,-1"], "d: expected a positive integer, got -1"),
-        (["study", "overparam", "--set", "steps=-5"], "steps: expected a positive integer"),
+        (
+            ["study", "overparam", "--set", "steps=-5"],
+            "error: --set steps=-5: steps: expected a positive integer",
+        ),
         (["study", "overparam", "--set", "lr=nan"], "lr: expected"),
         (["study", "overparam", "--set", "seed=-1"], "seed: expected a non-negative integer"),
         (["study", "overparam", "--set", "data=words"], "data: expected one of 'sphere', "),
         (["study", "overparam", "--set", "step=5"], "did you mean 'steps'"),
         (["study", "geometries", "--set", "rules={}"], "--set 'rules={}': rules: expected tables"),
         (["study", "overparam", "--threads", "0"], "error: --threads: expected a positive integer"),
-        (["study", "overparam", "--workers", "0"], "workers: expected a positive integer"),
+        (["study", "overparam", "--workers", "0"], "error: --workers: expected a positive integer"),
         (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),
         (["study", "overparam", "--step", "5"], "error: .*: --step 5 .see 'attsvm study --help'"),
         (["study", "overparam", "--out", "{file}"], "expected a directory"),
@@ -705,15 +720,15 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{directory}"], "Is a directory"),
         (["train", "{text}"], "expected an .npz file"),
         (["train", "{unlabelled}"], "labels"),
-        (["train", "{file}", "--steps", "-1"], "steps: expected a non-negative integer"),
-        (["train", "{file}", "--lr", "0"], "lr: expected a positive number"),
+        (["train", "{file}", "--steps", "-1"], "error: --steps: expected a non-negative integer"),
+        (["train", "{file}", "--lr=0"], "error: --lr: expected a positive number"),
         (["train", "{file}", "--record-every", "0"], "--record-every: expected a positive"),
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "--out: expected an existing dir"),
         (["svm", "{file}", "--out", "{directory}"], "--out: expected a file, got the directory"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
         (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
-        (["train", "{file}", "--value", "1,2"], "value: expected shape"),
+        (["train", "{file}", "--value", "1,2"], "error: --value: expected shape"),
         (["train", "{file}", "--seed", "-1"], "--seed: expected"),
         (["train", "{file}", "--unit", "word"], "--unit: expected none without --text, got word"),
         (["train", "{file}", "--held-out", "0"], "--held-out: expected none without --text, got 0"),
@@ -727,9 +742,10 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "--text", "{text}", "--parameter", "p"], "--parameter: expected W for text"),
         (["train", "--text", "{text}", "--loss", "logistic"], "--loss: expected log for text"),
         (["train", "--text", "{text}", "--index", "0"], "--index: expected none for text"),
+        (["train", "--text", "{text}", "--context", "0"], "error: --context: expected a positive"),
         (["train", "--text", "{text}"], "source: expected text of more than 16 characters"),
-        (["svm", "{file}", "--selected", "1,0"], "selected: expected shape"),
-        (["svm", "{file}", "--selected", "1,0,9"], "selected: expected "),
+        (["svm", "{file}", "--selected", "1,0"], "error: --selected: expected shape"),
+        (["svm", "{file}", "--selected", "1,0,9"], "error: --selected: expected "),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),
         (["svm", "{no value}"], "--selected: needed for a problem without a value"),
         (["study", "--list", "--print"], "--print: expected none with --list$"),

@@ -1,4 +1,4 @@
-"""An object of another type, or what is no bool, is refused by name in every public function."""
+"""A value of a wrong type is refused by name in every argument of every public function."""
 
 from __future__ import annotations
 
@@ -29,13 +29,24 @@ RIGHT = {
     **{"selected": RUN.selected, "radii": [1.0], "radius": 1.0, "epsilon": 0.1, "key": DATA.tokens},
     **{"query": DATA.tokens, "value": DATA.tokens, "parameters": {"W": RUN.W}, "study": STUDY},
     **{"attention": RUN.attention, "directory": "never", "path": "never", "figure": FIGURES[0]},
-    **{"weight_decay": 0.1, "source": "a b c"},
+    **{"weight_decay": 0.1, "source": "a b c d" * 9, "A": np.eye(2), "B": np.eye(2), "p": 3.0},
+    **{"values": 0.5 ** np.arange(8), "n": 2, "T": 3, "d": 10, "K": 6, "x": np.eye(2)},
+    **{"graph": attsvm.theory.token_priority_graphs(NEXT).popitem()[1], "steps": 8},
 }
-OF_NEXT_TOKENS = ("graph_svm", "predict_next", "cyclic_subspace", "optimal_loss")
+WEIGHTS = attsvm.theory.predict_next(NEXT, np.eye(9)).attention
+OF_NEXT_TOKENS = {"data": NEXT, "W": np.eye(9)}
+OF_FUNCTION = {
+    **dict.fromkeys(("predict_next", "cyclic_subspace", "optimal_loss"), OF_NEXT_TOKENS),
+    "graph_svm": {"data": NEXT, "attention": WEIGHTS},
+    "finite_part": {"data": DATA, "attention": RUN.attention},
+    "fit_rate": {"steps": np.arange(1, 9)},
+}
+ANYTHING = {("run", "scheduler"), ("heads", "norm")}
+"""What a Dask client may be, and what is only looked up in a dataset."""
 
 
 def cases():
-    """Each public function with each argument of a type of this package, and each bool."""
+    """Each public function with each of its arguments."""
     seen = set()
     modules = (attsvm, attsvm.theory, attsvm.functional, attsvm.plots, attsvm.studies)
     for module in (*modules, attsvm.datasets):
@@ -45,34 +56,35 @@ def cases():
                 continue
             seen.add(function)
             for parameter in inspect.signature(function).parameters.values():
-                annotation = str(parameter.annotation)
-                if re.search(rf"\b({OURS}|Outcome|bool)\b", annotation):
+                named = parameter.kind is not parameter.VAR_KEYWORD
+                if named and (name, parameter.name) not in ANYTHING:
                     yield pytest.param(function, parameter, id=f"{name}-{parameter.name}")
 
 
 def arguments(function):
-    """Right values of the arguments without a default."""
-    needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    right = {p.name: RIGHT.get(p.name) for p in needed}
-    if function.__name__ in OF_NEXT_TOKENS:
-        right.update({name: value for name, value in {"data": NEXT, "W": np.eye(9)}.items()
-                      if name in right})  # fmt: skip
-    return right
+    """Right values of the arguments without a default, and of those without which others rest."""
+    known = inspect.signature(function).parameters
+    needed = [p.name for p in known.values() if p.default is p.empty]
+    own = OF_FUNCTION.get(function.__name__, {})
+    return {name: RIGHT.get(name) for name in needed} | {
+        name: value for name, value in own.items() if name in known
+    }
 
 
 @pytest.mark.parametrize(("function", "parameter"), [*cases()])
 def test_another_type_is_refused_by_name(function, parameter):
     pytest.importorskip("matplotlib")
     pytest.importorskip("zarr")
-    wrong = [object(), "yes", *([1] if "bool" in str(parameter.annotation) else [{}, STUDY])]
-    if not (parameter.default is None or "None" in str(parameter.annotation)):
-        wrong.append(None)
-    if parameter.name == "certify":  # a name of a norm, or a bool
-        wrong = [object(), None]
-    if "Study" in str(parameter.annotation):
-        wrong.remove(STUDY)
+    annotation = str(parameter.annotation)
+    wrong = [object()] if parameter.name == "x" else [object(), 1j]  # softmax of complex numbers
+    if re.search(rf"\b({OURS}|Outcome|bool)\b", annotation) and parameter.name != "certify":
+        wrong += ["yes", *([1] if "bool" in annotation else [{}, STUDY])]
+        if "Study" in annotation:
+            wrong.remove(STUDY)
+        if not (parameter.default is None or "None" in annotation):
+            wrong.append(None)
     for value in wrong:
-        with pytest.raises((TypeError, ValueError), match=rf"^{parameter.name}\b"):
+        with pytest.raises((TypeError, ValueError), match=rf"^{parameter.name}\b.*: expected "):
             function(**{**arguments(function), parameter.name: value})
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -201,6 +203,28 @@ def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
     if dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise TypeError(wanted)
     return dtype
+
+
+def as_axis(
+    name: str, value: int | tuple[int, ...] | None, ndim: int
+) -> int | tuple[int, ...] | None:
+    """Return `value` if it names different axes of an array with `ndim` of them, as in NumPy."""
+    axes = value if isinstance(value, tuple) else () if value is None else (value,)
+    numbers = [_as_int(name, one, None, "None, an integer or a tuple of them") for one in axes]
+    if any(not -ndim <= number < ndim for number in numbers):
+        raise np.exceptions.AxisError(
+            f"{name}: expected axes of an array with {ndim}, got {value!r}"
+        )
+    if len({number % ndim for number in numbers}) < len(numbers):
+        raise ValueError(f"{name}: expected different axes, got {value!r}")
+    return value
+
+
+def as_path(name: str, value: str | os.PathLike[str]) -> Path:
+    """Return `value`, text or path-like, as a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected a str or a path-like, got {type(value).__name__}")
+    return Path(value)
 
 
 def as_generator(name: str, value: int | np.random.Generator | None) -> np.random.Generator:

@@ -26,8 +26,8 @@ from attsvm.svm import SolverError
 
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
-_OPTIONS = {"num_threads": "--threads", "rng": "--seed", "record_every": "--record-every"}
-"""Names of options by those of the arguments in Python, where they differ."""
+_OPTIONS = {"num_threads": "--threads", "rng": "--seed"}
+"""Options of another name than the arguments in Python that they give."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,16 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, MemoryError, *_FAILURES) as error:
         if arguments.traceback:
             raise
-        complain(f"error: {_one_line(error)}")
+        complain(f"error: {_one_line(error, words)}")
         return 1 if isinstance(error, _FAILURES) else 2
     return status or 0
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, words: Sequence[str]) -> str:
+    """Return the text of an error, with the option that was typed where it names an argument."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     name, *rest = " ".join(str(error).split()).split(": ", 1)
-    return ": ".join([_OPTIONS.get(name, name), *rest]) or type(error).__name__
+    option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    typed = name in _OPTIONS or option in {word.split("=")[0] for word in words}
+    return ": ".join([option if typed else name, *rest]) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="RESULT.npz",
-        help="(default: FILE-SETTINGS.npz in the working directory)",
+        help="(default, in the working directory: FILE-SETTINGS.npz, "
+        "of svm --run RUN-SETTINGS.npz)",
     )
     add_study_options(
         command(
@@ -170,7 +174,8 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: argparse.Namespace) -> None:
     if arguments.rule == "polyak":
         refuse_unused(arguments, ["lr"], "with --rule polyak")
-    arguments.lr = STEP_SIZE if arguments.lr is None else arguments.lr
+    elif arguments.lr is None:
+        arguments.lr = STEP_SIZE
     (train_on_problem if arguments.text is None else train_on_text)(arguments)
 
 

@@ -43,7 +43,7 @@ def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...
         "run",
         parameter,
         arguments.rule,
-        f"lr{number_text(arguments.lr)}",
+        *(() if arguments.lr is None else (f"lr{number_text(arguments.lr)}",)),
         str(arguments.steps),
         *loss,
     )

@@ -57,7 +57,7 @@ def add_svm_options(parser: Parser) -> None:
         "--problem",
         choices=tuple(_SVMS),
         help=f"{separated}the parameter of the run, or att, or "
-        "prompt without queries; the others take the first token of each input)",
+        "prompt without queries; att and diagonal then take the first token of each input)",
     )
     norms = f"norm of W, p or v: {', '.join(NORMS)}, or p > 1 of the l_p norm"
     parser.add_argument(

@@ -48,9 +48,10 @@ def train_on_text(arguments: argparse.Namespace) -> None:
     result = train(seen, reference=points, **options_of_training(arguments))
     W = result.direction
     svm = {"vocabulary": data.vocabulary, "svm": solution.W, "finite_part": finite}
-    write_arrays(out, {"lr": arguments.lr, **arrays_of_run(result), **svm})
+    write_arrays(out, {**arrays_of_run(arguments, result), **svm})
     components = [len(each) for graph in graphs.values() for each in graph.components]
     loss = result.history["loss"][-1]
+    lr = "" if arguments.lr is None else f"lr {number_text(arguments.lr)}, "
     facts = {
         "text": f"{arguments.text}: {data.K} different {options['unit']}s, {data.n} contexts of "
         f"{data.T} with their label",
@@ -59,8 +60,7 @@ def train_on_text(arguments: argparse.Namespace) -> None:
         f"{len(components)} components, the largest of {max(components, default=0)}",
         "Graph-SVM": f"norm {solution.norm:.9g}, duality gap {solution.gap:.1e} (relative), KKT "
         f"residual {solution.kkt:.1e}",
-        "training": f"W from zero, {result.steps} steps of {result.rule}, "
-        f"lr {number_text(arguments.lr)}, {seen.n} contexts",
+        "training": f"W from zero, {result.steps} steps of {result.rule}, {lr}{seen.n} contexts",
         "loss": f"{loss:.6g}, {loss - loss_of_composition(space, composed):.3e} above its infimum",
         "norm of W": f"{result.history['norm'][-1]:.6g}",
     }

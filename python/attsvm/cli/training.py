@@ -97,10 +97,16 @@ def _numbers(word: str) -> NDArray[Any]:
         ) from None
 
 
+def _step_size(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return the step size by its name, which Polyak steps do not have."""
+    return {} if arguments.lr is None else {"lr": arguments.lr}
+
+
 def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `train` that problems and texts share."""
     return {
-        **{name: getattr(arguments, name) for name in ("rule", "lr", "steps", "record_every")},
+        **{name: getattr(arguments, name) for name in ("rule", "steps", "record_every")},
+        **_step_size(arguments),
         "num_threads": arguments.threads,
         "progress": not arguments.quiet,
     }
@@ -132,7 +138,7 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         test=None if arguments.test is None else _test(arguments.test, data, parameter),
         **options_of_training(arguments),
     )
-    write_arrays(out, {"lr": arguments.lr, **arrays_of_run(result)})
+    write_arrays(out, arrays_of_run(arguments, result))
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
         **chosen,
@@ -166,9 +172,10 @@ def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
     return test.with_first_queries() if lacks_queries(test, parameter) else test
 
 
-def arrays_of_run(result: Run) -> dict[str, Any]:
+def arrays_of_run(arguments: argparse.Namespace, result: Run) -> dict[str, Any]:
     """Return what is written of a run."""
     return {
+        **_step_size(arguments),
         "parameter": "+".join(np.atleast_1d(result.parameter)),
         **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
         **({} if result.W is None else {"W": result.W}),

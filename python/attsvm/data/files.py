@@ -7,13 +7,12 @@ import os
 import zipfile
 import zlib
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import as_instance
+from attsvm._validation import as_instance, as_path
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.whole_file import whole_file
@@ -56,7 +55,7 @@ def load(path: str | os.PathLike[str]) -> AttentionData | NextTokenData:
         The file is not an ``.npz`` or is damaged, a field is missing, unknown or holds objects, or
         the arrays do not make a problem (the checks of `AttentionData` and `NextTokenData`).
     """
-    where = Path(path)
+    where = as_path("path", path)
     if where.exists() and not (where.is_file() or where.is_dir()):
         raise ValueError(f"{path}: expected a file, got a device or a pipe")
     with where.open("rb") as file:

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from attsvm._validation import as_path
+
 
 def place_of_file(argument: str, path: str | os.PathLike[str]) -> Path:
     """Follow the symbolic links of `path` to a file that is there, or can be made there."""
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(as_path(argument, path)))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{argument}: expected an existing directory, got {target.parent}")
     if target.is_dir():

@@ -285,7 +285,7 @@ class Run(Plotted):
         name = "+".join(np.atleast_1d(self.parameter))
         problems = f", {len(self.selected)} problems" if self.selected.ndim == 2 else ""
         facts = {
-            "training": f"{name}, {self.steps} steps of {self.rule}, lr {self._rates}, "
+            "training": f"{name}, {self.steps} steps of {self.rule}, {self._rates('lr ')}"
             f"{self.loss} loss{problems}"
         }
         named = {"loss": "loss", "loss_gap": "loss less its infimum"}
@@ -316,14 +316,15 @@ class Run(Plotted):
         """
         return "\n".join(f"{name}: {text}" for name, text in self.facts(outcomes).items())
 
-    @property
-    def _rates(self) -> str:
-        return " and ".join(number_text(rate) for rate in dict.fromkeys(self.lr.values()))
+    def _rates(self, name: str) -> str:
+        """Write the step sizes, which Polyak steps do not have."""
+        rates = " and ".join(number_text(rate) for rate in dict.fromkeys(self.lr.values()))
+        return "" if self.rule == "polyak" else f"{name}{rates}, "
 
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.trained.parameter_shape)
-        rates = self._rates
         return (
-            f"Run(parameter={self.parameter!r} {shape}, rule={self.rule!r}, lr={rates}, "
-            f"loss={self.loss!r}, steps={self.steps}, {self.history['step'].size} recorded)"
+            f"Run(parameter={self.parameter!r} {shape}, rule={self.rule!r}, "
+            f"{self._rates('lr=')}loss={self.loss!r}, steps={self.steps}, "
+            f"{self.history['step'].size} recorded)"
         )

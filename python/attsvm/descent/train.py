@@ -409,7 +409,9 @@ def _kept(
     record: Recorded | Sequence[Recorded], blocks: Blocks, others: Sequence[Recorded]
 ) -> dict[str, Callable[[Run], Values] | None]:
     """Return what is recorded besides, by name: functions, and None for what has a name."""
-    several = [*([record] if isinstance(record, str) or callable(record) else record), *others]
+    if callable(record) or isinstance(record, str) or not isinstance(record, Iterable):
+        record = (record,)
+    several = [*record, *others]
     known = tuple(dict.fromkeys(("attention", blocks.direction, *blocks.names)))
     kept: dict[str, Callable[[Run], Values] | None] = {}
     for one in several:

@@ -63,6 +63,8 @@ def loss_and_grad(
     Tarzanagh et al., "Transformers as Support Vector Machines", 2023, section 2.
     """
     as_data(data)
+    if not isinstance(parameters, Mapping):
+        raise TypeError(f"parameters: expected a dict, got {type(parameters).__name__}")
     attention = _ATTENTION.get(frozenset(name for name in parameters if name != "v"))
     if attention is None:
         known = ", or ".join(" and ".join(map(repr, sorted(names))) for names in _ATTENTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from attsvm import _softmax as kernel
 from attsvm._arrays import ArrayLike
-from attsvm._validation import read_array
+from attsvm._softmax import Axis
+from attsvm._validation import as_axis, read_array
 
 
 def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
@@ -43,7 +45,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
     >>> softmax([0.0, np.log(3.0), -np.inf]).round(12)
     array([0.25, 0.75, 0.  ])
     """
-    return kernel.softmax(_numbers(x), axis)
+    return _over(kernel.softmax, x, axis)
 
 
 def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
@@ -67,14 +69,14 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
     >>> -log_softmax([0.0, -100.0])
     array([3.72007598e-44, 1.00000000e+02])
     """
-    return kernel.log_softmax(_numbers(x), axis)
+    return _over(kernel.log_softmax, x, axis)
 
 
-def _numbers(x: ArrayLike) -> NDArray[Any]:
-    """Return `x` as an array of real or complex floating-point numbers."""
+def _over(function: Callable[[NDArray[Any], Axis], Any], x: ArrayLike, axis: Axis) -> Any:
+    """Compute `function` of `x`, an array of real or complex numbers, over `axis`."""
     array = read_array("x", x)
     if array.dtype.kind in "iu":
-        return array.astype(np.float64)
+        array = array.astype(np.float64)
     if array.dtype.kind not in "fc":
         raise TypeError(f"x: expected numbers, got an array of dtype {array.dtype}")
-    return array
+    return function(array, as_axis("axis", axis, array.ndim))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import IndexArray
-from attsvm._validation import as_instance
+from attsvm._validation import as_instance, as_positive_int
 from attsvm.plots.style import add_caption, new_figure
 from attsvm.studies.reproduce.palette import INK, SAND
 from attsvm.theory.priority_graphs import TokenPriorityGraph
@@ -50,6 +50,9 @@ def token_priority_graph(
 
     """
     groups = _alike(as_instance("graph", graph, TokenPriorityGraph))
+    if vocabulary is not None:
+        as_instance("vocabulary", vocabulary, list, tuple, np.ndarray)
+    as_positive_int("most", most)
     drawn = groups[:most]
     lines = _lines(graph, drawn)
     places = {

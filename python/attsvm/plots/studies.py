@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import BoolArray
+from attsvm._validation import as_instance
 from attsvm.plots.records import CURVES, draw_record
 from attsvm.plots.style import (
     COLUMN_WIDTH,
@@ -96,6 +97,7 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     ValueError
         The table has nothing of what is drawn.
     """
+    as_instance("caption", caption, str)
     if not isinstance(table, Table):
         results, declared = table, Study.from_results(as_results("table", table, Table))
         caption = caption or describe(declared)

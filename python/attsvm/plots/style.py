@@ -99,6 +99,7 @@ def encoded(figure: Figure, formats: Sequence[str] = ("png",)) -> dict[str, byte
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    as_instance("formats", formats, list, tuple)
     as_instance("figure", figure, Figure)
     for _ in range(2):  # the layout is one step of an iteration each time
         with rc_context(_STYLE):

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attsvm._validation import as_bool, as_instance, as_positive_int
+from attsvm._validation import as_bool, as_instance, as_path, as_positive_int
 from attsvm.extras import require_extra
 from attsvm.progress import bar, inside
 from attsvm.studies.compute import measure_cell
@@ -86,6 +86,7 @@ def run(
     {'d': 2, 'problem': 10}
     """
     as_instance("study", study, Study)
+    as_path("directory", directory)
     as_bool("overwrite", overwrite)
     if progress is not None:
         as_bool("progress", progress)

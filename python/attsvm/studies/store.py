@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import as_bool, as_instance
+from attsvm._validation import as_bool, as_instance, as_path
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
@@ -297,7 +297,7 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
     import xarray
 
     as_bool("verify", verify)
-    where = Path(path)
+    where = as_path("path", path)
     if (where / RESULTS).is_dir():
         where = where / RESULTS
     if not (where / ".zattrs").exists():

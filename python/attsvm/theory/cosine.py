@@ -10,6 +10,7 @@ from scipy.special import hyp2f1
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._linalg import half_squared_distances
 from attsvm._validation import (
+    as_axis,
     as_float_array,
     as_float_in,
     as_instance,
@@ -239,6 +240,7 @@ def _directions(
         for name, value in (("A", A), ("B", B))
     )
     require_shape("B", second, "of A", first.shape)
+    as_axis("axis", axis, first.ndim)
     for name, array in (("A", first), ("B", second)):
         require_direction(name, array.any(axis=axis))
     return first, second

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attsvm._validation import as_path
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
 from attsvm.studies.expectations import expectations
@@ -81,7 +82,9 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    where = Path(directory)
+    where = as_path("directory", directory)
+    if path is not None:
+        as_path("path", path)
     results = open_results(where)
     try:
         study = Study.from_results(results)

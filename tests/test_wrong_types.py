@@ -72,7 +72,8 @@ def arguments(function):
 
 
 @pytest.mark.parametrize(("function", "parameter"), [*cases()])
-def test_another_type_is_refused_by_name(function, parameter):
+def test_another_type_is_refused_by_name(function, parameter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     pytest.importorskip("matplotlib")
     pytest.importorskip("zarr")
     annotation = str(parameter.annotation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -214,6 +215,24 @@ def test_what_a_start_has_outside_the_spans_stays(parameter, batch):
     np.testing.assert_allclose(run.history["norm"][..., -1], norm, rtol=1e-12)
     np.testing.assert_allclose(run.history["cosine"][..., -1], cosine, atol=1e-12)
     assert run.left is None
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize("solve", [attsvm.diagonal_svm, attsvm.prompt_svm])
+def test_a_solution_outside_the_spans_is_compared_and_started_from_as_its_array_is(solve, batch):
+    """An SVM in the l1 norm has a W or p outside of what descent moves in."""
+    data = wide(3, 2, 40, 7, batch)
+    solution = solve(data, np.zeros(data.lengths.shape, dtype=np.int64), norm="l1")
+    settings = {"parameter": solution.variable, "steps": 200, "record_every": 100}
+    runs = [
+        attsvm.train(data, init=init, reference=reference, **settings)
+        for init, reference in itertools.product((solution, solution.direction), repeat=2)
+    ]
+    assert runs[0].trained.problem.token_basis is not None
+    assert runs[0].history["cosine"][..., 0] == pytest.approx(1.0, abs=1e-15)
+    for run in runs:
+        np.testing.assert_allclose(run.direction, runs[-1].direction, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(run.history["cosine"], runs[-1].history["cosine"], atol=1e-14)
 
 
 def test_a_reference_equal_to_the_start_has_cosine_one():

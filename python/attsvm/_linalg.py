@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +102,16 @@ class LowRank:
             np.where(some, first, 1.0), np.where(some, second, 1.0), axes
         )
         return np.where(some[..., 0, 0], np.where(near <= far, near, 2 - far), 1.0)
+
+
+def with_equal_rows(factors: Sequence[Float64Array]) -> list[Float64Array]:
+    """Append rows of zero, of NaN to what is NaN, to stacks (B, s, d) up to the largest s."""
+    most = max(factor.shape[1] for factor in factors)
+    rows = (np.where(np.isnan(factor[:, :1]), np.nan, 0.0) for factor in factors)
+    return [
+        np.concatenate([factor, row.repeat(most - factor.shape[1], axis=1)], axis=1)
+        for factor, row in zip(factors, rows, strict=True)
+    ]
 
 
 def in_own_span(

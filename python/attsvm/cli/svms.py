@@ -18,6 +18,7 @@ from attsvm.data import AttentionData
 from attsvm.descent import StepRule
 from attsvm.svm import SVMSolution, label_svm
 from attsvm.svm.norms import NORMS, as_svm_norm
+from attsvm.svm.solvers import EXTENDED
 from attsvm.theory import cosine, optimal_tokens
 from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
 
@@ -125,7 +126,8 @@ def run_svm(arguments: argparse.Namespace) -> None:
     out = output_file(arguments, (name, *named, "svm"), run)
     with watched("SVM", arguments.quiet):
         solution = _SVMS[name](data, selected, norm=chosen, num_threads=arguments.threads)
-    members = {name: getattr(solution, name) for name in _SOLUTION}
+    parts = ("left", "right") if solution.solver == EXTENDED else ()
+    members = {name: getattr(solution, name) for name in (*_SOLUTION, *parts)}
     write_arrays(out, {"selected": selected, **{k: x for k, x in members.items() if x is not None}})
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",

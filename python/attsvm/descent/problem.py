@@ -277,13 +277,17 @@ class CoreProblem:
         shapes = [[sizes[axis] for axis in block.axes] for block in self.blocks.kind.blocks]
         return Parameter([np.zeros((B, *shape)) for shape in shapes], None, np.zeros(B))
 
-    def as_parameter(self, name: str, value: Reference) -> Parameter:
+    def as_parameter(self, name: str, value: Reference, *, with_rest: bool = True) -> Parameter:
         """Check W or p as given by the caller, and split it.
 
-        One array given with a batch serves all of its problems.
+        One array given with a batch serves all of its problems. Of factors W is not formed unless
+        `with_rest` asks for its `rest`.
         """
         if isinstance(value, Factored):
-            return self._split_factored(name, value)
+            split = self._split_factored(name, value)
+            if not with_rest:
+                return split
+            value = LowRank(*factors_of(name, value)).dense().reshape(self.parameter_shape)
         text, B = "(d,)" if len(self._one) == 1 else "(d, d)", self.tokens.shape[0]
         W = as_batch(name, value, text, self._one, self.batch).reshape(B, *self.dimensions)
         W = inside = np.array(W)

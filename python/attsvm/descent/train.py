@@ -617,7 +617,7 @@ def _references(
     beside = np.zeros((B, len(named), 2))
     for j, (name, given) in enumerate(named.items()):
         argument = name_in_call(name)
-        split = problem.as_parameter(argument, given)
+        split = problem.as_parameter(argument, given, with_rest=start.rest is not None)
         (V,) = split.blocks
         size = np.hypot(euclidean_norm(V, (1, 2)), split.outside)
         require_direction(argument, size > 0)

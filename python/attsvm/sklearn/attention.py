@@ -22,9 +22,9 @@ from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import predicted, two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
 from attsvm.sklearn.not_separable import warn_not_separable
-from attsvm.sklearn.slack import as_penalty, fallback_penalty, too_hard
+from attsvm.sklearn.slack import as_penalty, fallback_penalty, require_float64, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
-from attsvm.svm import SVMSolution, att_svm, prompt_svm
+from attsvm.svm import SolverError, SVMSolution, att_svm, prompt_svm
 from attsvm.theory import optimal_tokens
 from attsvm.threads import core_threads, threads_of_jobs
 
@@ -420,7 +420,10 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             solution = None
         if solution is None:
             widened = with_slack(data, self.selected_, C, self.parameter)
-            solution = self._solve(widened)
+            try:
+                solution = self._solve(widened)
+            except SolverError as error:
+                raise too_hard(C) from error
             if not solution.feasible:
                 raise too_hard(C)
         self.C_ = C
@@ -436,8 +439,10 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
 
     def _solve(self, data: AttentionData) -> SVMSolution:
         if self.parameter == "p":
-            return prompt_svm(data, self.selected_)
-        return att_svm(data, self.selected_, norm=self._norm())
+            solution = prompt_svm(data, self.selected_)
+        else:
+            solution = att_svm(data, self.selected_, norm=self._norm())
+        return require_float64(solution, f"the selected tokens of {data.n} sequences")
 
 
 def _as_train_options(value: Any) -> Mapping[str, Any]:

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import FloatArray
-from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, too_hard
+from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, require_float64, too_hard
 from attsvm.svm import SolverError
 from attsvm.svm.solve import solve
-from attsvm.svm.solvers import EXTENDED, OPTIMALITY_TOLERANCE
+from attsvm.svm.solvers import OPTIMALITY_TOLERANCE
 from attsvm.svm.svm_problem import SvmProblem, row_problem
 
 _SIZES = (1e-140, 1e140)
@@ -131,8 +131,7 @@ def largest_margin(X: _Array, y: _Array, *, intercept: bool) -> Hyperplane | Not
     solution = solve("v", row_problem(rows, rhs, np.zeros(rhs.shape, dtype=np.bool_)), batch=None)
     if solution.certificate is not None:
         return NotSeparable(solution.certificate.ravel())
-    if solution.solver == EXTENDED:
-        raise SolverError(f"no w in float64 has the margins of {y.size} samples")
+    require_float64(solution, f"{y.size} samples")
     assert solution.v is not None
     assert solution.dual is not None
     return Hyperplane(solution.v, 0.0, solution.dual, solution.gap, solution.kkt)

@@ -71,15 +71,13 @@ def dual_cut_norms(G: Float64Array) -> Float64Array:
     return values.reshape(lead)
 
 
-def smallest_cut(
-    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
-) -> tuple[Result, Any]:
+def smallest_cut(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
     """Solve SVMs in the cut norm; from 17 signs on, bound them.
 
     The Frobenius SVM has the same constraints, and decides which problems have no solution.
     """
     problem = problem.gathered()
-    result, _ = frobenius(problem, start, num_threads)
+    result, _ = frobenius(problem, start)
     B, d, e = len(problem.rhs), problem.tokens.shape[-1], problem.queries.shape[-1]
     result["right"] = np.tile(np.eye(e), (B, 1, 1))
     result["left"] = np.full((B, e, d), np.nan)
@@ -88,9 +86,8 @@ def smallest_cut(
     places = np.flatnonzero(solved & (result["norm"] > 0))
     for part in _parts(places.size, d, e, problem.rhs[0].size):
         at = places[part]
-        for name, values in _by_columns(
-            _Rows.of(problem.problems(at)), result["dual"][at], num_threads=num_threads
-        ).items():
+        found = _by_columns(_Rows.of(problem.problems(at)), result["dual"][at])
+        for name, values in found.items():
             result[name][at] = values
     return result, np.full(B, "native", dtype="<U10")
 
@@ -156,18 +153,16 @@ class _Rows:
         sizes = np.abs(self.differences).sum(-1) * np.abs(self.problem.queries).sum(-1)[..., None]
         return np.asarray(_ROUNDING * np.sum(np.abs(dual) * sizes, axis=(1, 2)))
 
-    def smallest_sum(self, features: Float64Array, num_threads: int | None) -> Result:
+    def smallest_sum(self, features: Float64Array) -> Result:
         """Solve for the coefficients of products with these values, of least Σ |c_k|."""
         chosen = self.problem.selected[..., np.newaxis, np.newaxis] >= 0
         tokens = np.where(chosen, -features, features)  # the selected token is zero
         queries = np.ones((*self.problem.selected.shape, 1))
         problem = replace(self.problem, tokens=tokens, queries=queries)
-        return _smallest_sum(problem, None, num_threads)[0]
+        return _smallest_sum(problem, None)[0]
 
 
-def _by_columns(
-    rows: _Rows, dual: Float64Array, given: _Products | None = None, num_threads: int | None = None
-) -> Result:
+def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None) -> Result:
     """Solve feasible problems from any multipliers that are not zero, all at the same time.
 
     Products that are `given` are used from the beginning.
@@ -188,7 +183,7 @@ def _by_columns(
         products = given.and_also(products)
     features = rows.at_products(products)
     while places.size:
-        master = rows.smallest_sum(features, num_threads)
+        master = rows.smallest_sum(features)
         dual, status = master["dual"], master["status"]
         settled = 1.0 + np.maximum(_SETTLED, 2 * master["kkt"])
         rounding = rows.rounding(dual)

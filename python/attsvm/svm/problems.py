@@ -268,9 +268,10 @@ def diagonal_svm(
     solution = solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
     if solution.left is None:
         return replace(solution, variable="W")
-    left = np.swapaxes(solution.left, -1, -2) * np.eye(data.d)
-    identity = np.broadcast_to(np.eye(data.d), left.shape)
-    return replace(solution, variable="W", left=left, right=identity)
+    *lead, s, d = solution.left.shape  # s = 2 where one is extended
+    left = (solution.left[..., np.newaxis] * np.eye(d)).reshape(*lead, s * d, d)
+    right = np.tile(np.eye(d), (*lead, s, 1))
+    return replace(solution, variable="W", left=left, right=right)
 
 
 @takes_threads

@@ -11,7 +11,7 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._display import Plotted
-from attsvm._linalg import LowRank
+from attsvm._linalg import LowRank, with_equal_rows
 
 ACTIVE_TOLERANCE = 1e-6
 _OF_SOLUTIONS = ("left", "right", "margins", "dual", "support")
@@ -99,7 +99,8 @@ class SVMSolution(Plotted):
     digits than float64 has: rounding of W moves a margin by up to 1.1e-16 |W|_F times
     |(x_iα - x_it) z_i'|_F. The solution is then left' right, with twice the digits, and `margins`,
     `gap` and `kkt` are those of this sum. `W`, `p` or `v` is the nearest in float64, its direction
-    right to the last digits; its own margins may miss by what rounding takes.
+    right to the last digits; its own margins may miss by what rounding takes, and those that other
+    functions, such as `margin_ratio`, compute of the solution do too.
 
     Infeasible: no W is a solution, up to a norm of 4.5e15 times (1 over the rounding of float64)
     what the constraint that asks for the largest W alone asks for. <A*λ, W> >= b'λ = 1 for every W
@@ -205,9 +206,9 @@ def rows_of(solution: SVMSolution, rows: ArrayLike) -> SVMSolution:
 
 def joined(solutions: Sequence[SVMSolution]) -> SVMSolution:
     """Join batches of solutions, one after the other."""
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(each, name) for each in solutions]) for name in ARRAYS
-    }
+    arrays: dict[str, Any] = {name: [getattr(each, name) for each in solutions] for name in ARRAYS}
+    arrays |= {name: with_equal_rows(arrays[name]) for name in ("left", "right")}
+    arrays = {name: np.concatenate(values) for name, values in arrays.items()}
     return replace(solutions[0], **arrays)
 
 

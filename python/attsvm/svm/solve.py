@@ -60,7 +60,8 @@ def solution_of(
         parts = left * right
         left = np.sum(parts, axis=1, keepdims=True)
         if (extended := names == EXTENDED).any():
-            lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:2], 0.0)
+            nothing = left - left  # NaN where there is no solution
+            lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:2], nothing)
             left = np.concatenate([left, lacking], axis=1)
         right = np.where(np.isnan(left[..., :1]), np.nan, 1.0)
     decided = np.where(norm.strictly_convex | (result["norm"] == 0), 1, result["unique"])

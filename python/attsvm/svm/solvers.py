@@ -9,6 +9,7 @@ import numpy as np
 
 from attsvm import _core
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
+from attsvm._linalg import with_equal_rows
 from attsvm.progress import reporter
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import thread_count
@@ -26,9 +27,7 @@ Result: TypeAlias = dict[str, Any]
 class Solver(Protocol):
     """What solves problems from a guess of multipliers: the result, and what it is called."""
 
-    def __call__(
-        self, problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
-    ) -> tuple[Result, Any]:
+    def __call__(self, problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
         """Solve every problem of the batch."""
 
 
@@ -43,8 +42,6 @@ def certify(
     dual: Float64Array,
     left: Float64Array | None = None,
     right: Float64Array | None = None,
-    *,
-    num_threads: int | None = None,
 ) -> Result:
     """Compute what multipliers prove of the Frobenius problems, on their data as given.
 
@@ -60,7 +57,7 @@ def certify(
             right=None if right is None else np.ascontiguousarray(right),
             optimality=OPTIMALITY_TOLERANCE,
             infeasibility=_WORTH_CHECKING,
-            threads=thread_count(num_threads),
+            threads=thread_count(None),
             report=None,
         )
     )
@@ -70,25 +67,18 @@ def put(result: Result, b: int, one: Result) -> None:
     """Put the result of one problem at place `b` of a batch, which gets as many rows as that."""
     for name, value in one.items():
         if value.ndim == 3:
-            more = max(value.shape[1] - result[name].shape[1], 0)
-            result[name] = np.pad(result[name], ((0, 0), (0, more), (0, 0)))
-            value = np.pad(value, ((0, 0), (0, result[name].shape[1] - value.shape[1]), (0, 0)))
+            result[name], value = with_equal_rows([result[name], value])
         result[name][b] = value[0]
 
 
 def _by_core(
-    core: Callable[..., Any],
-    problem: SvmProblem,
-    num_threads: int | None,
-    name: str,
-    **settings: Any,
+    core: Callable[..., Any], problem: SvmProblem, name: str, **settings: Any
 ) -> tuple[Result, Any]:
     """Solve, and where no W in float64 can be certified, for one in twice its precision."""
 
     def solved(problem: SvmProblem, **more: Any) -> Result:
         plain = problem if core is _core.smallest_frobenius else problem.gathered()
-        settings_of = _settings(problem, num_threads)
-        return dict(core(svms=plain.core(), **settings, **settings_of, **more))
+        return dict(core(svms=plain.core(), **settings, **_settings(problem), **more))
 
     start = {"start": settings.pop("start")} if "start" in settings else {}
     result = solved(problem, extended=False, **start)
@@ -101,7 +91,7 @@ def _by_core(
     return result, names
 
 
-def _settings(problem: SvmProblem, num_threads: int | None) -> dict[str, Any]:
+def _settings(problem: SvmProblem) -> dict[str, Any]:
     """Return what every solver of the core takes; a bar, where one is shown, names the SVMs."""
     count = len(problem.rhs)
     if count > 1:
@@ -109,22 +99,17 @@ def _settings(problem: SvmProblem, num_threads: int | None) -> dict[str, Any]:
         report = None if shown is None else lambda share, *_: shown(share)
     else:
         report = reporter(lambda: f"SVM of {problem.constrained.sum()} constraints")
-    threads = thread_count(num_threads)
+    threads = thread_count(None)
     return {"infeasibility": _WORTH_CHECKING, "threads": threads, "report": report}
 
 
 def frobenius(
-    problem: SvmProblem,
-    start: Float64Array | None,
-    num_threads: int | None = None,
-    *,
-    active_set: bool = False,
+    problem: SvmProblem, start: Float64Array | None, *, active_set: bool = False
 ) -> tuple[Result, Any]:
     """Solve by dual ascent or the dual active set method, whichever is less work."""
     return _by_core(
         _core.smallest_frobenius,
         problem,
-        num_threads,
         "active-set" if active_set else "native",
         start=start,
         active_set=active_set,
@@ -132,35 +117,28 @@ def frobenius(
     )
 
 
-def active_set(
-    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
-) -> tuple[Result, Any]:
+def active_set(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
     """Solve in the Frobenius norm by the dual active set method."""
-    return frobenius(problem, start, num_threads, active_set=True)
+    return frobenius(problem, start, active_set=True)
 
 
-def by_osqp(
-    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
-) -> tuple[Result, Any]:
+def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
     """Certify OSQP's multipliers in the Frobenius norm; where that fails, by `active_set`."""
     from attsvm.svm.dual_osqp import osqp_multipliers
 
-    result = certify(problem, osqp_multipliers(problem), num_threads=num_threads)
+    result = certify(problem, osqp_multipliers(problem))
     names = np.full(len(problem.rhs), "osqp", dtype="<U10")
     for b in np.flatnonzero(result["status"] == UNRESOLVED):
-        one, (names[b],) = active_set(problem.problem(int(b)), None, num_threads)
+        one, (names[b],) = active_set(problem.problem(int(b)), None)
         put(result, int(b), one)
     return result, names
 
 
-def nuclear(
-    problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
-) -> tuple[Result, Any]:
+def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
     """Solve by interior point or singular-value thresholding, and Newton's method on a face."""
     return _by_core(
         _core.smallest_nuclear,
         problem,
-        num_threads,
         "native",
         method="auto",
         optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
@@ -170,13 +148,10 @@ def nuclear(
 def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
     """Solve by interior point for max, l1 and spectral, by Newton's method along p for l_p."""
 
-    def solved(
-        problem: SvmProblem, start: Float64Array | None, num_threads: int | None = None
-    ) -> tuple[Result, Any]:
+    def solved(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
         return _by_core(
             _core.smallest_in_norm,
             problem,
-            num_threads,
             "native",
             norm=name,
             p=p,

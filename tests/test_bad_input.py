@@ -433,7 +433,7 @@ THEORY = [
             ("scalar", 1.0, 1.0, None, ValueError, "A: expected shape of one axis or more"),
             ("complex", [1j], [1.0], None, TypeError, "A: expected float64"),
             ("shapes", [1.0, 2.0], [1.0], None, ValueError, "B: expected shape of A = (2,)"),
-            ("axis", [1.0], [1.0], 1, ValueError, "axis 1 is out of bounds"),
+            ("axis", [1.0], [1.0], 1, ValueError, "axis: expected axes of an array with 1, got 1"),
         ]
     ),
 ]

@@ -47,9 +47,9 @@ void pause() {
 
 // The first exception of a thread takes memory for its thread-local data, without which libc ends the process.
 bool ready_to_throw() {
-    void* volatile room = std::malloc(1U << 16);  // volatile: or the compiler leaves it out
-    std::free(room);
-    return room != nullptr && std::uncaught_exceptions() == 0;
+    void* volatile memory = std::malloc(1U << 16);  // volatile: the compiler may not remove the allocation
+    std::free(memory);
+    return memory != nullptr && std::uncaught_exceptions() == 0;  // this call allocates the thread-local data
 }
 
 // What one thread reads and writes most, in a line of its own.

@@ -14,7 +14,7 @@ from typing import Any
 from attsvm._version import __version__
 from attsvm.cli.figures import add_reproduce_options, run_reproduce
 from attsvm.cli.output import complain, say, say_facts
-from attsvm.cli.parsing import Parser, as_formats, refuse_unused
+from attsvm.cli.parsing import Parser, as_formats, option_of, refuse_unused
 from attsvm.cli.studies import add_report_options, add_study_options, run_report, run_study
 from attsvm.cli.svms import add_svm_options, run_svm
 from attsvm.cli.texts import train_on_text
@@ -68,7 +68,7 @@ def _one_line(error: BaseException, words: Sequence[str]) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     name, *rest = " ".join(str(error).split()).split(": ", 1)
-    option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    option = _OPTIONS.get(name, option_of(name))
     typed = name in _OPTIONS or option in {word.split("=")[0] for word in words}
     return ": ".join([option if typed else name, *rest]) or type(error).__name__
 

@@ -37,6 +37,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"attsvm: error: {message} (see '{self.prog} --help')\n")
 
 
+def option_of(name: str) -> str:
+    """Return the option of an argument of this name."""
+    return f"--{name.replace('_', '-')}"
+
+
 def refuse_unused(arguments: argparse.Namespace, names: Iterable[str], where: str) -> None:
     """Raise `ValueError` at the first of these options that is given, `where` nothing uses it."""
     for name in names:
@@ -44,7 +49,7 @@ def refuse_unused(arguments: argparse.Namespace, names: Iterable[str], where: st
         if value is not None and value is not False:
             plain = isinstance(value, int | float | str | Path) and value is not True
             got = f", got {value}" if plain else ""
-            raise ValueError(f"--{name.replace('_', '-')}: expected none {where}{got}")
+            raise ValueError(f"{option_of(name)}: expected none {where}{got}")
 
 
 def as_formats(word: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -71,20 +70,19 @@ def put(result: Result, b: int, one: Result) -> None:
         result[name][b] = value[0]
 
 
-def _by_core(
-    core: Callable[..., Any], problem: SvmProblem, name: str, **settings: Any
-) -> tuple[Result, Any]:
+class _Solve(Protocol):
+    """What solves problems by the core, with W `extended` to twice its precision or not."""
+
+    def __call__(self, problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+        """Solve every problem of the batch."""
+
+
+def _by_core(solve: _Solve, problem: SvmProblem, name: str) -> tuple[Result, Any]:
     """Solve, and where no W in float64 can be certified, for one in twice its precision."""
-
-    def solved(problem: SvmProblem, **more: Any) -> Result:
-        plain = problem if core is _core.smallest_frobenius else problem.gathered()
-        return dict(core(svms=plain.core(), **settings, **_settings(problem), **more))
-
-    start = {"start": settings.pop("start")} if "start" in settings else {}
-    result = solved(problem, extended=False, **start)
+    result: Result = dict(solve(problem, extended=False))
     names = np.full(len(problem.rhs), name, dtype="<U10")
     for b in np.flatnonzero(result["status"] == UNRESOLVED).tolist():
-        one = solved(problem.problem(b), extended=True, **dict.fromkeys(start))
+        one: Result = dict(solve(problem.problem(b), extended=True))
         if one["status"][0] != UNRESOLVED:
             put(result, b, one)
             names[b] = EXTENDED
@@ -107,14 +105,18 @@ def frobenius(
     problem: SvmProblem, start: Float64Array | None, *, active_set: bool = False
 ) -> tuple[Result, Any]:
     """Solve by dual ascent or the dual active set method, whichever is less work."""
-    return _by_core(
-        _core.smallest_frobenius,
-        problem,
-        "active-set" if active_set else "native",
-        start=start,
-        active_set=active_set,
-        optimality=OPTIMALITY_TOLERANCE,
-    )
+
+    def solve(problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+        return _core.smallest_frobenius(
+            svms=problem.core(),
+            start=None if extended else start,
+            active_set=active_set,
+            extended=extended,
+            optimality=OPTIMALITY_TOLERANCE,
+            **_settings(problem),
+        )
+
+    return _by_core(solve, problem, "active-set" if active_set else "native")
 
 
 def active_set(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
@@ -136,26 +138,33 @@ def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, An
 
 def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
     """Solve by interior point or singular-value thresholding, and Newton's method on a face."""
-    return _by_core(
-        _core.smallest_nuclear,
-        problem,
-        "native",
-        method="auto",
-        optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
-    )
+
+    def solve(problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+        return _core.smallest_nuclear(
+            svms=problem.gathered().core(),
+            method="auto",
+            extended=extended,
+            optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
+            **_settings(problem),
+        )
+
+    return _by_core(solve, problem, "native")
 
 
 def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
     """Solve by interior point for max, l1 and spectral, by Newton's method along p for l_p."""
 
-    def solved(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
-        return _by_core(
-            _core.smallest_in_norm,
-            problem,
-            "native",
+    def solve(problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+        return _core.smallest_in_norm(
+            svms=problem.gathered().core(),
             norm=name,
             p=p,
+            extended=extended,
             optimality=OPTIMALITY_TOLERANCE,
+            **_settings(problem),
         )
+
+    def solved(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+        return _by_core(solve, problem, "native")
 
     return {"auto": solved, "native": solved}

@@ -433,23 +433,6 @@ void solve_frobenius(const SvmProblem<Token>& svm, const double* start, Frobeniu
     FrobeniusSolver<Token>(svm, tolerance, team, progress, calling_thread, result).run(start, method);
 }
 
-namespace {
-
-// A product with A is shared out where it multiplies this often: threads meet several times in one, and on a busy
-// computer a barrier waits for descheduled threads.
-template <class Token>
-ThreadPlan thread_plan(const SvmBatch<Token>& batch, int threads) {
-    constexpr double enough_for_team = 2e7, repeats = 4.0;
-    const SvmProblem<Token>& one = batch.first;
-    const auto product = static_cast<double>(one.samples * one.dimension) *
-                         static_cast<double>(one.tokens + std::min(one.samples, one.query_dimension));
-    ThreadPlan plan(threads, batch.count, product, repeats);
-    if (product < enough_for_team) plan.within = 1;
-    return plan;
-}
-
-}  // namespace
-
 template <class Token>
 void solve_frobenius(const SvmBatch<Token>& batch, const double* start, FrobeniusMethod method, SvmTolerance tolerance,
                      int threads, Progress& progress, const SvmResultView& result) {

@@ -43,7 +43,7 @@ class AnyNormSolver : NormSolver {
 void solve_in_norm(const SvmBatch<double>& batch, const SvmNorm& norm, SvmTolerance tolerance, int threads,
                    Progress& progress, const SvmResultView& result) {
     for_each_norm_svm(
-        batch, threads, progress, result,
+        batch, norm, threads, progress, result,
         [&](const SvmProblem<double>& svm, const Team& team, bool calling_thread, const SvmResultView& of_one) {
             AnyNormSolver(norm, svm, tolerance, team, progress, calling_thread, of_one).run();
         });

@@ -57,7 +57,7 @@ class NuclearSolver : NormSolver {
 void solve_nuclear(const SvmBatch<double>& batch, NuclearMethod method, SvmTolerance tolerance, int threads,
                    Progress& progress, const SvmResultView& result) {
     for_each_norm_svm(
-        batch, threads, progress, result,
+        batch, {SvmNorm::Kind::nuclear}, threads, progress, result,
         [&](const SvmProblem<double>& svm, const Team& team, bool calling_thread, const SvmResultView& of_one) {
             NuclearSolver(svm, method, tolerance, team, progress, calling_thread, of_one).run();
         });

@@ -1,6 +1,7 @@
 // The SVMs' answers meet the conditions of optimality, or prove that there is none, whichever method gives them.
 #include "attsvm/dual_svm.hpp"
 
+#include <array>
 #include <random>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "attsvm/dual_active_set.hpp"
 #include "attsvm/dual_ascent.hpp"
 #include "attsvm/frobenius_interior_point.hpp"
+#include "attsvm/norm_solver.hpp"
 #include "check.hpp"
 #include "random_problem.hpp"
 
@@ -557,9 +559,23 @@ void a_stopped_solver_claims_nothing(Index n, Index T, Index d) {
     CHECK(std::isnan(problems.norm[0]));
 }
 
+void small_batches_stay_on_one_thread() {
+    using Kind = attsvm::SvmNorm::Kind;
+    const auto plans = [](Index count, Index n, Index T, Index d) {
+        const attsvm::SvmBatch<double> batch{count, {n, T, d, d, {}, {}, {}, {}, {}, {}}};
+        return std::array{attsvm::thread_plan(batch, 2), attsvm::thread_plan(batch, {Kind::max}, 2),
+                          attsvm::thread_plan(batch, {Kind::spectral}, 2)};
+    };
+    for (Index count = 1; count <= 4; ++count)
+        for (const auto& plan : plans(count, 6, 8, 10)) CHECK(plan.across == 1 && plan.within == 1);
+    for (const auto& plan : plans(1000, 6, 8, 10)) CHECK(plan.across == 2 && plan.within == 1);
+    for (const auto& plan : plans(1, 500, 128, 256)) CHECK(plan.across == 1 && plan.within == 2);
+}
+
 }  // namespace
 
 int main() {
+    small_batches_stay_on_one_thread();
     one_constraint_has_a_closed_form();
     random_problems_are_solved_or_shown_infeasible();
     repeated_tokens_and_samples_do_no_harm();

@@ -87,16 +87,20 @@ class NormSolver : protected SvmSolver<double> {
                                   const Vector& values) const;
 };
 
-// solve(svm, team, calling_thread, result) for every problem of a batch: only large ones are shared among threads.
-template <class Solve>
-void for_each_norm_svm(const SvmBatch<double>& batch, int threads, Progress& progress, const SvmResultView& result,
-                       Solve solve) {
-    constexpr double worth_sharing = 1e6;
+// Only large problems are shared among threads. The repeats are those of small ones, (6, 8, 10); large ones have more.
+inline ThreadPlan thread_plan(const SvmBatch<double>& batch, const SvmNorm& norm, int threads) {
+    constexpr double least_shared = 1e6;
+    const double repeats = norm.is_of_entries() ? 20.0 : 120.0;
     const SvmProblem<double>& one = batch.first;
     const auto numbers = static_cast<double>(one.samples * one.tokens) * static_cast<double>(one.dimension);
-    ThreadPlan plan(threads, batch.count, numbers, 1000.0);
-    if (numbers < worth_sharing) plan.within = 1;
-    for_each_svm(batch, plan, progress, result,
+    return {threads, batch.count, numbers, repeats, least_shared};
+}
+
+// solve(svm, team, calling_thread, result) for every problem of a batch.
+template <class Solve>
+void for_each_norm_svm(const SvmBatch<double>& batch, const SvmNorm& norm, int threads, Progress& progress,
+                       const SvmResultView& result, Solve solve) {
+    for_each_svm(batch, thread_plan(batch, norm, threads), progress, result,
                  [&](const SvmProblem<double>& svm, const Team& team, bool calling_thread, Index,
                      const SvmResultView& of_one) { solve(svm, team, calling_thread, of_one); });
 }

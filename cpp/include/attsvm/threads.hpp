@@ -113,12 +113,13 @@ class Team {
 // Many jobs go to one thread each; few large ones have their own parts shared out; what is small stays on one thread.
 struct ThreadPlan {
     int across, within;
-    // `repeats`: how often a job reads its numbers.
-    ThreadPlan(int threads, Index jobs, double numbers_per_job, double repeats = 1.0) {
+    // `repeats`: how often a job reads its numbers; `least_shared`: of how many numbers on its parts are shared out.
+    ThreadPlan(int threads, Index jobs, double numbers_per_job, double repeats = 1.0,
+               double least_shared = 2.0 * least_share) {
         threads = worth_starting(threads, static_cast<double>(jobs) * numbers_per_job * repeats);
         const bool many = jobs >= threads;
         across = many ? threads : 1;
-        within = many || !worth_sharing(numbers_per_job) ? 1 : threads;
+        within = many || numbers_per_job < least_shared ? 1 : threads;
     }
 };
 

@@ -20,11 +20,13 @@ def listed(norms: Norm | Sequence[Norm]) -> list[Norm]:
 
 def as_norm(argument: str, norm: Norm, names: Collection[str] = NORMS) -> Norm:
     """Read one of these names or a number p > 1; p = 2 is ``"fro"``."""
+    if isinstance(norm, str) and norm in names:
+        return norm
     wanted = f"one of {', '.join(map(repr, names))} or a number p > 1"
     p = 0.0 if isinstance(norm, str) else as_float(argument, norm, wanted)
-    if p <= 1.0 and norm not in names:
+    if p <= 1.0:
         raise ValueError(f"{argument}: expected {wanted}, got {norm!r}")
-    return "fro" if p == 2.0 else norm if isinstance(norm, str) else p
+    return "fro" if p == 2.0 else p
 
 
 def as_geometry(argument: str, norm: Norm) -> _core.Geometry:

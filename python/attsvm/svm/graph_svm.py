@@ -24,8 +24,8 @@ from attsvm.svm.solvers import (
     UNRESOLVED,
     Result,
     certify,
-    has_no_answer,
     put,
+    without_answer,
 )
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import takes_threads
@@ -235,7 +235,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
         proof = _proof_with_paths(problem.problem(b), graphs, b, result["dual"][b])
         for name in ("status", "dual", "gap", "kkt"):
             result[name][b] = proof[name][0]
-    if has_no_answer(result).any():
+    if without_answer(result):
         raise SolverError("no certified answer for the Graph-SVM; tried native")
     solution = solution_of("W", problem, result, names, norm)
 

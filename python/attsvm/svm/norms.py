@@ -55,7 +55,7 @@ class Norm:
 
 def as_name(argument: str, norm: NormLike) -> NormLike:
     """Read a name of `NORMS`, or a number p > 1 for l_p; p = 2 is "fro"."""
-    return as_norm(argument, norm, tuple(NORMS))
+    return as_norm(argument, norm, NORMS)
 
 
 def as_svm_norm(argument: str, norm: NormLike) -> Norm:

@@ -10,10 +10,20 @@ from attsvm._arrays import Float64Array
 from attsvm._validation import as_choice
 from attsvm.svm.norms import NORMS, Norm
 from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, without_batch_axis
-from attsvm.svm.solvers import BEYOND_FLOAT64, EXTENDED, INFEASIBLE, STATUSES, Result, has_no_answer
+from attsvm.svm.solvers import (
+    BEYOND_FLOAT64,
+    EXTENDED,
+    INFEASIBLE,
+    STATUSES,
+    Result,
+    places_with,
+    without_answer,
+)
 from attsvm.svm.svm_problem import SvmProblem
 
 Variable = Literal["W", "p", "v"]
+
+_UNIQUE = np.array([False, True, None], dtype=object)
 
 
 def solve(
@@ -32,9 +42,8 @@ def solve(
     """
     method = norm.solvers[as_choice("solver", solver, tuple(norm.solvers))]
     result, names = method(problem, start)
-    unresolved = np.flatnonzero(has_no_answer(result))
-    if unresolved.size:
-        raise SolverError(_not_solved(problem, result, int(unresolved[0]), solver, norm))
+    if unanswered := without_answer(result):
+        raise SolverError(_not_solved(problem, result, unanswered[0], solver, norm))
     solution = solution_of(variable, problem, result, names, norm)
     return solution if batch is not None else without_batch_axis(solution)
 
@@ -44,16 +53,25 @@ def solution_of(
 ) -> SVMSolution:
     """Return the core's result as a solution with batch axis."""
     status, dual, margins = result["status"], result["dual"], result["margins"]
-    left, right = result["left"], result["right"]
-    feasible = (status != INFEASIBLE)[:, np.newaxis, np.newaxis]
-    infeasible = (status == INFEASIBLE)[:, np.newaxis, np.newaxis]
-    active = problem.equality | (margins - problem.rhs <= ACTIVE_TOLERANCE)
+    left, right, iterations = result["left"], result["right"], result["iterations"]
+    if norm.strictly_convex:
+        unique = np.full(len(status), True, dtype=object)
+    else:
+        unique = _UNIQUE[np.where(result["norm"] == 0, 1, result["unique"])]
     of_constraints: dict[str, Any] = {
-        "margins": margins,
-        "dual": np.where(feasible, dual, np.nan),
-        "support": feasible & problem.constrained & active,
-        "certificate": np.where(infeasible, dual, np.nan),
+        "margins": margins,  # inf where there is no constraint
+        "dual": dual,
+        "support": problem.equality | (margins - problem.rhs <= ACTIVE_TOLERANCE),
+        "certificate": np.full(dual.shape, np.nan),
     }
+    if places := places_with(result, INFEASIBLE):
+        unique[places] = None
+        infeasible = (status == INFEASIBLE)[:, np.newaxis, np.newaxis]
+        of_constraints |= {
+            "dual": np.where(infeasible, np.nan, dual),
+            "support": ~infeasible & of_constraints["support"],
+            "certificate": np.where(infeasible, dual, np.nan),
+        }
     if variable == "v":
         of_constraints = {name: value[..., 0] for name, value in of_constraints.items()}
     if variable != "W":  # all inputs have the same query
@@ -64,16 +82,13 @@ def solution_of(
             lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:2], nothing)
             left = np.concatenate([left, lacking], axis=1)
         right = np.where(np.isnan(left[..., :1]), np.nan, 1.0)
-    decided = np.where(norm.strictly_convex | (result["norm"] == 0), 1, result["unique"])
-    unique = np.array([False, True, None], dtype=object)[decided]
-    unique[status == INFEASIBLE] = None
     return SVMSolution(
         variable=variable,
         status=STATUSES[status],
         norm=result["norm"],
         gap=result["gap"],
         kkt=result["kkt"],
-        solver=np.where(result["iterations"] == 0, "none", names),
+        solver=names if all(iterations.tolist()) else np.where(iterations == 0, "none", names),
         left=left,
         right=right,
         unique=unique,

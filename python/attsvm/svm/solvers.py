@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from attsvm import _core
-from attsvm._arrays import BoolArray, Float64Array, IndexArray
+from attsvm._arrays import Float64Array
 from attsvm._linalg import with_equal_rows
 from attsvm.progress import reporter
 from attsvm.svm.svm_problem import SvmProblem
@@ -30,10 +30,15 @@ class Solver(Protocol):
         """Solve every problem of the batch."""
 
 
-def has_no_answer(result: Result) -> BoolArray:
-    """Return the problems of which nothing is certified, shape (B,)."""
-    status: IndexArray = result["status"]
-    return np.asarray((status == UNRESOLVED) | (status == BEYOND_FLOAT64))
+def places_with(result: Result, *statuses: int) -> list[int]:
+    """Return the places in the batch of results with one of these statuses."""
+    # For one problem a list takes less time than arrays; for many, little beside solving them.
+    return [b for b, status in enumerate(result["status"].tolist()) if status in statuses]
+
+
+def without_answer(result: Result) -> list[int]:
+    """Return the places in the batch of problems of which nothing is certified."""
+    return places_with(result, UNRESOLVED, BEYOND_FLOAT64)
 
 
 def certify(
@@ -81,7 +86,7 @@ def _by_core(solve: _Solve, problem: SvmProblem, name: str) -> tuple[Result, Any
     """Solve, and where no W in float64 can be certified, for one in twice its precision."""
     result: Result = dict(solve(problem, extended=False))
     names = np.full(len(problem.rhs), name, dtype="<U10")
-    for b in np.flatnonzero(result["status"] == UNRESOLVED).tolist():
+    for b in places_with(result, UNRESOLVED):
         one: Result = dict(solve(problem.problem(b), extended=True))
         if one["status"][0] != UNRESOLVED:
             put(result, b, one)
@@ -130,9 +135,9 @@ def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, An
 
     result = certify(problem, osqp_multipliers(problem))
     names = np.full(len(problem.rhs), "osqp", dtype="<U10")
-    for b in np.flatnonzero(result["status"] == UNRESOLVED):
-        one, (names[b],) = active_set(problem.problem(int(b)), None)
-        put(result, int(b), one)
+    for b in places_with(result, UNRESOLVED):
+        one, (names[b],) = active_set(problem.problem(b), None)
+        put(result, b, one)
     return result, names
 
 

@@ -25,7 +25,7 @@ class SvmProblem:
     selected: IndexArray  # (B, n): -1 for inputs without a selected token
     lengths: IndexArray  # (B, n): number of valid tokens
     rhs: Float64Array  # b_it (B, n, T)
-    equality: BoolArray  # (B, n, T): where equality is required
+    equality: BoolArray  # (B, n, T): where equality is required, False where nothing is
     token_ids: IndexArray | None = None  # (B, n, T)
     query_ids: IndexArray | None = None  # (B, n)
 
@@ -39,9 +39,9 @@ class SvmProblem:
 
     def core(self) -> _core.Svms:
         """Return the problems as the core takes them, contiguous in memory."""
-        fields = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
         arrays: dict[str, Any] = {
-            name: None if field is None else np.ascontiguousarray(field) for name, field in fields
+            name: None if field is None else np.ascontiguousarray(field)
+            for name, field in vars(self).items()
         }
         return _core.Svms(**arrays)
 
@@ -78,7 +78,8 @@ class SvmProblem:
 
 def attention_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
     """Return (x_i,selected - x_it)' W z_i >= 1 for all valid t other than the selected token."""
-    queries = require_queries(data, "the attention SVM").reshape(-1, data.n, data.d)
+    queries = require_queries(data, "the attention SVM")
+    queries = queries.reshape(-1, *queries.shape[-2:])
     return _selection(data, selected, queries.astype(np.float64, copy=False))
 
 
@@ -114,19 +115,21 @@ def diagonal_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
 
 
 def _tokens(data: AttentionData) -> FloatArray:
-    return data.tokens_per_input.reshape(-1, data.n, data.T, data.d)
+    tokens = data.tokens_per_input
+    return tokens.reshape(-1, *tokens.shape[-3:])
 
 
 def _selection(data: AttentionData, selected: IndexArray, queries: Float64Array) -> SvmProblem:
     """Return (x_i,selected - x_it)' W z_i >= 1."""
     tokens = _tokens(data)
+    B, n, T, _ = tokens.shape
     return SvmProblem(
         tokens=tokens,
         queries=queries,
-        selected=selected.reshape(-1, data.n),
-        lengths=data.lengths.reshape(-1, data.n),
-        rhs=np.ones(tokens.shape[:3]),
-        equality=np.zeros(tokens.shape[:3], dtype=np.bool_),
+        selected=selected.reshape(B, n),
+        lengths=data.lengths.reshape(B, n),
+        rhs=np.ones((B, n, T)),
+        equality=np.zeros((B, n, T), dtype=np.bool_),
     )
 
 

@@ -32,12 +32,22 @@ Array<T> make_array(std::initializer_list<attsvm::Index> shape) {
     return Array<T>(std::vector<pybind11::ssize_t>(shape));
 }
 
-// A dict of what has these names. Not of "name"_a = value: each number of them would be another template.
-inline pybind11::dict named(std::initializer_list<std::pair<const char*, pybind11::object>> entries) {
-    pybind11::dict dict;
-    for (const auto& [name, value] : entries) dict[name] = value;
-    return dict;
-}
+// Arrays that the core fills, by name. Not of "name"_a = array: each number of them would be another template.
+class Results {
+   public:
+    // Makes an array, and returns its memory.
+    template <class T = double>
+    T* make(const char* name, std::initializer_list<attsvm::Index> shape) {
+        auto array = make_array<T>(shape);
+        add(name, array);
+        return array.mutable_data();
+    }
+    void add(const char* name, const pybind11::object& value) { by_name_[name] = value; }
+    const pybind11::dict& by_name() const { return by_name_; }
+
+   private:
+    pybind11::dict by_name_;
+};
 
 template <class T>
 std::span<const T> view(const Array<T>& array) {

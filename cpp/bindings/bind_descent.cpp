@@ -173,86 +173,50 @@ py::dict descend(const CoreProblem& problem, const CoreParameters& start, const 
 
     const Index recorded = record.size(), head_recorded = trains_head ? recorded : 0;
     const Index certified = certify ? recorded : 0;
-    std::vector<Array<double>> blocks = copies_of(start.blocks);
-    auto head = copy_of(problem.head.vector);
-    auto weight = make_array<double>({B, n, T});
-    auto log_weight = make_array<double>({B, n, T});
-    auto selected = make_array<std::int64_t>({B, n});
-    auto losses = make_array<double>({B, recorded});
-    auto loss_gap = make_array<double>({B, recorded});
-    auto norm = make_array<double>({B, recorded});
-    auto log_grad_norm = make_array<double>({B, recorded});
-    auto max_attention = make_array<double>({B, recorded});
-    auto largest_score = make_array<double>({B});
-    auto head_norm = make_array<double>({B, head_recorded});
-    auto balance_drift = make_array<double>({B, rule.flows() ? recorded : 0});
-    auto cosine_gap = make_array<double>({B, batch.references, recorded});
-    auto head_cosine_gap = make_array<double>({B, batch.head_references, recorded});
-    auto margin = make_array<double>({B, certified});
-    auto certified_cosine = make_array<double>({B, certified});
-    auto top = make_array<std::int64_t>({B, certified, n});
-    auto certified_ratio = make_array<double>({B, std::ssize(certified_norms), certified});
     const Index recorded_attention = record_attention ? recorded : 0;
-    auto recorded_weight = make_array<double>({B, recorded_attention, n, T});
-    auto recorded_log_weight = make_array<double>({B, recorded_attention, n, T});
-    std::vector<Array<double>> recorded_blocks;
+    std::vector<Array<double>> blocks = copies_of(start.blocks), recorded_blocks;
     if (record_parameters)
         for (const Array<double>& block : blocks)
             recorded_blocks.push_back(make_array<double>({B, recorded, block.shape(1), block.shape(2)}));
-    auto recorded_head = make_array<double>({B, record_parameters ? head_recorded : 0, d});
-    const auto if_recorded = [](Array<double>& array) { return array.size() == 0 ? nullptr : array.mutable_data(); };
+    auto head = copy_of(problem.head.vector);
+    Results results;
+    const auto if_recorded = [&](const char* name, std::initializer_list<Index> shape) {
+        double* const data = results.make(name, shape);
+        return std::count(shape.begin(), shape.end(), 0) == 0 ? data : nullptr;
+    };
     const attsvm::BatchResult result{mutable_data_of(blocks),
                                      head.mutable_data(),
-                                     weight.mutable_data(),
-                                     log_weight.mutable_data(),
-                                     selected.mutable_data(),
-                                     losses.mutable_data(),
-                                     loss_gap.mutable_data(),
-                                     norm.mutable_data(),
-                                     log_grad_norm.mutable_data(),
-                                     max_attention.mutable_data(),
-                                     head_norm.mutable_data(),
-                                     largest_score.mutable_data(),
-                                     balance_drift.mutable_data(),
-                                     cosine_gap.mutable_data(),
-                                     head_cosine_gap.mutable_data(),
-                                     margin.mutable_data(),
-                                     certified_cosine.mutable_data(),
-                                     top.mutable_data(),
-                                     certified_ratio.mutable_data(),
-                                     if_recorded(recorded_weight),
-                                     if_recorded(recorded_log_weight),
+                                     results.make("attention", {B, n, T}),
+                                     results.make("log_attention", {B, n, T}),
+                                     results.make<std::int64_t>("selected", {B, n}),
+                                     results.make("loss", {B, recorded}),
+                                     results.make("loss_gap", {B, recorded}),
+                                     results.make("norm", {B, recorded}),
+                                     results.make("log_grad_norm", {B, recorded}),
+                                     results.make("max_attention", {B, recorded}),
+                                     results.make("head_norm", {B, head_recorded}),
+                                     results.make("largest_score", {B}),
+                                     results.make("balance_drift", {B, rule.flows() ? recorded : 0}),
+                                     results.make("cosine_gap", {B, batch.references, recorded}),
+                                     results.make("head_cosine_gap", {B, batch.head_references, recorded}),
+                                     results.make("margin", {B, certified}),
+                                     results.make("certified_cosine", {B, certified}),
+                                     results.make<std::int64_t>("top", {B, certified, n}),
+                                     results.make("certified_ratio", {B, std::ssize(certified_norms), certified}),
+                                     if_recorded("recorded_attention", {B, recorded_attention, n, T}),
+                                     if_recorded("recorded_log_attention", {B, recorded_attention, n, T}),
                                      mutable_data_of(recorded_blocks),
-                                     if_recorded(recorded_head)};
+                                     if_recorded("recorded_head", {B, record_parameters ? head_recorded : 0, d})};
     const attsvm::Schedule schedule{steps, view(record), record_attention};
 
     without_gil(report, static_cast<double>(B) * static_cast<double>(steps), [&](attsvm::Progress& progress) {
         with_tokens(batch, problem.tokens,
                     [&](const auto& with) { attsvm::descend(with, loss, rule, schedule, threads, progress, result); });
     });
-    return named({{"blocks", py::cast(blocks)},
-                  {"head", head},
-                  {"attention", weight},
-                  {"log_attention", log_weight},
-                  {"selected", selected},
-                  {"loss", losses},
-                  {"loss_gap", loss_gap},
-                  {"norm", norm},
-                  {"log_grad_norm", log_grad_norm},
-                  {"max_attention", max_attention},
-                  {"head_norm", head_norm},
-                  {"balance_drift", balance_drift},
-                  {"cosine_gap", cosine_gap},
-                  {"head_cosine_gap", head_cosine_gap},
-                  {"margin", margin},
-                  {"certified_cosine", certified_cosine},
-                  {"largest_score", largest_score},
-                  {"top", top},
-                  {"certified_ratio", certified_ratio},
-                  {"recorded_attention", recorded_weight},
-                  {"recorded_log_attention", recorded_log_weight},
-                  {"recorded_blocks", py::cast(recorded_blocks)},
-                  {"recorded_head", recorded_head}});
+    results.add("head", head);
+    results.add("blocks", py::cast(blocks));
+    results.add("recorded_blocks", py::cast(recorded_blocks));
+    return results.by_name();
 }
 
 Array<double> parameter_matrices(attsvm::ParameterKind kind, const std::vector<Array<double>>& blocks,

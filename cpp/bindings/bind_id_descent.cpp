@@ -53,40 +53,31 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
     expect_shape("references_outside", references_outside, {compared});
 
     const Index recorded = record.size();
-    auto coefficients = make_array<double>({pairs});
-    std::fill_n(coefficients.mutable_data(), pairs, 0.0);
-    auto weight = make_array<double>({n, T});
-    auto log_weight = make_array<double>({n, T});
-    auto selected = make_array<std::int64_t>({n});
-    auto history = make_array<double>({5, recorded});
-    auto cosine_gap = make_array<double>({compared, recorded});
-    double* const A = coefficients.mutable_data();
-    double* const weights = weight.mutable_data();
-    double* const log_weights = log_weight.mutable_data();
-    std::int64_t* const tops = selected.mutable_data();
-    double* const at = history.mutable_data();
-    double* const gaps = cosine_gap.mutable_data();
+    Results results;
+    double* const coefficients = results.make("coefficients", {pairs});
+    std::fill_n(coefficients, pairs, 0.0);
+    double* const attention = results.make("attention", {n, T});
+    double* const log_attention = results.make("log_attention", {n, T});
+    auto* const selected = results.make<std::int64_t>("selected", {n});
+    double* const history = results.make("history", {5, recorded});
+    double* const gaps = results.make("cosine_gap", {compared, recorded});
     const attsvm::Schedule schedule{steps, view(record)};
 
     without_gil(report, static_cast<double>(steps), [&](attsvm::Progress& progress) {
         const attsvm::ThreadPlan plan(threads, 1, static_cast<double>(pair.size()), static_cast<double>(steps + 1));
         const attsvm::Team team(plan.within);
-        attsvm::IdDescent descent(problem, rule, team, A, {compared, references.data(), references_outside.data()});
+        attsvm::IdDescent descent(problem, rule, team, coefficients,
+                                  {compared, references.data(), references_outside.data()});
         descent.run(schedule, progress, [&](std::size_t slot, const attsvm::Record<double>& seen) {
             const auto k = static_cast<Index>(slot);
             Index quantity = 0;
             for (const double value : {seen.loss, seen.loss_gap, seen.norm, seen.log_grad_norm, seen.max_attention})
-                at[quantity++ * recorded + k] = value;
+                history[quantity++ * recorded + k] = value;
             for (Index r = 0; r < compared; ++r) gaps[r * recorded + k] = seen.cosine_gap[static_cast<std::size_t>(r)];
         });
-        descent.attention(weights, log_weights, tops);
+        descent.attention(attention, log_attention, selected);
     });
-    return named({{"coefficients", coefficients},
-                  {"attention", weight},
-                  {"log_attention", log_weight},
-                  {"selected", selected},
-                  {"history", history},
-                  {"cosine_gap", cosine_gap}});
+    return results.by_name();
 }
 
 }  // namespace

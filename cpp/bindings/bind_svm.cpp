@@ -98,38 +98,29 @@ py::dict solved(const CoreSvms& svms, Index factors, const Report& report, const
                 const std::function<void(Progress&, const SvmResultView&)>& solve, bool extended = false) {
     if (extended) factors = std::max(factors, 2 * svms.query_dimension());
     const Index B = svms.count(), n = svms.samples(), T = svms.size();
-    auto dual = make_array<double>({B, n, T});
-    auto margins = make_array<double>({B, n, T});
-    auto left = make_array<double>({B, factors, svms.dimension()});
-    auto right = make_array<double>({B, factors, svms.query_dimension()});
+    Results results;
+    double* const left = results.make("left", {B, factors, svms.dimension()});
+    double* const right = results.make("right", {B, factors, svms.query_dimension()});
     if (given_left && given_right) {
         expect_shape("left", *given_left, {B, n, svms.dimension()});
         expect_shape("right", *given_right, {B, n, svms.query_dimension()});
-        std::copy_n(given_left->data(), given_left->size(), left.mutable_data());
-        std::copy_n(given_right->data(), given_right->size(), right.mutable_data());
+        std::copy_n(given_left->data(), given_left->size(), left);
+        std::copy_n(given_right->data(), given_right->size(), right);
     }
-    auto norm = make_array<double>({B});
-    auto gap = make_array<double>({B});
-    auto kkt = make_array<double>({B});
-    auto status = make_array<std::int8_t>({B});
-    auto unique = make_array<std::int8_t>({B});
-    auto iterations = make_array<std::int64_t>({B});
-    const SvmResultView result{dual.mutable_data(),   margins.mutable_data(),    factors,
-                               left.mutable_data(),   right.mutable_data(),      norm.mutable_data(),
-                               gap.mutable_data(),    kkt.mutable_data(),        status.mutable_data(),
-                               unique.mutable_data(), iterations.mutable_data(), extended};
-
+    const SvmResultView result{results.make("dual", {B, n, T}),
+                               results.make("margins", {B, n, T}),
+                               factors,
+                               left,
+                               right,
+                               results.make("norm", {B}),
+                               results.make("gap", {B}),
+                               results.make("kkt", {B}),
+                               results.make<std::int8_t>("status", {B}),
+                               results.make<std::int8_t>("unique", {B}),
+                               results.make<std::int64_t>("iterations", {B}),
+                               extended};
     without_gil(report, static_cast<double>(B), [&](Progress& progress) { solve(progress, result); });
-    return named({{"dual", dual},
-                  {"margins", margins},
-                  {"left", left},
-                  {"right", right},
-                  {"norm", norm},
-                  {"gap", gap},
-                  {"kkt", kkt},
-                  {"status", status},
-                  {"unique", unique},
-                  {"iterations", iterations}});
+    return results.by_name();
 }
 
 py::dict smallest_frobenius(const CoreSvms& svms, const std::optional<Doubles>& start, bool active_set, bool extended,

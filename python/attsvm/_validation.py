@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -145,50 +145,67 @@ def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice
     raise error(f"{name}: expected one of {listed}, got {value!r}")
 
 
-def as_int(name: str, value: int) -> int:
-    """Return `value` as an int; floats and bools are refused."""
-    return _as_int(name, value, None, "an integer")
+def as_int(name: str, value: int, smallest: int | None = None, wanted: str = "an integer") -> int:
+    """Return `value` as an int; floats and bools are refused. Errors name the `wanted`."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from error
+    if smallest is not None and number < smallest:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return number
 
 
 def as_nonnegative_int(name: str, value: int) -> int:
     """Return `value` as an int that is 0 or more; floats and bools are refused."""
-    return _as_int(name, value, 0, "a non-negative integer")
+    return as_int(name, value, 0, "a non-negative integer")
 
 
 def as_positive_int(name: str, value: int) -> int:
     """Return `value` as an int that is 1 or more; floats and bools are refused."""
-    return _as_int(name, value, 1, "a positive integer")
+    return as_int(name, value, 1, "a positive integer")
 
 
-def as_float(name: str, value: float, wanted: str = "a finite number") -> float:
-    """Return `value` as a finite float; strings and bools are refused. Errors name the `wanted`."""
-    return _as_real(name, value, wanted)
+def as_float(
+    name: str,
+    value: float,
+    wanted: str = "a finite number",
+    holds: Callable[[float], bool] = math.isfinite,
+) -> float:
+    """Return `value` as a finite float for which `holds` is true; strings and bools are refused.
+
+    Errors name the `wanted`.
+    """
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}") from error
+    if not (math.isfinite(number) and holds(number)):
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return number
 
 
 def as_positive_float(name: str, value: float) -> float:
     """Return `value` as a finite float above 0; strings and bools are refused."""
-    number = _as_real(name, value, "a positive number")
-    if number <= 0:
-        raise ValueError(f"{name}: expected a positive number, got {value!r}")
-    return number
+    return as_float(name, value, "a positive number", lambda number: number > 0)
 
 
 def as_nonnegative_float(name: str, value: float) -> float:
     """Return `value` as a finite float that is 0 or more; strings and bools are refused."""
-    number = _as_real(name, value, "a number >= 0")
-    if number < 0:
-        raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
-    return number
+    return as_float(name, value, "a number >= 0", lambda number: number >= 0)
 
 
 def as_float_in(name: str, value: float, low: float, high: float, *, ends: str = "[]") -> float:
     """Return `value` as a float from `low` to `high`, each end included or not, as in "[)"."""
     wanted = f"a number in {ends[0]}{number_text(low)}, {number_text(high)}{ends[1]}"
-    number = _as_real(name, value, wanted)
-    at_end = (number == low and ends[0] == "(") or (number == high and ends[1] == ")")
-    if not low <= number <= high or at_end:
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-    return number
+    above, below = (operator.le if end in "[]" else operator.lt for end in ends)
+    return as_float(name, value, wanted, lambda x: above(low, x) and below(x, high))
 
 
 def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
@@ -210,7 +227,7 @@ def as_axis(
 ) -> int | tuple[int, ...] | None:
     """Return `value` if it names different axes of an array with `ndim` of them, as in NumPy."""
     axes = value if isinstance(value, tuple) else () if value is None else (value,)
-    numbers = [_as_int(name, one, None, "None, an integer or a tuple of them") for one in axes]
+    numbers = [as_int(name, one, None, "None, an integer or a tuple of them") for one in axes]
     if any(not -ndim <= number < ndim for number in numbers):
         raise np.exceptions.AxisError(
             f"{name}: expected axes of an array with {ndim}, got {value!r}"
@@ -234,7 +251,7 @@ def as_generator(name: str, value: int | np.random.Generator | None) -> np.rando
     if value is None:
         return np.random.default_rng()
     wanted = "None, a non-negative integer or a numpy.random.Generator"
-    return np.random.default_rng(_as_int(name, value, 0, wanted))
+    return np.random.default_rng(as_int(name, value, 0, wanted))
 
 
 def require_shape(
@@ -408,29 +425,3 @@ def _contiguous(name: str, array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt
         )
     with np.errstate(over="ignore"):
         return np.require(array, dtype, ["C", "A"])
-
-
-def _as_int(name: str, value: Any, smallest: int | None, wanted: str) -> int:
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from error
-    if smallest is not None and number < smallest:
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-    return number
-
-
-def _as_real(name: str, value: Any, wanted: str) -> float:
-    if isinstance(value, bool | np.bool_ | str | bytes):
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from error
-    except OverflowError as error:
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}") from error
-    if not math.isfinite(number):
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-    return number

@@ -92,14 +92,7 @@ def near_orthogonal(
     >>> bool(run.history["cosine"][-1] > 0.999)
     True
     """
-    sequences = _sequences(n, T, d, signals, noise, label_noise, off_span=True)
-    value = np.zeros(d)
-    value[: _SPAN[signals]] = (1.0, -1.0)[: _SPAN[signals]]
-
-    def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
-        tokens, labels = sequences(rng)
-        return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0], "value": value}
-
+    problem = _problem(n, T, d, signals, noise, label_noise, scored=True)
     scales = {"noise": noise}
     return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype, scales=scales))
 
@@ -157,12 +150,7 @@ def gaussian_classes(
     >>> bool(attsvm.cosine(run.v, signal) > 0.99)
     True
     """
-    sequences = _sequences(n, T, d, signals, noise, label_noise, off_span=False)
-
-    def problem(rng: np.random.Generator) -> dict[str, FloatArray]:
-        tokens, labels = sequences(rng)
-        return {"tokens": tokens, "labels": labels, "queries": tokens[:, 0]}
-
+    problem = _problem(n, T, d, signals, noise, label_noise, scored=False)
     scales = {"noise": noise}
     return AttentionData(**draw_arrays(problem, batch=batch, rng=rng, dtype=dtype, scales=scales))
 
@@ -286,10 +274,10 @@ def _flipped(classes: FloatArray, flips: int, rng: np.random.Generator) -> Float
     return labels
 
 
-def _sequences(
-    n: int, T: int, d: int, signals: Signals, noise: float, label_noise: float, *, off_span: bool
-) -> Callable[[np.random.Generator], tuple[FloatArray, FloatArray]]:
-    """Check the settings of both generators; return what draws tokens (n, T, d) and labels (n,)."""
+def _problem(
+    n: int, T: int, d: int, signals: Signals, noise: float, label_noise: float, *, scored: bool
+) -> Callable[[np.random.Generator], dict[str, FloatArray]]:
+    """Check settings; return what draws tokens, scored with a value or with a head to learn."""
     n, T = as_positive_int("n", n), as_positive_int("T", T)
     span = _SPAN[as_choice("signals", signals, tuple(_SPAN))]
     if as_positive_int("d", d) <= span:
@@ -297,19 +285,23 @@ def _sequences(
     spread = as_nonnegative_float("noise", noise)
     flips = round(as_float_in("label_noise", label_noise, 0, 1) * n)
 
-    def draw(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def draw(rng: np.random.Generator) -> dict[str, FloatArray]:
         token_rng, label_rng = rng.spawn(2)
-        each = np.arange(n)
-        labels = _alternating(n)
+        each, classes = np.arange(n), _alternating(n)
         tokens = token_rng.standard_normal((n, T, d)) / np.sqrt(d)
-        if off_span:
+        if scored:  # the score of noise is 0
             tokens[..., :span] = 0.0
         best = token_rng.integers(T, size=n)
         tokens[each, best] *= spread
         if span == 1:
-            tokens[each, best, 0] += labels
+            tokens[each, best, 0] += classes
         else:
-            tokens[each, best, np.where(labels > 0, 0, 1)] += 1.0
-        return tokens, _flipped(labels, flips, label_rng)
+            tokens[each, best, np.where(classes > 0, 0, 1)] += 1.0
+        labels = _flipped(classes, flips, label_rng)
+        drawn = {"tokens": tokens, "labels": labels, "queries": tokens[:, 0]}
+        if scored:
+            drawn["value"] = np.zeros(d)
+            drawn["value"][:span] = (1.0, -1.0)[:span]
+        return drawn
 
     return draw

@@ -97,9 +97,7 @@ class LogExcess:
         log_share = np.zeros_like(y)
         if self._loss.margins == "attention":
             log_scores = log_weight + self._log_scores[rows]
-            log_share = logsumexp(
-                log_scores, axis=1
-            )  # log of the margin: the excess is its negative
+            log_share = logsumexp(log_scores, axis=1)  # of the margin: the excess is its negative
         log_excess, rate, bend = self._loss.log_excess(self._margin[rows], y, log_share)
         if self._loss.margins == "attention":
             # Where the heaviest token scores 0 the margin may be tiny: its logarithm counts.
@@ -181,10 +179,7 @@ class LogLoss:
         margin = (np.take_along_axis(scores, top, axis=1) + mean_relative)[:, 0]
         c = weight * (relative - mean_relative)  # dm/da
 
-        log_value, rate, second = self._loss.log_value(margin)
-        value = float(logsumexp(log_value))
-        part = np.exp(log_value - value)
-        pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
+        value, pull, own = _of_margins(self._loss, margin)
         by_logits, by_scores = pull * c, pull * weight
 
         def hessian(w: Float64Array, omega: Float64Array) -> tuple[Float64Array, Float64Array]:
@@ -201,7 +196,7 @@ class LogLoss:
                 pull * change_of_weight + own * step * weight - by_scores * total,
             )
 
-        return ScoreSlope(value - float(np.log(len(logits))), by_logits, by_scores, hessian)
+        return ScoreSlope(value, by_logits, by_scores, hessian)
 
 
 class LogLossOfMixture:
@@ -231,12 +226,8 @@ class LogLossOfMixture:
         relative = along_tokens(signs * self._head.gradient(mixture))
         c = weight * (relative - np.sum(weight * relative, axis=1, keepdims=True))  # dm/da
 
-        log_value, rate, second = self._loss.log_value(
-            self._labels * self._head.prediction(mixture)
-        )
-        value = float(logsumexp(log_value))
-        part = np.exp(log_value - value)
-        pull, own = (part * rate)[:, np.newaxis], (part * second)[:, np.newaxis]
+        margin = self._labels * self._head.prediction(mixture)
+        value, pull, own = _of_margins(self._loss, margin)
         gradient = pull * c
 
         def hessian(change: Float64Array) -> Float64Array:
@@ -250,7 +241,16 @@ class LogLossOfMixture:
             total = np.sum(pull * along)
             return np.asarray(pull * change_of_c + own * along * c - gradient * total)
 
-        return Slope(value - float(np.log(len(logits))), gradient, hessian)
+        return Slope(value, gradient, hessian)
+
+
+def _of_margins(loss: _core.Loss, margin: Float64Array) -> tuple[float, Float64Array, Float64Array]:
+    """Compute log[(1/n) Σ_i l(m_i)], and the shares (n, 1) of its first and second derivatives."""
+    log_value, rate, second = loss.log_value(margin)
+    value = float(logsumexp(log_value))
+    part = np.exp(log_value - value)[:, np.newaxis]
+    mean = value - float(np.log(len(margin)))
+    return mean, part * rate[:, np.newaxis], part * second[:, np.newaxis]
 
 
 def _softmax(logits: Float64Array) -> tuple[Float64Array, Float64Array, IndexArray]:

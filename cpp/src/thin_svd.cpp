@@ -1,11 +1,13 @@
 #include "attsvm/thin_svd.hpp"
 
 #include <cmath>
-#include <numeric>
+#include <functional>
 #include <stdexcept>
 #include <vector>
 
+#include "attsvm/dense.hpp"
 #include "attsvm/elementary.hpp"
+#include "attsvm/products.hpp"
 
 namespace attsvm {
 
@@ -13,6 +15,9 @@ namespace {
 
 using Register = NativePack<double>;
 constexpr Index width = native_lanes<double>;
+
+constexpr double negligible = 1e-60;        // beside the largest singular value
+constexpr Index least_preconditioned = 10;  // vectors: fewer are rotated sooner than eigenvectors are found
 
 double dot(const double* x, const double* y, Index count) {
     constexpr Index strands = 4;
@@ -24,6 +29,23 @@ double dot(const double* x, const double* y, Index count) {
     if (k < count) total[1] += load_some(x + k, count - k) * load_some(y + k, count - k);
     return sum_lanes((total[0] + total[1]) + (total[2] + total[3]));
 }
+
+// A register's width, or as many elements as there are.
+template <class Count>
+Register load_part(const double* x, Count count) {
+    if constexpr (std::is_same_v<Count, Index>)
+        return load_some(x, count);
+    else
+        return load(x);
+}
+template <class Count>
+void store_part(double* x, Register value, Count count) {
+    if constexpr (std::is_same_v<Count, Index>)
+        store_some(x, value, count);
+    else
+        store(x, value);
+}
+
 double length_of(const double* x, Index count) { return norm_of_square(dot(x, x, count), x, count); }
 
 // x, y <- c x - s y, s x + c y
@@ -62,10 +84,11 @@ class PivotedQr {
             std::swap(order[s], order[next]);
             if (next != s) std::swap_ranges(at(s), at(s) + length, at(next));
             make_reflector(s, rest[s]);
-            for (Index i = s + 1; i < count; ++i) {
-                reflect(s, at(i));
-                rest[i] = length_of(at(i) + s + 1, length - s - 1);
-            }
+            for_groups(count - s - 1, [&]<int many>(std::integral_constant<int, many>, Index i) {
+                i += s + 1;
+                reflect<many>(s, at(i), length);
+                for (Index j = i; j < i + many; ++j) rest[j] = length_of(at(j) + s + 1, length - s - 1);
+            });
         }
     }
 
@@ -75,11 +98,11 @@ class PivotedQr {
         if (row == i) return diagonal_of(i);
         return row < i ? column_[i * length_ + row] : 0.0;
     }
-    // The s-th column of Q.
-    void basis(Index s, double* q) const {
-        std::fill(q, q + length_, 0.0);
-        q[s] = 1.0;
-        for (Index r = s + 1; r-- > 0;) reflect(r, q);
+    // Q x in place of each of `count` vectors x.
+    void apply(Index count, double* x, Index stride) const {
+        for_groups(count, [&]<int many>(std::integral_constant<int, many>, Index i) {
+            for (Index r = steps_; r-- > 0;) reflect<many>(r, x + i * stride, stride);
+        });
     }
 
    private:
@@ -98,11 +121,39 @@ class PivotedQr {
         for (Index k = 1; k < length_ - s; ++k) h[k] /= head;
         reflector_[s] = {diagonal, -head / diagonal};
     }
-    void reflect(Index s, double* x) const {
-        const double* const h = column_ + s * length_ + s;
-        double* const from = x + s;
-        const double share = reflector_[s].scale * dot(h, from, length_ - s);
-        for (Index k = 0; k < length_ - s; ++k) from[k] -= share * h[k];
+    // action(constant, first) of vectors that share each read of a reflector
+    template <class Action>
+    static void for_groups(Index count, Action action) {
+        constexpr int most = 4;
+        Index i = 0;
+        for (; i + most <= count; i += most) action(std::integral_constant<int, most>{}, i);
+        for (; i < count; ++i) action(std::integral_constant<int, 1>{}, i);
+    }
+    // Of `many` vectors x, from where the columns of the matrix lie on a register's width.
+    template <int many>
+    void reflect(Index s, double* x, Index stride) const {
+        const double* const h = column_ + s * length_;
+        const Index aligned = length_ < 4 * width ? s : std::min((s + width - 1) / width * width, length_);
+        const auto each = [&](auto action) {
+            if (s < aligned) action(s, aligned - s);
+            Index k = aligned;
+            for (; k + width <= length_; k += width) action(k, std::integral_constant<Index, width>{});
+            if (k < length_) action(k, length_ - k);
+        };
+        Register share[many];
+        for (int j = 0; j < many; ++j) share[j] = 0.0;
+        each([&](Index k, auto count) {
+            const Register of_h = load_part(h + k, count);
+            for (int j = 0; j < many; ++j) share[j] += of_h * load_part(x + j * stride + k, count);
+        });
+        for (int j = 0; j < many; ++j) share[j] = reflector_[s].scale * sum_lanes(share[j]);
+        each([&](Index k, auto count) {
+            const Register of_h = load_part(h + k, count);
+            for (int j = 0; j < many; ++j) {
+                double* const to = x + j * stride + k;
+                store_part(to, load_part(to, count) - share[j] * of_h, count);
+            }
+        });
     }
 
     Index length_, steps_;
@@ -115,7 +166,7 @@ class PivotedQr {
     Buffer<Reflector> reflector_;
 };
 
-// Rows [w | u], rotated until all w are orthogonal.
+// Rows [x | y], rotated until all x are orthogonal.
 class JacobiRotations {
    public:
     JacobiRotations(Index rows, Index length, Index stride, double* data)
@@ -179,6 +230,38 @@ Buffer<double> transposed(Index rows, Index columns, const double* M) {
     return out;
 }
 
+// Columns of L = R' turned by an orthogonal V until they are orthogonal: rows [x | y] of the columns of L V and of V.
+// Products from the right keep the accuracy of rows of L whose sizes differ: columns are turned by eigenvectors of L'L,
+// then by rotations as far as they are not orthogonal yet (Drmac, Veselic, "New fast and accurate Jacobi SVD
+// algorithm", 2008, turn them by a QR decomposition alone).
+Buffer<double> orthogonal_columns(const PivotedQr& qr) {
+    // Columns of only rounding have eigenvectors of their own: beside larger ones these would be inaccurate.
+    constexpr double least_size = 0x1p-40;
+    const Index count = qr.steps(), stride = 2 * count;
+    Buffer<double> R(count * count), x(count * count), turned(count * stride);
+    for (Index j = 0; j < count; ++j)
+        for (Index i = j; i < count; ++i) R[j * count + i] = qr.R(j, i);
+    const Team alone;
+    for (Index first = 0, end = 0; first < count; first = end) {
+        const double least = least_size * std::abs(qr.R(first, first));
+        while (end < count && std::abs(qr.R(end, end)) >= least) ++end;
+        const Index many = end - first;
+        const double* const rows = R.data() + first * count;
+        Matrix gram(many, many);
+        multiply(alone, many, count, many, Strided<double>{rows, count, 1}, {}, transposed(many, count, rows).data(),
+                 gram.data());
+        const Matrix V = eigen(gram).vectors.rowwise().reverse();
+        multiply(alone, many, many, count, Strided<double>{V.data(), many, 1}, {}, rows, x.data());
+        for (Index k = 0; k < many; ++k) {
+            double* const row = &turned[(first + k) * stride];
+            std::copy_n(&x[k * count], count, row);
+            std::copy_n(V.col(k).data(), many, row + count + first);
+        }
+    }
+    JacobiRotations(count, count, stride, turned.data()).run();
+    return turned;
+}
+
 }  // namespace
 
 ThinSvd::ThinSvd(Index rows, Index columns, const double* G) : rows_(rows), columns_(columns) {
@@ -218,14 +301,14 @@ void ThinSvd::decompose(Index depth, const double* left, const double* right) {
         if (right != nullptr && length > 0.0)
             for (Index k = 0; k < columns_; ++k) unit[i * columns_ + k] = right[i * columns_ + k] / length;
     }
-    PivotedQr qr(depth, rows_, scaled.data());
+    const PivotedQr qr(depth, rows_, scaled.data());
 
-    const Index stride = columns_ + rows_;
-    Buffer<double> work(qr.steps() * stride);
+    Buffer<double> W(qr.steps() * columns_);
+    Buffer<Index> step(qr.steps());  // of each row of W
     Index count = 0;
     double longest_row = 0.0;
     for (Index s = 0; s < qr.steps(); ++s) {
-        double* const w = work.data() + count * stride;
+        double* const w = W.data() + count * columns_;
         std::fill(w, w + columns_, 0.0);
         for (Index i = s; i < depth; ++i) {
             const double entry = qr.R(s, i);
@@ -236,26 +319,53 @@ void ThinSvd::decompose(Index depth, const double* left, const double* right) {
         }
         const double length = length_of(w, columns_);
         longest_row = larger(length, longest_row);
-        if (length <= 1e-60 * longest_row) continue;
-        qr.basis(s, w + columns_);
-        ++count;
+        if (length > negligible * longest_row) step[count++] = s;
     }
-    JacobiRotations(count, columns_, stride, work.data()).run();
 
-    std::vector<Index> order(static_cast<std::size_t>(count));
-    std::iota(order.begin(), order.end(), Index{0});
-    Buffer<double> length(count);
-    for (Index p = 0; p < count; ++p) length[p] = length_of(work.data() + p * stride, columns_);
-    std::stable_sort(order.begin(), order.end(), [&](Index p, Index q) { return length[p] > length[q]; });
+    if (count < least_preconditioned) {
+        const Index stride = columns_ + rows_;
+        Buffer<double> pairs(count * stride);  // rows [w | u]
+        for (Index k = 0; k < count; ++k) {
+            std::copy_n(&W[k * columns_], columns_, &pairs[k * stride]);
+            pairs[k * stride + columns_ + step[k]] = 1.0;
+        }
+        qr.apply(count, &pairs[columns_], stride);
+        JacobiRotations(count, columns_, stride, pairs.data()).run();
+        take(count, columns_, rows_, pairs.data(), right_, left_);
+    } else {
+        // W = P L Q' with L = R'
+        const PivotedQr second(count, columns_, W.data());
+        const Buffer<double> turned = orthogonal_columns(second);
+        const Index stride = rows_ + columns_;
+        Buffer<double> pairs(count * stride);
+        for (Index k = 0; k < count; ++k) {
+            const double* const row = &turned[k * 2 * count];
+            for (Index i = 0; i < count; ++i) pairs[k * stride + step[second.order[i]]] = row[i];
+            std::copy_n(row + count, count, &pairs[k * stride + rows_]);
+        }
+        qr.apply(count, pairs.data(), stride);
+        second.apply(count, &pairs[rows_], stride);
+        take(count, rows_, columns_, pairs.data(), left_, right_);
+    }
+    for (Index k = 0; k < size(); ++k) value_[k] *= left_unit * right_unit;
+}
+
+// From rows [x | y] with orthogonal x and orthonormal y: |x|, falling, and x / |x| and y.
+void ThinSvd::take(Index count, Index of_x, Index of_y, const double* pairs, Buffer<double>& x, Buffer<double>& y) {
+    const auto at = [&](Index p) { return pairs + p * (of_x + of_y); };
+    std::vector<std::pair<double, Index>> order;
+    for (Index p = 0; p < count; ++p) order.emplace_back(length_of(at(p), of_x), p);
+    std::ranges::stable_sort(order, std::greater{}, &std::pair<double, Index>::first);
+    while (!order.empty() && !(order.back().first > negligible * order.front().first)) order.pop_back();
+    count = std::ssize(order);
     value_ = Buffer<double>(count);
-    left_ = Buffer<double>(count * rows_);
-    right_ = Buffer<double>(count * columns_);
+    x = Buffer<double>(count * of_x);
+    y = Buffer<double>(count * of_y);
     for (Index k = 0; k < count; ++k) {
-        const Index p = order[static_cast<std::size_t>(k)];
-        const double* const w = work.data() + p * stride;
-        value_[k] = length[p] * left_unit * right_unit;
-        for (Index j = 0; j < columns_; ++j) right_[k * columns_ + j] = w[j] / length[p];
-        std::copy_n(w + columns_, rows_, &left_[k * rows_]);
+        const auto [length, p] = order[static_cast<std::size_t>(k)];
+        value_[k] = length;
+        for (Index j = 0; j < of_x; ++j) x[k * of_x + j] = at(p)[j] / length;
+        std::copy_n(at(p) + of_x, of_y, &y[k * of_y]);
     }
 }
 

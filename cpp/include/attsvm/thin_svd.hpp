@@ -1,6 +1,6 @@
-// Singular values and vectors of a matrix to high relative accuracy, by one-sided Jacobi rotations after a QR
-// decomposition with pivoting (Demmel et al., "Computing the singular value decomposition with high relative accuracy",
-// 1999, algorithm 3.1).
+// Singular values and vectors of a matrix to high relative accuracy, by one-sided Jacobi rotations after QR
+// decompositions with pivoting and a product with eigenvectors, which leaves them little to do (Demmel et al.,
+// "Computing the singular value decomposition with high relative accuracy", 1999, algorithm 3.1).
 //
 // A gradient G = Σ_i x_i y_i' has terms whose sizes may differ by more than 2^53. Given by its terms, each of its
 // singular values has a small relative error, where the directions of the x_i and those of the y_i are well
@@ -30,6 +30,7 @@ class ThinSvd {
 
    private:
     void decompose(Index depth, const double* left, const double* right);
+    void take(Index count, Index of_x, Index of_y, const double* pairs, Buffer<double>& x, Buffer<double>& y);
 
     Index rows_, columns_;
     Buffer<double> value_, left_, right_;

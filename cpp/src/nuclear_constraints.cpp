@@ -129,8 +129,21 @@ ChosenConstraints::ChosenConstraints(const Constraints& all, std::vector<Index> 
 
 Vector ChosenConstraints::of_all(const Constraints& all, const Vector& dual) const {
     Vector of_all = Vector::Zero(all.count());
-    for (Index k = 0; k < count(); ++k) of_all[(*this)[k]] = dual[k];
+    for (Index k = 0; k < count(); ++k) of_all[chosen_[k]] = equality_[k] ? dual[k] : std::max<Real>(dual[k], 0.0);
     return of_all;
+}
+
+bool ChosenConstraints::each_exceeds(double share, const Vector& dual) const {
+    const Real bound = share * dual.lpNorm<Eigen::Infinity>();
+    bool exceeds = true;
+    for (Index k = 0; k < count(); ++k) exceeds &= equality_[k] || dual[k] > bound;
+    return exceeds;
+}
+
+bool ChosenConstraints::others_exceed(double bound, const Vector& values) const {
+    Vector of_others = values;
+    for (const Index r : chosen_) of_others[r] = std::numeric_limits<double>::infinity();
+    return of_others.minCoeff() > bound;
 }
 
 std::optional<std::vector<Index>> ChosenConstraints::revised(const Constraints& all, const Vector& dual,

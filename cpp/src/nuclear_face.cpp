@@ -14,19 +14,9 @@ double Face::work_of_step(Index active, Index rank, Index order) {
     return a * a * (a / 6.0 + 0.5 * size + 1.5 * pairs) + a * pairs * pairs + 10.0 * size * size * size;
 }
 
-void Face::solve(Real good, Candidate& best) {
-    constexpr int most_faces = 6;
-    for (int k = 0; k < most_faces && newton(); ++k) {
-        best.replace_by(candidate());
-        std::optional<Face> next = best.distance <= good ? std::nullopt : revised();
-        if (!next) return;
-        *this = std::move(*next);
-    }
-}
-
 bool Face::newton() {
     constexpr int most_steps = 6;
-    constexpr double rounding = in_precision(1e-14), near_enough = 1e-3, negative = 1e-6;
+    constexpr double rounding = in_precision(1e-14), near_enough = 1e-3, negative = -1e-6;
     Real last = std::numeric_limits<double>::infinity();
     for (int k = 0; k < most_steps && chosen_.count() > 0; ++k) {
         const Real missing = step();
@@ -34,18 +24,14 @@ bool Face::newton() {
         if (missing <= rounding || missing > 0.5 * last) return true;
         last = missing;
         // Where multipliers are negative, `revised` has a better face than this one, whose last digits nobody needs.
-        const Real largest = dual_.lpNorm<Eigen::Infinity>();
-        for (Index r = 0; r < chosen_.count() && missing < near_enough; ++r)
-            if (!all_->is_equality(chosen_[r]) && dual_[r] < -negative * largest) return true;
+        if (missing < near_enough && !chosen_.each_exceeds(negative, dual_)) return true;
     }
     return chosen_.count() > 0;
 }
 
 Candidate Face::candidate() const {
     if (!(eigenvalues(C_)[0] > 0.0)) return {};
-    Vector dual = Vector::Zero(all_->count());
-    for (Index k = 0; k < chosen_.count(); ++k)
-        dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max<Real>(dual_[k], 0.0);
+    Vector dual = chosen_.of_all(*all_, dual_);
     dual /= std::max<Real>(spectral_norm(all_->adjoint(dual)), 1.0);
     Candidate found(*all_, 2.0 * times_transpose(times(face_left(), C_), face_right()), C_.trace(), std::move(dual));
     found.unique = uniqueness();
@@ -58,17 +44,9 @@ std::int8_t Face::uniqueness() const {
     const Vector of_C = eigenvalues(C_);
     const Matrix X_now = X();
     const Vector excess = all_->values(X_now.topRightCorner(all_->left(), all_->right())) - all_->rhs();
-    const Real most = dual_.cwiseAbs().maxCoeff();
     const Index rest = eigen_.values.size() - rank_;
-    bool strict_primal = of_C[0] > clear * of_C[rank_ - 1];
-    bool strict_dual = rest == 0 || eigen_.values[rest - 1] < 1.0 - clear;
-    std::vector<bool> is_active(static_cast<std::size_t>(all_->count()));
-    for (Index k = 0; k < chosen_.count(); ++k) {
-        is_active[static_cast<std::size_t>(chosen_[k])] = true;
-        strict_dual &= all_->is_equality(chosen_[k]) || dual_[k] > clear * most;
-    }
-    for (Index r = 0; r < all_->count(); ++r)
-        strict_primal &= is_active[static_cast<std::size_t>(r)] || excess[r] > clear;
+    const bool strict_primal = of_C[0] > clear * of_C[rank_ - 1] && chosen_.others_exceed(clear, excess);
+    const bool strict_dual = (rest == 0 || eigen_.values[rest - 1] < 1.0 - clear) && chosen_.each_exceeds(clear, dual_);
     const Matrix B = values_of_pairs();
     const bool determined = B.cols() <= B.rows() && eigenvalues(transpose_times(B, B))[0] > independent;
     return determined ? (strict_dual ? 1 : -1) : (strict_primal ? 0 : -1);

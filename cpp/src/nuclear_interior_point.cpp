@@ -146,7 +146,7 @@ Candidate by_interior_point(const Constraints& constraints, Progress& progress, 
         if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / point.bound()), -1);
         if (point.bound() - point.margin() > near_enough * point.bound()) continue;
         best.replace_by(point.candidate());
-        point.face().solve(good, best);
+        solve_faces(point.face(), good, best);
     }
     best.steps = steps;
     return best;

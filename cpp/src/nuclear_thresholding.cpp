@@ -155,7 +155,7 @@ Candidate by_thresholding(const Constraints& constraints, int most_steps, Progre
         const double work_of_face = 3.0 * Face::work_of_step(std::ssize(active), rank, constraints.order());
         const bool affordable = work_of_face <= static_cast<double>(steps) * work_of_step;
         if (settled && affordable && steps >= next_try && now.distance < near_enough) {
-            iteration.face(now).solve(good, best);
+            solve_faces(iteration.face(now), good, best);
             next_try = steps + steps / 4;
         }
         best.replace_by(std::move(now));

@@ -53,29 +53,17 @@ void Face::decompose() {
     eigen_ = eigen(B);
 }
 
-void Face::solve(Real good, Candidate& best) {
-    constexpr int most_faces = 6;
-    for (int k = 0; k < most_faces && newton(); ++k) {
-        best.replace_by(candidate());
-        std::optional<Face> next = best.distance <= good ? std::nullopt : revised();
-        if (!next) return;
-        *this = std::move(*next);
-    }
-}
-
 bool Face::newton() {
     constexpr int most_steps = 12;
     constexpr double rounding = in_precision(1e-14), last_digits = in_precision(1e-9), near_enough = 1e-3,
-                     negative = 1e-6, diverging = 10.0;
+                     negative = -1e-6, diverging = 10.0;
     Real last = std::numeric_limits<double>::infinity();
     for (int k = 0; k < most_steps && chosen_.count() > 0; ++k) {
         const Real missing = step();
         if (!(missing < diverging * last)) return false;
         if (missing <= rounding || (missing <= last_digits && missing > 0.5 * last)) return true;
         last = missing;
-        const Real largest = dual_.lpNorm<Eigen::Infinity>();
-        for (Index r = 0; r < chosen_.count() && missing < near_enough; ++r)
-            if (!all_->is_equality(chosen_[r]) && dual_[r] < -negative * largest) return true;
+        if (missing < near_enough && !chosen_.each_exceeds(negative, dual_)) return true;
     }
     return chosen_.count() > 0;
 }
@@ -154,9 +142,7 @@ Real Face::step() {
 }
 
 Candidate Face::candidate() const {
-    Vector dual = Vector::Zero(all_->count());
-    for (Index k = 0; k < chosen_.count(); ++k)
-        dual[chosen_[k]] = all_->is_equality(chosen_[k]) ? dual_[k] : std::max<Real>(dual_[k], 0.0);
+    const Vector dual = chosen_.of_all(*all_, dual_);
     const Real size = nuclear_norm(all_->adjoint(dual));
     if (!(size > 0.0) || !numext::isfinite(size)) return {};
     Candidate found(*all_, W_, spectral_norm(W_), dual / size);
@@ -179,17 +165,10 @@ std::int8_t Face::uniqueness() const {
     const Index k = all_->left(), l = all_->right(), r = multiplicity_;
     const Real tau = eigen_.values[eigen_.values.size() - 1];
     const Vector excess = all_->values(W_) - all_->rhs();
-    const Real most = dual_.cwiseAbs().maxCoeff();
-    bool strict_primal = rest() == 0 || eigen_.values[rest() - 1] < (1.0 - clear) * tau;
     const Vector of_C = eigenvalues(C_);
-    bool strict_dual = of_C[0] > clear * of_C[r - 1];
-    std::vector<bool> is_active(static_cast<std::size_t>(all_->count()));
-    for (Index a = 0; a < chosen_.count(); ++a) {
-        is_active[static_cast<std::size_t>(chosen_[a])] = true;
-        strict_dual &= all_->is_equality(chosen_[a]) || dual_[a] > clear * most;
-    }
-    for (Index c = 0; c < all_->count(); ++c)
-        strict_primal &= is_active[static_cast<std::size_t>(c)] || excess[c] > clear;
+    const bool strict_primal =
+        (rest() == 0 || eigen_.values[rest() - 1] < (1.0 - clear) * tau) && chosen_.others_exceed(clear, excess);
+    const bool strict_dual = of_C[0] > clear * of_C[r - 1] && chosen_.each_exceeds(clear, dual_);
     const Index here = (k - r) * (l - r), unknowns = (rows_ - r) * (columns_ - r);
     if (unknowns > chosen_.count() || unknowns > here) return strict_primal ? 0 : -1;
     if (!strict_dual) return -1;

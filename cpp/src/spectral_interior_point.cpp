@@ -159,7 +159,7 @@ Candidate by_interior_point(const Constraints& constraints, Index rows, Index co
         if (!(limit > hopeless)) break;
         if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / limit), -1);
         if (!(limit - point.margin() <= near_enough * limit)) continue;
-        point.face(rows, columns).solve(good, best);
+        nuclear::solve_faces(point.face(rows, columns), good, best);
         if (best.distance > good) best.replace_by(point.candidate());
     }
     best.steps = steps;

@@ -65,8 +65,12 @@ class ChosenConstraints {
     Index count() const { return part_.count(); }
     // The constraint that stands at position k.
     Index operator[](Index k) const { return part_[k]; }
-    // λ of all constraints: that of the chosen ones, and 0.
+    // λ of all constraints: that of the chosen ones, put back into its bounds, and 0.
     Vector of_all(const Constraints& all, const Vector& dual) const;
+    // Whether the multiplier of each chosen inequality exceeds this share of the largest one.
+    bool each_exceeds(double share, const Vector& dual) const;
+    // Whether the values of all the other constraints exceed a bound.
+    bool others_exceed(double bound, const Vector& values) const;
     // The constraints that a solution with these multipliers and values of all points to: without those of negative
     // multipliers, and with those that it misses. Nothing where they are the same, or none.
     std::optional<std::vector<Index>> revised(const Constraints& all, const Vector& dual, const Vector& values) const;
@@ -100,5 +104,22 @@ struct Candidate {
     // Becomes the other one where that is nearer.
     void replace_by(Candidate&& other);
 };
+
+// Solves a face, and then those that its solution points to. `best` becomes the nearest candidate of them; the last is
+// one that is `good`. A face has
+//     bool newton()                        steps until its equations hold to rounding; false where they lead nowhere
+//     Candidate candidate() const          W and λ as they stand, with λ put back into its bounds
+//     std::optional<Face> revised() const  the face that the solution points to: without the constraints whose
+//                                          multipliers are negative, and with those that it misses; nothing if the same
+template <class Face>
+void solve_faces(Face face, Real good, Candidate& best) {
+    constexpr int most_faces = 6;
+    for (int k = 0; k < most_faces && face.newton(); ++k) {
+        best.replace_by(face.candidate());
+        std::optional<Face> next = best.distance <= good ? std::nullopt : face.revised();
+        if (!next) return;
+        face = std::move(*next);
+    }
+}
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

@@ -24,13 +24,12 @@ class Face {
 
     // Multiplications of one step, more or less.
     static double work_of_step(Index active, Index rank, Index order);
-    // Solves this face, and then those that the solution points to. `best` becomes the nearest candidate of them; the
-    // last is one that is `good`.
-    void solve(Real good, Candidate& best);
+    // For `solve_faces`
+    bool newton();
+    Candidate candidate() const;  // nothing where C is not positive definite
+    std::optional<Face> revised() const;
 
    private:
-    // Steps until the equations hold to rounding. False where they lead nowhere: the face is not the right one.
-    bool newton();
     // The entries of a symmetric matrix in a column, those off the diagonal times √2: at_pair(p, q, place, weight)
     template <class AtPair>
     void each_pair(AtPair at_pair) const {
@@ -41,11 +40,6 @@ class Face {
     // The values of the active constraints, for each such entry of C
     Matrix values_of_pairs() const;
     std::int8_t uniqueness() const;
-    // W and λ as they stand, with λ put back into its bounds; nothing where C is not positive definite.
-    Candidate candidate() const;
-    // The face that the solution points to: without the constraints whose multipliers are negative, and with those that
-    // it misses. Nothing if it is the same.
-    std::optional<Face> revised() const;
     auto face() const { return eigen_.vectors.rightCols(rank_); }
     // The same split into the singular vectors: left ones above, right ones below
     auto face_left() const { return face().topRows(all_->left()); }

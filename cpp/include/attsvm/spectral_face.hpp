@@ -28,15 +28,13 @@ class Face {
     Face(const nuclear::Constraints& all, Index rows, Index columns, std::vector<Index> active, Index multiplicity,
          Matrix W, const Vector& dual);
 
-    // Solves this face, and then those that the solution points to. `best` becomes the nearest candidate of them; the
-    // last is one that is `good`.
-    void solve(Real good, nuclear::Candidate& best);
-
-   private:
+    // For `solve_faces`
     bool newton();
-    Real step();
     nuclear::Candidate candidate() const;
     std::optional<Face> revised() const;
+
+   private:
+    Real step();
     std::int8_t uniqueness() const;
     Index rest() const { return all_->order() - multiplicity_; }
     auto face() const { return eigen_.vectors.rightCols(multiplicity_); }

@@ -16,10 +16,8 @@ class ActiveRows {
     static constexpr double hopeless = 1e-13, noise = 1e-13;
     static double rounding(double norm) { return UnitProblem::rounding(norm); }
 
-    ActiveRows(const UnitProblem& problem, const Team& team) : map_(problem.map), team_(team), sample_(problem.size()) {
-        for (Index i = 0; i < map_.samples; ++i)
-            std::fill(sample_.data() + map_.start[i], sample_.data() + map_.start[i + 1], i);
-    }
+    ActiveRows(const UnitProblem& problem, const Team& team)
+        : map_(problem.map), team_(team), sample_(problem.map.sample_of_rows()) {}
     const Triangle<double>& triangle() const { return triangle_; }
     // The coefficients of the last row that was split, in the orthonormal basis that R stands for
     const std::vector<double>& along() const { return along_; }
@@ -27,7 +25,7 @@ class ActiveRows {
    protected:
     const MarginMap& map_;
     Team team_;
-    Buffer<Index> sample_;
+    std::vector<Index> sample_;
     Triangle<double> triangle_;
     std::vector<double> along_;
 };
@@ -57,14 +55,14 @@ class OrthogonalRows : public ActiveRows {
         map_.margins(team_, Y_.data(), values);
     }
     double value(Index r, const std::vector<Index>&, const double*, double) {
-        map_.direction(w_.data(), sample_[r], y_.data());
+        map_.direction(w_.data(), at(sample_, r), y_.data());
         return map_.margin(r, y_.data());
     }
 
     // Splits row r in what is along the active rows and what is outside their span; the length of that.
     double split(Index r) {
         const Index d = map_.dimension;
-        const double* const l = map_.query(sample_[r]);
+        const double* const l = map_.query(at(sample_, r));
         const double* const difference = map_.row(r);
         for (Index c = 0; c < map_.query_dimension; ++c)
             for (Index j = 0; j < d; ++j) row_[c * d + j] = l[c] * difference[j];
@@ -175,7 +173,7 @@ class GramRows : public ActiveRows {
     }
 
     double split(Index r) {
-        const Index i = sample_[r], count = triangle_.count(), d = map_.dimension;
+        const Index i = at(sample_, r), count = triangle_.count(), d = map_.dimension;
         rows_dot(map_.L, map_.samples, map_.query_dimension, map_.query(i), queries_.data());
         products_of_row_.resize(static_cast<std::size_t>(count));
         rows_dot(D_.data(), count, d, map_.row(r), products_of_row_.data());
@@ -191,7 +189,7 @@ class GramRows : public ActiveRows {
     void append(Index r, double distance) {
         triangle_.append(along_, distance);
         D_.insert(D_.end(), map_.row(r), map_.row(r) + map_.dimension);
-        samples_.push_back(sample_[r]);
+        samples_.push_back(at(sample_, r));
     }
     bool append_at_once(const std::vector<Index>& rows) {
         constexpr Index enough = 64;
@@ -200,7 +198,7 @@ class GramRows : public ActiveRows {
         Matrix D(d, count), queries(e, count);
         for (Index k = 0; k < count; ++k) {
             std::copy_n(map_.row(at(rows, k)), d, D.col(k).data());
-            std::copy_n(map_.query(sample_[at(rows, k)]), e, queries.col(k).data());
+            std::copy_n(map_.query(at(sample_, at(rows, k))), e, queries.col(k).data());
         }
         const Cholesky factor(transpose_times(D, D).cwiseProduct(transpose_times(queries, queries)));
         if (!factor.succeeded() || !(factor.smallest_pivot() > least_pivot)) return false;
@@ -208,7 +206,7 @@ class GramRows : public ActiveRows {
         for (Index k = 0; k < count; ++k) {
             for (Index j = 0; j < k; ++j) at(along, j) = factor.factor()(k, j);
             triangle_.append(along.data(), factor.factor()(k, k));
-            samples_.push_back(sample_[at(rows, k)]);
+            samples_.push_back(at(sample_, at(rows, k)));
         }
         D_.assign(D.data(), D.data() + D.size());
         along_.clear();

@@ -44,7 +44,7 @@ class InteriorPoint : nuclear::MarginProgram {
     }
 
     // One step. False when the iterates come no nearer.
-    bool step() {
+    bool step(const GoesOn& goes_on) {
         constexpr double shortest_step = 1e-6;
         const Array above = bound_ - bounded_, below = bound_ + bounded_;
         const Array of_above = upper_ / above, of_below = lower_ / below, stiffness = of_above + of_below;
@@ -53,7 +53,7 @@ class InteriorPoint : nuclear::MarginProgram {
         const Array weights = bounds_primal() ? Array(stiffness.inverse()) : stiffness;
         Matrix M = weighted_gram(constraints_, weights.matrix());
         M.diagonal() += divided_by_dual(slack_);
-        const Cholesky equations = factorised(M);
+        const Cholesky equations = factorised(M, goes_on);
         if (!equations.succeeded() || !numext::isfinite(mu)) return false;
         const Vector by_margin = equations.solve(constraints_.rhs());
         const Real of_margin = constraints_.rhs().dot(by_margin);
@@ -137,13 +137,10 @@ class InteriorPoint : nuclear::MarginProgram {
             return constraints == other.constraints && (sign == other.sign).all();
         }
     };
-    // Of a multiplier and what it belongs to, one tends to 0: it is the one that fell by more in the last step,
-    // whatever their scales (Tapia).
+    // Of the multiplier of a bound and the distance from it, one tends to 0, as of λ_r and s_r.
     ActiveSet active_set() const {
         ActiveSet set;
-        for (Index r = 0; r < constraints_.count(); ++r)
-            if (inequality_[r] == 0.0 || dual_[r] * before_.slack[r] > slack_[r] * before_.dual[r])
-                set.constraints.push_back(r);
+        set.constraints = active_since(before_.dual, before_.slack);
         const auto at_bound = [](const Array& force, const Array& distance, const Array& force_before,
                                  const Array& distance_before) {
             return Array((force * distance_before > distance * force_before).template cast<Real>());
@@ -166,7 +163,7 @@ class InteriorPoint : nuclear::MarginProgram {
         const Index rows = std::ssize(active), entries = std::ssize(free),
                     columns = entries + (bounds_primal() ? 1 : 0);
         if (rows == 0 || columns == 0) return {};
-        const std::vector<Index> sample = samples();
+        const std::vector<Index> sample = constraints_.map().sample_of_rows();
         const auto& D = constraints_.differences();
         const auto& Z = constraints_.queries();
         const auto at = [](const std::vector<Index>& indices, Index k) { return indices[static_cast<std::size_t>(k)]; };
@@ -243,12 +240,6 @@ class InteriorPoint : nuclear::MarginProgram {
 
     bool bounds_primal() const { return norm_.kind == SvmNorm::Kind::max; }
     Matrix primal() const { return bounds_primal() ? Matrix(bounded_.matrix()) : Matrix((upper_ - lower_).matrix()); }
-    std::vector<Index> samples() const {
-        std::vector<Index> sample;
-        for (Index i = 0; i < constraints_.map().samples; ++i)
-            sample.insert(sample.end(), static_cast<std::size_t>(constraints_.map().rows(i)), i);
-        return sample;
-    }
     using MarginProgram::largest_step;
     static Real largest_step(const Array& at, const Array& along) {
         const Real fastest = (along / at).minCoeff();
@@ -321,19 +312,9 @@ class InteriorPoint : nuclear::MarginProgram {
 
 Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmNorm& norm, Progress& progress,
                                       bool calling_thread) {
-    constexpr Index most_steps = 100;
     constexpr int most_exchanges = 6;
-    constexpr double good = 1e-12, near_enough = 1e-2, hopeless = in_precision(1e-14);
     InteriorPoint point(constraints, norm);
-    Candidate best;
-    Index steps = 0;
-    while (steps < most_steps && best.distance > good && progress.advance(0.0, calling_thread)) {
-        ++steps;
-        if (!point.step()) break;
-        const Real limit = point.limit();
-        if (!(limit > hopeless)) break;
-        if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / limit), -1);
-        if (!(limit - point.margin() <= near_enough * limit)) continue;
+    return nuclear::by_steps(point, 1e-2, progress, calling_thread, [&](double good, Candidate& best) {
         auto set = point.active_set();
         for (int k = 0; k < most_exchanges && best.distance > good; ++k) {
             const auto tried = set;
@@ -341,9 +322,7 @@ Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmN
             if (set == tried) break;
         }
         if (best.distance > good) best.replace_by(point.candidate());
-    }
-    best.steps = steps;
-    return best;
+    });
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION

@@ -2,6 +2,12 @@
 
 namespace attsvm {
 
+std::vector<Index> MarginMap::sample_of_rows() const {
+    std::vector<Index> sample;
+    for (Index i = 0; i < samples; ++i) sample.insert(sample.end(), static_cast<std::size_t>(rows(i)), i);
+    return sample;
+}
+
 void MarginMap::token_sums(const Team& team, const double* dual, double* P) const {
     team.for_ranges(samples, [&](Index i, Index last, int) {
         for (; i < last; ++i) rows_combine(row(start[i]), rows(i), dimension, dual + start[i], P + i * dimension);

@@ -171,9 +171,8 @@ std::vector<std::vector<Index>> clusters(const Constraints& constraints) {
     const auto& Z = constraints.queries();
     const Vector place =
         constraints.values(fixed_random(map.coordinates()).reshaped(constraints.left(), constraints.right()));
-    std::vector<Index> order(static_cast<std::size_t>(constraints.count())), sample(order.size());
-    for (Index i = 0; i < map.samples; ++i)
-        std::fill(sample.begin() + map.start[i], sample.begin() + map.start[i + 1], i);
+    const std::vector<Index> sample = map.sample_of_rows();
+    std::vector<Index> order(sample.size());
     std::iota(order.begin(), order.end(), Index{0});
     std::sort(order.begin(), order.end(), [&](Index r, Index s) { return place[r] < place[s]; });
     const auto agree = [&](Index r, Index s) {

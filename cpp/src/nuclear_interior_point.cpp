@@ -83,7 +83,7 @@ class InteriorPoint : MarginProgram {
     }
     // γ and t: no W of norm 1 has a margin above t, and W has γ.
     Real margin() const { return margin_; }
-    Real bound() const { return bound_; }
+    Real limit() const { return bound_; }
     // The problem's solution as far as it is known; γ must be positive.
     Candidate candidate() const {
         return {constraints_, corner(X_) / margin_, 0.5 * X_.trace() / margin_, dual_ / bound_};
@@ -134,22 +134,11 @@ class InteriorPoint : MarginProgram {
 }  // namespace
 
 Candidate by_interior_point(const Constraints& constraints, Progress& progress, bool calling_thread) {
-    constexpr Index most_steps = 100;
-    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = in_precision(1e-14);
     InteriorPoint point(constraints);
-    Candidate best;
-    Index steps = 0;
-    const auto goes_on = [&] { return progress.advance(0.0, calling_thread); };
-    while (steps < most_steps && best.distance > good && goes_on()) {
-        ++steps;
-        if (!point.step(goes_on) || point.bound() < hopeless) break;
-        if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / point.bound()), -1);
-        if (point.bound() - point.margin() > near_enough * point.bound()) continue;
+    return by_steps(point, 1e-3, progress, calling_thread, [&](double good, Candidate& best) {
         best.replace_by(point.candidate());
         solve_faces(point.face(), good, best);
-    }
-    best.steps = steps;
-    return best;
+    });
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

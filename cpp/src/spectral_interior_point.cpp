@@ -92,12 +92,8 @@ class InteriorPoint : nuclear::MarginProgram {
         const Matrix W = W_ / margin_;
         return {constraints_, W, spectral_norm(W), dual_ / limit()};
     }
-    // The nearest face. Of λ_r and s_r, and of the eigenvalues of Y and S, one tends to 0: it is the one that fell by
-    // more in the last step, whatever their scales (Tapia).
+    // The nearest face. Of the eigenvalues of Y and S, one tends to 0, as of λ_r and s_r.
     Face face(Index rows, Index columns) const {
-        std::vector<Index> active;
-        for (Index r = 0; r < constraints_.count(); ++r)
-            if (inequality_[r] == 0.0 || dual_[r] * before_.slack[r] > slack_[r] * before_.dual[r]) active.push_back(r);
         const Vector of_Y = eigenvalues(Y_), of_S = eigenvalues(bounded(W_, 1.0));
         const Vector of_Y_before = eigenvalues(before_.Y), of_S_before = eigenvalues(bounded(before_.W, 1.0));
         const Index largest_rank = std::min(constraints_.left(), constraints_.right()), last = of_Y.size() - 1;
@@ -105,7 +101,8 @@ class InteriorPoint : nuclear::MarginProgram {
         while (multiplicity < largest_rank && of_Y[last - multiplicity] * of_S_before[multiplicity] >
                                                   of_S[multiplicity] * of_Y_before[last - multiplicity])
             ++multiplicity;
-        return {constraints_, rows, columns, std::move(active), multiplicity, W_ / margin_, dual_ / limit()};
+        return {constraints_, rows,         columns,        active_since(before_.dual, before_.slack),
+                multiplicity, W_ / margin_, dual_ / limit()};
     }
 
    private:
@@ -146,24 +143,11 @@ class InteriorPoint : nuclear::MarginProgram {
 
 Candidate by_interior_point(const Constraints& constraints, Index rows, Index columns, Progress& progress,
                             bool calling_thread) {
-    constexpr Index most_steps = 100;
-    constexpr double good = 1e-12, near_enough = 1e-3, hopeless = in_precision(1e-14);
     InteriorPoint point(constraints);
-    Candidate best;
-    Index steps = 0;
-    const auto goes_on = [&] { return progress.advance(0.0, calling_thread); };
-    while (steps < most_steps && best.distance > good && goes_on()) {
-        ++steps;
-        if (!point.step(goes_on)) break;
-        const Real limit = point.limit();
-        if (!(limit > hopeless)) break;
-        if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / limit), -1);
-        if (!(limit - point.margin() <= near_enough * limit)) continue;
+    return nuclear::by_steps(point, 1e-3, progress, calling_thread, [&](double good, Candidate& best) {
         nuclear::solve_faces(point.face(rows, columns), good, best);
         if (best.distance > good) best.replace_by(point.candidate());
-    }
-    best.steps = steps;
-    return best;
+    });
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::spectral

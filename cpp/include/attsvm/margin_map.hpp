@@ -5,6 +5,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "attsvm/buffer.hpp"
 #include "attsvm/elementary.hpp"
@@ -25,6 +26,7 @@ struct MarginMap {
     Index constraints() const { return start[samples]; }
     Index coordinates() const { return query_dimension * dimension; }
     Index rows(Index i) const { return start[i + 1] - start[i]; }
+    std::vector<Index> sample_of_rows() const;
     const double* row(Index r) const { return D + r * dimension; }
     const double* query(Index i) const { return L + i * query_dimension; }
 

@@ -54,10 +54,40 @@ class MarginProgram {
         return true;
     }
 
+    // The active constraints of the solution. Of λ_r and s_r one tends to 0: it is the one that fell by more since they
+    // were these, whatever their scales (Tapia).
+    std::vector<Index> active_since(const Vector& dual, const Vector& slack) const {
+        std::vector<Index> active;
+        for (Index r = 0; r < constraints_.count(); ++r)
+            if (inequality_[r] == 0.0 || dual_[r] * slack[r] > slack_[r] * dual[r]) active.push_back(r);
+        return active;
+    }
+
     const Constraints& constraints_;
     Vector inequality_;  // 1, and 0 for equalities
     Vector dual_, slack_;
     Real margin_;
 };
+
+// Steps until a candidate is good, or they come no nearer. Where γ is near its limit, finish(good, best) looks for the
+// solution from there.
+template <class InteriorPoint, class Finish>
+Candidate by_steps(InteriorPoint& point, double near_enough, Progress& progress, bool calling_thread, Finish finish) {
+    constexpr Index most_steps = 100;
+    constexpr double good = 1e-12, hopeless = in_precision(1e-14);
+    Candidate best;
+    Index steps = 0;
+    const auto goes_on = [&] { return progress.advance(0.0, calling_thread); };
+    while (steps < most_steps && best.distance > good && goes_on()) {
+        ++steps;
+        if (!point.step(goes_on)) break;
+        const Real limit = point.limit();
+        if (!(limit > hopeless)) break;
+        if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / limit), -1);
+        if (limit - point.margin() <= near_enough * limit) finish(good, best);
+    }
+    best.steps = steps;
+    return best;
+}
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

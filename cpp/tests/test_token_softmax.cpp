@@ -88,6 +88,36 @@ void nan_is_not_hidden() {
     }
 }
 
+// In rows of any length, of which any number of tokens exist, and nothing beyond the row is written.
+void weights_are_right_to_the_last_places() {
+    const double inf = std::numeric_limits<double>::infinity();
+    for (Index tokens = 1; tokens <= 19; ++tokens)
+        for (Index rows = 1; rows <= tokens; ++rows) {
+            const auto padded = static_cast<std::size_t>(attsvm::padded_to_columns<double>(tokens));
+            const auto end = static_cast<std::size_t>(tokens);
+            std::vector<double> score(padded), logit(padded), weight(padded, 7.0), log_weight(padded, 7.0);
+            for (std::size_t t = 0; t < padded; ++t) logit[t] = 40.0 * std::sin(static_cast<double>(5 * t + 3));
+            attsvm::mask_logits(rows, static_cast<double>(rows), logit.data());
+            const auto top = static_cast<std::size_t>(
+                attsvm::attention_weights(rows, tokens, score.data(), logit.data(), weight.data(), log_weight.data()));
+            long double others = 0.0L;
+            for (std::size_t t = 0; t < static_cast<std::size_t>(rows); ++t) {
+                CHECK(logit[t] <= logit[top]);
+                if (t != top) others += std::exp(static_cast<long double>(logit[t]) - logit[top]);
+            }
+            for (std::size_t t = 0; t < end; ++t) {
+                if (t >= static_cast<std::size_t>(rows)) {
+                    CHECK(weight[t] == 0.0 && log_weight[t] == -inf);
+                    continue;
+                }
+                const long double right = (static_cast<long double>(logit[t]) - logit[top]) - std::log1p(others);
+                CHECK(std::abs(log_weight[t] - right) <= 4e-16L * (1.0L + std::abs(right)));
+                CHECK(std::abs(weight[t] / std::exp(static_cast<long double>(log_weight[t])) - 1.0L) <= 4e-16L);
+            }
+            for (std::size_t t = end; t < padded; ++t) CHECK(weight[t] == 7.0 && log_weight[t] == 7.0);
+        }
+}
+
 }  // namespace
 
 int main() {
@@ -96,5 +126,6 @@ int main() {
     a_tie_of_scores_hides_nothing();
     equal_scores_do_not_move();
     nan_is_not_hidden();
+    weights_are_right_to_the_last_places();
     return attsvm_test::report();
 }

@@ -139,18 +139,29 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
     return out;
 }
 
-// Softmax of masked logits, weights and their logarithms (tokens, of which `rows` may exist); the index of the top
-// token.
+// Softmax of masked logits, which are padded to whole columns: weights and their logarithms (tokens, of which `rows`
+// may exist); the index of the top token.
 template <class Real>
 Real attention_weights(Index rows, Index tokens, const Real* score, const Real* logit, Real* weight, Real* log_weight) {
+    using Many = Column<Real>;
+    constexpr Index step = column_lanes<Real>;
+    const Many nothing(-std::numeric_limits<double>::infinity()), count(static_cast<double>(rows));
     const TopToken<Real> found(rows, score, logit);
-    const Real remaining = sum<Real>(rows, [&](Index t) {
-        return select(found.index == Real(static_cast<double>(t)), Real(0.0), exp(logit[t] - found.logit));
-    });
-    const Real log_sum = log1p(remaining);
-    for (Index t = 0; t < tokens; ++t) {
-        log_weight[t] = t < rows ? (logit[t] - found.logit) - log_sum : Real(-std::numeric_limits<double>::infinity());
-        weight[t] = exp(log_weight[t]);
+    const Many top(found.index), top_logit(found.logit);
+    Many remaining(0.0);
+    for (Index t = 0; t < rows; t += step)
+        remaining += select(positions<Real>(t) == top, Many(0.0), exp(load_column(logit + t) - top_logit));
+    const Many log_sum(log1p(column_sum<Real>(remaining)));
+    for (Index t = 0; t < tokens; t += step) {
+        const Many below = (load_column(logit + t) - top_logit) - log_sum;
+        const Many log_of = select(positions<Real>(t) >= count, nothing, below), of = exp(log_of);
+        const Index stored = std::min(tokens - t, step);
+        if (stored == step) {
+            store_column(log_weight + t, log_of);
+            store_column(weight + t, of);
+        } else {
+            for (int k = 0; k < stored; ++k) log_weight[t + k] = lane(log_of, k), weight[t + k] = lane(of, k);
+        }
     }
     return found.index;
 }

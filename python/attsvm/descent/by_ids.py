@@ -183,7 +183,7 @@ def descend_by_ids(
     record: IndexArray,
     references: Mapping[str, Reference],
     threads: int,
-    report: Callable[[float], None],
+    report: Callable[[float], None] | None,
 ) -> tuple[dict[str, Any], TrainedByIds]:
     """Run descent from W = 0; return the core's answer, laid out as that of a batch of one, and W.
 

@@ -501,13 +501,12 @@ def _recorded_values(
 
 
 @contextmanager
-def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None]]:
+def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None] | None]:
     """Make a bar, a function of the share of the steps that is done; or a note of another bar."""
-    of_note = None if shown else reporter(lambda: f"{steps} steps")
-    if of_note is not None:
-        yield of_note
+    if not shown:
+        yield reporter(lambda: f"{steps} steps")
         return
-    with bar(steps, "steps", None if shown else False) as advance:
+    with bar(steps, "steps") as advance:
         before = 0
 
         def report(share: float) -> None:
@@ -571,7 +570,7 @@ def _recorded_steps(
 def _start(
     problem: CoreProblem, init: Any, rng: np.random.Generator | None, inner: int | None
 ) -> Parameter:
-    blocks = replace(problem.blocks, head=False)
+    blocks = replace(problem.blocks, head=False) if problem.blocks.head else problem.blocks
     kind = blocks.kind
     if inner is not None and not blocks.has_inner:
         raise ValueError(f"inner: expected None where K and Q are not trained, got {inner!r}")

@@ -22,7 +22,12 @@ RAGGED = AttentionData(
 TRAIN = [
     ("data", {"data": "problem.npz"}, TypeError, "data: expected AttentionData, got str"),
     ("queries", {"data": BARE}, ValueError, "queries: needed for training W"),
-    ("value", {"data": NO_VALUE}, ValueError, "value: needed for the linear head"),
+    (
+        "value",
+        {"data": NO_VALUE},
+        ValueError,
+        "value: needed for the linear head, got data without a value; data.with_value(v) gives one",
+    ),
     ("loud value", {"data": LOUD}, ValueError, "value: expected token scores up to 300"),
     ("loud head", {"head": LinearScores(np.full((3, 4), -301.0))}, ValueError, "head: expected"),
     (

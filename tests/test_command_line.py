@@ -453,6 +453,11 @@ class TestTrain:
             assert main(["svm", "other.npz", "--run", "run.npz"]) == 2
             expected = f"run.npz: expected a run on n={n} d={d}, got n={data.n} d={data.d}"
             assert expected in capsys.readouterr().err
+        heads = {"queries": data.queries, "value": data.value}
+        short = attsvm.AttentionData(data.tokens[:, :1], data.labels, **heads)
+        attsvm.save("short.npz", short)
+        assert main(["svm", "short.npz", "--run", "run.npz"]) == 2
+        assert "error: run.npz: selected: expected 0..0, got " in capsys.readouterr().err
 
     def test_a_place_without_a_directory_is_refused_before_training(self, problem, monkeypatch):
         monkeypatch.setattr("attsvm.cli.training.train", None)
@@ -738,12 +743,12 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--test", "{batch}"], "--test: .*: expected .*, got a batch of"),
         (["train", "{file}", "--text", "{text}"], "not allowed with argument"),
         (["train", "--text", "{no file}"], "No such file or directory"),
-        (["train", "--text", "{file}"], "expected UTF-8 text"),
+        (["train", "--text", "{file}"], r"expected UTF-8 text, got byte 0x[0-9a-f]{2} at \d+$"),
         (["train", "--text", "{text}", "--parameter", "p"], "--parameter: expected W for text"),
         (["train", "--text", "{text}", "--loss", "logistic"], "--loss: expected log for text"),
         (["train", "--text", "{text}", "--index", "0"], "--index: expected none for text"),
         (["train", "--text", "{text}", "--context", "0"], "error: --context: expected a positive"),
-        (["train", "--text", "{text}"], "source: expected text of more than 16 characters"),
+        (["train", "--text", "{text}"], "/text: expected text of more than 16 characters"),
         (["svm", "{file}", "--selected", "1,0"], "error: --selected: expected shape"),
         (["svm", "{file}", "--selected", "1,0,9"], "error: --selected: expected "),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),

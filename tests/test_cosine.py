@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -120,6 +121,11 @@ def test_an_axis_makes_a_batch_of_directions(function):
 def test_float32_and_integers_are_measured_in_float64():
     A, B = np.array([1, 2, 2], dtype=np.float32), [2, 1, 2]
     assert cosine(A, B) == pytest.approx(8 / 9, rel=1e-15)
+
+
+def test_an_object_that_is_no_array_is_named_by_its_type():
+    with pytest.raises(TypeError, match=r"^B: expected an array, got Fraction$"):
+        cosine([1.0], Fraction(1, 3))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -23,7 +23,7 @@ from matplotlib.text import Text
 from attsvm import AttentionData, NextTokenData, att_svm, plots, train
 from attsvm.datasets import unit_sphere
 from attsvm.plots.style import PAGE_HEIGHT, TEXT_WIDTH
-from attsvm.studies import OUTCOMES, Study, describe, run, tabulate
+from attsvm.studies import OUTCOMES, Study, describe, report, run, tabulate
 from attsvm.studies.intervals import Estimate
 from attsvm.studies.reproduce import palette
 from attsvm.studies.reproduce.drawing import band
@@ -197,6 +197,14 @@ def test_a_single_problem_is_drawn_by_its_history(tmp_path):
     assert np.array_equal(curves["norm"][:, 0], results.step)
     assert np.array_equal(curves["norm"][:, 1], results.history_norm[0])
     assert figure.get_supxlabel().replace("\n", " ") == describe(study)
+
+
+def test_the_only_mean_of_a_figure_and_a_report_is_named_on_its_axis(tmp_path):
+    label = "mean training accuracy"
+    study = Study(n=3, T=4, d=(4, 5), problems=9, steps=9, measure=("outcome", "accuracy"))
+    results = run(study, tmp_path, progress=False)
+    assert label in [axes.get_ylabel() for axes in plots.study(results).axes]
+    assert f'"text":"{label}"' in report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_few_problems_are_drawn_by_their_way_to_the_svm_and_coloured_by_their_outcome(tmp_path):
@@ -382,5 +390,7 @@ def test_data_are_drawn_as_scores_norms_or_counts():
     assert np.isnan(np.ma.filled(shown, np.nan)[5, 3:]).all()
     following = NextTokenData(np.eye(3), [[0, 1], [2, 1]], [1, 1])
     assert following.plot().axes[0].images[0].get_array()[1].tolist() == [0.0, 2.0, 0.0]
-    with pytest.raises(ValueError, match=r"^problem: expected one problem, got a batch of 2"):
+    with pytest.raises(
+        ValueError, match=r"^problem: .* got a batch of 2; problem\.problem\(b\) is"
+    ):
         unit_sphere(6, 8, 10, batch=2, rng=0).plot()

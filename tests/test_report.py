@@ -486,7 +486,7 @@ class TestCommand:
 
     def test_nowhere_to_write(self, directory, tmp_path, capsys):
         error = self.refused(directory, "--out", tmp_path / "no" / "a.html", capsys=capsys)
-        assert "expected an existing directory" in error
+        assert "--out: expected an existing directory" in error
 
     def test_starting_afresh_removes_the_report_of_what_was_there(self, changed):
         copy = changed()

@@ -414,6 +414,8 @@ def test_queries_are_routed_to_fit_and_score():
         ("query", "middle", ValueError),
         ("value", [1.0], ValueError),
         ("C", 0.0, ValueError),
+        ("steps", -1, ValueError),
+        ("steps", 2.0, TypeError),
         ("temperature", "cold", TypeError),
         ("train_options", [("steps", 5)], TypeError),
         ("train_options", "steps", TypeError),

@@ -130,6 +130,17 @@ def test_a_scheduler_that_is_not_there_is_an_error(tmp_path, monkeypatch, addres
         run(SMALL, tmp_path, scheduler=address, progress=False)
 
 
+@pytest.mark.parametrize("address", ["host", "nonsense://host:1", "tcp://host:port"])
+def test_no_client_is_made_of_what_is_no_address(tmp_path, monkeypatch, address):
+    class Made(distributed.Client):
+        def __new__(cls, *_arguments, **_options):
+            raise AssertionError
+
+    monkeypatch.setattr(distributed, "Client", Made)
+    with pytest.raises(ConnectionError, match=f"scheduler: expected the address .* '{address}'"):
+        run(SMALL, tmp_path, scheduler=address, progress=False)
+
+
 @pytest.mark.parametrize(("from_file", "message"), [(True, "line 4 of .*script"), (False, "input")])
 def test_a_script_that_workers_cannot_import_is_refused_at_once(tmp_path, from_file, message):
     script = tmp_path / "script.py"

@@ -379,11 +379,14 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
             value = value.detach()
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: cannot be read as an array: {error}") from error
     except (TypeError, AttributeError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name}: cannot be read as an array: {error}") from error
+    if array.dtype == object and array.ndim == 0 and not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
+    return array
 
 
 def _is_frozen(array: Any) -> bool:

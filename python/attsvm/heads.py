@@ -371,7 +371,10 @@ def trained_head(name: str, start: Any, data: AttentionData) -> CoreHead:
 def value_of(data: AttentionData, name: str = "data") -> FloatArray:
     """Return the vector of the linear head of `data`; `ValueError` without one."""
     if data.value is None:
-        raise ValueError(f"value: needed for the linear head, got {name} without a value")
+        raise ValueError(
+            f"value: needed for the linear head, got {name} without a value; "
+            "data.with_value(v) gives one, and parameters that begin with 'v+' train it"
+        )
     return data.value
 
 

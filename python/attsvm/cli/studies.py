@@ -12,7 +12,7 @@ from typing import Any
 from attsvm import plots
 from attsvm.cli.output import can_draw, say, say_facts, write_figure
 from attsvm.cli.parsing import Parser, as_formats, refuse_unused
-from attsvm.data.whole_file import write_whole
+from attsvm.data.whole_file import place_of_file, write_whole
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
 from attsvm.studies.expectations import expectations
@@ -127,6 +127,8 @@ def run_study(arguments: argparse.Namespace) -> None:
 
 def run_report(arguments: argparse.Namespace) -> None:
     """Write the report of a study, and its figure for print."""
+    if arguments.out is not None:
+        place_of_file("--out", arguments.out)
     written = [report(arguments.store, arguments.out)]
     if arguments.format and can_draw("the figure"):
         figure = plots.study(open_results(arguments.store, verify=False))

@@ -15,6 +15,7 @@ from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser
 from attsvm.cli.problems import FIRST_TOKENS, output_file, read_problem
 from attsvm.data import AttentionData
+from attsvm.data.attention_data import as_selected
 from attsvm.descent import StepRule
 from attsvm.svm import SVMSolution, label_svm
 from attsvm.svm.norms import NORMS, as_svm_norm
@@ -105,6 +106,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
         trained, of_run = _read_run(arguments.selected)
         selected = trained["selected"]
         _require_sizes(arguments.selected, trained, data)
+        selected = as_selected(f"{arguments.selected}: selected", selected, data)
     elif arguments.selected == "optimal":
         if data.value is None:
             raise ValueError(

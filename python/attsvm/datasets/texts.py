@@ -96,9 +96,9 @@ def text(
     generator = as_generator("rng", rng)
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source: expected text or a pathlib.Path, got {type(source).__name__}")
-    written = source if isinstance(source, str) else _read(source)
+    written, named = (source, "source") if isinstance(source, str) else (_read(source), source)
     if "\0" in written:
-        raise ValueError("source: expected text without NUL characters, got some")
+        raise ValueError(f"{named}: expected text without NUL characters, got some")
     split = iter if kind == "character" else _words
     counts = Counter(split(written))
     frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:largest]
@@ -106,7 +106,7 @@ def text(
     sequence = np.fromiter((ids[token] for token in split(written) if token in ids), np.int64)
     if sequence.size <= T:
         raise ValueError(
-            f"source: expected text of more than {T} {kind}s (context) of the vocabulary, got "
+            f"{named}: expected text of more than {T} {kind}s (context) of the vocabulary, got "
             f"{sequence.size}"
         )
     windows = np.lib.stride_tricks.sliding_window_view(sequence, T + 1)
@@ -116,7 +116,7 @@ def text(
             contained |= windows[:, t] == windows[:, T]
         windows = windows[np.flatnonzero(contained)[:count]]
         if len(windows) == 0:
-            raise ValueError("source: expected text with a label in its context, got none")
+            raise ValueError(f"{named}: expected text with a label in its context, got none")
     windows = windows[:count]
     K = len(ids)
     size = K if d is None else as_positive_int("d", d)
@@ -154,4 +154,5 @@ def _read(path: os.PathLike[str]) -> str:
     try:
         return where.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text, got {error}") from error
+        wrong = f"byte {error.object[error.start]:#04x} at {error.start}"
+        raise ValueError(f"{path}: expected UTF-8 text, got {wrong}") from error

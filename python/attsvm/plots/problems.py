@@ -85,7 +85,10 @@ def data(problem: AttentionData | NextTokenData) -> Figure:
         A batch of problems.
     """
     if as_instance("problem", problem, AttentionData, NextTokenData).batch is not None:
-        raise ValueError(f"problem: expected one problem, got a batch of {problem.batch}")
+        raise ValueError(
+            f"problem: expected one problem, got a batch of {problem.batch}; problem.problem(b) is "
+            "one of it"
+        )
     if isinstance(problem, NextTokenData):
         values = np.zeros((problem.K, problem.K))
         np.add.at(values, (problem.last, problem.labels), 1)

@@ -302,7 +302,7 @@ def _draw_means(axes: Axes, table: Table, part: Table) -> None:
     named = {measure.name: measure.label for measure in table.shares}
     pairs = zip(named.items(), itertools.cycle(CYCLE), strict=False)
     _draw_curves(axes, part, {name: (label, colour) for (name, label), colour in pairs})
-    axes.set(ylim=(-0.02, 1.02), ylabel="mean over problems")
+    axes.set(ylim=(-0.02, 1.02), ylabel=table.name_of_means)
 
 
 def _draw_curves(axes: Axes, part: Table, measures: Mapping[str, tuple[str, str]]) -> None:

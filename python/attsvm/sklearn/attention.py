@@ -15,7 +15,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
 from attsvm._arrays import Float64Array, FloatArray, IndexArray
-from attsvm._validation import as_choice, as_float_array, as_nonnegative_float, require_unmasked
+from attsvm._validation import (
+    as_choice,
+    as_float_array,
+    as_nonnegative_float,
+    as_nonnegative_int,
+    require_unmasked,
+)
 from attsvm.data.attention_data import AttentionData, as_selected
 from attsvm.descent import train
 from attsvm.functional import softmax
@@ -322,6 +328,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         seed = self.random_state
         if seed is not None:
             seed = int(check_random_state(seed).randint(2**31))
+        as_nonnegative_int("steps", self.steps)
         options = _as_train_options(self.train_options)
         named = {name: getattr(self, name) for name in ("rule", "lr", "steps", "loss")}
         return {**named, "rng": seed, **options}

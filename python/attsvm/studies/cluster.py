@@ -206,8 +206,11 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
 
 def _connected(scheduler: str) -> Client:
     import distributed
+    from distributed.comm import resolve_address
 
     try:
+        # A client that raises while it is made is closed by its finalizer, for 20 s in vain.
+        resolve_address(scheduler)
         return distributed.Client(scheduler, set_as_default=False, timeout=_SECONDS_TO_CONNECT)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ConnectionError(

@@ -247,6 +247,12 @@ class Table:
         return tuple(m for m in self.measures if m.label and m.bounds == (0.0, 1.0))
 
     @property
+    def name_of_means(self) -> str:
+        """Name of the axis that the means of `shares` are drawn on: that of the only one."""
+        label = self.shares[0].label if len(self.shares) == 1 else ""
+        return f"mean {label[0].lower()}{label[1:]}" if label else "mean over problems"
+
+    @property
     def maps(self) -> dict[str, tuple[str, tuple[float, float]]]:
         """Title and range of the colours of every measure that is drawn as a map, by its name."""
         drawn = {}

@@ -190,7 +190,7 @@ def _means(table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
         errors = {"array": high - value, "arrayminus": value - low, "width": 2, "thickness": 1}
         figure.add_scatter(x=[*rows], y=value, error_y=errors, name=measure.label,
                            hovertemplate=f"{axis} = %{{x}}<br>%{{y:.3f}}")  # fmt: skip
-    figure.update_yaxes(title_text="mean over problems", range=[-0.02, 1.02])
+    figure.update_yaxes(title_text=table.name_of_means, range=[-0.02, 1.02])
     figure.update_xaxes(title_text=axis, type="category", categoryarray=[*rows])
     caption = "Means over the problems of a cell, with 95\u00a0% confidence intervals (Student's)."
     return Drawing("means", "Labels and attention", caption, figure) if figure.data else None

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import numcodecs.zstd
 import numpy as np
 import pytest
 import xarray
@@ -304,6 +306,20 @@ class TestDamage:
         monkeypatch.undo()
         assert content(tmp_path) == before
 
+    def test_too_little_memory_is_not_called_damage(self, tmp_path, monkeypatch):
+        finished(SMALL, tmp_path)
+        before = content(tmp_path)
+
+        def refused(*_, **__):
+            raise RuntimeError("Zstd decompression error: b'Allocation error : not enough memory'")
+
+        monkeypatch.setattr(numcodecs.zstd, "decompress", refused)
+        for again in (lambda: run(SMALL, tmp_path, progress=False), lambda: open_results(tmp_path)):
+            with pytest.raises(MemoryError, match="not enough memory"):
+                again()
+        monkeypatch.undo()
+        assert content(tmp_path) == before
+
     def test_a_chunk_that_claims_to_be_huge_is_damaged(self, tmp_path):
         """The size of its content is that of 2^40 bytes, in the header of the frame."""
         chunk = finished(SMALL, tmp_path) / "cosine" / "0.0"
@@ -338,6 +354,46 @@ class TestDamage:
         part = store.missing()[1]
         store.write(part, measure_cell(SMALL, part.cell, part.problems))
         assert open_results(tmp_path).finished.all("problem").values.tolist() == [False, True]
+
+
+def test_values_are_read_as_zarr_reads_them(tmp_path, monkeypatch):
+    """Part of the chunks is missing: their values are the fill value."""
+    monkeypatch.setattr(layout, "_MOST_BYTES", 3500)
+    study = evolve(SMALL, d=(2, 5, 6), seed=(0, 2**64 - 1), loss=("logistic", "exponential"))
+    store = Store(tmp_path, study)
+    for part in store.missing()[1::2]:
+        store.write(part, measure_cell(study, part.cell, part.problems))
+    results, same = open_results(tmp_path), xarray.open_zarr(tmp_path / RESULTS)
+    assert results.identical(same)
+    keys = (
+        {},
+        {"d": 1, "problem": slice(3, 9)},
+        {"problem": slice(None, None, 3), "loss": 1},
+        {"problem": slice(8, 1, -2), "seed": slice(0, 0)},
+        {"problem": [7, 0, 7], "d": np.array([True, False, True])},
+        {
+            "d": xarray.DataArray([0, 2], dims="place"),
+            "seed": xarray.DataArray([1, 0], dims="place"),
+        },
+    )
+    for key in keys:
+        assert results.isel(key).identical(same.isel(key)), key
+    assert pickle.loads(pickle.dumps(open_results(tmp_path))).identical(same)
+    assert results.chunk().load().identical(same.load())
+
+
+def test_a_study_starts_no_thread(tmp_path):
+    """Where memory runs out while one starts, Python waits for it for ever."""
+    program = f"""
+import threading
+def refused(thread): raise AssertionError(thread)
+threading.Thread.start = refused
+from attsvm.cli import main
+study = ["study", "overparam", "--set", "d=3", "--set", "problems=5", "--set", "steps=20"]
+assert main([*study, "--out", {str(tmp_path / "out")!r}]) == 0
+assert main(["report", {str(tmp_path / "out")!r}]) == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
 @pytest.mark.filterwarnings("ignore")  # of format 3 about text

@@ -24,7 +24,8 @@ def command(words: list[str], missing: str) -> subprocess.CompletedProcess[str]:
 
 def test_importing_attsvm_imports_no_optional_package():
     done = run("""
-optional = {"torch", "sklearn", "matplotlib", "zarr", "xarray", "distributed", "pandas", "plotly"}
+optional = {"torch", "sklearn", "matplotlib", "numcodecs", "xarray", "distributed"}
+optional |= {"pandas", "plotly"}
 import attsvm.cli, attsvm.studies
 print(sorted(optional & set(sys.modules)))
 """)
@@ -63,7 +64,7 @@ def test_what_needs_a_package_names_its_extra(missing, use, message):
 @pytest.mark.parametrize(
     ("missing", "words", "message"),
     [
-        ("zarr", STUDY, 'attsvm.studies needs zarr: pip install "attsvm[study]"'),
+        ("numcodecs", STUDY, 'attsvm.studies needs numcodecs: pip install "attsvm[study]"'),
         ("xarray", STUDY, 'attsvm.studies needs xarray: pip install "attsvm[study]"'),
         (
             "distributed",
@@ -93,6 +94,17 @@ def test_a_study_without_matplotlib_does_everything_but_its_figure(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"results.zarr", "table.csv"}
 
 
-@pytest.mark.parametrize("missing", ["zarr", "xarray", "distributed"])
+@pytest.mark.parametrize("missing", ["numcodecs", "xarray", "distributed"])
 def test_the_published_figures_need_no_package_of_studies(missing):
     assert command(["reproduce", "--list"], missing).returncode == 0
+
+
+def test_a_package_that_cannot_be_imported_is_not_called_missing(tmp_path):
+    (tmp_path / "broken.py").write_text("raise ImportError('no memory for this library')")
+    done = run(f"""
+sys.path.insert(0, {str(tmp_path)!r})
+from attsvm.extras import require_extra
+try: require_extra("a study", "study", "broken")
+except ImportError as e: print(e)
+""")
+    assert (done.stdout, done.stderr) == ("no memory for this library\n", "")

@@ -75,7 +75,7 @@ def arguments(function):
 def test_another_type_is_refused_by_name(function, parameter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("matplotlib")
-    pytest.importorskip("zarr")
+    pytest.importorskip("numcodecs")
     annotation = str(parameter.annotation)
     wrong = [object()] if parameter.name == "x" else [object(), 1j]  # softmax of complex numbers
     if re.search(rf"\b({OURS}|Outcome|bool)\b", annotation) and parameter.name != "certify":

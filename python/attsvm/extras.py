@@ -35,12 +35,13 @@ def dependencies() -> dict[str, tuple[str, ...]]:
 
 
 def require_extra(user: str, extra: str, *modules: str) -> None:
-    """Raise ImportError, naming the extra that brings it, if a module cannot be imported.
+    """Raise ImportError, naming the extra that brings it, if a module is not installed.
 
-    `user` is what needs the modules, as the message calls it.
+    `user` is what needs the modules, as the message calls it. What is installed and cannot be
+    imported says itself why.
     """
     for module in modules:
         try:
             import_module(module)
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise ImportError(f'{user} needs {module}: pip install "attsvm[{extra}]"') from error

@@ -26,6 +26,8 @@ from attsvm.svm import SolverError
 
 _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
+_WITHOUT_MEMORY = (MemoryError, SystemError)
+"""Errors where memory runs out: in imports Python raises the second, without a reason."""
 _OPTIONS = {"num_threads": "--threads", "rng": "--seed"}
 """Options of another name than the arguments in Python that they give."""
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; nothing may be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, ImportError, MemoryError, *_FAILURES) as error:
+    except (ValueError, TypeError, OSError, ImportError, *_WITHOUT_MEMORY, *_FAILURES) as error:
         if arguments.traceback:
             raise
         complain(f"error: {_one_line(error, words)}")

@@ -141,7 +141,7 @@ def _images() -> tuple[FloatArray, IndexArray]:
     """Read the images (1797, 8, 8), scaled to [0, 1], and the digit each of them shows."""
     try:
         from sklearn.datasets import load_digits
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(
             'attsvm.datasets.digits needs scikit-learn: pip install "attsvm[digits]"'
         ) from error

@@ -73,7 +73,7 @@ def run(
         The directory cannot be written, the scheduler is not reached, or workers end again and
         again.
     ImportError
-        xarray, zarr or distributed is not installed.
+        xarray, numcodecs or distributed is not installed.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def run(
         require_extra("a study on a cluster", "dask", "distributed")
         if workers is not None:
             require_guard()
-    require_extra("attsvm.studies", "study", "zarr", "xarray", "filelock")
+    require_extra("attsvm.studies", "study", "numcodecs", "xarray", "filelock")
     if study.data == "digits":
         require_extra("a study of the digits", "digits", "sklearn")
     with only_writer(directory):

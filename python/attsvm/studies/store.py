@@ -9,18 +9,17 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from attsvm._validation import as_bool, as_instance, as_path
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
+from attsvm.studies.chunked_arrays import ChunkedArray
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
 from attsvm.studies.measurements import Record
 from attsvm.studies.study import Study
@@ -51,37 +50,6 @@ class DamageWarning(RuntimeWarning):
     """Warning that a part of the results was damaged, and is computed or written again."""
 
 
-@dataclass(frozen=True)
-class _Array:
-    """Array of the store, by its chunks."""
-
-    folder: Path
-    metadata: Mapping[str, Any]  # content of its ``.zarray``
-
-    @cached_property
-    def _codec(self) -> Any:
-        import numcodecs
-
-        return numcodecs.get_codec(dict(self.metadata["compressor"]))
-
-    def chunk(self, index: tuple[int, ...]) -> Path:
-        """Return the file of a chunk; all chunks are whole along the axes that `index` lacks."""
-        ndim = len(self.metadata["shape"])
-        return self.folder / ".".join(map(str, (*index, *[0] * (ndim - len(index)))))
-
-    def read(self, index: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Return a chunk, flat. The codec verifies its checksum."""
-        content = self.chunk(index).read_bytes()
-        dtype, shape = np.dtype(self.metadata["dtype"]), self.metadata["chunks"]
-        # Into an array of the right size first: a damaged size asks for no memory.
-        self._codec.decode(content, out=np.empty(shape, dtype))
-        return np.frombuffer(self._codec.decode(content), dtype).reshape(shape)
-
-    def encode(self, values: npt.NDArray[Any]) -> bytes:
-        """Return the content of the file of a chunk."""
-        return bytes(self._codec.encode(np.ascontiguousarray(values, self.metadata["dtype"])))
-
-
 class Store:
     """Results of one study, cell by cell, for a process that is the `only_writer` there.
 
@@ -105,7 +73,7 @@ class Store:
             self._claim(overwrite)
         self._metadata = self._all_metadata()
         self._arrays = {
-            v.name: _Array(self.path / v.name, self._metadata[f"{v.name}/.zarray"])
+            v.name: ChunkedArray(self.path / v.name, self._metadata[f"{v.name}/.zarray"])
             for v in self.layout.variables
         }
         if overwrite or not self.path.exists():
@@ -231,7 +199,7 @@ class Store:
             for name, content in (self._metadata | {".zmetadata": consolidated}).items()
         }
         for name, values in self.layout.coordinates.items():
-            array = _Array(self.path / name, self._metadata[f"{name}/.zarray"])
+            array = ChunkedArray(self.path / name, self._metadata[f"{name}/.zarray"])
             files[f"{name}/0"] = array.encode(values)
         return files
 
@@ -274,7 +242,7 @@ def as_results(name: str, value: object, *others: type) -> Any:
 
 
 def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Dataset:
-    """Open the results of a study as a labelled array: what ``xarray.open_zarr`` gives.
+    """Open the results of a study as a labelled array, whose values are read where they are used.
 
     Parameters
     ----------
@@ -291,10 +259,12 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
     OSError
         It cannot be read.
     ImportError
-        xarray or zarr is not installed.
+        xarray or numcodecs is not installed.
     """
-    require_extra("attsvm.studies", "study", "zarr", "xarray")
+    require_extra("attsvm.studies", "study", "numcodecs", "xarray")
     import xarray
+
+    from attsvm.studies.xarray_backend import ResultsBackend
 
     as_bool("verify", verify)
     where = as_path("path", path)
@@ -304,22 +274,18 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
         raise FileNotFoundError(f"{path}: expected the results of a study, got none there")
     _attributes_of(where)
     try:
-        results = xarray.open_zarr(str(where), chunks=None)
+        results = xarray.open_dataset(where, engine=ResultsBackend)
         damage = _damage_of_finished(where, results) if verify else None
     except _UNREADABLE as error:
         damage = _described(where, error)
     if damage is not None:
         raise ValueError(f"damaged results: {damage}; run the study again to mend them")
-    # Encodings are those of the store, and of no use where a copy is written.
-    return results.drop_encoding()
+    return results
 
 
 def _damage_of_finished(path: Path, results: xr.Dataset) -> str | None:
     """Return a description of the first damaged chunk of finished problems, or None."""
-    arrays = {
-        str(name): _Array(path / str(name), json.loads((path / str(name) / ".zarray").read_text()))
-        for name in results.data_vars
-    }
+    arrays = {str(name): ChunkedArray.open(path / str(name)) for name in results.data_vars}
     finished = arrays[FINISHED.name]
     sizes, chunks = (np.array(finished.metadata[name]) for name in ("shape", "chunks"))
     for index in np.ndindex(*-(-sizes // chunks)):
@@ -331,7 +297,7 @@ def _damage_of_finished(path: Path, results: xr.Dataset) -> str | None:
     return None
 
 
-def _damage(arrays: Mapping[str, _Array], index: tuple[int, ...]) -> str | None:
+def _damage(arrays: Mapping[str, ChunkedArray], index: tuple[int, ...]) -> str | None:
     """Return a description of the first damaged chunk of this index, or None."""
     for array in arrays.values():
         try:

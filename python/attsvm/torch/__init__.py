@@ -2,7 +2,7 @@
 
 try:
     import torch as _torch  # noqa: F401
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise ImportError('attsvm.torch needs PyTorch: pip install "attsvm[torch]"') from error
 
 from attsvm.torch.call import AttentionCall

@@ -15,7 +15,7 @@ from attsvm.descent.blocks import as_blocks
 
 try:
     import torch
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise ImportError('attsvm.torch needs PyTorch: pip install "attsvm[torch]"') from error
 
 

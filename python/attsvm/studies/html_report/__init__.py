@@ -66,7 +66,7 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
     OSError
         The file cannot be written.
     ImportError
-        xarray, zarr, Jinja2 or plotly is not installed.
+        xarray, numcodecs, Jinja2 or plotly is not installed.
 
     Examples
     --------

@@ -1,0 +1,104 @@
+"""Arrays of a Zarr group of format 2, whose chunks are read and written by the calling thread."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ChunkedArray:
+    """Array in a folder, with a file for each chunk."""
+
+    folder: Path
+    metadata: Mapping[str, Any]  # content of its ``.zarray``
+
+    @classmethod
+    def open(cls, folder: Path) -> ChunkedArray:
+        """Read the metadata of an array."""
+        return cls(folder, json.loads((folder / ".zarray").read_text()))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(self.metadata["shape"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of its values."""
+        dtype: np.dtype[Any] = np.dtype(self.metadata["dtype"])
+        return dtype
+
+    @cached_property
+    def _codec(self) -> Any:
+        import numcodecs
+
+        return numcodecs.get_codec(dict(self.metadata["compressor"]))
+
+    def chunk(self, index: tuple[int, ...]) -> Path:
+        """Return the file of a chunk; all chunks are whole along the axes that `index` lacks."""
+        return self.folder / ".".join(map(str, (*index, *[0] * (len(self.shape) - len(index)))))
+
+    def read(self, index: tuple[int, ...]) -> NDArray[Any]:
+        """Return a chunk. The codec verifies its checksum."""
+        content = self.chunk(index).read_bytes()
+        shape = self.metadata["chunks"]
+        with _memory_of_codec():
+            # Into an array of the right size first: a damaged size asks for no memory.
+            self._codec.decode(content, out=np.empty(shape, self.dtype))
+            return np.frombuffer(self._codec.decode(content), self.dtype).reshape(shape)
+
+    def encode(self, values: NDArray[Any]) -> bytes:
+        """Return the content of the file of a chunk."""
+        with _memory_of_codec():
+            return bytes(self._codec.encode(np.ascontiguousarray(values, self.dtype)))
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        """Return the values at integers and slices of positive steps, one for each axis.
+
+        Chunks that are not there hold the fill value.
+        """
+        wanted = [
+            range(size)[one] if isinstance(one, slice) else range(one, one + 1)
+            for size, one in zip(self.shape, key, strict=True)
+        ]
+        fill = self.metadata["fill_value"]
+        shape = [len(each) for each in wanted]
+        values = np.zeros(shape, self.dtype) if fill is None else np.full(shape, fill, self.dtype)
+        pieces = map(_pieces, wanted, self.metadata["chunks"])
+        for of_axes in itertools.product(*map(list, pieces)):
+            index, inside, place = zip(*of_axes, strict=True)
+            if self.chunk(index).exists():
+                values[place] = self.read(index)[inside]
+        return values[tuple(slice(None) if isinstance(one, slice) else 0 for one in key)]
+
+
+@contextmanager
+def _memory_of_codec() -> Iterator[None]:
+    """Raise `MemoryError` where the codec has too little memory, which it calls a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "not enough memory" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def _pieces(wanted: range, size: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yield the chunks of `size` that hold `wanted` indices, with their places there and here."""
+    done = 0
+    while done < len(wanted):
+        chunk = wanted[done] // size
+        start, stop = wanted[done] - chunk * size, min(wanted.stop - chunk * size, size)
+        count = len(range(start, stop, wanted.step))
+        yield chunk, slice(start, stop, wanted.step), slice(done, done + count)
+        done += count

@@ -569,6 +569,18 @@ class TestTrain:
         names = {one.name for one in (tmp_path / "g").iterdir()}
         assert names == {"last-0.png", "last-1.png", "last-2.png"}
 
+    def test_solutions_of_other_tokens_have_files_of_other_names(self, problem, tmp_path):
+        path = tmp_path / "many.npz"
+        attsvm.save(path, attsvm.datasets.unit_sphere(30, 2, 40, rng=0))
+        for tokens in ("1,0,3", "optimal"):
+            assert main(["svm", str(problem), "--selected", tokens]) == 0
+        for tokens in (["0"] * 30, ["1"] * 30):
+            assert main(["svm", str(path), "--selected", ",".join(tokens)]) == 0
+        written = {one.name for one in Path().glob("*-svm*.npz")}
+        start = problem.stem
+        assert {f"{start}-att-svm-tokens-1-0-3.npz", f"{start}-att-svm.npz"} < written
+        assert len(written) == 4
+
     def test_problem_of_a_batch_is_chosen_by_its_index(self, tmp_path, capsys):
         path = tmp_path / "batch.npz"
         batch = attsvm.datasets.unit_sphere(3, 4, 6, batch=5, rng=0)
@@ -592,7 +604,7 @@ class TestSVM:
         assert main(["svm", str(problem), "--selected", "1,0,3", "--problem", kind]) == 0
         solution = solve(attsvm.load(problem), [1, 0, 3])
         assert solution.feasible
-        with np.load(f"problem-{kind}-svm.npz", allow_pickle=False) as file:
+        with np.load(f"problem-{kind}-svm-tokens-1-0-3.npz", allow_pickle=False) as file:
             assert np.array_equal(file[name], getattr(solution, name))
             assert file["selected"].tolist() == [1, 0, 3]
             assert np.array_equal(file["dual"], solution.dual)
@@ -632,7 +644,7 @@ class TestSVM:
             assert float(shown["norm"]) == pytest.approx(solution.norm, rel=1e-8)
             assert shown.get("unique") == (unique and "yes")
             name = norm if unique else "l2.5"
-            with np.load(f"problem-att-{name}-svm.npz") as file:
+            with np.load(f"problem-att-{name}-svm-tokens-1-0-3.npz") as file:
                 assert file["W"] == pytest.approx(solution.W)
         with pytest.raises(SystemExit):
             main(["svm", str(problem), "--norm", "0.5"])
@@ -646,7 +658,7 @@ class TestSVM:
         attsvm.save(path, data)
         assert main(["svm", str(path), "--selected", "0,1"]) == 0
         assert facts(capsys.readouterr().out)["status"] == "infeasible"
-        with np.load("hard-att-svm.npz", allow_pickle=False) as file:
+        with np.load("hard-att-svm-tokens-0-1.npz", allow_pickle=False) as file:
             assert "W" not in file.files
             assert file["certificate"].shape == (2, 2)
             assert np.isinf(file["norm"])

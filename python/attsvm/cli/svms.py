@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
     "label": label_svm,
 }
 
+_LONGEST_TOKENS = 40
+"""Characters of the given tokens up to which they stand in the name of the file."""
 _WITH_QUERIES = ("att", "diagonal")
 """SVMs of the logits X W z."""
 
@@ -125,7 +128,8 @@ def run_svm(arguments: argparse.Namespace) -> None:
     norm = as_svm_norm("--norm", chosen)
     named = () if norm.name == "fro" else (norm.name,)
     run = arguments.selected if isinstance(arguments.selected, Path) else None
-    out = output_file(arguments, (name, *named, "svm"), run)
+    tokens = _name_of_tokens(arguments.selected) if isinstance(arguments.selected, tuple) else ()
+    out = output_file(arguments, (name, *named, "svm", *tokens), run)
     with watched("SVM", arguments.quiet):
         solution = _SVMS[name](data, selected, norm=chosen, num_threads=arguments.threads)
     parts = ("left", "right") if solution.solver == EXTENDED else ()
@@ -155,6 +159,13 @@ def run_svm(arguments: argparse.Namespace) -> None:
         if direction is not None and direction.any():
             facts["cosine of the run"] = f"{cosine(direction, solution.direction):.6f}"
     say_facts({**facts, "solver": solution.solver, "written": str(out)})
+
+
+def _name_of_tokens(selected: tuple[int, ...]) -> tuple[str, str]:
+    """Return the given tokens, or of many of them a digest, for the name of a file."""
+    text = "-".join(map(str, selected))
+    short = len(text) <= _LONGEST_TOKENS
+    return "tokens", text if short else hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:

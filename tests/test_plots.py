@@ -207,6 +207,20 @@ def test_the_only_mean_of_a_figure_and_a_report_is_named_on_its_axis(tmp_path):
     assert f'"text":"{label}"' in report(tmp_path).read_text(encoding="utf-8")
 
 
+def test_the_legend_has_the_curves_of_every_panel_and_leaves_them_their_height(tmp_path):
+    names = ("outcome", "accuracy", "fitted", "test_accuracy", "attention_by_kind")
+    small = {"n": 5, "d": 50, "signal": [1.0, 9.0], "steps": 5, "record": [5]}
+    study = Study.load("label-noise", {**small, "measure": list(names)})
+    results = run(study, tmp_path, progress=False)
+    figure = plots.study(results)
+    figure.draw_without_rendering()
+    shown = {each.get_text() for each in figure.legends[0].get_texts()}
+    for axes in figure.axes:
+        assert axes.get_legend_handles_labels()[1]
+        assert shown.issuperset(axes.get_legend_handles_labels()[1])
+        assert axes.get_window_extent().height / figure.dpi > 1
+
+
 def test_few_problems_are_drawn_by_their_way_to_the_svm_and_coloured_by_their_outcome(tmp_path):
     names = ("outcome", "cosine", "cosine_history")
     study = Study(n=6, T=8, d=4, problems=8, steps=200, measure=names)

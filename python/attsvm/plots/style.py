@@ -143,12 +143,20 @@ def set_ticks(axes: Axes, labels: list[str]) -> None:
 
 
 def add_legend(figure: Figure) -> None:
-    """Add the legend of the bars above the figure, in as many columns as its width holds."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    """Add the legend of all panels above the figure, in as many columns as its width holds.
+
+    The figure grows, to a page at most, by what the legend takes beyond two lines.
+    """
+    every = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
+    named = {label: handle for pairs in every for handle, label in pairs}
+    handles, labels = list(named.values()), list(named)
     for columns in (len(handles), 2, 1) if handles else ():
         place: dict[str, Any] = {"loc": "outside upper center", "frameon": False}
         legend = figure.legend(handles, labels, ncols=columns, **place)
         if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            lines = -(-len(handles) // columns)
+            grown = figure.get_figheight() + 0.15 * max(0, lines - 2)
+            figure.set_figheight(max(figure.get_figheight(), min(grown, PAGE_HEIGHT)))
             break
         legend.remove()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import clarabel
 import numpy as np
 import plain_svm
 import pytest
+from scipy import sparse
 
 import attsvm
 from attsvm import AttentionData, att_svm, margin_ratio
@@ -115,6 +117,59 @@ def test_a_wide_problem_of_its_own_dimension_is_bounded(monkeypatch):
     assert exact.status == "optimal"
     assert exact.norm / 1.783 <= (1 - bounded.gap) * bounded.norm <= exact.norm
     assert bounded.norm == pytest.approx(exact.norm, rel=1e-9)
+
+
+def least_of_vectors(data, selected):
+    """Least t with W = (<u_j, v_k>), |u_j|² = |v_k|² = t, that meets the constraints: Clarabel."""
+    tokens = np.asarray(data.tokens)
+    differences = tokens[np.arange(len(selected)), selected][:, None] - tokens
+    rows = np.einsum("itj,ik->itjk", differences, data.queries)[differences.any(axis=2)]
+    d, e = rows.shape[1:]
+    places = [(i, j) for j in range(d + e) for i in range(j + 1)]  # of a symmetric matrix
+    unit = np.zeros((d + e, 1 + len(places)))
+    unit[:, 0] = 1.0
+    unit[np.arange(d + e), [1 + places.index((j, j)) for j in range(d + e)]] = -1.0
+    meet = np.zeros((len(rows), 1 + len(places)))
+    for k, (i, j) in enumerate(places):
+        if i < d <= j:
+            meet[:, 1 + k] = -rows[:, i, j - d] / np.sqrt(2)
+    cone = np.eye(1 + len(places))[1:]
+    limits = sparse.csc_matrix(np.vstack([unit, meet, -cone]))
+    right = np.concatenate([np.zeros(d + e), -np.ones(len(rows)), np.zeros(len(places))])
+    cones = [
+        clarabel.ZeroConeT(d + e),
+        clarabel.NonnegativeConeT(len(rows)),
+        clarabel.PSDTriangleConeT(d + e),
+    ]
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    size = np.eye(1, 1 + len(places))[0]
+    none = sparse.csc_matrix((1 + len(places), 1 + len(places)))
+    solution = clarabel.DefaultSolver(none, size, limits, right, cones, settings).solve()
+    return solution.obj_val
+
+
+@pytest.mark.parametrize(("n", "T", "d"), [(6, 8, 17), (12, 5, 20)])
+def test_the_lower_bound_of_a_wide_problem_is_that_of_the_semidefinite_program(n, T, d):
+    data = attsvm.datasets.unit_sphere(n, T, d, rng=1)
+    selected = attsvm.optimal_tokens(data)
+    bounded = att_svm(data, selected, norm="cut")
+    lower = (1 - bounded.gap) * bounded.norm
+    assert lower == pytest.approx(least_of_vectors(data, selected), rel=2e-5)
+
+
+def test_equalities_given_twice_leave_the_bound_by_vectors():
+    rng = np.random.default_rng(0)
+    rows, columns = rng.standard_normal((2, 1, 12, 17))
+    equality = np.arange(12)[np.newaxis] < 6
+    bounds = []
+    for times in (1, 2):
+        parts = (np.concatenate([part] * times, axis=1) for part in (rows, equality, columns))
+        tokens, equal, queries = parts
+        problem = row_problem(tokens, np.ones(equal.shape), equal, queries)
+        dual = cut_norm._dual_of_vectors(cut_norm._Rows.of(problem))
+        bounds.append(np.sum(problem.rhs * dual))
+    assert bounds[1] == pytest.approx(bounds[0], rel=2e-5)
 
 
 def test_tokens_that_stand_far_from_zero_lose_no_digits():

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
-from attsvm._linalg import euclidean_norm
 from attsvm.svm.solvers import (
     BOUNDED,
     INFEASIBLE,
@@ -32,7 +31,7 @@ MOST_SIGNS = 16  # that are enumerated
 _SETTLED = 1e-11  # s' G t - 1 of a product that is not missing
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 _STARTS = 256  # of the search for large s' G t with more signs
-_ASCENT_ENDS = 1e-9  # growth of the bound by vectors, relative
+_MOST_STEPS = 500  # of Newton's method; it takes about 80
 _NUMBERS_AT_ONCE = 2**23
 
 _smallest_sum = in_norm("l1")["auto"]
@@ -213,19 +212,18 @@ def _certified(rows: _Rows, products: _Products, master: Result, largest: Float6
     W, size = products.combined(coefficients), np.abs(coefficients).sum(axis=1)
     G = rows.adjoint(dual)
     enumerated = min(G.shape[1:]) <= MOST_SIGNS
-    dual_size = largest if enumerated else _grothendieck_bounds(G)
+    proof, dual_size = (dual, largest) if enumerated else (_dual_of_vectors(rows), 1.0)
     constrained, b = problem.constrained, problem.rhs
     margins = np.where(constrained, rows.values(W), np.inf)
     short = np.where(constrained, b - margins, 0.0)
     missed = np.where(problem.equality, np.abs(short), np.maximum(short, 0.0))
-    gain = np.sum(b * dual, axis=(1, 2))
-    upper = size + np.sum(np.abs(dual) * missed, axis=(1, 2)) / dual_size
-    gap = 1.0 - gain / dual_size / upper
+    upper = size + np.sum(np.abs(proof) * missed, axis=(1, 2)) / dual_size
+    gap = 1.0 - np.sum(b * proof, axis=(1, 2)) / dual_size / upper
     inner = np.sum(G * W, axis=(1, 2))
     residuals = (
         missed.max(axis=(1, 2)),
         np.where(problem.equality, 0.0, -dual).max(axis=(1, 2)) / np.abs(dual).max(axis=(1, 2)),
-        np.abs(dual * short).max(axis=(1, 2)) / gain,
+        np.abs(dual * short).max(axis=(1, 2)) / np.sum(b * dual, axis=(1, 2)),
         largest - 1.0,
         (size - inner) / size,
     )
@@ -288,33 +286,86 @@ def _stationary_signs(G: Float64Array) -> Float64Array:
     return s
 
 
-def _grothendieck_bounds(G: Float64Array) -> Float64Array:
-    """Bound max s' G t by that over unit vectors, max Σ G_jk <u_j, v_k>, at most 1.783 times it.
+def _dual_of_vectors(rows: _Rows) -> Float64Array:
+    """Return λ, shape (B, n, T), of nearly the largest b'λ with Σ <A*(λ)_jk u_j, v_k> <= 1.
 
-    Block ascent nears it, in as many coordinates as leave no other local maxima (Burer, Monteiro,
-    2003); its dual proves the bound: ½ Σ y_j for y with Diag(y) - [0 G; G' 0] ⪰ 0.
+    That over unit vectors u, v is at least max s' A*(λ) t, at most 1.783 times it.
     """
-    _, d, e = G.shape
-    v = np.random.default_rng(0).standard_normal((e, 1 + int(np.sqrt(2 * (d + e)))))
-    v = v / euclidean_norm(v, 1, keepdims=True)
-    before = np.zeros(len(G))
-    while True:
-        u = G @ v
-        lengths = euclidean_norm(u, 2, keepdims=True)
-        u = u / np.where(lengths > 0, lengths, 1.0)
-        w = np.swapaxes(G, 1, 2) @ u
-        of_columns = euclidean_norm(w, 2, keepdims=True)
-        v = w / np.where(of_columns > 0, of_columns, 1.0)
-        reached = of_columns.sum(axis=(1, 2))
-        if (reached - before <= _ASCENT_ENDS * reached).all():
+    problem = rows.problem
+    dual = np.zeros(rows.differences.shape[:3])
+    equality = np.broadcast_to(problem.equality, dual.shape)
+    of_query = problem.queries.any(axis=2)[..., np.newaxis]
+    used = problem.constrained & rows.differences.any(axis=3) & of_query
+    for k, of_problem in enumerate(used):
+        i, t = np.nonzero(of_problem)
+        D, Z = rows.differences[k, i, t], problem.queries[k, i]
+        dual[k, i, t] = _by_barrier(D, Z, problem.rhs[k, i, t], equality[k, i, t])
+    return dual
+
+
+def _by_barrier(
+    D: Float64Array, Z: Float64Array, b: Float64Array, equal: BoolArray
+) -> Float64Array:
+    """Maximise b'λ with S = Diag(y) - [0 G; G' 0] ⪰ 0, G = Σ λ_r d_r z_r', Σ y = 2.
+
+    Every such λ is one that S proves. Newton's method with a logarithmic barrier (Boyd,
+    Vandenberghe, "Convex Optimization", 2004, section 11.3), until b'λ is within 1e-5.
+    """
+    (m, d), N = D.shape, D.shape[1] + Z.shape[1]
+
+    def slack(dual: Float64Array, y: Float64Array) -> Float64Array:
+        S = np.diag(y)
+        S[:d, d:] = -(D * dual[:, np.newaxis]).T @ Z
+        S[d:, :d] = S[:d, d:].T
+        return S
+
+    reach = 1.0 / (np.abs(D).max(axis=1) * np.abs(Z).max(axis=1))
+    sizes = (np.abs(D) * reach[:, np.newaxis]).T @ np.abs(Z)
+    y = np.concatenate([sizes.sum(axis=1), sizes.sum(axis=0)])
+    y += y.mean()
+    reach, y = 2.0 * reach / y.sum(), 2.0 * y / y.sum()
+    dual = np.where(equal, 0.0, reach)
+    barriers = N + m - np.count_nonzero(equal)
+    weight = barriers / (np.abs(b) @ reach)
+    total = np.concatenate([np.zeros(m), np.ones(N)])
+
+    def solve(M: Float64Array, right: Float64Array) -> Float64Array:
+        # Equalities may depend on each other.
+        return np.linalg.lstsq(M, right)[0] if equal.any() else np.linalg.solve(M, right)
+
+    for _ in range(_MOST_STEPS):
+        P = np.linalg.inv(slack(dual, y))
+        of_tokens, of_queries = D @ P[:d], Z @ P[d:]
+        mixed = of_tokens[:, d:] @ Z.T
+        inverse = np.where(equal, 0.0, 1.0 / np.where(equal, 1.0, dual))
+        gradient = np.concatenate([2.0 * np.diag(mixed) - inverse - weight * b, -np.diag(P)])
+        hessian = np.empty((m + N, m + N))
+        products = (of_tokens[:, :d] @ D.T) * (of_queries[:, d:] @ Z.T)
+        hessian[:m, :m] = 2.0 * (products + mixed * mixed.T) + np.diag(inverse**2)
+        hessian[:m, m:] = -2.0 * of_tokens * of_queries
+        hessian[m:, :m] = hessian[:m, m:].T
+        hessian[m:, m:] = P * P
+        unit = 1.0 / np.sqrt(np.diag(hessian))
+        scaled = np.stack([-gradient, total], axis=1) * unit[:, np.newaxis]
+        # Rounding ends the method where it no longer finds a point inside.
+        try:
+            newton, along = solve(hessian * unit * unit[:, np.newaxis], scaled).T * unit
+            newton = newton - along * (total @ newton) / (total @ along)
+            decrease = -(gradient @ newton)
+            near = decrease < 0.25**2
+            share = 1.0 if near else 1.0 / (1.0 + np.sqrt(decrease))
+            next_dual, next_y = dual + share * newton[:m], y + share * newton[m:]
+            np.linalg.cholesky(slack(next_dual, next_y))
+        except np.linalg.LinAlgError:
             break
-        before = reached
-    y = np.concatenate([euclidean_norm(G @ v, 2), of_columns[..., 0]], axis=1)
-    M = np.zeros((len(G), d + e, d + e))
-    M[:, :d, d:] = -G
-    M += np.swapaxes(M, 1, 2) + y[:, np.newaxis] * np.eye(d + e)
-    shift = np.maximum(-np.linalg.eigvalsh(M)[:, 0], 0.0)
-    return np.asarray((y.sum(axis=1) + (d + e) * shift) / 2)
+        if not (decrease > 0 and (next_dual[~equal] > 0).all()):
+            break
+        dual, y = next_dual, next_y
+        if near:
+            if barriers <= 1e-5 * weight * (b @ dual):
+                break
+            weight *= 10.0
+    return 2.0 * dual / y.sum()
 
 
 def _spanning_products(B: int, d: int, e: int) -> _Products:

@@ -86,8 +86,8 @@ def att_svm(
       by column generation: the l1 SVM of the coefficients of a few of them gives multipliers, and
       every s tells which others are missing. With more than 16 rows and columns the signs are not
       enumerated: W is the best that was found until no s' G t above 1.05 was, and `gap` is that to
-      a bound by unit vectors in place of signs, at most 1.783 times max s' G t (Grothendieck's
-      inequality); `status` is then "bounded".
+      the best bound by unit vectors in place of signs, at most 1.783 times max s' G t
+      (Grothendieck's inequality); `status` is then "bounded".
     * Nuclear and spectral: in coordinates of the spans of the token differences and of the queries,
       between which a solution lies, by an interior-point method (or many first-order steps with
       singular-value thresholding), which finds the rank of W or G and the active constraints, and

@@ -112,7 +112,7 @@ def test_a_diagonal_svm_has_the_rows_of_both_parts(d, norm):
     w = [float(x) for x in smallest_diagonal(data, norm)]
     np.testing.assert_allclose(alone.W, np.diag(w), rtol=1e-13, atol=0)
     assert np.array_equal(alone.left[:d], alone.W)
-    assert np.array_equal(alone.right, np.vstack([np.eye(d)] * 2))
+    assert np.array_equal(alone.right, np.vstack([np.eye(d)] * 4))
     margins = (exact_rows(data.tokens, data.queries, [0]) @ exact(alone)).fractions()
     assert [float(x) for x in margins] == pytest.approx([1, 1], abs=1e-9)
     for name in ("left", "right", "W"):

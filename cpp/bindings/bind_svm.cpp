@@ -96,7 +96,7 @@ struct CoreSvms {
 py::dict solved(const CoreSvms& svms, Index factors, const Report& report, const std::optional<Doubles>& given_left,
                 const std::optional<Doubles>& given_right,
                 const std::function<void(Progress&, const SvmResultView&)>& solve, bool extended = false) {
-    if (extended) factors = std::max(factors, 2 * svms.query_dimension());
+    if (extended) factors = std::max(factors, attsvm::parts_of_extended * svms.query_dimension());
     const Index B = svms.count(), n = svms.samples(), T = svms.size();
     Results results;
     double* const left = results.make("left", {B, factors, svms.dimension()});

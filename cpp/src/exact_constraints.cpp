@@ -6,7 +6,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "attsvm/two_doubles.hpp"
+#include "attsvm/four_doubles.hpp"
 
 namespace attsvm {
 
@@ -140,13 +140,13 @@ ExactConstraints<Token>::ExactConstraints(const Team& team, Progress& progress, 
 }
 
 template <class Token>
-void ExactConstraints<Token>::row(Index r, TwoDoubles* entries) const {
+void ExactConstraints<Token>::row(Index r, FourDoubles* entries) const {
     const Index i = constraint_sample_[r], d = svm_.dimension, e = svm_.query_dimension;
     const ExactDifference<Token> difference{svm_.selected_token(i), token(r), std::ldexp(1.0, -row_exponent_[r])};
     for (Index j = 0; j < d; ++j) {
         double low = 0.0;
         const double high = difference(j, low);
-        for (Index c = 0; c < e; ++c) entries[c * d + j] = TwoDoubles(high, low) * Z_[group_[i] * e + c];
+        for (Index c = 0; c < e; ++c) entries[c * d + j] = (FourDoubles(high) + low) * Z_[group_[i] * e + c];
     }
 }
 
@@ -162,10 +162,39 @@ void ExactConstraints<Token>::factors(double* differences, double* lacking, doub
 }
 
 template <class Token>
-void ExactConstraints<Token>::margins(const double* left, const double* right, Index factors, double* values) {
+void ExactConstraints<Token>::margins(const double* left, const double* right, Index factors, bool in_parts,
+                                      double* values) {
     const Index n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
     W_left_ = Buffer<double>();
     subtract(left, right, factors);
+    const auto for_rows = [&](Index g, auto value) {  // of query g
+        for (Index i = 0; i < n; ++i)
+            for (Index r = problem_.map.start[i]; group_[i] == g && r < problem_.map.start[i + 1]; ++r)
+                values[r] =
+                    value(ExactDifference<Token>{svm_.selected_token(i), token(r), std::ldexp(1.0, -row_exponent_[r])});
+    };
+    if (in_parts) {
+        Buffer<FourDoubles> y(d);
+        for (Index g = 0; g < queries(); ++g) {
+            std::fill(y.data(), y.data() + d, 0.0);
+            for (Index k = 0; k < factors; ++k) {
+                FourDoubles share = 0.0;
+                for (Index c = 0; c < e; ++c) share += FourDoubles(W_right_[k * e + c]) * Z_[g * e + c];
+                for (Index j = 0; j < d; ++j) y[j] += share * W_left_[k * d + j];
+            }
+            for_rows(g, [&](const ExactDifference<Token>& row) {
+                FourDoubles total = 0.0;
+                for (Index j = 0; j < d; ++j) {
+                    double low = 0.0;
+                    const double high = row(j, low);
+                    total += (FourDoubles(high) + low) * y[j];
+                }
+                return static_cast<double>(total);
+            });
+        }
+        W_left_ = Buffer<double>();
+        return;
+    }
     team_.for_ranges(queries(), [&](Index g, Index last, int thread) {
         Buffer<double> y(d), y_low(d);
         for (; g < last; ++g) {
@@ -179,14 +208,8 @@ void ExactConstraints<Token>::margins(const double* left, const double* right, I
                 add_multiple(d, share.high, row, y.data(), y_low.data());
                 for (Index j = 0; j < d; ++j) y_low[j] += share.low * row[j];
             }
-            for (Index i = 0; i < n; ++i) {
-                if (group_[i] != g) continue;
-                for (Index r = problem_.map.start[i]; r < problem_.map.start[i + 1]; ++r) {
-                    const ExactDifference<Token> row{svm_.selected_token(i), token(r),
-                                                     std::ldexp(1.0, -row_exponent_[r])};
-                    values[r] = dot(d, row, y.data(), y_low.data()).rounded();
-                }
-            }
+            for_rows(g,
+                     [&](const ExactDifference<Token>& row) { return dot(d, row, y.data(), y_low.data()).rounded(); });
         }
     });
     W_left_ = Buffer<double>();

@@ -20,7 +20,7 @@ class FrobeniusSolver : SvmSolver<Token> {
         Base::is_finished, Base::worst_;
     using Base::constraints_, Base::problem_, Base::basis_, Base::nan, Base::infinity;
     using Base::in_query_basis, Base::measure_as_written, Base::restore, Base::rounding, Base::written;
-    using Base::lifted, Base::write_factors_of, Base::write_factors_of_whole, Base::write_margins,
+    using Base::lifted, Base::scaled, Base::write_factors_of, Base::write_factors_of_whole, Base::write_margins,
         Base::write_with_margins;
     using Base::svm_, Base::tolerance_, Base::team_, Base::progress_, Base::calling_thread_, Base::result_;
     using typename Base::Written;
@@ -208,9 +208,8 @@ class FrobeniusSolver : SvmSolver<Token> {
         in_given_units(-exact.scale_exponent());
         if (is_infeasible(exact, high, low, found->steps)) return;
         in_given_units(exact.scale_exponent());
-        for (Buffer<double>* const part : {&found->w, &found->w_low})
-            for (Index k = 0; k < part->size(); ++k) (*part)[k] = std::ldexp((*part)[k], exact.scale_exponent());
-        is_exactly_optimal(found->steps, in_query_basis(found->w), {high, &low}, &*found);
+        const WInParts W = scaled(found->w, exact.scale_exponent());
+        is_exactly_optimal(found->steps, in_query_basis(W[0]), {high, &low}, &W);
     }
 
     // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a
@@ -354,14 +353,14 @@ class FrobeniusSolver : SvmSolver<Token> {
             multipliers[r] = constraints_.scale() * (dual_[r] / constraints_.row_norm(r));
         return is_exactly_optimal(iterations, V, {multipliers, nullptr});
     }
-    // What is certified already, but less well, comes back where this fails. `whole`, or null, has the W that V stands
+    // What is certified already, but less well, comes back where this fails. `whole`, or null, is the W that V stands
     // for.
     bool is_exactly_optimal(Index iterations, const Buffer<double>& V, const Multipliers& multipliers,
-                            const ExactActiveSetResult* whole = nullptr) {
+                            const WInParts* whole = nullptr) {
         const Written before = written();
         clear(0.0);
         for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = multipliers.high[r];
-        whole != nullptr ? write_factors_of_whole(copy(whole->w), whole->w_low) : write_factors_of(V.data());
+        whole != nullptr ? write_factors_of_whole(*whole) : write_factors_of(V.data());
         const Index e = svm_.query_dimension, exact_factors = whole != nullptr ? result_.factors : svm_.samples;
         if (is_optimal_as_written(iterations, e <= exact_factors, multipliers.low)) return true;
         Buffer<double> moved = copy(V), values(problem_.size());

@@ -17,7 +17,7 @@ SvmStatus NormSolver::decide_feasibility() {
 }
 
 // On the constraints as given, or where their coordinates are too many, on those that the candidates were found with.
-void NormSolver::solve_in_twice_precision(const UnitProblem& problem) {
+void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
     constexpr double most_products = 1e8;  // in a step
     Vector frobenius;
     if (!is_certified()) {
@@ -39,8 +39,8 @@ void NormSolver::solve_in_twice_precision(const UnitProblem& problem) {
         return rows * rows * (rows + order) + of_norm <= most_products;
     };
     const auto solved = [&](const UnitProblem& unit, const double* lacking, const Vector& dual) {
-        return attsvm::solve_in_twice_precision(unit, lacking, static_cast<int>(norm_.kind), norm_.p, dual.data(), d, e,
-                                                team_, progress_, calling_thread_);
+        return attsvm::solve_in_octuple_precision(unit, lacking, static_cast<int>(norm_.kind), norm_.p, dual.data(), d,
+                                                  e, team_, progress_, calling_thread_);
     };
     MarginMap map{n, d, e, problem_.map.start, nullptr, nullptr, {}, {}};
     if (is_affordable(map)) {
@@ -55,15 +55,15 @@ void NormSolver::solve_in_twice_precision(const UnitProblem& problem) {
             dual[r] = std::ldexp(frobenius[r] * (constraints_.scale() / constraints_.row_norm(r)),
                                  exact.exponent(r) - exact.scale_exponent());
         const RoundedCandidate found = solved({map, rhs.data(), problem_.equality}, lacking.data(), dual);
-        if (found.W.size() > 0 && std::isfinite(found.distance) && !progress_.stopped())
+        if (found.W[0].size() > 0 && std::isfinite(found.distance) && !progress_.stopped())
             is_exactly_optimal(exact, found);
         return;
     }
     if (!is_affordable(problem.map)) return;
     const RoundedCandidate found = solved(problem, nullptr, frobenius);
-    if (found.W.size() == 0) return;
+    if (found.W[0].size() == 0) return;
     nuclear::Candidate candidate;
-    candidate.W = Eigen::Map<const Matrix>(found.W.data(), problem.map.dimension, problem.map.query_dimension);
+    candidate.W = Eigen::Map<const Matrix>(found.W[0].data(), problem.map.dimension, problem.map.query_dimension);
     candidate.dual = Eigen::Map<const Vector>(found.dual.data(), found.dual.size());
     candidate.distance = found.distance;
     candidate.steps = found.steps;
@@ -75,13 +75,11 @@ void NormSolver::solve_in_twice_precision(const UnitProblem& problem) {
 bool NormSolver::is_exactly_optimal(ExactConstraints<double>& exact, const RoundedCandidate& found) {
     const Index e = svm_.query_dimension;
     const Written before = written();
-    Buffer<double> W = copy(found.W), W_low = copy(found.W_low);
-    for (Buffer<double>* const part : {&W, &W_low})
-        for (Index k = 0; k < part->size(); ++k) (*part)[k] = std::ldexp((*part)[k], exact.scale_exponent());
+    const WInParts W = scaled(found.W, exact.scale_exponent());
     clear(0.0);
-    write_factors_of_whole(copy(W), W_low);
+    write_factors_of_whole(W);
     if (is_optimal_as_written(exact, e <= result_.factors, found)) return true;
-    Buffer<double> V = in_query_basis(W), values(problem_.size());
+    Buffer<double> V = in_query_basis(W[0]), values(problem_.size());
     if (write_with_margins(V, values.data()) && is_optimal_as_written(exact, e <= svm_.samples, found)) return true;
     restore(before);
     return false;

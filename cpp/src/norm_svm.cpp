@@ -16,7 +16,7 @@ class AnyNormSolver : NormSolver {
         if (decided_at_once()) return;
         const bool fewer_coordinates = !norm_.is_of_entries() && problem_.map.dimension > problem_.size();
         const nuclear::Constraints unit(fewer_coordinates ? in_fewer_coordinates() : problem_, team_);
-        if (result_.extended) return solve_in_twice_precision(unit.problem());
+        if (result_.extended) return solve_in_octuple_precision(unit.problem());
         if (norm_.kind == SvmNorm::Kind::power) {
             if (decide_feasibility() != SvmStatus::optimal) return;
             const Vector dual = frobenius_dual();
@@ -34,7 +34,7 @@ class AnyNormSolver : NormSolver {
                                              : spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension,
                                                                            progress_, calling_thread_));
         }
-        if (!is_certified() && !progress_.stopped()) solve_in_twice_precision(unit.problem());
+        if (!is_certified() && !progress_.stopped()) solve_in_octuple_precision(unit.problem());
     }
 };
 

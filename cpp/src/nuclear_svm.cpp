@@ -18,7 +18,7 @@ class NuclearSolver : NormSolver {
         if (decided_at_once()) return;
         const bool fewer_coordinates = problem_.map.dimension > problem_.size();
         const nuclear::Constraints unit(fewer_coordinates ? in_fewer_coordinates() : problem_, team_);
-        if (result_.extended) return solve_in_twice_precision(unit.problem());
+        if (result_.extended) return solve_in_octuple_precision(unit.problem());
         leave_unresolved();
         const bool interior_point_first = method_ == NuclearMethod::interior_point ||
                                           (method_ == NuclearMethod::automatic && unit.count() <= few_constraints);
@@ -33,7 +33,7 @@ class NuclearSolver : NormSolver {
         }
         if (both_methods(unit) && is_optimal(search(unit, !interior_point_first))) return;
         constexpr double good = 1e-9;
-        if (worst_ > good && !progress_.stopped()) solve_in_twice_precision(unit.problem());
+        if (worst_ > good && !progress_.stopped()) solve_in_octuple_precision(unit.problem());
     }
 
    private:

@@ -1,6 +1,6 @@
 // Cholesky factorisations of matrices of condition 1e16 and more against closed forms, and against the bounds of
-// Higham, "Accuracy and stability of numerical algorithms", 2002, section 10.1. All holds in twice the precision as
-// well (test_cholesky_twice.cpp).
+// Higham, "Accuracy and stability of numerical algorithms", 2002, section 10.1. All holds in four times the precision
+// as well (test_cholesky_octuple.cpp).
 #include "attsvm/dense.hpp"
 #include "check.hpp"
 

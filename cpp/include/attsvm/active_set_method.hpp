@@ -318,10 +318,9 @@ class DualActiveSet {
 
     // Whether the multipliers already prove that w would have to be beyond reach.
     bool is_hopeless() const {
-        Number weight = 0.0;
-        for (const Index r : active_)
-            if (problem_.rhs[r] != 0) weight += abs(dual_[r]);
-        return rows_.norm() < Rows::hopeless * weight;
+        Number gain = 0.0;
+        for (const Index r : active_) gain += problem_.rhs[r] * dual_[r];
+        return rows_.norm() < Rows::hopeless * gain;
     }
 
     const UnitProblem& problem_;

@@ -172,9 +172,10 @@ ATTSVM_INLINE Real sum_of_squares(const Real* x, Index count) {
     return sum<Real>(count, [x](Index k) { return x[k] * x[k]; });
 }
 
-// Euclidean norm from the sum of squares, right also where that under- or overflows.
+// Euclidean norm from the sum of squares, right also where that under- or overflows. Static, for the sources that are
+// compiled without contraction of products and sums: they share no symbol with the others.
 template <class Real>
-Real norm_of_square(Real square, const Real* x, Index count) {
+static Real norm_of_square(Real square, const Real* x, Index count) {
     if (!any<Real>(square < Real(1e-280)) && !any<Real>(square > Real(1e280))) return sqrt(square);
     Real peak(0.0);
     for (Index k = 0; k < count; ++k) peak = larger(peak, larger(x[k], -x[k]));
@@ -189,7 +190,7 @@ Real norm_of_square(Real square, const Real* x, Index count) {
 }
 
 template <class Real>
-Real norm(const Real* x, Index count) {
+static Real norm(const Real* x, Index count) {
     return norm_of_square(sum_of_squares(x, count), x, count);
 }
 

@@ -1,5 +1,6 @@
-// The dual active set method on the constraints as given, in twice the precision of float64. It solves what rounding of
-// the rows, of their factorisation or of the multipliers would decide: nearly equal or nearly opposite constraints.
+// The dual active set method on the constraints as given, in four times the precision of float64. It solves what
+// rounding of the rows, of their factorisation or of the multipliers would decide: nearly equal or nearly opposite
+// constraints.
 #pragma once
 
 #include <optional>
@@ -11,7 +12,7 @@ namespace attsvm {
 // All in the units of ExactConstraints.
 struct ExactActiveSetResult {
     Index steps;
-    Buffer<double> w, w_low;   // (query_dimension, dimension), and what rounding took from it
+    WInParts w;
     Buffer<double> high, low;  // multipliers
 };
 

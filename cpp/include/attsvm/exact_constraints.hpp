@@ -9,7 +9,7 @@
 
 namespace attsvm {
 
-struct TwoDoubles;
+struct FourDoubles;
 
 template <class Token>
 class ExactConstraints {
@@ -22,12 +22,13 @@ class ExactConstraints {
     int scale_exponent() const { return scale_exponent_; }
     // b_r and the row A_r (query_dimension, dimension) in these units
     double rhs(Index r) const { return std::ldexp(svm_.rhs[constraints_.place(r)], -exponent(r) - scale_exponent_); }
-    void row(Index r, TwoDoubles* entries) const;
+    void row(Index r, FourDoubles* entries) const;
     // The same as differences (constraints, dimension), without their rounding, and queries (samples, query_dimension)
     void factors(double* differences, double* lacking, double* queries) const;
 
-    // A_r(left' right) in these units, 2^(exponent(r) + scale_exponent()); left and right have `factors` rows.
-    void margins(const double* left, const double* right, Index factors, double* values);
+    // A_r(left' right) in these units, 2^(exponent(r) + scale_exponent()); left and right have `factors` rows. Those
+    // of a W `in_parts`, which twice the precision would round, are evaluated in four times the precision.
+    void margins(const double* left, const double* right, Index factors, bool in_parts, double* values);
 
     // Takes A*(λ), of multipliers in units 2^(unit - exponent(r)) with a low part or null; the two sums of `norm` and
     // `residual` are of it.

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "attsvm/nuclear_constraints.hpp"
+#include "attsvm/octuple_precision.hpp"
 #include "attsvm/svm_norm.hpp"
 #include "attsvm/svm_solver.hpp"
-#include "attsvm/twice_precision.hpp"
 
 namespace attsvm {
 
@@ -31,9 +31,9 @@ class NormSolver : protected SvmSolver<double> {
             dual[r] = result_.dual[constraints_.place(r)] * (constraints_.row_norm(r) / constraints_.scale());
         return dual;
     }
-    // The methods in twice the precision of float64, where that is not too much work, of what is not proved infeasible.
-    // `problem` is in the coordinates of the candidates.
-    void solve_in_twice_precision(const UnitProblem& problem);
+    // The methods in four times the precision of float64, where that is not too much work, of what is not proved
+    // infeasible. `problem` is in the coordinates of the candidates.
+    void solve_in_octuple_precision(const UnitProblem& problem);
 
     // Rows that nearly agree leave the equations of every method without digits; but as a rule at most one of them is
     // active in the end. Solves with one row of each cluster, by search(ChosenConstraints), and exchanges it for the

@@ -1,20 +1,20 @@
 // The numbers that the methods for SVMs in norms other than the Frobenius norm compute with. Their sources are compiled
-// for float64, and once more for twice its precision (twice_precision.cpp).
+// for float64, and once more for four times its precision (octuple_precision.cpp).
 #pragma once
 
 #include <Eigen/Core>
 
-#ifdef ATTSVM_TWICE_PRECISION
-#define ATTSVM_PRECISION twice_precision
-#include "attsvm/two_doubles.hpp"
+#ifdef ATTSVM_OCTUPLE_PRECISION
+#define ATTSVM_PRECISION octuple_precision
+#include "attsvm/four_doubles.hpp"
 #else
 #define ATTSVM_PRECISION float64
 #endif
 
 namespace attsvm::inline ATTSVM_PRECISION {
 
-#ifdef ATTSVM_TWICE_PRECISION
-using Real = TwoDoubles;
+#ifdef ATTSVM_OCTUPLE_PRECISION
+using Real = FourDoubles;
 #else
 using Real = double;
 #endif
@@ -22,9 +22,11 @@ using Real = double;
 // abs, sqrt, exp and so on of either
 namespace numext = Eigen::numext;
 
-// A tolerance, given for float64: of twice the digits its square
-constexpr double in_precision(double share) { return sizeof(Real) == sizeof(double) ? share : share * share; }
+// A tolerance, given for float64: of four times the digits its fourth power
+constexpr double in_precision(double share) {
+    return sizeof(Real) == sizeof(double) ? share : share * share * share * share;
+}
 // A multiple of the rounding of Real, given for float64
-constexpr double in_roundings(double share) { return sizeof(Real) == sizeof(double) ? share : share * 0x1p-52; }
+constexpr double in_roundings(double share) { return sizeof(Real) == sizeof(double) ? share : share * 0x1p-147; }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION

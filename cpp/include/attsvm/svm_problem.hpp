@@ -1,6 +1,7 @@
 // SVMs on tokens, min ½|W|² subject to A_r(W) >= b_r (or = b_r), and their form in units of its own.
 #pragma once
 
+#include <array>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -36,6 +37,10 @@ struct SvmProblem {
 // Beyond float64 are rows, W or multipliers, as large as |W|².
 enum class SvmStatus : std::int8_t { optimal = 0, infeasible = 1, unresolved = 2, beyond_float64 = 3 };
 
+// A W (query_dimension, dimension) as the sum of numbers of float64: W rounded, and thrice what rounding took.
+inline constexpr Index parts_of_extended = 4;
+using WInParts = std::array<Buffer<double>, parts_of_extended>;
+
 // Where the result of one SVM goes; arrays over tokens have an entry for every one, with a constraint or without.
 struct SvmResultView {
     double* dual;          // (samples, tokens): multipliers; if infeasible those of the proof, with b'λ = 1
@@ -45,7 +50,7 @@ struct SvmResultView {
     double *norm, *gap, *kkt;
     std::int8_t *status, *unique;  // whether there is one solution: 1 or 0, and -1 where that is not decided
     std::int64_t* iterations;      // of the method that gave the result; 0 where there was nothing to solve
-    // Whether W is to be given in twice the precision, with what rounding takes from it, in 2 query_dimension rows.
+    // Whether W is to be given in four times the precision, as a WInParts in as many times query_dimension rows.
     bool extended = false;
 };
 

@@ -130,7 +130,7 @@ class SvmSolver {
             exact.set_multipliers(none.data(), nullptr, 0);
             exact.subtract(result_.left, result_.right, result_.factors);
             size = exact.norm();
-            exact.margins(result_.left, result_.right, result_.factors, values.data());
+            exact.margins(result_.left, result_.right, result_.factors, result_.extended, values.data());
         };
         measure();
         // Of a product left' right that float64 rounds, the margins are rounded once more.
@@ -153,21 +153,29 @@ class SvmSolver {
         }
         return true;
     }
-    // W (query_dimension, dimension) as it is, or by Gram-Schmidt in factors of its own. Nearly equal queries do not
-    // define a basis of their span to the last digits, as W does.
-    void write_factors_of_whole(Buffer<double> W, const Buffer<double>& W_low) {
+    // W in units of 2^exponent in those of the caller
+    static WInParts scaled(const WInParts& from, int exponent) {
+        WInParts W;
+        for (std::size_t k = 0; k < W.size(); ++k) {
+            W[k] = copy(from[k]);
+            for (Index c = 0; c < W[k].size(); ++c) W[k][c] = std::ldexp(W[k][c], exponent);
+        }
+        return W;
+    }
+    // W as it is, or by Gram-Schmidt in factors of its own. Nearly equal queries do not define a basis of their span to
+    // the last digits, as W does.
+    void write_factors_of_whole(const WInParts& parts) {
         const Index d = svm_.dimension, e = svm_.query_dimension, factors = result_.factors;
         std::fill(result_.left, result_.left + factors * d, 0.0);
         std::fill(result_.right, result_.right + factors * e, 0.0);
         if (e <= factors) {
-            const auto write = [&](const Buffer<double>& part, Index first) {
-                std::copy_n(part.data(), e * d, result_.left + first * d);
-                for (Index c = 0; c < e; ++c) result_.right[(first + c) * e + c] = 1.0;
-            };
-            write(W, 0);
-            if (result_.extended) write(W_low, e);
+            for (Index k = 0; k < (result_.extended ? parts_of_extended : 1); ++k) {
+                std::copy_n(parts[static_cast<std::size_t>(k)].data(), e * d, result_.left + k * e * d);
+                for (Index c = 0; c < e; ++c) result_.right[(k * e + c) * e + c] = 1.0;
+            }
             return;
         }
+        Buffer<double> W = copy(parts[0]);
         for (Index k = 0; k < factors; ++k) {
             double largest = 0.0;
             Index at = 0;
@@ -195,7 +203,7 @@ class SvmSolver {
         Buffer<double> missing(m);
         for (int round = 0; !progress_.stopped(); ++round) {
             write_factors_of(V.data());
-            exact.margins(result_.left, result_.right, result_.factors, values);
+            exact.margins(result_.left, result_.right, result_.factors, result_.extended, values);
             const double rounding = eps * norm(V.data(), V.size());
             const double spare = 0.5 * std::min(round, 2) * rounding;  // W may have exact margins
             double longer = 0.0;

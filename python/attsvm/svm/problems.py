@@ -268,7 +268,7 @@ def diagonal_svm(
     solution = solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
     if solution.left is None:
         return replace(solution, variable="W")
-    *lead, s, d = solution.left.shape  # s = 2 where one is extended
+    *lead, s, d = solution.left.shape  # s = 4 where one is extended
     left = (solution.left[..., np.newaxis] * np.eye(d)).reshape(*lead, s * d, d)
     right = np.tile(np.eye(d), (*lead, s, 1))
     return replace(solution, variable="W", left=left, right=right)

@@ -21,9 +21,8 @@ _OF_PROOFS = ("certificate",)
 class SolverError(RuntimeError):
     """No answer passed its check; the message names the problem and what was tried.
 
-    Constraints that nearly contradict each other are a cause, if twice the digits of float64 do not
-    hold a W that meets them: Σ λ_it |(x_iα - x_it) z_i'|_F / |W|_F is then above 1e16 or so, or
-    |W|_F |(x_iα - x_it) z_i'|_F above 1e22.
+    Constraints that nearly contradict each other are a cause, if |W|_F is beyond 4.5e15 times what
+    one of them asks for, or multipliers Σ λ_it |(x_iα - x_it) z_i'|_F beyond 1e22 |W|_F.
     """
 
 
@@ -74,13 +73,14 @@ class SVMSolution(Plotted):
         W can go; 0 at the selected token and at padding. None if feasible, in a batch NaN.
     solver : {"native", "osqp", "active-set", "extended", "none"}
         What produced the answer; "none" where there was nothing to solve, "extended" where no W in
-        float64 can be certified, see the notes.
+        float64 has `gap` and `kkt` of 1e-9, see the notes.
     left, right : ndarray or None, shapes ([B,] s, d) and ([B,] s, e)
         Factors with W = left' right: s = n and e = d for W, s = e = 1 for p and v. W itself, of
         shape (d, d), is formed when it is first asked for. In the max, l1, l_p and cut norm W has
         no low rank: s is d, or n where that is larger. Of an "extended" W the first d rows (one of
-        p and v) are W itself, and as many after them what rounding takes from it; where that is
-        more than the s above, s is as large. In a batch, s is the largest of all.
+        p and v) are W itself, and three times as many after them what rounding takes from it, from
+        the largest parts to the smallest; where that is more than the s above, s is as large. In a
+        batch, s is the largest of all.
     unique : bool or None
         Whether there is no other solution; None where that is not decided, or there is none. Always
         True in the Frobenius and l_p norm.
@@ -90,17 +90,17 @@ class SVMSolution(Plotted):
     Certificates are those of the data as given, with the rounding of float64 bounded; where it
     might decide, sums and products are evaluated in twice its precision.
 
-    Optimal: margins miss a right-hand side of 1 by at most 1e-9. `gap` and `kkt` are below 1e-9, or
-    below the rounding of the margins of a float64 W where that is larger: about 1e-14 |W|_F times
-    the largest |(x_iα - x_it) z_i'|_F, at most 1e-6. For the nuclear norm read 1e-8 for 1e-9; it is
-    1e-12 as a rule.
+    Optimal: margins miss a right-hand side of 1 by at most 1e-9. `gap` and `kkt` are below 1e-9.
+    Where more digits than those of float64 are too much work, or do not reach it, they are below
+    the rounding of the margins of a float64 W: about 1e-14 |W|_F times the largest
+    |(x_iα - x_it) z_i'|_F, at most 1e-6; for the nuclear norm below 1e-8.
 
     Extended: where constraints nearly agree or contradict each other, W must meet them with more
     digits than float64 has: rounding of W moves a margin by up to 1.1e-16 |W|_F times
-    |(x_iα - x_it) z_i'|_F. The solution is then left' right, with twice the digits, and `margins`,
-    `gap` and `kkt` are those of this sum. `W`, `p` or `v` is the nearest in float64, its direction
-    right to the last digits; its own margins may miss by what rounding takes, and those that other
-    functions, such as `margin_ratio`, compute of the solution do too.
+    |(x_iα - x_it) z_i'|_F. The solution is then left' right, with four times the digits, and
+    `margins`, `gap` and `kkt` are those of this sum. `W`, `p` or `v` is the nearest in float64, its
+    direction right to the last digits; its own margins may miss by what rounding takes, and those
+    that other functions, such as `margin_ratio`, compute of the solution do too.
 
     Infeasible: no W is a solution, up to a norm of 4.5e15 times (1 over the rounding of float64)
     what the constraint that asks for the largest W alone asks for. <A*λ, W> >= b'λ = 1 for every W

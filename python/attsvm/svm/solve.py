@@ -79,7 +79,7 @@ def solution_of(
         left = np.sum(parts, axis=1, keepdims=True)
         if (extended := names == EXTENDED).any():
             nothing = left - left  # NaN where there is no solution
-            lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:2], nothing)
+            lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:4], nothing)
             left = np.concatenate([left, lacking], axis=1)
         right = np.where(np.isnan(left[..., :1]), np.nan, 1.0)
     return SVMSolution(

@@ -1,7 +1,7 @@
-// The methods for SVMs in norms other than the Frobenius norm in twice the precision of float64. Compiled without
+// The methods for SVMs in norms other than the Frobenius norm in four times the precision of float64. Compiled without
 // contraction of products and sums (CMakeLists.txt).
-#define ATTSVM_TWICE_PRECISION
-#include "attsvm/twice_precision.hpp"
+#define ATTSVM_OCTUPLE_PRECISION
+#include "attsvm/octuple_precision.hpp"
 
 #include "dense.cpp"
 #include "entrywise_interior_point.cpp"
@@ -17,9 +17,9 @@
 namespace attsvm {
 namespace {
 
-Buffer<double> rounded(const Real* from, Index size, double Real::* part = &Real::high) {
+Buffer<double> rounded(const Real* from, Index size, int part = 0) {
     Buffer<double> values(size);
-    for (Index k = 0; k < size; ++k) values[k] = from[k].*part;
+    for (Index k = 0; k < size; ++k) values[k] = from[k].part[part];
     return values;
 }
 
@@ -42,16 +42,18 @@ nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm&
 
 }  // namespace
 
-RoundedCandidate solve_in_twice_precision(const UnitProblem& problem, const double* lacking, int norm, double p,
-                                          const double* frobenius, Index rows, Index columns, const Team& team,
-                                          Progress& progress, bool calling_thread) {
+RoundedCandidate solve_in_octuple_precision(const UnitProblem& problem, const double* lacking, int norm, double p,
+                                            const double* frobenius, Index rows, Index columns, const Team& team,
+                                            Progress& progress, bool calling_thread) {
     const nuclear::Constraints constraints(problem, team, lacking);
     const nuclear::Candidate found =
         solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, frobenius, rows, columns, progress, calling_thread);
-    return {rounded(found.W.data(), found.W.size()),
-            rounded(found.W.data(), found.W.size(), &Real::low),
+    WInParts W;
+    for (int k = 0; k < parts_of_extended; ++k)
+        W[static_cast<std::size_t>(k)] = rounded(found.W.data(), found.W.size(), k);
+    return {std::move(W),
             rounded(found.dual.data(), found.dual.size()),
-            rounded(found.dual.data(), found.dual.size(), &Real::low),
+            rounded(found.dual.data(), found.dual.size(), 1),
             static_cast<double>(found.distance),
             found.steps,
             found.unique};

@@ -1,0 +1,194 @@
+// Numbers of four times the precision of float64, as sums of four of them: an error of about 2⁻²⁰⁰. Sources that use
+// them are compiled without contraction of products and sums (CMakeLists.txt), on which the error terms rely.
+//
+// Dekker, "A floating-point technique for extending the available precision", Numerische Mathematik 18, 1971; Ogita,
+// Rump, Oishi, "Accurate sum and dot product", SIAM Journal on Scientific Computing 26, 2005.
+#pragma once
+
+#include <Eigen/Core>
+#include <cmath>
+#include <limits>
+
+#include "attsvm/pack.hpp"
+
+namespace attsvm {
+
+// a + b = sum + error
+ATTSVM_INLINE double sum_error(double a, double b, double sum) {
+    const double virtual_b = sum - a;
+    return (a - (sum - virtual_b)) + (b - virtual_b);
+}
+// a b = product + error
+ATTSVM_INLINE double product_error(double a, double b, double product) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return std::fma(a, b, -product);
+#else
+    constexpr double splitter = 134217729.0;  // 2^27 + 1
+    const double ca = splitter * a, cb = splitter * b;
+    const double ah = ca - (ca - a), bh = cb - (cb - b);
+    const double al = a - ah, bl = b - bh;
+    return ((ah * bh - product) + ah * bl + al * bh) + al * bl;
+#endif
+}
+
+struct FourDoubles {
+    double part[4] = {};  // from the largest; the first is the number rounded
+
+    FourDoubles() = default;
+    FourDoubles(double value) : part{value, 0.0, 0.0, 0.0} {}  // NOLINT: a double is one of them
+    explicit operator double() const { return part[0]; }
+
+    // The sum of terms, those of the largest size first
+    template <int count>
+    ATTSVM_INLINE static FourDoubles sum(double (&terms)[count]) {
+        // terms[first], ..., terms[last] become their rounded sum and what rounding took from each partial sum.
+        const auto distill = [&](int first, int last) {
+            for (int j = last - 1; j >= first; --j) {
+                const double total = terms[j] + terms[j + 1];
+                terms[j + 1] = sum_error(terms[j], terms[j + 1], total);
+                terms[j] = total;
+            }
+        };
+        distill(0, count - 1);
+        if (!std::isfinite(terms[0])) return terms[0];
+        for (int k = 1; k < 4; ++k) distill(k, count - 1);
+        for (int k = 0; k < 3; ++k) distill(k, 3);  // where they cancelled, the first lack what the next have
+        FourDoubles result;
+        std::copy_n(terms, 4, result.part);
+        return result;
+    }
+
+    friend FourDoubles operator-(const FourDoubles& a) {
+        FourDoubles negative;
+        for (int k = 0; k < 4; ++k) negative.part[k] = -a.part[k];
+        return negative;
+    }
+    [[gnu::noinline]] friend FourDoubles operator+(const FourDoubles& a, const FourDoubles& b) {
+        double terms[8];
+        for (int k = 0; k < 4; ++k) terms[2 * k] = a.part[k], terms[2 * k + 1] = b.part[k];
+        return sum(terms);
+    }
+    friend FourDoubles operator-(const FourDoubles& a, const FourDoubles& b) { return a + -b; }
+    [[gnu::noinline]] friend FourDoubles operator*(const FourDoubles& a, const FourDoubles& b) {
+        const double first = a.part[0] * b.part[0];
+        if (!std::isfinite(first)) return first;
+        double terms[16];
+        int count = 0;
+        for (int order = 0; order < 4; ++order) {
+            for (int k = 0; k <= order; ++k) terms[count++] = a.part[k] * b.part[order - k];
+            for (int k = 0; k < order; ++k) {
+                const double x = a.part[k], y = b.part[order - 1 - k];
+                terms[count++] = product_error(x, y, x * y);
+            }
+        }
+        return sum(terms);
+    }
+    [[gnu::noinline]] friend FourDoubles operator/(const FourDoubles& a, const FourDoubles& b) {
+        double terms[5] = {a.part[0] / b.part[0]};
+        if (!std::isfinite(terms[0])) return terms[0];
+        FourDoubles rest = a;
+        for (int k = 1; k < 5; ++k) {
+            rest -= b * terms[k - 1];
+            terms[k] = rest.part[0] / b.part[0];
+        }
+        return sum(terms);
+    }
+    FourDoubles& operator+=(const FourDoubles& b) { return *this = *this + b; }
+    FourDoubles& operator-=(const FourDoubles& b) { return *this = *this - b; }
+    FourDoubles& operator*=(const FourDoubles& b) { return *this = *this * b; }
+    FourDoubles& operator/=(const FourDoubles& b) { return *this = *this / b; }
+
+    friend bool operator==(const FourDoubles& a, const FourDoubles& b) {
+        return std::equal(a.part, a.part + 4, b.part);
+    }
+    friend bool operator<(const FourDoubles& a, const FourDoubles& b) {
+        for (int k = 0; k < 3; ++k)
+            if (a.part[k] != b.part[k]) return a.part[k] < b.part[k];
+        return a.part[3] < b.part[3];
+    }
+    friend bool operator>(const FourDoubles& a, const FourDoubles& b) { return b < a; }
+    friend bool operator<=(const FourDoubles& a, const FourDoubles& b) { return a < b || a == b; }
+    friend bool operator>=(const FourDoubles& a, const FourDoubles& b) { return b <= a; }
+
+    friend bool isfinite(const FourDoubles& a) { return std::isfinite(a.part[0]); }
+    friend bool isinf(const FourDoubles& a) { return std::isinf(a.part[0]); }
+    friend bool isnan(const FourDoubles& a) { return std::isnan(a.part[0]); }
+    friend FourDoubles abs(const FourDoubles& a) { return a.part[0] < 0 ? -a : a; }
+    // Each step of Newton's method doubles the digits.
+    [[gnu::noinline]] friend FourDoubles sqrt(const FourDoubles& a) {
+        const double first = std::sqrt(a.part[0]);
+        if (!(first > 0) || !std::isfinite(first)) return first;
+        FourDoubles root = first;
+        for (int k = 0; k < 2; ++k) root += (a - root * root) / (2.0 * root);
+        return root;
+    }
+    // e^a - 1 by its series at a / 2^halvings, doubled as often
+    [[gnu::noinline]] friend FourDoubles exp(const FourDoubles& a) {
+        constexpr int halvings = 9, terms = 18;
+        constexpr double largest = 700.0;
+        if (!(std::abs(a.part[0]) < largest)) return std::exp(a.part[0]);
+        double of_log_two[4] = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56, 0x1.7b57a079a1934p-111,
+                                -0x1.ace93a4ebe5d1p-165};
+        const double exponent = std::nearbyint(a.part[0] / of_log_two[0]);
+        const FourDoubles rest = (a - sum(of_log_two) * exponent) * std::ldexp(1.0, -halvings);
+        FourDoubles less_one = 0.0;
+        for (int k = terms; k > 0; --k) less_one = rest * (1.0 + less_one) / static_cast<double>(k);
+        for (int k = 0; k < halvings; ++k) less_one = less_one * (2.0 + less_one);
+        FourDoubles result = 1.0 + less_one;
+        for (double& x : result.part) x = std::ldexp(x, static_cast<int>(exponent));
+        return result;
+    }
+    // Steps of Halley's method for e^x = a, each of which triples the digits
+    [[gnu::noinline]] friend FourDoubles log(const FourDoubles& a) {
+        const double first = std::log(a.part[0]);
+        if (!(std::abs(first) < 700.0)) return first;
+        FourDoubles x = first;
+        for (int k = 0; k < 2; ++k) {
+            const FourDoubles ratio = a * exp(-x);
+            x += 2.0 * (ratio - 1.0) / (ratio + 1.0);
+        }
+        return x;
+    }
+    friend FourDoubles pow(const FourDoubles& a, const FourDoubles& power) { return exp(power * log(a)); }
+};
+
+}  // namespace attsvm
+
+template <>
+struct std::numeric_limits<attsvm::FourDoubles> : std::numeric_limits<double> {
+    static constexpr int digits = 200, digits10 = 60;
+    static attsvm::FourDoubles epsilon() { return 0x1p-199; }
+    static attsvm::FourDoubles min() { return std::numeric_limits<double>::min(); }
+    static attsvm::FourDoubles max() { return std::numeric_limits<double>::max(); }
+    static attsvm::FourDoubles lowest() { return std::numeric_limits<double>::lowest(); }
+    static attsvm::FourDoubles infinity() { return std::numeric_limits<double>::infinity(); }
+    static attsvm::FourDoubles quiet_NaN() { return std::numeric_limits<double>::quiet_NaN(); }
+};
+
+template <>
+struct Eigen::NumTraits<attsvm::FourDoubles> : Eigen::GenericNumTraits<attsvm::FourDoubles> {
+    using Real = attsvm::FourDoubles;
+    using NonInteger = Real;
+    using Nested = Real;
+    using Literal = double;
+    enum {
+        IsComplex = 0,
+        IsInteger = 0,
+        IsSigned = 1,
+        RequireInitialization = 1,
+        ReadCost = 4,
+        AddCost = 100,
+        MulCost = 200,
+    };
+    static Real epsilon() { return std::numeric_limits<Real>::epsilon(); }
+    static Real dummy_precision() { return 1e-56; }
+};
+
+template <class Operation>
+struct Eigen::ScalarBinaryOpTraits<double, attsvm::FourDoubles, Operation> {
+    using ReturnType = attsvm::FourDoubles;
+};
+template <class Operation>
+struct Eigen::ScalarBinaryOpTraits<attsvm::FourDoubles, double, Operation> {
+    using ReturnType = attsvm::FourDoubles;
+};

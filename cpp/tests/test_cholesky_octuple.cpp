@@ -1,0 +1,2 @@
+#define ATTSVM_OCTUPLE_PRECISION
+#include "test_cholesky.cpp"

@@ -1,2 +1,0 @@
-#define ATTSVM_TWICE_PRECISION
-#include "test_cholesky.cpp"

@@ -294,7 +294,7 @@ def _dual_of_vectors(rows: _Rows) -> Float64Array:
     problem = rows.problem
     dual = np.zeros(rows.differences.shape[:3])
     equality = np.broadcast_to(problem.equality, dual.shape)
-    of_query = problem.queries.any(axis=2)[..., np.newaxis]
+    of_query = (problem.queries != 0).any(axis=2, keepdims=True)
     used = problem.constrained & rows.differences.any(axis=3) & of_query
     for k, of_problem in enumerate(used):
         i, t = np.nonzero(of_problem)
@@ -331,7 +331,8 @@ def _by_barrier(
 
     def solve(M: Float64Array, right: Float64Array) -> Float64Array:
         # Equalities may depend on each other.
-        return np.linalg.lstsq(M, right)[0] if equal.any() else np.linalg.solve(M, right)
+        found = np.linalg.lstsq(M, right)[0] if equal.any() else np.linalg.solve(M, right)
+        return np.asarray(found, dtype=np.float64)
 
     for _ in range(_MOST_STEPS):
         P = np.linalg.inv(slack(dual, y))
@@ -365,7 +366,7 @@ def _by_barrier(
             if barriers <= 1e-5 * weight * (b @ dual):
                 break
             weight *= 10.0
-    return 2.0 * dual / y.sum()
+    return np.asarray(2.0 * dual / y.sum())
 
 
 def _spanning_products(B: int, d: int, e: int) -> _Products:

@@ -34,7 +34,8 @@ TRAIN = [
         "parameter",
         {"parameter": "V"},
         ValueError,
-        "parameter: expected one of 'W', 'p', 'KQ', 'Wp', 'W+p', 'diagonal KQ', got 'V'",
+        "parameter: expected one of 'W', 'p', 'KQ', 'Wp', 'W+p', 'diagonal KQ', 'v+W', "
+        "'v+p', 'v+KQ', 'v+Wp', 'v+W+p', 'v+diagonal KQ', got 'V'",
     ),
     ("parameter type", {"parameter": 3}, TypeError, "parameter: expected one of"),
     ("rule", {"rule": "newton"}, ValueError, "rule: expected one of"),

@@ -388,12 +388,16 @@ class TestTrain:
             ("v+W", "spectral", "att", "spectral"),
             ("W+p", "ngd", "prompt", "Frobenius"),
             ("diagonal KQ", "ngd", "diagonal", "l1"),
+            ("Wp", "ngd", "prompt", "Frobenius"),
+            ("v+Wp", "sign", "prompt", "max"),
         ],
     )
     def test_a_run_is_compared_with_the_svm_of_its_parameter_and_steps(
         self, problem, capsys, parameter, rule, svm, norm
     ):
-        words = ["--parameter", parameter, "--rule", rule, "--steps", "200", "--seed", "0"]
+        prompt = np.arange(1.0, 1 + attsvm.load(problem).d) if "Wp" in parameter else None
+        given = [] if prompt is None else ["--prompt", ",".join(map(str, prompt))]
+        words = ["--parameter", parameter, "--rule", rule, "--steps", "200", "--seed", "0", *given]
         assert main(["train", str(problem), *words, "--out", "run.npz"]) == 0
         trained = facts(capsys.readouterr().out)
         assert trained["SVM"].startswith(f"{svm}, {norm} norm: ")
@@ -402,7 +406,8 @@ class TestTrain:
         assert f"{solved['SVM']}: {solved['status']}" == trained["SVM"]
         assert solved["selected tokens"] == trained["selected tokens"]
         assert solved.get("cosine of the run") == trained.get("cosine with its SVM")
-        run = attsvm.train(attsvm.load(problem), parameter=parameter, rule=rule, steps=200, rng=0)
+        options = {"rule": rule, "steps": 200, "rng": 0, "prompt": prompt}
+        run = attsvm.train(attsvm.load(problem), parameter=parameter, **options)
         names = {"Frobenius": "fro", "nuclear": "nuc", "spectral": "spec"}
         outcome = attsvm.classify(attsvm.load(problem), run, norm=names.get(norm, norm))
         assert trained["outcome"].split(":")[0] == outcome
@@ -747,6 +752,13 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
         (["train", "{file}", "--value", "1,2"], "error: --value: expected shape"),
         (["train", "{file}", "--seed", "-1"], "--seed: expected"),
+        (["train", "{file}", "--parameter", "Wp"], "--prompt: needed for --parameter Wp"),
+        (["train", "{file}", "--prompt", "1,2"], "--prompt: expected none with --parameter W$"),
+        (["train", "--text", "{text}", "--prompt", "1,2"], "--prompt: expected none for text"),
+        (
+            ["train", "{file}", "--parameter", "v+Wp", "--prompt", "1,2"],
+            r"--prompt: expected shape \(d,\) = ",
+        ),
         (["train", "{file}", "--unit", "word"], "--unit: expected none without --text, got word"),
         (["train", "{file}", "--held-out", "0"], "--held-out: expected none without --text, got 0"),
         (["train", "--text", "{text}", "--seed", "3"], "--seed: expected none for text"),

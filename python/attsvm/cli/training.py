@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm import _core
+from attsvm._arrays import Float64Array
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser, refuse_unused
 from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, name_of_run, output_file, read_problem
 from attsvm.cli.svms import SVM_OF_TRAINING
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, train
-from attsvm.descent.blocks import STARTS
-from attsvm.studies.measurements import PARAMETERS
+from attsvm.descent.blocks import PARAMETERS, STARTS, WITH_HEAD, as_blocks
 from attsvm.studies.study import LOSSES, fitting_parameter
 from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
@@ -38,6 +38,8 @@ _QUICK_CONSTRAINTS = 10_000
 """Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
 STEP_SIZE = 0.1
 DRAWN_GRAPHS = 12
+_OF_W_P = ("Wp", "W+p")
+"""Parameters of the logits X W p."""
 OF_TEXTS: Mapping[str, Any] = MappingProxyType(
     {
         **{"unit": "character", "context": 16, "vocabulary": None, "most": None},
@@ -55,13 +57,15 @@ def add_train_options(parser: Parser) -> None:
     add = parser.add_argument
     add(
         "--parameter",
-        choices=PARAMETERS,
-        help="logits X W z, X p, X K Q' z, X W p, or the third with diagonal K and Q; with v+ the "
-        "head too (default: W, or p without queries; with v+ without a value). W without queries "
-        "takes the first token of each input",
+        choices=(*PARAMETERS, *WITH_HEAD),
+        help="logits X W z, X p, X K Q' z, X W p with the p of --prompt (Wp) or with p trained too "
+        "(W+p), or the third with diagonal K and Q; with v+ the head too (default: W, or p without "
+        "queries; with v+ without a value). W without queries takes the first token of each input",
     )
     value = "the linear head v: a .npy file, or numbers separated by commas"
     add("--value", type=_numbers, metavar="V", help=value)
+    prompt = "the fixed p of the logits X W p, given as V is"
+    add("--prompt", type=_numbers, metavar="P", help=prompt)
     test = "other inputs, on which loss and accuracy are recorded, with the head of the problem"
     add("--test", type=Path, metavar="FILE.npz", help=test)
     start = "start of attention (default: zero; uniform for K and Q, and for W beside p)"
@@ -121,6 +125,13 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
     parameter = arguments.parameter or fitting_parameter(
         data.value is not None, data.queries is not None
     )
+    if as_blocks(parameter).kind.queries != "prompt":
+        refuse_unused(arguments, ["prompt"], f"with --parameter {parameter}")
+    elif arguments.prompt is None:
+        raise ValueError(
+            f"--prompt: needed for --parameter {parameter}: the p of the logits X W p, a .npy file "
+            "or numbers separated by commas"
+        )
     chosen = {}
     if lacks_queries(data, parameter):
         data = data.with_first_queries()
@@ -134,6 +145,7 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         parameter=parameter,
         loss=arguments.loss,
         init=arguments.init,
+        prompt=arguments.prompt,
         rng=arguments.seed,
         test=None if arguments.test is None else _test(arguments.test, data, parameter),
         **options_of_training(arguments),
@@ -155,7 +167,7 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         facts["SVM"] = f"not solved, as it has {constraints} constraints: {command}"
         facts["outcome"] = _OUTCOMES["global"] if _is_global(data, result) else _OUTCOME_IS_OPEN
     else:
-        facts |= _comparison(data, result, svm)
+        facts |= _comparison(data, result, svm, _direction(arguments, result))
     say_facts({**facts, "written": str(out)})
 
 
@@ -180,10 +192,17 @@ def arrays_of_run(arguments: argparse.Namespace, result: Run) -> dict[str, Any]:
         **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
         **({} if result.W is None else {"W": result.W}),
         **result.parameters,
-        **({"Wp": result.direction} if result.attention_parameter == "W+p" else {}),
+        **({} if arguments.prompt is None else {"prompt": arguments.prompt}),
+        **({"Wp": _direction(arguments, result)} if result.attention_parameter in _OF_W_P else {}),
         **{name: getattr(result, name) for name in ("attention", "log_attention", "selected")},
         **{f"history_{key}": array for key, array in result.history.items()},
     }
+
+
+def _direction(arguments: argparse.Namespace, result: Run) -> Float64Array:
+    """Return W, p or W p, which the SVM of the selected tokens is compared with."""
+    p = arguments.prompt
+    return result.direction if p is None else np.asarray(result.direction @ p)
 
 
 def _quick_svm(data: AttentionData, result: Run, threads: int | None) -> SVMSolution | None:
@@ -195,13 +214,15 @@ def _quick_svm(data: AttentionData, result: Run, threads: int | None) -> SVMSolu
     return solve(data, result.selected, norm=norm, num_threads=threads)
 
 
-def _comparison(data: AttentionData, result: Run, solution: SVMSolution) -> dict[str, str]:
-    """Compare the trained parameter with the SVM of the tokens it selected."""
+def _comparison(
+    data: AttentionData, result: Run, solution: SVMSolution, direction: Float64Array
+) -> dict[str, str]:
+    """Compare what was trained with the SVM of the tokens it selected."""
     norm = as_svm_norm("norm", norm_of_training(result.parameter, result.step_rule))
     name = SVM_OF_TRAINING[kind_of_svm(result.parameter)]
     facts = {"SVM": f"{name}, {norm.text} norm: {solution.status}"}
-    if solution.feasible and solution.direction.any() and result.direction.any():
-        facts["cosine with its SVM"] = f"{cosine(result.direction, solution.direction):.6f}"
+    if solution.feasible and solution.direction.any() and direction.any():
+        facts["cosine with its SVM"] = f"{cosine(direction, solution.direction):.6f}"
     outcome = classify(data, result, solution=solution)
     facts["outcome"] = _OUTCOMES[str(outcome)]
     if outcome != "global":

@@ -14,6 +14,9 @@ from attsvm._arrays import Float64Array
 from attsvm._validation import as_choice, as_positive_float, require_keys
 
 PARAMETERS = tuple(_core.parameterisations)
+"""Parameters of attention."""
+WITH_HEAD = tuple(f"v+{name}" for name in PARAMETERS)
+"""The same, with the linear head trained too."""
 STARTS = ("uniform", "balanced", "unbalanced")
 
 
@@ -111,15 +114,15 @@ def axes_of(block: _core.BlockShape) -> tuple[str, ...]:
 
 def as_blocks(parameter: str | Sequence[str]) -> Blocks:
     """Read ``"W"``, or a pair such as ``("v", "W")`` or ``"v+W"`` in either order."""
+    known = (*PARAMETERS, *WITH_HEAD)
     if (isinstance(parameter, str) and "+" not in parameter) or not isinstance(parameter, Sequence):
-        return Blocks(as_choice("parameter", parameter, PARAMETERS))
+        return Blocks(as_choice("parameter", parameter, known))
     names = [parameter] if isinstance(parameter, str) else parameter
     parts = "+".join(map(str, names)).split("+")
     others = sorted(part for part in parts if part != "v")  # as in the name "W+p"
     attention = "+".join(others)
     if attention not in PARAMETERS or len(parts) - len(others) > 1:
         raise ValueError(
-            f"parameter: expected one of {', '.join(map(repr, PARAMETERS))}, or a pair of it and "
-            f"'v', got {parameter!r}"
+            f"parameter: expected one of {', '.join(map(repr, known))}, got {parameter!r}"
         )
     return Blocks(attention, head=len(parts) > len(others))

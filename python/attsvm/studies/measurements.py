@@ -29,7 +29,7 @@ Record: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 _ALONE = tuple(name for name, kind in _core.parameterisations.items() if kind.queries != "prompt")
 PARAMETERS = (*_ALONE, *(f"v+{name}" for name in _ALONE))
-"""Parameters that a study or the command line can train: all that need no prompt."""
+"""Parameters that a study can train: all that need no prompt."""
 
 KEPT = ("W", "p", "v")
 """Measurements that keep what was trained."""

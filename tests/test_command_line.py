@@ -354,6 +354,49 @@ class TestTrain:
             assert names <= set(file.files)
             assert str(file["parameter"]) == parameter
 
+    def test_runs_with_other_options_have_files_of_other_names(self, problem):
+        data = attsvm.load(problem)
+        np.save("ones.npy", np.ones(data.d))
+        attsvm.save("other.npz", data)
+        words = (
+            [], ["--seed", "1"], ["--init", "uniform", "--seed", "1"], ["--value", "ones.npy"],
+            ["--test", "other.npz"], ["--record-every", "2"],
+            ["--parameter", "Wp", "--prompt", "ones.npy"],
+        )  # fmt: skip
+        for options in words:
+            assert main(["train", str(problem), "--steps", "3", *options]) == 0
+        of_text = [
+            *([], ["--context", "4"], ["--unit", "word", "--context", "4"], ["--vocabulary", "2"]),
+            *(["--most", "9"], ["--held-out", "0.5"]),
+        ]
+        Path("text").write_text("a b c a b c a a b b c c " * 9)
+        for options in of_text:
+            assert main(["train", "--text", "text", "--steps", "3", *options]) == 0
+        names = {one.name for one in Path().glob("*-run-*.npz")}
+        assert len(names) == len(words) + len(of_text)
+        ones = "-".join("1" * data.d)
+        assert f"problem-run-Wp-ngd-lr0.1-3-prompt-{ones}.npz" in names
+        assert "text-run-W-ngd-lr0.1-3-context4-word.npz" in names
+
+    @pytest.mark.parametrize(
+        "words", [["--threads=0"], ["--record-every=0"], ["--lr=0"], ["--test={test}"]]
+    )
+    def test_what_is_wrong_is_said_before_that_the_results_exist(self, problem, capsys, words):
+        Path("run.npz").write_bytes(b"")
+        Path("text").write_text("abcabcaabbcc" * 9)
+        np.savez("test.npz", tokens=np.ones((2, 3, 99)), labels=[1, -1])
+        options = [word.format(test="test.npz") for word in words] + ["--out", "run.npz"]
+        name = words[0].split("=")[0]
+        assert main(["train", str(problem), *options]) == 2
+        assert f"error: {name}: " in capsys.readouterr().err
+        text = ["--context=0"] if name == "--test" else words
+        assert main(["train", "--text", "text", *text, "--out", "run.npz"]) == 2
+        assert f"error: {text[0].split('=')[0]}: " in capsys.readouterr().err
+        if name == "--threads":
+            for wrong in (words, ["--selected", "99"]):
+                assert main(["svm", str(problem), *wrong, "--out", "run.npz"]) == 2
+                assert "exists" not in capsys.readouterr().err
+
     def test_what_the_file_lacks_is_chosen_and_said(self, problem, capsys):
         data = attsvm.load(problem)
         np.savez("own.npz", tokens=data.tokens, labels=data.labels)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from attsvm._validation import number_text
-from attsvm.data import AttentionData, load
+from attsvm._validation import as_nonnegative_int, number_text
+from attsvm.data import AttentionData, NextTokenData, load
 from attsvm.data.whole_file import place_of_file
+from attsvm.descent import train
 from attsvm.descent.blocks import as_blocks
 
 FIRST_TOKENS = "the first token of each input, as the file has none"
 """Description of the queries that are taken where a file has none."""
+_LONGEST_LIST = 40
+"""Characters of a list of numbers up to which they stand in the name of a file."""
+_NAMED = {
+    **{"context": "context{}", "unit": "{}", "vocabulary": "vocabulary{}", "most": "most{}"},
+    **{"held_out": "held-out{}", "init": "{}", "seed": "seed{}", "record_every": "every{}"},
+}
+"""How the name of a run has these options, where they are given."""
 
 
 def read_problem(arguments: argparse.Namespace) -> AttentionData:
@@ -38,15 +49,44 @@ def lacks_queries(data: AttentionData, parameter: str) -> bool:
 
 def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...]:
     """Return the settings of a training run, for the name of its file."""
-    loss = () if arguments.loss is None else (arguments.loss,)
+    given = {name: getattr(arguments, name) for name in _NAMED}
+    lists = {name: getattr(arguments, name) for name in ("value", "prompt")}
     return (
         "run",
         parameter,
         arguments.rule,
         *(() if arguments.lr is None else (f"lr{number_text(arguments.lr)}",)),
         str(arguments.steps),
-        *loss,
+        *(() if arguments.loss is None else (arguments.loss,)),
+        *(_NAMED[name].format(value) for name, value in given.items() if value is not None),
+        *(f"{k}-{name_of_list(x.ravel().tolist())}" for k, x in lists.items() if x is not None),
+        *(() if arguments.test is None else (f"test-{arguments.test.stem}",)),
     )
+
+
+def name_of_list(numbers: Iterable[float]) -> str:
+    """Return numbers, or of many of them a digest, for the name of a file."""
+    text = "-".join(map(number_text, numbers))
+    short = len(text) <= _LONGEST_LIST
+    return text if short else hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def output_of_run(
+    arguments: argparse.Namespace,
+    parameter: str,
+    data: AttentionData | NextTokenData,
+    options: Mapping[str, Any],
+) -> Path:
+    """Return the file for the results of a run with these `options` of `train`.
+
+    What is wrong with an option is said before that the file exists.
+    """
+    as_nonnegative_int("steps", arguments.steps)
+    try:
+        return output_file(arguments, name_of_run(arguments, parameter))
+    except FileExistsError:
+        train(data, **{**options, "steps": 0, "progress": False})
+        raise
 
 
 def output_file(

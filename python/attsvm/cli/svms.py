@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from attsvm._geometries import Norm as NormLike
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser
-from attsvm.cli.problems import FIRST_TOKENS, output_file, read_problem
+from attsvm.cli.problems import FIRST_TOKENS, name_of_list, output_file, read_problem
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_selected
 from attsvm.descent import StepRule
@@ -23,6 +22,7 @@ from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.svm.solvers import EXTENDED
 from attsvm.theory import cosine, optimal_tokens
 from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
+from attsvm.threads import thread_count
 
 _SOLUTION = (
     *("W", "p", "v", "status", "norm", "margins", "dual", "support"),
@@ -36,8 +36,6 @@ _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
     "label": label_svm,
 }
 
-_LONGEST_TOKENS = 40
-"""Characters of the given tokens up to which they stand in the name of the file."""
 _WITH_QUERIES = ("att", "diagonal")
 """SVMs of the logits X W z."""
 
@@ -118,7 +116,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
             )
         selected = optimal_tokens(data)
     else:
-        selected = np.array(arguments.selected)
+        selected = as_selected("selected", arguments.selected, data)
     name = arguments.problem or of_run[0]
     if data.queries is None and name in _WITH_QUERIES:
         data = data.with_first_queries()
@@ -128,7 +126,9 @@ def run_svm(arguments: argparse.Namespace) -> None:
     norm = as_svm_norm("--norm", chosen)
     named = () if norm.name == "fro" else (norm.name,)
     run = arguments.selected if isinstance(arguments.selected, Path) else None
-    tokens = _name_of_tokens(arguments.selected) if isinstance(arguments.selected, tuple) else ()
+    listed = isinstance(arguments.selected, tuple)
+    tokens = ("tokens", name_of_list(arguments.selected)) if listed else ()
+    thread_count(arguments.threads)
     out = output_file(arguments, (name, *named, "svm", *tokens), run)
     with watched("SVM", arguments.quiet):
         solution = _SVMS[name](data, selected, norm=chosen, num_threads=arguments.threads)
@@ -159,13 +159,6 @@ def run_svm(arguments: argparse.Namespace) -> None:
         if direction is not None and direction.any():
             facts["cosine of the run"] = f"{cosine(direction, solution.direction):.6f}"
     say_facts({**facts, "solver": solution.solver, "written": str(out)})
-
-
-def _name_of_tokens(selected: tuple[int, ...]) -> tuple[str, str]:
-    """Return the given tokens, or of many of them a digest, for the name of a file."""
-    text = "-".join(map(str, selected))
-    short = len(text) <= _LONGEST_TOKENS
-    return "tokens", text if short else hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:

@@ -10,7 +10,7 @@ from attsvm import plots
 from attsvm._validation import as_float_in, number_text
 from attsvm.cli.output import can_draw, say_facts, watched, write_arrays, write_figure
 from attsvm.cli.parsing import refuse_unused
-from attsvm.cli.problems import name_of_run, output_file
+from attsvm.cli.problems import output_of_run
 from attsvm.cli.training import DRAWN_GRAPHS, OF_TEXTS, arrays_of_run, options_of_training
 from attsvm.datasets import text
 from attsvm.descent import train
@@ -28,7 +28,6 @@ def train_on_text(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value not in (None, only):
             raise ValueError(f"--{name}: expected {only} for text, got {value}")
-    out = output_file(arguments, name_of_run(arguments, "W"))
     chosen = {name: getattr(arguments, name) for name in OF_TEXTS}
     options = {name: OF_TEXTS[name] if x is None else x for name, x in chosen.items()}
     share = as_float_in("held_out", options.pop("held_out"), 0, 1, ends="[)")
@@ -36,6 +35,8 @@ def train_on_text(arguments: argparse.Namespace) -> None:
     data = text(arguments.text, **options)
     early = np.arange(data.n) < max(1, round(data.n * (1 - share)))
     seen = data.subset(early)
+    training = options_of_training(arguments)
+    out = output_of_run(arguments, "W", seen, training)
     graphs = token_priority_graphs(seen)
     with watched("Graph-SVM", arguments.quiet):
         solution = graph_svm(seen)
@@ -45,7 +46,7 @@ def train_on_text(arguments: argparse.Namespace) -> None:
     composed = composition(space)
     finite = space.lift(composed)
     points = solution if solution.norm > 0 else None
-    result = train(seen, reference=points, **options_of_training(arguments))
+    result = train(seen, reference=points, **training)
     W = result.direction
     svm = {"vocabulary": data.vocabulary, "svm": solution.W, "finite_part": finite}
     write_arrays(out, {**arrays_of_run(arguments, result), **svm})

@@ -16,7 +16,7 @@ from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser, refuse_unused
-from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, name_of_run, output_file, read_problem
+from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, output_of_run, read_problem
 from attsvm.cli.svms import SVM_OF_TRAINING
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, train
@@ -139,17 +139,15 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
     if data.value is None:
         parameter = f"v+{parameter.removeprefix('v+')}"
         chosen["head"] = "v is trained too, as there is no value"
-    out = output_file(arguments, name_of_run(arguments, parameter))
-    result = train(
-        data,
-        parameter=parameter,
-        loss=arguments.loss,
-        init=arguments.init,
-        prompt=arguments.prompt,
-        rng=arguments.seed,
-        test=None if arguments.test is None else _test(arguments.test, data, parameter),
+    options = {
+        "parameter": parameter,
+        **{name: getattr(arguments, name) for name in ("loss", "init", "prompt")},
+        "rng": arguments.seed,
+        "test": None if arguments.test is None else _test(arguments.test, data, parameter),
         **options_of_training(arguments),
-    )
+    }
+    out = output_of_run(arguments, parameter, data, options)
+    result = train(data, **options)
     write_arrays(out, arrays_of_run(arguments, result))
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",

@@ -111,7 +111,7 @@ def test_more_dimensions_than_tokens_change_nothing(kind, parameter):
     steps = 500
     run = attsvm.train(data, parameter=parameter, head=turned, steps=steps)
     plain = attsvm.train(small, parameter=parameter, head=head, steps=steps)
-    assert run.trained.problem.token_basis is not None
+    assert run.trained.coordinates.token_basis is not None
     np.testing.assert_allclose(run.history["loss"], plain.history["loss"], rtol=1e-9)
     np.testing.assert_allclose(run.attention, plain.attention, atol=1e-9)
 

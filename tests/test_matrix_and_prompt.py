@@ -90,8 +90,8 @@ def test_coordinates_of_what_moves_are_exact(rule, parameter, monkeypatch):
     run = attsvm.train(data, steps=60, record_every=20, **options)
     monkeypatch.setattr("attsvm.descent.problem._reduction_pays", lambda *_: False)
     plain = attsvm.train(data, steps=60, record_every=20, **options)
-    assert run.trained.problem.inner_basis.shape == (2, 16, 40)
-    assert plain.trained.problem.inner_basis is None
+    assert run.trained.coordinates.inner_basis.shape == (2, 16, 40)
+    assert plain.trained.coordinates.inner_basis is None
     for name, series in plain.history.items():
         np.testing.assert_allclose(run.history[name], series, rtol=1e-9, atol=1e-11)
     for name, block in plain.parameters.items():

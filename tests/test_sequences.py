@@ -68,7 +68,7 @@ def test_shared_tokens_are_trained_as_copies_are(batch, parameter, causal):
 def test_shared_tokens_in_many_dimensions_are_reduced_to_their_span():
     data = random_sequences(4, n=1, T=4, d=100)
     shared = attsvm.train(data, steps=2000)
-    assert shared.trained.problem.tokens.shape == (1, 1, 4, 4)
+    assert shared.trained.coordinates.token_basis.shape == (1, 4, 100)
     apart = attsvm.train(written_out(data), steps=2000)
     np.testing.assert_allclose(shared.W, apart.W, atol=1e-9)
 

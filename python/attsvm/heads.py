@@ -49,6 +49,13 @@ class CoreHead:
         """Whether the prediction is linear in the mixture of tokens."""
         return self.kind in ("fixed", "linear")
 
+    @property
+    def other_head(self) -> str | None:
+        """What it is, in words, where not v'o with the data's value or a trained v; else None."""
+        if not self.linear:
+            return "not linear"
+        return "a table of scores" if self.tabled else None
+
     def scored(self, tokens: NDArray[Any], lengths: NDArray[np.int64], threads: int) -> CoreHead:
         """Return a linear head that is not trained as the scores that it gives tokens (B, s, T, d).
 

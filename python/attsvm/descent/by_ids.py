@@ -16,6 +16,7 @@ from attsvm._linalg import LowRank, in_own_span
 from attsvm._validation import as_float_array, require_direction, require_shape
 from attsvm.data import NextTokenData
 from attsvm.descent.blocks import Blocks
+from attsvm.descent.problem import Basis, Coordinates, Parameter, Trained
 from attsvm.descent.references import Factored, Reference, factors_of, name_in_call
 
 _SMALL = 2**16
@@ -129,13 +130,23 @@ class TrainedByIds:
     table: IdTable
     coefficients: Float64Array
 
+    def __reduce__(self) -> tuple[type[Trained], tuple[Any, ...]]:
+        """Return what a pickle holds: the factors of W, and no contexts."""
+        left, right = self.factors()
+        basis = Basis(right, 1, formed=True)
+        shape = self.parameter_shape
+        coordinates = Coordinates(
+            blocks=self.blocks, batch=None, dimensions=shape, of_queries=basis
+        )
+        return Trained, (coordinates, Parameter([left], None, np.zeros(1)), None, "not linear")
+
     @property
     def blocks(self) -> Blocks:
         """What was trained: W."""
         return Blocks("W")
 
     @property
-    def parameter_shape(self) -> tuple[int, ...]:
+    def parameter_shape(self) -> tuple[int, int]:
         """(d, d)."""
         return (self.table.data.d, self.table.data.d)
 

@@ -12,7 +12,7 @@ from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm._softmax import log_softmax
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
-from attsvm.descent.problem import CoreProblem
+from attsvm.descent.problem import Trained
 from attsvm.heads import value_of
 
 
@@ -40,26 +40,28 @@ class Evaluation:
 
 
 def evaluated(
-    name: str, data: object, problem: CoreProblem | None, loss: str
-) -> tuple[AttentionData, CoreProblem]:
-    """Check that these inputs fit what was trained on `problem`, None for a table of tokens."""
-    if problem is None or not problem.head.linear or _core.losses[loss].margins != "real":
-        raise ValueError(f"{name}: expected none where the head is not linear, got inputs")
-    if problem.head.tabled:
-        raise ValueError(f"{name}: expected none where the head is a table of scores, got inputs")
-    inputs, batch = as_data(data, name), problem.batch
-    if inputs.d != problem.dimensions[0]:
+    name: str, data: object, trained: Trained | None, loss: str
+) -> tuple[AttentionData, Trained]:
+    """Check that these inputs fit what was trained, None for a table of tokens."""
+    other: str | None = "not linear"
+    if trained is not None and _core.losses[loss].margins == "real":
+        other = trained.other_head
+    if trained is None or other is not None:
+        raise ValueError(f"{name}: expected none where the head is {other}, got inputs")
+    coordinates = trained.coordinates
+    inputs, batch = as_data(data, name), coordinates.batch
+    if inputs.d != coordinates.dimensions[0]:
         raise ValueError(
-            f"{name}: expected tokens of dimension {problem.dimensions[0]}, got {inputs.d}"
+            f"{name}: expected tokens of dimension {coordinates.dimensions[0]}, got {inputs.d}"
         )
     if inputs.batch not in (None, batch):
         expected = "one problem" if batch is None else f"one problem or a batch of {batch}"
         raise ValueError(f"{name}: expected {expected}, got a batch of {inputs.batch}")
-    if problem.blocks.kind.queries == "data":
+    if trained.query is None:
         require_queries(inputs, "the logits X W z", name)
-    if not problem.blocks.head:
+    if not coordinates.blocks.head:
         value_of(inputs, name)
-    return inputs, problem
+    return inputs, trained
 
 
 def evaluate(

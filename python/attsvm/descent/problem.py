@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -70,8 +70,166 @@ def as_batch(
     return np.broadcast_to(array, (*lead, *wanted))
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Coordinates:
+    """What the caller's W and p are made of besides blocks in the coordinates of the core."""
+
+    blocks: Blocks
+    batch: int | None
+    dimensions: tuple[int, int]
+    # What tokens and queries have coordinates in; None: the axes.
+    of_tokens: Basis | None = None
+    of_queries: Basis | None = None
+    inner_basis: Float64Array | None = None  # (B, c, m) of p and of the rows of W that move
+    resting: Float64Array | None = None  # (B, m, d): the part of W' that does not
+
+    @property
+    def token_basis(self) -> Float64Array | None:
+        """Orthonormal rows (B, k, d) that tokens have coordinates in; None where these are axes."""
+        return None if self.of_tokens is None else self.of_tokens.rows()
+
+    @property
+    def query_basis(self) -> Float64Array | None:
+        """Orthonormal rows (B, r, e) of queries, as `token_basis`."""
+        return None if self.of_queries is None else self.of_queries.rows()
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """The shape of W (also where it is K Q') or p as the caller knows it."""
+        return self._one if self.batch is None else (self.batch, *self._one)
+
+    @property
+    def _one(self) -> tuple[int, ...]:
+        return self.dimensions[:1] if self.blocks.kind.queries == "one" else self.dimensions
+
+    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with a batch axis as the caller gets it: without, where he has none."""
+        result: NDArray[Any] = array[0] if self.batch is None else array
+        return result
+
+    def as_caller_blocks(
+        self, blocks: Sequence[Float64Array], rest: Float64Array | None
+    ) -> dict[str, Float64Array]:
+        """Return blocks, or their gradients, by name, in the caller's axes behind the batch's."""
+        if self.blocks.kind.form == "block":
+            return {self.blocks.names[0]: self.as_caller_parameter(blocks[0], rest)}
+        if self.inner_basis is not None and self.resting is not None:
+            blocks = [self._lift_inner(blocks[0]) + self.resting, blocks[1] @ self.inner_basis]
+        result = {}
+        for shape, block in zip(self.blocks.kind.blocks, blocks, strict=True):
+            laid = np.ascontiguousarray(np.swapaxes(block, 1, 2) if shape.transposed else block)
+            laid = laid.reshape(len(laid), -1) if "1" in shape.axes else laid
+            result[shape.name] = laid
+        return result
+
+    def as_caller_parameter(self, V: Float64Array, rest: Float64Array | None) -> Float64Array:
+        """Return W (B, d, d) or p (B, d) from V (B, r, k) and the part outside the spans."""
+        W = self._lift(V) if rest is None else self._lift(V) + rest
+        return np.ascontiguousarray(W).reshape(len(V), *self._one)
+
+    def factors(self, trained: Parameter) -> tuple[Float64Array, Float64Array]:
+        """Return (left, right) of W = left' right, shapes (B, s, d) and (B, s, e)."""
+        if self.blocks.kind.form == "product":
+            left, right = self._left(trained.blocks[0]), np.swapaxes(trained.blocks[1], 1, 2)
+        elif self.blocks.kind.form == "other":
+            right = np.swapaxes(self._matrices(trained), 1, 2)
+            left = np.broadcast_to(np.eye(right.shape[1]), (len(right), *2 * right.shape[1:2]))
+        else:
+            left = self._left(trained.blocks[0])
+            B, r, _ = left.shape
+            right = np.broadcast_to(np.eye(r), (B, r, r))
+            if self.query_basis is not None:
+                right = self.query_basis
+        return left, right
+
+    def dense(self, trained: Parameter) -> Float64Array:
+        """Return W (B, d, d), or p (B, d)."""
+        if self.blocks.kind.form == "product":
+            left, right = (np.swapaxes(block, 1, 2) for block in trained.blocks)
+            product: Float64Array = left @ right
+            if self.token_basis is not None:
+                product = np.swapaxes(self.token_basis, 1, 2) @ product
+            return product.reshape(len(product), *self._one)
+        V = trained.blocks[0] if self.blocks.kind.form == "block" else self._matrices(trained)
+        return self.as_caller_parameter(V, trained.rest)
+
+    def _matrices(self, parameter: Parameter) -> Float64Array:
+        """Return V (B, e, d) of blocks of which it is none."""
+        d, e = self.dimensions
+        return _core.parameter_matrices(
+            kind=self.blocks.kind, blocks=parameter.blocks, query_dimension=e, dimension=d
+        )
+
+    def without_tokens(self, trained: Parameter) -> tuple[Coordinates, Parameter]:
+        """Return both in the axes of tokens, where V (B, r, k) is then no larger than a basis."""
+        V = trained.blocks[0]
+        if self.of_tokens is None or self.blocks.kind.form != "block" or V.shape[1] > V.shape[2]:
+            return self, trained
+        return replace(self, of_tokens=None), replace(trained, blocks=[self._left(V)])
+
+    def _left(self, rows: Float64Array) -> Float64Array:
+        """Return rows (B, s, d) from their coordinates of tokens."""
+        return rows if self.token_basis is None else rows @ self.token_basis
+
+    def _lift(self, V: Float64Array) -> Float64Array:
+        W = np.swapaxes(self._left(V), 1, 2)
+        return W if self.query_basis is None else W @ self.query_basis
+
+    def _lift_inner(self, image: Float64Array) -> Float64Array:
+        """Return what moves of W' (B, m, d) from its coordinates."""
+        assert self.inner_basis is not None
+        inner = np.swapaxes(self.inner_basis, 1, 2)
+        return inner @ (image if self.token_basis is None else image @ self.token_basis)
+
+
 @dataclass(frozen=True, eq=False)
-class CoreProblem:
+class Trained:
+    """A batch of trained parameters, in the coordinates they were trained in until asked for.
+
+    A pickle has the parameters in the axes of the tokens instead of a basis of the tokens.
+    """
+
+    coordinates: Coordinates
+    parameter: Parameter
+    query: Float64Array | None  # (B, 1, e): that of all inputs, None where the data have queries
+    other_head: str | None  # as of `CoreHead`
+
+    def __reduce__(self) -> tuple[type[Trained], tuple[Any, ...]]:
+        """Return what a pickle holds."""
+        both = self.coordinates.without_tokens(self.parameter)
+        return Trained, (*both, self.query, self.other_head)
+
+    @property
+    def blocks(self) -> Blocks:
+        """What was trained."""
+        return self.coordinates.blocks
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of W or p as the caller knows it."""
+        return self.coordinates.parameter_shape
+
+    def dense(self) -> Float64Array:
+        """Form W (B, d, d), also where it is made of other blocks, or p (B, d)."""
+        return self.coordinates.dense(self.parameter)
+
+    def by_block(self) -> dict[str, Float64Array]:
+        """Return every block by name in the caller's axes."""
+        return self.coordinates.as_caller_blocks(self.parameter.blocks, self.parameter.rest)
+
+    def factors(self) -> tuple[Float64Array, Float64Array] | None:
+        """Return (left, right) of W = left' right; None where the start left a part outside."""
+        if self.parameter.rest is not None:
+            return None
+        return self.coordinates.factors(self.parameter)
+
+    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with a batch axis as the caller gets it: without, where he has none."""
+        return self.coordinates.answer(array)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CoreProblem(Coordinates):
     """Arrays of one call of the core: tokens (B, s, T, k), queries (B, n, r), and a head.
 
     The parameter is V (B, r, k): V = W' for logits X W z, and the single row p' for logits X p,
@@ -83,20 +241,12 @@ class CoreProblem:
     Where W and p of X W p are trained, the spans depend on their start: `from_start`.
     """
 
-    blocks: Blocks
-    batch: int | None
-    dimensions: tuple[int, int]
     tokens: NDArray[Any]
     queries: Float64Array
     head: CoreHead
     lengths: IndexArray
     sequence: IndexArray
     threads: int
-    # What tokens and queries have coordinates in; None: the axes.
-    of_tokens: Basis | None = None
-    of_queries: Basis | None = None
-    inner_basis: Float64Array | None = None  # (B, c, m) of p and of the rows of W that move
-    resting: Float64Array | None = None  # (B, m, d): the part of W' that does not
 
     @classmethod
     def of(
@@ -138,15 +288,15 @@ class CoreProblem:
         else:
             core_head = fixed_head(data, head, loss, tokens, lengths, threads, scored=batches)
         problem = cls(
-            blocks,
-            data.batch,
-            (data.d, queries.shape[2]),
-            tokens,
-            queries,
-            core_head,
-            lengths,
-            data.sequence_index,
-            threads,
+            blocks=blocks,
+            batch=data.batch,
+            dimensions=(data.d, queries.shape[2]),
+            tokens=tokens,
+            queries=queries,
+            head=core_head,
+            lengths=lengths,
+            sequence=data.sequence_index,
+            threads=threads,
         )
         return problem._reduced(passes) if reduced else problem
 
@@ -218,22 +368,6 @@ class CoreProblem:
             head = head.in_basis(basis.rows())
         return replace(self, tokens=coordinates, head=head, of_tokens=basis)
 
-    def _lift_inner(self, image: Float64Array) -> Float64Array:
-        """Return what moves of W' (B, m, d) from its coordinates."""
-        assert self.inner_basis is not None
-        inner = np.swapaxes(self.inner_basis, 1, 2)
-        return inner @ (image if self.token_basis is None else image @ self.token_basis)
-
-    @property
-    def token_basis(self) -> Float64Array | None:
-        """Orthonormal rows (B, k, d) that tokens have coordinates in; None where these are axes."""
-        return None if self.of_tokens is None else self.of_tokens.rows()
-
-    @property
-    def query_basis(self) -> Float64Array | None:
-        """Orthonormal rows (B, r, e) of queries, as `token_basis`."""
-        return None if self.of_queries is None else self.of_queries.rows()
-
     def to_core(self) -> _core.Problem:
         """Return the arrays as the core takes them."""
         return _core.Problem(
@@ -244,25 +378,17 @@ class CoreProblem:
             head=self.head.to_core(),
         )
 
-    @property
-    def parameter_shape(self) -> tuple[int, ...]:
-        """The shape of W (also where it is K Q') or p as the caller knows it."""
-        return self._one if self.batch is None else (self.batch, *self._one)
+    def trained(self, parameter: Parameter) -> Trained:
+        """Return a parameter with what it takes to be read and evaluated: neither tokens nor head.
 
-    @property
-    def _one(self) -> tuple[int, ...]:
-        return self.dimensions[:1] if self.blocks.kind.queries == "one" else self.dimensions
-
-    @property
-    def caller_queries(self) -> Float64Array:
-        """The queries (B, n, e) in the axes of the caller's W."""
-        basis = self.query_basis
-        return self.queries if basis is None else self.queries @ basis
-
-    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array with a batch axis as the caller gets it: without, where he has none."""
-        result: NDArray[Any] = array[0] if self.batch is None else array
-        return result
+        The bases that are not formed yet are those of this problem.
+        """
+        known = {field.name: getattr(self, field.name) for field in fields(Coordinates)}
+        query = None
+        if self.blocks.kind.queries != "data":
+            first, basis = self.queries[:, :1], self.query_basis
+            query = first.copy() if basis is None else first @ basis
+        return Trained(Coordinates(**known), parameter, query, self.head.other_head)
 
     def to_core_parameters(self, parameter: Parameter) -> _core.Parameters:
         """Return what the core starts from."""
@@ -329,69 +455,6 @@ class CoreProblem:
                 f"{' and '.join(map(str, inner.values()))}"
             )
         return Parameter(blocks, None, np.zeros(B))
-
-    def as_caller_blocks(
-        self, blocks: Sequence[Float64Array], rest: Float64Array | None
-    ) -> dict[str, Float64Array]:
-        """Return blocks, or their gradients, by name, in the caller's axes behind the batch's."""
-        if self.blocks.kind.form == "block":
-            return {self.blocks.names[0]: self.as_caller_parameter(blocks[0], rest)}
-        if self.inner_basis is not None and self.resting is not None:
-            blocks = [self._lift_inner(blocks[0]) + self.resting, blocks[1] @ self.inner_basis]
-        result = {}
-        for shape, block in zip(self.blocks.kind.blocks, blocks, strict=True):
-            laid = np.ascontiguousarray(np.swapaxes(block, 1, 2) if shape.transposed else block)
-            laid = laid.reshape(len(laid), -1) if "1" in shape.axes else laid
-            result[shape.name] = laid
-        return result
-
-    def as_caller_parameter(self, V: Float64Array, rest: Float64Array | None) -> Float64Array:
-        """Return W (B, d, d) or p (B, d) from V (B, r, k) and the part outside the spans."""
-        W = self._lift(V) if rest is None else self._lift(V) + rest
-        return np.ascontiguousarray(W).reshape(len(V), *self._one)
-
-    def factors(self, trained: Parameter) -> tuple[Float64Array, Float64Array]:
-        """Return (left, right) of W = left' right, shapes (B, s, d) and (B, s, e)."""
-        if self.blocks.kind.form == "product":
-            left, right = trained.blocks[0], np.swapaxes(trained.blocks[1], 1, 2)
-            if self.token_basis is not None:
-                left = left @ self.token_basis
-        elif self.blocks.kind.form == "other":
-            right = np.swapaxes(self._matrices(trained), 1, 2)
-            left = np.broadcast_to(np.eye(right.shape[1]), (len(right), *2 * right.shape[1:2]))
-        else:
-            (left,) = trained.blocks
-            B, r, _ = left.shape
-            if self.token_basis is not None:
-                left = left @ self.token_basis
-            right = np.broadcast_to(np.eye(r), (B, r, r))
-            if self.query_basis is not None:
-                right = self.query_basis
-        return left, right
-
-    def dense(self, trained: Parameter) -> Float64Array:
-        """Return W (B, d, d), or p (B, d)."""
-        if self.blocks.kind.form == "product":
-            left, right = (np.swapaxes(block, 1, 2) for block in trained.blocks)
-            product: Float64Array = left @ right
-            if self.token_basis is not None:
-                product = np.swapaxes(self.token_basis, 1, 2) @ product
-            return product.reshape(len(product), *self._one)
-        V = trained.blocks[0] if self.blocks.kind.form == "block" else self._matrices(trained)
-        return self.as_caller_parameter(V, trained.rest)
-
-    def _matrices(self, parameter: Parameter) -> Float64Array:
-        """Return V (B, e, d) of blocks of which it is none."""
-        d, e = self.dimensions
-        return _core.parameter_matrices(
-            kind=self.blocks.kind, blocks=parameter.blocks, query_dimension=e, dimension=d
-        )
-
-    def _lift(self, V: Float64Array) -> Float64Array:
-        W = np.swapaxes(V, 1, 2)
-        if self.token_basis is not None:
-            W = np.swapaxes(self.token_basis, 1, 2) @ W
-        return W if self.query_basis is None else W @ self.query_basis
 
     def _split_factored(self, name: str, value: Factored) -> Parameter:
         given = factors_of(name, value)

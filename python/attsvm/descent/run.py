@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,45 +14,10 @@ from attsvm._display import Plotted
 from attsvm._linalg import LowRank
 from attsvm._validation import number_text
 from attsvm.data.attention_data import AttentionData
-from attsvm.descent.blocks import Blocks
 from attsvm.descent.by_ids import TrainedByIds
 from attsvm.descent.evaluation import Evaluation, evaluate, evaluated
-from attsvm.descent.problem import CoreProblem, Parameter
+from attsvm.descent.problem import Trained
 from attsvm.descent.step_rule import StepRule
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A batch of trained parameters in the coordinates of `problem`, until they are asked for."""
-
-    problem: CoreProblem
-    parameter: Parameter
-
-    @property
-    def blocks(self) -> Blocks:
-        """What was trained."""
-        return self.problem.blocks
-
-    @property
-    def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of W or p as the caller knows it."""
-        return self.problem.parameter_shape
-
-    def dense(self) -> Float64Array:
-        """Form W (B, d, d), also where it is made of other blocks, or p (B, d)."""
-        return self.problem.dense(self.parameter)
-
-    def by_block(self) -> dict[str, Float64Array]:
-        """Return every block by name in the caller's axes."""
-        return self.problem.as_caller_blocks(self.parameter.blocks, self.parameter.rest)
-
-    def factors(self) -> tuple[Float64Array, Float64Array] | None:
-        """Return (left, right) of W = left' right; None where the start left a part outside."""
-        return None if self.parameter.rest is not None else self.problem.factors(self.parameter)
-
-    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array with a batch axis as the caller gets it: without, where he has none."""
-        return self.problem.answer(array)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,7 +25,7 @@ class Run(Plotted):
     """The final parameters and attention of a run of gradient descent, and its history.
 
     A batch has a leading axis B throughout. A run has copies of what it computes W, p or `evaluate`
-    from: changes of the data's arrays after training do not change it.
+    from: changes of the data's arrays after training do not change it. Its pickle has no tokens.
 
     Attributes
     ----------
@@ -128,6 +93,10 @@ class Run(Plotted):
     log_attention: Float64Array
     selected: IndexArray
     history: dict[str, NDArray[Any]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: not what was formed of it when first asked for."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def attention_parameter(self) -> str:
@@ -243,16 +212,16 @@ class Run(Plotted):
         >>> float(run.evaluate(test).accuracy)
         0.997
         """
-        problem = self.trained.problem if isinstance(self.trained, Trained) else None
-        inputs, problem = evaluated("data", data, problem, self.loss)
+        trained = self.trained if isinstance(self.trained, Trained) else None
+        inputs, trained = evaluated("data", data, trained, self.loss)
         if self.variable == "p" or self._factors is None:
             lead = self.selected.shape[:-1]
             matrix = LowRank.of_dense(self.direction.reshape(*lead, inputs.d, -1))
         else:
             matrix = LowRank(*self._factors)
         queries = inputs.queries
-        if self.trained.blocks.kind.queries != "data":
-            queries = problem.answer(problem.caller_queries[:, :1])
+        if trained.query is not None:
+            queries = trained.answer(trained.query)
         value = inputs.value if self.v is None else self.v
         assert queries is not None
         assert value is not None

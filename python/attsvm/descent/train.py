@@ -34,7 +34,7 @@ from attsvm.descent.blocks import Blocks, as_blocks
 from attsvm.descent.by_ids import TrainedByIds, descend_by_ids, is_trained_by_ids
 from attsvm.descent.evaluation import evaluated
 from attsvm.descent.next_tokens import next_token_problem, require_realizable
-from attsvm.descent.problem import CoreProblem, Parameter, as_batch
+from attsvm.descent.problem import CoreProblem, Parameter, Trained, as_batch
 from attsvm.descent.references import (
     Factored,
     Reference,
@@ -42,7 +42,7 @@ from attsvm.descent.references import (
     name_in_call,
     named_references,
 )
-from attsvm.descent.run import Run, Trained
+from attsvm.descent.run import Run
 from attsvm.descent.step_rule import StepRule, as_step_rule
 from attsvm.heads import Head, require_largest_score
 from attsvm.progress import bar, reporter
@@ -243,9 +243,9 @@ def train(
         passes=steps + 1,
         batches=step_rule.batch_size is not None,
     )
-    if test is not None:
-        evaluated("test", test, problem, loss)
     start = _start(problem, attention_init, call.rng, inner)
+    if test is not None:
+        evaluated("test", test, problem.trained(start), loss)
     if blocks.direction == "Wp" and reduced and step_rule.kind != "flow":
         problem, start = problem.from_start(start, steps + 1)
     return _run(call, problem, start, references)
@@ -353,14 +353,16 @@ def _run(
             history[f"certified_margin_ratio:{name}"] = result["certified_ratio"][:, r]
         history["settled"] = (result["top"] == result["selected"][:, np.newaxis]).all(axis=2)
     outside = start.rest, start.outside
-    end = Parameter(result["blocks"], *outside)
+    trained = problem.trained(Parameter(result["blocks"], *outside))
     ends = [
-        Trained(problem, Parameter([x[:, r] for x in result["recorded_blocks"]], *outside))
+        replace(
+            trained, parameter=Parameter([x[:, r] for x in result["recorded_blocks"]], *outside)
+        )
         for r in range(len(call.record) if parameters else 0)
     ]
     names = [name for name in call.kept if name not in functions]
     history |= _recorded_arrays(names, result, ends)
-    run = call.run(result, Trained(problem, end), history, gap_known=gap_known)
+    run = call.run(result, trained, history, gap_known=gap_known)
     if functions:
         run.history.update(_recorded_values(functions, run, result, ends))
     return run

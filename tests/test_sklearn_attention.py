@@ -257,6 +257,12 @@ def test_nuclear_norm_has_a_hard_margin_only():
         AttentionSVM(norm="nuc", value=[1.0, 0.0]).fit(X, y)
     with pytest.raises(ValueError, match=r"^C: expected inf for the nuclear norm, got 1.0"):
         AttentionSVM(norm="nuc", C=1.0).fit(X, y)
+    for norm in (None, "nuc"):
+        model = AttentionSVM(parameter="KQ", norm=norm, value=[1.0, 0.0])
+        with pytest.raises(ValueError, match=r"^parameter: expected 'W' where .*, got 'KQ'$"):
+            model.fit(X, y)
+        with pytest.raises(ValueError, match=r"^C: expected inf for 'KQ', whose norm is nuclear"):
+            clone(model).set_params(C=1.0).fit(X, y)
 
 
 def test_key_and_query_matrices_have_the_nuclear_norm():
@@ -281,6 +287,22 @@ def test_a_grid_searches_over_training():
     ).fit(X, y)
     assert grid.best_estimator_.run_.steps == grid.best_params_["steps"]
     assert grid.best_estimator_.run_.rule == grid.best_params_["rule"]
+
+
+@quiet
+def test_parameters_without_effect_are_warned_of():
+    X, y = problem(n=12)
+    nothing = "^lr, steps: no effect, as nothing is trained unless selection='trained'$"
+    with pytest.warns(UserWarning, match=nothing):
+        AttentionSVM(steps=5, lr=0.2).fit(X, y)
+    with pytest.warns(UserWarning, match="^train_options: no effect.* with `selected`$"):
+        AttentionSVM(selection="trained", train_options={"steps": 5}).fit(
+            X, y, selected=np.zeros(12, dtype=int)
+        )
+    with pytest.warns(UserWarning, match="^query: no effect"):
+        AttentionSVM(parameter="p", query="last").fit(X, y)
+    with pytest.warns(UserWarning, match="^steps: no effect"):
+        GridSearchCV(AttentionSVM(), {"steps": [10, 20]}, cv=2).fit(X, y)
 
 
 @quiet
@@ -372,7 +394,9 @@ def test_padding_is_never_seen():
 
 def test_clone_and_pickle():
     X, y = problem(11)
-    model = AttentionSVM(parameter="p", temperature=0.5, train_options={"steps": 5}).fit(X, y)
+    model = AttentionSVM(
+        parameter="p", selection="trained", temperature=0.5, train_options={"steps": 5}
+    ).fit(X, y)
     assert clone(model).get_params() == model.get_params()
     again = pickle.loads(pickle.dumps(model))
     assert again.decision_function(X).tolist() == model.decision_function(X).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -43,6 +44,8 @@ _TRAIN_OPTIONS = (
 )
 """Arguments of `train` that may be set; the estimator sets the others, or its model lacks them."""
 _QUERIES: tuple[Literal["first", "last"], ...] = ("first", "last")
+_OF_TRAINING = ("rule", "lr", "steps", "loss", "train_options")
+"""Parameters without effect where nothing is trained."""
 
 
 class AttentionSVM(ClassifierMixin, BaseEstimator):
@@ -126,6 +129,9 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     NotSeparableWarning
         C = inf, and the hard margin does not exist. The soft margin takes its place, with
         C = 10 / s², s² the mean square of (x_iα - x_it) |z_i|, or of x_iα for the labels.
+    UserWarning
+        Parameters were set that have no effect: those of training where nothing is trained, or
+        `query` with "p".
 
     References
     ----------
@@ -219,7 +225,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         if norm == "nuc" and parameter == "p":
             raise ValueError("norm: expected 'fro' for p, got 'nuc'")
         if norm == "nuc" and not np.isinf(C):
-            raise ValueError(f"C: expected inf for the nuclear norm, got {self.C!r}")
+            nuclear = "'KQ', whose norm is nuclear" if parameter == "KQ" else "the nuclear norm"
+            raise ValueError(f"C: expected inf for {nuclear}, got {self.C!r}")
         require_unmasked("y", y)
         require_padded(X)
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
@@ -232,6 +239,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             lengths=lengths,
         )  # fmt: skip
         self.n_features_in_ = data.d
+        self._warn_unused(selected is not None)
         with core_threads(threads):
             head = self._select(data, selected, C, options)
             self._set_head(data, head)
@@ -319,6 +327,25 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.classifier_tags.multi_class = False
         return tags
+
+    def _warn_unused(self, given: bool) -> None:
+        """Warn of parameters without effect; to be called from `fit`, whether tokens are given."""
+        usual = AttentionSVM().get_params(deep=False)
+        changed = {x for x in usual if repr(getattr(self, x)) != repr(usual[x])}
+        unused = [name for name in _OF_TRAINING if name in changed]
+        if unused and (given or self.selection != "trained"):
+            why = "with `selected`" if given else "unless selection='trained'"
+            warnings.warn(
+                f"{', '.join(unused)}: no effect, as nothing is trained {why}",
+                UserWarning,
+                stacklevel=3,
+            )
+        if self.parameter == "p" and "query" in changed:
+            warnings.warn(
+                "query: no effect, as the logits X p of parameter='p' have no queries",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _norm(self) -> str:
         default = "nuc" if self.parameter == "KQ" else "fro"
@@ -418,9 +445,11 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             self.separable_ = bool(solution.feasible)
         if solution is not None and not solution.feasible:
             if self._norm() == "nuc":
+                factored = self.parameter == "KQ"
+                name, wanted, got = ("parameter", "W", "KQ") if factored else ("norm", "fro", "nuc")
                 raise ValueError(
-                    "norm: expected 'fro' where no hard margin exists (the selected tokens "
-                    "cannot be separated from the others), got 'nuc'"
+                    f"{name}: expected {wanted!r} where no hard margin exists (the selected tokens "
+                    f"cannot be separated from the others), got {got!r}"
                 )
             self.certificate_ = solution.certificate
             C = fallback_penalty(constraint_rows(data, self.selected_, self.parameter))

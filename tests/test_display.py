@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attsvm import NextTokenData, att_svm, plots, train
+from attsvm import (
+    NextTokenData,
+    att_svm,
+    plots,
+    regularization_path,
+    token_priority_graphs,
+    train,
+)
 from attsvm.datasets import unit_sphere
 from attsvm.theory import optimal_tokens, predict_next
 
@@ -49,6 +56,37 @@ def test_a_run_shows_how_it_was_trained_and_is_drawn():
     assert cells["training"].startswith("W, 20 steps of ngd, lr 0.1")
     pytest.importorskip("matplotlib")
     assert len(run.plot().axes) == len(plots.run(run).axes)
+
+
+def test_an_evaluation_shows_numbers_and_no_arrays():
+    data = unit_sphere(6, 8, 10, rng=0)
+    evaluation = train(data, steps=20).evaluate(data)
+    _, cells = rows(evaluation)
+    assert cells["accuracy"] == f"{evaluation.accuracy:.4g}"
+    assert repr(evaluation).startswith("Evaluation(inputs 6, loss ")
+    assert "array" not in repr(evaluation)
+
+
+def test_a_path_shows_how_well_it_converged_and_where_it_ended():
+    data = unit_sphere(3, 4, 5, rng=0)
+    solution = att_svm(data, optimal_tokens(data))
+    path = regularization_path(data, [1.0, 50.0], reference={"best": solution})
+    caption, cells = rows(path)
+    assert caption == "RegularizationPath"
+    assert cells["path"] == "W, logistic loss, 2 radii from 1 to 50"
+    assert cells["converged"] == f"{path.converged.sum()} radii"
+    assert float(cells["cosine with best, at the end"]) == pytest.approx(path.cosines["best"][-1])
+
+
+def test_a_priority_graph_shows_its_sizes_and_is_drawn():
+    data = NextTokenData(np.eye(3), [[0, 1], [2, 1]], [1, 1])
+    graph = token_priority_graphs(data)[1]
+    _, cells = rows(graph)
+    assert [cells[name] for name in ("last token", "tokens", "edges", "components")] == [
+        "1", "3 of 3", "2", "3",
+    ]  # fmt: skip
+    pytest.importorskip("matplotlib")
+    assert graph.plot().axes
 
 
 def test_data_show_their_sizes():

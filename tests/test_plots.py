@@ -20,7 +20,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from attsvm import AttentionData, NextTokenData, att_svm, plots, train
+from attsvm import (
+    AttentionData,
+    ConvergenceWarning,
+    NextTokenData,
+    att_svm,
+    plots,
+    regularization_path,
+    train,
+)
 from attsvm.datasets import unit_sphere
 from attsvm.plots.style import PAGE_HEIGHT, TEXT_WIDTH
 from attsvm.studies import OUTCOMES, Study, describe, report, run, tabulate
@@ -389,9 +397,42 @@ def test_a_solution_is_drawn_with_its_support_vectors():
     infeasible = att_svm(unit_sphere(20, 6, 3, rng=0), np.zeros(20, dtype=int))
     (proof,) = infeasible.plot().axes
     assert proof.lines[0].get_ydata().max() == infeasible.certificate.max()
-    batch = unit_sphere(6, 8, 10, batch=2, rng=0)
-    with pytest.raises(ValueError, match=r"^result: expected one solution, got a batch of 2"):
-        plots.solution(att_svm(batch, optimal_tokens(batch)))
+
+
+def test_a_batch_of_solutions_is_drawn_with_its_norms_and_certificates():
+    data = unit_sphere(5, 5, 2, batch=9, rng=0)
+    solution = att_svm(data, optimal_tokens(data))
+    assert 0 < solution.feasible.sum() < 9
+    norms, certificates = solution.plot().axes
+    (line,) = norms.lines
+    assert line.get_ydata().tolist() == sorted(solution.norm[solution.feasible])
+    drawn = {line.get_label(): sorted(line.get_ydata()) for line in certificates.lines}
+    assert drawn == {
+        "optimality residual": sorted(solution.kkt[solution.feasible]),
+        "duality gap": sorted(solution.gap[solution.feasible]),
+        "residual of the proof, infeasible": sorted(solution.kkt[~solution.feasible]),
+    }
+
+
+def test_a_path_is_drawn_against_its_radii():
+    data = unit_sphere(3, 4, 5, rng=0)
+    solution = att_svm(data, optimal_tokens(data))
+    path = regularization_path(data, [1.0, 10.0, 50.0], reference=solution)
+    excess, norm, cosine, _, attention, _ = path.plot().axes
+    for axes, values in ((excess, path.log_excess), (norm, path.norm), (cosine, path.cosines[""])):
+        assert np.array_equal(axes.lines[0].get_xydata(), np.transpose([path.radii, values]))
+    assert np.array_equal(attention.images[0].get_array(), path.attention[-1])
+
+
+def test_a_path_of_two_parameters_names_its_radius_and_what_did_not_converge():
+    data = unit_sphere(3, 4, 5, rng=0)
+    with pytest.warns(ConvergenceWarning):
+        path = regularization_path(data, {"v": [1, 2], "p": 3}, parameter="v+p", max_iter=1)
+    figure = path.plot()
+    assert figure.axes[1].get_xlabel() == "radius r of v"
+    assert [line.get_ydata().tolist() for line in figure.axes[1].lines] == path.norm.T.tolist()
+    failed = int((~path.converged).sum())
+    assert figure.get_supxlabel() == f"{failed} of 2 radii did not converge"
 
 
 def test_data_are_drawn_as_scores_norms_or_counts():

@@ -6,8 +6,18 @@ import html
 import importlib
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from attsvm._arrays import ArrayLike
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def ends_text(values: ArrayLike, form: str) -> str:
+    """Write a number, or the smallest and the largest of several."""
+    numbers = np.asarray(values)
+    return " to ".join(dict.fromkeys(format(x, form) for x in (numbers.min(), numbers.max())))
 
 
 class Displayed:

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from attsvm import _core
 from attsvm._arrays import Float64Array
+from attsvm._display import Displayed, ends_text
 from attsvm._softmax import log_softmax
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
 from attsvm.descent.problem import Trained
 from attsvm.heads import value_of
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Displayed):
     """Margins, loss and accuracy of trained attention on n inputs.
 
     Attributes
@@ -37,6 +38,19 @@ class Evaluation:
     accuracy: Float64Array
     attention: Float64Array
     log_attention: Float64Array
+
+    def _facts(self) -> dict[str, str]:
+        problems = {"problems": f"{len(self.margins):,}"} if self.margins.ndim == 2 else {}
+        return {
+            **problems,
+            "inputs": f"{self.margins.shape[-1]:,}",
+            "loss": ends_text(self.loss, ".3e"),
+            "accuracy": ends_text(self.accuracy, ".4g"),
+            "smallest margin": f"{self.margins.min():.6g}",
+        }
+
+    def __repr__(self) -> str:
+        return f"Evaluation({', '.join(f'{k} {text}' for k, text in self._facts().items())})"
 
 
 def evaluated(

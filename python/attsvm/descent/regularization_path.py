@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from attsvm import _core
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
+from attsvm._display import Plotted
 from attsvm._linalg import LowRank
 from attsvm._softmax import log_softmax
 from attsvm._validation import (
@@ -56,7 +57,7 @@ class ConvergenceWarning(RuntimeWarning):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RegularizationPath:
+class RegularizationPath(Plotted):
     """Minimisers on balls of increasing radius. The leading axis N is that of the radii.
 
     Attributes
@@ -145,12 +146,28 @@ class RegularizationPath:
         gap = 0.5 * np.sum(apart**2, axis=tuple(range(1, points.ndim)))
         return np.where(size > 0, 1.0 - gap, 0.0)
 
-    def __repr__(self) -> str:
+    _drawn_by = "path"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {
+            "path": f"{self.parameter}, {self.loss} loss, {self._radii()}",
+            "converged": f"{int(self.converged.sum())} radii",
+            "largest residual": f"{self.residual.max():.1e}",
+            "log of loss less its infimum, at the end": f"{self.log_excess[-1]:.6g}",
+            "norm, at the end": " and ".join(f"{x:.6g}" for x in np.atleast_1d(self.norm[-1])),
+        }
+        for name, cosine in self.cosines.items():
+            facts[f"cosine{name and f' with {name}'}, at the end"] = f"{cosine[-1]:.9f}"
+        return facts
+
+    def _radii(self) -> str:
         low, high = (_radius_text(self.radii[j]) for j in (0, -1))
+        return f"{len(self.radii)} radii from {low} to {high}"
+
+    def __repr__(self) -> str:
         return (
             f"RegularizationPath(parameter={self.parameter!r}, loss={self.loss!r}, "
-            f"{len(self.radii)} radii from {low} to {high}, "
-            f"{int(self.converged.sum())} converged)"
+            f"{self._radii()}, {int(self.converged.sum())} converged)"
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import ArrayLike, Float64Array, IndexArray
-from attsvm._display import Plotted
+from attsvm._display import Plotted, ends_text
 from attsvm._linalg import LowRank
 from attsvm._validation import number_text
 from attsvm.data.attention_data import AttentionData
@@ -248,8 +248,7 @@ class Run(Plotted):
         """
 
         def last(key: str, form: str) -> str:
-            ends = np.atleast_1d(self.history[key][..., -1])
-            return " to ".join(dict.fromkeys(format(x, form) for x in (ends.min(), ends.max())))
+            return ends_text(self.history[key][..., -1], form)
 
         name = "+".join(np.atleast_1d(self.parameter))
         problems = f", {len(self.selected)} problems" if self.selected.ndim == 2 else ""

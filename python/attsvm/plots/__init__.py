@@ -1,5 +1,6 @@
 """Figures, drawn with matplotlib (the extra ``attsvm[plot]``) without touching its global state."""
 
+from attsvm.plots.paths import path
 from attsvm.plots.priority_graphs import token_priority_graph
 from attsvm.plots.problems import data, solution
 from attsvm.plots.published_figures import published
@@ -14,6 +15,7 @@ __all__ = [
     "drawable",
     "encoded",
     "heads",
+    "path",
     "png",
     "published",
     "require_matplotlib",

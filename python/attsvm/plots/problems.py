@@ -8,7 +8,7 @@ import numpy as np
 
 from attsvm._validation import as_instance
 from attsvm.data import AttentionData, NextTokenData
-from attsvm.plots.style import GRID, new_figure
+from attsvm.plots.style import GRID, add_legend, new_figure
 from attsvm.studies.reproduce.palette import BLUE, GREY, INK, RED
 from attsvm.svm import SVMSolution
 from attsvm.theory.token_scores import scores
@@ -23,19 +23,15 @@ def solution(result: SVMSolution) -> Figure:
     Parameters
     ----------
     result : SVMSolution
-        Of one problem. Of an infeasible one the multipliers that prove it are drawn.
+        Of an infeasible problem the multipliers that prove it are drawn; of a batch the norms of
+        the solutions, smallest first, and the certificates of all.
 
     Returns
     -------
     matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        A batch of solutions.
     """
     if not isinstance(as_instance("result", result, SVMSolution).status, str):
-        raise ValueError(f"result: expected one solution, got a batch of {len(result.status)}")
+        return _solutions(result)
     with new_figure(5.0 if result.feasible else 2.6, 2.5) as figure:
         if result.margins is None or result.dual is None or result.support is None:
             assert result.certificate is not None
@@ -62,6 +58,34 @@ def solution(result: SVMSolution) -> Figure:
         panels[0].axhline(1.0, color=INK, linewidth=0.6)
         panels[0].set_ylim(bottom=0.0)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def _solutions(result: SVMSolution) -> Figure:
+    """Draw the norms of a batch of solutions, and how well each is certified."""
+    order = np.argsort(result.norm, kind="stable")  # that of infeasible problems is inf
+    place = np.arange(order.size)
+    feasible = np.asarray(result.feasible)[order]
+    with new_figure(5.0, 2.5) as figure:
+        norms, certificates = figure.subplots(1, 2, sharex=True)
+        norms.plot(place[feasible], result.norm[order][feasible], ".", color=INK, markersize=3)
+        norms.set_ylabel(f"norm of {result.variable}")
+        for which, values, colour, name in (
+            (feasible, result.kkt, GREY, "optimality residual"),
+            (feasible, result.gap, BLUE, "duality gap"),
+            (~feasible, result.kkt, RED, "residual of the proof, infeasible"),
+        ):
+            if which.any():
+                certificates.plot(
+                    place[which], values[order][which], ".", color=colour, markersize=3, label=name
+                )
+        certificates.set_yscale("symlog", linthresh=1e-17)
+        certificates.set(ylabel="certificate, relative", ylim=(0, None))
+        for axes in (norms, certificates):
+            axes.set_xlabel("problem, by norm")
+            axes.locator_params(axis="x", integer=True)
+            axes.grid(**GRID)
+        add_legend(figure)
     return figure
 
 

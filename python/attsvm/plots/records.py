@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from attsvm.studies.reproduce.palette import CYCLE
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CURVES = {
@@ -79,15 +81,8 @@ def draw_record(
     curves = {name: keys for name, keys in keys_of.items() if keys}
     if "loss_gap" in curves:
         curves.pop("loss", None)
-    count = len(curves) + (attention is not None)
-    columns = 2 if count == 4 else min(count, 3)
-    lines = -(-count // columns)
     marker = "." if len(history["step"]) <= _FEW_STEPS else ""
-    with new_figure(TEXT_WIDTH if columns > 1 else COLUMN_WIDTH, 2.1 * lines + 0.3) as figure:
-        grid = figure.subplots(lines, columns, squeeze=False).ravel()
-        panels = grid[:count]
-        for unused in grid[count:]:
-            unused.remove()
+    with new_panels(len(curves) + (attention is not None)) as (figure, panels):
         for axes, (name, keys) in zip(panels, curves.items(), strict=False):
             for key, colour in zip(keys, itertools.cycle(CYCLE), strict=False):
                 label = key.partition(":")[2] or "unnamed"
@@ -105,15 +100,31 @@ def draw_record(
             if len(keys) > 1:
                 axes.legend()
         if attention is not None:
-            axes = panels[-1]
-            image = axes.imshow(attention, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-            axes.set(xlabel="token", ylabel="input")
-            axes.locator_params(integer=True)
-            figure.colorbar(image, ax=axes, label="attention")
+            draw_attention(panels[-1], attention)
         if groups:
             add_legend(figure)
         add_caption(figure, caption)
     return figure
+
+
+@contextmanager
+def new_panels(count: int) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Make a figure of so many panels, in a column of a page if there is one, else across it."""
+    columns = 2 if count == 4 else min(count, 3)
+    lines = -(-count // columns)
+    with new_figure(TEXT_WIDTH if columns > 1 else COLUMN_WIDTH, 2.1 * lines + 0.3) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False).ravel()
+        for unused in grid[count:]:
+            unused.remove()
+        yield figure, list(grid[:count])
+
+
+def draw_attention(axes: Axes, attention: NDArray[Any], label: str = "attention") -> None:
+    """Draw a map of the attention (n, T) of every input."""
+    image = axes.imshow(attention, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set(xlabel="token", ylabel="input")
+    axes.locator_params(integer=True)
+    axes.figure.colorbar(image, ax=axes, label=label)
 
 
 def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:

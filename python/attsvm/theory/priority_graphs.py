@@ -10,6 +10,7 @@ import scipy.sparse
 from scipy.sparse.csgraph import breadth_first_order
 
 from attsvm._arrays import IndexArray
+from attsvm._display import Plotted
 from attsvm._validation import as_int
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
@@ -17,7 +18,7 @@ from attsvm.data.token_priorities import label_preferences, token_priorities
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenPriorityGraph:
+class TokenPriorityGraph(Plotted):
     """Graph of one last token k: an edge y -> j for every label y beside a token j.
 
     Attributes
@@ -49,11 +50,25 @@ class TokenPriorityGraph:
     level: IndexArray
     condensation: IndexArray
 
+    _drawn_by = "token_priority_graph"
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "last token": str(self.last),
+            "tokens": f"{self.tokens.size:,} of {self.K:,}",
+            "edges": f"{len(self.edges):,}",
+            "components": f"{len(self.components):,}",
+            "largest component": f"{self._largest():,}",
+        }
+
+    def _largest(self) -> int:
+        return max(map(len, self.components), default=0)
+
     def __repr__(self) -> str:
-        largest = max(map(len, self.components), default=0)
         return (
             f"TokenPriorityGraph(last={self.last}, {self.tokens.size} tokens, "
-            f"{len(self.edges)} edges, {len(self.components)} components, largest {largest})"
+            f"{len(self.edges)} edges, {len(self.components)} components, largest "
+            f"{self._largest()})"
         )
 
     @cached_property

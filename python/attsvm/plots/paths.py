@@ -1,0 +1,70 @@
+"""Figures of regularisation paths."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attsvm._validation import as_instance
+from attsvm.descent import RegularizationPath
+from attsvm.plots.records import draw_attention, new_panels
+from attsvm.plots.style import GRID, add_caption
+from attsvm.studies.reproduce.palette import CYCLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_NORMS = {
+    "p": (r"$\|p\|$",),
+    "W": (r"$\|W\|_F$",),
+    "KQ": (r"$(\|K\|_F^2 + \|Q\|_F^2) / 2$",),
+    "v+p": (r"$\|v\|$", r"$\|p\|$"),
+}
+"""What the radii bound, by parameter."""
+
+
+def path(result: RegularizationPath) -> Figure:
+    """Draw a regularisation path against the radius, and the attention at its end.
+
+    Parameters
+    ----------
+    result : RegularizationPath
+        From `attsvm.regularization_path`. For v and p the radius is that of p, or that of v where
+        that of p stays the same.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Panels of the logarithm of the excess loss, the norm, the cosine with each reference, the
+        largest attention, and the attention of every input at the largest radius.
+    """
+    radii = as_instance("result", result, RegularizationPath).radii
+    symbol = "radius R"
+    if radii.ndim > 1:
+        of_p = radii[0, 1] < radii[-1, 1]
+        radii, symbol = radii[:, int(of_p)], "radius R of p" if of_p else "radius r of v"
+    norms = zip(_NORMS[result.parameter], result.norm.reshape(len(radii), -1).T, strict=True)
+    curves = {
+        "log of loss − infimum": {"": result.log_excess},
+        "norm": dict(norms),
+        "cosine": {name or "reference": values for name, values in result.cosines.items()},
+        "largest attention,\nmean over inputs": {"": result.attention.max(axis=2).mean(axis=1)},
+    }
+    curves = {label: of_names for label, of_names in curves.items() if of_names}
+    with new_panels(len(curves) + 1) as (figure, panels):
+        panels[0].set_yscale("symlog", linthresh=1)
+        panels[1].set_yscale("log", nonpositive="mask")
+        for axes, (label, of_names) in zip(panels, curves.items(), strict=False):
+            for (name, values), colour in zip(of_names.items(), itertools.cycle(CYCLE)):
+                axes.plot(radii, values, marker=".", color=colour, linewidth=1, label=name)
+            axes.set_xscale("log")
+            axes.set(xlabel=symbol, ylabel=label)
+            axes.grid(**GRID)
+            if any(of_names):
+                axes.legend()
+        draw_attention(panels[-1], result.attention[-1], "attention, largest radius")
+        failed = int(np.sum(~result.converged))
+        add_caption(figure, f"{failed} of {len(radii)} radii did not converge" if failed else "")
+    return figure

@@ -172,7 +172,8 @@ class TestTable:
 
 class TestExpectations:
     def sentences(self, study: Study, directory) -> list[str]:
-        return expectations(study, run(study, directory, progress=False))
+        results = run(study, directory, progress=False)
+        return expectations(study, results, tabulate(study, results))
 
     def test_feasibility_is_counted_where_the_theorem_holds(self, tmp_path):
         assert self.sentences(SMALL, tmp_path / "both")[0] == (
@@ -193,7 +194,7 @@ class TestExpectations:
         results = run(study, tmp_path, progress=False)
         saturated = int(results.all_support.sum())
         assert saturated > 0
-        assert expectations(study, results)[1] == (
+        assert expectations(study, results, tabulate(study, results))[1] == (
             "Where all tokens are support vectors training is expected to select the optimal "
             f"tokens: measured in {saturated} of {saturated} problems."
         )

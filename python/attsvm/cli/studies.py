@@ -116,10 +116,11 @@ def run_study(arguments: argparse.Namespace) -> None:
     written = [write_whole(out / TABLE, table.csv().encode())] if table.measures else []
     on_terminal = sys.stdout is not None and getattr(sys.stdout, "isatty", bool)()
     width = min(shutil.get_terminal_size().columns, 100) if on_terminal else 100
-    sentences = expectations(declaration, results)
+    sentences = expectations(declaration, results, table)
     say(terminal_report(declaration, table, sentences, width, broken=on_terminal))
-    if plots.drawable(results) and can_draw("the figure"):
-        written += write_figure(out / "figure", plots.study(results), arguments.format)
+    if plots.drawable(table, results=results) and can_draw("the figure"):
+        figure = plots.study(table, results=results)
+        written += write_figure(out / "figure", figure, arguments.format)
     kept = f"every run in {out / RESULTS}"
     say(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
     say(f"Interactive figures: {shlex.join(['attsvm', 'report', str(out)])}")

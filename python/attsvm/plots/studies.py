@@ -49,16 +49,16 @@ _MOST_BARS = 10
 """Groups of bars of a panel; more are curves."""
 
 
-def drawable(table: Table | xr.Dataset) -> bool:
-    """Return whether a table, or results, have what `study` draws.
+def drawable(table: Table | xr.Dataset, *, results: xr.Dataset | None = None) -> bool:
+    """Return whether a table and its results, or results alone, have what `study` draws.
 
     That is outcomes, support vectors, cosines, margin ratios, accuracies or attention of several
     problems, or the record of a few.
     """
     if not isinstance(table, Table):
         results, table = table, tabulate(as_results("table", table, Table))
-        if _few(table) and any(f"history_{name}" in results for name in CURVES):
-            return True
+    if results is not None and _few(table) and any(f"history_{x}" in results for x in CURVES):
+        return True
     several = [row.problems for row in table.rows] not in ([], [1])
     return several and bool(table.in_norms or table.maps)
 
@@ -68,7 +68,9 @@ def _few(table: Table) -> bool:
     return len(table.rows) == 1 and 1 <= table.rows[0].problems <= FEW_PROBLEMS
 
 
-def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
+def study(
+    table: Table | xr.Dataset, caption: str = "", *, results: xr.Dataset | None = None
+) -> Figure:
     """Draw a study: outcomes over its axes and cosines with the SVM, or the record of few problems.
 
     Outcomes are bars over one axis, or curves where it has more than ten values; the mean cosine is
@@ -86,6 +88,8 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
         others has a separate panel.
     caption : str
         Written small under the figure; by default the settings, if results are given.
+    results : xarray.Dataset, optional
+        The results of which the table was made, which are then not tabulated again.
 
     Returns
     -------
@@ -99,9 +103,9 @@ def study(table: Table | xr.Dataset, caption: str = "") -> Figure:
     """
     as_instance("caption", caption, str)
     if not isinstance(table, Table):
-        results, declared = table, Study.from_results(as_results("table", table, Table))
-        caption = caption or describe(declared)
-        table = tabulate(declared, results)
+        results, table = table, tabulate(as_results("table", table, Table))
+    if results is not None:
+        caption = caption or describe(Study.from_results(as_results("results", results)))
         if _few(table) and (history := _histories(results)):
             return draw_record(history, caption=caption, groups=_by_outcome(results))
     require_matplotlib()

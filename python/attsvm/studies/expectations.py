@@ -16,8 +16,8 @@ from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.figure import Figure
 from attsvm.studies.store import as_results
 from attsvm.studies.study import Study
-from attsvm.studies.summary import records, tabulate
-from attsvm.studies.table import Row
+from attsvm.studies.summary import records
+from attsvm.studies.table import Row, Table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,7 +38,7 @@ extend up to 6 points to either side. The published bar chart (Tarzanagh, Li, Th
 """
 
 
-def expectations(study: Study, results: xr.Dataset) -> list[str]:
+def expectations(study: Study, results: xr.Dataset, table: Table) -> list[str]:
     """Compare the finished cells with theory and with the independent program, in sentences.
 
     Parameters
@@ -46,6 +46,8 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     study : Study
     results : xarray.Dataset
         From `attsvm.studies.run` or `attsvm.studies.open_results`.
+    table : Table
+        Of these results.
 
     Returns
     -------
@@ -54,6 +56,7 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
     """
     as_instance("study", study, Study)
     as_results("results", results)
+    as_instance("table", table, Table)
     sentences = []
     if "feasible" in results and study.file is None:
         for parameter, bound in (("W", "max(T-1, n)"), ("p", "n (T-1)")):
@@ -80,7 +83,7 @@ def expectations(study: Study, results: xr.Dataset) -> list[str]:
                 "Where all tokens are support vectors training is expected to select the optimal "
                 f"tokens: measured in {_count(is_global)}."
             )
-    differences = _differences_from_reference(study, results)
+    differences = _differences_from_reference(study, table)
     if differences:
         sentences.append(
             "Largest difference from an independent computation at n = T = 5, in percentage "
@@ -133,11 +136,10 @@ def _has_reference(study: Study) -> bool:
     return same and study.norm in ("auto", "fro") and steps <= usual
 
 
-def _differences_from_reference(study: Study, results: xr.Dataset) -> list[str]:
+def _differences_from_reference(study: Study, table: Table) -> list[str]:
     """Write the largest difference of each measure, its d, and the range of chance there."""
     if not _has_reference(study):
         return []
-    table = tabulate(study, results)
     texts = []
     for measure in table.measures:
         compared = []

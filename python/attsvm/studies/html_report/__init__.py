@@ -111,7 +111,7 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
         | {"problems": "finished problems"}
         | {table.heading(measure): measure.meaning for measure in table.measures},
         intervals=INTERVALS if any(row.problems > 1 for row in table.rows) else "",
-        sentences=expectations(study, results),
+        sentences=expectations(study, results, table),
         panels=figures(study, results, table),
         accuracies=_accuracies(study, results),
         versions={

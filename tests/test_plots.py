@@ -77,6 +77,21 @@ def test_study_figure_has_a_bar_for_each_measure_and_dimension():
     ]
 
 
+def test_every_curve_of_many_means_looks_different_and_is_in_the_legend():
+    names = [f"mean {k}" for k in range(14)]
+    measures = tuple(Measure(x, x, x, "", bounds=(0.0, 1.0), label=x.capitalize()) for x in names)
+    estimates = {name: Estimate(k / 20, k / 20, k / 20, 9) for k, name in enumerate(names)}
+    rows = tuple(Row({"d": d}, estimates, problems=9) for d in (2, 3))
+    figure = plots.study(Table(measures, rows))
+    (axes,) = figure.axes
+    curves = [bars.lines[0] for bars in axes.containers]
+    looks = {(x.get_color(), x.get_linestyle(), x.get_marker()) for x in curves}
+    assert len(looks) == len(curves) == 14
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [name.capitalize() for name in names]
+    assert len({line.get_xdata()[0] for line in curves}) == 14  # intervals side by side
+
+
 def heat_maps(rules: int, settings: int) -> Table:
     """Medians of two variables in two norms, by rule and setting, all of them different."""
     measures = tuple(

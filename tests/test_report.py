@@ -505,3 +505,20 @@ class TestCommand:
         assert done.stderr == (
             'attsvm: error: attsvm.studies.report needs plotly: pip install "attsvm[report]"\n'
         )
+
+
+def test_every_curve_of_the_means_looks_as_in_the_figure(tmp_path):
+    pytest.importorskip("matplotlib")
+    study = Study(
+        n=10, T=4, d=(20, 30), problems=3, steps=5, test=10, parameter="p", data="signal_noise",
+        label_noise=0.3, measure=("accuracy", "fitted", "test_accuracy", "attention_by_kind"),
+    )  # fmt: skip
+    results = run(study, tmp_path / "means")
+    table = tabulate(study, results)
+    ((drawing,),) = figures(study, results, table).values()
+    (axes,) = attsvm.plots.study(table).axes
+    shown = {bars.get_label(): bars.lines[0].get_color() for bars in axes.containers}
+    assert len(shown) == 8
+    assert {trace.name: trace.line.color for trace in drawing.figure.data} == shown
+    looks = {(x.line.color, x.line.dash, x.marker.symbol) for x in drawing.figure.data}
+    assert len(looks) == 8

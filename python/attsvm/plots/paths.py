@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ from attsvm._validation import as_instance
 from attsvm.descent import RegularizationPath
 from attsvm.plots.records import draw_attention, new_panels
 from attsvm.plots.style import GRID, add_caption
-from attsvm.studies.reproduce.palette import CYCLE
+from attsvm.studies.reproduce.palette import series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,8 +56,9 @@ def path(result: RegularizationPath) -> Figure:
         panels[0].set_yscale("symlog", linthresh=1)
         panels[1].set_yscale("log", nonpositive="mask")
         for axes, (label, of_names) in zip(panels, curves.items(), strict=False):
-            for (name, values), colour in zip(of_names.items(), itertools.cycle(CYCLE)):
-                axes.plot(radii, values, marker=".", color=colour, linewidth=1, label=name)
+            for (name, values), style in zip(of_names.items(), series(), strict=False):
+                drawn = {"color": style.colour, "linestyle": style.dash, "linewidth": 1}
+                axes.plot(radii, values, marker=".", label=name, **drawn)
             axes.set_xscale("log")
             axes.set(xlabel=symbol, ylabel=label)
             axes.grid(**GRID)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from attsvm.plots.style import (
     new_figure,
     require_matplotlib,
 )
-from attsvm.studies.reproduce.palette import CYCLE
+from attsvm.studies.reproduce.palette import CYCLE, series
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -84,12 +83,14 @@ def draw_record(
     marker = "." if len(history["step"]) <= _FEW_STEPS else ""
     with new_panels(len(curves) + (attention is not None)) as (figure, panels):
         for axes, (name, keys) in zip(panels, curves.items(), strict=False):
-            for key, colour in zip(keys, itertools.cycle(CYCLE), strict=False):
+            for key, style in zip(keys, series(), strict=False):
                 label = key.partition(":")[2] or "unnamed"
                 curves_of_key = np.atleast_2d(history[key])
-                for name_of_group, (shade, which) in (groups or {label: (colour, ...)}).items():
+                for name_of_group, (shade, which) in (
+                    groups or {label: (style.colour, ...)}
+                ).items():
                     drawn = axes.plot(history["step"], curves_of_key[which].T, marker=marker,
-                                      color=shade, linewidth=1)  # fmt: skip
+                                      color=shade, linestyle=style.dash, linewidth=1)  # fmt: skip
                     drawn[0].set_label(name_of_group)
             axes.set_xscale("symlog", linthresh=1)
             if name != "max_attention":

@@ -26,7 +26,7 @@ from attsvm.plots.style import (
 )
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.drawing import bars, heat_map, interval_in_legend, intervals
-from attsvm.studies.reproduce.palette import CYCLE, INK
+from attsvm.studies.reproduce.palette import INK, Series, series
 from attsvm.studies.store import as_results
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, describe, tabulate
@@ -45,6 +45,8 @@ _MAPS_OF_LINE = 3
 """Heat maps without numbers in a line."""
 _NARROW_BARS = 4
 """Groups of bars that a column of a page holds."""
+_ASIDE = 0.2
+"""Largest distance of the mark of a curve from its place on the axis, whose places are 1 apart."""
 _MOST_BARS = 10
 """Groups of bars of a panel; more are curves."""
 
@@ -279,7 +281,8 @@ def _draw_shares(axes: Axes, table: Table, part: Table) -> None:
     if len(part.rows) <= _MOST_BARS:
         bars(axes, shares, [row.estimates for row in part.rows])
     else:
-        _draw_curves(axes, part, shares)
+        plain = {name: (x, Series(colour, "solid", "o")) for name, (x, colour) in shares.items()}
+        _draw_curves(axes, part, plain)
     interval_in_legend(axes)
     axes.set(ylim=(0, 102), ylabel="problems (%)")
 
@@ -303,18 +306,19 @@ def _draw_cosines(axes: Axes, table: Table, part: Table) -> None:
 
 def _draw_means(axes: Axes, table: Table, part: Table) -> None:
     """Draw means between 0 and 1 over one axis."""
-    named = {measure.name: measure.label for measure in table.shares}
-    pairs = zip(named.items(), itertools.cycle(CYCLE), strict=False)
-    _draw_curves(axes, part, {name: (label, colour) for (name, label), colour in pairs})
+    styles = zip(table.shares, series(), strict=False)
+    _draw_curves(axes, part, {measure.name: (measure.label, style) for measure, style in styles})
     axes.set(ylim=(-0.02, 1.02), ylabel=table.name_of_means)
 
 
-def _draw_curves(axes: Axes, part: Table, measures: Mapping[str, tuple[str, str]]) -> None:
-    """Draw estimates with their intervals over one axis; labels and colours by measure."""
-    for name, (label, colour) in measures.items():
+def _draw_curves(axes: Axes, part: Table, measures: Mapping[str, tuple[str, Series]]) -> None:
+    """Draw estimates with their intervals, side by side, over one axis; styles by measure."""
+    aside = np.linspace(-_ASIDE, _ASIDE, len(measures)) if len(measures) > 1 else [0.0]
+    for (name, (label, style)), shift in zip(measures.items(), aside, strict=True):
         value, errors = intervals(row.estimates[name] for row in part.rows)
-        axes.errorbar(np.arange(len(value)), value, errors, color=colour, label=label,
-                      marker="o", markersize=2.5, elinewidth=0.7, linewidth=1)  # fmt: skip
+        axes.errorbar(np.arange(len(value)) + shift, value, errors, color=style.colour, label=label,
+                      linestyle=style.dash, marker=style.marker, markersize=2.5, elinewidth=0.7,
+                      linewidth=1)  # fmt: skip
     axes.set_xlim(-0.6, len(part.rows) - 0.4)
     axes.grid(**GRID)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from attsvm._arrays import Float64Array
 from attsvm.studies.expectations import reference
-from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, SKY
+from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, SKY, series
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, records
 from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Row, Table, in_words
@@ -31,6 +31,10 @@ _HISTORIES = {
     "attention": (("history_max_attention",), "Largest attention of an input, mean over inputs"),
 }
 """By figure: variables, of which the first with values is drawn, and what it is."""
+
+_DASHES = {"solid": "solid", "dashed": "dash", "dotted": "dot"}
+_MARKERS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
+"""Dashes and markers of `Series` in plotly."""
 
 
 class Drawing(NamedTuple):
@@ -184,12 +188,19 @@ def _means(table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for measure in table.shares:
+    for measure, style in zip(table.shares, series(), strict=False):
         estimates = [row.estimates[measure.name] for row in rows.values()]
         value, low, high = np.array([(e.value, e.low, e.high) for e in estimates]).T
         errors = {"array": high - value, "arrayminus": value - low, "width": 2, "thickness": 1}
-        figure.add_scatter(x=[*rows], y=value, error_y=errors, name=measure.label,
-                           hovertemplate=f"{axis} = %{{x}}<br>%{{y:.3f}}")  # fmt: skip
+        figure.add_scatter(
+            x=[*rows],
+            y=value,
+            error_y=errors,
+            name=measure.label,
+            line={"color": style.colour, "dash": _DASHES[style.dash]},
+            marker_symbol=_MARKERS[style.marker],
+            hovertemplate=f"{axis} = %{{x}}<br>%{{y:.3f}}",
+        )
     figure.update_yaxes(title_text=table.name_of_means, range=[-0.02, 1.02])
     figure.update_xaxes(title_text=axis, type="category", categoryarray=[*rows])
     caption = "Means over the problems of a cell, with 95\u00a0% confidence intervals (Student's)."

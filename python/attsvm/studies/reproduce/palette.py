@@ -5,6 +5,10 @@ The eight are those of Okabe and Ito, which stay apart in every kind of colour b
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
 INK = "#333333"
 GREY = "#999999"
 PALE = "#dddddd"
@@ -23,3 +27,18 @@ RULE_COLOURS = {"gd": ORANGE, "ngd": BLUE, "polyak": RED, "adam": GREEN}
 """By step rule."""
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 """For series without a meaning of their own, such as starts."""
+
+
+class Series(NamedTuple):
+    """How a series is drawn; dash and marker are names of matplotlib."""
+
+    colour: str
+    dash: str
+    marker: str
+
+
+def series() -> Iterator[Series]:
+    """Yield styles without end, 90 different ones: those of a colour differ in dash and marker."""
+    dashes, markers = ("solid", "dashed", "dotted"), ("o", "s", "^", "D", "v")
+    pairs = zip(itertools.cycle(dashes), itertools.cycle(markers), strict=False)
+    return (Series(colour, *pair) for pair in pairs for colour in CYCLE)

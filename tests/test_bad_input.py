@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from attsvm import (
     AttentionData,
@@ -122,7 +123,7 @@ TOKENS = [
             f"tokens {shape}",
             data_with(tokens=np.ones(shape)),
             ValueError,
-            f"tokens: expected shape (n, T, d) or (B, n, T, d), got {shape}",
+            f"tokens: expected shape (n, T, d) or (B, n, T, d) with B problems, got {shape}",
         )
         for shape in [(), (8,), (6, 8), (1, 2, 3, 4, 5)]
     ),
@@ -149,7 +150,36 @@ TOKENS = [
         ValueError,
         "tokens: expected finite numbers",
     ),
-    refused("tokens ragged", data_with(tokens=[[[1.0], [2.0]], [[1.0]]]), ValueError, "tokens: "),
+    refused(
+        "tokens of different sequences",
+        data_with(tokens=[[[1.0], [2.0]], [[1.0]]]),
+        ValueError,
+        "tokens: expected sequences padded to one length, with `lengths`, got 1 to 2 tokens",
+    ),
+    refused(
+        "tokens of different dimensions",
+        data_with(tokens=[[[1.0], [2.0]], [[1.0], [1.0, 2.0]]]),
+        ValueError,
+        "tokens: expected an array, got 1 to 2 entries along axis 2",
+    ),
+    refused(
+        "labels ragged",
+        data_with(labels=[[1], 1, -1]),
+        ValueError,
+        "labels: expected an array, got 0 to 1 entries along axis 1",
+    ),
+    refused(
+        "tokens of sparse matrices",
+        data_with(tokens=[sparse.eye_array(3)] * 2),
+        TypeError,
+        "tokens: expected dense tokens of shape (n, T, d), got a list of sparse ones",
+    ),
+    refused(
+        "tokens bfloat16 as np.load reads them",
+        data_with(tokens=np.ones((n, T, d), np.uint16).view("V2")),
+        TypeError,
+        "tokens: expected float64, float32 or integers, got an array of dtype |V2 (raw bytes, ",
+    ),
     refused("tokens empty list", data_with(tokens=[]), ValueError, "tokens: expected shape (n, T"),
     refused("tokens huge int", data_with(tokens=[[[10**400]]]), TypeError, "tokens: expected"),
     *(
@@ -203,7 +233,7 @@ LABELS = [
         "labels without the batch axis",
         data_with((B,), labels=np.ones(n)),
         ValueError,
-        "labels: expected shape (B, n), got (3,)",
+        "labels: expected shape (B, n) = (2, 3), got (3,)",
     ),
     refused(
         "labels of another batch",
@@ -239,7 +269,7 @@ QUERIES_AND_VALUE = [
         "queries without the batch axis",
         data_with((B,), queries=np.ones((n, d))),
         ValueError,
-        "queries: expected shape (B, n, d), got (3, 5)",
+        "queries: expected shape (B, n, d) = (2, 3, 5), got (3, 5)",
     ),
     refused(
         "value of another batch",
@@ -471,7 +501,7 @@ CHECKS = [
     *(
         refused(
             f"as_bool_array {kind}",
-            lambda v=value: _validation.as_bool_array("x", v, "(n,)", ndim=1),
+            lambda v=value: _validation.as_bool_array("x", v, "(n,)", shape=(2,)),
             error,
             "x: expected",
         )

@@ -820,6 +820,7 @@ def test_every_command_explains_itself(words, capsys):
         (["svm", "{file}", "--selected", "1,0,9"], "error: --selected: expected "),
         (["svm", "{file}", "--selected", "best"], "--selected: expected integers"),
         (["svm", "{no value}"], "--selected: needed for a problem without a value"),
+        (["svm", "{no value}", "--selected", "optimal"], "--selected: expected a token of every "),
         (["study", "--list", "--print"], "--print: expected none with --list$"),
         (["study", "--list", "--set", "d=3"], "--set: expected none with --list$"),
         (["study", "--list", "--format", "png"], "--format: expected none with --list$"),

@@ -229,6 +229,14 @@ def test_bad_arguments_are_named(make, error, start):
         make()
 
 
+@pytest.mark.parametrize("tokens", [tensors()[0].bfloat16(), [*tensors()[0].bfloat16()]])
+def test_bfloat16_is_refused_with_the_cast_that_helps(tokens):
+    with pytest.raises(
+        TypeError, match=r"^tokens: .*, got torch's bfloat16: tensor.float\(\) casts"
+    ):
+        AttentionData(tokens, tensors()[2])
+
+
 @pytest.mark.parametrize("length", [0, -1, T + 1])
 def test_lengths_outside_the_tokens_are_refused(length):
     tokens, queries, _, lengths = tensors()

@@ -35,7 +35,8 @@ def as_float_array(
     value: ArrayLike,
     shape_text: str,
     *,
-    ndim: int | Collection[int],
+    ndim: int | Collection[int] = (),
+    shape: tuple[int, ...] | None = None,
     dtype: type[np.float64],
 ) -> Float64Array: ...
 @overload
@@ -44,7 +45,8 @@ def as_float_array(
     value: ArrayLike,
     shape_text: str,
     *,
-    ndim: int | Collection[int],
+    ndim: int | Collection[int] = (),
+    shape: tuple[int, ...] | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> FloatArray: ...
 def as_float_array(
@@ -52,16 +54,18 @@ def as_float_array(
     value: ArrayLike,
     shape_text: str,
     *,
-    ndim: int | Collection[int],
+    ndim: int | Collection[int] = (),
+    shape: tuple[int, ...] | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> FloatArray:
     """Read a finite, C-contiguous float64 or float32 array, copied only where it has to be.
 
     Integers become float64; `dtype` casts to float64 or float32. The error says the shape in the
     letters of `shape_text`, ``"(n, T, d)"``; `ndim` are the allowed numbers of axes, none of them
-    empty. The result is read-only, and shares the memory of `value` where that is already of the
-    type asked for, C-contiguous and aligned. Refused are masked arrays, a value that is not finite
-    or that float32 cannot hold, and a copy of more than 2**31 - 1 numbers.
+    empty, unless the only `shape` that is right is known. The result is read-only, and shares the
+    memory of `value` where that is already of the type asked for, C-contiguous and aligned. Refused
+    are masked arrays, a value that is not finite or that float32 cannot hold, and a copy of more
+    than 2**31 - 1 numbers.
     """
     array = read_array(name, value)
     if array.dtype.kind in "iu":
@@ -69,10 +73,12 @@ def as_float_array(
     elif array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
         own_type = array.dtype.newbyteorder("=")
     else:
+        raw = " (raw bytes, which np.load makes of bfloat16)" if array.dtype.kind == "V" else ""
         raise TypeError(
-            f"{name}: expected float64, float32 or integers, got an array of dtype {array.dtype}"
+            f"{name}: expected float64, float32 or integers, got an array of dtype "
+            f"{array.dtype}{raw}"
         )
-    _require_axes(name, array, shape_text, ndim)
+    _require_axes(name, array, shape_text, ndim, shape)
     wanted = own_type if dtype is None else np.dtype(dtype)
     result = _contiguous(name, array, wanted)
     if wanted.itemsize < own_type.itemsize:
@@ -83,7 +89,12 @@ def as_float_array(
 
 
 def as_index_array(
-    name: str, value: ArrayLike, shape_text: str, *, ndim: int | Collection[int]
+    name: str,
+    value: ArrayLike,
+    shape_text: str,
+    *,
+    ndim: int | Collection[int] = (),
+    shape: tuple[int, ...] | None = None,
 ) -> IndexArray:
     """Read a C-contiguous, read-only int64 array; floats are refused even when they are whole.
 
@@ -93,7 +104,7 @@ def as_index_array(
     array = read_array(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, got an array of dtype {array.dtype}")
-    _require_axes(name, array, shape_text, ndim)
+    _require_axes(name, array, shape_text, ndim, shape)
     if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected integers below 2**63, got {array.max()}")
     result = _contiguous(name, array, np.dtype(np.int64))
@@ -104,13 +115,13 @@ def as_index_array(
 
 
 def as_bool_array(
-    name: str, value: ArrayLike, shape_text: str, *, ndim: int | Collection[int]
+    name: str, value: ArrayLike, shape_text: str, *, shape: tuple[int, ...]
 ) -> BoolArray:
     """Read a C-contiguous, read-only array of bool, as `as_float_array`; numbers are refused."""
     array = read_array(name, value)
     if array.dtype.kind != "b":
         raise TypeError(f"{name}: expected bool, got an array of dtype {array.dtype}")
-    _require_axes(name, array, shape_text, ndim)
+    require_shape(name, array, shape_text, shape)
     return read_only(_contiguous(name, array, np.dtype(np.bool_)))
 
 
@@ -381,12 +392,33 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
             return np.from_dlpack(value)
         array = np.asarray(value)
     except ValueError as error:
+        if "inhomogeneous" in str(error):
+            raise ValueError(f"{name}: expected an array, got {_uneven(value)}") from error
         raise ValueError(f"{name}: cannot be read as an array: {error}") from error
     except (TypeError, AttributeError, RuntimeError, BufferError) as error:
+        if "ScalarType" in str(error):
+            raise TypeError(
+                f"{name}: expected numbers of a type that NumPy has, got torch's "
+                f"{str(error).split()[-1].lower()}: tensor.float() casts it"
+            ) from error
         raise TypeError(f"{name}: cannot be read as an array: {error}") from error
     if array.dtype == object and array.ndim == 0 and not isinstance(value, np.ndarray):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
     return array
+
+
+def entry_count(value: object) -> int:
+    """Count the entries of a list, tuple, array or tensor along its first axis; 0 of all else."""
+    shape = (len(value),) if isinstance(value, list | tuple) else getattr(value, "shape", ())
+    return int(shape[0]) if shape else 0
+
+
+def _uneven(value: Any) -> str:
+    """Describe lists of which no array is made: along which axis their lengths differ."""
+    axis, level = 0, [value]
+    while len(counts := {entry_count(one) for one in level}) == 1 and 0 not in counts:
+        axis, level = axis + 1, [entry for one in level for entry in one]
+    return f"{min(counts)} to {max(counts)} entries along axis {axis}"
 
 
 def _is_frozen(array: Any) -> bool:
@@ -406,11 +438,19 @@ def _is_masked(value: Any) -> bool:
 
 
 def _require_axes(
-    name: str, array: npt.NDArray[Any], shape_text: str, ndim: int | Collection[int]
+    name: str,
+    array: npt.NDArray[Any],
+    shape_text: str,
+    ndim: int | Collection[int],
+    shape: tuple[int, ...] | None,
 ) -> None:
+    if shape is not None:
+        require_shape(name, array, shape_text, shape)
+        return
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if array.ndim not in allowed:
-        raise ValueError(f"{name}: expected shape {shape_text}, got {array.shape}")
+        batch = " with B problems" * ("(B, " in shape_text)
+        raise ValueError(f"{name}: expected shape {shape_text}{batch}, got {array.shape}")
     if 0 in array.shape:
         raise ValueError(
             f"{name}: expected shape {shape_text} without an empty axis, got {array.shape}"

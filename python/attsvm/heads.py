@@ -212,8 +212,7 @@ class ReLU(Head):
         *lead, _, m = V.shape
         given = np.ones((*lead, m)) if weights is None else weights
         text = "(B, m)" if lead else "(m,)"
-        w = as_float_array("weights", given, text, ndim=len(lead) + 1)
-        require_shape("weights", w, text, (*lead, m))
+        w = as_float_array("weights", given, text, shape=(*lead, m))
         object.__setattr__(self, "hidden", V)
         object.__setattr__(self, "weights", w)
 

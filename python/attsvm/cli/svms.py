@@ -45,15 +45,13 @@ def add_svm_options(parser: Parser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="the problem")
     add = parser.add_mutually_exclusive_group().add_argument
     run = "results of attsvm train: separate the tokens that it selected, and compare"
-    suppressed = argparse.SUPPRESS  # the default is that of --selected
-    add("--run", type=Path, metavar="RUN.npz", dest="selected", default=suppressed, help=run)
+    add("--run", type=Path, metavar="RUN.npz", dest="selected", help=run)
     add(
         "--selected",
         type=_selected,
         metavar="TOKENS",
-        default="optimal",
         help="a token of every input, counted from 0, such as 1,0,2; RUN.npz, those that a run of "
-        "attsvm train selected; or 'optimal', those of the largest score",
+        "attsvm train selected; or 'optimal', those of the largest score (default: optimal)",
     )
     separated = "separate tokens by W, by p or by diagonal W, or labels by v (default: that of "
     parser.add_argument(
@@ -108,11 +106,14 @@ def run_svm(arguments: argparse.Namespace) -> None:
         selected = trained["selected"]
         _require_sizes(arguments.selected, trained, data)
         selected = as_selected(f"{arguments.selected}: selected", selected, data)
-    elif arguments.selected == "optimal":
+    elif arguments.selected in (None, "optimal"):
         if data.value is None:
+            wanted = "a token of every input, such as 1,0,2, or the results of attsvm train"
             raise ValueError(
-                "--selected: needed for a problem without a value: a token of every input, such as "
-                "1,0,2, or the results of attsvm train"
+                f"--selected: needed for a problem without a value: {wanted}"
+                if arguments.selected is None
+                else f"--selected: expected {wanted}, as without a value no score is largest; got "
+                "'optimal'"
             )
         selected = optimal_tokens(data)
     else:

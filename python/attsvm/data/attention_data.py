@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.sparse import issparse
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
@@ -12,10 +13,12 @@ from attsvm._validation import (
     as_float_array,
     as_index_array,
     as_instance,
+    entry_count,
     read_only,
     require_all,
     require_range,
     require_shape,
+    require_unmasked,
 )
 from attsvm.data.batch_axis import BatchAxis, as_subset, shape_of
 
@@ -102,7 +105,7 @@ class AttentionData(BatchAxis):
         lengths: ArrayLike | None = None,
         sequence: ArrayLike | None = None,
     ) -> None:
-        x = as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
+        x = _as_tokens(tokens)
         *lead, n, T, d = x.shape
         index = None
         if sequence is not None:
@@ -112,18 +115,17 @@ class AttentionData(BatchAxis):
         B = "B, " if lead else ""
 
         def fitting(name: str, array: ArrayLike, text: str, shape: tuple[int, ...]) -> FloatArray:
-            result = as_float_array(name, array, text, ndim=len(shape), dtype=x.dtype)
-            require_shape(name, result, text, shape)
-            return result
+            return as_float_array(name, array, text, shape=shape, dtype=x.dtype)
 
         per_input = f"({B}n)" if lead else "(n,)"
         y = fitting("labels", labels, per_input, (*lead, n))
         require_all("labels", np.abs(y) == 1, y, "-1 or +1")
         z = None if queries is None else fitting("queries", queries, f"({B}n, d)", (*lead, n, d))
         v = None
-        if value is not None:
-            text = "(d,) or (B, d)" if lead else "(d,)"
-            v = as_float_array("value", value, text, ndim=(1, 2) if lead else 1, dtype=x.dtype)
+        if value is not None and not lead:
+            v = fitting("value", value, "(d,)", (d,))
+        elif value is not None:
+            v = as_float_array("value", value, "(d,) or (B, d)", ndim=(1, 2), dtype=x.dtype)
             if v.ndim == 1:
                 require_shape("value", v, "(d,)", (d,))
                 v = read_only(np.ascontiguousarray(np.broadcast_to(v, (*lead, d))))
@@ -132,8 +134,7 @@ class AttentionData(BatchAxis):
         if lengths is None:
             counts = read_only(np.full((*lead, n), T, dtype=np.int64))
         else:
-            counts = as_index_array("lengths", lengths, per_input, ndim=y.ndim)
-            require_shape("lengths", counts, per_input, (*lead, n))
+            counts = as_index_array("lengths", lengths, per_input, shape=(*lead, n))
             require_range("lengths", counts, 1, T)
         self.__setstate__(
             {
@@ -187,7 +188,7 @@ class AttentionData(BatchAxis):
         >>> AttentionData.per_position([[[1.0, 0.0], [0.0, 1.0]]], [1]).lengths
         array([1, 2])
         """
-        x = as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
+        x = _as_tokens(tokens)
         *lead, n, T, _ = x.shape
         text = "(B, n) or (B, n, T)" if lead else "(n,) or (n, T)"
         y = as_float_array("labels", labels, text, ndim={len(lead) + 1, len(lead) + 2})
@@ -301,6 +302,27 @@ class AttentionData(BatchAxis):
         return some
 
 
+def _as_tokens(tokens: ArrayLike) -> FloatArray:
+    require_padded("tokens", tokens)
+    return as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
+
+
+def require_padded(name: str, tokens: object) -> None:
+    """Refuse masked arrays, and lists of sparse matrices or of sequences of different lengths."""
+    require_unmasked(name, tokens)
+    listed = tokens if isinstance(tokens, list | tuple) else ()
+    if any(map(issparse, listed)):
+        raise TypeError(
+            f"{name}: expected dense tokens of shape (n, T, d), got a list of sparse ones"
+        )
+    counts = {entry_count(sequence) for sequence in listed} - {0}
+    if len(counts) > 1:
+        raise ValueError(
+            f"{name}: expected sequences padded to one length, with `lengths`, got {min(counts)} "
+            f"to {max(counts)} tokens"
+        )
+
+
 def as_data(data: object, name: str = "data") -> AttentionData:
     """Return `data` if it is an `AttentionData`, else raise `TypeError`."""
     return as_instance(name, data, AttentionData)
@@ -319,8 +341,7 @@ def require_queries(data: AttentionData, purpose: str, name: str = "data") -> Fl
 def as_selected(name: str, value: ArrayLike, data: AttentionData) -> IndexArray:
     """Check the selected token of every input: int64 ([B,] n), within the valid tokens."""
     text, shape = shape_of(data, "n")
-    selected = as_index_array(name, value, text, ndim=len(shape))
-    require_shape(name, selected, text, shape)
+    selected = as_index_array(name, value, text, shape=shape)
     require_range(name, selected, 0, data.lengths - 1)
     return selected
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Plotted
-from attsvm._validation import as_bool_array, as_float_array, as_int, read_only, require_shape
+from attsvm._validation import as_bool_array, as_float_array, as_int, read_only
 
 _Data = TypeVar("_Data", bound="BatchAxis")
 
@@ -115,8 +115,7 @@ def require_one_problem(data: BatchAxis, name: str = "data") -> None:
 
 def as_subset(value: ArrayLike, axis: str, size: int, unit: str) -> BoolArray:
     """Check the argument `which`: bools along an axis of this size, True for at least one unit."""
-    chosen = as_bool_array("which", value, f"({axis},)", ndim=1)
-    require_shape("which", chosen, f"({axis},)", (size,))
+    chosen = as_bool_array("which", value, f"({axis},)", shape=(size,))
     if not chosen.any():
         raise ValueError(f"which: expected at least one {unit}, got none")
     return chosen
@@ -136,6 +135,4 @@ def shape_of(data: BatchAxis, *axes: str) -> tuple[str, tuple[int, ...]]:
 def as_float64(data: BatchAxis, name: str, value: ArrayLike, *axes: str) -> Float64Array:
     """Check an array with these axes for each problem: finite numbers, cast to float64."""
     text, shape = shape_of(data, *axes)
-    array = as_float_array(name, value, text, ndim=len(shape), dtype=np.float64)
-    require_shape(name, array, text, shape)
-    return array
+    return as_float_array(name, value, text, shape=shape, dtype=np.float64)

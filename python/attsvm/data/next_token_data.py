@@ -121,8 +121,7 @@ class NextTokenData(BatchAxis):
         text = "(B, n)" if lead else "(n,)"
 
         def of_contexts(name: str, array: ArrayLike, low: int, high: int) -> IndexArray:
-            result = as_index_array(name, array, text, ndim=x.ndim - 1)
-            require_shape(name, result, text, (*lead, n))
+            result = as_index_array(name, array, text, shape=(*lead, n))
             require_range(name, result, low, high)
             return result
 

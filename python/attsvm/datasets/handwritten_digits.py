@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._arrays import FloatArray, IndexArray
-from attsvm._validation import as_index_array, as_positive_float, as_positive_int, require_shape
+from attsvm._validation import as_index_array, as_positive_float, as_positive_int
 from attsvm.data.attention_data import AttentionData
 from attsvm.datasets.drawing import draw_arrays, unit_rows
 
@@ -102,8 +102,7 @@ def digits(
     Rahimi, Recht, "Random Features for Large-Scale Kernel Machines", 2007.
     """
     n, d = as_positive_int("n", n), as_positive_int("d", d)
-    pair = as_index_array("classes", classes, "(2,)", ndim=1)
-    require_shape("classes", pair, "(2,)", (2,))
+    pair = as_index_array("classes", classes, "(2,)", shape=(2,))
     if pair.min() < 0 or pair.max() > 9 or pair[0] == pair[1]:
         raise ValueError(f"classes: expected two different digits, got {classes}")
     patch, stride = as_positive_int("patch", patch), as_positive_int("stride", stride)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,7 +57,11 @@ def path(result: RegularizationPath) -> Figure:
         panels[1].set_yscale("log", nonpositive="mask")
         for axes, (label, of_names) in zip(panels, curves.items(), strict=False):
             for (name, values), style in zip(of_names.items(), series(), strict=False):
-                drawn = {"color": style.colour, "linestyle": style.dash, "linewidth": 1}
+                drawn: dict[str, Any] = {
+                    "color": style.colour,
+                    "linestyle": style.dash,
+                    "linewidth": 1,
+                }
                 axes.plot(radii, values, marker=".", label=name, **drawn)
             axes.set_xscale("log")
             axes.set(xlabel=symbol, ylabel=label)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
@@ -23,7 +22,7 @@ from attsvm._validation import (
     as_nonnegative_int,
     require_unmasked,
 )
-from attsvm.data.attention_data import AttentionData, as_selected
+from attsvm.data.attention_data import AttentionData, as_selected, require_padded
 from attsvm.descent import train
 from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import predicted, two_classes
@@ -228,7 +227,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             nuclear = "'KQ', whose norm is nuclear" if parameter == "KQ" else "the nuclear norm"
             raise ValueError(f"C: expected inf for {nuclear}, got {self.C!r}")
         require_unmasked("y", y)
-        require_padded(X)
+        require_padded("X", X)
         X, y = check_X_y(X, y, ensure_2d=False, allow_nd=True, dtype=np.float64)
         self.classes_, sign = two_classes(y)
         value = None
@@ -377,7 +376,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
     def _data(self, X: Any, queries: Any, lengths: Any) -> AttentionData:
         """Check the sequences to predict for; labels are not used."""
         check_is_fitted(self)
-        require_padded(X)
+        require_padded("X", X)
         X = as_tokens(check_array(X, ensure_2d=False, allow_nd=True, dtype=np.float64))
         if X.shape[2] != self.n_features_in_:
             raise ValueError(
@@ -492,20 +491,6 @@ def _as_train_options(value: Any) -> Mapping[str, Any]:
                 f"got {name!r}"
             )
     return options
-
-
-def require_padded(X: Any) -> None:
-    """Refuse masked arrays, and lists of sparse matrices or of sequences of different lengths."""
-    require_unmasked("X", X)
-    listed = X if isinstance(X, list | tuple) else ()
-    if any(map(issparse, listed)):
-        raise TypeError("X: expected dense tokens of shape (n, T, d), got a list of sparse ones")
-    counts = {len(x) for x in listed if isinstance(x, list | tuple) or np.shape(x)}
-    if len(counts) > 1:
-        raise ValueError(
-            f"X: expected sequences padded to one length, with `lengths`, got {min(counts)} to "
-            f"{max(counts)} tokens"
-        )
 
 
 def as_tokens(X: NDArray[Any]) -> NDArray[Any]:

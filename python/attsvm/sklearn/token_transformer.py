@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from attsvm._arrays import BoolArray
 from attsvm.data import AttentionData
-from attsvm.sklearn.attention import as_tokens, require_padded
+from attsvm.data.attention_data import require_padded
+from attsvm.sklearn.attention import as_tokens
 
 
 class TokenTransformer(TransformerMixin, BaseEstimator):
@@ -100,6 +101,6 @@ class TokenTransformer(TransformerMixin, BaseEstimator):
 
 def _tokens(X: Any, lengths: Any) -> tuple[NDArray[Any], BoolArray]:
     """Return the tokens (n, T, d), and which of them are no padding (n, T)."""
-    require_padded(X)
+    require_padded("X", X)
     X = as_tokens(check_array(X, ensure_2d=False, allow_nd=True))
     return X, AttentionData(X, np.ones(len(X)), lengths=lengths).valid

@@ -8,9 +8,10 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import as_bool_array, as_float_array, number_text, require_shape
+from attsvm._validation import as_bool_array, number_text
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
+from attsvm.data.batch_axis import as_float64, shape_of
 from attsvm.svm.norms import as_svm_norm
 from attsvm.svm.selected_sets import representatives, sets_of
 from attsvm.svm.solution import SVMSolution
@@ -199,9 +200,8 @@ def prompt_svm(
     if required is None:
         margin_one: BoolArray = np.ones(tokens.shape, dtype=np.bool_)
     else:
-        text = "(n,)" if data.batch is None else "(B, n)"
-        margin_one = as_bool_array("required", required, text, ndim=tokens.ndim)
-        require_shape("required", margin_one, text, tokens.shape)
+        text, shape = shape_of(data, "n")
+        margin_one = as_bool_array("required", required, text, shape=shape)
     problem = prompt_problem(data, tokens, margin_one)
     made_small = as_svm_norm("norm", norm).of_one_column()
     return solve("p", problem, batch=data.batch, norm=made_small, solver=solver)
@@ -404,9 +404,7 @@ def general_svm(
 
 def _start(data: AttentionData, start: ArrayLike) -> Float64Array:
     """Return the guess of the multipliers with a batch axis, each of largest entry 1."""
-    text = "(n, T)" if data.batch is None else "(B, n, T)"
-    guess = as_float_array("start", start, text, ndim=data.valid.ndim, dtype=np.float64)
-    require_shape("start", guess, text, data.valid.shape)
+    guess = as_float64(data, "start", start, "n", "T")
     if (guess < 0).any():
         raise ValueError(
             f"start: expected multipliers of 0 or more, got {number_text(guess.min())}"

@@ -150,8 +150,7 @@ def predict_next(
         if W.W is None:
             raise ValueError("W: expected a run of W or of K and Q, got one of p")
         W = W.W
-    matrix = as_float_array("W", W, "(d, d)", ndim=2, dtype=np.float64)
-    require_shape("W", matrix, "(d, d)", (data.d, data.d))
+    matrix = as_float_array("W", W, "(d, d)", shape=(data.d, data.d), dtype=np.float64)
     direction = (graph_svm(source) if solution is None else solution).W
     if direction is None:
         raise ValueError("solution: expected a feasible Graph-SVM, got none")

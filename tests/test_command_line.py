@@ -22,6 +22,7 @@ import xarray
 
 import attsvm
 from attsvm.cli import main
+from attsvm.descent.blocks import as_blocks
 from attsvm.studies import OUTCOMES, Study
 from attsvm.studies.declarations import read_toml
 from attsvm.svm import att_svm, label_svm, prompt_svm
@@ -273,6 +274,11 @@ class TestStudy:
         assert seen("--quiet") == ""
 
 
+def seed_of(parameter: str) -> list[str]:
+    """Words that seed the start of a parameter, if it is drawn."""
+    return ["--seed", "0"] if as_blocks(parameter).draws(None) else []
+
+
 class TestTrain:
     def test_train_writes_what_training_gives(self, problem, tmp_path, capsys):
         out = tmp_path / "result.npz"
@@ -359,7 +365,8 @@ class TestTrain:
         np.save("ones.npy", np.ones(data.d))
         attsvm.save("other.npz", data)
         words = (
-            [], ["--seed", "1"], ["--init", "uniform", "--seed", "1"], ["--value", "ones.npy"],
+            [], ["--init", "uniform", "--seed", "1"], ["--init", "uniform", "--seed", "2"],
+            ["--value", "ones.npy"],
             ["--test", "other.npz"], ["--record-every", "2"],
             ["--parameter", "Wp", "--prompt", "ones.npy"],
         )  # fmt: skip
@@ -440,7 +447,8 @@ class TestTrain:
     ):
         prompt = np.arange(1.0, 1 + attsvm.load(problem).d) if "Wp" in parameter else None
         given = [] if prompt is None else ["--prompt", ",".join(map(str, prompt))]
-        words = ["--parameter", parameter, "--rule", rule, "--steps", "200", "--seed", "0", *given]
+        words = ["--parameter", parameter, "--rule", rule, "--steps", "200", *given]
+        words += seed_of(parameter)
         assert main(["train", str(problem), *words, "--out", "run.npz"]) == 0
         trained = facts(capsys.readouterr().out)
         assert trained["SVM"].startswith(f"{svm}, {norm} norm: ")
@@ -465,7 +473,8 @@ class TestTrain:
     def test_svm_of_a_run_takes_the_queries_that_the_run_took(self, problem, capsys, parameter):
         data = attsvm.load(problem)
         np.savez("own.npz", tokens=data.tokens, labels=data.labels, value=data.value)
-        words = ["--parameter", parameter, "--steps", "200", "--seed", "0", "--out", "run.npz"]
+        words = ["--parameter", parameter, "--steps", "200", "--out", "run.npz"]
+        words += seed_of(parameter)
         assert main(["train", "own.npz", *words]) == 0
         trained = facts(capsys.readouterr().out)
         assert main(["svm", "own.npz", "--run", "run.npz"]) == 0
@@ -524,11 +533,12 @@ class TestTrain:
         data = attsvm.load(problem)
         other = attsvm.datasets.unit_sphere(50, 6, data.d, attention="self", rng=5)
         np.savez("test.npz", tokens=other.tokens, labels=other.labels)
-        words = ["--parameter", parameter, "--steps", "100", "--seed", "1", "--out", "run.npz"]
+        words = ["--parameter", parameter, "--steps", "100", "--out", "run.npz"]
+        words += seed_of(parameter)
         assert main(["train", str(problem), "--test", "test.npz", *words]) == 0
         shown = facts(capsys.readouterr().out)
         test = other.with_value(data.value)
-        result = attsvm.train(data, parameter=parameter, steps=100, rng=1, test=test)
+        result = attsvm.train(data, parameter=parameter, steps=100, rng=0, test=test)
         evaluation = result.evaluate(test)
         assert float(shown["test accuracy"]) == evaluation.accuracy
         assert float(shown["test loss"]) == pytest.approx(evaluation.loss, rel=1e-3)
@@ -831,6 +841,18 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--format", "pdf"], "--format: expected none without --text$"),
         (["train", "--text", "{text}", "--format", "pdf"], "--format: .* without --graphs$"),
         (["train", "{file}", "--rule", "polyak", "--lr", "1"], "--lr: .* polyak, got 1.0$"),
+        (
+            ["train", "{file}", "--seed", "3"],
+            "--seed: .* where the start of W is not drawn, got 3$",
+        ),
+        (
+            ["train", "{file}", "--parameter", "KQ", "--init", "unbalanced", "--seed", "3"],
+            "--seed: expected none where the start of KQ is not drawn, got 3$",
+        ),
+        (
+            ["study", "{file}", "--set", "measure=selected", "--format", "pdf"],
+            "--format: expected none where nothing is drawn: ",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

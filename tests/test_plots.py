@@ -247,6 +247,7 @@ def test_the_legend_has_the_curves_of_every_panel_and_leaves_them_their_height(t
 def test_few_problems_are_drawn_by_their_way_to_the_svm_and_coloured_by_their_outcome(tmp_path):
     names = ("outcome", "cosine", "cosine_history")
     study = Study(n=6, T=8, d=4, problems=8, steps=200, measure=names)
+    assert plots.drawable(study)
     results = run(study, tmp_path, progress=False)
     figure = plots.study(results)
     (axes,) = figure.axes
@@ -271,6 +272,7 @@ def test_a_single_problem_without_its_history_has_nothing_to_draw(tmp_path):
     study = Study(n=3, T=4, d=5, problems=1, steps=5, measure=("outcome", "cosine"))
     results = run(study, tmp_path, progress=False)
     assert not plots.drawable(results)
+    assert not plots.drawable(study)
     with pytest.raises(ValueError, match=r"^table: expected outcomes, .* to draw, got none"):
         plots.study(results)
 

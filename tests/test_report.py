@@ -440,6 +440,13 @@ class TestCommand:
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
+    def test_formats_of_no_figure_are_refused_before_the_report_is_written(self, tmp_path, capsys):
+        study = Study(n=3, T=4, d=5, problems=2, steps=5, measure=("selected",))
+        run(study, tmp_path / "bare")
+        assert main(["report", str(tmp_path / "bare"), "--format", "pdf"]) == 2
+        assert "--format: expected none where nothing is drawn" in capsys.readouterr().err
+        assert not (tmp_path / "bare" / "report.html").exists()
+
     def test_it_writes_the_report_where_it_says(self, directory, tmp_path, capsys):
         assert main(["report", str(directory), "--out", str(tmp_path / "a.html")]) == 0
         assert capsys.readouterr().out == f"Written: {tmp_path / 'a.html'}\n"

@@ -22,6 +22,7 @@ from attsvm.studies.summary import tabulate, terminal_report
 
 _OF_RUNS = ("out", "overwrite", "scheduler", "workers", "threads", "quiet", "format")
 """Options of ``attsvm study`` for what is computed."""
+_UNDRAWN = "where nothing is drawn: no outcomes or means of several problems, nor histories of few"
 
 
 def add_study_options(parser: Parser) -> None:
@@ -102,6 +103,8 @@ def run_study(arguments: argparse.Namespace) -> None:
     if arguments.print:
         say(declaration.toml.removesuffix("\n"))
         return
+    if not plots.drawable(declaration):
+        refuse_unused(arguments, ["format"], _UNDRAWN)
     out = arguments.out or Path("out") / declaration.name
     results = run(
         declaration,
@@ -130,9 +133,12 @@ def run_report(arguments: argparse.Namespace) -> None:
     """Write the report of a study, and its figure for print."""
     if arguments.out is not None:
         place_of_file("--out", arguments.out)
+    results = open_results(arguments.store, verify=False) if arguments.format else None
+    if results is not None and not plots.drawable(results):
+        refuse_unused(arguments, ["format"], _UNDRAWN)
     written = [report(arguments.store, arguments.out)]
-    if arguments.format and can_draw("the figure"):
-        figure = plots.study(open_results(arguments.store, verify=False))
+    if results is not None and can_draw("the figure"):
+        figure = plots.study(results)
         written += write_figure(written[0].with_name("figure"), figure, arguments.format)
     say(f"Written: {', '.join(map(str, written))}")
 

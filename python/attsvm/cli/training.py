@@ -70,7 +70,7 @@ def add_train_options(parser: Parser) -> None:
     add("--test", type=Path, metavar="FILE.npz", help=test)
     start = "start of attention (default: zero; uniform for K and Q, and for W beside p)"
     add("--init", choices=STARTS, help=start)
-    add("--seed", type=int, metavar="N", help="of a start or mini-batches that are drawn")
+    add("--seed", type=int, metavar="N", help="of a start that is drawn")
     rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
     add("--lr", type=float, help=f"step size (default: {STEP_SIZE})")
@@ -132,6 +132,8 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
             f"--prompt: needed for --parameter {parameter}: the p of the logits X W p, a .npy file "
             "or numbers separated by commas"
         )
+    if not as_blocks(parameter).draws(arguments.init):
+        refuse_unused(arguments, ["seed"], f"where the start of {parameter} is not drawn")
     chosen = {}
     if lacks_queries(data, parameter):
         data = data.with_first_queries()

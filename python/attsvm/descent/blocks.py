@@ -56,6 +56,10 @@ class Blocks:
             return tuple(start for start in STARTS if start != "balanced")
         return STARTS if self.kind.bilinear else STARTS[:1]
 
+    def draws(self, start: str | None) -> bool:
+        """Return whether the start of this name, or without one the usual start, is random."""
+        return start in STARTS[:2] if start is not None else self.kind.bilinear
+
     def draw_start(
         self,
         start: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,13 @@ from attsvm.plots.style import (
     require_matplotlib,
     set_ticks,
 )
+from attsvm.studies.layout import Layout
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.drawing import bars, heat_map, interval_in_legend, intervals
 from attsvm.studies.reproduce.palette import INK, Series, series
 from attsvm.studies.store import as_results
 from attsvm.studies.study import Study
-from attsvm.studies.summary import IN_NORMS, describe, tabulate
+from attsvm.studies.summary import IN_NORMS, describe, measures_of, tabulate
 from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Measure, Table, in_words
 
 if TYPE_CHECKING:
@@ -51,23 +52,30 @@ _MOST_BARS = 10
 """Groups of bars of a panel; more are curves."""
 
 
-def drawable(table: Table | xr.Dataset, *, results: xr.Dataset | None = None) -> bool:
+def drawable(table: Table | xr.Dataset | Study, *, results: xr.Dataset | None = None) -> bool:
     """Return whether a table and its results, or results alone, have what `study` draws.
 
     That is outcomes, support vectors, cosines, margin ratios, accuracies or attention of several
-    problems, or the record of a few.
+    problems, or the record of a few. Of the declaration of a study, whether its results will.
     """
-    if not isinstance(table, Table):
-        results, table = table, tabulate(as_results("table", table, Table))
-    if results is not None and _few(table) and any(f"history_{x}" in results for x in CURVES):
+    if isinstance(table, Study):
+        names = {variable.name for variable in Layout(table).variables}
+        measures = [measure for measure in measures_of(table) if measure.variable in names]
+        problems = [table.problems or 0] * len(table.cells)
+    else:
+        if not isinstance(table, Table):
+            results, table = table, tabulate(as_results("table", table, Table))
+        names, measures = {*map(str, results or ())}, [*table.measures]
+        problems = [row.problems for row in table.rows]
+    if _few(problems) and any(f"history_{name}" in names for name in CURVES):
         return True
-    several = [row.problems for row in table.rows] not in ([], [1])
-    return several and bool(table.in_norms or table.maps)
+    drawn = any(each.norm or each.label or each.name in SHARES for each in measures)
+    return problems not in ([], [1]) and drawn
 
 
-def _few(table: Table) -> bool:
-    """Return whether a study has one cell of a few problems."""
-    return len(table.rows) == 1 and 1 <= table.rows[0].problems <= FEW_PROBLEMS
+def _few(problems: Sequence[int]) -> bool:
+    """Return whether there is one cell of a few problems, of the numbers of each cell."""
+    return len(problems) == 1 and 1 <= problems[0] <= FEW_PROBLEMS
 
 
 def study(
@@ -108,7 +116,7 @@ def study(
         results, table = table, tabulate(as_results("table", table, Table))
     if results is not None:
         caption = caption or describe(Study.from_results(as_results("results", results)))
-        if _few(table) and (history := _histories(results)):
+        if _few([row.problems for row in table.rows]) and (history := _histories(results)):
             return draw_record(history, caption=caption, groups=_by_outcome(results))
     require_matplotlib()
     if not drawable(table):

@@ -19,6 +19,7 @@ from file_tree import content
 
 import attsvm
 from attsvm.studies import MEASUREMENTS, Study, cluster, run
+from attsvm.studies.compute import batch_size
 from attsvm.studies.measurements import measurable
 from attsvm.studies.store import RESULTS
 
@@ -52,6 +53,39 @@ def test_parts_and_tasks_of_any_size_are_put_together(client, tmp_path, monkeypa
     run(SMALL, tmp_path / "here", progress=False)
     run(SMALL, tmp_path / "there", scheduler=client, progress=False)
     assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_workers_share_the_memory_and_batches_fit_into_it(monkeypatch):
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 2**31)
+    with (
+        cluster._local_cluster(1) as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
+        (worker,) = client.scheduler_info()["workers"].values()
+        assert worker["memory_limit"] == 2**30
+        memory = cluster._memory_of_batch(client)
+    assert 0 < memory < 0.6 * 2**30
+    settings = {"n": 20, "T": 8, "d": 200}
+    count = batch_size(settings, memory=memory // 4)
+    assert 1 < count < batch_size(settings)
+    assert 128 * count * 200**2 <= memory // 4  # 8 bytes of W, ten copies and four that wait
+    assert batch_size(settings, memory=1) == 1
+
+
+def test_smaller_batches_are_said_and_give_the_same_bytes(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_memory_of_batch", lambda _: 100_000)
+    run(SMALL, tmp_path / "here", progress=False)
+    message = r"^batches of \d problems, where there would be 256: each worker has 0.0001 GB"
+    with pytest.warns(UserWarning, match=message):
+        run(SMALL, tmp_path / "there", scheduler=client, progress=False)
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_more_workers_than_the_memory_holds_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 2**31)
+    message = r"^workers: expected more than 0.28 GB of memory .*, got 0.2 GB: take fewer$"
+    with pytest.raises(ValueError, match=message):
+        run(SMALL, tmp_path, workers=10, progress=False)
 
 
 def test_problems_of_a_file_travel_with_the_task(client, tmp_path):

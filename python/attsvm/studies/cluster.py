@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ _IN_FLIGHT = 4
 """Tasks of each worker thread that are submitted ahead of their results."""
 _STARTS = 3
 """Attempts to start a cluster on this computer."""
+_MEMORY_OF_WORKER = 160 * 2**20
+"""Memory of a worker that computes nothing, in bytes."""
+_UNSPILLED = 0.6
+"""Share of its memory up to which a worker of Dask writes nothing to disk, nor pauses."""
 _SECONDS_TO_CONNECT = 10
 _SECONDS_WITHOUT_WORKERS = 60
 
@@ -66,22 +71,28 @@ def run_on_cluster(
         return
     with _client(scheduler, workers) as client:
         _require_same_workers(client, made_with(study))
+        memory = _memory_of_batch(client)
+        _warn_of_small_batches(study, missing, memory)
         if sys.stderr.isatty() if progress is None else progress:
             print(f"Dask's dashboard: {client.dashboard_link}", file=sys.stderr)
         with bar(sum(len(part.problems) for part in missing), "problems", progress) as advance:
             records: dict[int, dict[int, Record]] = {}
-            for task, record in _computed(client, study, missing, num_threads or 1):
+            for task, record in _computed(client, study, missing, num_threads or 1, memory):
                 part, received = missing[task.part], records.setdefault(task.part, {})
                 received[task.problems.start] = record
                 advance(len(task.problems), task.cell.name)
-                if len(received) == len(_batches(study, part)):
+                if len(received) == len(_batches(study, part, memory)):
                     del records[task.part]
                     in_order = [received[first] for first in sorted(received)]
                     store.write(part, joined(in_order))
 
 
 def _computed(
-    client: Client, study: Study, missing: Sequence[Part], num_threads: int
+    client: Client,
+    study: Study,
+    missing: Sequence[Part],
+    num_threads: int,
+    memory: int | None,
 ) -> Iterator[tuple[_Task, Record]]:
     """Yield tasks and their records, as they end."""
     from distributed import as_completed
@@ -89,7 +100,7 @@ def _computed(
 
     names = [each.name for each in study.measurements]
     versions = made_with(study)
-    waiting = _tasks(study, missing)
+    waiting = _tasks(study, missing, memory)
     tasks: dict[Any, _Task] = {}
 
     def submit(count: int) -> list[Any]:
@@ -110,7 +121,9 @@ def _computed(
             try:
                 record = future.result()
             except (KilledWorker, NoWorkerError) as error:
-                raise ChildProcessError(f"workers died at {task.cell.name}: {error}") from error
+                raise ChildProcessError(
+                    f"workers died at {task.cell.name}: {error}; fewer have more memory each"
+                ) from error
             future.release()
             ended.update(submit(1))
             yield task, record
@@ -119,16 +132,52 @@ def _computed(
             client.cancel(list(tasks), force=True)
 
 
-def _batches(study: Study, part: Part) -> list[range]:
-    """Return the problems of each task of a part."""
+def _memory_of_batch(client: Client) -> int | None:
+    """Return the memory that a worker has for its task, in bytes; None where it has no limit."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [each["memory_limit"] / each["nthreads"] for each in workers if each["memory_limit"]]
+    return min(map(_spare_memory, limits), default=None)
+
+
+def _spare_memory(limit: float) -> int:
+    """Return what a worker with this limit has beyond its own; `ValueError` if there is nothing."""
+    spare = int(_UNSPILLED * limit) - _MEMORY_OF_WORKER
+    if spare <= 0:
+        least = _MEMORY_OF_WORKER / _UNSPILLED
+        raise ValueError(
+            f"workers: expected more than {least / 1e9:.2f} GB of memory for each thread, got "
+            f"{limit / 1e9:.2g} GB: take fewer"
+        )
+    return spare
+
+
+def _warn_of_small_batches(study: Study, missing: Sequence[Part], memory: int | None) -> None:
+    sizes = {(_batch_size(study, p, memory), _batch_size(study, p, None)) for p in missing}
+    smaller = {(given, usual) for given, usual in sizes if given < usual}
+    if memory is not None and smaller:
+        given, usual = min(smaller)
+        warnings.warn(
+            f"batches of {given} problems, where there would be {usual}: each worker has "
+            f"{memory / 1e9:.2g} GB of memory for them",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _batch_size(study: Study, part: Part, memory: int | None) -> int:
     names = [each.name for each in study.measurements]
-    step = batch_size(part.cell.settings, names, len(study.recorded_steps))
+    return batch_size(part.cell.settings, names, len(study.recorded_steps), memory)
+
+
+def _batches(study: Study, part: Part, memory: int | None) -> list[range]:
+    """Return the problems of each task of a part."""
+    step = _batch_size(study, part, memory)
     return [part.problems[k : k + step] for k in range(0, len(part.problems), step)]
 
 
-def _tasks(study: Study, missing: Sequence[Part]) -> Iterator[_Task]:
+def _tasks(study: Study, missing: Sequence[Part], memory: int | None) -> Iterator[_Task]:
     for number, part in enumerate(missing):
-        for problems in _batches(study, part):
+        for problems in _batches(study, part, memory):
             data = None if study.file is None else study.file.take(problems)
             yield _Task(number, part.cell, problems, data)
 
@@ -186,6 +235,7 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
         with _quiet(), _connected(scheduler) as client:
             yield client
     else:
+        assert workers is not None
         cluster: Any = None
         with _quiet(), ExitStack() as running:
             try:
@@ -219,11 +269,17 @@ def _connected(scheduler: str) -> Client:
         ) from error
 
 
-def _local_cluster(workers: int | None) -> Any:
-    """Start a cluster on this computer, again where a worker was killed while it started."""
+def _local_cluster(workers: int) -> Any:
+    """Start a cluster on this computer, again where a worker was killed while it started.
+
+    Workers and this process have equal shares of the memory that this process may use.
+    """
     import dask
     import distributed
+    from distributed.system import MEMORY_LIMIT
 
+    share = MEMORY_LIMIT // (workers + 1)
+    _spare_memory(share)
     limit = {"distributed.scheduler.no-workers-timeout": f"{_SECONDS_WITHOUT_WORKERS}s"}
     for attempt in range(_STARTS):
         try:
@@ -231,6 +287,7 @@ def _local_cluster(workers: int | None) -> Any:
                 return distributed.LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
+                    memory_limit=share,
                     dashboard_address=":0",
                     silence_logs=logging.CRITICAL,
                 )

@@ -35,18 +35,28 @@ _MOST_NUMBERS_OF_LANE = 8192
 """Problems of at most so many token entries, in reduced coordinates, are trained in SIMD lanes, and
 rounded otherwise than a single one: a batch of too few is filled."""
 _MOST_NUMBERS = 2**22
+_BYTES_OF_NUMBER = 128
+"""Memory that training and measuring take for each number of W or tokens: at most ten copies are
+made at a time, and four wait on a cluster."""
 
 
-def batch_size(settings: Mapping[str, Any], names: Collection[str] = (), records: int = 1) -> int:
+def batch_size(
+    settings: Mapping[str, Any],
+    names: Collection[str] = (),
+    records: int = 1,
+    memory: int | None = None,
+) -> int:
     """Return the number of problems measured in one call: at most 256, and 32 MB of W or tokens.
 
-    Measurements of these names may need W, or the attention, at so many `records`.
+    Measurements of these names may need W, or the attention, at so many `records`. What the call
+    takes is at most `memory` bytes, if it is limited, or what one problem takes.
     """
+    most = _MOST_NUMBERS if memory is None else min(_MOST_NUMBERS, memory // _BYTES_OF_NUMBER)
     n, T, d = (int(settings[size]) for size in ("n", "T", "d"))
     needs = _needs(names)
     iterates = records if needs - {"attention"} else 1
     tokens = max(d, records) if "attention" in needs else d
-    return max(1, min(_MOST_PROBLEMS, _MOST_NUMBERS // max(iterates * d**2, n * T * tokens)))
+    return max(1, min(_MOST_PROBLEMS, most // max(iterates * d**2, n * T * tokens)))
 
 
 def _needs(names: Collection[str]) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 import attsvm
 from attsvm import StepRule, classify, cosine, optimal_tokens, train
-from attsvm.studies import MEASUREMENTS, OUTCOMES, Study, run, tabulate
+from attsvm.studies import MEASUREMENTS, OUTCOMES, Study, describe, run, tabulate
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.declarations import read_toml
 from attsvm.studies.measurements import measurable
@@ -349,24 +348,33 @@ class TestProblems:
         with pytest.raises(ValueError, match=r"n, d: expected none or the 3, 5 .* got \[3\], 4"):
             evolve(study, n=[3], d=4)
 
-    def test_queries_are_missed_before_any_work(self, tmp_path):
+    def test_without_queries_and_value_it_takes_first_tokens_and_trains_the_head(self, tmp_path):
         data = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
-        attsvm.save(tmp_path / "mine.npz", replace(data, queries=None))
-        assert Study(data=str(tmp_path / "mine.npz"), parameter="p").has_queries is False
-        with pytest.raises(ValueError, match=r"parameter: .* for data without queries, got 'W'"):
-            Study(data=str(tmp_path / "mine.npz"))
+        data = attsvm.AttentionData(data.tokens, data.labels)
+        attsvm.save(tmp_path / "mine.npz", data)
+        study = Study.load(tmp_path / "mine.npz", {"parameter": ["W", "v+W", "p"], "steps": 30})
+        assert study.parameter == ("v+W", "v+p")
+        results = run(study, tmp_path / "out")
+        for parameter in study.parameter:
+            own = train(data.with_first_queries(), parameter=parameter, steps=30)
+            assert results.selected.sel(parameter=parameter)[0].values.tolist() == [*own.selected]
+        for declared in (study, Study.from_results(results)):
+            assert "mine.npz; queries are the first tokens; v+W/v+p trained" in (describe(declared))
+        run(study, tmp_path / "out")
+        of_prompt = Study.load(tmp_path / "mine.npz")
+        assert (of_prompt.parameter, of_prompt.takes_first_queries) == ("v+p", False)
 
     @pytest.mark.parametrize(
-        ("left_out", "parameter", "refused"),
+        ("left_out", "parameter", "of_W"),
         [
-            ((), "W", "w"),
+            ((), "W", "W"),
             (("queries",), "p", "W"),
-            (("value",), "v+W", "p"),
+            (("value",), "v+W", "v+W"),
             (("queries", "value"), "v+p", "v+W"),
         ],
     )
     def test_a_file_of_problems_is_a_study_of_what_it_allows(
-        self, left_out, parameter, refused, tmp_path
+        self, left_out, parameter, of_W, tmp_path
     ):
         data = attsvm.datasets.unit_sphere(3, 4, 5, batch=6, rng=0)
         names = [name for name in ("tokens", "labels", "queries", "value") if name not in left_out]
@@ -375,7 +383,10 @@ class TestProblems:
         assert (study.name, study.parameter, study.problems) == ("mine", parameter, 6)
         assert set(measure_cell(study, study.cells[0], range(6))) >= {"selected", "cosine"}
         with pytest.raises(ValueError, match=r"^overrides \(parameter\): parameter: expected"):
-            Study.load(tmp_path / "mine.npz", {"parameter": refused})
+            Study.load(tmp_path / "mine.npz", {"parameter": "w"})
+        study = Study.load(tmp_path / "mine.npz", {"steps": 20, "parameter": "W"})
+        assert study.parameter == of_W
+        assert set(measure_cell(study, study.cells[0], range(6))) >= {"selected", "cosine"}
 
 
 class TestRecord:

@@ -12,7 +12,6 @@ from attsvm._validation import as_nonnegative_int, number_text
 from attsvm.data import AttentionData, NextTokenData, load
 from attsvm.data.whole_file import place_of_file
 from attsvm.descent import train
-from attsvm.descent.blocks import as_blocks
 
 FIRST_TOKENS = "the first token of each input, as the file has none"
 """Description of the queries that are taken where a file has none."""
@@ -40,11 +39,6 @@ def read_problem(arguments: argparse.Namespace) -> AttentionData:
             f"0..{data.batch - 1}, got {'none' if arguments.index is None else arguments.index}"
         )
     return data.problem(arguments.index)
-
-
-def lacks_queries(data: AttentionData, parameter: str) -> bool:
-    """Return whether logits of this parameter take queries that the data have not."""
-    return data.queries is None and as_blocks(parameter).kind.queries == "data"
 
 
 def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...]:

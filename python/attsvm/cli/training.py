@@ -16,7 +16,7 @@ from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser, refuse_unused
-from attsvm.cli.problems import FIRST_TOKENS, lacks_queries, output_of_run, read_problem
+from attsvm.cli.problems import FIRST_TOKENS, output_of_run, read_problem
 from attsvm.cli.svms import SVM_OF_TRAINING
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, train
@@ -135,7 +135,7 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
     if not as_blocks(parameter).draws(arguments.init):
         refuse_unused(arguments, ["seed"], f"where the start of {parameter} is not drawn")
     chosen = {}
-    if lacks_queries(data, parameter):
+    if as_blocks(parameter).lacks_queries(data):
         data = data.with_first_queries()
         chosen["queries"] = FIRST_TOKENS
     if data.value is None:
@@ -181,7 +181,7 @@ def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
         raise ValueError(f"--test: {path}: expected tokens of dimension {data.d}, got {test.d}")
     if data.value is not None:
         test = test.with_value(data.value)
-    return test.with_first_queries() if lacks_queries(test, parameter) else test
+    return test.with_first_queries() if as_blocks(parameter).lacks_queries(test) else test
 
 
 def arrays_of_run(arguments: argparse.Namespace, result: Run) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm._validation import as_choice, as_positive_float, require_keys
+from attsvm.data import AttentionData
 
 PARAMETERS = tuple(_core.parameterisations)
 """Parameters of attention."""
@@ -55,6 +56,10 @@ class Blocks:
         if self.direction == "Wp":
             return tuple(start for start in STARTS if start != "balanced")
         return STARTS if self.kind.bilinear else STARTS[:1]
+
+    def lacks_queries(self, data: AttentionData) -> bool:
+        """Return whether logits take queries that the data have not."""
+        return data.queries is None and self.kind.queries == "data"
 
     def draws(self, start: str | None) -> bool:
         """Return whether the start of this name, or without one the usual start, is random."""

@@ -146,11 +146,13 @@ def _train(
 ) -> Measured:
     data = draw(settings, problems) if data is None else data
     parameter = settings["parameter"]
+    blocks = as_blocks(parameter)
+    if blocks.lacks_queries(data):
+        data = data.with_first_queries()
     count = len(problems)
     in_lanes = data.n * data.T * min(data.d, data.n * data.T) <= _MOST_NUMBERS_OF_LANE
     trained = filled(data, _LANES) if in_lanes else data
     numbers = range(problems.start, problems.start + (trained.batch or 1))
-    blocks = as_blocks(parameter)
 
     def fitted(run: Run) -> BoolArray:
         return run.evaluate(trained).margins > 0

@@ -18,6 +18,8 @@ from attsvm.datasets import digits, gaussian_classes, near_orthogonal, signal_no
 from attsvm.descent.blocks import as_blocks
 from attsvm.studies.table import in_words
 
+FIRST_TOKENS = "first tokens"
+"""Queries of a file that has none, as its results say."""
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}
 """Stride between the 4×4 patches of a digit, by the number T of patches that it makes."""
@@ -60,6 +62,7 @@ class FileOfProblems:
     path: Path  # absolute
     sha256: str  # of its bytes
     sizes: Mapping[str, int]  # n, T, d and the number of problems
+    lacks_queries: bool = False
     # The problems, with a batch axis; None for a file that only its results tell of.
     data: AttentionData | None = field(default=None, repr=False, compare=False)
 
@@ -75,7 +78,7 @@ class FileOfProblems:
             raise ValueError(f"data: {where}: expected tokens and labels, got next-token data")
         sizes = {"n": data.n, "T": data.T, "d": data.d, "problems": data.batch or 1}
         digest = hashlib.sha256(where.read_bytes()).hexdigest()
-        return cls(where.resolve(), digest, sizes, data.batched())
+        return cls(where.resolve(), digest, sizes, data.queries is None, data.batched())
 
     @property
     def has(self) -> tuple[str, ...]:

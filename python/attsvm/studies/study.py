@@ -32,7 +32,7 @@ from attsvm.descent import StepRule
 from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
-from attsvm.studies.problems import KINDS, FileOfProblems
+from attsvm.studies.problems import FIRST_TOKENS, KINDS, FileOfProblems
 from attsvm.svm.norms import NORMS as SVM_NORMS
 from attsvm.svm.norms import as_name
 from attsvm.theory.svm_of_training import norm_of_training
@@ -258,8 +258,9 @@ class Study:
     classes : pair of int
         Of "digits", whose T patches are 4, 9 or 25.
     parameter : {"W", "p", "KQ", "W+p", "diagonal KQ"}, or "v+" and one of them, or axis
-        What is trained; ``("v", "W")``, as `attsvm.train` has it, is kept as "v+W". W and p start
-        at zero, but for W beside p; v at the value of the data, or at zero.
+        What is trained, the head v too where a file has no value; ``("v", "W")``, as
+        `attsvm.train` has it, is kept as "v+W". W and p start at zero, but for W beside p; v at the
+        value of the data, or at zero. Queries are the first tokens where a file has none.
     init : {"uniform", "balanced", "unbalanced"} or axis
         How two factors start.
     rule : str or axis
@@ -386,6 +387,11 @@ class Study:
             self._set("file", None)
         elif self.file is None or self.file.path != Path(self.data).resolve():
             self._set("file", FileOfProblems.read(self.data))
+        if isinstance(self.parameter, tuple):
+            headed = (_trained_with(name, self.file) for name in self.parameter)
+            self._set("parameter", tuple(dict.fromkeys(headed)))
+        else:
+            self._set("parameter", _trained_with(self.parameter, self.file))
 
     def _check_data(self) -> None:
         of_all = dict.fromkeys(option for kind in KINDS.values() for option in kind.options)
@@ -458,11 +464,11 @@ class Study:
             as_choice("init", settings["init"], blocks.starts)
         rates = dict.fromkeys(blocks.names, settings["lr"])
         settings["step_rule"].to_core(blocks, rates, settings["n"], np.random.default_rng(0))
-        if not self.has_value and not parameter.startswith("v+"):
+        if not self.has_value and not blocks.head:
             raise ValueError(
                 f"parameter: expected 'v+W' or 'v+p' for data without a value, got {parameter!r}"
             )
-        if not self.has_queries and source == "data":
+        if self.file is None and not self.has_queries and source == "data":
             raise ValueError(
                 f"parameter: expected 'p', 'W+p' or 'v+' and one of them for data without queries, "
                 f"got {parameter!r}"
@@ -497,6 +503,12 @@ class Study:
     def has_queries(self) -> bool:
         """Whether its problems have queries z, which W, K and Q act on."""
         return "queries" in self.has
+
+    @property
+    def takes_first_queries(self) -> bool:
+        """Whether queries are first tokens: of a file without any, where logits take some."""
+        sources = {as_blocks(name).kind.queries for name in np.atleast_1d(self.parameter)}
+        return self.file is not None and self.file.lacks_queries and "data" in sources
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -614,7 +626,7 @@ class Study:
             if of_problems and "measure" not in values:
                 parameters = values["parameter"]
                 several = parameters if _is_list(parameters) else [parameters]
-                trained = [x for x in several if x in PARAMETERS]
+                trained = [_trained_with(x, given["file"]) for x in several if x in PARAMETERS]
                 given_norms = "norms" in values
                 names = [
                     name
@@ -657,7 +669,8 @@ class Study:
                 sizes = {size: stored[size] for size in _SIZES}
                 sizes["problems"] = values["problems"]
                 path = Path(values["data"]).resolve()
-                values["file"] = FileOfProblems(path, stored["data_sha256"], sizes)
+                first = stored.get("queries") == FIRST_TOKENS
+                values["file"] = FileOfProblems(path, stored["data_sha256"], sizes, first)
             study = cls(**values)
             expected = {axis: len(several) for axis, several in study.axes.items()}
             expected["problem"] = study.problems or 0
@@ -684,6 +697,12 @@ def norm_of_svm(settings: Mapping[str, Any]) -> Norm:
 def fitting_parameter(has_value: bool, has_queries: bool) -> str:
     """Return the parameter that is trained by default: W or p, with v where there is no value."""
     return ("" if has_value else "v+") + ("W" if has_queries else "p")
+
+
+def _trained_with(parameter: str, file: FileOfProblems | None) -> str:
+    """Return the parameter, with the head v where it is that of a file without a value."""
+    lacking = file is not None and "value" not in file.has
+    return f"v+{parameter.removeprefix('v+')}" if lacking else parameter
 
 
 def _require_fields(names: Iterable[str]) -> None:

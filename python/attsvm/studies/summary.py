@@ -16,7 +16,7 @@ from attsvm._validation import as_instance
 from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
 from attsvm.descent.blocks import as_blocks
 from attsvm.studies.measurements import OUTCOMES, Record
-from attsvm.studies.problems import KINDS
+from attsvm.studies.problems import FIRST_TOKENS, KINDS
 from attsvm.studies.store import as_results
 from attsvm.studies.study import Cell, Study, norm_of_svm
 from attsvm.studies.table import Measure, Row, Table, in_words
@@ -209,7 +209,8 @@ def describe(study: Study) -> str:
         data = KINDS[study.data].describe(settings)
         problems = f"{_problems(study)} of each size"
     else:
-        data, problems = study.file.path.name, _problems(study)
+        queries = f"; queries are the {FIRST_TOKENS}" * study.takes_first_queries
+        data, problems = f"{study.file.path.name}{queries}", _problems(study)
     rule, loss = (in_words(settings[k]) for k in ("rule", "loss"))
     known = study.rules is None and rule in _core.step_rules  # and not several
     steps = _core.StepRule(rule).description if known else f"steps of {rule}"

@@ -15,6 +15,7 @@ import attsvm.plots
 import attsvm.studies
 import attsvm.theory
 from attsvm.studies.reproduce.registry import FIGURES
+from attsvm.studies.table import Table
 
 OURS = (
     "AttentionData|NextTokenData|Run|SVMSolution|TokenPriorityGraph|Head|Study|Table|Dataset|Figure"
@@ -32,6 +33,7 @@ RIGHT = {
     **{"weight_decay": 0.1, "source": "a b c d" * 9, "A": np.eye(2), "B": np.eye(2), "p": 3.0},
     **{"values": 0.5 ** np.arange(8), "n": 2, "T": 3, "d": 10, "K": 6, "x": np.eye(2)},
     **{"graph": attsvm.theory.token_priority_graphs(NEXT).popitem()[1], "steps": 8},
+    "table": Table((), ()),
 }
 WEIGHTS = attsvm.theory.predict_next(NEXT, np.eye(9)).attention
 OF_NEXT_TOKENS = {"data": NEXT, "W": np.eye(9)}
@@ -76,6 +78,7 @@ def test_another_type_is_refused_by_name(function, parameter, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("matplotlib")
     pytest.importorskip("numcodecs")
+    RIGHT["results"] = pytest.importorskip("xarray").Dataset()
     annotation = str(parameter.annotation)
     wrong = [object()] if parameter.name == "x" else [object(), 1j]  # softmax of complex numbers
     if re.search(rf"\b({OURS}|Outcome|bool)\b", annotation) and parameter.name != "certify":

@@ -58,13 +58,15 @@ def drawable(table: Table | xr.Dataset | Study, *, results: xr.Dataset | None = 
     That is outcomes, support vectors, cosines, margin ratios, accuracies or attention of several
     problems, or the record of a few. Of the declaration of a study, whether its results will.
     """
+    if results is not None:
+        as_results("results", results)
     if isinstance(table, Study):
         names = {variable.name for variable in Layout(table).variables}
         measures = [measure for measure in measures_of(table) if measure.variable in names]
         problems = [table.problems or 0] * len(table.cells)
     else:
         if not isinstance(table, Table):
-            results, table = table, tabulate(as_results("table", table, Table))
+            results, table = table, tabulate(as_results("table", table, Table, Study))
         names, measures = {*map(str, results or ())}, [*table.measures]
         problems = [row.problems for row in table.rows]
     if _few(problems) and any(f"history_{name}" in names for name in CURVES):

@@ -218,6 +218,12 @@ LABELS = [
         ]
     ),
     refused(
+        "labels that are names",
+        data_with(labels=["cat"] * n),
+        TypeError,
+        "labels: expected -1 or +1, got an array of dtype <U3",
+    ),
+    refused(
         "labels say which",
         data_with(labels=[1, 0, 1]),
         ValueError,

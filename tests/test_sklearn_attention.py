@@ -511,5 +511,7 @@ def test_lists_of_what_has_no_length_or_is_sparse_are_refused(fit):
         fit([np.array(1.0), np.array(2.0)], [0, 1])
     with pytest.raises(TypeError, match=r"^X: expected dense tokens .*, got a list of sparse ones"):
         fit([scipy.sparse.eye_array(2), scipy.sparse.eye_array(2)], [0, 1])
+    with pytest.raises(TypeError, match=r"^X: .*, got a sparse matrix of shape \(2, 2\)$"):
+        fit(scipy.sparse.eye_array(2), [0, 1])
     with pytest.raises(ValueError, match="onvert"):
         fit(["abc", "de"], [0, 1])

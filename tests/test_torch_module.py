@@ -203,7 +203,12 @@ def test_fits_attention_data():
     [
         (lambda: Attention(0, value=[]), ValueError, "d: "),
         (lambda: Attention(d, "WQ", value=np.ones(d)), ValueError, "parameter: "),
-        (lambda: Attention(d), ValueError, "value: needed where v is not trained"),
+        (lambda: Attention(d), ValueError, r"value: needed .* as by 'v\+W', got None"),
+        (
+            lambda: Attention(9, value=np.ones(9)).fit(attsvm.datasets.unit_sphere(3, 4, 5, rng=0)),
+            ValueError,
+            "data: expected tokens of dimension 9, got 5",
+        ),
         (lambda: Attention(d, value=np.ones(4)), ValueError, "value: expected shape"),
         (lambda: Attention(d, "Wp", value=np.ones(d)), ValueError, "prompt: needed"),
         (lambda: Attention(d, value=np.ones(d), prompt=np.ones(d)), ValueError, "prompt: expected"),

@@ -24,6 +24,7 @@ _Choice = TypeVar("_Choice", bound=str)
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Value = TypeVar("_Value")
 
+NUMBERS = "float64, float32 or integers"
 _LARGEST_COPY = 2**31 - 1
 _FINITE_CHUNK = 2**16
 _MAY_BE_MASKED = (list, tuple, np.ma.MaskedArray)
@@ -48,6 +49,7 @@ def as_float_array(
     ndim: int | Collection[int] = (),
     shape: tuple[int, ...] | None = None,
     dtype: npt.DTypeLike | None = None,
+    numbers: str = NUMBERS,
 ) -> FloatArray: ...
 def as_float_array(
     name: str,
@@ -57,15 +59,16 @@ def as_float_array(
     ndim: int | Collection[int] = (),
     shape: tuple[int, ...] | None = None,
     dtype: npt.DTypeLike | None = None,
+    numbers: str = NUMBERS,
 ) -> FloatArray:
     """Read a finite, C-contiguous float64 or float32 array, copied only where it has to be.
 
     Integers become float64; `dtype` casts to float64 or float32. The error says the shape in the
     letters of `shape_text`, ``"(n, T, d)"``; `ndim` are the allowed numbers of axes, none of them
-    empty, unless the only `shape` that is right is known. The result is read-only, and shares the
-    memory of `value` where that is already of the type asked for, C-contiguous and aligned. Refused
-    are masked arrays, a value that is not finite or that float32 cannot hold, and a copy of more
-    than 2**31 - 1 numbers.
+    empty, unless the only `shape` that is right is known, and `numbers` what they are to be. The
+    result is read-only, and shares the memory of `value` where that is already of the type asked
+    for, C-contiguous and aligned. Refused are masked arrays, a value that is not finite or that
+    float32 cannot hold, and a copy of more than 2**31 - 1 numbers.
     """
     array = read_array(name, value)
     if array.dtype.kind in "iu":
@@ -74,10 +77,7 @@ def as_float_array(
         own_type = array.dtype.newbyteorder("=")
     else:
         raw = " (raw bytes, which np.load makes of bfloat16)" if array.dtype.kind == "V" else ""
-        raise TypeError(
-            f"{name}: expected float64, float32 or integers, got an array of dtype "
-            f"{array.dtype}{raw}"
-        )
+        raise TypeError(f"{name}: expected {numbers}, got an array of dtype {array.dtype}{raw}")
     _require_axes(name, array, shape_text, ndim, shape)
     wanted = own_type if dtype is None else np.dtype(dtype)
     result = _contiguous(name, array, wanted)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
+    NUMBERS,
     as_bool,
     as_float_array,
     as_index_array,
@@ -114,11 +116,13 @@ class AttentionData(BatchAxis):
             n = index.size
         B = "B, " if lead else ""
 
-        def fitting(name: str, array: ArrayLike, text: str, shape: tuple[int, ...]) -> FloatArray:
-            return as_float_array(name, array, text, shape=shape, dtype=x.dtype)
+        def fitting(
+            name: str, array: ArrayLike, text: str, shape: tuple[int, ...], numbers: str = NUMBERS
+        ) -> FloatArray:
+            return as_float_array(name, array, text, shape=shape, dtype=x.dtype, numbers=numbers)
 
         per_input = f"({B}n)" if lead else "(n,)"
-        y = fitting("labels", labels, per_input, (*lead, n))
+        y = fitting("labels", labels, per_input, (*lead, n), numbers="-1 or +1")
         require_all("labels", np.abs(y) == 1, y, "-1 or +1")
         z = None if queries is None else fitting("queries", queries, f"({B}n, d)", (*lead, n, d))
         v = None
@@ -307,14 +311,13 @@ def _as_tokens(tokens: ArrayLike) -> FloatArray:
     return as_float_array("tokens", tokens, "(n, T, d) or (B, n, T, d)", ndim=(3, 4))
 
 
-def require_padded(name: str, tokens: object) -> None:
-    """Refuse masked arrays, and lists of sparse matrices or of sequences of different lengths."""
+def require_padded(name: str, tokens: Any) -> None:
+    """Refuse masked arrays, sparse matrices, and lists of sequences of different lengths."""
     require_unmasked(name, tokens)
     listed = tokens if isinstance(tokens, list | tuple) else ()
-    if any(map(issparse, listed)):
-        raise TypeError(
-            f"{name}: expected dense tokens of shape (n, T, d), got a list of sparse ones"
-        )
+    if issparse(tokens) or any(map(issparse, listed)):
+        got = "a list of sparse ones" if listed else f"a sparse matrix of shape {tokens.shape}"
+        raise TypeError(f"{name}: expected dense tokens of shape (n, T, d), got {got}")
     counts = {entry_count(sequence) for sequence in listed} - {0}
     if len(counts) > 1:
         raise ValueError(

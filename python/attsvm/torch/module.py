@@ -125,7 +125,8 @@ class Attention(torch.nn.Module):
         fixed = None if prompt is None else self._vector("prompt", prompt, kind)
         self.register_buffer("prompt", fixed)
         if value is None and not self._blocks.head:
-            raise ValueError("value: needed where v is not trained, got None")
+            trained = "v+" + self._blocks.attention
+            raise ValueError(f"value: needed unless v is trained, as by {trained!r}, got None")
         v = (
             torch.zeros(*self._lead, self.d, **kind)
             if value is None
@@ -262,6 +263,8 @@ class Attention(torch.nn.Module):
             for name, given in (("labels", labels), ("queries", queries), ("lengths", lengths)):
                 if given is not None:
                     raise ValueError(f"{name}: expected None beside AttentionData")
+            if data.d != self.d:
+                raise ValueError(f"data: expected tokens of dimension {self.d}, got {data.d}")
             if data.value is not None and v is not None:
                 if not np.array_equal(data.value.astype(v.dtype), v):  # as the module rounds it
                     raise ValueError("data: expected no value, or that of the module, got another")

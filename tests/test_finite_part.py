@@ -218,7 +218,7 @@ def test_where_every_token_is_selected_there_is_no_direction():
     [
         (np.zeros((2, 2)), {}, ValueError, r"^W: expected a direction, got zero$"),
         (np.ones((3, 2)), {}, ValueError, r"^W: expected shape \(d, d\) = \(2, 2\), got \(3, 2\)"),
-        (np.ones(2), {}, ValueError, r"^W: expected shape \(d, d\), got \(2,\)"),
+        (np.ones(2), {}, ValueError, r"^W: expected shape \(d, d\) = .*, got \(2,\)"),
         (
             np.full((2, 2), 1e308),
             {},

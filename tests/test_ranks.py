@@ -86,7 +86,9 @@ def test_ranks_by_factors_are_those_of_the_matrix(d):
 def test_what_has_no_rank_is_refused():
     with pytest.raises(ValueError, match=r"^rtol: expected a positive number, got 0"):
         rank(np.eye(2), rtol=0)
-    with pytest.raises(ValueError, match=r"^W: expected shape \(d, d\) or \(B, d, d\), got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"^W: expected shape \(d, d\) or \(B, d, d\) with B problems, got \(3,\)"
+    ):
         rank([1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match=r"^W: expected finite numbers, got inf"):
         effective_rank([[np.inf]])

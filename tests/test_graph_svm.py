@@ -326,16 +326,20 @@ def test_text_has_a_certified_solution():
     assert np.abs(space.project(solution.W)).max() <= 1e-12
 
 
-def test_a_path_between_tokens_of_one_ulp_is_not_called_infeasible():
-    """2 over 1 over 0, after 1: w = W e_1 has (e_2 - e_0)'w >= 2, so that w_0 = 2/eps or more."""
+@pytest.mark.parametrize("norm", ["fro", "max", "l1", "spec", "nuc"])
+def test_a_path_between_tokens_of_one_ulp_is_not_called_infeasible(norm):
+    """2 over 1 over 0, after 1: W e_1 = (2/eps, 2/eps + 1), the last digit of which is extended."""
     contexts, labels = [[2, 1], [0, 1]], [2, 1]
-    for first, answer in ((1 + np.finfo(float).eps, None), (1.0, "infeasible"), (2.0, "optimal")):
+    eps = np.finfo(float).eps
+    for first, answer in ((1 + eps, "optimal"), (1.0, "infeasible"), (2.0, "optimal")):
         data = NextTokenData(np.array([[1.0, 0.0], [0.0, 1.0], [first, 0.0]]), contexts, labels)
-        if answer is None:
-            with pytest.raises(SolverError, match="no certified answer"):
-                graph_svm(data)
-        else:
-            assert graph_svm(data).status == answer
+        solution = graph_svm(data, norm=norm)
+        assert solution.status == answer
+        if first == 1 + eps:
+            assert max(solution.gap, solution.kkt) <= 1e-9
+            of_last = solution.left.reshape(-1, 2, 2)[:, 1]
+            assert of_last[:, 0].sum() == pytest.approx(2 / eps, rel=1e-12)
+            assert (of_last[:, 1] - of_last[:, 0]).sum() == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["fro", "max"])

@@ -367,8 +367,11 @@ def test_one_class_is_refused():
 def test_slack_too_dear_for_float64_is_an_error_that_names_C(fit_intercept):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((30, 2)), rng.integers(0, 2, 30)
-    with pytest.raises(SolverError, match=r"C = 1e\+40: .* take a smaller C"):
-        HardMarginSVC(C=1e40, fit_intercept=fit_intercept).fit(X, y)
+    with pytest.raises(SolverError, match=r"C = 1e\+120: .* take a smaller C"):
+        HardMarginSVC(C=1e120, fit_intercept=fit_intercept).fit(X, y)
+    dear, dearer = (HardMarginSVC(C=C, fit_intercept=fit_intercept).fit(X, y) for C in (1e20, 1e60))
+    assert dearer.coef_ == pytest.approx(dear.coef_, rel=1e-12)
+    assert dearer.intercept_ == pytest.approx(dear.intercept_, rel=1e-12)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

@@ -236,6 +236,10 @@ def test_constraints_that_nearly_agree_or_contradict_are_solved_in_every_norm(
     ("kind", "seed", "norm"),
     [
         ("graph", 984, "fro"),
+        ("graph", 48, "max"),
+        ("graph", 3, "l1"),
+        ("graph", 157, "spec"),
+        ("graph", 41, "nuc"),
         ("general", 526, "max"),
         ("general", 1528, "spec"),
         ("general", 1949, "l1"),
@@ -313,15 +317,16 @@ def solved_graph(family, seed):
     return True
 
 
-@pytest.mark.parametrize(("family", "fewest"), [(spread, 150), (near_duplicates, 148)])
-def test_answers_for_graphs_are_right_on_every_edge(family, fewest):
+@pytest.mark.parametrize("family", [spread, near_duplicates])
+def test_answers_for_graphs_are_right_on_every_edge(family):
     """Spread 98: an edge implied by an equality missed its margin; near duplicates 5: infeasible"""
-    assert sum(solved_graph(family, seed) for seed in range(150)) >= fewest
+    assert all(solved_graph(family, seed) for seed in range(150))
 
 
 @pytest.mark.parametrize("seed", [353, 424, 875, 1073])
-def test_ends_of_a_path_that_nearly_agree_are_not_called_infeasible(seed):
-    assert not solved_graph(near_duplicates, seed)
+def test_ends_of_a_path_that_nearly_agree_are_solved(seed):
+    """W is 1e17 times as large as any constraint asks for that is not implied by others."""
+    assert solved_graph(near_duplicates, seed)
 
 
 def test_margins_of_graphs_are_those_of_exact_arithmetic():
@@ -358,19 +363,9 @@ def test_hyperplanes_are_right_and_there_is_one(family, fit_intercept):
     assert len(unsolved) <= COUNT / 1000, str(unsolved)
 
 
-# Of graphs of nearly equal tokens 2 of 100 are beyond twice the digits of float64.
-CASES = [
-    (kind, family)
-    for kind in KINDS
-    for family in FAMILIES
-    if kind != "graph" or family in (scaled, spread)
-]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "family"), CASES, ids=lambda case: getattr(case, "__name__", case)
-)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_answers_are_right_and_there_is_one(kind, family):
     norms = [
         norm for norm in NORMS if kind not in ("prompt", "relaxed") or norm not in ("spec", "nuc")

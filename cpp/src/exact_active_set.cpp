@@ -16,7 +16,7 @@ class ExactRows {
    public:
     using Number = FourDoubles;
     static constexpr double dependent = 1e-57, noise = 1e-57;
-    static constexpr double hopeless = 1e-17;  // below what a proof of infeasibility takes
+    static constexpr double hopeless = 1e-45;  // far below what a proof of infeasibility takes
     static constexpr Index at_once = 1;        // of the violated constraints that are found together
     static Number rounding(const Number& norm) { return 64.0 * std::numeric_limits<Number>::epsilon() * (1.0 + norm); }
 

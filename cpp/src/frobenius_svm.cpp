@@ -205,11 +205,16 @@ class FrobeniusSolver : SvmSolver<Token> {
                 low[r] = std::ldexp(found->low[r], unit - exact.exponent(r));
             }
         };
-        in_given_units(-exact.scale_exponent());
-        if (is_infeasible(exact, high, low, found->steps)) return;
+        const auto infeasible = [&] {
+            in_given_units(-exact.scale_exponent());
+            return is_infeasible(exact, high, low, found->steps);
+        };
+        // With more digits than a W of float64, one may be found that is larger than what is called infeasible.
+        if (!result_.extended && infeasible()) return;
         in_given_units(exact.scale_exponent());
         const WInParts W = scaled(found->w, exact.scale_exponent());
         is_exactly_optimal(found->steps, in_query_basis(W[0]), {high, &low}, &W);
+        if (result_.extended && !is_certified()) infeasible();
     }
 
     // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a

@@ -232,9 +232,13 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
             one, (names[b],) = norm.solvers["auto"](problem.problem(b), None)
             put(result, b, one)
     for b in np.flatnonzero(result["status"] == INFEASIBLE).tolist():
-        proof = _proof_with_paths(problem.problem(b), graphs, b, result["dual"][b])
-        for name in ("status", "dual", "gap", "kkt"):
-            result[name][b] = proof[name][0]
+        joined = _with_path(problem.problem(b), graphs, b)
+        one = certify(joined, np.pad(result["dual"][[b]], ((0, 0), (0, 1), (0, 0))))
+        if one["status"][0] != INFEASIBLE:
+            one, (names[b],) = norm.solvers["auto"](joined, None)
+            if one["status"][0] == INFEASIBLE:  # by a proof that may count the path itself
+                one["status"][0] = UNRESOLVED
+        put(result, b, {**one, **{name: one[name][:, :-1] for name in ("dual", "margins")}})
     if without_answer(result):
         raise SolverError("no certified answer for the Graph-SVM; tried native")
     solution = solution_of("W", problem, result, names, norm)
@@ -307,13 +311,12 @@ def _margins_of_edges(
     return np.asarray(values[graphs.source] - values[graphs.target])
 
 
-def _proof_with_paths(
-    problem: SvmProblem, graphs: TokenPriorities, b: int, dual: Float64Array
-) -> dict[str, Any]:
-    """Return what multipliers prove of problem `b` with every constraint that paths imply.
+def _with_path(problem: SvmProblem, graphs: TokenPriorities, b: int) -> SvmProblem:
+    """Return problem `b` with a constraint more: ½ for the two nearest tokens on a path.
 
     A proof excludes W up to a size that is relative to the largest which a single constraint asks
-    for. Of nearly equal tokens at the ends of a path that is the constraint of the path.
+    for, and W is solved for in units of that. Of nearly equal tokens at the ends of a path that is
+    the constraint of the path, which asks for 1, so that the one for ½ has multiplier 0.
     """
     table = problem.tokens[0].astype(np.float64, copy=False)
     sizes = euclidean_norm(table, axis=1)
@@ -333,19 +336,18 @@ def _proof_with_paths(
     more: dict[str, Any] = {
         "selected": [[0]],
         "lengths": [[2 if smallest < np.inf else 1]],
-        "rhs": [[[0.0, 1.0]]],
+        "rhs": [[[0.0, 0.5]]],
         "equality": [[[False, False]]],
         "token_ids": [[list(inputs[:2])]],
         "query_ids": [[inputs[2]]],
     }
-    joined = {
-        name: np.concatenate([getattr(problem, name), value], axis=1)
-        for name, value in more.items()
-    }
-    proof = certify(replace(problem, **joined), np.pad(dual, ((0, 1), (0, 0)))[np.newaxis])
-    if proof["status"][0] != INFEASIBLE:
-        proof["status"][0] = UNRESOLVED
-    return {**proof, "dual": proof["dual"][:, :-1]}
+    return replace(
+        problem,
+        **{
+            name: np.concatenate([getattr(problem, name), value], axis=1)
+            for name, value in more.items()
+        },
+    )
 
 
 def _edge_problem(

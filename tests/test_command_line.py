@@ -516,10 +516,17 @@ class TestTrain:
         assert main(["svm", "short.npz", "--run", "run.npz"]) == 2
         assert "error: run.npz: selected: expected 0..0, got " in capsys.readouterr().err
 
-    def test_a_place_without_a_directory_is_refused_before_training(self, problem, monkeypatch):
-        monkeypatch.setattr("attsvm.cli.training.train", None)
-        assert main(["train", str(problem), "--out", "none/run.npz"]) == 2
-        assert main(["train", str(problem), "--out", "."]) == 2
+    def test_a_place_without_a_directory_is_refused_before_training(
+        self, problem, monkeypatch, capsys
+    ):
+        monkeypatch.setattr("attsvm.cli.training.train", lambda *_, **__: pytest.fail("trained"))
+        here = Path.cwd()
+        for out, wrong in (
+            ("none/run.npz", f"expected an existing directory, got {here / 'none'}"),
+            (".", f"expected a file, got the directory {here}"),
+        ):
+            assert main(["train", str(problem), "--out", out]) == 2
+            assert capsys.readouterr().err == f"attsvm: error: --out: {wrong}\n"
 
     def test_a_file_that_is_no_run_is_refused(self, problem, capsys):
         np.savez("other.npz", selected=[0, 0, 0], parameter="V", rule="ngd")

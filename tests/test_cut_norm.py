@@ -15,6 +15,7 @@ from attsvm import AttentionData, att_svm, margin_ratio
 from attsvm.svm import cut_norm
 from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.svm.solve import solve
+from attsvm.svm.solvers import UNRESOLVED
 from attsvm.svm.svm_problem import row_problem
 from attsvm.theory import product_norm
 
@@ -117,6 +118,43 @@ def test_a_wide_problem_of_its_own_dimension_is_bounded(monkeypatch):
     assert exact.status == "optimal"
     assert exact.norm / 1.783 <= (1 - bounded.gap) * bounded.norm <= exact.norm
     assert bounded.norm == pytest.approx(exact.norm, rel=1e-9)
+
+
+def test_programs_have_no_products_that_are_none(monkeypatch):
+    counts = []
+
+    def spied(problem, start):
+        counts.append((problem.tokens.any(axis=(0, 1, 2)).sum(), problem.tokens.shape[-1]))
+        return smallest_sum(problem, start)
+
+    smallest_sum = cut_norm._smallest_sum
+    monkeypatch.setattr(cut_norm, "_smallest_sum", spied)
+    data = attsvm.datasets.unit_sphere(6, 8, 17, rng=0)
+    att_svm(data, attsvm.optimal_tokens(data), norm="cut")
+    assert len(counts) > 2
+    assert all(used == columns for used, columns in counts)
+
+
+def test_a_program_that_is_not_solved_is_an_error(monkeypatch):
+    def unresolved(problem, start):
+        result, names = smallest_sum(problem, start)
+        return result | {"status": np.full_like(result["status"], UNRESOLVED)}, names
+
+    smallest_sum = cut_norm._smallest_sum
+    monkeypatch.setattr(cut_norm, "_smallest_sum", unresolved)
+    data = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
+    with pytest.raises(attsvm.SolverError, match="no certified cut-norm answer"):
+        att_svm(data, attsvm.optimal_tokens(data), norm="cut")
+
+
+@pytest.mark.slow  # takes a minute
+def test_programs_of_many_products_are_solved():
+    """In one of them a coefficient is 3.5e-7 where the others are 1e-4 and more."""
+    data = attsvm.datasets.unit_sphere(30, 16, 32, rng=32)
+    bounded = att_svm(data, attsvm.optimal_tokens(data), norm="cut")
+    assert bounded.status == "bounded"
+    assert bounded.kkt <= 1e-12
+    assert bounded.norm < 0.99
 
 
 def least_of_vectors(data, selected):

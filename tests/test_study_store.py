@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -380,6 +381,26 @@ def test_values_are_read_as_zarr_reads_them(tmp_path, monkeypatch):
         assert results.isel(key).identical(same.isel(key)), key
     assert pickle.loads(pickle.dumps(open_results(tmp_path))).identical(same)
     assert results.chunk().load().identical(same.load())
+
+
+def test_a_place_beyond_the_results_is_an_error(tmp_path):
+    finished(SMALL, tmp_path)
+    with pytest.raises(IndexError):
+        open_results(tmp_path).history_norm.isel(problem=10).load()
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize(("name", "value"), [("order", "F"), ("dimension_separator", "/")])
+def test_arrays_of_another_layout_are_not_read_as_if_they_were_ours(tmp_path, name, value, verify):
+    store = finished(SMALL, tmp_path)
+    array = store / "history_norm/.zarray"
+    array.write_text(json.dumps(json.loads(array.read_text()) | {name: value}))
+    everything = json.loads((store / ".zmetadata").read_text())
+    everything["metadata"]["history_norm/.zarray"][name] = value
+    (store / ".zmetadata").write_text(json.dumps(everything))
+    wrong = re.escape(f"history_norm: expected {name} ")
+    with pytest.raises(ValueError, match=wrong):
+        open_results(tmp_path, verify=verify)
 
 
 def test_a_study_starts_no_thread(tmp_path):

@@ -55,12 +55,21 @@ class InteriorPoint : nuclear::MarginProgram {
         M.diagonal() += divided_by_dual(slack_);
         const Cholesky equations = factorised(M, goes_on);
         if (!equations.succeeded() || !numext::isfinite(mu)) return false;
-        const Vector by_margin = equations.solve(constraints_.rhs());
+        // The factor is that of an M shifted on its diagonal, which changes what tiny pivots give: corrected in rounds,
+        // where more digits (NormSolver::solve_in_octuple_precision) would be much more work.
+        const auto solve = [&](const Vector& b) {
+            constexpr Index small = 64;
+            const int rounds = std::is_same_v<Real, double> && M.rows() > small ? 2 : 0;
+            Vector x = equations.solve(b);
+            for (int k = 0; k < rounds; ++k) x += equations.solve(b - M.selfadjointView<Eigen::Lower>() * x);
+            return x;
+        };
+        const Vector by_margin = solve(constraints_.rhs());
         const Real of_margin = constraints_.rhs().dot(by_margin);
         const Vector margins = constraints_.values(primal());
         const Array skew = of_below - of_above;
         const Vector of_skew = bounds_primal() ? Vector() : constraints_.values(skew.matrix());
-        const Vector by_skew = bounds_primal() ? Vector() : equations.solve(of_skew);
+        const Vector by_skew = bounds_primal() ? Vector() : solve(of_skew);
 
         // Towards the point of the central path with this μ, with the curvature that a first direction shows.
         const auto towards = [&](Real target, const Direction* first) {
@@ -78,8 +87,7 @@ class InteriorPoint : nuclear::MarginProgram {
             Direction to;
             if (bounds_primal()) {
                 // x = W: A*(λ + dλ) = pull + stiffness dx
-                const Vector fixed =
-                    equations.solve(aim + slack_ - margins + constraints_.values((pull * weights).matrix()));
+                const Vector fixed = solve(aim + slack_ - margins + constraints_.values((pull * weights).matrix()));
                 to.margin = (1.0 - constraints_.rhs().dot(fixed)) / of_margin;
                 const Vector dual = fixed + to.margin * by_margin;
                 to.dual = dual - dual_;
@@ -87,7 +95,7 @@ class InteriorPoint : nuclear::MarginProgram {
                 to.bound = 0.0;
             } else {
                 // x = A*(λ): W = pull + stiffness dx + skew dt
-                const Vector fixed = equations.solve(aim - constraints_.values(pull.matrix()));
+                const Vector fixed = solve(aim - constraints_.values(pull.matrix()));
                 const Real missing_gain = 1.0 - constraints_.rhs().dot(dual_ + fixed);
                 const Real missing_sum = (at_above + at_below).sum() - 1.0 - of_skew.dot(fixed);
                 const Real cross = constraints_.rhs().dot(by_skew);

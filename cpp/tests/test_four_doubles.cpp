@@ -38,6 +38,15 @@ void sums_keep_what_is_far_smaller() {
     CHECK(sum > 1.0 && !(sum < 1.0) && sum != FourDoubles(1.0));
 }
 
+// Also where the largest parts of two numbers cancel: what compares them and rounds them reads the first alone.
+void the_first_part_is_the_number_rounded() {
+    double a[] = {-0x1.d9f5e8f234624p+0, -0x1.2286ec1731dcap-54, -0x1.eba08c507249ap-108, -0x1.b2128e40f669bp-189};
+    double b[] = {0x1.d9f5e8f234624p+0, -0x1.02f8d51a7cd82p-54, -0x1.eab7551b7b0e9p-109, -0x1.6e7c1586202cbp-190};
+    const FourDoubles sum = FourDoubles::sum(a) + FourDoubles::sum(b);
+    CHECK(sum.part[1] != 0.0 && sum.part[0] + sum.part[1] == sum.part[0]);
+    CHECK(sum.part[2] != 0.0 && sum.part[1] + sum.part[2] == sum.part[1]);
+}
+
 void the_ends_of_the_range_are_those_of_float64() {
     CHECK(exp(FourDoubles(-infinity)).part[0] == 0.0);
     CHECK(exp(FourDoubles(720.0)).part[0] == infinity);
@@ -45,6 +54,8 @@ void the_ends_of_the_range_are_those_of_float64() {
     CHECK(std::abs(log(FourDoubles(1e-310)).part[0] - std::log(1e-310)) < 1e-12);
     CHECK((FourDoubles(-infinity) * 0.5).part[0] == -infinity);
     CHECK(isnan(FourDoubles(infinity) - infinity));
+    CHECK((FourDoubles(2.0) / infinity).part[0] == 0.0);
+    CHECK(isnan(FourDoubles(infinity) / infinity));
 }
 
 }  // namespace
@@ -52,6 +63,7 @@ void the_ends_of_the_range_are_those_of_float64() {
 int main() {
     functions_have_four_times_the_digits_of_float64();
     sums_keep_what_is_far_smaller();
+    the_first_part_is_the_number_rounded();
     the_ends_of_the_range_are_those_of_float64();
     return attsvm_test::report();
 }

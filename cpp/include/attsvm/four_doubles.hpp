@@ -52,7 +52,7 @@ struct FourDoubles {
         distill(0, count - 1);
         if (!std::isfinite(terms[0])) return terms[0];
         for (int k = 1; k < 4; ++k) distill(k, count - 1);
-        for (int k = 0; k < 3; ++k) distill(k, 3);  // where they cancelled, the first lack what the next have
+        for (const int k : {0, 0, 1, 2}) distill(k, 3);  // where they cancelled, the first lack what the next have
         FourDoubles result;
         std::copy_n(terms, 4, result.part);
         return result;
@@ -85,7 +85,7 @@ struct FourDoubles {
     }
     [[gnu::noinline]] friend FourDoubles operator/(const FourDoubles& a, const FourDoubles& b) {
         double terms[5] = {a.part[0] / b.part[0]};
-        if (!std::isfinite(terms[0])) return terms[0];
+        if (!std::isfinite(terms[0]) || isinf(b)) return terms[0];
         FourDoubles rest = a;
         for (int k = 1; k < 5; ++k) {
             rest -= b * terms[k - 1];

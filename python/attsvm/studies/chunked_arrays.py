@@ -14,13 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_LAYOUT = {"zarr_format": 2, "order": "C", "filters": None, "dimension_separator": "."}
+"""Metadata of every array that is read here; others would be read wrongly."""
+
 
 @dataclass(frozen=True)
 class ChunkedArray:
-    """Array in a folder, with a file for each chunk."""
+    """Array in a folder, with a file for each chunk; `ValueError` where its layout is another."""
 
     folder: Path
     metadata: Mapping[str, Any]  # content of its ``.zarray``
+
+    def __post_init__(self) -> None:
+        """Check the layout."""
+        given = {"dimension_separator": ".", **self.metadata}
+        for name, value in _LAYOUT.items():
+            if given[name] != value:
+                raise ValueError(f"{self.folder}: expected {name} {value!r}, got {given[name]!r}")
 
     @classmethod
     def open(cls, folder: Path) -> ChunkedArray:
@@ -65,11 +75,11 @@ class ChunkedArray:
     def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
         """Return the values at integers and slices of positive steps, one for each axis.
 
-        Chunks that are not there hold the fill value.
+        Chunks that are not there hold the fill value. `IndexError` where an integer is too large.
         """
         wanted = [
-            range(size)[one] if isinstance(one, slice) else range(one, one + 1)
-            for size, one in zip(self.shape, key, strict=True)
+            places[one] if isinstance(one, slice) else places[places[one] :][:1]
+            for places, one in zip(map(range, self.shape), key, strict=True)
         ]
         fill = self.metadata["fill_value"]
         shape = [len(each) for each in wanted]

@@ -29,6 +29,8 @@ from attsvm.svm.svm_problem import SvmProblem, row_problem
 
 MOST_SIGNS = 16  # that are enumerated
 _SETTLED = 1e-11  # s' G t - 1 of a product that is not missing
+_NEAR = 0.9  # s' G t of a product that is kept, at least, while the norm falls by a share of _FALL
+_FALL = 1e-6
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 _STARTS = 256  # of the search for large s' G t with more signs
 _MOST_STEPS = 500  # of Newton's method; it takes about 80
@@ -102,11 +104,19 @@ class _Products:
     def __getitem__(self, places: IndexArray | BoolArray) -> _Products:
         return _Products(self.s[places], self.t[places], self.sizes[places])
 
+    def only(self, kept: BoolArray) -> _Products:
+        """Keep these, (B, K), in as few places as they take."""
+        order = np.argsort(~kept, axis=1, kind="stable")[:, : kept.sum(axis=1).max(initial=0)]
+        of_signs = order[..., np.newaxis]
+        some = np.take_along_axis(kept, order, axis=1)
+        s, t = (np.take_along_axis(signs, of_signs, axis=1) for signs in (self.s, self.t))
+        sizes = np.take_along_axis(self.sizes, order, axis=1)
+        s, t = (np.where(some[..., np.newaxis], signs, 0.0) for signs in (s, t))
+        return _Products(s, t, np.where(some, sizes, 0.0))
+
     def above(self, least: Float64Array) -> _Products:
         """Keep those of a larger size than `least`, (B,)."""
-        kept = self.sizes > least[:, np.newaxis]
-        s, t = (np.where(kept[..., np.newaxis], signs, 0.0) for signs in (self.s, self.t))
-        return _Products(s, t, np.where(kept, self.sizes, 0.0))
+        return self.only(self.sizes > least[:, np.newaxis])
 
     def and_also(self, more: _Products) -> _Products:
         """Return all of both."""
@@ -173,15 +183,17 @@ def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None)
         "left": np.full((B, e, d), np.nan),
         "status": np.full(B, UNRESOLVED, dtype=np.int8),
         "unique": np.full(B, -1, dtype=np.int8),
-        **{name: np.full(B, np.nan) for name in ("norm", "gap", "kkt", "iterations")},
+        "iterations": np.zeros(B, dtype=np.int64),
+        **{name: np.full(B, np.nan) for name in ("norm", "gap", "kkt")},
     }
     places = np.arange(B)
     count = max(16, 3 * int(rows.problem.constrained.sum(axis=(1, 2)).max(initial=0)))
     products = _largest_products(rows.adjoint(dual), count).above(rows.rounding(dual))
     if given is not None:
         products = given.and_also(products)
-    features = rows.at_products(products)
+    norm = np.full(B, np.inf)
     while places.size:
+        features = rows.at_products(products)
         master = rows.smallest_sum(features)
         dual, status = master["dual"], master["status"]
         settled = 1.0 + np.maximum(_SETTLED, 2 * master["kkt"])
@@ -195,10 +207,12 @@ def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None)
             certified = _certified(rows[solved], products[solved], of_solved, largest)
             for name, values in certified.items():
                 answers[name][places[solved]] = values
-        going = ~ended
-        rows, missing, places = rows[going], missing[going], places[going]
-        products = products[going].and_also(missing)
-        features = np.concatenate([features[going], rows.at_products(missing)], axis=-1)
+        # Where the norm fell, products that are far from being missed are left out.
+        sizes = np.abs(np.sum(features * dual[..., np.newaxis], axis=(1, 2)))
+        falls = master["norm"] < (1.0 - _FALL) * norm
+        products = products.only((sizes > _NEAR) | ~falls[:, np.newaxis]).and_also(missing)
+        going, norm = ~ended, master["norm"]
+        rows, products, places, norm = rows[going], products[going], places[going], norm[going]
     return answers
 
 

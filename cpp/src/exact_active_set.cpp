@@ -105,6 +105,15 @@ class ExactRows {
     std::vector<FourDoubles> along_, basis_;
 };
 
+InParts in_parts(const Buffer<FourDoubles>& numbers) {
+    InParts parts;
+    for (std::size_t k = 0; k < parts.size(); ++k) {
+        parts[k] = Buffer<double>(numbers.size());
+        for (Index c = 0; c < numbers.size(); ++c) parts[k][c] = numbers[c].part[k];
+    }
+    return parts;
+}
+
 }  // namespace
 
 template <class Token>
@@ -124,13 +133,7 @@ std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<Token>& sv
     const UnitProblem of_given{problem.map, rhs.data(), problem.equality};
     DualActiveSet<ExactRows> method(of_given, progress, calling_thread, {of_given, std::move(rows), width});
     if (!method.run(nullptr, dual.data(), 10 * (m + width) + 100)) return {};
-    ExactActiveSetResult found{method.steps(), {}, Buffer<double>(m), Buffer<double>(m)};
-    for (std::size_t k = 0; k < found.w.size(); ++k) {
-        found.w[k] = Buffer<double>(width);
-        for (Index c = 0; c < width; ++c) found.w[k][c] = method.w()[c].part[k];
-    }
-    for (Index r = 0; r < m; ++r) found.high[r] = dual[r].part[0], found.low[r] = dual[r].part[1];
-    return found;
+    return ExactActiveSetResult{method.steps(), in_parts(method.w()), in_parts(dual)};
 }
 
 template std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<double>&, const UnitProblem&,

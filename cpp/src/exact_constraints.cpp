@@ -216,7 +216,7 @@ void ExactConstraints<Token>::margins(const double* left, const double* right, I
 }
 
 template <class Token>
-void ExactConstraints<Token>::set_multipliers(const double* high, const double* low, int unit) {
+void ExactConstraints<Token>::set_multipliers(const PartsOfMultipliers& parts, int unit) {
     W_left_ = Buffer<double>();
     V_ = Buffer<double>();
     const Index n = svm_.samples, d = svm_.dimension;
@@ -224,23 +224,31 @@ void ExactConstraints<Token>::set_multipliers(const double* high, const double* 
     std::fill(low_.data(), low_.data() + low_.size(), 0.0);
     weight_ = 0.0;
     Buffer<double> x(d), x_low(d);
+    Buffer<FourDoubles> sums(parts[2] == nullptr ? 0 : high_.size());
     for (Index i = 0; i < n; ++i)
         for (Index r = problem_.map.start[i]; r < problem_.map.start[i + 1]; ++r) {
-            if (high[r] == 0) continue;
-            const double multiplier = std::ldexp(high[r], exponent(r) - unit);
-            const double rest = low == nullptr ? 0.0 : std::ldexp(low[r], exponent(r) - unit);
+            if (parts[0][r] == 0) continue;
+            double multiplier[parts_of_extended];
+            for (std::size_t k = 0; k < parts.size(); ++k)
+                multiplier[k] = parts[k] == nullptr ? 0.0 : std::ldexp(parts[k][r], exponent(r) - unit);
             const ExactDifference<Token> row{svm_.selected_token(i), token(r), std::ldexp(1.0, -row_exponent_[r])};
             for (Index j = 0; j < d; ++j) {
                 double small = 0.0;
                 x[j] = row(j, small);
                 x_low[j] = small;
             }
+            weight_ += std::ldexp(std::abs(multiplier[0]) * constraints_.row_norm(r), -exponent(r));
+            if (sums.size() > 0) {
+                const FourDoubles whole = FourDoubles::sum(multiplier);
+                for (Index j = 0; j < d; ++j) sums[group_[i] * d + j] += whole * (FourDoubles(x[j]) + x_low[j]);
+                continue;
+            }
             double* const P = high_.data() + group_[i] * d;
             double* const P_low = low_.data() + group_[i] * d;
-            add_multiple(d, multiplier, x.data(), x_low.data(), P, P_low);
-            if (rest != 0) add_multiple(d, rest, x.data(), P, P_low);
-            weight_ += std::ldexp(std::abs(multiplier) * constraints_.row_norm(r), -exponent(r));
+            add_multiple(d, multiplier[0], x.data(), x_low.data(), P, P_low);
+            if (multiplier[1] != 0) add_multiple(d, multiplier[1], x.data(), P, P_low);
         }
+    for (Index k = 0; k < sums.size(); ++k) high_[k] = sums[k].part[0], low_[k] = sums[k].part[1];
     for (Index k = 0; k < high_.size(); ++k) {
         const double total = high_[k] + low_[k];
         low_[k] -= total - high_[k];

@@ -20,8 +20,8 @@ class FrobeniusSolver : SvmSolver<Token> {
         Base::is_finished, Base::worst_;
     using Base::constraints_, Base::problem_, Base::basis_, Base::nan, Base::infinity;
     using Base::in_query_basis, Base::measure_as_written, Base::restore, Base::rounding, Base::written;
-    using Base::lifted, Base::scaled, Base::write_factors_of, Base::write_factors_of_whole, Base::write_margins,
-        Base::write_with_margins;
+    using Base::lifted, Base::pointers_to, Base::scaled, Base::write_factors_of, Base::write_factors_of_whole,
+        Base::write_margins, Base::write_with_margins;
     using Base::svm_, Base::tolerance_, Base::team_, Base::progress_, Base::calling_thread_, Base::result_;
     using typename Base::Written;
 
@@ -48,7 +48,7 @@ class FrobeniusSolver : SvmSolver<Token> {
             write_dual();
             std::copy(left.data(), left.data() + left.size(), result_.left);
             std::copy(right.data(), right.data() + right.size(), result_.right);
-            is_optimal_as_written(1, false, nullptr);
+            is_optimal_as_written(1, false);
             if (!is_certified()) leave_unresolved();
             return;
         }
@@ -197,23 +197,17 @@ class FrobeniusSolver : SvmSolver<Token> {
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
         std::optional<ExactActiveSetResult> found = exact_active_set(svm_, problem_, exact, progress_, calling_thread_);
         if (!found || progress_.stopped()) return;
-        const Index m = problem_.size();
-        Buffer<double> high(m), low(m);
         const auto in_given_units = [&](int unit) {
-            for (Index r = 0; r < m; ++r) {
-                high[r] = std::ldexp(found->high[r], unit - exact.exponent(r));
-                low[r] = std::ldexp(found->low[r], unit - exact.exponent(r));
-            }
+            return scaled(found->multipliers, [&](Index r) { return unit - exact.exponent(r); });
         };
         const auto infeasible = [&] {
-            in_given_units(-exact.scale_exponent());
-            return is_infeasible(exact, high, low, found->steps);
+            InParts dual = in_given_units(-exact.scale_exponent());
+            return is_infeasible(exact, dual[0], dual[1], found->steps);
         };
         // With more digits than a W of float64, one may be found that is larger than what is called infeasible.
         if (!result_.extended && infeasible()) return;
-        in_given_units(exact.scale_exponent());
-        const WInParts W = scaled(found->w, exact.scale_exponent());
-        is_exactly_optimal(found->steps, in_query_basis(W[0]), {high, &low}, &W);
+        const InParts W = scaled(found->w, exact.scale_exponent()), dual = in_given_units(exact.scale_exponent());
+        is_exactly_optimal(found->steps, in_query_basis(W[0]), pointers_to(dual), &W);
         if (result_.extended && !is_certified()) infeasible();
     }
 
@@ -249,7 +243,7 @@ class FrobeniusSolver : SvmSolver<Token> {
                 absolute += std::abs(b), reached += b;
             }
             if (!(reached > 1e-8 * absolute)) return false;
-            exact.set_multipliers(high.data(), low.data(), -exact.scale_exponent());
+            exact.set_multipliers({high.data(), low.data()}, -exact.scale_exponent());
             const auto bound = [&](double size) { return (size + exact.rounding()) * unit_of_scale / reached; };
             double residual = bound(exact.norm_bound());
             if (residual * excluded > 1 && !by_sums) residual = bound(exact.weighted_norm());
@@ -347,39 +341,35 @@ class FrobeniusSolver : SvmSolver<Token> {
                iterations);
         return is_finished();
     }
-    // Multipliers of the constraints as given; what rounding took from them, or null
-    struct Multipliers {
-        const Buffer<double>& high;
-        const Buffer<double>* low;
-    };
+    using PartsOfMultipliers = typename ExactConstraints<Token>::PartsOfMultipliers;  // of the constraints as given
     bool is_exactly_optimal(Index iterations, const Buffer<double>& V) {
         Buffer<double> multipliers(problem_.size());
         for (Index r = 0; r < problem_.size(); ++r)
             multipliers[r] = constraints_.scale() * (dual_[r] / constraints_.row_norm(r));
-        return is_exactly_optimal(iterations, V, {multipliers, nullptr});
+        return is_exactly_optimal(iterations, V, {multipliers.data()});
     }
     // What is certified already, but less well, comes back where this fails. `whole`, or null, is the W that V stands
     // for.
-    bool is_exactly_optimal(Index iterations, const Buffer<double>& V, const Multipliers& multipliers,
-                            const WInParts* whole = nullptr) {
+    bool is_exactly_optimal(Index iterations, const Buffer<double>& V, const PartsOfMultipliers& multipliers,
+                            const InParts* whole = nullptr) {
         const Written before = written();
         clear(0.0);
-        for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = multipliers.high[r];
+        for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = multipliers[0][r];
         whole != nullptr ? write_factors_of_whole(*whole) : write_factors_of(V.data());
         const Index e = svm_.query_dimension, exact_factors = whole != nullptr ? result_.factors : svm_.samples;
-        if (is_optimal_as_written(iterations, e <= exact_factors, multipliers.low)) return true;
+        if (is_optimal_as_written(iterations, e <= exact_factors, multipliers)) return true;
         Buffer<double> moved = copy(V), values(problem_.size());
         if (write_with_margins(moved, values.data()) &&
-            is_optimal_as_written(iterations, e <= svm_.samples, multipliers.low))
+            is_optimal_as_written(iterations, e <= svm_.samples, multipliers))
             return true;
         restore(before);
         return false;
     }
 
-    // The certificate of the W and the multipliers in the result, with what these lack (null: nothing), on the
-    // constraints as given. A W that rounding leaves short of its margins is made longer by as much. True if it holds
+    // The certificate of the W and the multipliers in the result, of which `parts` has the others, on the constraints
+    // as given. A W that rounding leaves short of its margins is made longer by as much. True if it holds
     // and is better than what came before.
-    bool is_optimal_as_written(Index iterations, bool product_is_exact, const Buffer<double>* lacking) {
+    bool is_optimal_as_written(Index iterations, bool product_is_exact, PartsOfMultipliers parts = {}) {
         const Index m = problem_.size();
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
         if (!exact.affordable()) return false;
@@ -392,8 +382,8 @@ class FrobeniusSolver : SvmSolver<Token> {
         }
         double size = 0.0;
         if (!measure_as_written(exact, product_is_exact, values, size)) return false;
-        exact.set_multipliers(multipliers.data(), lacking == nullptr ? nullptr : lacking->data(),
-                              exact.scale_exponent());
+        parts[0] = multipliers.data();
+        exact.set_multipliers(parts, exact.scale_exponent());
         const double dual_norm = exact.norm();
         exact.subtract(result_.left, result_.right, result_.factors);
         const double difference = exact.norm();

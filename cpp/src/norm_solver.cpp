@@ -64,7 +64,7 @@ void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
     if (found.W[0].size() == 0) return;
     nuclear::Candidate candidate;
     candidate.W = Eigen::Map<const Matrix>(found.W[0].data(), problem.map.dimension, problem.map.query_dimension);
-    candidate.dual = Eigen::Map<const Vector>(found.dual.data(), found.dual.size());
+    candidate.dual = Eigen::Map<const Vector>(found.dual[0].data(), found.dual[0].size());
     candidate.distance = found.distance;
     candidate.steps = found.steps;
     candidate.unique = found.unique;
@@ -75,7 +75,7 @@ void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
 bool NormSolver::is_exactly_optimal(ExactConstraints<double>& exact, const RoundedCandidate& found) {
     const Index e = svm_.query_dimension;
     const Written before = written();
-    const WInParts W = scaled(found.W, exact.scale_exponent());
+    const InParts W = scaled(found.W, exact.scale_exponent());
     clear(0.0);
     write_factors_of_whole(W);
     if (is_optimal_as_written(exact, e <= result_.factors, found)) return true;
@@ -89,18 +89,17 @@ bool NormSolver::is_exactly_optimal(ExactConstraints<double>& exact, const Round
 bool NormSolver::is_optimal_as_written(ExactConstraints<double>& exact, bool product_is_exact,
                                        const RoundedCandidate& found) {
     const Index m = problem_.size(), d = svm_.dimension, e = svm_.query_dimension;
-    Buffer<double> of_rows(m), high(m), lacking(m);
+    Buffer<double> of_rows(m);
     double length = 0.0;
     if (!measure_as_written(exact, product_is_exact, of_rows, length)) return false;
     Vector rhs(m), dual(m), unit(m);
     for (Index r = 0; r < m; ++r) {
         rhs[r] = exact.rhs(r);
-        dual[r] = found.dual[r];
+        dual[r] = found.dual[0][r];
         unit[r] = std::ldexp(1.0, exact.exponent(r) + exact.scale_exponent());
-        high[r] = std::ldexp(found.dual[r], -exact.exponent(r));
-        lacking[r] = std::ldexp(found.dual_low[r], -exact.exponent(r));
     }
-    exact.set_multipliers(high.data(), lacking.data(), 0);
+    const InParts multipliers = scaled(found.dual, [&](Index r) { return -exact.exponent(r); });
+    exact.set_multipliers(pointers_to(multipliers), 0);
     if (!std::isfinite(exact.weighted_norm())) return false;
     const Eigen::Map<const Matrix> adjoint(exact.entries().data(), d, e);
     const Matrix W = std::ldexp(1.0, -exact.scale_exponent()) *
@@ -110,7 +109,7 @@ bool NormSolver::is_optimal_as_written(ExactConstraints<double>& exact, bool pro
                                                  Eigen::Map<const Vector>(of_rows.data(), m), rhs, dual, unit});
     certificate.rounding = rounding(exact, std::max(norm_(W), length));
     if (!improves(certificate)) return false;
-    for (Index r = 0; r < m; ++r) result_.dual[constraints_.place(r)] = high[r];
+    for (Index r = 0; r < m; ++r) result_.dual[constraints_.place(r)] = multipliers[0][r];
     write_margins(exact, of_rows);
     finish(SvmStatus::optimal, std::ldexp(certificate.norm, exact.scale_exponent()), certificate.gap, certificate.kkt,
            found.steps);

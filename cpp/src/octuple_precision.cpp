@@ -17,10 +17,14 @@
 namespace attsvm {
 namespace {
 
-Buffer<double> rounded(const Real* from, Index size, int part = 0) {
-    Buffer<double> values(size);
-    for (Index k = 0; k < size; ++k) values[k] = from[k].part[part];
-    return values;
+template <class Dense>
+InParts in_parts(const Dense& numbers) {
+    InParts parts;
+    for (std::size_t part = 0; part < parts.size(); ++part) {
+        parts[part] = Buffer<double>(numbers.size());
+        for (Index k = 0; k < numbers.size(); ++k) parts[part][k] = numbers.data()[k].part[part];
+    }
+    return parts;
 }
 
 nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, const double* frobenius,
@@ -48,15 +52,7 @@ RoundedCandidate solve_in_octuple_precision(const UnitProblem& problem, const do
     const nuclear::Constraints constraints(problem, team, lacking);
     const nuclear::Candidate found =
         solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, frobenius, rows, columns, progress, calling_thread);
-    WInParts W;
-    for (int k = 0; k < parts_of_extended; ++k)
-        W[static_cast<std::size_t>(k)] = rounded(found.W.data(), found.W.size(), k);
-    return {std::move(W),
-            rounded(found.dual.data(), found.dual.size()),
-            rounded(found.dual.data(), found.dual.size(), 1),
-            static_cast<double>(found.distance),
-            found.steps,
-            found.unique};
+    return {in_parts(found.W), in_parts(found.dual), static_cast<double>(found.distance), found.steps, found.unique};
 }
 
 }  // namespace attsvm

@@ -12,8 +12,7 @@ namespace attsvm {
 // All in the units of ExactConstraints.
 struct ExactActiveSetResult {
     Index steps;
-    WInParts w;
-    Buffer<double> high, low;  // multipliers
+    InParts w, multipliers;
 };
 
 // The multipliers of the solution, or of a proof that there is none; none of it is checked here. Nothing where that is

@@ -30,9 +30,11 @@ class ExactConstraints {
     // of a W `in_parts`, which twice the precision would round, are evaluated in four times the precision.
     void margins(const double* left, const double* right, Index factors, bool in_parts, double* values);
 
-    // Takes A*(λ), of multipliers in units 2^(unit - exponent(r)) with a low part or null; the two sums of `norm` and
-    // `residual` are of it.
-    void set_multipliers(const double* high, const double* low, int unit);
+    // Takes A*(λ), of multipliers that are sums of parts in units 2^(unit - exponent(r)); parts that are null are 0.
+    // The two sums of `norm` and `residual` are of it. Of more than two parts, A*(λ) of each query is summed up in four
+    // times the precision.
+    using PartsOfMultipliers = std::array<const double*, parts_of_extended>;
+    void set_multipliers(const PartsOfMultipliers& parts, int unit);
     // Take left' right off, in units of W.
     void subtract(const double* left, const double* right, Index factors);
 

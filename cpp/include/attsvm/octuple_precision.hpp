@@ -8,8 +8,7 @@ namespace attsvm {
 
 // A candidate in numbers of float64.
 struct RoundedCandidate {
-    WInParts W;
-    Buffer<double> dual, dual_low;  // and what rounding took from it
+    InParts W, dual;
     double distance;
     Index steps;
     std::int8_t unique;

@@ -37,9 +37,10 @@ struct SvmProblem {
 // Beyond float64 are rows, W or multipliers, as large as |W|².
 enum class SvmStatus : std::int8_t { optimal = 0, infeasible = 1, unresolved = 2, beyond_float64 = 3 };
 
-// A W (query_dimension, dimension) as the sum of numbers of float64: W rounded, and thrice what rounding took.
+// Numbers as the sums of numbers of float64: each rounded, and thrice what rounding took. Those of a W are
+// (query_dimension, dimension).
 inline constexpr Index parts_of_extended = 4;
-using WInParts = std::array<Buffer<double>, parts_of_extended>;
+using InParts = std::array<Buffer<double>, parts_of_extended>;
 
 // Where the result of one SVM goes; arrays over tokens have an entry for every one, with a constraint or without.
 struct SvmResultView {
@@ -50,7 +51,7 @@ struct SvmResultView {
     double *norm, *gap, *kkt;
     std::int8_t *status, *unique;  // whether there is one solution: 1 or 0, and -1 where that is not decided
     std::int64_t* iterations;      // of the method that gave the result; 0 where there was nothing to solve
-    // Whether W is to be given in four times the precision, as a WInParts in as many times query_dimension rows.
+    // Whether W is to be given in four times the precision, as a InParts in as many times query_dimension rows.
     bool extended = false;
 };
 

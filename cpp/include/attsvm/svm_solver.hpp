@@ -127,7 +127,7 @@ class SvmSolver {
         constexpr double most_rounding = 1e-6, shortest = 5e-10;
         const Buffer<double> none(problem_.size());
         const auto measure = [&] {
-            exact.set_multipliers(none.data(), nullptr, 0);
+            exact.set_multipliers({none.data()}, 0);
             exact.subtract(result_.left, result_.right, result_.factors);
             size = exact.norm();
             exact.margins(result_.left, result_.right, result_.factors, result_.extended, values.data());
@@ -153,18 +153,25 @@ class SvmSolver {
         }
         return true;
     }
-    // W in units of 2^exponent in those of the caller
-    static WInParts scaled(const WInParts& from, int exponent) {
-        WInParts W;
-        for (std::size_t k = 0; k < W.size(); ++k) {
-            W[k] = copy(from[k]);
-            for (Index c = 0; c < W[k].size(); ++c) W[k][c] = std::ldexp(W[k][c], exponent);
+    // The numbers times 2^exponent(k) of number k
+    template <class Exponent>
+    static InParts scaled(const InParts& from, Exponent exponent) {
+        InParts to;
+        for (std::size_t part = 0; part < to.size(); ++part) {
+            to[part] = Buffer<double>(from[part].size());
+            for (Index k = 0; k < from[part].size(); ++k) to[part][k] = std::ldexp(from[part][k], exponent(k));
         }
-        return W;
+        return to;
+    }
+    static InParts scaled(const InParts& from, int exponent) {
+        return scaled(from, [exponent](Index) { return exponent; });
+    }
+    static typename ExactConstraints<Token>::PartsOfMultipliers pointers_to(const InParts& parts) {
+        return {parts[0].data(), parts[1].data(), parts[2].data(), parts[3].data()};
     }
     // W as it is, or by Gram-Schmidt in factors of its own. Nearly equal queries do not define a basis of their span to
     // the last digits, as W does.
-    void write_factors_of_whole(const WInParts& parts) {
+    void write_factors_of_whole(const InParts& parts) {
         const Index d = svm_.dimension, e = svm_.query_dimension, factors = result_.factors;
         std::fill(result_.left, result_.left + factors * d, 0.0);
         std::fill(result_.right, result_.right + factors * e, 0.0);

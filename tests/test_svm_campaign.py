@@ -15,8 +15,10 @@ import pytest
 from exact_margins import Exact, exact_rows, proves_infeasible, smallest
 
 import attsvm
-from attsvm import AttentionData, SolverError
+from attsvm import AttentionData, SolverError, _core
 from attsvm.sklearn import HardMarginSVC
+from attsvm.svm.solvers import OPTIMALITY_TOLERANCE, frobenius
+from attsvm.svm.svm_problem import attention_problem
 
 COUNT = int(os.environ.get("ATTSVM_SVMS", "40"))
 NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 3.0)
@@ -282,6 +284,30 @@ def test_what_float64_cannot_hold_is_extended(kind, seed, norm, missed):
         unit = Fraction(2) ** problem.rows.exponent
         expected = [float(x * unit) for x in dual @ problem.rows.integers]
         np.testing.assert_allclose(solution.W.ravel(), expected, rtol=1e-12)
+
+
+def test_an_extended_solution_takes_one_step_from_what_float64_found():
+    """Two inputs that agree to 13 digits have other tokens selected: 20 steps from nothing."""
+    rng = np.random.default_rng(1)
+    tokens, queries, selected = gaussian(rng, 10, 6, 6)
+    tokens[-1] = tokens[0] * (1 + 1e-13 * rng.standard_normal((6, 6)))
+    queries[-1], selected[-1] = queries[0], (selected[0] + 1) % 6
+    data = AttentionData(tokens, np.ones(10), queries=queries)
+    problem = attention_problem(data, selected[np.newaxis])
+    warm, (name,) = frobenius(problem, None)
+    cold = _core.smallest_frobenius(
+        svms=problem.core(),
+        start=None,
+        active_set=False,
+        extended=True,
+        optimality=OPTIMALITY_TOLERANCE,
+        infeasibility=1e-9,
+        threads=1,
+        report=None,
+    )
+    assert name == "extended"
+    assert (warm["iterations"][0], cold["iterations"][0]) == (1, 20)
+    assert np.array_equal(warm["left"][0, :6], cold["left"][0, :6])
 
 
 def test_an_extended_prompt_has_four_rows_alone_and_in_a_batch():

@@ -118,8 +118,8 @@ InParts in_parts(const Buffer<FourDoubles>& numbers) {
 
 template <class Token>
 std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<Token>& svm, const UnitProblem& problem,
-                                                     const ExactConstraints<Token>& exact, Progress& progress,
-                                                     bool calling_thread) {
+                                                     const ExactConstraints<Token>& exact, const double* start,
+                                                     Progress& progress, bool calling_thread) {
     constexpr double most_products = 2e7;
     const Index m = problem.size(), width = svm.dimension * svm.query_dimension;
     const auto rows_in_numbers = static_cast<double>(m), numbers = rows_in_numbers * static_cast<double>(width);
@@ -132,13 +132,15 @@ std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<Token>& sv
     }
     const UnitProblem of_given{problem.map, rhs.data(), problem.equality};
     DualActiveSet<ExactRows> method(of_given, progress, calling_thread, {of_given, std::move(rows), width});
-    if (!method.run(nullptr, dual.data(), 10 * (m + width) + 100)) return {};
-    return ExactActiveSetResult{method.steps(), in_parts(method.w()), in_parts(dual)};
+    if (!method.run(start, dual.data(), 10 * (m + width) + 100)) return {};
+    return ExactActiveSetResult{1 + method.steps(), in_parts(method.w()), in_parts(dual)};
 }
 
 template std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<double>&, const UnitProblem&,
-                                                              const ExactConstraints<double>&, Progress&, bool);
+                                                              const ExactConstraints<double>&, const double*, Progress&,
+                                                              bool);
 template std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<float>&, const UnitProblem&,
-                                                              const ExactConstraints<float>&, Progress&, bool);
+                                                              const ExactConstraints<float>&, const double*, Progress&,
+                                                              bool);
 
 }  // namespace attsvm

@@ -32,7 +32,10 @@ class FrobeniusSolver : SvmSolver<Token> {
 
     void run(const double* start, FrobeniusMethod method) {
         if (decided_at_once()) return;
-        if (!result_.extended) solve(start, method);
+        if (!result_.extended)
+            solve(start, method);
+        else if (start != nullptr)
+            take_multipliers(start, true);
         const bool infeasible = *result_.status == static_cast<std::int8_t>(SvmStatus::infeasible);
         if (!infeasible && !is_finished() && !progress_.stopped()) by_exact_active_set();
     }
@@ -195,7 +198,8 @@ class FrobeniusSolver : SvmSolver<Token> {
     }
     void by_exact_active_set() {
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
-        std::optional<ExactActiveSetResult> found = exact_active_set(svm_, problem_, exact, progress_, calling_thread_);
+        const std::optional<ExactActiveSetResult> found =
+            exact_active_set(svm_, problem_, exact, dual_.data(), progress_, calling_thread_);
         if (!found || progress_.stopped()) return;
         const auto in_given_units = [&](int unit) {
             return scaled(found->multipliers, [&](Index r) { return unit - exact.exponent(r); });
@@ -208,7 +212,11 @@ class FrobeniusSolver : SvmSolver<Token> {
         if (!result_.extended && infeasible()) return;
         const InParts W = scaled(found->w, exact.scale_exponent()), dual = in_given_units(exact.scale_exponent());
         is_exactly_optimal(found->steps, in_query_basis(W[0]), pointers_to(dual), &W);
-        if (result_.extended && !is_certified()) infeasible();
+        if (is_certified()) return;
+        if (result_.extended)
+            infeasible();
+        else  // a start for the extended solution
+            for (Index r = 0; r < problem_.size(); ++r) result_.dual[constraints_.place(r)] = dual[0][r];
     }
 
     // Whether no W up to a size of 1 / ε times that which a single constraint asks for meets the constraints: of such a

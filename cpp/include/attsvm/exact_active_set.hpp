@@ -11,15 +11,15 @@ namespace attsvm {
 
 // All in the units of ExactConstraints.
 struct ExactActiveSetResult {
-    Index steps;
+    Index steps;  // that to the start included
     InParts w, multipliers;
 };
 
 // The multipliers of the solution, or of a proof that there is none; none of it is checked here. Nothing where that is
-// too much work, or the method does not end.
+// too much work, or the method does not end. It starts from the constraints with a positive multiplier in `start`.
 template <class Token>
 std::optional<ExactActiveSetResult> exact_active_set(const SvmProblem<Token>& svm, const UnitProblem& problem,
-                                                     const ExactConstraints<Token>& exact, Progress& progress,
-                                                     bool calling_thread);
+                                                     const ExactConstraints<Token>& exact, const double* start,
+                                                     Progress& progress, bool calling_thread);
 
 }  // namespace attsvm

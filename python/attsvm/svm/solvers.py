@@ -76,9 +76,12 @@ def put(result: Result, b: int, one: Result) -> None:
 
 
 class _Solve(Protocol):
-    """What solves problems by the core, with W `extended` to four times its precision or not."""
+    """What solves problems by the core, with W in float64 or extended to four times its precision.
 
-    def __call__(self, problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+    It is extended where multipliers are given that solving in float64 came to.
+    """
+
+    def __call__(self, problem: SvmProblem, found: Float64Array | None) -> _core.SvmResult:
         """Solve every problem of the batch."""
 
 
@@ -98,10 +101,10 @@ def _rounded(result: Result) -> list[int]:
 
 def _by_core(solve: _Solve, problem: SvmProblem, name: str) -> tuple[Result, Any]:
     """Solve, and where no W in float64 meets its conditions to 1e-9, for one with more digits."""
-    result: Result = dict(solve(problem, extended=False))
+    result: Result = dict(solve(problem, None))
     names = np.full(len(problem.rhs), name, dtype="<U10")
     for b in places_with(result, UNRESOLVED) + _rounded(result):
-        one: Result = dict(solve(problem.problem(b), extended=True))
+        one: Result = dict(solve(problem.problem(b), result["dual"][[b]]))
         certified = result["status"][b] == OPTIMAL
         better = _residual(one)[0] < _residual(result)[b]  # false where there is none
         if better if certified else one["status"][0] != UNRESOLVED:
@@ -127,12 +130,12 @@ def frobenius(
 ) -> tuple[Result, Any]:
     """Solve by dual ascent or the dual active set method, whichever is less work."""
 
-    def solve(problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+    def solve(problem: SvmProblem, found: Float64Array | None) -> _core.SvmResult:
         return _core.smallest_frobenius(
             svms=problem.core(),
-            start=None if extended else start,
+            start=start if found is None else found,
             active_set=active_set,
-            extended=extended,
+            extended=found is not None,
             optimality=OPTIMALITY_TOLERANCE,
             **_settings(problem),
         )
@@ -160,11 +163,11 @@ def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, An
 def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
     """Solve by interior point or singular-value thresholding, and Newton's method on a face."""
 
-    def solve(problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+    def solve(problem: SvmProblem, found: Float64Array | None) -> _core.SvmResult:
         return _core.smallest_nuclear(
             svms=problem.gathered().core(),
             method="auto",
-            extended=extended,
+            extended=found is not None,
             optimality=NUCLEAR_OPTIMALITY_TOLERANCE,
             **_settings(problem),
         )
@@ -175,12 +178,12 @@ def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, An
 def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
     """Solve by interior point for max, l1 and spectral, by Newton's method along p for l_p."""
 
-    def solve(problem: SvmProblem, *, extended: bool) -> _core.SvmResult:
+    def solve(problem: SvmProblem, found: Float64Array | None) -> _core.SvmResult:
         return _core.smallest_in_norm(
             svms=problem.gathered().core(),
             norm=name,
             p=p,
-            extended=extended,
+            extended=found is not None,
             optimality=OPTIMALITY_TOLERANCE,
             **_settings(problem),
         )

@@ -299,13 +299,13 @@ Matrix Cholesky::solve_lower(Matrix B, const GoesOn& goes_on) const {
 
 Matrix symmetric_part(const Matrix& full) { return 0.5 * (full + full.transpose()); }
 Cholesky factorised(const Matrix& M, const GoesOn& goes_on) {
-    constexpr double most = 1e4;
     const Real rounding = static_cast<double>(M.rows() + 1) * std::numeric_limits<Real>::epsilon();
     Cholesky factor;
-    for (double times = 1.0; times <= most && !factor.succeeded(); times *= 10.0) {
+    for (const double times : {1.0, 10.0, 1e2, 1e3, 1e4}) {
         Matrix larger = M;
         larger.diagonal() *= Real(1.0) + times * rounding;
         factor = Cholesky(std::move(larger), goes_on);
+        if (factor.succeeded()) break;
     }
     return factor;
 }

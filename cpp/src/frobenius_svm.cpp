@@ -18,7 +18,7 @@ class FrobeniusSolver : SvmSolver<Token> {
     using Base = SvmSolver<Token>;
     using Base::clear, Base::copy, Base::finish, Base::leave_unresolved, Base::improves, Base::is_certified,
         Base::is_finished, Base::worst_;
-    using Base::constraints_, Base::problem_, Base::basis_, Base::nan, Base::infinity;
+    using Base::constraints_, Base::problem_, Base::nan, Base::infinity;
     using Base::in_query_basis, Base::measure_as_written, Base::restore, Base::rounding, Base::written;
     using Base::lifted, Base::pointers_to, Base::scaled, Base::write_factors_of, Base::write_factors_of_whole,
         Base::write_margins, Base::write_with_margins;
@@ -325,16 +325,14 @@ class FrobeniusSolver : SvmSolver<Token> {
         const double size = products.norm();
         if (64.0 * eps * largest_row * (constraints_.scale() * size) > most_rounding || weight > most_weight * size) {
             // float64 may be wrong about this one
-            if (w != nullptr)
-                return basis_ ? is_exactly_optimal(iterations, lifted(w->data())) : is_exactly_optimal(iterations, *w);
+            if (w != nullptr) return is_exactly_optimal(iterations, lifted(w->data()));
             is_exactly_optimal(iterations, products.V());
             return false;
         }
         constexpr double last_digits = 1e-13;
         const bool good = is_optimal(iterations, products.V(), &products.P());
         if (w == nullptr || (good && worst_ <= last_digits)) return good;
-        const bool better =
-            basis_ ? is_optimal(iterations, lifted(w->data()), nullptr) : is_optimal(iterations, *w, nullptr);
+        const bool better = is_optimal(iterations, lifted(w->data()), nullptr);
         return good || better;
     }
     bool is_optimal(Index iterations, const Buffer<double>& V, const Buffer<double>* P) {

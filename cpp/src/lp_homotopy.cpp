@@ -226,6 +226,7 @@ class Homotopy {
             }
         }
         std::vector<Index> active;
+        active.reserve(kept.size());
         for (const Index k : kept) active.push_back(active_[static_cast<std::size_t>(k)]);
         std::sort(active.begin(), active.end());
         active_ = std::move(active);

@@ -167,8 +167,7 @@ bool NormSolver::is_optimal(const nuclear::Candidate& best) {
     constexpr double most_rounding = 2e-10, near_enough = 1e-3;
     if (!std::isfinite(best.distance)) return false;
     const nuclear::Constraints unit(problem_, team_);
-    Buffer<double> V = basis_ ? lifted(best.W.data()) : Buffer<double>(best.W.size());
-    if (!basis_) std::copy(best.W.data(), best.W.data() + best.W.size(), V.data());
+    Buffer<double> V = lifted(best.W.data());
     const Eigen::Map<const Matrix> W(V.data(), svm_.dimension, best.W.cols());
     Vector values = unit.values(W);
     OptimalityCertificate certificate = certify(unit, W, best.dual, values);

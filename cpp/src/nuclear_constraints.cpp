@@ -53,7 +53,7 @@ void add_up(const Constraints& constraints, const V& dual, M& adjoint) {
 
 }  // namespace
 
-Constraints::Constraints(const UnitProblem& problem, Team team, const double* lacking)
+Constraints::Constraints(const UnitProblem& problem, const Team& team, const double* lacking)
     : problem_(problem),
       team_(team),
       lacking_(lacking),
@@ -129,7 +129,7 @@ ChosenConstraints::ChosenConstraints(const Constraints& all, std::vector<Index> 
 
 Vector ChosenConstraints::of_all(const Constraints& all, const Vector& dual) const {
     Vector of_all = Vector::Zero(all.count());
-    for (Index k = 0; k < count(); ++k) of_all[chosen_[k]] = equality_[k] ? dual[k] : std::max<Real>(dual[k], 0.0);
+    for (Index k = 0; k < count(); ++k) of_all[(*this)[k]] = equality_[k] ? dual[k] : std::max<Real>(dual[k], 0.0);
     return of_all;
 }
 

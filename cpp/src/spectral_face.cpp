@@ -30,8 +30,8 @@ Matrix dense_rows(const Constraints& constraints) {
     return rows;
 }
 
-Face::Face(const Constraints& all, Index rows, Index columns, std::vector<Index> active, Index multiplicity, Matrix W,
-           const Vector& dual)
+Face::Face(const Constraints& all, Index rows, Index columns, const std::vector<Index>& active, Index multiplicity,
+           Matrix W, const Vector& dual)
     : all_(&all),
       rows_(rows),
       columns_(columns),
@@ -153,9 +153,9 @@ Candidate Face::candidate() const {
 std::optional<Face> Face::revised() const {
     const Vector values = all_->values(W_);
     const Vector dual = chosen_.of_all(*all_, dual_);
-    std::optional<std::vector<Index>> active = chosen_.revised(*all_, dual, values);
+    const std::optional<std::vector<Index>> active = chosen_.revised(*all_, dual, values);
     if (!active) return {};
-    return Face(*all_, rows_, columns_, *std::move(active), multiplicity_, W_, dual);
+    return Face(*all_, rows_, columns_, *active, multiplicity_, W_, dual);
 }
 
 // Every solution has the singular vectors of A*(λ) with the singular value τ, and is free in the rest but for the

@@ -354,6 +354,7 @@ void ThinSvd::decompose(Index depth, const double* left, const double* right) {
 void ThinSvd::take(Index count, Index of_x, Index of_y, const double* pairs, Buffer<double>& x, Buffer<double>& y) {
     const auto at = [&](Index p) { return pairs + p * (of_x + of_y); };
     std::vector<std::pair<double, Index>> order;
+    order.reserve(static_cast<std::size_t>(count));
     for (Index p = 0; p < count; ++p) order.emplace_back(length_of(at(p), of_x), p);
     std::ranges::stable_sort(order, std::greater{}, &std::pair<double, Index>::first);
     while (!order.empty() && !(order.back().first > negligible * order.front().first)) order.pop_back();

@@ -24,11 +24,13 @@ constexpr auto spinning = microseconds(50);  // how long a thread waits for a jo
 constexpr int alone_per_loss = 10;
 
 // Parts that no thread has begun, as one number: 16 bits for the first, 16 for the end.
-std::uint32_t range(Index first, Index end) { return static_cast<std::uint32_t>(first << 16 | end); }
-Index first_of(std::uint32_t parts) { return parts >> 16; }
-Index end_of(std::uint32_t parts) { return parts & 0xffff; }
+constexpr std::uint32_t range(Index first, Index end) {
+    return static_cast<std::uint32_t>(first) << 16U | static_cast<std::uint32_t>(end);
+}
+Index first_of(std::uint32_t parts) { return parts >> 16U; }
+Index end_of(std::uint32_t parts) { return parts & 0xffffU; }
 bool is_open(std::uint32_t parts) { return first_of(parts) < end_of(parts); }
-const std::uint32_t no_more_jobs = range(1, 0);
+constexpr std::uint32_t no_more_jobs = range(1, 0);
 
 // A thread that waits on the processor of the calling one only keeps it from its work.
 int current_processor() {
@@ -47,7 +49,7 @@ void pause() {
 
 // The first exception of a thread takes memory for its thread-local data, without which libc ends the process.
 bool ready_to_throw() {
-    void* volatile memory = std::malloc(1U << 16);  // volatile: the compiler may not remove the allocation
+    void* volatile memory = std::malloc(1U << 16U);  // volatile: the compiler may not remove the allocation
     std::free(memory);
     return memory != nullptr && std::uncaught_exceptions() == 0;  // this call allocates the thread-local data
 }

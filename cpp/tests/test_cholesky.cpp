@@ -15,7 +15,7 @@ using attsvm::Real;
 using attsvm::Vector;
 namespace numext = attsvm::numext;
 
-const Real eps = std::numeric_limits<Real>::epsilon();
+constexpr Real eps = std::numeric_limits<Real>::epsilon();
 
 Real number(Index k) { return static_cast<double>(k); }
 

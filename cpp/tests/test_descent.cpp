@@ -14,7 +14,7 @@ using Octet = attsvm::Pack<double, 8>;
 
 namespace {
 
-const Loss logistic = Loss::of<attsvm::Logistic>();
+constexpr Loss logistic = Loss::of<attsvm::Logistic>();
 
 bool close(double a, double b, double tolerance) {
     return a == b || std::abs(a - b) <= tolerance * std::max({1.0, std::abs(a), std::abs(b)});

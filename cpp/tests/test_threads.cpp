@@ -75,6 +75,7 @@ void what_any_part_throws_is_thrown_and_the_team_goes_on() {
 void teams_of_several_callers_are_apart() {
     std::atomic<Index> done{0};
     std::vector<std::thread> callers;
+    callers.reserve(4);
     for (int caller = 0; caller < 4; ++caller)
         callers.emplace_back([&done] {
             const Team team(3);

@@ -11,19 +11,19 @@ namespace attsvm {
 // x 2^k for a whole number k in [-1100, 1100], right also where the product is subnormal.
 template <int N>
 ATTSVM_INLINE Pack<double, N> scale_by_power_of_two(Pack<double, N> x, Pack<double, N> k) {
-    using Real = Pack<double, N>;
+    using Doubles = Pack<double, N>;
 #ifdef __AVX512F__
-    if constexpr (N == 8) return Real(_mm512_maskz_scalef_pd(0xff, x.v, k.v));
+    if constexpr (N == 8) return Doubles(_mm512_maskz_scalef_pd(0xff, x.v, k.v));
 #endif
     // In two factors: one alone could not reach the subnormal numbers. Adding 3·2^51 puts a whole number into the low
     // bits of the sum.
     using Bits = typename VectorOf<std::int64_t, N>::type;
     constexpr double rounder = 6755399441055744.0;
-    const Real half = k * Real(0.5) + Real(rounder);
-    const Real rest = (k - (half - Real(rounder))) + Real(rounder);
-    const auto power = [](Real bits) {
+    const Doubles half = k * Doubles(0.5) + Doubles(rounder);
+    const Doubles rest = (k - (half - Doubles(rounder))) + Doubles(rounder);
+    const auto power = [](Doubles bits) {
         const Bits shifted = (std::bit_cast<Bits>(bits.v) + 1023) << 52;
-        return Real(std::bit_cast<typename Real::Lanes>(shifted));
+        return Doubles(std::bit_cast<typename Doubles::Lanes>(shifted));
     };
     return x * power(half) * power(rest);
 }
@@ -44,38 +44,38 @@ ATTSVM_INLINE Real less_ln2(Real x, Real exponent) {
 // e^x in the range that `exp` keeps to, with x = (k + j/8) ln 2 + r: a register holds the eight 2^{j/8}, which leaves
 // less to the polynomial.
 ATTSVM_INLINE Pack<double, 8> exp_by_eighths(Pack<double, 8> x) {
-    using Real = Pack<double, 8>;
+    using Doubles = Pack<double, 8>;
     constexpr double rounder = 844424930131968.0;  // 3·2^48: the last bits of a sum with it count eighths
     // 2^{j/8} rounded, and what rounding left.
-    constexpr Real::Lanes power = {1.0,
-                                   1.0905077326652577,
-                                   1.189207115002721,
-                                   1.2968395546510096,
-                                   1.4142135623730951,
-                                   1.5422108254079407,
-                                   1.681792830507429,
-                                   1.8340080864093424};
-    constexpr Real::Lanes power_rest = {0.0,
-                                        -3.046782079812471e-17,
-                                        3.982015231465646e-17,
-                                        2.5382502794888315e-17,
-                                        -9.667293313452913e-17,
-                                        7.949834809697621e-17,
-                                        8.199010020581497e-17,
-                                        3.283107224245627e-17};
-    const Real sum = x * Real(log2_e) + Real(rounder);
-    const Real exponent = sum - Real(rounder);
-    const Real r = less_ln2(x, exponent);
+    constexpr Doubles::Lanes power = {1.0,
+                                      1.0905077326652577,
+                                      1.189207115002721,
+                                      1.2968395546510096,
+                                      1.4142135623730951,
+                                      1.5422108254079407,
+                                      1.681792830507429,
+                                      1.8340080864093424};
+    constexpr Doubles::Lanes power_rest = {0.0,
+                                           -3.046782079812471e-17,
+                                           3.982015231465646e-17,
+                                           2.5382502794888315e-17,
+                                           -9.667293313452913e-17,
+                                           7.949834809697621e-17,
+                                           8.199010020581497e-17,
+                                           3.283107224245627e-17};
+    const Doubles sum = x * Doubles(log2_e) + Doubles(rounder);
+    const Doubles exponent = sum - Doubles(rounder);
+    const Doubles r = less_ln2(x, exponent);
     const auto eighth = std::bit_cast<__m512i>(sum.v);
-    const Real high(_mm512_maskz_permutexvar_pd(0xff, eighth, power));
-    const Real low(_mm512_maskz_permutexvar_pd(0xff, eighth, power_rest));
+    const Doubles high(_mm512_maskz_permutexvar_pd(0xff, eighth, power));
+    const Doubles low(_mm512_maskz_permutexvar_pd(0xff, eighth, power_rest));
 
     // (e^r - 1 - r) / r² on |r| <= ln(2)/16: Chebyshev fit of degree 5, error 5.2e-15.
-    const Real r2 = r * r;
-    const Real q01 = Real(0.16666666666666724) * r + Real(0.5000000000000051);
-    const Real q23 = Real(0.008333333327862411) * r + Real(0.0416666666174281);
-    const Real q45 = Real(1.9842046413244086e-4) * r + Real(1.388958780664985e-3);
-    const Real q = (q45 * r2 + q23) * r2 + q01;
+    const Doubles r2 = r * r;
+    const Doubles q01 = Doubles(0.16666666666666724) * r + Doubles(0.5000000000000051);
+    const Doubles q23 = Doubles(0.008333333327862411) * r + Doubles(0.0416666666174281);
+    const Doubles q45 = Doubles(1.9842046413244086e-4) * r + Doubles(1.388958780664985e-3);
+    const Doubles q = (q45 * r2 + q23) * r2 + q01;
     return scale_by_power_of_two((high * (q * r2 + r) + low) + high, exponent);
 }
 #endif
@@ -85,28 +85,28 @@ ATTSVM_INLINE Pack<double, 8> exp_by_eighths(Pack<double, 8> x) {
 // e^x in every lane to about one unit in the last place; 0 below the smallest subnormal, NaN stays NaN.
 template <int N>
 ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
-    using Real = Pack<double, N>;
-    x = smaller(Real(720.0), larger(Real(-760.0), x));
+    using Doubles = Pack<double, N>;
+    x = smaller(Doubles(720.0), larger(Doubles(-760.0), x));
 #ifdef __AVX512F__
     if constexpr (N == 8) return detail::exp_by_eighths(x);
 #endif
     constexpr double rounder = 6755399441055744.0;  // 3·2^51: adding and subtracting it rounds to a whole number
-    const Real exponent = (x * Real(detail::log2_e) + Real(rounder)) - Real(rounder);
-    const Real r = detail::less_ln2(x, exponent);
+    const Doubles exponent = (x * Doubles(detail::log2_e) + Doubles(rounder)) - Doubles(rounder);
+    const Doubles r = detail::less_ln2(x, exponent);
 
     // (e^r - 1 - r) / r² on |r| <= ln(2)/2: Chebyshev fit of degree 10, error 1.4e-18.
-    const Real r2 = r * r;
-    const Real r4 = r2 * r2;
-    const Real q01 = Real(0.16666666666666669) * r + Real(0.5);
-    const Real q23 = Real(0.008333333333326136) * r + Real(0.041666666666666664);
-    const Real q45 = Real(1.9841269874820627e-4) * r + Real(1.3888888888883748e-3);
-    const Real q67 = Real(2.7557255400206422e-6) * r + Real(2.4801587325547743e-5);
-    const Real q89 = Real(2.5105217004720745e-8) * r + Real(2.7557273643110300e-7);
-    const Real q0 = q23 * r2 + q01;
-    const Real q4 = q67 * r2 + q45;
-    const Real q8 = Real(2.0914686968086876e-9) * r2 + q89;
-    const Real q = (q8 * r4 + q4) * r4 + q0;
-    return scale_by_power_of_two((q * r2 + r) + Real(1.0), exponent);
+    const Doubles r2 = r * r;
+    const Doubles r4 = r2 * r2;
+    const Doubles q01 = Doubles(0.16666666666666669) * r + Doubles(0.5);
+    const Doubles q23 = Doubles(0.008333333333326136) * r + Doubles(0.041666666666666664);
+    const Doubles q45 = Doubles(1.9841269874820627e-4) * r + Doubles(1.3888888888883748e-3);
+    const Doubles q67 = Doubles(2.7557255400206422e-6) * r + Doubles(2.4801587325547743e-5);
+    const Doubles q89 = Doubles(2.5105217004720745e-8) * r + Doubles(2.7557273643110300e-7);
+    const Doubles q0 = q23 * r2 + q01;
+    const Doubles q4 = q67 * r2 + q45;
+    const Doubles q8 = Doubles(2.0914686968086876e-9) * r2 + q89;
+    const Doubles q = (q8 * r4 + q4) * r4 + q0;
+    return scale_by_power_of_two((q * r2 + r) + Doubles(1.0), exponent);
 }
 
 ATTSVM_INLINE double exp(double x) { return std::exp(x); }

@@ -35,7 +35,7 @@ struct FourDoubles {
     double part[4] = {};  // from the largest; the first is the number rounded
 
     FourDoubles() = default;
-    FourDoubles(double value) : part{value, 0.0, 0.0, 0.0} {}  // NOLINT: a double is one of them
+    constexpr FourDoubles(double value) : part{value, 0.0, 0.0, 0.0} {}  // NOLINT: a double is one of them
     explicit operator double() const { return part[0]; }
 
     // The sum of terms, those of the largest size first
@@ -157,12 +157,12 @@ struct FourDoubles {
 template <>
 struct std::numeric_limits<attsvm::FourDoubles> : std::numeric_limits<double> {
     static constexpr int digits = 200, digits10 = 60;
-    static attsvm::FourDoubles epsilon() { return 0x1p-199; }
-    static attsvm::FourDoubles min() { return std::numeric_limits<double>::min(); }
-    static attsvm::FourDoubles max() { return std::numeric_limits<double>::max(); }
-    static attsvm::FourDoubles lowest() { return std::numeric_limits<double>::lowest(); }
-    static attsvm::FourDoubles infinity() { return std::numeric_limits<double>::infinity(); }
-    static attsvm::FourDoubles quiet_NaN() { return std::numeric_limits<double>::quiet_NaN(); }
+    static constexpr attsvm::FourDoubles epsilon() { return 0x1p-199; }
+    static constexpr attsvm::FourDoubles min() { return std::numeric_limits<double>::min(); }
+    static constexpr attsvm::FourDoubles max() { return std::numeric_limits<double>::max(); }
+    static constexpr attsvm::FourDoubles lowest() { return std::numeric_limits<double>::lowest(); }
+    static constexpr attsvm::FourDoubles infinity() { return std::numeric_limits<double>::infinity(); }
+    static constexpr attsvm::FourDoubles quiet_NaN() { return std::numeric_limits<double>::quiet_NaN(); }
 };
 
 template <>

@@ -48,6 +48,7 @@ class NormSolver : protected SvmSolver<double> {
         bool exchanged = true;
         for (int k = 0; k < most_exchanges && exchanged && best.distance > good && !progress_.stopped(); ++k) {
             std::vector<Index> chosen;
+            chosen.reserve(clusters.size());
             for (const std::vector<Index>& cluster : clusters) chosen.push_back(cluster.front());
             std::sort(chosen.begin(), chosen.end());
             const nuclear::ChosenConstraints part(unit, std::move(chosen));

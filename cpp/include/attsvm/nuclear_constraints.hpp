@@ -22,7 +22,7 @@ using Numbers = std::conditional_t<std::is_same_v<Real, double>, Eigen::Map<cons
 class Constraints {
    public:
     // `lacking` (constraints, dimension), or null, is what rounding took from the differences of the problem.
-    Constraints(const UnitProblem& problem, Team team, const double* lacking = nullptr);
+    Constraints(const UnitProblem& problem, const Team& team, const double* lacking = nullptr);
 
     Index count() const { return problem_.size(); }
     Index left() const { return map().dimension; }

@@ -25,8 +25,8 @@ class Face {
    public:
     // The face of the `active` constraints and the multiplicity, from a W and multipliers near the solution. `all` must
     // outlive it. W has this many rows and columns in the coordinates of the caller.
-    Face(const nuclear::Constraints& all, Index rows, Index columns, std::vector<Index> active, Index multiplicity,
-         Matrix W, const Vector& dual);
+    Face(const nuclear::Constraints& all, Index rows, Index columns, const std::vector<Index>& active,
+         Index multiplicity, Matrix W, const Vector& dual);
 
     // For `solve_faces`
     bool newton();

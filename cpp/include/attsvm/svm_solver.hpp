@@ -41,9 +41,10 @@ class SvmSolver {
         problem.map.D = basis_->coordinates().data();
         return problem;
     }
-    // V of such a problem in the caller's token coordinates
+    // V, of such a problem where there is one, in the caller's token coordinates
     Buffer<double> lifted(const double* V) const {
         const MarginMap& map = problem_.map;
+        if (!basis_) return copy(V, map.coordinates());
         const Index fewer = problem_.size();
         const Buffer<double> vectors = basis_->vectors(team_);
         Buffer<double> all(map.coordinates());

@@ -16,7 +16,13 @@ from attsvm.data.token_priorities import TokenPriorities, label_preferences, tok
 from attsvm.svm.norms import Norm, as_svm_norm
 from attsvm.svm.priority_columns import certified_columns, smallest_columns
 from attsvm.svm.selected_ids import attention_preferences
-from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, without_batch_axis
+from attsvm.svm.solution import (
+    ACTIVE_TOLERANCE,
+    ADVICE,
+    SolverError,
+    SVMSolution,
+    without_batch_axis,
+)
 from attsvm.svm.solve import solution_of
 from attsvm.svm.solvers import (
     INFEASIBLE,
@@ -240,7 +246,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
                 one["status"][0] = UNRESOLVED
         put(result, b, {**one, **{name: one[name][:, :-1] for name in ("dual", "margins")}})
     if without_answer(result):
-        raise SolverError("no certified answer for the Graph-SVM; tried native")
+        raise SolverError(f"no certified answer for the Graph-SVM; tried native; {ADVICE}")
     solution = solution_of("W", problem, result, names, norm)
 
     def at_place(values: Float64Array | None) -> Float64Array:

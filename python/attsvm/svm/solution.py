@@ -22,8 +22,12 @@ class SolverError(RuntimeError):
     """No answer passed its check; the message names the problem and what was tried.
 
     Constraints that nearly contradict each other are a cause, if |W|_F is beyond 4.5e15 times what
-    one of them asks for, or multipliers Σ λ_it |(x_iα - x_it) z_i'|_F beyond 1e22 |W|_F.
+    one of them asks for, or multipliers Σ λ_it |(x_iα - x_it) z_i'|_F beyond 1e31 |W|_F.
     """
+
+
+ADVICE = "where inputs nearly agree or contradict each other, leave one out"
+"""What helps where no answer is certified."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

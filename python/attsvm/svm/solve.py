@@ -9,7 +9,13 @@ import numpy as np
 from attsvm._arrays import Float64Array
 from attsvm._validation import as_choice
 from attsvm.svm.norms import NORMS, Norm
-from attsvm.svm.solution import ACTIVE_TOLERANCE, SolverError, SVMSolution, without_batch_axis
+from attsvm.svm.solution import (
+    ACTIVE_TOLERANCE,
+    ADVICE,
+    SolverError,
+    SVMSolution,
+    without_batch_axis,
+)
 from attsvm.svm.solvers import (
     BEYOND_FLOAT64,
     EXTENDED,
@@ -102,4 +108,4 @@ def _not_solved(problem: SvmProblem, result: Result, b: int, solver: str, norm: 
     if result["status"][b] == BEYOND_FLOAT64:
         return f"{constraints}: their norms, W or its multipliers are beyond what float64 holds"
     tried = "native" if solver == "auto" else solver
-    return f"no certified {norm.text}-norm answer for {constraints}; tried {tried}"
+    return f"no certified {norm.text}-norm answer for {constraints}; tried {tried}; {ADVICE}"

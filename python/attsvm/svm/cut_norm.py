@@ -105,17 +105,11 @@ class _Products:
         return _Products(self.s[places], self.t[places], self.sizes[places])
 
     def only(self, kept: BoolArray) -> _Products:
-        """Keep these, (B, K), in as few places as they take."""
-        order = np.argsort(~kept, axis=1, kind="stable")[:, : kept.sum(axis=1).max(initial=0)]
-        of_signs = order[..., np.newaxis]
-        some = np.take_along_axis(kept, order, axis=1)
-        s, t = (np.take_along_axis(signs, of_signs, axis=1) for signs in (self.s, self.t))
-        sizes = np.take_along_axis(self.sizes, order, axis=1)
-        s, t = (np.where(some[..., np.newaxis], signs, 0.0) for signs in (s, t))
-        return _Products(s, t, np.where(some, sizes, 0.0))
+        """Keep these, (1, K), of one problem."""
+        return _Products(*(x[:, kept[0]] for x in (self.s, self.t, self.sizes)))
 
     def above(self, least: Float64Array) -> _Products:
-        """Keep those of a larger size than `least`, (B,)."""
+        """Keep those of one problem of a larger size than `least`, (1,)."""
         return self.only(self.sizes > least[:, np.newaxis])
 
     def and_also(self, more: _Products) -> _Products:
@@ -172,7 +166,7 @@ class _Rows:
 
 
 def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None) -> Result:
-    """Solve feasible problems from any multipliers that are not zero, all at the same time.
+    """Solve feasible problems from any multipliers that are not zero.
 
     Products that are `given` are used from the beginning.
     """
@@ -186,34 +180,38 @@ def _by_columns(rows: _Rows, dual: Float64Array, given: _Products | None = None)
         "iterations": np.zeros(B, dtype=np.int64),
         **{name: np.full(B, np.nan) for name in ("norm", "gap", "kkt")},
     }
-    places = np.arange(B)
-    count = max(16, 3 * int(rows.problem.constrained.sum(axis=(1, 2)).max(initial=0)))
+    # One at a time: the number of columns, by which sums are rounded, is that of the problem alone.
+    for b in np.arange(B)[:, np.newaxis]:
+        found = _of_one(rows[b], dual[b], None if given is None else given[b])
+        for name, values in (found or {}).items():
+            answers[name][b] = values
+    return answers
+
+
+def _of_one(rows: _Rows, dual: Float64Array, given: _Products | None) -> Result | None:
+    """Solve one problem, the only one of `rows`; None without an answer."""
+    count = max(16, 3 * int(rows.problem.constrained.sum()))
     products = _largest_products(rows.adjoint(dual), count).above(rows.rounding(dual))
     if given is not None:
         products = given.and_also(products)
-    norm = np.full(B, np.inf)
-    while places.size:
+    norm = np.full(1, np.inf)
+    while True:
         features = rows.at_products(products)
         master = rows.smallest_sum(features)
         dual, status = master["dual"], master["status"]
-        settled = 1.0 + np.maximum(_SETTLED, 2 * master["kkt"])
-        rounding = rows.rounding(dual)
+        if status[0] > INFEASIBLE:
+            return None
+        least = 1.0 + np.maximum(_SETTLED, 2 * master["kkt"]) if status[0] == OPTIMAL else 0.0
         found = _largest_products(rows.adjoint(dual), count)
-        missing = found.above(np.where(status == OPTIMAL, settled, 0.0) + rounding)
-        ended = (status > INFEASIBLE) | ~missing.sizes.any(axis=1)
-        if (solved := ended & (status == OPTIMAL)).any():
-            of_solved = {name: values[solved] for name, values in master.items()}
-            largest = found.sizes.max(axis=1)[solved]
-            certified = _certified(rows[solved], products[solved], of_solved, largest)
-            for name, values in certified.items():
-                answers[name][places[solved]] = values
+        missing = found.above(least + rows.rounding(dual))
+        if missing.sizes.size == 0:
+            solved = status[0] == OPTIMAL
+            return _certified(rows, products, master, found.sizes.max(axis=1)) if solved else None
         # Where the norm fell, products that are far from being missed are left out.
-        sizes = np.abs(np.sum(features * dual[..., np.newaxis], axis=(1, 2)))
-        falls = master["norm"] < (1.0 - _FALL) * norm
-        products = products.only((sizes > _NEAR) | ~falls[:, np.newaxis]).and_also(missing)
-        going, norm = ~ended, master["norm"]
-        rows, products, places, norm = rows[going], products[going], places[going], norm[going]
-    return answers
+        if master["norm"] < (1.0 - _FALL) * norm:
+            sizes = np.abs(np.sum(features * dual[..., np.newaxis], axis=(1, 2)))
+            products = products.only(sizes > _NEAR)
+        products, norm = products.and_also(missing), master["norm"]
 
 
 def _certified(rows: _Rows, products: _Products, master: Result, largest: Float64Array) -> Result:

@@ -31,6 +31,7 @@ MOST_SIGNS = 16  # that are enumerated
 _SETTLED = 1e-11  # s' G t - 1 of a product that is not missing
 _NEAR = 0.9  # s' G t of a product that is kept, at least, while the norm falls by a share of _FALL
 _FALL = 1e-6
+_MANY = 4096  # products, from which on not all are kept: fewer take more steps
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 _STARTS = 256  # of the search for large s' G t with more signs
 _MOST_STEPS = 500  # of Newton's method; it takes about 80
@@ -207,8 +208,8 @@ def _of_one(rows: _Rows, dual: Float64Array, given: _Products | None) -> Result 
         if missing.sizes.size == 0:
             solved = status[0] == OPTIMAL
             return _certified(rows, products, master, found.sizes.max(axis=1)) if solved else None
-        # Where the norm fell, products that are far from being missed are left out.
-        if master["norm"] < (1.0 - _FALL) * norm:
+        # Where the norm fell, many products go without those that are far from being missed.
+        if products.sizes.size > _MANY and master["norm"] < (1.0 - _FALL) * norm:
             sizes = np.abs(np.sum(features * dual[..., np.newaxis], axis=(1, 2)))
             products = products.only(sizes > _NEAR)
         products, norm = products.and_also(missing), master["norm"]

@@ -105,15 +105,6 @@ class ExactRows {
     std::vector<FourDoubles> along_, basis_;
 };
 
-InParts in_parts(const Buffer<FourDoubles>& numbers) {
-    InParts parts;
-    for (std::size_t k = 0; k < parts.size(); ++k) {
-        parts[k] = Buffer<double>(numbers.size());
-        for (Index c = 0; c < numbers.size(); ++c) parts[k][c] = numbers[c].part[k];
-    }
-    return parts;
-}
-
 }  // namespace
 
 template <class Token>

@@ -17,16 +17,6 @@
 namespace attsvm {
 namespace {
 
-template <class Dense>
-InParts in_parts(const Dense& numbers) {
-    InParts parts;
-    for (std::size_t part = 0; part < parts.size(); ++part) {
-        parts[part] = Buffer<double>(numbers.size());
-        for (Index k = 0; k < numbers.size(); ++k) parts[part][k] = numbers.data()[k].part[part];
-    }
-    return parts;
-}
-
 nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, const double* frobenius,
                          Index rows, Index columns, Progress& progress, bool calling_thread) {
     switch (norm.kind) {

@@ -41,6 +41,15 @@ enum class SvmStatus : std::int8_t { optimal = 0, infeasible = 1, unresolved = 2
 // (query_dimension, dimension).
 inline constexpr Index parts_of_extended = 4;
 using InParts = std::array<Buffer<double>, parts_of_extended>;
+template <class Dense>
+InParts in_parts(const Dense& numbers) {  // of FourDoubles
+    InParts parts;
+    for (std::size_t part = 0; part < parts.size(); ++part) {
+        parts[part] = Buffer<double>(numbers.size());
+        for (Index k = 0; k < numbers.size(); ++k) parts[part][k] = numbers.data()[k].part[part];
+    }
+    return parts;
+}
 
 // Where the result of one SVM goes; arrays over tokens have an entry for every one, with a constraint or without.
 struct SvmResultView {
@@ -51,7 +60,7 @@ struct SvmResultView {
     double *norm, *gap, *kkt;
     std::int8_t *status, *unique;  // whether there is one solution: 1 or 0, and -1 where that is not decided
     std::int64_t* iterations;      // of the method that gave the result; 0 where there was nothing to solve
-    // Whether W is to be given in four times the precision, as a InParts in as many times query_dimension rows.
+    // Whether W is to be given in four times the precision, as InParts in as many times query_dimension rows.
     bool extended = false;
 };
 

@@ -134,11 +134,12 @@ def run_report(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         place_of_file("--out", arguments.out)
     results = open_results(arguments.store, verify=False) if arguments.format else None
-    if results is not None and not plots.drawable(results):
+    table = None if results is None else tabulate(results)
+    if table is not None and not plots.drawable(table, results=results):
         refuse_unused(arguments, ["format"], _UNDRAWN)
     written = [report(arguments.store, arguments.out)]
-    if results is not None and can_draw("the figure"):
-        figure = plots.study(results)
+    if table is not None and can_draw("the figure"):
+        figure = plots.study(table, results=results)
         written += write_figure(written[0].with_name("figure"), figure, arguments.format)
     say(f"Written: {', '.join(map(str, written))}")
 

@@ -1,6 +1,9 @@
 #include "attsvm/dense.hpp"
 
 #include <random>
+#ifdef ATTSVM_OCTUPLE_PRECISION
+#include "attsvm/sliced_products.hpp"
+#endif
 
 namespace attsvm::inline ATTSVM_PRECISION {
 namespace {
@@ -14,6 +17,9 @@ void add_product(Eigen::Ref<Matrix> C, Real multiple, const Left& A, const Right
         else
             C.noalias() += multiple * A * B;
     } else {
+        constexpr Index fewest = 4, least_work = 1000;  // from which on slices take less time
+        if (std::min(A.rows(), B.cols()) >= fewest && A.rows() * A.cols() * B.cols() >= least_work)
+            return add_sliced_product(C, multiple, A, B.transpose(), symmetric);
         for (Index j = 0; j < B.cols(); ++j)
             for (Index k = 0; k < B.rows(); ++k) {
                 const Real share = multiple * B(k, j);
@@ -188,7 +194,7 @@ void decompose(Vector& values, Matrix& A, bool with_vectors) {
     Index last = order - 1, steps = most_steps * order;
     const auto apart = [&](Index k) {
         const Real size = numext::abs(beside[k]);
-        return !(size > negligible && size > rounding * (numext::abs(values[k]) + numext::abs(values[k + 1])));
+        return !(size > rounding * std::max<Real>(1.0, numext::abs(values[k]) + numext::abs(values[k + 1])));
     };
     while (last > 0 && steps > 0) {
         if (apart(last - 1)) {
@@ -200,6 +206,7 @@ void decompose(Vector& values, Matrix& A, bool with_vectors) {
         qr_step(values, beside, first, last, with_vectors ? &A : nullptr);
         --steps;
     }
+    if (last > 0) values.setConstant(std::numeric_limits<double>::quiet_NaN());  // not found in so many steps
     values *= unit;
     for (Index k = 0; k + 1 < order; ++k) {
         const Index next = std::min_element(values.data() + k, values.data() + order) - values.data();

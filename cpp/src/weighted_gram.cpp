@@ -6,6 +6,11 @@ Matrix weighted_gram(const nuclear::Constraints& constraints, const Matrix& weig
     const MarginMap& map = constraints.map();
     const auto& D = constraints.differences();
     const auto& L = constraints.queries();
+    if (map.query_dimension == 1) {
+        Matrix rows = D;
+        for (Index i = 0; i < map.samples; ++i) rows.middleCols(map.start[i], map.rows(i)) *= L(0, i);
+        return transpose_times(rows, weights.col(0).asDiagonal() * rows);
+    }
     Matrix gram(constraints.count(), constraints.count());
     for (Index i = 0; i < map.samples; ++i) {
         if (map.rows(i) == 0) continue;

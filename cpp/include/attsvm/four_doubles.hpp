@@ -72,15 +72,17 @@ struct FourDoubles {
     [[gnu::noinline]] friend FourDoubles operator*(const FourDoubles& a, const FourDoubles& b) {
         const double first = a.part[0] * b.part[0];
         if (!std::isfinite(first)) return first;
-        double terms[16];
+        const auto error = [&](int k, int l) { return product_error(a.part[k], b.part[l], a.part[k] * b.part[l]); };
+        double terms[10];
         int count = 0;
-        for (int order = 0; order < 4; ++order) {
+        for (int order = 0; order < 3; ++order) {
             for (int k = 0; k <= order; ++k) terms[count++] = a.part[k] * b.part[order - k];
-            for (int k = 0; k < order; ++k) {
-                const double x = a.part[k], y = b.part[order - 1 - k];
-                terms[count++] = product_error(x, y, x * y);
-            }
+            for (int k = 0; k < order; ++k) terms[count++] = error(k, order - 1 - k);
         }
+        double last = 0.0;  // of the smallest order: what rounding takes is beyond the last part
+        for (int k = 0; k < 3; ++k) last += error(k, 2 - k);
+        for (int k = 0; k <= 3; ++k) last += a.part[k] * b.part[3 - k];
+        terms[count] = last;
         return sum(terms);
     }
     [[gnu::noinline]] friend FourDoubles operator/(const FourDoubles& a, const FourDoubles& b) {

@@ -8,6 +8,16 @@
 namespace attsvm::inline ATTSVM_PRECISION {
 namespace {
 
+#ifndef ATTSVM_OCTUPLE_PRECISION
+// y += multiple x
+void add_multiple(Index size, Real multiple, const Real* x, Real* y) {
+    for (Index k = 0; k < size; ++k) y[k] += multiple * x[k];
+}
+Real inner_product(Index size, const Real* x, const Real* y) {
+    return Eigen::Map<const Vector>(x, size).dot(Eigen::Map<const Vector>(y, size));
+}
+#endif
+
 // C += multiple A B; only the lower triangle of it where C is `symmetric`. Eigen's kernels are for float64.
 template <class Left, class Right>
 void add_product(Eigen::Ref<Matrix> C, Real multiple, const Left& A, const Right& B, bool symmetric = false) {
@@ -17,14 +27,13 @@ void add_product(Eigen::Ref<Matrix> C, Real multiple, const Left& A, const Right
         else
             C.noalias() += multiple * A * B;
     } else {
-        constexpr Index fewest = 4, least_work = 1000;  // from which on slices take less time
-        if (std::min(A.rows(), B.cols()) >= fewest && A.rows() * A.cols() * B.cols() >= least_work)
+        constexpr Index fewest = 20;  // from which on slices take less time
+        if (std::min({A.rows(), A.cols(), B.cols()}) >= fewest)
             return add_sliced_product(C, multiple, A, B.transpose(), symmetric);
+        const MatrixView columns = A;
         for (Index j = 0; j < B.cols(); ++j)
-            for (Index k = 0; k < B.rows(); ++k) {
-                const Real share = multiple * B(k, j);
-                for (Index i = symmetric ? j : 0; i < A.rows(); ++i) C(i, j) += A(i, k) * share;
-            }
+            for (Index k = 0, first = symmetric ? j : 0; k < B.rows(); ++k)
+                add_multiple(A.rows() - first, multiple * B(k, j), &columns.coeffRef(first, k), &C(first, j));
     }
 }
 template <class Left, class Right>
@@ -36,15 +45,6 @@ Matrix product(const Left& A, const Right& B) {
         add_product(C, 1.0, A, B);
         return C;
     }
-}
-
-// y += multiple x
-void add_multiple(Index size, Real multiple, const Real* x, Real* y) {
-    for (Index k = 0; k < size; ++k) y[k] += multiple * x[k];
-}
-
-Real inner_product(Index size, const Real* x, const Real* y) {
-    return Eigen::Map<const Vector>(x, size).dot(Eigen::Map<const Vector>(y, size));
 }
 
 // The inverse of L times B, in place
@@ -225,7 +225,12 @@ void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix
     add_product(C, 1.0, A.transpose(), B);
 }
 Vector apply(const MatrixView& A, const Vector& x) { return product(A, x); }
-Vector apply_transpose(const MatrixView& A, const Vector& x) { return product(A.transpose(), x); }
+Vector apply_transpose(const MatrixView& A, const Vector& x) {
+    if constexpr (std::is_same_v<Real, double>) return A.transpose() * x;
+    Vector y(A.cols());
+    for (Index k = 0; k < y.size(); ++k) y[k] = inner_product(A.rows(), &A.coeffRef(0, k), x.data());
+    return y;
+}
 void add_gram(Eigen::Ref<Matrix> M, Real multiple, const MatrixView& B) {
     add_product(M, multiple, B, B.transpose(), true);
 }

@@ -39,15 +39,17 @@ void evaluate(const Constraints& constraints, const M& W, V& values) {
     const Index* const start = constraints.map().start;
     const M directions = times(W, constraints.queries());
     for (Index i = 0; i < constraints.map().samples; ++i)
-        for (Index r = start[i]; r < start[i + 1]; ++r)
-            values[r] = constraints.differences().col(r).dot(directions.col(i));
+        values.segment(start[i], constraints.map().rows(i)) = apply_transpose(
+            constraints.differences().middleCols(start[i], constraints.map().rows(i)), directions.col(i));
 }
 template <class M, class V>
 void add_up(const Constraints& constraints, const V& dual, M& adjoint) {
     const Index* const start = constraints.map().start;
-    M sums = M::Zero(constraints.left(), constraints.map().samples);
-    for (Index i = 0; i < constraints.map().samples; ++i)
-        for (Index r = start[i]; r < start[i + 1]; ++r) sums.col(i) += dual[r] * constraints.differences().col(r);
+    M sums(constraints.left(), constraints.map().samples);
+    for (Index i = 0; i < constraints.map().samples; ++i) {
+        const Index first = start[i], rows = constraints.map().rows(i);
+        sums.col(i) = apply(constraints.differences().middleCols(first, rows), dual.segment(first, rows));
+    }
     adjoint = times_transpose(sums, constraints.queries());
 }
 

@@ -11,24 +11,74 @@
 
 #include "attsvm/pack.hpp"
 
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
+
 namespace attsvm {
 
-// a + b = sum + error
-ATTSVM_INLINE double sum_error(double a, double b, double sum) {
-    const double virtual_b = sum - a;
+// Of numbers, and of registers of them: a + b = sum + error
+template <class V>
+ATTSVM_INLINE V sum_error(V a, V b, V sum) {
+    const V virtual_b = sum - a;
     return (a - (sum - virtual_b)) + (b - virtual_b);
 }
 // a b = product + error
-ATTSVM_INLINE double product_error(double a, double b, double product) {
+template <class V>
+ATTSVM_INLINE V product_error(V a, V b, V product) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    return std::fma(a, b, -product);
+    if constexpr (is_pack<V>) {
+#if defined(__AVX512F__)
+        return V(_mm512_fmsub_pd(a.v, b.v, product.v));
+#elif defined(__FMA__)
+        return V(_mm256_fmsub_pd(a.v, b.v, product.v));
 #else
-    constexpr double splitter = 134217729.0;  // 2^27 + 1
-    const double ca = splitter * a, cb = splitter * b;
-    const double ah = ca - (ca - a), bh = cb - (cb - b);
-    const double al = a - ah, bl = b - bh;
+        for (int k = 0; k < NumberTraits<V>::lanes; ++k) product.v[k] = std::fma(a.v[k], b.v[k], -product.v[k]);
+        return product;
+#endif
+    } else {
+        return std::fma(a, b, -product);
+    }
+#else
+    const V splitter = 134217729.0;  // 2^27 + 1
+    const V ca = splitter * a, cb = splitter * b;
+    const V ah = ca - (ca - a), bh = cb - (cb - b);
+    const V al = a - ah, bl = b - bh;
     return ((ah * bh - product) + ah * bl + al * bh) + al * bl;
 #endif
+}
+// terms[first], ..., terms[last] become their rounded sum and what rounding took from each partial sum.
+template <class V>
+ATTSVM_INLINE void distill(V* terms, int first, int last) {
+    for (int j = last - 1; j >= first; --j) {
+        const V total = terms[j] + terms[j + 1];
+        terms[j + 1] = sum_error(terms[j], terms[j + 1], total);
+        terms[j] = total;
+    }
+}
+// The four parts of the sum of terms, once distilled, come first.
+template <class V, int count>
+ATTSVM_INLINE void separate(V (&terms)[count]) {
+    for (int k = 1; k < 4; ++k) distill(terms, k, count - 1);
+    for (const int k : {0, 0, 1, 2}) distill(terms, k, 3);  // where they cancelled, the first lack what the next have
+}
+// The terms of a + b and of a b, those of the largest size first
+template <class V>
+ATTSVM_INLINE void terms_of_sum(const V* a, const V* b, V (&terms)[8]) {
+    for (int k = 0; k < 4; ++k) terms[2 * k] = a[k], terms[2 * k + 1] = b[k];
+}
+template <class V>
+ATTSVM_INLINE void terms_of_product(const V* a, const V* b, V (&terms)[10]) {
+    const auto error = [&](int k, int l) { return product_error(a[k], b[l], a[k] * b[l]); };
+    int count = 0;
+    for (int order = 0; order < 3; ++order) {
+        for (int k = 0; k <= order; ++k) terms[count++] = a[k] * b[order - k];
+        for (int k = 0; k < order; ++k) terms[count++] = error(k, order - 1 - k);
+    }
+    V last = 0.0;  // of the smallest order: what rounding takes is beyond the last part
+    for (int k = 0; k < 3; ++k) last += error(k, 2 - k);
+    for (int k = 0; k <= 3; ++k) last += a[k] * b[3 - k];
+    terms[count] = last;
 }
 
 struct FourDoubles {
@@ -41,18 +91,9 @@ struct FourDoubles {
     // The sum of terms, those of the largest size first
     template <int count>
     ATTSVM_INLINE static FourDoubles sum(double (&terms)[count]) {
-        // terms[first], ..., terms[last] become their rounded sum and what rounding took from each partial sum.
-        const auto distill = [&](int first, int last) {
-            for (int j = last - 1; j >= first; --j) {
-                const double total = terms[j] + terms[j + 1];
-                terms[j + 1] = sum_error(terms[j], terms[j + 1], total);
-                terms[j] = total;
-            }
-        };
-        distill(0, count - 1);
+        distill(terms, 0, count - 1);
         if (!std::isfinite(terms[0])) return terms[0];
-        for (int k = 1; k < 4; ++k) distill(k, count - 1);
-        for (const int k : {0, 0, 1, 2}) distill(k, 3);  // where they cancelled, the first lack what the next have
+        separate(terms);
         FourDoubles result;
         std::copy_n(terms, 4, result.part);
         return result;
@@ -65,24 +106,15 @@ struct FourDoubles {
     }
     [[gnu::noinline]] friend FourDoubles operator+(const FourDoubles& a, const FourDoubles& b) {
         double terms[8];
-        for (int k = 0; k < 4; ++k) terms[2 * k] = a.part[k], terms[2 * k + 1] = b.part[k];
+        terms_of_sum(a.part, b.part, terms);
         return sum(terms);
     }
     friend FourDoubles operator-(const FourDoubles& a, const FourDoubles& b) { return a + -b; }
     [[gnu::noinline]] friend FourDoubles operator*(const FourDoubles& a, const FourDoubles& b) {
         const double first = a.part[0] * b.part[0];
         if (!std::isfinite(first)) return first;
-        const auto error = [&](int k, int l) { return product_error(a.part[k], b.part[l], a.part[k] * b.part[l]); };
         double terms[10];
-        int count = 0;
-        for (int order = 0; order < 3; ++order) {
-            for (int k = 0; k <= order; ++k) terms[count++] = a.part[k] * b.part[order - k];
-            for (int k = 0; k < order; ++k) terms[count++] = error(k, order - 1 - k);
-        }
-        double last = 0.0;  // of the smallest order: what rounding takes is beyond the last part
-        for (int k = 0; k < 3; ++k) last += error(k, 2 - k);
-        for (int k = 0; k <= 3; ++k) last += a.part[k] * b.part[3 - k];
-        terms[count] = last;
+        terms_of_product(a.part, b.part, terms);
         return sum(terms);
     }
     [[gnu::noinline]] friend FourDoubles operator/(const FourDoubles& a, const FourDoubles& b) {
@@ -153,6 +185,65 @@ struct FourDoubles {
     }
     friend FourDoubles pow(const FourDoubles& a, const FourDoubles& power) { return exp(power * log(a)); }
 };
+
+// As many of them as a register of float64 has lanes. Where one is not finite, its parts are not those of FourDoubles.
+struct FourRegisters {
+    using V = NativePack<double>;
+    static constexpr Index lanes = native_lanes<double>;
+
+    V part[4];
+
+    explicit FourRegisters(const FourDoubles& each) {
+        for (int p = 0; p < 4; ++p) part[p] = each.part[p];
+    }
+    explicit FourRegisters(const FourDoubles* from) {
+        for (Index k = 0; k < lanes; ++k)
+            for (int p = 0; p < 4; ++p) part[p].v[k] = from[k].part[p];
+    }
+    void store(FourDoubles* to) const {
+        for (Index k = 0; k < lanes; ++k)
+            for (int p = 0; p < 4; ++p) to[k].part[p] = part[p].v[k];
+    }
+    bool is_finite() const { return !any<V>(part[0] - part[0] != V(0.0)); }
+    [[gnu::noinline]] void add_product(const FourRegisters& a, const FourRegisters& b) {
+        V product[10], sum[8];
+        terms_of_product(a.part, b.part, product);
+        distill(product, 0, 9);
+        separate(product);
+        terms_of_sum<V>(part, product, sum);
+        distill(sum, 0, 7);
+        separate(sum);
+        std::copy_n(sum, 4, part);
+    }
+};
+
+// y += multiple x
+inline void add_multiple(Index size, const FourDoubles& multiple, const FourDoubles* x, FourDoubles* y) {
+    const FourRegisters factor(multiple);
+    Index k = 0;
+    for (; k + FourRegisters::lanes <= size; k += FourRegisters::lanes) {
+        FourRegisters sum(y + k);
+        sum.add_product(factor, FourRegisters(x + k));
+        if (!sum.is_finite()) break;
+        sum.store(y + k);
+    }
+    for (; k < size; ++k) y[k] += multiple * x[k];
+}
+inline FourDoubles inner_product(Index size, const FourDoubles* x, const FourDoubles* y) {
+    FourRegisters sums{FourDoubles(0.0)};
+    Index first = 0;
+    for (; first + FourRegisters::lanes <= size; first += FourRegisters::lanes)
+        sums.add_product(FourRegisters(x + first), FourRegisters(y + first));
+    FourDoubles total = 0.0, of_lanes[FourRegisters::lanes];
+    if (sums.is_finite()) {
+        sums.store(of_lanes);
+        for (const FourDoubles& sum : of_lanes) total += sum;
+    } else {
+        first = 0;
+    }
+    for (Index k = first; k < size; ++k) total += x[k] * y[k];
+    return total;
+}
 
 }  // namespace attsvm
 

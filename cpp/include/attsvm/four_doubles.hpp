@@ -8,6 +8,7 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "attsvm/pack.hpp"
 
@@ -165,8 +166,13 @@ struct FourDoubles {
                                 -0x1.ace93a4ebe5d1p-165};
         const double exponent = std::nearbyint(a.part[0] / of_log_two[0]);
         const FourDoubles rest = (a - sum(of_log_two) * exponent) * std::ldexp(1.0, -halvings);
+        static const std::vector<FourDoubles> coefficients = [] {  // 1 / k!
+            std::vector<FourDoubles> of{1.0};
+            for (int k = 1; k <= terms; ++k) of.push_back(of.back() / static_cast<double>(k));
+            return of;
+        }();
         FourDoubles less_one = 0.0;
-        for (int k = terms; k > 0; --k) less_one = rest * (1.0 + less_one) / static_cast<double>(k);
+        for (std::size_t k = terms; k > 0; --k) less_one = rest * (coefficients[k] + less_one);
         for (int k = 0; k < halvings; ++k) less_one = less_one * (2.0 + less_one);
         FourDoubles result = 1.0 + less_one;
         for (double& x : result.part) x = std::ldexp(x, static_cast<int>(exponent));

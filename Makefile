@@ -8,6 +8,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Python compiles the modules that are imported, when they are; all of them would take a minute.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 CORE := $(shell find cpp/include cpp/src cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
 SOURCES := python tests bench docs
 CPP_TESTS := $(shell find cpp/tests -type f)
@@ -34,7 +36,7 @@ $(VENV)/.pip:
 # To run, and for the quick tests, this machine's instruction-set level is enough; the slow tests compare all levels.
 define install_levels
 	@echo "Compiling and installing attsvm into $(VENV): a minute or two"
-	$(BIN)/python -m pip install --quiet --editable '.[report]' \
+	$(INSTALL) --editable '.[report]' \
 	  -C build-dir=build/$(1) -C cmake.define.ATTSVM_ISA_LEVELS='$(2)' -C cmake.define.ATTSVM_BUILD_TESTS=$(3) \
 	  -C cmake.define.ATTSVM_TEST_ISA_LEVELS=$(4)
 	@touch $(VENV)/.attsvm
@@ -53,12 +55,12 @@ $(VENV)/.levels: $(VENV)/.pip $(CORE) $(CPP_TESTS) | $(VENV)/.tools
 
 # One pip at a time: what stands behind | comes first.
 $(VENV)/.tools: $(VENV)/.pip pyproject.toml | $(VENV)/.lint
-	$(BIN)/python -m pip install --quiet $(addprefix --group ,dev docs $(NEIGHBOURS))
+	$(INSTALL) $(addprefix --group ,dev docs $(NEIGHBOURS))
 	@touch $@
 
 # What reads the sources needs no compiled core.
 $(VENV)/.lint: $(VENV)/.pip pyproject.toml
-	$(BIN)/python -m pip install --quiet --group lint
+	$(INSTALL) --group lint
 	@touch $@
 
 test: lint test-cpp test-python
@@ -113,7 +115,7 @@ bench: $(VENV)-bench/.peers
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(VENV)-bench/bin/python -m bench
 
 $(VENV)/.docs: $(VENV)/.attsvm pyproject.toml
-	$(BIN)/python -m pip install --quiet --group docs
+	$(INSTALL) --group docs
 	@touch $@
 
 # Figures are computed once, in about two minutes, and again when the package has changed.

@@ -32,6 +32,14 @@ print(sorted(optional & set(sys.modules)))
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_importing_attsvm_imports_no_part_of_scipy():
+    done = run("""
+import attsvm
+print([name for name in ("linalg", "sparse", "special", "stats") if f"scipy.{name}" in sys.modules])
+""")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize(
     ("missing", "use", "message"),
     [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+import scipy
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
@@ -315,7 +315,9 @@ def require_padded(name: str, tokens: Any) -> None:
     """Refuse masked arrays, sparse matrices, and lists of sequences of different lengths."""
     require_unmasked(name, tokens)
     listed = tokens if isinstance(tokens, list | tuple) else ()
-    if issparse(tokens) or any(map(issparse, listed)):
+    # What is dense does without the import of scipy.sparse.
+    others = (x for x in (tokens, *listed) if not isinstance(x, np.ndarray | list | tuple))
+    if any(map(scipy.sparse.issparse, others)):
         got = "a list of sparse ones" if listed else f"a sparse matrix of shape {tokens.shape}"
         raise TypeError(f"{name}: expected dense tokens of shape (n, T, d), got {got}")
     counts = {entry_count(sequence) for sequence in listed} - {0}

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse.csgraph import breadth_first_order, connected_components
+import scipy
 
 from attsvm._arrays import BoolArray, IndexArray
 from attsvm.data.next_token_data import NextTokenData
@@ -149,7 +148,7 @@ class TokenPriorities:
         rows = np.concatenate([self.source[inside], np.full(roots.size, M)])
         columns = np.concatenate([self.target[inside], roots])
         links = scipy.sparse.csr_array((np.ones(rows.size), (rows, columns)), shape=(M + 1, M + 1))
-        order, before = breadth_first_order(links, M, directed=False)
+        order, before = scipy.sparse.csgraph.breadth_first_order(links, M, directed=False)
         nodes = order[before[order] >= 0].astype(np.int64)
         nodes = nodes[before[nodes] < M]
         parents = before[nodes].astype(np.int64)
@@ -194,7 +193,7 @@ def _in_order(
     if M == 0:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     links = scipy.sparse.csr_array((np.ones(source.size), (source, target)), shape=(M, M))
-    C, label = connected_components(links, directed=True, connection="strong")
+    C, label = scipy.sparse.csgraph.connected_components(links, directed=True, connection="strong")
     label = label.astype(np.int64)
     between = label[source] != label[target]
     pairs = np.unique(label[source[between]] * C + label[target[between]])

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
+import scipy
 
 from attsvm import _core
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
@@ -81,7 +81,7 @@ class LogExcess:
         n = len(logits)
         short, rows = self._short[self._moves], self._moves
         log_weight, weight, top = _softmax(logits[rows])
-        y = logsumexp(log_weight + self._log_short[rows], axis=1)
+        y = scipy.special.logsumexp(log_weight + self._log_short[rows], axis=1)
         x = np.exp(y)
         with np.errstate(under="ignore"):
             share = np.exp(log_weight + self._log_short[rows] - y[:, np.newaxis])
@@ -97,7 +97,9 @@ class LogExcess:
         log_share = np.zeros_like(y)
         if self._loss.margins == "attention":
             log_scores = log_weight + self._log_scores[rows]
-            log_share = logsumexp(log_scores, axis=1)  # of the margin: the excess is its negative
+            log_share = scipy.special.logsumexp(
+                log_scores, axis=1
+            )  # of the margin: the excess is its negative
         log_excess, rate, bend = self._loss.log_excess(self._margin[rows], y, log_share)
         if self._loss.margins == "attention":
             # Where the heaviest token scores 0 the margin may be tiny: its logarithm counts.
@@ -109,7 +111,7 @@ class LogExcess:
             with np.errstate(under="ignore"):
                 right = np.exp(log_scores - log_share[:, np.newaxis])
             G = np.where(by_share[:, np.newaxis], right - weight, G)
-        value = float(logsumexp(log_excess))
+        value = float(scipy.special.logsumexp(log_excess))
         part = np.exp(log_excess - value)
         pull = (part * rate)[:, np.newaxis]
         gradient = np.zeros_like(logits)
@@ -144,7 +146,7 @@ class MarginLoss:
         """Compute value, gradient and curvature at `logits`."""
         others, best = self._others, self._best
         below = np.where(others, logits, -np.inf) - np.take_along_axis(logits, best, axis=1)
-        value = float(logsumexp(below))
+        value = float(scipy.special.logsumexp(below))
         share = np.exp(below - value)
 
         def with_best(moved: Float64Array) -> Float64Array:
@@ -247,7 +249,7 @@ class LogLossOfMixture:
 def _of_margins(loss: _core.Loss, margin: Float64Array) -> tuple[float, Float64Array, Float64Array]:
     """Compute log[(1/n) Σ_i l(m_i)], and the shares (n, 1) of its first and second derivatives."""
     log_value, rate, second = loss.log_value(margin)
-    value = float(logsumexp(log_value))
+    value = float(scipy.special.logsumexp(log_value))
     part = np.exp(log_value - value)[:, np.newaxis]
     mean = value - float(np.log(len(margin)))
     return mean, part * rate[:, np.newaxis], part * second[:, np.newaxis]

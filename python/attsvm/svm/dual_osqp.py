@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import osqp
-import scipy.sparse
+import scipy
 
 from attsvm._arrays import BoolArray, Float64Array
 from attsvm._linalg import euclidean_norm

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm.data.token_priorities import TokenPriorities
@@ -131,7 +130,9 @@ def _smallest_differences(
     links = scipy.sparse.csr_array(
         (np.ones(above.size), (above, below)), shape=(weights.size, weights.size)
     )
-    piece = connected_components(links, directed=True, connection="weak")[1][above]
+    piece = scipy.sparse.csgraph.connected_components(links, directed=True, connection="weak")[1][
+        above
+    ]
     order = np.argsort(piece, kind="stable")
     starts = np.flatnonzero(np.diff(piece[order], prepend=-1))
     known: dict[Hashable, tuple[Float64Array, Float64Array]] = {}

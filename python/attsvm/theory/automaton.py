@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse
-from scipy.special import log_softmax
+import scipy
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Displayed
@@ -159,8 +158,8 @@ def predict_next(
     logits = _logits(data, matrix, "W")
     priority = _logits(data, direction, "solution.W")
     retrieved = priority >= priority.max(axis=1, keepdims=True) - _TIED
-    attention = np.exp(log_softmax(np.where(retrieved, logits, -np.inf), axis=1))
-    layer = np.exp(log_softmax(logits, axis=1))
+    attention = np.exp(scipy.special.log_softmax(np.where(retrieved, logits, -np.inf), axis=1))
+    layer = np.exp(scipy.special.log_softmax(logits, axis=1))
     return Prediction(
         ids=_largest(data, attention),
         attention=attention,

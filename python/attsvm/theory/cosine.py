@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import overload
 
 import numpy as np
-from scipy.special import hyp2f1
+import scipy
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._linalg import half_squared_distances
@@ -165,7 +165,7 @@ def bregman_distance(
     # Close entries: the integral remainder of Taylor's formula, as a function of s = (a - b) / b.
     close = np.abs(apart) * max(2.0, 2 * (power - 1)) < np.abs(b)
     s = apart[close] / b[close]
-    remainder = s**2 * hyp2f1(2 - power, 1, 3, -s) * (power - 1) / 2
+    remainder = s**2 * scipy.special.hyp2f1(2 - power, 1, 3, -s) * (power - 1) / 2
     each[close] = np.abs(b[close]) ** power * remainder
     return _result(np.maximum(each, 0.0).sum(axis=axis), axis)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
+import scipy
 
 from attsvm._arrays import ArrayLike, Float64Array
 from attsvm._linalg import LowRank
@@ -169,5 +169,5 @@ def _attention(W: Float64Array, data: AttentionData) -> AttentionWeights:
     first = np.zeros(data.labels.shape, dtype=np.int64)
     behind = logit_differences(as_parameter_of("W", W, data), data, first)
     behind = behind.reshape(data.valid.shape)
-    logs = log_softmax(np.where(data.valid, -behind, -np.inf), axis=-1)
+    logs = scipy.special.log_softmax(np.where(data.valid, -behind, -np.inf), axis=-1)
     return AttentionWeights(np.exp(logs), logs)

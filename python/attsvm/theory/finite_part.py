@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import lstsq
+import scipy
 
 from attsvm._arrays import Float64Array
 from attsvm._linalg import euclidean_norm, in_own_span
@@ -156,9 +156,9 @@ def _smallest(
     m, k, e = len(b), left.shape[1], right.shape[1]
     if k * e <= max(m, _MOST_NUMBERS // m):
         rows = (left[:, :, np.newaxis] * right[:, np.newaxis, :]).reshape(m, k * e)
-        W = lstsq(rows, scaled / scale)[0].reshape(k, e)
+        W = scipy.linalg.lstsq(rows, scaled / scale)[0].reshape(k, e)
     else:
-        multipliers = lstsq((left @ left.T) * (right @ right.T), scaled / scale)[0]
+        multipliers = scipy.linalg.lstsq((left @ left.T) * (right @ right.T), scaled / scale)[0]
         W = (multipliers[:, np.newaxis] * left).T @ right
     W = left_basis.T @ (scale * W) @ right_basis
     missed = float(np.abs(np.einsum("rd,rd->r", D, z @ W.T) - b).max())

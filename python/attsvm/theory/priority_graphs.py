@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse.csgraph import breadth_first_order
+import scipy
 
 from attsvm._arrays import IndexArray
 from attsvm._display import Plotted
@@ -117,7 +116,7 @@ class TokenPriorityGraph(Plotted):
         rows, columns = self.condensation.T
         size = len(self.components)
         links = scipy.sparse.csr_array((np.ones(rows.size), (rows, columns)), shape=(size, size))
-        reached, _ = breadth_first_order(links, above)
+        reached, _ = scipy.sparse.csgraph.breadth_first_order(links, above)
         return above != below and below in reached
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy
 
 from attsvm._arrays import ArrayLike, Float64Array
 from attsvm._validation import (
@@ -145,7 +145,7 @@ def _line(kind: str, x: Float64Array, y: Float64Array, level: float) -> Rate:
     residual = dy - slope * dx
     unexplained, whole = float(residual @ residual), float(dy @ dy)
     freedom = x.size - 2
-    half = float(special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(
+    half = float(scipy.special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(
         unexplained / freedom / spread
     )
     return Rate(

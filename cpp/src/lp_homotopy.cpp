@@ -26,7 +26,7 @@ class Homotopy {
     // From the multipliers of the Frobenius norm; `careful`: with tangents, and constraints exchanged late.
     Homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful)
         : constraints_(&constraints), norm_(norm), careful_(careful), dual_(dual) {
-        constexpr double insignificant = in_precision(1e-12);
+        constexpr double insignificant = 1e-12;
         W_ = constraints.adjoint(dual_);
         unit_ = W_.lpNorm<Eigen::Infinity>();
         W_ /= unit_;
@@ -41,7 +41,7 @@ class Homotopy {
     // if it does not get there.
     bool go_to(Real p, Real good, Candidate* best) {
         constexpr int most_at_once = 15;
-        constexpr double last_digits = in_precision(1e-15);
+        constexpr double last_digits = 1e-15;
         const double settled = careful_ ? 1e-2 : 0.3, nearly = careful_ ? 1e-2 : 1e-3;
         const int most_steps = careful_ || best != nullptr ? 150 : 25;
         p_ = p;
@@ -61,10 +61,8 @@ class Homotopy {
         return best != nullptr && best->distance <= good;
     }
 
-    Vector dual() const { return unit_ * dual_; }
-
    private:
-    static constexpr double least_pivot = in_roundings(1e-12);
+    static constexpr double least_pivot = 1e-12;
 
     Real q() const { return p_ / (p_ - 1.0); }
     // log |x|
@@ -88,17 +86,13 @@ class Homotopy {
         }
         for (; k < count; ++k) entries[k] = std::exp(entries[k]);
     }
-    template <class Number>
-    static void exponentiate(Number* entries, Index count) {
-        for (Index k = 0; k < count; ++k) entries[k] = numext::exp(entries[k]);
-    }
     // ψ(U) from U and log |U|
     Matrix inverse(const Array& U, const Array& logs) const { return (U.sign() * power(logs, q() - 1.0)).matrix(); }
 
     // A step; how much it changes W or λ. Not finite where the equations have no solution.
     Real step() {
-        constexpr double rounding = in_precision(1e-14), close = 1e-3, of_last_steps = 1e-2;
-        const Real widest = 1.0 / in_precision(p_ > 2.0 ? 1e-8 : 1e-10);
+        constexpr double rounding = 1e-14, close = 1e-3, of_last_steps = 1e-2;
+        const Real widest = p_ > 2.0 ? 1e8 : 1e10;
         const bool of_both = p_ > 2.0 || (!careful_ && change_ > of_last_steps);  // W and λ
         const nuclear::ChosenConstraints chosen(*constraints_, active_);
         const Constraints part = chosen.constraints();
@@ -142,7 +136,7 @@ class Homotopy {
             change = move.lpNorm<Eigen::Infinity>() / W_.lpNorm<Eigen::Infinity>();
         } else {
             // Steps are halved until they lower (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1.
-            constexpr double rounding_of_values = in_precision(1e-14), shortest = 1e-6;
+            constexpr double rounding_of_values = 1e-14, shortest = 1e-6;
             const Array along = part.adjoint(turn).array();
             const Real gain = part.rhs().dot(turn) / unit_, before = U.matrix().cwiseProduct(W_).sum() / q();
             Real share = 1.0;
@@ -165,7 +159,7 @@ class Homotopy {
 
     // Whether the active set changes. All that ask for it at once may go in a circle, and the first alone does not.
     bool exchange(bool first_alone) {
-        constexpr double missed = in_precision(1e-10);
+        constexpr double missed = 1e-10;
         const Vector values = constraints_->values(W_);
         std::vector<Index> active;
         bool changed = false;
@@ -259,9 +253,6 @@ Candidate go_along_p(const Constraints& constraints, const SvmNorm& norm, const 
     const Real end = numext::log(norm.p - 1.0);
     Candidate best;
     Homotopy here(constraints, norm, dual, careful);
-    // Float64 leaves no digits of what multipliers of rows that nearly agree add up to.
-    if constexpr (sizeof(Real) > sizeof(double))
-        if (here.go_to(2.0, good, nullptr)) here = Homotopy(constraints, norm, here.dual(), careful);
     Real at = 0.0, step = first_step;
     Index steps = 0;
     while (step >= shortest_step && progress.advance(0.0, calling_thread)) {

@@ -5,7 +5,7 @@
 
 #include "dense.cpp"
 #include "entrywise_interior_point.cpp"
-#include "lp_homotopy.cpp"
+#include "lp_ascent.cpp"
 #include "nuclear_constraints.cpp"
 #include "nuclear_face.cpp"
 #include "nuclear_interior_point.cpp"
@@ -23,7 +23,7 @@ nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm&
         case SvmNorm::Kind::power: {
             Vector dual(constraints.count());
             std::copy(frobenius, frobenius + dual.size(), dual.data());
-            return by_lp_homotopy(constraints, norm, dual, progress, calling_thread);
+            return by_lp_ascent(constraints, norm, dual, progress, calling_thread);
         }
         case SvmNorm::Kind::spectral:
             return spectral::by_interior_point(constraints, rows, columns, progress, calling_thread);

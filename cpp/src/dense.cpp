@@ -33,7 +33,7 @@ void add_product(Eigen::Ref<Matrix> C, Real multiple, const Left& A, const Right
         const MatrixView columns = A;
         for (Index j = 0; j < B.cols(); ++j)
             for (Index k = 0, first = symmetric ? j : 0; k < B.rows(); ++k)
-                add_multiple(A.rows() - first, multiple * B(k, j), &columns.coeffRef(first, k), &C(first, j));
+                add_multiple(A.rows() - first, multiple * B(k, j), &columns.coeffRef(first, k), &C.coeffRef(first, j));
     }
 }
 template <class Left, class Right>
@@ -144,6 +144,8 @@ void accumulate_reflections(Matrix& A, const Vector& beside) {
     }
 }
 
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+
 // Beside a largest entry of 1; its square has all digits.
 constexpr double negligible = 1e-130;
 
@@ -184,17 +186,26 @@ void decompose(Vector& values, Matrix& A, bool with_vectors) {
     const Index order = A.rows();
     Real unit = 0.0;
     for (Index j = 0; j < order; ++j)
-        for (Index i = j; i < order; ++i) unit = std::max<Real>(unit, numext::abs(A(i, j)));
-    if (!(unit > 0.0 && numext::isfinite(unit))) unit = 1.0;
+        for (Index i = j; i < order; ++i) {
+            if (!numext::isfinite(A(i, j))) {
+                values.setConstant(not_a_number);
+                A.setConstant(not_a_number);
+                return;
+            }
+            unit = std::max<Real>(unit, numext::abs(A(i, j)));
+        }
+    if (unit == 0.0) unit = 1.0;
     A /= unit;
     Vector beside(order);
     tridiagonalise(A, values, beside);
     if (with_vectors) accumulate_reflections(A, beside);
     const Real rounding = std::numeric_limits<Real>::epsilon();
     Index last = order - 1, steps = most_steps * order;
+    // Where the values are rounding themselves, what stands beside them need not become small in proportion.
+    const Real least = numext::sqrt(rounding);
     const auto apart = [&](Index k) {
         const Real size = numext::abs(beside[k]);
-        return !(size > rounding * std::max<Real>(1.0, numext::abs(values[k]) + numext::abs(values[k + 1])));
+        return !(size > rounding * std::max<Real>(least, numext::abs(values[k]) + numext::abs(values[k + 1])));
     };
     while (last > 0 && steps > 0) {
         if (apart(last - 1)) {
@@ -206,7 +217,7 @@ void decompose(Vector& values, Matrix& A, bool with_vectors) {
         qr_step(values, beside, first, last, with_vectors ? &A : nullptr);
         --steps;
     }
-    if (last > 0) values.setConstant(std::numeric_limits<double>::quiet_NaN());  // not found in so many steps
+    if (last > 0) values.setConstant(not_a_number);  // not found in so many steps
     values *= unit;
     for (Index k = 0; k + 1 < order; ++k) {
         const Index next = std::min_element(values.data() + k, values.data() + order) - values.data();
@@ -226,10 +237,13 @@ void transpose_times(const MatrixView& A, const MatrixView& B, Eigen::Ref<Matrix
 }
 Vector apply(const MatrixView& A, const Vector& x) { return product(A, x); }
 Vector apply_transpose(const MatrixView& A, const Vector& x) {
-    if constexpr (std::is_same_v<Real, double>) return A.transpose() * x;
-    Vector y(A.cols());
-    for (Index k = 0; k < y.size(); ++k) y[k] = inner_product(A.rows(), &A.coeffRef(0, k), x.data());
-    return y;
+    if constexpr (std::is_same_v<Real, double>) {
+        return A.transpose() * x;
+    } else {
+        Vector y(A.cols());
+        for (Index k = 0; k < y.size(); ++k) y[k] = inner_product(A.rows(), &A.coeffRef(0, k), x.data());
+        return y;
+    }
 }
 void add_gram(Eigen::Ref<Matrix> M, Real multiple, const MatrixView& B) {
     add_product(M, multiple, B, B.transpose(), true);
@@ -261,6 +275,7 @@ Real spectral_norm(const Matrix& G) {
 
 // With R the triangular factor of G, the eigenvalues of [0 R; R' 0] are the singular values of G and their negatives.
 Real nuclear_norm(const Matrix& G) {
+    if (!G.allFinite()) return not_a_number;
     const Index size = std::min(G.rows(), G.cols());
     Matrix both = Matrix::Zero(2 * size, 2 * size);
     both.bottomLeftCorner(size, size) = triangular_factor(G.rows() < G.cols() ? Matrix(G.transpose()) : G);
@@ -331,6 +346,7 @@ Cholesky factorised(const Matrix& M, const GoesOn& goes_on) {
 Real definite_step(const Cholesky& factor, const Matrix& along) {
     const Matrix scaled = factor.solve_lower(factor.solve_lower(along).transpose());
     const Real least = eigenvalues(scaled)[0];
+    if (!numext::isfinite(least)) return 0.0;
     return least < 0.0 ? -1.0 / least : std::numeric_limits<double>::infinity();
 }
 

@@ -16,33 +16,35 @@ constexpr Index most_terms = 512;
 static_assert(most_terms * slices <= Index{1} << (53 - 2 * bits));
 
 using Entries = Eigen::Ref<const FourDoublesMatrix>;
+using Exponents = Eigen::ArrayXXi;
 
-// Least e with |x| < 2^e, and 0 of what has none
-int exponent(double x) { return x != 0.0 && std::isfinite(x) ? std::ilogb(x) + 1 : 0; }
-int exponent_of_largest(const Eigen::Ref<const Eigen::ArrayXd>& x) { return exponent(x.abs().maxCoeff()); }
+// Least e with |x| < 2^e, and 0 of what is not finite. Of 0 it is so low that what a column of zeros is multiplied by
+// is shifted below all else.
+int exponent(double x) {
+    constexpr int of_zero = -4096;
+    return x == 0.0 ? of_zero : std::isfinite(x) ? std::ilogb(x) + 1 : 0;
+}
+Exponents exponents(const Entries& A) {
+    return A.unaryExpr([](const FourDoubles& x) { return exponent(x.part[0]); });
+}
 
 // A_ik 2^(shift_k - exponent_i) is Σ_s 2^(-bits (s + 1)) digits(i, k of slice s), each an integer of at most 2^bits.
 struct Slices {
     Matrix digits;
-    std::vector<int> exponent;
+    Eigen::ArrayXi exponent;
 
-    Slices(const Entries& A, const std::vector<int>& shift, bool last_first)
-        : digits(A.rows(), slices * A.cols()), exponent(static_cast<std::size_t>(A.rows())) {
+    Slices(const Entries& A, const Exponents& scaled, const Eigen::ArrayXi& shift, bool last_first)
+        : digits(A.rows(), slices * A.cols()), exponent(scaled.rowwise().maxCoeff()) {
         Eigen::ArrayXd rest[4];
         for (Eigen::ArrayXd& part : rest) part.resize(A.cols());
         for (Index i = 0; i < A.rows(); ++i) {
             for (Index k = 0; k < A.cols(); ++k)
-                rest[0][k] = std::ldexp(A(i, k).part[0], shift[static_cast<std::size_t>(k)]);
-            const int of_row = exponent_of_largest(rest[0]);
-            exponent[static_cast<std::size_t>(i)] = of_row;
-            for (Index k = 0; k < A.cols(); ++k)
-                for (int p = 0; p < 4; ++p)
-                    rest[p][k] = std::ldexp(A(i, k).part[p], shift[static_cast<std::size_t>(k)] - of_row);
+                for (int p = 0; p < 4; ++p) rest[p][k] = std::ldexp(A(i, k).part[p], shift[k] - exponent[i]);
             for (int s = 0; s < slices; ++s) {
                 auto slice = digits.row(i).segment((last_first ? slices - 1 - s : s) * A.cols(), A.cols()).array();
                 slice.setZero();
                 for (Eigen::ArrayXd& part : rest) {
-                    part *= 0x1p20;
+                    part *= static_cast<double>(Index{1} << bits);
                     const Eigen::ArrayXd whole = part.rint();
                     slice += whole.transpose();
                     part -= whole;
@@ -51,7 +53,6 @@ struct Slices {
         }
     }
 };
-static_assert(bits == 20);
 
 }  // namespace
 
@@ -63,16 +64,12 @@ void add_sliced_product(Eigen::Ref<FourDoublesMatrix> C, const FourDoubles& mult
     for (Index first_term = 0; first_term < A.cols(); first_term += most_terms) {
         const Index terms = std::min(most_terms, A.cols() - first_term);
         const auto of_A = A.middleCols(first_term, terms), of_B = B.middleCols(first_term, terms);
-        std::vector<int> shift(static_cast<std::size_t>(terms)), back = shift;
-        for (Index k = 0; k < terms; ++k) {
-            const auto largest = [k](const auto& M) {
-                return exponent_of_largest(M.col(k).unaryExpr([](const FourDoubles& x) { return x.part[0]; }).array());
-            };
-            const int by = (largest(of_B) - largest(of_A)) / 2;
-            shift[static_cast<std::size_t>(k)] = by;
-            back[static_cast<std::size_t>(k)] = -by;
-        }
-        const Slices left(of_A, shift, false), right(of_B, back, true);
+        Exponents exponents_A = exponents(of_A), exponents_B = exponents(of_B);
+        const Eigen::ArrayXi shift =
+            (exponents_B.colwise().maxCoeff() - exponents_A.colwise().maxCoeff()).transpose() / 2;
+        exponents_A.rowwise() += shift.transpose();
+        exponents_B.rowwise() -= shift.transpose();
+        const Slices left(of_A, exponents_A, shift, false), right(of_B, exponents_B, -shift, true);
         for (Index j = 0; j < B.rows(); j += most_columns) {
             const Index columns = std::min(most_columns, B.rows() - j), top = symmetric ? j : 0, rows = A.rows() - top;
             std::vector<Matrix> sums;  // of the products of slices s and t, for each s + t
@@ -85,8 +82,7 @@ void add_sliced_product(Eigen::Ref<FourDoublesMatrix> C, const FourDoubles& mult
                     double of_slices[slices];
                     for (int s = 0; s < slices; ++s) of_slices[s] = unit[s] * sums[static_cast<std::size_t>(s)](r, c);
                     FourDoubles entry = multiple * FourDoubles::sum(of_slices);
-                    const int scale = left.exponent[static_cast<std::size_t>(top + r)] +
-                                      right.exponent[static_cast<std::size_t>(j + c)];
+                    const int scale = left.exponent[top + r] + right.exponent[j + c];
                     for (double& part : entry.part) part = std::ldexp(part, scale);
                     C(top + r, j + c) += entry;
                 }

@@ -85,6 +85,29 @@ void the_nuclear_norm_of_orthogonal_columns_is_the_sum_of_their_lengths() {
     CHECK(std::abs(attsvm::nuclear_norm(1e-170 * G) - 6e-170) <= 1e-184);
 }
 
+void small_eigenvalues_beside_large_ones_have_digits() {
+    Matrix M = Matrix::Identity(3, 3);
+    M.bottomRightCorner(2, 2) << 1e-18, 0.5e-18, 0.5e-18, 1e-18;
+    const attsvm::Vector values = attsvm::eigenvalues(M);
+    CHECK(std::abs(values[0] - 0.5e-18) <= 1e-28);
+    CHECK(std::abs(values[1] - 1.5e-18) <= 1e-28);
+}
+
+void what_is_not_finite_has_no_eigenvalues_and_no_norm() {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    for (const double value : {infinity, -infinity, std::numeric_limits<double>::quiet_NaN()})
+        for (Index r = 0; r < 3; ++r)
+            for (Index c = 0; c <= r; ++c) {
+                Matrix M = Matrix::Identity(3, 3);
+                M(r, c) = value;
+                CHECK(attsvm::eigenvalues(M).array().isNaN().all());
+                CHECK(attsvm::eigen(M).values.array().isNaN().all());
+                CHECK(std::isnan(attsvm::nuclear_norm(M)));
+                CHECK(std::isnan(attsvm::spectral_norm(M)));
+                CHECK(attsvm::definite_step(Cholesky(Matrix::Identity(3, 3)), M) == 0.0);
+            }
+}
+
 }  // namespace
 
 int main() {
@@ -94,5 +117,7 @@ int main() {
     eigenvalues_of_second_differences_are_those_of_the_closed_form();
     eigenvectors_are_orthonormal_whatever_the_sizes_of_entries();
     the_nuclear_norm_of_orthogonal_columns_is_the_sum_of_their_lengths();
+    small_eigenvalues_beside_large_ones_have_digits();
+    what_is_not_finite_has_no_eigenvalues_and_no_norm();
     return attsvm_test::report();
 }

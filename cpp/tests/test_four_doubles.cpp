@@ -27,6 +27,8 @@ void functions_have_four_times_the_digits_of_float64() {
                 {0x1.193ea7aad030bp+0, -0x1.a256f99caabebp-54, -0x1.20d2907aef499p-110, -0x1.03ee41f84d022p-165}));
     CHECK(agree(log(FourDoubles(0x1p-900)),
                 {-0x1.37ea8e219ecebp+9, -0x1.effc7120d89b8p-46, 0x1.dd4bfdfa8c7edp-100, -0x1.570703c0cab03p-155}));
+    CHECK(agree(log(FourDoubles(0x1p-1000)),
+                {-0x1.5a92d6d005c94p+9, 0x1.971e6bd14ec61p-45, 0x1.2ec636a49c1b2p-100, -0x1.7d243d0f1a192p-155}));
     CHECK(agree(pow(FourDoubles(0.1), 1.7),
                 {0x1.46e75df96dc9ap-6, 0x1.606a84acc0aaep-60, -0x1.84cf32096b465p-114, 0x1.d18cefd2bad2ap-168}));
 }
@@ -52,6 +54,7 @@ void the_ends_of_the_range_are_those_of_float64() {
     CHECK(exp(FourDoubles(720.0)).part[0] == infinity);
     CHECK(log(FourDoubles(0.0)).part[0] == -infinity);
     CHECK(std::abs(log(FourDoubles(1e-310)).part[0] - std::log(1e-310)) < 1e-12);
+    CHECK(FourDoubles(0x1p1010) * 0x1p-1010 == FourDoubles(1.0));
     CHECK((FourDoubles(-infinity) * 0.5).part[0] == -infinity);
     CHECK(isnan(FourDoubles(infinity) - infinity));
     CHECK((FourDoubles(2.0) / infinity).part[0] == 0.0);

@@ -31,7 +31,8 @@ Matrix smaller_gram(const Matrix& G);
 // A vector of norm 1 in a fixed random direction
 Vector fixed_random(Index size);
 
-// Eigenvalues of a symmetric matrix, rising, and their vectors; only the lower triangle is read.
+// Eigenvalues of a symmetric matrix, rising, and their vectors; only the lower triangle is read. They
+// are NaN where that is not finite.
 struct SymmetricEigen {
     Vector values;
     Matrix vectors;
@@ -73,7 +74,7 @@ Matrix symmetric_part(const Matrix& full);
 // the bound of what rounding may take from it (Higham, "Accuracy and stability of numerical algorithms", 2002, theorem
 // 10.3).
 Cholesky factorised(const Matrix& M, const GoesOn& goes_on = {});
-// Largest t for which X + t dX is positive semidefinite, X = L L'.
+// Largest t for which X + t dX is positive semidefinite, X = L L'; 0 where dX is not finite.
 Real definite_step(const Cholesky& factor, const Matrix& along);
 
 // Rows of a positive semidefinite M, in order, that are not combinations of those before; only its lower triangle is

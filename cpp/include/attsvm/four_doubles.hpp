@@ -6,9 +6,11 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "attsvm/pack.hpp"
 
@@ -41,9 +43,11 @@ ATTSVM_INLINE V product_error(V a, V b, V product) {
         return std::fma(a, b, -product);
     }
 #else
-    const V splitter = 134217729.0;  // 2^27 + 1
-    const V ca = splitter * a, cb = splitter * b;
-    const V ah = ca - (ca - a), bh = cb - (cb - b);
+    // Half of the digits: 26, rounded. Dekker's multiple of x overflows where x does not.
+    const auto half = [](double x) {
+        return std::bit_cast<double>((std::bit_cast<std::uint64_t>(x) + (1u << 26)) & ~std::uint64_t{(1u << 27) - 1});
+    };
+    const V ah = lanewise(a, half), bh = lanewise(b, half);
     const V al = a - ah, bl = b - bh;
     return ((ah * bh - product) + ah * bl + al * bh) + al * bl;
 #endif
@@ -159,16 +163,17 @@ struct FourDoubles {
     }
     // e^a - 1 by its series at a / 2^halvings, doubled as often
     [[gnu::noinline]] friend FourDoubles exp(const FourDoubles& a) {
-        constexpr int halvings = 9, terms = 18;
+        constexpr int halvings = 9;
+        constexpr std::size_t terms = 18;
         constexpr double largest = 700.0;
         if (!(std::abs(a.part[0]) < largest)) return std::exp(a.part[0]);
         double of_log_two[4] = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56, 0x1.7b57a079a1934p-111,
                                 -0x1.ace93a4ebe5d1p-165};
         const double exponent = std::nearbyint(a.part[0] / of_log_two[0]);
         const FourDoubles rest = (a - sum(of_log_two) * exponent) * std::ldexp(1.0, -halvings);
-        static const std::vector<FourDoubles> coefficients = [] {  // 1 / k!
-            std::vector<FourDoubles> of{1.0};
-            for (int k = 1; k <= terms; ++k) of.push_back(of.back() / static_cast<double>(k));
+        static const auto coefficients = [] {  // 1 / k!
+            std::array<FourDoubles, terms + 1> of{1.0};
+            for (std::size_t k = 1; k <= terms; ++k) of[k] = of[k - 1] / static_cast<double>(k);
             return of;
         }();
         FourDoubles less_one = 0.0;

@@ -11,9 +11,14 @@ class MarginProgram {
    protected:
     explicit MarginProgram(const Constraints& constraints)
         : constraints_(constraints), inequality_(constraints.count()), margin_(0.0) {
+        const auto& rhs = constraints.rhs();
         for (Index r = 0; r < constraints.count(); ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
+        // With s λ = μ at W = 0, s = -γ b: the constraints with b_r > 0 are met from the start.
         dual_ = inequality_;
-        const Real gain = constraints.rhs().dot(dual_);
+        const Real largest = rhs.cwiseProduct(inequality_).maxCoeff();
+        for (Index r = 0; r < constraints.count(); ++r)
+            if (inequality_[r] != 0.0 && rhs[r] > 0.0) dual_[r] = largest / rhs[r];
+        const Real gain = rhs.dot(dual_);
         if (gain > 0.0) dual_ /= gain;
     }
     // s λ = μ at the start, where W = 0.

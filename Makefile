@@ -8,8 +8,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Python compiles the modules that are imported, when they are; all of them would take a minute.
+# Of the packages of tests and pages Python compiles the modules that are imported, when they first are, and keeps them;
+# to compile all would take a minute.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 CORE := $(shell find cpp/include cpp/src cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
 SOURCES := python tests bench docs
 CPP_TESTS := $(shell find cpp/tests -type f)
@@ -36,7 +38,7 @@ $(VENV)/.pip:
 # To run, and for the quick tests, this machine's instruction-set level is enough; the slow tests compare all levels.
 define install_levels
 	@echo "Compiling and installing attsvm into $(VENV): a minute or two"
-	$(INSTALL) --editable '.[report]' \
+	$(BIN)/python -m pip install --quiet --editable '.[report]' \
 	  -C build-dir=build/$(1) -C cmake.define.ATTSVM_ISA_LEVELS='$(2)' -C cmake.define.ATTSVM_BUILD_TESTS=$(3) \
 	  -C cmake.define.ATTSVM_TEST_ISA_LEVELS=$(4)
 	@touch $(VENV)/.attsvm

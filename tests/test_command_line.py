@@ -246,6 +246,14 @@ class TestStudy:
         again = f"attsvm {' '.join(STUDY)} --set steps=20000000 --out '{out}'"
         assert errors == (f"attsvm: stopped\nFinished cells are kept. To continue: {again}\n")
 
+    def test_ctrl_c_in_the_midst_of_an_exec_has_the_same_status(self, tmp_path):
+        interrupted = "import argparse\nparse = lambda *_: exec('raise KeyboardInterrupt')\n"
+        interrupted += "argparse.ArgumentParser.parse_args = parse\n"
+        (tmp_path / "sitecustomize.py").write_text(interrupted)
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(command("svm"), env=env, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (130, "attsvm: stopped\n")
+
     def test_progress_is_shown_on_a_terminal_and_silenced_by_quiet(self, tmp_path):
         study = [*QUICK_STUDY, *changed(measure="selected")]  # without a figure to draw
 

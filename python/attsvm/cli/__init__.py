@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.resumable:
             again = shlex.join(["attsvm", *(word for word in words if word != "--overwrite")])
             say(f"Finished cells are kept. To continue: {again}", sys.stderr)
+        # Python ends by SIGINT if the last `exec` of a text, as in `dataclass`, was interrupted.
+        exec("")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone; nothing may be flushed to it at exit.

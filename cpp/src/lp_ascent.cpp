@@ -26,7 +26,7 @@ class Ascent {
    public:
     // From multipliers that need not be good.
     Ascent(const Constraints& constraints, const SvmNorm& norm, const Vector& dual)
-        : constraints_(&constraints), norm_(norm), sample_(constraints.map().sample_of_rows()), dual_(dual) {
+        : constraints_(&constraints), norm_(norm), dual_(dual) {
         constexpr double insignificant = in_precision(1e-12);
         const Real least = insignificant * dual_.cwiseAbs().maxCoeff();
         Rows order;
@@ -153,15 +153,9 @@ class Ascent {
     }
     // In columns, with zeros below where there are more rows than entries.
     Matrix rows(const Rows& of) const {
-        const auto& D = constraints_->differences();
-        const auto& Z = constraints_->queries();
-        const Index entries = D.rows() * Z.rows();
+        const Index entries = constraints_->map().coordinates();
         Matrix columns = Matrix::Zero(std::max(entries, std::ssize(of)), std::ssize(of));
-        for (Index k = 0; k < columns.cols(); ++k) {
-            const Index r = of[static_cast<std::size_t>(k)];
-            columns.col(k).head(entries) =
-                (D.col(r) * Z.col(sample_[static_cast<std::size_t>(r)]).transpose()).reshaped();
-        }
+        columns.topRows(entries) = constraints_->dense_rows(of);
         return columns;
     }
 
@@ -290,7 +284,6 @@ class Ascent {
 
     const Constraints* constraints_;
     SvmNorm norm_;
-    std::vector<Index> sample_;  // of the constraints
     Real p_ = 2.0, unit_;
     Vector dual_;  // 0 but for the active constraints
     Matrix W_;     // in units of `unit_`

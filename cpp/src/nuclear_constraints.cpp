@@ -83,6 +83,21 @@ Matrix Constraints::symmetric_adjoint(const Vector& dual) const {
     return K;
 }
 
+Matrix Constraints::dense_rows() const {
+    std::vector<Index> all(static_cast<std::size_t>(count()));
+    std::iota(all.begin(), all.end(), 0);
+    return dense_rows(all);
+}
+Matrix Constraints::dense_rows(const std::vector<Index>& of) const {
+    const std::vector<Index> sample = map().sample_of_rows();
+    Matrix rows(map().coordinates(), std::ssize(of));
+    for (Index k = 0; k < rows.cols(); ++k) {
+        const Index r = of[static_cast<std::size_t>(k)];
+        rows.col(k) = (D_.col(r) * L_.col(sample[static_cast<std::size_t>(r)]).transpose()).reshaped();
+    }
+    return rows;
+}
+
 Matrix Constraints::coupling(const Matrix& X, const Matrix& Y) const {
     constexpr double worth_sharing = 4e6;
     const Index k = left(), l = right(), m = count(), n = map().samples;

@@ -18,18 +18,6 @@ Matrix symmetrised_product(Index left, const Matrix& Y, const Matrix& R) {
     return product;
 }
 
-Matrix dense_rows(const Constraints& constraints) {
-    const MarginMap& map = constraints.map();
-    const auto& D = constraints.differences();
-    const auto& Z = constraints.queries();
-    Matrix rows(map.coordinates(), constraints.count());
-    for (Index i = 0; i < map.samples; ++i)
-        for (Index r = map.start[i]; r < map.start[i + 1]; ++r)
-            for (Index c = 0; c < constraints.right(); ++c)
-                rows.col(r).segment(c * constraints.left(), constraints.left()) = Z(c, i) * D.col(r);
-    return rows;
-}
-
 Face::Face(const Constraints& all, Index rows, Index columns, const std::vector<Index>& active, Index multiplicity,
            Matrix W, const Vector& dual)
     : all_(&all),
@@ -92,7 +80,7 @@ Real Face::step() {
             E.row(at).head(entries) = pair.reshaped().transpose();
             if (p == q) E(at, entries) = -1.0, f[at] = -eigen_.values[rest() + p];
         }
-    E.bottomLeftCorner(part.count(), entries) = dense_rows(part).transpose();
+    E.bottomLeftCorner(part.count(), entries) = part.dense_rows().transpose();
     f.tail(part.count()) = part.rhs() - part.values(W_);
 
     // How far the conditions are from being met: τ, the active constraints, and A*(λ) = 2 P1 C P2'

@@ -22,7 +22,7 @@ class InteriorPoint : nuclear::MarginProgram {
     explicit InteriorPoint(const Constraints& constraints)
         : MarginProgram(constraints),
           W_(Matrix::Zero(constraints.left(), constraints.right())),
-          rows_(dense_rows(constraints)) {
+          rows_(constraints.dense_rows()) {
         const Index order = constraints.order();
         const Matrix G = constraints.adjoint(dual_);
         Real size = G.norm();

@@ -31,8 +31,8 @@ Matrix smaller_gram(const Matrix& G);
 // A vector of norm 1 in a fixed random direction
 Vector fixed_random(Index size);
 
-// Eigenvalues of a symmetric matrix, rising, and their vectors; only the lower triangle is read. They
-// are NaN where that is not finite.
+// Eigenvalues of a symmetric matrix, rising, and their vectors; only the lower triangle is read. They are NaN where
+// that is not finite.
 struct SymmetricEigen {
     Vector values;
     Matrix vectors;

@@ -18,8 +18,6 @@ namespace attsvm::inline ATTSVM_PRECISION::spectral {
 // The matrix, on the entries of W, of dW -> Y1 dW R2 + R1 dW Y2 + Y12 dW' R12 + R12 dW' Y12 with the blocks of two
 // symmetric matrices of order left + right.
 Matrix symmetrised_product(Index left, const Matrix& Y, const Matrix& R);
-// The rows of A on the entries of W, as columns.
-Matrix dense_rows(const nuclear::Constraints& constraints);
 
 class Face {
    public:

@@ -130,9 +130,8 @@ def _smallest_differences(
     links = scipy.sparse.csr_array(
         (np.ones(above.size), (above, below)), shape=(weights.size, weights.size)
     )
-    piece = scipy.sparse.csgraph.connected_components(links, directed=True, connection="weak")[1][
-        above
-    ]
+    graph = scipy.sparse.csgraph
+    piece = graph.connected_components(links, directed=True, connection="weak")[1][above]
     order = np.argsort(piece, kind="stable")
     starts = np.flatnonzero(np.diff(piece[order], prepend=-1))
     known: dict[Hashable, tuple[Float64Array, Float64Array]] = {}

@@ -380,6 +380,13 @@ def test_classes_of_samples_of_very_different_sizes_are_separated(seed):
 
 
 @quiet
+@pytest.mark.parametrize(("family", "seed"), [(spread, 954), (near_duplicates, 1878)])
+def test_weights_that_rounding_leaves_short_of_a_margin_are_made_longer(family, seed):
+    """The solution in parts has margins of 1; rounded to float64, of 1 - 1e-8 and 1 - 5e-8."""
+    assert Classes(family, seed, False).are_separated_rightly()
+
+
+@quiet
 @pytest.mark.slow
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)

@@ -28,9 +28,10 @@ from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import predicted, two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
 from attsvm.sklearn.not_separable import warn_not_separable
-from attsvm.sklearn.slack import as_penalty, fallback_penalty, require_float64, too_hard
+from attsvm.sklearn.slack import as_penalty, fallback_penalty, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SolverError, SVMSolution, att_svm, prompt_svm
+from attsvm.svm.solvers import EXTENDED
 from attsvm.theory import optimal_tokens
 from attsvm.threads import core_threads, threads_of_jobs
 
@@ -477,7 +478,10 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             solution = prompt_svm(data, self.selected_)
         else:
             solution = att_svm(data, self.selected_, norm=self._norm())
-        return require_float64(solution, f"the selected tokens of {data.n} sequences")
+        if solution.solver == EXTENDED:
+            selected = f"the selected tokens of {data.n} sequences"
+            raise SolverError(f"no weights in float64 have the margins of {selected}")
+        return solution
 
 
 def _as_train_options(value: Any) -> Mapping[str, Any]:

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import FloatArray
-from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, require_float64, too_hard
+from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, too_hard
 from attsvm.svm import SolverError
 from attsvm.svm.solve import solve
-from attsvm.svm.solvers import OPTIMALITY_TOLERANCE
+from attsvm.svm.solvers import EXTENDED, OPTIMALITY_TOLERANCE
 from attsvm.svm.svm_problem import SvmProblem, row_problem
 
 _SIZES = (1e-140, 1e140)
@@ -131,10 +131,15 @@ def largest_margin(X: _Array, y: _Array, *, intercept: bool) -> Hyperplane | Not
     solution = solve("v", row_problem(rows, rhs, np.zeros(rhs.shape, dtype=np.bool_)), batch=None)
     if solution.certificate is not None:
         return NotSeparable(solution.certificate.ravel())
-    require_float64(solution, f"{y.size} samples")
     assert solution.v is not None
     assert solution.dual is not None
-    return Hyperplane(solution.v, 0.0, solution.dual, solution.gap, solution.kkt)
+    plane = Hyperplane(solution.v, 0.0, solution.dual, solution.gap, solution.kkt)
+    if solution.solver == EXTENDED:
+        rounded = _long_enough(X, y, plane, np.zeros(X.shape[1]))
+        if rounded is None:
+            raise SolverError(f"no weights in float64 have the margins of {y.size} samples")
+        return rounded
+    return plane
 
 
 def _differences(X: _Array, origin: _Array, y: _Array, rhs: _Array) -> SvmProblem:
@@ -216,31 +221,37 @@ def _on_the_margin(X: _Array, y: _Array, k: int) -> Hyperplane | None:
 
 
 def _between(X: _Array, y: _Array, restricted: Hyperplane) -> Hyperplane | None:
-    """Return the answer with an intercept in the middle of both classes; None if it is not one.
-
-    Where rounding of b leaves w short of its margins, both are made longer by as much.
-    """
-    most_rounds = 4
+    """Return the answer with an intercept in the middle of both classes; None if it is not one."""
     w, dual = restricted.w, np.maximum(restricted.dual, 0.0)
     total = float(dual.sum())
     if not total > 0:
         return None
     along = _sums(X, w, 0.0)
     b = -(float(along[y > 0].min()) + float(along[y < 0].max())) / 2
-    norm = float(np.linalg.norm(w))
+    kkt = max(restricted.kkt, -float(restricted.dual.min()) / total)
+    return _long_enough(X, y, Hyperplane(w, b, dual, restricted.gap, kkt), X.mean(axis=0))
+
+
+def _long_enough(X: _Array, y: _Array, plane: Hyperplane, origin: _Array) -> Hyperplane | None:
+    """Return the plane with w and b longer by what rounding leaves them short of their margins.
+
+    None where that takes more than the rounding of w'(x - origin).
+    """
+    most_rounds = 4
+    w, b = plane.w, plane.b
     longer = 1.0
     for k in range(most_rounds):
         reached = float((y * _sums(X, longer * w, longer * b)).min())
         if reached >= 1.0 - _SHORT or not reached > 0:
             break
         longer *= (1.0 + k * _EPS * abs(b)) / reached
-    kkt = max(restricted.kkt + longer - 1.0, -float(restricted.dual.min()) / total)
-    gap = restricted.gap + longer**2 - 1.0
-    rounding = 64 * _EPS * norm * float(np.sqrt(np.square(X - X.mean(axis=0)).sum(axis=1).max()))
+    kkt, gap = plane.kkt + longer - 1.0, plane.gap + longer**2 - 1.0
+    largest = float(np.sqrt(np.square(X - origin).sum(axis=1).max()))
+    rounding = 64 * _EPS * float(np.linalg.norm(w)) * largest
     tolerance = OPTIMALITY_TOLERANCE + min(rounding, 1e-6)
     if not (reached >= 1.0 - _SHORT and max(gap, kkt) <= tolerance):
         return None
-    return Hyperplane(longer * w, longer * b, dual, gap, kkt)
+    return Hyperplane(longer * w, longer * b, plane.dual, gap, kkt)
 
 
 def _sums(X: _Array, w: _Array, b: float) -> _Array:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from attsvm._arrays import Float64Array
-from attsvm.svm import SolverError, SVMSolution
-from attsvm.svm.solvers import EXTENDED
+from attsvm.svm import SolverError
 
 _FALLBACK = 10.0
 SMALLEST_PENALTY = 1e-280
@@ -32,13 +31,6 @@ def fallback_penalty(rows: Float64Array, weights: Float64Array | None = None) ->
     """Return 10 over the mean square of the rows (r, d), weighted if there are weights (r,)."""
     size = float(np.average(np.sum(np.square(rows), axis=-1), weights=weights))
     return _FALLBACK / size if size > 0 else _FALLBACK
-
-
-def require_float64(solution: SVMSolution, margins: str) -> SVMSolution:
-    """Return the solution; `SolverError` where only the sum of its two parts has these margins."""
-    if solution.solver == EXTENDED:
-        raise SolverError(f"no weights in float64 have the margins of {margins}")
-    return solution
 
 
 def too_hard(C: float) -> SolverError:

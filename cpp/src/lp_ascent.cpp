@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "attsvm/entrywise_methods.hpp"
+#include "attsvm/lp_map.hpp"
 #include "attsvm/weighted_gram.hpp"
 
 namespace attsvm::inline ATTSVM_PRECISION {
@@ -19,7 +20,7 @@ namespace {
 
 using nuclear::Candidate;
 using nuclear::Constraints;
-using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
+using Array = LpMap::Array;
 using Rows = std::vector<Index>;
 
 class Ascent {
@@ -48,7 +49,7 @@ class Ascent {
         constexpr double settled = 1e-6, nearly = 1e-3, shortest = 0.1, longest = 2.0,
                          last_digits = in_precision(1e-15);
         const Index most_steps = 100 + 10 * constraints_->count();
-        p_ = p;
+        map_.p = p;
         start_from_dual();
         bool followed = true;
         for (Index k = 0; k < most_steps && !active_.empty() && progress.advance(0.0, calling_thread); ++k) {
@@ -86,17 +87,6 @@ class Ascent {
         Real gain;       // b' turn
     };
 
-    Real q() const { return p_ / (p_ - 1.0); }
-    // log |x|, and |x|^a from it
-    static Array logs(const Array& x) {
-        return x.unaryExpr([](Real entry) { return numext::log(numext::abs(entry)); });
-    }
-    static Array power(const Array& logs, Real a) {
-        return logs.unaryExpr([a](Real entry) { return numext::exp(Real(a * entry)); });
-    }
-    // ψ(U) from U and log |U|
-    Array inverse(const Array& U, const Array& logs) const { return U.sign() * power(logs, q() - 1.0); }
-
     // W = ψ(U) for the multiple of λ that is best, in such units that the largest entry is 1.
     void start_from_dual() {
         dual_ /= constraints_->adjoint(dual_).lpNorm<Eigen::Infinity>();
@@ -107,30 +97,19 @@ class Ascent {
     // W = ψ(U)
     void follow_dual() {
         const Array U = constraints_->adjoint(dual_).array();
-        W_ = inverse(U, logs(U)).matrix();
+        W_ = map_.inverse(U, LpMap::logs(U)).matrix();
     }
 
-    // ψ is replaced by the chord between where W and where U is.
     Step newton_step() const {
-        constexpr double close = 1e-3;
-        const Real widest = 1.0 / in_precision(p_ > 2.0 ? 1e-8 : 1e-10);
         const nuclear::ChosenConstraints chosen(*constraints_, active_);
         const Constraints part = chosen.constraints();
         Step step;
         step.U = constraints_->adjoint(dual_).array();
-        const Array W = W_.array(), of_W = logs(W), of_U = logs(step.U), size = of_W.max((q() - 1.0) * of_U);
-        const Array ahead = inverse(step.U, of_U) - W, missing = step.U - W.sign() * power(of_W, p_ - 1.0);
-        Array weights = power(size, 2.0 - p_) / (p_ - 1.0);
-        weights = (ahead.abs() > close * W.abs()).select(ahead / missing, weights);
-        const Real at_largest = numext::exp(Real((2.0 - p_) * size.maxCoeff())) / (p_ - 1.0);
-        if (p_ > 2.0)
-            weights = weights.min(widest * at_largest);
-        else
-            weights = weights.max(at_largest / widest);
-        const Matrix target = (weights * missing).matrix();
-        step.turn = factor(part, weights).solve(part.rhs() / unit_ - part.values(W_ + target));
+        const LpMap::Linear linear = map_.linear(W_.array(), step.U, LpMap::logs(step.U));
+        const Matrix target = linear.target.matrix();
+        step.turn = factor(part, linear.weights).solve(part.rhs() / unit_ - part.values(W_ + target));
         step.along = part.adjoint(step.turn).array();
-        step.move = target + (weights * step.along).matrix();
+        step.move = target + (linear.weights * step.along).matrix();
         step.change = step.move.lpNorm<Eigen::Infinity>() / W_.lpNorm<Eigen::Infinity>();
         step.gain = part.rhs().dot(step.turn) / unit_;
         step.longest = std::numeric_limits<double>::infinity();
@@ -166,7 +145,7 @@ class Ascent {
         constexpr int most = 60;
         const auto slope = [&](Real share) {
             const Array U = step.U + share * step.along;
-            return Real((inverse(U, logs(U)) * step.along).sum() - step.gain);
+            return Real((map_.inverse(U, LpMap::logs(U)) * step.along).sum() - step.gain);
         };
         if (!(step.longest > 0.0)) return 0.0;
         const Real first = slope(0.0);
@@ -284,7 +263,8 @@ class Ascent {
 
     const Constraints* constraints_;
     SvmNorm norm_;
-    Real p_ = 2.0, unit_;
+    LpMap map_{2.0};
+    Real unit_;
     Vector dual_;  // 0 but for the active constraints
     Matrix W_;     // in units of `unit_`
     Rows active_;  // in order; their rows are independent

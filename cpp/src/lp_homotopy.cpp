@@ -10,8 +10,8 @@
 // each: those of negative multipliers leave, those that W misses come.
 #include <numeric>
 
-#include "attsvm/elementary.hpp"
 #include "attsvm/entrywise_methods.hpp"
+#include "attsvm/lp_map.hpp"
 #include "attsvm/weighted_gram.hpp"
 
 namespace attsvm::inline ATTSVM_PRECISION {
@@ -19,7 +19,7 @@ namespace {
 
 using nuclear::Candidate;
 using nuclear::Constraints;
-using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
+using Array = LpMap::Array;
 
 class Homotopy {
    public:
@@ -44,7 +44,7 @@ class Homotopy {
         constexpr double last_digits = 1e-15;
         const double settled = careful_ ? 1e-2 : 0.3, nearly = careful_ ? 1e-2 : 1e-3;
         const int most_steps = careful_ || best != nullptr ? 150 : 25;
-        p_ = p;
+        map_.p = p;
         change_ = 1.0;
         if (p < 2.0) dual_ /= constraints_->adjoint(dual_).lpNorm<Eigen::Infinity>();
         int exchanges = 0;
@@ -64,60 +64,24 @@ class Homotopy {
    private:
     static constexpr double least_pivot = 1e-12;
 
-    Real q() const { return p_ / (p_ - 1.0); }
-    // log |x|
-    static Array logs(const Array& x) {
-        return x.unaryExpr([](Real entry) { return numext::log(numext::abs(entry)); });
-    }
-    // |x|^a from log |x|
-    static Array power(const Array& logs, Real a) {
-        Array values = a * logs;
-        exponentiate(values.data(), values.size());
-        return values;
-    }
-    static void exponentiate(double* entries, Index count) {
-        constexpr int lanes = 8;
-        Index k = 0;
-        for (; k + lanes <= count; k += lanes) {
-            Pack<double, lanes> pack;
-            std::memcpy(&pack, entries + k, sizeof pack);
-            pack = attsvm::exp(pack);
-            std::memcpy(entries + k, &pack, sizeof pack);
-        }
-        for (; k < count; ++k) entries[k] = std::exp(entries[k]);
-    }
-    // ψ(U) from U and log |U|
-    Matrix inverse(const Array& U, const Array& logs) const { return (U.sign() * power(logs, q() - 1.0)).matrix(); }
-
     // A step; how much it changes W or λ. Not finite where the equations have no solution.
     Real step() {
-        constexpr double rounding = 1e-14, close = 1e-3, of_last_steps = 1e-2;
-        const Real widest = p_ > 2.0 ? 1e8 : 1e10;
-        const bool of_both = p_ > 2.0 || (!careful_ && change_ > of_last_steps);  // W and λ
+        constexpr double rounding = 1e-14, of_last_steps = 1e-2;
+        const bool of_both = map_.p > 2.0 || (!careful_ && change_ > of_last_steps);  // W and λ
         const nuclear::ChosenConstraints chosen(*constraints_, active_);
         const Constraints part = chosen.constraints();
         Vector dual(chosen.count());
         for (Index k = 0; k < chosen.count(); ++k) dual[k] = dual_[chosen[k]];
-        const Array U = part.adjoint(dual).array(), of_U = logs(U);
-        Array weights, target;
+        const Array U = part.adjoint(dual).array(), of_U = LpMap::logs(U);
+        LpMap::Linear linear;
         if (of_both) {
-            const Array W = W_.array(), of_W = logs(W);
-            const Array size = of_W.max((q() - 1.0) * of_U);
-            const Array ahead = inverse(U, of_U).array() - W, missing = U - W.sign() * power(of_W, p_ - 1.0);
-            weights = power(size, 2.0 - p_) / (p_ - 1.0);
-            if (!careful_) weights = (ahead.abs() > close * W.abs()).select(ahead / missing, weights);
-            const Real at_largest = numext::exp((2.0 - p_) * size.maxCoeff()) / (p_ - 1.0);
-            if (p_ > 2.0)
-                weights = weights.min(widest * at_largest);
-            else
-                weights = weights.max(at_largest / widest);
-            target = weights * missing;
+            linear = map_.linear(W_.array(), U, of_U, careful_);
         } else {
-            W_ = inverse(U, of_U);
-            weights = (q() - 1.0) * power(of_U, q() - 2.0);
-            weights = weights.max(weights.maxCoeff() / widest);
-            target = Array::Zero(U.rows(), U.cols());
+            W_ = map_.inverse(U, of_U).matrix();
+            const Array weights = (map_.q() - 1.0) * LpMap::power(of_U, map_.q() - 2.0);
+            linear = {weights.max(weights.maxCoeff() / map_.widest()), Array::Zero(U.rows(), U.cols())};
         }
+        const auto& [weights, target] = linear;
         Matrix M = weighted_gram(part, weights.matrix());
         M.diagonal() *= Real(1.0) + rounding;
         Cholesky equations(M);
@@ -138,12 +102,12 @@ class Homotopy {
             // Steps are halved until they lower (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1.
             constexpr double rounding_of_values = 1e-14, shortest = 1e-6;
             const Array along = part.adjoint(turn).array();
-            const Real gain = part.rhs().dot(turn) / unit_, before = U.matrix().cwiseProduct(W_).sum() / q();
+            const Real gain = part.rhs().dot(turn) / unit_, before = U.matrix().cwiseProduct(W_).sum() / map_.q();
             Real share = 1.0;
             for (;; share *= 0.5) {
                 const Array moved = U + share * along;
-                W_ = inverse(moved, logs(moved));
-                const Real after = moved.matrix().cwiseProduct(W_).sum() / q();
+                W_ = map_.inverse(moved, LpMap::logs(moved)).matrix();
+                const Real after = moved.matrix().cwiseProduct(W_).sum() / map_.q();
                 if (after - before <= share * gain + rounding_of_values * before || share < shortest) break;
             }
             dual += share * turn;
@@ -239,7 +203,8 @@ class Homotopy {
     const Constraints* constraints_;
     SvmNorm norm_;
     bool careful_;
-    Real p_ = 2.0, change_ = 1.0, unit_;  // `change_`: of the last step
+    LpMap map_{2.0};
+    Real change_ = 1.0, unit_;  // `change_`: of the last step
     Vector dual_;
     Matrix W_;  // in units of `unit_`
     std::vector<Index> active_;

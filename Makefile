@@ -36,26 +36,30 @@ $(VENV)/.pip:
 	@touch $@
 
 # To run, and for the quick tests, this machine's instruction-set level is enough; the slow tests compare all levels.
-define install_levels
-	@echo "Compiling and installing attsvm into $(VENV): a minute or two"
-	$(BIN)/python -m pip install --quiet --editable '.[report]' \
-	  -C build-dir=build/$(1) -C cmake.define.ATTSVM_ISA_LEVELS='$(2)' -C cmake.define.ATTSVM_BUILD_TESTS=$(3) \
-	  -C cmake.define.ATTSVM_TEST_ISA_LEVELS=$(4)
-	@touch $(VENV)/.attsvm
-endef
+compile = $(BIN)/python -m pip install --quiet $(1) -C build-dir=build/$(2) \
+  -C cmake.define.ATTSVM_ISA_LEVELS=$(3) -C cmake.define.ATTSVM_TEST_ISA_LEVELS=$(3) -C cmake.define.ATTSVM_BUILD_TESTS=$(4)
 
 $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
-	$(call install_levels,run,native,OFF,native)
-
-$(VENV)/.tested: $(VENV)/.pip $(CORE) $(CPP_TESTS) | $(VENV)/.tools
-	$(call install_levels,test,native,ON,native)
+	@echo "Compiling and installing attsvm into $(VENV): a minute or two"
+	$(call compile,--editable '.[report]',run,native,OFF)
 	@touch $@
 
-$(VENV)/.levels: $(VENV)/.pip $(CORE) $(CPP_TESTS) | $(VENV)/.tools
-	$(call install_levels,levels,all,ON,all)
-	@touch $@ $(VENV)/.tested
+# Compiled while the packages of the tests are installed; those that attsvm itself needs come after both.
+$(VENV)/.compiled-test: $(VENV)/.pip $(CORE) $(CPP_TESTS)
+	$(call compile,--no-deps --editable .,test,native,ON)
+	@touch $@
 
-# One pip at a time: what stands behind | comes first.
+$(VENV)/.compiled-levels: $(VENV)/.pip $(CORE) $(CPP_TESTS)
+	$(call compile,--no-deps --editable .,levels,all,ON)
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.compiled-test
+$(VENV)/.levels: $(VENV)/.compiled-levels
+$(VENV)/.tested $(VENV)/.levels: | $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet 'attsvm[report]'
+	@touch $@ $(VENV)/.attsvm
+
+# One pip at a time but for those that compile: what stands behind | comes first.
 $(VENV)/.tools: $(VENV)/.pip pyproject.toml | $(VENV)/.lint
 	$(INSTALL) $(addprefix --group ,dev docs $(NEIGHBOURS))
 	@touch $@
@@ -67,7 +71,7 @@ $(VENV)/.lint: $(VENV)/.pip pyproject.toml
 
 test: lint test-cpp test-python
 
-test-cpp: $(VENV)/.tools $(VENV)/.tested
+test-cpp: $(VENV)/.tested
 	$(CTEST) --test-dir build/test
 
 # Threads that wait sleep, as others of the tests compute meanwhile.
@@ -75,10 +79,10 @@ CTEST := OMP_WAIT_POLICY=passive $(BIN)/ctest --output-on-failure
 # A process for each of two processors, each of them on one thread; tests of threads ask for more.
 PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-test-python: $(VENV)/.tools $(VENV)/.tested
+test-python: $(VENV)/.tested
 	$(PYTEST) -m 'not slow'
 
-test-slow: $(VENV)/.tools $(VENV)/.levels
+test-slow: $(VENV)/.levels
 	$(CTEST) --test-dir build/levels
 	$(PYTEST) -m slow
 

@@ -83,7 +83,7 @@ def test_norm_margins_and_dual_are_those_of_w(local_convergence):
     assert not solution.support.all()
 
 
-def test_unit_query_in_one_dimension_gives_the_prompt_machine():
+def test_unit_query_in_one_dimension_gives_the_prompt_svm():
     """With e_1 as every query, W is p in its first column and 0 elsewhere."""
     rng = np.random.default_rng(3)
     tokens = rng.standard_normal((3, 4, 8))
@@ -217,7 +217,7 @@ def test_an_infeasible_problem_has_a_certificate_and_nothing_else():
         assert getattr(solution, name) is None, name
 
 
-def test_only_the_variable_of_the_machine_is_there(local_convergence):
+def test_only_the_variable_of_the_svm_is_there(local_convergence):
     data = local_convergence.problem(0)
     solution = att_svm(data, attsvm.optimal_tokens(data))
     assert solution.variable == "W"

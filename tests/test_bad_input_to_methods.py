@@ -130,7 +130,7 @@ def test_training_refuses_what_it_cannot_use(changes, error, start):
 
 
 NORMS = "norm: expected one of 'fro', 'nuc', 'max', 'l1', 'spec', 'cut' or a number p > 1, got "
-MACHINES = [
+SVMS = [
     ("att data", lambda: att_svm(ONE.tokens, [0, 0, 0]), TypeError, "data: "),
     ("att queries", lambda: att_svm(BARE, [0, 0, 0]), ValueError, "queries: "),
     ("att selected shape", lambda: att_svm(ONE, [0, 0]), ValueError, "selected: "),
@@ -181,9 +181,9 @@ MACHINES = [
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "start"), [case[1:] for case in MACHINES], ids=[case[0] for case in MACHINES]
+    ("call", "error", "start"), [case[1:] for case in SVMS], ids=[case[0] for case in SVMS]
 )
-def test_machines_and_functions_refuse_what_they_cannot_use(call, error, start):
+def test_svms_and_functions_refuse_what_they_cannot_use(call, error, start):
     with pytest.raises(error) as raised:
         call()
     assert str(raised.value).startswith(start)
@@ -194,6 +194,20 @@ def test_overflowing_descent_is_an_error_and_says_when():
     data = AttentionData([[[1.0], [-1.0]]], [1.0], value=[1.0])
     with pytest.raises(FloatingPointError, match="train: problem 0 overflowed by step 1 "):
         train(data, parameter="p", rule="polyak", init=[-600.0], steps=10, record_every=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "error", "start"),
+    [
+        (3, ValueError, "init: expected entries whose sums float64 holds, got one of 1e+308"),
+        (8, FloatingPointError, "train: problem 0 overflowed by step 0 (its start is beyond"),
+    ],
+)
+def test_a_start_beyond_float64_is_an_error_in_reduced_coordinates_and_in_others(n, error, start):
+    data = attsvm.datasets.unit_sphere(n, 10 if n == 8 else 4, 5, rng=0)
+    with pytest.raises(error) as raised:
+        train(data, init=np.full((5, 5), 1e308), steps=2)
+    assert str(raised.value).startswith(start)
 
 
 @pytest.mark.parametrize("parameter", ["W", "p"])

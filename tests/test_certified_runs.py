@@ -49,7 +49,7 @@ def test_the_bound_never_exceeds_the_cosine(seed, n, T, d, steps, parameter):
     others = np.sort(logits, axis=1)[:, ::-1][:, :2]
     assert margin == pytest.approx((others[:, 0] - others[:, 1]).min(), rel=1e-9, abs=1e-12)
     if bound > -1.0:
-        # W separates its top tokens, so their machine has a solution.
+        # W separates its top tokens, so their SVM has a solution.
         assert bound <= true_cosines(data, run.selected, run) + 1e-12
 
 

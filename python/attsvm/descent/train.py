@@ -665,9 +665,10 @@ def _require_finite(result: Mapping[str, Any], record: IndexArray, rule: str) ->
     b = int(np.argmin(ends & along.all(axis=1)))
     lost = np.flatnonzero(~along[b])
     when = f"by step {record[lost[0]]}" if lost.size else "after the last recorded step"
-    advice = (
-        "Polyak steps grow without bound where an input attends to a token that is not its best"
-        if rule == "polyak"
-        else "a smaller lr may help"
-    )
+    if lost.size and record[lost[0]] == 0:
+        advice = "its start is beyond float64; scale init or the tokens"
+    elif rule == "polyak":
+        advice = "Polyak steps grow without bound where an input attends to a token not its best"
+    else:
+        advice = "a smaller lr may help"
     raise FloatingPointError(f"train: problem {b} overflowed {when} ({advice})")

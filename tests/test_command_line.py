@@ -699,8 +699,10 @@ class TestSVM:
         cosine = facts(capsys.readouterr().out)["cosine with its SVM"]
         assert main(["svm", str(problem), "--selected", "run.npz"]) == 0
         assert facts(capsys.readouterr().out)["cosine of the run"] == cosine
-        assert main(["svm", str(problem), "--selected", str(problem), "--out", "o.npz"]) == 2
-        assert "expected the results of attsvm train" in capsys.readouterr().err
+        np.save("array.npy", np.ones(3))
+        for wrong in (str(problem), "array.npy"):
+            assert main(["svm", str(problem), "--run", wrong, "--out", "o.npz"]) == 2
+            assert f"{wrong}: expected the results of attsvm train" in capsys.readouterr().err
 
     def test_svm_of_the_nuclear_norm(self, problem, capsys):
         assert main(["svm", str(problem), "--selected", "1,0,3", "--norm", "nuc"]) == 0
@@ -721,7 +723,7 @@ class TestSVM:
                 assert file["W"] == pytest.approx(solution.W)
         with pytest.raises(SystemExit):
             main(["svm", str(problem), "--norm", "0.5"])
-        assert "expected fro, nuc, max, l1, spec, cut or a number p > 1" in capsys.readouterr().err
+        assert "'spec', 'cut' or a number p > 1, got 0.5" in capsys.readouterr().err
 
     def test_infeasible_is_a_result_with_its_proof(self, tmp_path, capsys):
         path = tmp_path / "hard.npz"
@@ -775,12 +777,13 @@ def test_every_command_explains_itself(words, capsys):
     ("words", "message"),
     [
         ([], "required: COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
+        (["fly"], "COMMAND: expected one of study, report, train, svm, reproduce, info, got 'fly'"),
+        (["trian"], r"got 'trian'; did you mean 'train'\?"),
         (["study"], "one of the arguments STUDY --list is required"),
         (
             ["study", "overparm"],
             "expected a TOML file, an .npz file of problems or one of geometries, label-noise, "
-            "overparam, overparam-digits; there is no such file",
+            r"overparam, overparam-digits; there is no such file; did you mean 'overparam'\?",
         ),
         (
             ["study", "overparam", "--set", "problems=0"],
@@ -816,7 +819,14 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "--out: expected an existing dir"),
         (["svm", "{file}", "--out", "{directory}"], "--out: expected a file, got the directory"),
-        (["train", "{file}", "--index", "0"], "--index: .* holds a single problem"),
+        (["train", "{file}", "--index", "0"], "--index: .* holds a single problem, got 0$"),
+        (["train", "{file}", "--rule", "ndg"], r"error: --rule: .*, got 'ndg'; .* 'ngd'\?"),
+        (["train", "{file}", "--steps", "1e3"], "--steps: expected an integer, got '1e3'"),
+        (["train", "{file}", "--lr", "fast"], "--lr: expected a number, got 'fast'"),
+        (["train", "{file}", "--value", "none.npy"], "--value: none.npy: No such file"),
+        (["train", "{file}", "--loss", "log"], r"value: .* or more with the log loss, got -"),
+        (["train", "{file}", "--init", "uniform", "--seed", "-1"], "--seed: expected a non-neg"),
+        (["svm", "{file}", "--norm", "frobenius"], r"got 'frobenius'; did you mean 'fro'\?"),
         (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
         (["train", "{file}", "--value", "1,2"], "error: --value: expected shape"),
         (["train", "{file}", "--seed", "-1"], "--seed: expected"),

@@ -102,7 +102,14 @@ def test_one_step_is_the_rule_applied_to_the_gradient(rule, loss, parameter):
     at = random_parameter(rng, parameter, data)
     lr = 0.1
     run = attsvm.train(
-        data, parameter=parameter, rule=rule, lr=lr, loss=loss, init=at, steps=1, record_every=1
+        data,
+        parameter=parameter,
+        rule=rule,
+        lr=None if rule == "polyak" else lr,
+        loss=loss,
+        init=at,
+        steps=1,
+        record_every=1,
     )
     g = gradient(data, parameter, at, loss)
     length = {

@@ -338,7 +338,7 @@ class TestCommand:
         assert "did you mean" not in error
         assert all(figure.name in error for figure in FIGURES)
         assert cli.main(["reproduce", "singl-input"]) == 2
-        assert "did you mean single-input?" in capsys.readouterr().err
+        assert "did you mean 'single-input'?" in capsys.readouterr().err
 
     def test_a_paper_is_all_of_its_figures(self, monkeypatch, tmp_path, capsys):
         of_paper = [figure(GOOD, name="first"), figure(GOOD, name="second")]

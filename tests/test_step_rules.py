@@ -164,7 +164,14 @@ def test_every_rule_is_its_formula(rule, parameter):
     data = random_problem()
     init = starts(parameter)
     rates = dict.fromkeys(init, 0.05) | ({"v": 0.02} if "v" in init else {})
-    run = train(data, parameter=parameter, rule=rule, lr=rates, steps=12, init=init)
+    run = train(
+        data,
+        parameter=parameter,
+        rule=rule,
+        lr=rates if rule.takes_rate else None,
+        steps=12,
+        init=init,
+    )
     expected = written_out(data, init, rule, rates, 12)
     for name, got in final(run).items():
         np.testing.assert_allclose(got, expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
@@ -199,9 +206,10 @@ def test_a_batch_is_trained_as_its_problems_are(rule):
     data = random_problem(2, batch=(B,))
     init = np.random.default_rng(3).standard_normal((B, 3, 3))
     steps = 3 if rule.kind == "polyak" and rule.largest_step is None else 30  # later they overflow
-    together = train(data, rule=rule, lr=0.02, steps=steps, init=init)
+    lr = 0.02 if rule.takes_rate else None
+    together = train(data, rule=rule, lr=lr, steps=steps, init=init)
     for b in (0, 7, 18):
-        alone = train(data.problem(b), rule=rule, lr=0.02, steps=steps, init=init[b])
+        alone = train(data.problem(b), rule=rule, lr=lr, steps=steps, init=init[b])
         np.testing.assert_allclose(together.W[b], alone.W, rtol=1e-8, atol=1e-10)
 
 
@@ -209,7 +217,8 @@ def test_a_batch_is_trained_as_its_problems_are(rule):
 def test_a_mini_batch_of_everything_is_the_full_batch(kind):
     data = random_problem(4)
     steps = 4 if kind == "polyak" else 50
-    settings = {"steps": steps, "lr": 0.01, "record_every": 2}
+    rate = {"lr": 0.01} if StepRule(kind).takes_rate else {}
+    settings = {"steps": steps, **rate, "record_every": 2}
     full = train(data, rule=kind, **settings)
     batches = train(data, rule=StepRule(kind, batch_size=5), **settings)
     np.testing.assert_allclose(batches.W, full.W, rtol=1e-9, atol=1e-12)
@@ -225,13 +234,13 @@ def test_mini_batches_visit_every_input_once_before_any_twice(kind):
     rule = StepRule(**settings, batch_size=1)
     W, order = np.zeros((3, 3)), []
     for step in range(1, 19):
-        after = train(data, rule=rule, lr=0.1, steps=step, rng=11).W
+        after = train(data, rule=rule, steps=step, rng=11).W
         candidates = []
         for i in range(data.n):
             one = AttentionData(
                 data.tokens[[i]], data.labels[[i]], queries=data.queries[[i]], value=data.value
             )
-            candidates.append(train(one, rule=StepRule(**settings), lr=0.1, steps=1, init=W).W)
+            candidates.append(train(one, rule=StepRule(**settings), steps=1, init=W).W)
         apart = [np.abs(after - candidate).max() for candidate in candidates]
         order.append(int(np.argmin(apart)))
         assert min(apart) < 1e-12 * max(1.0, np.abs(after).max())
@@ -280,6 +289,12 @@ def test_momentum_and_adam_still_reach_the_machine(local_convergence):
     run = train(data, rule=StepRule("ngd", momentum=0.9), lr=0.02, steps=4000)
     solution = attsvm.att_svm(data, run.selected)
     assert np.median(attsvm.cosine(run.W, solution.W, axis=(1, 2))) > 0.998
+
+
+def test_polyak_steps_take_no_rate():
+    assert train(random_problem(), rule="polyak", steps=3).lr == {"W": 1.0}
+    with pytest.raises(ValueError, match=r"^lr: expected no value for kind='polyak', got 0.5$"):
+        train(random_problem(), rule="polyak", lr=0.5)
 
 
 def test_equal_rules_have_one_hash():

@@ -73,6 +73,10 @@ class TestDeclaration:
                 {"rules": {"a": {"kind": "adam", "norm": 3}}, "rule": "a"},
                 "rules.a: norm: expected no value for kind='adam', got 3",
             ),
+            (
+                {"rules": {"a": {"kind": "polyak", "lr": 2}}, "rule": "a"},
+                "rules.a: lr: expected none for kind='polyak', got 2.0",
+            ),
             ({"lr": 10.0, "weight_decay": 0.2}, r"weight_decay: expected at most 0.1 \(1/lr\)"),
             ({"lr_factor": 0.0}, "lr_factor: .*positive"),
             ({"norms": ("fro", 1)}, "norms: expected one of 'fro', .* or a number p > 1, got 1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from attsvm import _core
-from attsvm._validation import as_float
+from attsvm._validation import as_float, nearest
 
 Norm = str | float
 
@@ -25,7 +25,7 @@ def as_norm(argument: str, norm: Norm, names: Collection[str] = NORMS) -> Norm:
     wanted = f"one of {', '.join(map(repr, names))} or a number p > 1"
     p = 0.0 if isinstance(norm, str) else as_float(argument, norm, wanted)
     if p <= 1.0:
-        raise ValueError(f"{argument}: expected {wanted}, got {norm!r}")
+        raise ValueError(f"{argument}: expected {wanted}, got {norm!r}{nearest(norm, names)}")
     return "fro" if p == 2.0 else p
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -27,6 +27,8 @@ _Value = TypeVar("_Value")
 NUMBERS = "float64, float32 or integers"
 _LARGEST_COPY = 2**31 - 1
 _FINITE_CHUNK = 2**16
+_LEAST_LIKENESS = 0.5
+"""Share of letters that a misspelled name has in common with the one meant: that of "frobenius"."""
 _MAY_BE_MASKED = (list, tuple, np.ma.MaskedArray)
 
 
@@ -153,7 +155,24 @@ def as_choice(name: str, value: object, choices: Collection[_Choice]) -> _Choice
                 return choice
     listed = ", ".join(repr(choice) for choice in choices)
     error = ValueError if isinstance(value, str) else TypeError
-    raise error(f"{name}: expected one of {listed}, got {value!r}")
+    raise error(f"{name}: expected one of {listed}, got {value!r}{nearest(value, choices)}")
+
+
+def nearest(value: object, known: Iterable[str]) -> str:
+    """Return what ends the error on an unknown name: which of those known is the most like it.
+
+    Examples
+    --------
+    >>> nearest("ndg", ["gd", "ngd"]), nearest("FRO", ["fro", "nuc"]), nearest("x", ["fro"])
+    ("; did you mean 'ngd'?", "; did you mean 'fro'?", '')
+    """
+    if not isinstance(value, str):
+        return ""
+    from difflib import get_close_matches  # only where there is an error
+
+    by_lower_case = {name.lower(): name for name in known}
+    near = get_close_matches(value.lower(), by_lower_case, 1, _LEAST_LIKENESS)
+    return f"; did you mean {by_lower_case[near[0]]!r}?" if near else ""
 
 
 def as_int(name: str, value: int, smallest: int | None = None, wanted: str = "an integer") -> int:

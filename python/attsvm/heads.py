@@ -20,6 +20,7 @@ from attsvm._validation import (
     as_nonnegative_float,
     first_index,
     number_text,
+    require_all,
     require_range,
     require_shape,
 )
@@ -408,8 +409,8 @@ def require_loss_of_head(loss: str, head: object, *, trained: bool = False) -> N
 def require_scores_of_loss(source: str, scores: NDArray[Any], loss: str) -> None:
     """Raise `ValueError` for token scores ([B,] n, T), 0 at padding, which the loss cannot bear."""
     if _core.losses[loss].margins == "attention":
-        if (scores < 0).any():
-            raise ValueError(f"{source}: expected token scores of 0 or more with the {loss} loss")
+        wanted = f"token scores of 0 or more with the {loss} loss"
+        require_all(source, ~(scores < 0), scores, wanted)
         without = np.asarray(~(scores > 0).any(axis=-1))
         if without.any():
             *b, i = first_index(without)

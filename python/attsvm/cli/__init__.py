@@ -14,11 +14,12 @@ from typing import Any
 from attsvm._version import __version__
 from attsvm.cli.figures import add_reproduce_options, run_reproduce
 from attsvm.cli.output import complain, say, say_facts
-from attsvm.cli.parsing import Parser, as_formats, option_of, refuse_unused
+from attsvm.cli.parsing import Parser, as_formats, integer, option_of, refuse_unused
 from attsvm.cli.studies import add_report_options, add_study_options, run_report, run_study
 from attsvm.cli.svms import add_svm_options, run_svm
 from attsvm.cli.texts import train_on_text
-from attsvm.cli.training import STEP_SIZE, add_train_options, train_on_problem
+from attsvm.cli.training import add_train_options, train_on_problem
+from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.extras import dependencies
 from attsvm.studies.environment import environment, version
 from attsvm.studies.store import FORMATS
@@ -97,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
 
     running, one_problem, drawing = (Parser(add_help=False) for _ in range(3))
     group = running.add_argument_group("running")
-    group.add_argument("--threads", type=int, metavar="N", help="(default: all that are allowed)")
+    group.add_argument(
+        "--threads", type=integer, metavar="N", help="(default: all that are allowed)"
+    )
     group.add_argument("--quiet", action="store_true", help="show no progress")
     drawing.add_argument(
         "--format",
@@ -106,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"formats of figures: some of {', '.join(FORMATS)} with commas between (default: png)",
     )
     add = one_problem.add_argument
-    add("--index", type=int, metavar="B", help="which problem, if the file holds a batch")
+    add("--index", type=integer, metavar="B", help="which problem, if the file holds a batch")
     add("--overwrite", action="store_true", help="replace the results of an earlier run")
     add(
         "--out",

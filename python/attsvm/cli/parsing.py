@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from attsvm._validation import nearest
 from attsvm.studies.store import FORMATS
 
 
@@ -32,8 +33,17 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is no choice, in the words of the package."""
+        if action.choices is not None and value not in action.choices:
+            known = list(action.choices)
+            raise argparse.ArgumentError(
+                action, f"expected one of {', '.join(known)}, got {value!r}{nearest(value, known)}"
+            )
+
     def error(self, message: str) -> NoReturn:
         """Print the message, and end with status 2."""
+        message = message.removeprefix("argument ")
         self.exit(2, f"attsvm: error: {message} (see '{self.prog} --help')\n")
 
 
@@ -50,6 +60,22 @@ def refuse_unused(arguments: argparse.Namespace, names: Iterable[str], where: st
             plain = isinstance(value, int | float | str | Path) and value is not True
             got = f", got {value}" if plain else ""
             raise ValueError(f"{option_of(name)}: expected none {where}{got}")
+
+
+def integer(word: str) -> int:
+    """Read an integer."""
+    try:
+        return int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer, got {word!r}") from None
+
+
+def number(word: str) -> float:
+    """Read a number."""
+    try:
+        return float(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from None
 
 
 def as_formats(word: str) -> tuple[str, ...]:

@@ -31,7 +31,10 @@ def read_problem(arguments: argparse.Namespace) -> AttentionData:
         raise ValueError(f"{arguments.file}: expected tokens and labels, got next-token data")
     if data.batch is None:
         if arguments.index is not None:
-            raise ValueError(f"--index: {arguments.file} holds a single problem")
+            raise ValueError(
+                f"--index: expected none, as {arguments.file} holds a single problem, got "
+                f"{arguments.index}"
+            )
         return data
     if arguments.index is None or not 0 <= arguments.index < data.batch:
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from attsvm import plots
 from attsvm.cli.output import can_draw, say, say_facts, write_figure
-from attsvm.cli.parsing import Parser, as_formats, refuse_unused
+from attsvm.cli.parsing import Parser, as_formats, integer, refuse_unused
 from attsvm.data.whole_file import place_of_file, write_whole
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -52,7 +52,7 @@ def add_study_options(parser: Parser) -> None:
     add("--overwrite", action="store_true", help=afresh)
     add = parser.add_argument_group("cluster").add_mutually_exclusive_group().add_argument
     add("--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler")
-    add("--workers", type=int, metavar="N", help="run on N processes of this computer, by Dask")
+    add("--workers", type=integer, metavar="N", help="run on N processes of this computer, by Dask")
 
 
 def _override(word: str) -> tuple[str, Any, str]:

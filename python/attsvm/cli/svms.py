@@ -72,13 +72,13 @@ def add_svm_options(parser: Parser) -> None:
 def _norm(word: str) -> NormLike:
     """Return the name of a norm, or the number p of an l_p norm."""
     try:
-        norm: NormLike = word if word in NORMS else float(word)
-        as_svm_norm("norm", norm)
+        norm: NormLike = float(word)
     except ValueError:
-        names = ", ".join(NORMS)
-        raise argparse.ArgumentTypeError(
-            f"expected {names} or a number p > 1, got {word!r}"
-        ) from None
+        norm = word
+    try:
+        as_svm_norm("norm", norm)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("norm: ")) from None
     return norm
 
 
@@ -165,7 +165,10 @@ def run_svm(arguments: argparse.Namespace) -> None:
 def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
     """Read arrays that `attsvm train` wrote, and the SVM and norm of the run."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("one array")
+        with loaded as file:
             known = ("W", "p", "v", "Wp")
             names = ("selected", *(name for name in known if name in file.files))
             parameter, rule = (str(file[name]) for name in ("parameter", "rule"))

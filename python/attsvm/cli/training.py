@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from attsvm import _core
 from attsvm._arrays import Float64Array
+from attsvm._validation import as_nonnegative_int
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
-from attsvm.cli.parsing import Parser, refuse_unused
+from attsvm.cli.parsing import Parser, integer, number, refuse_unused
 from attsvm.cli.problems import FIRST_TOKENS, output_of_run, read_problem
 from attsvm.cli.svms import SVM_OF_TRAINING
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import PARAMETERS, STARTS, WITH_HEAD, as_blocks
+from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.study import LOSSES, fitting_parameter
 from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
@@ -36,7 +38,6 @@ _OUTCOMES = {
 _OUTCOME_IS_OPEN = "local or neither, which the SVM decides"
 _QUICK_CONSTRAINTS = 10_000
 """Constraints n(T-1) up to which `train` also solves the SVM of the selected tokens."""
-STEP_SIZE = 0.1
 DRAWN_GRAPHS = 12
 _OF_W_P = ("Wp", "W+p")
 """Parameters of the logits X W p."""
@@ -70,21 +71,21 @@ def add_train_options(parser: Parser) -> None:
     add("--test", type=Path, metavar="FILE.npz", help=test)
     start = "start of attention (default: zero; uniform for K and Q, and for W beside p)"
     add("--init", choices=STARTS, help=start)
-    add("--seed", type=int, metavar="N", help="of a start that is drawn")
+    add("--seed", type=integer, metavar="N", help="of a start that is drawn")
     rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
-    add("--lr", type=float, help=f"step size (default: {STEP_SIZE})")
-    add("--steps", type=int, default=1000)
+    add("--lr", type=number, help=f"step size (default: {STEP_SIZE})")
+    add("--steps", type=integer, default=1000)
     add("--loss", choices=(*LOSSES, "log"), help="(default: logistic; of text always log)")
-    add("--record-every", type=int, metavar="K", help="record the run every K steps")
+    add("--record-every", type=integer, metavar="K", help="record the run every K steps")
     usual = {name: f" (default: {value})" for name, value in OF_TEXTS.items()}
     add = parser.add_argument_group("text").add_argument
     add("--unit", choices=("character", "word"), help=f"what a token is{usual['unit']}")
-    add("--context", type=int, help=f"tokens of a context{usual['context']}")
-    add("--vocabulary", type=int, metavar="K", help="most frequent tokens kept (default: all)")
-    add("--most", type=int, metavar="N", help="contexts at most (default: all)")
+    add("--context", type=integer, help=f"tokens of a context{usual['context']}")
+    add("--vocabulary", type=integer, metavar="K", help="most frequent tokens kept (default: all)")
+    add("--most", type=integer, metavar="N", help="contexts at most (default: all)")
     held_out = f"fraction of the contexts, the last ones, to predict only{usual['held_out']}"
-    add("--held-out", type=float, metavar="SHARE", help=held_out)
+    add("--held-out", type=number, metavar="SHARE", help=held_out)
     graphs = f"draw the graphs of the {DRAWN_GRAPHS} most frequent last tokens there"
     add("--graphs", type=Path, metavar="DIR", help=graphs)
 
@@ -95,7 +96,9 @@ def _numbers(word: str) -> NDArray[Any]:
         if word.lower().endswith(".npy"):
             return np.asarray(np.load(word, allow_pickle=False))
         return np.array([float(each) for each in word.split(",")])
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{word}: {error.strerror}") from None
+    except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"expected a .npy file or numbers separated by commas, got {word!r} ({error})"
         ) from None
@@ -134,6 +137,8 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         )
     if not as_blocks(parameter).draws(arguments.init):
         refuse_unused(arguments, ["seed"], f"where the start of {parameter} is not drawn")
+    elif arguments.seed is not None:
+        as_nonnegative_int("seed", arguments.seed)
     chosen = {}
     if as_blocks(parameter).lacks_queries(data):
         data = data.with_first_queries()

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from attsvm._validation import as_instance, as_path
+from attsvm._validation import as_instance, as_path, nearest
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.whole_file import whole_file
@@ -113,7 +113,10 @@ def _read_fields(
             known = [field.name for field in fields(kind)]
             unknown, missing = members.keys() - known, required - members.keys()
             if unknown:
-                raise ValueError(f"expected the fields {', '.join(known)}, got {min(unknown)!r}")
+                raise ValueError(
+                    f"expected the fields {', '.join(known)}, got {min(unknown)!r}"
+                    f"{nearest(min(unknown), known)}"
+                )
             if missing:
                 raise ValueError(f"expected the field {max(missing)}, got {sorted(members)}")
             sizes = {name: _size(archive, name, member) for name, member in members.items()}

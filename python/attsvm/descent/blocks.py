@@ -11,7 +11,7 @@ import numpy as np
 
 from attsvm import _core
 from attsvm._arrays import Float64Array
-from attsvm._validation import as_choice, as_positive_float, require_keys
+from attsvm._validation import as_choice, as_positive_float, nearest, require_keys
 from attsvm.data import AttentionData
 
 PARAMETERS = tuple(_core.parameterisations)
@@ -133,5 +133,6 @@ def as_blocks(parameter: str | Sequence[str]) -> Blocks:
     if attention not in PARAMETERS or len(parts) - len(others) > 1:
         raise ValueError(
             f"parameter: expected one of {', '.join(map(repr, known))}, got {parameter!r}"
+            f"{nearest(parameter, known)}"
         )
     return Blocks(attention, head=len(parts) > len(others))

@@ -36,7 +36,7 @@ class Run(Plotted):
     step_rule : StepRule
         The rule with its settings.
     lr : dict of float
-        By block: ``"W"``, ``"p"``, ``"K"``, ``"Q"``, ``"v"``.
+        By block: ``"W"``, ``"p"``, ``"K"``, ``"Q"``, ``"v"``; 1 with "polyak".
     steps : int
     parameters : dict of ndarray
         Final value of every trained block, under the names in `lr`.

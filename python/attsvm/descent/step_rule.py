@@ -25,6 +25,8 @@ from attsvm._validation import (
 )
 from attsvm.descent.blocks import Blocks
 
+STEP_SIZE = 0.1
+"""The rate η where none is given."""
 _DECAY_OF_FACTORS = 0.75
 
 
@@ -252,6 +254,18 @@ class StepRule:
         """Pickle by value: a read-only view of a dict cannot be."""
         return partial(StepRule, **self._settings()), ()
 
+    @property
+    def takes_rate(self) -> bool:
+        """Whether the caller chooses the rate η, which is 1 in Polyak steps."""
+        return not _core.StepRule(self.kind).needs_infimum
+
+    def rates(self, lr: float | Mapping[str, float] | None, blocks: Blocks) -> dict[str, float]:
+        """Return the rate of each block."""
+        if self.takes_rate:
+            return blocks.rates(STEP_SIZE if lr is None else lr)
+        self._require("lr", lr, lr is None)
+        return dict.fromkeys(blocks.names, 1.0)
+
     def to_core(
         self,
         blocks: Blocks,
@@ -272,7 +286,7 @@ class StepRule:
             raise ValueError("lr: expected one rate for all blocks, which flow together")
         rates_of_blocks = []
         for name in blocks.names:
-            rate = 1.0 if rule.needs_infimum else rates[name]
+            rate = rates[name]
             if rate * rule.weight_decay > 1.0:
                 raise ValueError(
                     f"weight_decay: expected at most {number_text(1.0 / rate)} (1/lr), got "

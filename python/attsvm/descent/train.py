@@ -61,7 +61,7 @@ def train(
     *,
     parameter: str | Sequence[str] = "W",
     rule: str | StepRule = "ngd",
-    lr: float | Mapping[str, float] = 0.1,
+    lr: float | Mapping[str, float] | None = None,
     steps: int = 1000,
     loss: str | None = None,
     head: Head | None = None,
@@ -108,9 +108,9 @@ def train(
         "adam" and "adamw" are optimisers with running means; "mirror" is mirror descent, "flow"
         gradient flow, integrated. `StepRule` has all of them with their settings: norms, decaying
         rates, momentum, weight decay, mini-batches and more.
-    lr : float or dict
-        Rate, positive; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"`` and ``"Q"``,
-        ``"k"`` and ``"q"``, and ``"v"`` where it is trained.
+    lr : float or dict, optional
+        Rate, positive, by default 0.1; a dict gives one for each block: ``"W"``, ``"p"``, ``"K"``
+        and ``"Q"``, ``"k"`` and ``"q"``, and ``"v"`` where it is trained.
     steps : int
         Number of updates.
     loss : {"logistic", "exponential", "correlation", "log", "cross_entropy", "squared"}
@@ -202,7 +202,7 @@ def train(
         blocks=blocks,
         step_rule=step_rule,
         loss=loss,
-        lr=blocks.rates(lr),
+        lr=step_rule.rates(lr, blocks),
         steps=steps,
         record=_recorded_steps(record_every, steps),
         certified=certified,

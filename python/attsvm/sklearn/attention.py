@@ -160,7 +160,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         C: float = np.inf,
         temperature: float = 0.0,
         rule: Any = "ngd",
-        lr: Any = 0.1,
+        lr: Any = None,
         steps: int = 1000,
         loss: str | None = None,
         random_state: Any = None,

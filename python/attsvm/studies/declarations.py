@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from attsvm._validation import nearest
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -38,7 +40,7 @@ def declared(source: str | os.PathLike[str]) -> Path:
         return files[name]
     raise FileNotFoundError(
         f"{os.fspath(source)}: expected a TOML file, an .npz file of problems or one of "
-        f"{', '.join(files)}; there is no such file"
+        f"{', '.join(files)}; there is no such file{nearest(source, files)}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import math
@@ -26,10 +25,12 @@ from attsvm._validation import (
     as_nonnegative_int,
     as_positive_float,
     as_positive_int,
+    nearest,
     require_names,
 )
 from attsvm.descent import StepRule
 from attsvm.descent.blocks import STARTS, as_blocks
+from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
 from attsvm.studies.problems import FIRST_TOKENS, KINDS, FileOfProblems
@@ -45,7 +46,6 @@ LOSSES = tuple(name for name, loss in _core.losses.items() if loss.margins == "r
 
 _SIZES = ("n", "T", "d")
 _DEFAULT_MEASURES = ("selected", "outcome", "cosine")
-_DEFAULT_LR = 0.1
 _DEFAULT_TEST = 1000
 _OF_RULES = ("lr", "momentum", "decay", "weight_decay")
 """Settings of steps that are fields of a study, and may be stated in `Study.rules` instead."""
@@ -425,7 +425,7 @@ class Study:
         if self.rule is None:
             self._set("rule", tuple(rules) or "ngd")
         if self.lr is None and not rules:
-            self._set("lr", _DEFAULT_LR)
+            self._set("lr", STEP_SIZE)
         for name in self.rule if isinstance(self.rule, tuple) else (self.rule,):
             as_choice("rule", name, (*rules, *(x for x in _core.step_rules if x not in rules)))
 
@@ -440,10 +440,15 @@ class Study:
             raise ValueError(
                 f"{', '.join(both)}: expected none where rules.{name} states it, got {values}"
             )
-        options = {"kind": name, "lr": _DEFAULT_LR, **given, **stated}
+        options = {"kind": name, "lr": STEP_SIZE, **given, **stated}
         try:
             lr = as_positive_float("lr", options.pop("lr")) * settings["lr_factor"]
-            return {"step_rule": StepRule(**options), "lr": lr}
+            step_rule = StepRule(**options)
+            if step_rule.takes_rate:
+                return {"step_rule": step_rule, "lr": lr}
+            if "lr" in stated:
+                raise ValueError(f"lr: expected none for kind={step_rule.kind!r}, got {lr}")
+            return {"step_rule": step_rule, "lr": None}
         except (TypeError, ValueError) as error:
             raise type(error)(f"rules.{name}: {error}" if name in rules else str(error)) from error
 
@@ -462,8 +467,9 @@ class Study:
         blocks = as_blocks(parameter)
         if blocks.kind.bilinear:
             as_choice("init", settings["init"], blocks.starts)
-        rates = dict.fromkeys(blocks.names, settings["lr"])
-        settings["step_rule"].to_core(blocks, rates, settings["n"], np.random.default_rng(0))
+        step_rule = settings["step_rule"]
+        rates = step_rule.rates(settings["lr"], blocks)
+        step_rule.to_core(blocks, rates, settings["n"], np.random.default_rng(0))
         if not self.has_value and not blocks.head:
             raise ValueError(
                 f"parameter: expected 'v+W' or 'v+p' for data without a value, got {parameter!r}"
@@ -708,9 +714,9 @@ def _trained_with(parameter: str, file: FileOfProblems | None) -> str:
 def _require_fields(names: Iterable[str]) -> None:
     for name in names:
         if name not in _FIELDS:
-            close = difflib.get_close_matches(name, _FIELDS, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{name}: expected one of the fields {', '.join(_FIELDS)}{hint}")
+            raise ValueError(
+                f"{name}: expected one of the fields {', '.join(_FIELDS)}{nearest(name, _FIELDS)}"
+            )
 
 
 def _like(name: str, value: Any, before: Any) -> Any:

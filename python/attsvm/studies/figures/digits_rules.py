@@ -41,7 +41,7 @@ def _trained(task: Task, data: AttentionData, kind: str, rate: float, **options:
     polyak = kind == "polyak"
     factor = rate if polyak else StepRule.factor
     rule = StepRule(kind, factor=factor, batch_size=task["batch_size"])
-    lr = 1.0 if polyak else rate
+    lr = None if polyak else rate
     return task.train(data, parameter=("v", "W"), rule=rule, lr=lr, rng=task["seed"], **options)
 
 

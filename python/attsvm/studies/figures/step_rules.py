@@ -58,7 +58,7 @@ def run_rule(problems: Problems, kind: str, *, steps: int = 0, **options: Any) -
     """Train from zero; return the history on a logarithmic schedule, with the attention missed."""
     return problems.train(
         log_schedule(steps or RULES[kind]["steps"], per_decade=6),
-        **{"rule": kind, "lr": RULES[kind]["lr"], "reference": problems.solution, **options},
+        **{"rule": kind, "lr": RULES[kind].get("lr"), "reference": problems.solution, **options},
     )
 
 
@@ -85,7 +85,7 @@ def starts_that_reach(
     B, _, _, d = problems.data.tokens.shape
     W = np.random.default_rng(_SETTINGS["seed"]).standard_normal((B, d, d))
     W *= size / np.linalg.norm(W, axis=(1, 2), keepdims=True)
-    svm, lr, steps = problems.solution, RULES[kind]["lr"], task["start_steps"][kind]
+    svm, lr, steps = problems.solution, RULES[kind].get("lr"), task["start_steps"][kind]
     run = task.train(
         problems.data, rule=kind, lr=lr, steps=steps, init=W, reference=svm, record_every=steps
     )

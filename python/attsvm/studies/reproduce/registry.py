@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
+from attsvm._validation import nearest
 from attsvm.studies import figures
 from attsvm.studies.reproduce.figure import PAPERS, Figure
 
@@ -26,8 +26,7 @@ def named(name: str, figures: Sequence[Figure] = FIGURES) -> Figure:
         if name in (figure.name, *figure.aliases):
             return figure
     known = [figure.name for figure in figures]
-    near = get_close_matches(name, [*known, *(a for f in figures for a in f.aliases), *PAPERS], 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = nearest(name, [*known, *(a for f in figures for a in f.aliases), *PAPERS])
     raise ValueError(f"NAME: expected one of {', '.join(known)}, got {name!r}{hint}")
 
 

@@ -50,7 +50,8 @@ class Reproduction:
         lines += [textwrap.fill(f"Note: {note}", 100) for note in self.notes]
         if self.error is not None:
             lines.append(f"FAILED: {type(self.error).__name__}: {self.error}")
-        lines.append(f"{_verdicts(self.checks)}, {self.seconds:.2g} s")
+        digits = 0 if self.seconds >= 10 else 1
+        lines.append(f"{_verdicts(self.checks)}, {self.seconds:.{digits}f} s")
         return "\n".join(lines)
 
 

@@ -74,7 +74,7 @@ class TestDeclaration:
                 "rules.a: norm: expected no value for kind='adam', got 3",
             ),
             (
-                {"rules": {"a": {"kind": "polyak", "lr": 2}}, "rule": "a"},
+                {"rules": {"a": {"kind": "polyak", "lr": 2}}, "rule": "a", "lr": None},
                 "rules.a: lr: expected none for kind='polyak', got 2.0",
             ),
             ({"lr": 10.0, "weight_decay": 0.2}, r"weight_decay: expected at most 0.1 \(1/lr\)"),

@@ -1,4 +1,4 @@
-// One text, two engines: a pack of eight problems runs as the eight problems run one by one, on any number of threads.
+// One text, two engines: a pack of problems runs as they do one by one, on any number of threads.
 #include "check.hpp"
 #include "random_problem.hpp"
 
@@ -10,7 +10,8 @@ using attsvm::PlainGradient;
 using attsvm_test::Outcome;
 using attsvm_test::OwnedProblem;
 using attsvm_test::rule_of;
-using Octet = attsvm::Pack<double, 8>;
+using Pack = attsvm::NativePack<double>;
+constexpr int in_a_pack = attsvm::native_lanes<double>;
 
 namespace {
 
@@ -24,11 +25,11 @@ void a_pack_runs_as_its_problems_do(Loss loss, const attsvm::StepRule& step, Ind
                                     std::int64_t steps) {
     const Index n = 6, T = 8, d = 10;
     std::vector<OwnedProblem<double>> problems;
-    problems.reserve(8);
-    for (unsigned seed = 0; seed < 8; ++seed)
+    problems.reserve(in_a_pack);
+    for (unsigned seed = 0; seed < in_a_pack; ++seed)
         problems.push_back(attsvm_test::random_problem(seed, n, T, d, query_dimension, ragged));
-    const Outcome<Octet> together = run_descent(attsvm_test::packed<Octet>(problems), loss, step, steps);
-    for (int lane = 0; lane < 8; ++lane) {
+    const Outcome<Pack> together = run_descent(attsvm_test::packed<Pack>(problems), loss, step, steps);
+    for (int lane = 0; lane < in_a_pack; ++lane) {
         const Outcome<double> alone = run_descent(problems[static_cast<std::size_t>(lane)], loss, step, steps);
         const double size = attsvm::norm(alone.V.data(), alone.V.size());
         double apart = 0.0;
@@ -110,7 +111,7 @@ void a_gradient_of_rounding_is_zero() {
     for (unsigned seed = 30; seed < 40; ++seed) {
         const auto one = attsvm_test::random_problem(seed, 3, 5, 7, 4, false);
         opposite_samples_stay<double>(one);
-        opposite_samples_stay<Octet>(one);
+        opposite_samples_stay<Pack>(one);
     }
 }
 

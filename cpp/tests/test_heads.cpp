@@ -1,4 +1,4 @@
-// Heads, blocks, rules and mini-batches: a pack of eight problems runs as the eight problems run one by one.
+// Heads, blocks, rules and mini-batches: a pack of problems runs as they do one by one.
 #include "check.hpp"
 #include "random_problem.hpp"
 
@@ -7,7 +7,8 @@ using attsvm::HeadKind;
 using attsvm::Index;
 using attsvm::Loss;
 using attsvm_test::OwnedProblem;
-using Octet = attsvm::Pack<double, 8>;
+using Pack = attsvm::NativePack<double>;
+constexpr int in_a_pack = attsvm::native_lanes<double>;
 
 namespace {
 
@@ -70,17 +71,17 @@ bool close(double a, double b) { return a == b || std::abs(a - b) <= 1e-9 * std:
 void a_pack_runs_as_its_problems_do(HeadKind kind, Loss loss, const attsvm::StepRule& rule) {
     std::vector<OwnedProblem<double>> problems;
     std::vector<OwnedHead<double>> heads;
-    problems.reserve(8);
-    OwnedHead<Octet> packed_head;
-    for (int k = 0; k < 8; ++k) {
+    problems.reserve(in_a_pack);
+    OwnedHead<Pack> packed_head;
+    for (int k = 0; k < in_a_pack; ++k) {
         problems.push_back(attsvm_test::random_problem(static_cast<unsigned>(20 + k), n, T, d, d, true));
         heads.push_back(random_head(static_cast<unsigned>(40 + k), kind));
         attsvm_test::put_in_lane(packed_head.label, heads.back().label, k);
         attsvm_test::put_in_lane(packed_head.vector, heads.back().vector, k);
         attsvm_test::put_in_lane(packed_head.hidden, heads.back().hidden, k);
     }
-    const Outcome<Octet> together = run(attsvm_test::packed<Octet>(problems), packed_head, kind, loss, rule);
-    for (int k = 0; k < 8; ++k) {
+    const Outcome<Pack> together = run(attsvm_test::packed<Pack>(problems), packed_head, kind, loss, rule);
+    for (int k = 0; k < in_a_pack; ++k) {
         const auto at = static_cast<std::size_t>(k);
         const Outcome<double> alone = run(problems[at], heads[at], kind, loss, rule);
         for (Index j = 0; j < d * d; ++j) CHECK(close(attsvm::lane(together.V[j], k), alone.V[j]));

@@ -25,12 +25,12 @@ void products_agree_with_eigen() {
                 attsvm_test::fill_normal(B, bits);
                 attsvm::multiply(attsvm::Team(1), rows, depth, columns, attsvm::Strided<double>{A.data(), depth, 1}, {},
                                  B.data(), C.data());
-                const RowMajor expected = as_matrix(A, rows, depth) * as_matrix(B, depth, columns);
+                const RowMajor expected = as_matrix(A, rows, depth).lazyProduct(as_matrix(B, depth, columns));
                 CHECK((as_matrix(C, rows, columns) - expected).norm() <= 1e-14 * (1.0 + expected.norm()));
                 // The same memory read as A', depth and rows exchanged.
                 attsvm::multiply(attsvm::Team(3), rows, depth, columns, attsvm::Strided<double>{A.data(), 1, rows}, {},
                                  B.data(), transposed.data());
-                const RowMajor other = as_matrix(A, depth, rows).transpose() * as_matrix(B, depth, columns);
+                const RowMajor other = as_matrix(A, depth, rows).transpose().lazyProduct(as_matrix(B, depth, columns));
                 CHECK((as_matrix(transposed, rows, columns) - other).norm() <= 1e-14 * (1.0 + other.norm()));
             }
 }
@@ -43,8 +43,8 @@ void rows_agree_with_eigen() {
             for (Buffer<double>* part : {&X, &q, &c}) attsvm_test::fill_normal(*part, bits);
             attsvm::rows_dot(X.data(), rows, d, q.data(), a.data());
             attsvm::rows_combine(X.data(), rows, d, c.data(), u.data());
-            const Eigen::VectorXd dots = as_matrix(X, rows, d) * as_matrix(q, d, 1);
-            const Eigen::VectorXd mixture = as_matrix(X, rows, d).transpose() * as_matrix(c, rows, 1);
+            const Eigen::VectorXd dots = as_matrix(X, rows, d).lazyProduct(as_matrix(q, d, 1));
+            const Eigen::VectorXd mixture = as_matrix(X, rows, d).transpose().lazyProduct(as_matrix(c, rows, 1));
             CHECK((as_matrix(a, rows, 1) - dots).norm() <= 1e-14 * (1.0 + dots.norm()));
             CHECK((as_matrix(u, d, 1) - mixture).norm() <= 1e-14 * (1.0 + mixture.norm()));
         }
@@ -72,12 +72,12 @@ void lanes_agree_with_eigen() {
             attsvm::multiply(attsvm::Team(1), rows, depth, columns, attsvm::Strided<Real>{packed_A.data(), depth, 1},
                              {}, packed_B.data(), C.data());
             const RowMajor left = as_matrix(A, rows, depth), right = as_matrix(B, depth, columns);
-            CHECK(agrees(C, RowMajor(left * right)));
+            CHECK(agrees(C, RowMajor(left.lazyProduct(right))));
             attsvm::rows_dot(packed_A.data(), rows, depth, packed_B.data(), dots.data());
             const Eigen::Map<const Eigen::VectorXd> q(B.data(), depth);
-            CHECK(agrees(dots, RowMajor(left * q)));
+            CHECK(agrees(dots, RowMajor(left.lazyProduct(q))));
             attsvm::rows_combine(packed_B.data(), depth, columns, packed_A.data(), mixture.data());
-            CHECK(agrees(mixture, RowMajor(left.row(0) * right)));
+            CHECK(agrees(mixture, RowMajor(left.row(0).lazyProduct(right))));
         }
 }
 

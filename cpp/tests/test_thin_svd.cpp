@@ -33,7 +33,8 @@ Matrix of_pairs(const ThinSvd& svd, Index count, Index rows, Index columns, bool
 double departure_from_orthonormal(const ThinSvd& svd, Index rows, Index columns) {
     const Eigen::Map<const Matrix> U(svd.left(0), rows, svd.size()), V(svd.right(0), columns, svd.size());
     const Matrix one = Matrix::Identity(svd.size(), svd.size());
-    return std::max(largest_difference(U.transpose() * U, one), largest_difference(V.transpose() * V, one));
+    return std::max(largest_difference(U.transpose().lazyProduct(U), one),
+                    largest_difference(V.transpose().lazyProduct(V), one));
 }
 
 // G = U Σ V' as terms, each halved: rows of `left` are σ_k u_k, twice.
@@ -52,7 +53,7 @@ void small_singular_values_of_terms_have_all_digits() {
         CHECK(svd.rank() == count);
         const double allowed = 20.0 * static_cast<double>(rows) * eps;
         for (Index k = 0; k < count; ++k) CHECK(std::abs(svd.value(k) / sizes[k] - 1.0) <= allowed);
-        CHECK(largest_difference(of_pairs(svd, count, rows, columns, false), U * V.transpose()) <= allowed);
+        CHECK(largest_difference(of_pairs(svd, count, rows, columns, false), U.lazyProduct(V.transpose())) <= allowed);
     }
 }
 
@@ -66,7 +67,7 @@ void entries_are_those_of_the_decomposition() {
                                                         {96, 96, 1, 0.0},
                                                         {61, 61, 61, 1.0}}) {
         const Matrix U = orthonormal(rows, count), V = orthonormal(columns, count);
-        const Matrix G = U * graded(count, decades).asDiagonal() * V.transpose();
+        const Matrix G = (U * graded(count, decades).asDiagonal()).lazyProduct(V.transpose());
         const Matrix by_rows = G.transpose();  // row after row, as ThinSvd reads it
         const ThinSvd svd(rows, columns, by_rows.data());
         const double allowed = 4.0 * static_cast<double>(std::max(rows, columns)) * eps;

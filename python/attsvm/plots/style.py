@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from attsvm._validation import as_choice, as_instance
 from attsvm.extras import require_extra
 from attsvm.studies.reproduce.palette import INK, PALE
@@ -19,6 +21,7 @@ from attsvm.studies.store import FORMATS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import LayoutEngine
 
 _STYLE: dict[Any, Any] = {
     "text.usetex": False,
@@ -48,6 +51,9 @@ _STYLE: dict[Any, Any] = {
 GRID: dict[str, Any] = {"axis": "y", "linewidth": 0.4, "color": PALE}
 COLUMN_WIDTH, TEXT_WIDTH = 3.25, 6.75
 """Widths of figures in inches: of a column of a paper, and of a page with two of them."""
+_DPI = 200
+_LAYOUTS = 4
+"""The most steps of the layout of a figure."""
 PAGE_HEIGHT = 9.5
 """Largest height of the figure of a study in inches."""
 
@@ -97,24 +103,46 @@ def encoded(figure: Figure, formats: Sequence[str] = ("png",)) -> dict[str, byte
     """
     require_matplotlib()
     from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     as_instance("formats", formats, list, tuple)
     as_instance("figure", figure, Figure)
-    for _ in range(2):  # the layout is one step of an iteration each time
+    canvas, dpi, engine = figure.canvas, figure.dpi, figure.get_layout_engine()
+    try:
         with rc_context(_STYLE):
-            figure.draw_without_rendering()
-    files = {}
-    for name in formats:
-        buffer = io.BytesIO()
-        # Without the date the bytes are those of the figure alone.
-        dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(name)
-        with rc_context(_STYLE):
-            figure.savefig(
-                buffer, format=as_choice("formats", name, FORMATS), dpi=200, metadata=dated
-            )
-        files[name] = buffer.getvalue()
-    return files
+            FigureCanvasAgg(figure)
+            figure.dpi = _DPI
+            if engine is not None:
+                _lay_out(figure, engine)
+                figure.set_layout_engine("none")
+            return {name: _printed(figure, as_choice("formats", name, FORMATS)) for name in formats}
+    finally:
+        figure.dpi = dpi
+        figure.set_canvas(canvas)
+        if engine is not None:
+            figure.set_layout_engine(engine)
+
+
+def _lay_out(figure: Figure, engine: LayoutEngine) -> None:
+    """Lay out a figure until nothing moves by a pixel; each time is one step of an iteration."""
+    places = np.full((len(figure.axes), 4), np.nan)
+    for _ in range(_LAYOUTS):
+        engine.execute(figure)
+        before, places = places, np.array([axes.get_position().bounds for axes in figure.axes])
+        if (np.abs(places - before) * _DPI * max(figure.get_size_inches()) < 1).all():
+            break
+
+
+def _printed(figure: Figure, name: str) -> bytes:
+    """Return the content of a file of a figure that is laid out."""
+    from matplotlib.backend_bases import get_registered_canvas_class
+
+    buffer = io.BytesIO()
+    # Without the date the bytes are those of the figure alone.
+    dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(name)
+    getattr(get_registered_canvas_class(name)(figure), f"print_{name}")(buffer, metadata=dated)
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -110,14 +110,37 @@ class TokenPriorityGraph(Plotted):
         for name, token in (("i", i), ("j", j)):
             if not 0 <= as_int(name, token) < self.K:
                 raise ValueError(f"{name}: expected an id in 0..{self.K - 1}, got {token}")
-        if not np.isin([i, j], self.tokens).all():
-            return False
-        above, below = self.component[np.searchsorted(self.tokens, [i, j])].tolist()
-        rows, columns = self.condensation.T
-        size = len(self.components)
-        links = scipy.sparse.csr_array((np.ones(rows.size), (rows, columns)), shape=(size, size))
-        reached, _ = scipy.sparse.csgraph.breadth_first_order(links, above)
-        return above != below and below in reached
+        above, below = (self._component_of.get(int(token)) for token in (i, j))
+        return above is not None and below in self._components_below(above)
+
+    @cached_property
+    def _component_of(self) -> dict[int, int]:
+        return dict(zip(self.tokens.tolist(), self.component.tolist(), strict=True))
+
+    @cached_property
+    def _links(self) -> dict[int, list[int]]:
+        """Components after each in `condensation`."""
+        links: dict[int, list[int]] = {}
+        for above, below in self.condensation.tolist():
+            links.setdefault(above, []).append(below)
+        return links
+
+    @cached_property
+    def _below(self) -> dict[int, frozenset[int]]:
+        """Results of `_components_below`."""
+        return {}
+
+    def _components_below(self, component: int) -> frozenset[int]:
+        """Return the components that there is a path to, without the one where it starts."""
+        if component not in self._below:
+            found: set[int] = set()
+            ahead = list(self._links.get(component, ()))
+            while ahead:
+                if (one := ahead.pop()) not in found:
+                    found.add(one)
+                    ahead += self._links.get(one, ())
+            self._below[component] = frozenset(found)
+        return self._below[component]
 
 
 def token_priority_graphs(data: NextTokenData) -> dict[int, TokenPriorityGraph]:

@@ -23,15 +23,26 @@ def log_softmax(logits: NDArray[Any], axis: Axis) -> Any:
     A weight near 1 has its logarithm from what the other weights sum to.
     """
     work = _work(logits)
-    largest = np.max(work, axis=axis, keepdims=True)
-    below = work - np.where(np.isfinite(largest), largest, 0)
+    below, log_total = _of_largest(work, axis)[1:]
+    return _stored(below - log_total, logits)
+
+
+def logsumexp(logits: NDArray[Any], axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """Compute log Σ exp(a) over `axis`, as `scipy.special.logsumexp`."""
+    largest, _, log_total = _of_largest(logits, axis)
+    return (largest + log_total)[()] if keepdims else np.squeeze(largest + log_total, axis)[()]
+
+
+def _of_largest(a: NDArray[Any], axis: Axis) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the largest b of `a` or 0 for an infinite one, a - b, and log Σ exp(a - b)."""
+    largest = np.max(a, axis=axis, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0)
+    below = a - largest
     top = below == 0
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", divide="ignore"):
         others = np.sum(np.where(top, 0, np.exp(below)), axis=axis, keepdims=True)
-    equals = np.sum(top, axis=axis, keepdims=True) - np.int8(1)
-    with np.errstate(divide="ignore"):
-        result: NDArray[Any] = below - np.log1p(others + equals.astype(below.dtype))
-    return _stored(result, logits)
+        equals = np.sum(top, axis=axis, keepdims=True) - np.int8(1)
+        return largest, below, np.log1p(others + equals.astype(below.dtype))
 
 
 def _work(logits: NDArray[Any]) -> NDArray[Any]:

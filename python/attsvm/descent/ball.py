@@ -24,6 +24,8 @@ _SLACK = 0.3
 _DOMINANT = 1e8
 _REDUCTION = 1e-4
 """Each step reduces the residual this far at most: what is left beyond is rounding."""
+_SQUARE_OF_ALL = 1e-280
+"""A sum of squares beyond this has lost none that counts to underflow."""
 _RESOLVED = 1e-150
 """Smallest ratio of two gradients that can be brought to one scale."""
 
@@ -74,6 +76,10 @@ class _Spheres:
 
     def norm(self, a: Float64Array) -> Float64Array:
         """Compute norms by block, without underflow of squares."""
+        with np.errstate(under="ignore", over="ignore"):
+            squares = self.dot(a, a)
+        if squares.min() > _SQUARE_OF_ALL and squares.max() < np.inf:
+            return np.sqrt(squares)
         largest = np.array([np.abs(a[self.block == b]).max() for b in range(self.blocks)])
         unit = np.where(largest > 0, largest, 1.0)
         with np.errstate(under="ignore"):

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 
 from attsvm import _core
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
-from attsvm._softmax import log_softmax, softmax
+from attsvm._softmax import log_softmax, logsumexp, softmax
 from attsvm.heads import Head
 
 
@@ -81,15 +80,16 @@ class LogExcess:
         n = len(logits)
         short, rows = self._short[self._moves], self._moves
         log_weight, weight, top = _softmax(logits[rows])
-        y = scipy.special.logsumexp(log_weight + self._log_short[rows], axis=1)
+        y = logsumexp(log_weight + self._log_short[rows], axis=1)
         x = np.exp(y)
         with np.errstate(under="ignore"):
             share = np.exp(log_weight + self._log_short[rows] - y[:, np.newaxis])
         # d log x / da = s (D/x - 1) as it stands where D = 0 or x is small beside D, which is
         # where the best token is the heaviest; with D and x relative to the heaviest token's D
         # otherwise, where x is not small but s (D - x) of that token is.
-        wrong = np.take_along_axis(short, top, axis=1) > 0
-        relative = short - np.take_along_axis(short, top, axis=1)
+        of_top = _at(short, top)
+        wrong = of_top > 0
+        relative = short - of_top
         deviation = relative - np.sum(weight * relative, axis=1, keepdims=True)
         safe = np.where(wrong, x[:, np.newaxis], 1.0)
         G = np.where(wrong, weight * deviation / safe, share - weight)
@@ -97,13 +97,11 @@ class LogExcess:
         log_share = np.zeros_like(y)
         if self._loss.margins == "attention":
             log_scores = log_weight + self._log_scores[rows]
-            log_share = scipy.special.logsumexp(
-                log_scores, axis=1
-            )  # of the margin: the excess is its negative
+            log_share = logsumexp(log_scores, axis=1)  # of the margin: the excess is its negative
         log_excess, rate, bend = self._loss.log_excess(self._margin[rows], y, log_share)
         if self._loss.margins == "attention":
             # Where the heaviest token scores 0 the margin may be tiny: its logarithm counts.
-            none = np.isneginf(np.take_along_axis(self._log_scores[rows], top, axis=1))[:, 0]
+            none = np.isneginf(_at(self._log_scores[rows], top))[:, 0]
             by_share = none & (x > 0.5)
             slope = 1 / np.where(by_share, log_share, -1.0)
             rate = np.where(by_share, slope, rate)
@@ -111,7 +109,7 @@ class LogExcess:
             with np.errstate(under="ignore"):
                 right = np.exp(log_scores - log_share[:, np.newaxis])
             G = np.where(by_share[:, np.newaxis], right - weight, G)
-        value = float(scipy.special.logsumexp(log_excess))
+        value = float(logsumexp(log_excess))
         part = np.exp(log_excess - value)
         pull = (part * rate)[:, np.newaxis]
         gradient = np.zeros_like(logits)
@@ -119,7 +117,8 @@ class LogExcess:
         own = (part * (bend + rate**2))[:, np.newaxis]
 
         def hessian(change: Float64Array) -> Float64Array:
-            w = change[rows] - np.take_along_axis(change[rows], top, axis=1)
+            w = change[rows]
+            w = w - _at(w, top)
             along = np.sum(G * w, axis=1, keepdims=True)
             mean = np.sum(weight * w, axis=1, keepdims=True)
             change_of_G = (w - mean - along) * G - along * weight
@@ -145,8 +144,8 @@ class MarginLoss:
     def __call__(self, logits: Float64Array) -> Slope:
         """Compute value, gradient and curvature at `logits`."""
         others, best = self._others, self._best
-        below = np.where(others, logits, -np.inf) - np.take_along_axis(logits, best, axis=1)
-        value = float(scipy.special.logsumexp(below))
+        below = np.where(others, logits, -np.inf) - _at(logits, best)
+        value = float(logsumexp(below))
         share = np.exp(below - value)
 
         def with_best(moved: Float64Array) -> Float64Array:
@@ -155,7 +154,7 @@ class MarginLoss:
             return result
 
         def hessian(change: Float64Array) -> Float64Array:
-            relative = change - np.take_along_axis(change, best, axis=1)
+            relative = change - _at(change, best)
             return with_best(share * (relative - np.sum(share * relative)))
 
         return Slope(value, with_best(share), hessian)
@@ -176,16 +175,16 @@ class LogLoss:
     def __call__(self, logits: Float64Array, scores: Float64Array) -> ScoreSlope:
         """Compute value, gradients and curvature at `logits` and `scores`, both (n, T)."""
         _, weight, top = _softmax(logits)
-        relative = scores - np.take_along_axis(scores, top, axis=1)
+        relative = scores - _at(scores, top)
         mean_relative = np.sum(weight * relative, axis=1, keepdims=True)
-        margin = (np.take_along_axis(scores, top, axis=1) + mean_relative)[:, 0]
+        margin = (_at(scores, top) + mean_relative)[:, 0]
         c = weight * (relative - mean_relative)  # dm/da
 
         value, pull, own = _of_margins(self._loss, margin)
         by_logits, by_scores = pull * c, pull * weight
 
         def hessian(w: Float64Array, omega: Float64Array) -> tuple[Float64Array, Float64Array]:
-            w = w - np.take_along_axis(w, top, axis=1)
+            w = w - _at(w, top)
             along = np.sum(c * w, axis=1, keepdims=True)
             mean_w = np.sum(weight * w, axis=1, keepdims=True)
             mean_omega = np.sum(weight * omega, axis=1, keepdims=True)
@@ -233,7 +232,7 @@ class LogLossOfMixture:
         gradient = pull * c
 
         def hessian(change: Float64Array) -> Float64Array:
-            w = change - np.take_along_axis(change, top, axis=1)
+            w = change - _at(change, top)
             mean = np.sum(weight * w, axis=1, keepdims=True)
             along = np.sum(c * w, axis=1, keepdims=True)  # change of m
             moved = mixed(weight * (w - mean))
@@ -249,7 +248,7 @@ class LogLossOfMixture:
 def _of_margins(loss: _core.Loss, margin: Float64Array) -> tuple[float, Float64Array, Float64Array]:
     """Compute log[(1/n) Σ_i l(m_i)], and the shares (n, 1) of its first and second derivatives."""
     log_value, rate, second = loss.log_value(margin)
-    value = float(scipy.special.logsumexp(log_value))
+    value = float(logsumexp(log_value))
     part = np.exp(log_value - value)[:, np.newaxis]
     mean = value - float(np.log(len(margin)))
     return mean, part * rate[:, np.newaxis], part * second[:, np.newaxis]
@@ -260,3 +259,8 @@ def _softmax(logits: Float64Array) -> tuple[Float64Array, Float64Array, IndexArr
     top = np.argmax(logits, axis=1)[:, np.newaxis]
     with np.errstate(under="ignore"):
         return log_softmax(logits, 1), softmax(logits, 1), top
+
+
+def _at(values: Float64Array, index: IndexArray) -> Float64Array:
+    """Return the value (n, 1) at one index (n, 1) of each row."""
+    return np.asarray(values[np.arange(len(values))[:, np.newaxis], index])

@@ -6,6 +6,7 @@ import numpy as np
 import scipy
 
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
+from attsvm._softmax import logsumexp
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.svm import SolverError
 from attsvm.theory.cyclic_subspace import CyclicSubspace, cyclic_subspace, inside_components
@@ -79,10 +80,7 @@ def loss_of_composition(space: CyclicSubspace, values: Float64Array) -> float:
         return 0.0
     logits = _logits(space, inside, values)[kept]
     of_label = np.where(data.label_scores[kept] > 0, logits, -np.inf)
-    return float(
-        np.sum(scipy.special.logsumexp(logits, axis=1) - scipy.special.logsumexp(of_label, axis=1))
-        / data.n
-    )
+    return float(np.sum(logsumexp(logits, axis=1) - logsumexp(of_label, axis=1)) / data.n)
 
 
 def composition(space: CyclicSubspace) -> Float64Array:
@@ -149,13 +147,13 @@ def _newton(
         return np.where(present, theta[at] - theta[label], -np.inf)
 
     def loss(x: Float64Array) -> float:
-        return float(often @ scipy.special.logsumexp(logits(x), axis=1))
+        return float(often @ logsumexp(logits(x), axis=1))
 
     x = np.zeros(size if features is None else features.shape[1])
     value, before = loss(x), np.inf
     for _ in range(_MOST_STEPS):
         a = logits(x)
-        weights = np.exp(a - scipy.special.logsumexp(a, axis=1, keepdims=True))
+        weights = np.exp(a - logsumexp(a, axis=1, keepdims=True))
         counted = often[:, np.newaxis] * weights
         expected = np.bincount(at[present], weights=counted[present], minlength=size)
         matrix = scipy.sparse.csr_array(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.special import logsumexp
 
 from attsvm._arrays import IndexArray
+from attsvm._softmax import logsumexp
 from attsvm.data import AttentionData
 from attsvm.datasets import near_orthogonal
 from attsvm.descent import log_schedule, train

@@ -11,22 +11,6 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed (NEIGHBOURS)"
 )
 
-from transformers import (  # noqa: E402
-    BertConfig,
-    BertLMHeadModel,
-    BertModel,
-    DeiTConfig,
-    DeiTModel,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaModel,
-    RobertaConfig,
-    RobertaModel,
-    ViTConfig,
-    ViTModel,
-)
-
 from attsvm.torch import inspect, read  # noqa: E402
 from attsvm.torch.call import NotReadableError  # noqa: E402
 
@@ -87,7 +71,7 @@ def assert_weights(layers, weights):
 @each_implementation
 @pytest.mark.parametrize("padding", ["right", "left"])
 def test_bert(implementation, padding):
-    model = drawn(BertModel, BertConfig(**TEXT), implementation)
+    model = drawn(transformers.BertModel, transformers.BertConfig(**TEXT), implementation)
     batch = words(padding)
     layers = read(model, batch, lambda out: out.pooler_output.sum())
     assert [layer.name for layer in layers] == [
@@ -99,8 +83,8 @@ def test_bert(implementation, padding):
 
 @each_implementation
 def test_bert_as_a_decoder_with_cross_attention(implementation):
-    config = BertConfig(**TEXT, is_decoder=True, add_cross_attention=True)
-    model = drawn(BertLMHeadModel, config, implementation)
+    config = transformers.BertConfig(**TEXT, is_decoder=True, add_cross_attention=True)
+    model = drawn(transformers.BertLMHeadModel, config, implementation)
     torch.manual_seed(2)
     batch = {**words(), "encoder_hidden_states": torch.randn(B, 4, 8)}
     batch["encoder_attention_mask"] = (torch.arange(4) < torch.tensor([[4], [2], [3]])).long()
@@ -113,9 +97,9 @@ def test_bert_as_a_decoder_with_cross_attention(implementation):
 
 def test_layers_made_alike_are_read_alike():
     """Those of other models in transformers, as every call is checked against the layer."""
-    roberta = drawn(RobertaModel, RobertaConfig(**TEXT))
+    roberta = drawn(transformers.RobertaModel, transformers.RobertaConfig(**TEXT))
     assert_weights(read(roberta, words()), weights_of(roberta, words()))
-    deit = drawn(DeiTModel, DeiTConfig(**IMAGES))
+    deit = drawn(transformers.DeiTModel, transformers.DeiTConfig(**IMAGES))
     images = {"pixel_values": torch.randn(B, 1, 8, 8)}
     assert_weights(read(deit, images), weights_of(deit, images))
 
@@ -123,7 +107,9 @@ def test_layers_made_alike_are_read_alike():
 @each_implementation
 @pytest.mark.parametrize("bias", [True, False])
 def test_vit(implementation, bias):
-    model = drawn(ViTModel, ViTConfig(**IMAGES, qkv_bias=bias), implementation)
+    model = drawn(
+        transformers.ViTModel, transformers.ViTConfig(**IMAGES, qkv_bias=bias), implementation
+    )
     batch = {"pixel_values": torch.randn(B, 1, 8, 8)}
     layers = read(model, batch, lambda out: out.pooler_output.sum(), positions=0)
     assert_weights(layers, weights_of(model, batch))
@@ -135,7 +121,9 @@ def test_vit(implementation, bias):
 @pytest.mark.parametrize("padding", ["right", "left", "none"])
 def test_gpt2(implementation, padding):
     model = drawn(
-        GPT2LMHeadModel, GPT2Config(**GPT2, scale_attn_by_inverse_layer_idx=True), implementation
+        transformers.GPT2LMHeadModel,
+        transformers.GPT2Config(**GPT2, scale_attn_by_inverse_layer_idx=True),
+        implementation,
     )
     batch = words(padding)
     if padding == "none":
@@ -148,7 +136,11 @@ def test_gpt2(implementation, padding):
 
 @each_implementation
 def test_gpt2_with_cross_attention(implementation):
-    model = drawn(GPT2LMHeadModel, GPT2Config(**GPT2, add_cross_attention=True), implementation)
+    model = drawn(
+        transformers.GPT2LMHeadModel,
+        transformers.GPT2Config(**GPT2, add_cross_attention=True),
+        implementation,
+    )
     torch.manual_seed(2)
     batch = {**words(), "encoder_hidden_states": torch.randn(B, 4, 8)}
     layers = read(model, batch)
@@ -157,7 +149,7 @@ def test_gpt2_with_cross_attention(implementation):
 
 
 def test_keys_of_a_cache_are_refused():
-    model = drawn(GPT2LMHeadModel, GPT2Config(**GPT2))
+    model = drawn(transformers.GPT2LMHeadModel, transformers.GPT2Config(**GPT2))
     ids = words()["input_ids"]
     with torch.no_grad():
         past = model(ids, use_cache=True).past_key_values
@@ -166,14 +158,14 @@ def test_keys_of_a_cache_are_refused():
 
 
 def test_rotary_positions_are_refused_by_name():
-    config = LlamaConfig(**TEXT, num_key_value_heads=H)
+    config = transformers.LlamaConfig(**TEXT, num_key_value_heads=H)
     with pytest.raises(NotReadableError, match=r"layers.0.self_attn \(LlamaAttention\): rotary"):
-        inspect(drawn(LlamaModel, config), words())
+        inspect(drawn(transformers.LlamaModel, config), words())
 
 
 def test_scores_of_a_head_are_the_derivative_of_the_loss():
     """The loss falls by γ_it ε when ε of the weight is added on token t of a head alone."""
-    model = drawn(BertModel, BertConfig(**TEXT)).eval().double()
+    model = drawn(transformers.BertModel, transformers.BertConfig(**TEXT)).eval().double()
     batch, head, token, step = words(), 1, 2, 1e-6
 
     def loss(out):
@@ -197,7 +189,7 @@ def test_scores_of_a_head_are_the_derivative_of_the_loss():
 
 
 def test_all_is_measured_in_a_model_of_transformers():
-    model = drawn(BertModel, BertConfig(**TEXT))
+    model = drawn(transformers.BertModel, transformers.BertConfig(**TEXT))
     found = inspect(model, words(), lambda out: out.pooler_output.sum())
     assert dict(found.sizes) == {"layer": LAYERS, "head": H, "input": 15, "norm": 2}
     assert (found.svm_status == "optimal").all()

@@ -178,9 +178,16 @@ def test_small_ball_against_another_optimiser(seed):
     radius = 6.0
     path = regularization_path(data, [radius])
 
+    scores = data.labels[:, np.newaxis] * (data.tokens @ data.value)
+
     def loss(w):
-        value, gradient = attsvm.functional.loss_and_grad(data, {"W": w.reshape(2, 2)})
-        return float(value), gradient["W"].ravel()
+        logits = np.einsum("ntd,de,ne->nt", data.tokens, w.reshape(2, 2), data.queries)
+        s = np.exp(logits - logits.max(axis=1, keepdims=True))
+        s /= s.sum(axis=1, keepdims=True)
+        margin = np.sum(s * scores, axis=1, keepdims=True)
+        slope = -s * (scores - margin) / (1 + np.exp(margin)) / data.n
+        gradient = np.einsum("nt,ntd,ne->de", slope, data.tokens, data.queries)
+        return np.log1p(np.exp(-margin)).mean(), gradient.ravel()
 
     ball = {"type": "ineq", "fun": lambda w: radius**2 - w @ w, "jac": lambda w: -2 * w}
     rng = np.random.default_rng(seed)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from attsvm._softmax import logsumexp
 from attsvm.functional import log_softmax, softmax
 
 PAIRS = [(softmax, scipy.special.softmax), (log_softmax, scipy.special.log_softmax)]
@@ -139,6 +140,24 @@ def test_as_accurate_as_scipy_or_more():
     ours = worst_relative_errors(log_softmax, logs, xs)
     assert ours < 1e-14
     assert ours <= worst_relative_errors(scipy.special.log_softmax, logs, xs)
+
+
+@given(x=numbers.filter(np.size), data=st.data())
+def test_log_sum_exps_are_those_of_scipy(x, data):
+    axis = data.draw(st.none() | st.integers(-x.ndim, x.ndim - 1))
+    keepdims = data.draw(st.booleans())
+    expected = scipy.special.logsumexp(x, axis=axis, keepdims=keepdims)
+    found = logsumexp(x, axis, keepdims=keepdims)
+    assert np.shape(found) == np.shape(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [([-inf, -inf], -inf), ([0.0, -inf], 0.0), ([inf, 0.0], inf), ([0.0, 0.0, -800.0], np.log(2))],
+)
+def test_log_sum_exps_of_infinities_and_ties(x, expected):
+    assert logsumexp(np.array(x)) == expected
 
 
 @pytest.mark.parametrize("gap", [1.0, 30.0, 50.0, 300.0, 700.0])

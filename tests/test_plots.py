@@ -386,6 +386,11 @@ def test_run_is_drawn_by_its_record_and_its_attention():
     assert colours.get_ylabel() == "attention"
 
 
+def test_norms_of_a_run_are_named_by_their_parameters():
+    norms = train(unit_sphere(3, 4, 5, rng=0), parameter="v+KQ", steps=20).plot().axes[1]
+    assert [text.get_text() for text in norms.get_legend().get_texts()] == ["KQ", "v"]
+
+
 def test_run_of_a_batch_is_a_line_for_each_problem():
     result = train(unit_sphere(3, 4, 5, batch=7, rng=0), steps=20)
     assert [len(axes.lines) for axes in plots.run(result).axes] == [7, 7, 7]
@@ -463,6 +468,6 @@ def test_data_are_drawn_as_scores_norms_or_counts():
     following = NextTokenData(np.eye(3), [[0, 1], [2, 1]], [1, 1])
     assert following.plot().axes[0].images[0].get_array()[1].tolist() == [0.0, 2.0, 0.0]
     with pytest.raises(
-        ValueError, match=r"^problem: .* got a batch of 2; problem\.problem\(b\) is"
+        ValueError, match=r"^problem: .* a batch of 2, of which data\.problem\(b\) is"
     ):
         unit_sphere(6, 8, 10, batch=2, rng=0).plot()

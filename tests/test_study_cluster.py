@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import dask
@@ -166,11 +166,33 @@ def test_a_worker_without_attsvm_is_named_before_any_work(tmp_path):
             run(SMALL, tmp_path / "out", scheduler=client, progress=False)
 
 
-def test_workers_that_die_again_and_again_are_an_error(client, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("memory", "reason"),
+    [
+        (None, r".*killed.*; fewer have more memory each"),
+        (
+            2000,
+            r"a problem takes up to \S+ GB there, and .* 2e-06 GB for it: take fewer",
+        ),
+    ],
+)
+def test_workers_that_die_again_and_again_are_an_error(
+    client, tmp_path, monkeypatch, memory, reason
+):
     monkeypatch.setattr(cluster, "_measure", lambda *_: os._exit(1))
     monkeypatch.setattr(cluster, "batch_size", lambda *_: 100)
-    with pytest.raises(ChildProcessError, match=r"workers died at d=\d: "):
-        run(SMALL, tmp_path, scheduler=client, progress=False)
+    monkeypatch.setattr(cluster, "_memory_of_batch", lambda _: memory)
+    with pytest.raises(ChildProcessError, match=rf"^workers died at d=\d: {reason}$"):
+        run(evolve(SMALL, measure=("selected",)), tmp_path, scheduler=client, progress=False)
+
+
+def test_workers_that_cannot_hold_the_tokens_of_one_problem_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_client", lambda *_: nullcontext())
+    monkeypatch.setattr(cluster, "_require_same_workers", lambda *_: None)
+    monkeypatch.setattr(cluster, "_memory_of_batch", lambda _: 400)
+    message = r"^workers: expected 4.8e-07 GB of memory for the tokens .* d=5, got 4e-07 GB "
+    with pytest.raises(ValueError, match=message):
+        run(SMALL, tmp_path, scheduler="tcp://127.0.0.1:9", progress=False)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://127.0.0.1:9", "tcp://"])

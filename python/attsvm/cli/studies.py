@@ -92,7 +92,8 @@ def run_study(arguments: argparse.Namespace) -> None:
     """Run a study, print its table and write its figure, or list or print declarations."""
     if arguments.list:
         refuse_unused(arguments, ("print", "set", *_OF_RUNS), "with --list")
-        say_facts({name: Study.load(name).title for name in built_in()})
+        files = built_in().items()
+        say_facts({name: read_toml(read_toml_file(path))["title"] for name, path in files})
         return
     if arguments.print:
         refuse_unused(arguments, _OF_RUNS, "with --print")

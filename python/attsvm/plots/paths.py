@@ -53,7 +53,6 @@ def path(result: RegularizationPath) -> Figure:
     }
     curves = {label: of_names for label, of_names in curves.items() if of_names}
     with new_panels(len(curves) + 1) as (figure, panels):
-        panels[0].set_yscale("symlog", linthresh=1)
         panels[1].set_yscale("log", nonpositive="mask")
         for axes, (label, of_names) in zip(panels, curves.items(), strict=False):
             for (name, values), style in zip(of_names.items(), series(), strict=False):

@@ -110,8 +110,8 @@ def data(problem: AttentionData | NextTokenData) -> Figure:
     """
     if as_instance("problem", problem, AttentionData, NextTokenData).batch is not None:
         raise ValueError(
-            f"problem: expected one problem, got a batch of {problem.batch}; problem.problem(b) is "
-            "one of it"
+            f"problem: expected one problem, got a batch of {problem.batch}, of which "
+            "data.problem(b) is one"
         )
     if isinstance(problem, NextTokenData):
         values = np.zeros((problem.K, problem.K))

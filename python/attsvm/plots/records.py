@@ -63,7 +63,8 @@ def run(result: Run) -> Figure:
 
     """
     as_instance("result", result, Run)
-    return draw_record(result.history, result.attention if result.attention.ndim == 2 else None)
+    attention = result.attention if result.attention.ndim == 2 else None
+    return draw_record(result.history, attention, parameter=result.attention_parameter)
 
 
 def draw_record(
@@ -71,10 +72,12 @@ def draw_record(
     attention: NDArray[Any] | None = None,
     caption: str = "",
     groups: Mapping[str, tuple[str, Any]] | None = None,
+    parameter: str = "",
 ) -> Figure:
     """Draw the curves of a record, and a map of the attention.
 
-    Curves of a study come in groups of problems, with a colour for each.
+    Curves of a study come in groups of problems, with a colour for each. What is recorded of the
+    `parameter` of attention has no name of its own.
     """
     keys_of = {name: [key for key in history if key.split(":")[0] == name] for name in CURVES}
     curves = {name: keys for name, keys in keys_of.items() if keys}
@@ -84,7 +87,7 @@ def draw_record(
     with new_panels(len(curves) + (attention is not None)) as (figure, panels):
         for axes, (name, keys) in zip(panels, curves.items(), strict=False):
             for key, style in zip(keys, series(), strict=False):
-                label = key.partition(":")[2] or "unnamed"
+                label = key.partition(":")[2] or parameter
                 curves_of_key = np.atleast_2d(history[key])
                 for name_of_group, (shade, which) in (
                     groups or {label: (style.colour, ...)}

@@ -18,9 +18,13 @@ _LAYOUT = {"zarr_format": 2, "order": "C", "filters": None, "dimension_separator
 """Metadata of every array that is read here; others would be read wrongly."""
 
 
+class LayoutError(ValueError):
+    """An array has another layout than those that a study writes, as in a copy it may have."""
+
+
 @dataclass(frozen=True)
 class ChunkedArray:
-    """Array in a folder, with a file for each chunk; `ValueError` where its layout is another."""
+    """Array in a folder, with a file for each chunk; `LayoutError` where its layout is another."""
 
     folder: Path
     metadata: Mapping[str, Any]  # content of its ``.zarray``
@@ -30,7 +34,7 @@ class ChunkedArray:
         given = {"dimension_separator": ".", **self.metadata}
         for name, value in _LAYOUT.items():
             if given[name] != value:
-                raise ValueError(f"{self.folder}: expected {name} {value!r}, got {given[name]!r}")
+                raise LayoutError(f"{self.folder}: expected {name} {value!r}, got {given[name]!r}")
 
     @classmethod
     def open(cls, folder: Path) -> ChunkedArray:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from attsvm import _core
 from attsvm.data import AttentionData
 from attsvm.progress import bar
-from attsvm.studies.compute import batch_size, joined, measure
+from attsvm.studies.compute import batch_size, joined, measure, memory_of_problem
 from attsvm.studies.environment import version
 from attsvm.studies.layout import Part, made_with
 from attsvm.studies.measurements import Record
@@ -72,6 +72,7 @@ def run_on_cluster(
     with _client(scheduler, workers) as client:
         _require_same_workers(client, made_with(study))
         memory = _memory_of_batch(client)
+        _require_memory_of_tokens(missing, memory)
         _warn_of_small_batches(study, missing, memory)
         if sys.stderr.isatty() if progress is None else progress:
             print(f"Dask's dashboard: {client.dashboard_link}", file=sys.stderr)
@@ -121,9 +122,14 @@ def _computed(
             try:
                 record = future.result()
             except (KilledWorker, NoWorkerError) as error:
-                raise ChildProcessError(
-                    f"workers died at {task.cell.name}: {error}; fewer have more memory each"
-                ) from error
+                need = memory_of_problem(task.cell.settings, names, len(study.recorded_steps))
+                reason = f"{error}; fewer have more memory each"
+                if memory is not None and need > memory:
+                    reason = (
+                        f"a problem takes up to {_in_gb(need)} there, and each worker has "
+                        f"{_in_gb(memory)} for it: take fewer"
+                    )
+                raise ChildProcessError(f"workers died at {task.cell.name}: {reason}") from error
             future.release()
             ended.update(submit(1))
             yield task, record
@@ -146,9 +152,24 @@ def _spare_memory(limit: float) -> int:
         least = _MEMORY_OF_WORKER / _UNSPILLED
         raise ValueError(
             f"workers: expected more than {least / 1e9:.2f} GB of memory for each thread, got "
-            f"{limit / 1e9:.2g} GB: take fewer"
+            f"{_in_gb(limit)}: take fewer"
         )
     return spare
+
+
+def _require_memory_of_tokens(missing: Sequence[Part], memory: int | None) -> None:
+    """Raise `ValueError` where a worker cannot even hold the tokens of one problem."""
+    for part in missing:
+        n, T, d = (int(part.cell.settings[size]) for size in ("n", "T", "d"))
+        if memory is not None and 8 * n * T * d > memory:
+            raise ValueError(
+                f"workers: expected {_in_gb(8 * n * T * d)} of memory for the tokens of a problem "
+                f"at {part.cell.name}, got {_in_gb(memory)} of each worker: take fewer"
+            )
+
+
+def _in_gb(size: float) -> str:
+    return f"{size / 1e9:.2g} GB"
 
 
 def _warn_of_small_batches(study: Study, missing: Sequence[Part], memory: int | None) -> None:
@@ -158,7 +179,7 @@ def _warn_of_small_batches(study: Study, missing: Sequence[Part], memory: int | 
         given, usual = min(smaller)
         warnings.warn(
             f"batches of {given} problems, where there would be {usual}: each worker has "
-            f"{memory / 1e9:.2g} GB of memory for them",
+            f"{_in_gb(memory)} of memory for them",
             UserWarning,
             stacklevel=4,
         )

@@ -51,12 +51,18 @@ def batch_size(
     Measurements of these names may need W, or the attention, at so many `records`. What the call
     takes is at most `memory` bytes, if it is limited, or what one problem takes.
     """
-    most = _MOST_NUMBERS if memory is None else min(_MOST_NUMBERS, memory // _BYTES_OF_NUMBER)
+    most = _MOST_NUMBERS * _BYTES_OF_NUMBER
+    most = most if memory is None else min(most, memory)
+    return max(1, min(_MOST_PROBLEMS, most // memory_of_problem(settings, names, records)))
+
+
+def memory_of_problem(settings: Mapping[str, Any], names: Collection[str], records: int) -> int:
+    """Return what training and measuring one problem take at most, in bytes."""
     n, T, d = (int(settings[size]) for size in ("n", "T", "d"))
     needs = _needs(names)
     iterates = records if needs - {"attention"} else 1
     tokens = max(d, records) if "attention" in needs else d
-    return max(1, min(_MOST_PROBLEMS, most // max(iterates * d**2, n * T * tokens)))
+    return _BYTES_OF_NUMBER * max(iterates * d**2, n * T * tokens)
 
 
 def _needs(names: Collection[str]) -> set[str]:

@@ -20,6 +20,9 @@ from attsvm.studies.table import in_words
 
 FIRST_TOKENS = "first tokens"
 """Queries of a file that has none, as its results say."""
+TRAINED_VALUE = "trained, from zero"
+"""Value of a file that has none, as its results say."""
+_MAY_LACK = ("value", "queries")
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}
 """Stride between the 4×4 patches of a digit, by the number T of patches that it makes."""
@@ -62,7 +65,7 @@ class FileOfProblems:
     path: Path  # absolute
     sha256: str  # of its bytes
     sizes: Mapping[str, int]  # n, T, d and the number of problems
-    lacks_queries: bool = False
+    lacks: tuple[str, ...] = ()  # of a "value" v and "queries" z
     # The problems, with a batch axis; None for a file that only its results tell of.
     data: AttentionData | None = field(default=None, repr=False, compare=False)
 
@@ -78,13 +81,13 @@ class FileOfProblems:
             raise ValueError(f"data: {where}: expected tokens and labels, got next-token data")
         sizes = {"n": data.n, "T": data.T, "d": data.d, "problems": data.batch or 1}
         digest = hashlib.sha256(where.read_bytes()).hexdigest()
-        return cls(where.resolve(), digest, sizes, data.queries is None, data.batched())
+        lacks = tuple(name for name in _MAY_LACK if getattr(data, name) is None)
+        return cls(where.resolve(), digest, sizes, lacks, data.batched())
 
     @property
     def has(self) -> tuple[str, ...]:
         """What the problems have of a "value" v and "queries" z."""
-        names = ("value", "queries")
-        return tuple(x for x in names if self.data is None or getattr(self.data, x) is not None)
+        return tuple(name for name in _MAY_LACK if name not in self.lacks)
 
     def take(self, problems: range) -> AttentionData:
         """Return the problems of these numbers, as a batch."""

@@ -19,7 +19,7 @@ import numpy as np
 from attsvm._validation import as_bool, as_instance, as_path
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
-from attsvm.studies.chunked_arrays import ChunkedArray
+from attsvm.studies.chunked_arrays import ChunkedArray, LayoutError
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
 from attsvm.studies.measurements import Record
 from attsvm.studies.study import Study
@@ -42,6 +42,7 @@ _FREE = ("python", "title", "declaration")
 """Attributes that may differ where a study goes on: others state what the results depend on."""
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 """Errors that reading damaged chunks or metadata raises."""
+_READS_COPIES = "xarray.open_zarr reads a copy of any layout"
 _REASONS = (None, errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG)
 """Reasons of an `OSError` that say so; others say that what may be sound cannot be read now."""
 
@@ -270,12 +271,21 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
     where = as_path("path", path)
     if (where / RESULTS).is_dir():
         where = where / RESULTS
+    if (where / "zarr.json").exists():
+        raise ValueError(
+            f"{where}: expected the Zarr store of format 2 that a study writes, got one of format "
+            f"3; {_READS_COPIES}"
+        )
     if not (where / ".zattrs").exists():
         raise FileNotFoundError(f"{path}: expected the results of a study, got none there")
     _attributes_of(where)
     try:
         results = xarray.open_dataset(where, engine=ResultsBackend)
         damage = _damage_of_finished(where, results) if verify else None
+    except LayoutError as error:
+        raise ValueError(
+            f"{error}; {_READS_COPIES}, and running the study again mends results of its own"
+        ) from error
     except _UNREADABLE as error:
         damage = _described(where, error)
     if damage is not None:
@@ -288,6 +298,12 @@ def _damage_of_finished(path: Path, results: xr.Dataset) -> str | None:
     arrays = {str(name): ChunkedArray.open(path / str(name)) for name in results.data_vars}
     finished = arrays[FINISHED.name]
     sizes, chunks = (np.array(finished.metadata[name]) for name in ("shape", "chunks"))
+    for array in arrays.values():
+        if array.metadata["chunks"][: chunks.size] != chunks.tolist():
+            raise LayoutError(
+                f"{array.folder}: expected chunks of {chunks.tolist()} cells and problems, as "
+                f"{FINISHED.name} has, got {array.metadata['chunks']}"
+            )
     for index in np.ndindex(*-(-sizes // chunks)):
         damage = _damage({FINISHED.name: finished}, index)
         if damage is None and finished.read(index).any():

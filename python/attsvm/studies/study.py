@@ -33,7 +33,7 @@ from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
-from attsvm.studies.problems import FIRST_TOKENS, KINDS, FileOfProblems
+from attsvm.studies.problems import FIRST_TOKENS, KINDS, TRAINED_VALUE, FileOfProblems
 from attsvm.svm.norms import NORMS as SVM_NORMS
 from attsvm.svm.norms import as_name
 from attsvm.theory.svm_of_training import norm_of_training
@@ -514,7 +514,7 @@ class Study:
     def takes_first_queries(self) -> bool:
         """Whether queries are first tokens: of a file without any, where logits take some."""
         sources = {as_blocks(name).kind.queries for name in np.atleast_1d(self.parameter)}
-        return self.file is not None and self.file.lacks_queries and "data" in sources
+        return self.file is not None and "queries" in self.file.lacks and "data" in sources
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -675,8 +675,9 @@ class Study:
                 sizes = {size: stored[size] for size in _SIZES}
                 sizes["problems"] = values["problems"]
                 path = Path(values["data"]).resolve()
-                first = stored.get("queries") == FIRST_TOKENS
-                values["file"] = FileOfProblems(path, stored["data_sha256"], sizes, first)
+                stand_in = {"value": TRAINED_VALUE, "queries": FIRST_TOKENS}
+                lacks = tuple(name for name, text in stand_in.items() if stored.get(name) == text)
+                values["file"] = FileOfProblems(path, stored["data_sha256"], sizes, lacks)
             study = cls(**values)
             expected = {axis: len(several) for axis, several in study.axes.items()}
             expected["problem"] = study.problems or 0

@@ -81,7 +81,8 @@ def draw(canvas: Canvas, data: Data) -> None:
         between = FIGURE.numbers["other"].value([name, "W", "nuc"])
         axes.axhline(between, color=GREY, linewidth=0.7, label="of $W^{mm}$ and $W_*^{mm}$")
         axes.set(title=f"({letter}) W and KQ, {text} problem", xlabel="R", ylabel="cosine")
-    legend_outside(canvas, below[0], "outside lower center", 5)
+    dashes = {"handlelength": 2.8, "markerscale": 0.6}  # a mark must not hide them
+    legend_outside(canvas, below[0], "outside lower center", 5, **dashes)
 
 
 def _draw_joint(axes: Axes, data: Data) -> None:

@@ -149,9 +149,11 @@ def paths_in_plane(axes: Axes, paths: Array, colour: str, label: str) -> None:
     ring(axes, x, y, colour, "start")
 
 
-def legend_outside(canvas: Canvas, panels: Axes | Iterable[Axes], place: Any, columns: int) -> None:
+def legend_outside(
+    canvas: Canvas, panels: Axes | Iterable[Axes], place: Any, columns: int, **options: Any
+) -> None:
     """Put the legend of some panels outside of all, at ``"outside lower center"`` for example."""
     several = panels if isinstance(panels, Iterable) else [panels]
     marks = [axes.get_legend_handles_labels() for axes in several]
     handles, labels = (itertools.chain(*parts) for parts in zip(*marks, strict=True))
-    canvas.legend(list(handles), list(labels), loc=place, ncols=columns)
+    canvas.legend(list(handles), list(labels), loc=place, ncols=columns, **options)

@@ -702,6 +702,15 @@ class TestSVM:
         assert main(["svm", str(problem), "--selected", "run.npz"]) == 0
         assert facts(capsys.readouterr().out)["cosine of the run"] == cosine
         np.save("array.npy", np.ones(3))
+        assert main(["train", str(problem), "--rule", "spectral", "--out", "spectral.npz"]) == 0
+        ratio = facts(capsys.readouterr().out)["margin ratio with its SVM"]
+        with np.load("spectral.npz") as file:
+            expected = attsvm.margin_ratio(
+                attsvm.load(problem), file["W"], file["selected"], "spec"
+            )
+        assert float(ratio) == pytest.approx(expected, abs=1e-6)
+        assert main(["svm", str(problem), "--run", "spectral.npz"]) == 0
+        assert facts(capsys.readouterr().out)["margin ratio of the run"] == ratio
         for wrong in (str(problem), "array.npy"):
             assert main(["svm", str(problem), "--run", wrong, "--out", "o.npz"]) == 2
             assert f"{wrong}: expected the results of attsvm train" in capsys.readouterr().err

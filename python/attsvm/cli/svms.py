@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from attsvm._arrays import Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser
@@ -20,7 +21,7 @@ from attsvm.descent import StepRule
 from attsvm.svm import SVMSolution, label_svm
 from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.svm.solvers import EXTENDED
-from attsvm.theory import cosine, optimal_tokens
+from attsvm.theory import cosine, margin_ratio, optimal_tokens
 from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
 from attsvm.threads import thread_count
 
@@ -157,9 +158,27 @@ def run_svm(arguments: argparse.Namespace) -> None:
             facts["unique"] = {True: "yes", False: "no", None: "not decided"}[solution.unique]
         of_prompt = "Wp" if "Wp" in trained else "p"
         direction = trained.get(of_prompt if solution.variable == "p" else solution.variable)
-        if direction is not None and direction.any():
-            facts["cosine of the run"] = f"{cosine(direction, solution.direction):.6f}"
+        if direction is not None:
+            facts |= comparison(data, direction, selected, chosen, solution, "of the run")
     say_facts({**facts, "solver": solution.solver, "written": str(out)})
+
+
+def comparison(
+    data: AttentionData,
+    direction: Float64Array,
+    selected: IndexArray,
+    norm: NormLike,
+    solution: SVMSolution,
+    whose: str,
+) -> dict[str, str]:
+    """Compare what was trained with an SVM: by margins too, where that may have many solutions."""
+    if not (solution.feasible and solution.direction.any() and direction.any()):
+        return {}
+    facts = {f"cosine {whose}": f"{cosine(direction, solution.direction):.6f}"}
+    if solution.variable != "v" and not as_svm_norm("norm", norm).strictly_convex:
+        ratio = margin_ratio(data, direction, selected, norm, solution=solution)
+        facts[f"margin ratio {whose}"] = f"{ratio:.6f}"
+    return facts
 
 
 def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:

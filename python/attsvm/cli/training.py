@@ -18,7 +18,7 @@ from attsvm._validation import as_nonnegative_int
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser, integer, number, refuse_unused
 from attsvm.cli.problems import FIRST_TOKENS, output_of_run, read_problem
-from attsvm.cli.svms import SVM_OF_TRAINING
+from attsvm.cli.svms import SVM_OF_TRAINING, comparison
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import PARAMETERS, STARTS, WITH_HEAD, as_blocks
@@ -26,7 +26,7 @@ from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.study import LOSSES, fitting_parameter
 from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
-from attsvm.theory import classify, cosine, optimal_tokens, scores
+from attsvm.theory import classify, optimal_tokens, scores
 from attsvm.theory.classification import selects_best
 from attsvm.theory.svm_of_training import SVMS, kind_of_svm, norm_of_training
 
@@ -223,11 +223,10 @@ def _comparison(
     data: AttentionData, result: Run, solution: SVMSolution, direction: Float64Array
 ) -> dict[str, str]:
     """Compare what was trained with the SVM of the tokens it selected."""
-    norm = as_svm_norm("norm", norm_of_training(result.parameter, result.step_rule))
+    norm = norm_of_training(result.parameter, result.step_rule)
     name = SVM_OF_TRAINING[kind_of_svm(result.parameter)]
-    facts = {"SVM": f"{name}, {norm.text} norm: {solution.status}"}
-    if solution.feasible and solution.direction.any() and direction.any():
-        facts["cosine with its SVM"] = f"{cosine(direction, solution.direction):.6f}"
+    facts = {"SVM": f"{name}, {as_svm_norm('norm', norm).text} norm: {solution.status}"}
+    facts |= comparison(data, direction, result.selected, norm, solution, "with its SVM")
     outcome = classify(data, result, solution=solution)
     facts["outcome"] = _OUTCOMES[str(outcome)]
     if outcome != "global":

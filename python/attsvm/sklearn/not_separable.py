@@ -12,8 +12,8 @@ class NotSeparableWarning(UserWarning):
 def warn_not_separable(what: str) -> None:
     """Warn that a soft margin takes the place of the hard one; to be called from `fit`."""
     warnings.warn(
-        f"{what} cannot be separated: no hard margin exists, and a soft margin, whose C "
-        "the documentation names, takes its place; set C to choose another",
+        f"{what} cannot be separated: no hard margin exists, and a soft margin takes its place, "
+        "with C = 10 over the mean square length of what is separated; set C to choose another",
         NotSeparableWarning,
         stacklevel=3,
     )

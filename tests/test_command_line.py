@@ -334,6 +334,26 @@ class TestTrain:
         assert main([*words, "--overwrite"]) == 0
         assert main([*words, "--out", "/dev/null"]) == 0
 
+    def test_settings_of_a_step_rule_are_options_and_named(self, problem, capsys):
+        steps = ["train", str(problem), "--steps", "30"]
+        assert main([*steps, "--rule", "mirror", "--norm", "3", "--momentum", "0.5"]) == 0
+        shown = facts(capsys.readouterr().out)
+        assert shown["training"].startswith("W, 30 steps of mirror, momentum 0.5, norm 3, lr 0.1")
+        assert shown["SVM"] == "att, l_3 norm: optimal"
+        written = "problem-run-W-mirror-lr0.1-30-norm3-momentum0.5.npz"
+        rule = attsvm.StepRule("mirror", norm=3, momentum=0.5)
+        with np.load(written) as file:
+            run = attsvm.train(attsvm.load(problem), rule=rule, steps=30)
+            assert np.array_equal(file["W"], run.W)
+        assert main(["svm", str(problem), "--run", written]) == 0
+        assert facts(capsys.readouterr().out)["SVM"] == "att, l_3 norm"
+        rest = ["--decay", "0.5", "--weight-decay", "0.1", "--batch-size", "2", "--seed", "4"]
+        assert main([*steps, *rest, "--out", "rest.npz"]) == 0
+        rule = attsvm.StepRule(decay=0.5, weight_decay=0.1, batch_size=2)
+        with np.load("rest.npz") as file:
+            run = attsvm.train(attsvm.load(problem), rule=rule, steps=30, rng=4)
+            assert np.array_equal(file["W"], run.W)
+
     def test_polyak_steps_have_no_step_size(self, problem, capsys):
         text = problem.with_name("text")
         text.write_text("abcabdac" * 9)
@@ -816,6 +836,7 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--threads", "0"], "error: --threads: expected a positive integer"),
         (["study", "overparam", "--workers", "0"], "error: --workers: expected a positive integer"),
         (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),
+        (["study", "overparam", "--lr", "5"], "--lr 5; --set lr=VALUE changes a field of"),
         (["study", "overparam", "--step", "5"], "error: .*: --step 5 .see 'attsvm study --help'"),
         (["study", "overparam", "--out", "{file}"], "expected a directory"),
         (["study", "overparam", "--out", "{file}/below"], "Not a directory"),
@@ -837,6 +858,8 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--value", "none.npy"], "--value: none.npy: No such file"),
         (["train", "{file}", "--loss", "log"], r"value: .* or more with the log loss, got -"),
         (["train", "{file}", "--init", "uniform", "--seed", "-1"], "--seed: expected a non-neg"),
+        (["train", "{file}", "--norm", "cut"], "error: --norm: .* 'nuc' or .*, got 'cut'"),
+        (["train", "{file}", "--rule", "adam", "--momentum", "0.5"], "--momentum: .*'adam', got"),
         (["svm", "{file}", "--norm", "frobenius"], r"got 'frobenius'; did you mean 'fro'\?"),
         (["train", "{file}", "--value", "1,x"], "--value: expected a .npy file or numbers"),
         (["train", "{file}", "--value", "1,2"], "error: --value: expected shape"),

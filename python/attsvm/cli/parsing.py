@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +23,8 @@ class _Help(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Parser whose errors are one line."""
 
+    fields: Collection[str] = ()  # that --set changes
+
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
 
@@ -30,7 +32,9 @@ class Parser(argparse.ArgumentParser):
         """Parse, and refuse what this parser, be it that of a command, does not know."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            field = unknown[0].split("=")[0].removeprefix("--").replace("-", "_")
+            hint = f"; --set {field}=VALUE changes a field of the study" * (field in self.fields)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return known, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -76,6 +80,14 @@ def number(word: str) -> float:
         return float(word)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from None
+
+
+def number_or_name(word: str) -> float | str:
+    """Read a number, or else a name."""
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def as_formats(word: str) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ _LONGEST_LIST = 40
 _NAMED = {
     **{"context": "context{}", "unit": "{}", "vocabulary": "vocabulary{}", "most": "most{}"},
     **{"held_out": "held-out{}", "init": "{}", "seed": "seed{}", "record_every": "every{}"},
+    **{"norm": "norm{}", "momentum": "momentum{}", "decay": "decay{}"},
+    **{"weight_decay": "weight-decay{}", "batch_size": "batch{}"},
 }
 """How the name of a run has these options, where they are given."""
 
@@ -55,10 +57,14 @@ def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...
         *(() if arguments.lr is None else (f"lr{number_text(arguments.lr)}",)),
         str(arguments.steps),
         *(() if arguments.loss is None else (arguments.loss,)),
-        *(_NAMED[name].format(value) for name, value in given.items() if value is not None),
+        *(_NAMED[name].format(_in_name(x)) for name, x in given.items() if x is not None),
         *(f"{k}-{name_of_list(x.ravel().tolist())}" for k, x in lists.items() if x is not None),
         *(() if arguments.test is None else (f"test-{arguments.test.stem}",)),
     )
+
+
+def _in_name(value: Any) -> Any:
+    return number_text(value) if isinstance(value, float) else value
 
 
 def name_of_list(numbers: Iterable[float]) -> str:

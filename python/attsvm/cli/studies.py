@@ -17,7 +17,7 @@ from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
 from attsvm.studies.expectations import expectations
 from attsvm.studies.store import FORMATS, RESULTS, TABLE, open_results
-from attsvm.studies.study import OverrideError
+from attsvm.studies.study import FIELDS, OverrideError
 from attsvm.studies.summary import tabulate, terminal_report
 
 _OF_RUNS = ("out", "overwrite", "scheduler", "workers", "threads", "quiet", "format")
@@ -28,6 +28,7 @@ _UNDRAWN = "where nothing is drawn: no outcomes or means of several problems, no
 def add_study_options(parser: Parser) -> None:
     """Add the options of ``attsvm study``."""
     parser.set_defaults(resumable=True)
+    parser.fields = FIELDS
     what = parser.add_mutually_exclusive_group(required=True).add_argument
     what(
         "study",

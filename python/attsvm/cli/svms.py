@@ -13,7 +13,7 @@ import numpy as np
 from attsvm._arrays import Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
-from attsvm.cli.parsing import Parser
+from attsvm.cli.parsing import Parser, number_or_name
 from attsvm.cli.problems import FIRST_TOKENS, name_of_list, output_file, read_problem
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_selected
@@ -37,6 +37,8 @@ _SVMS: Mapping[str, Callable[..., SVMSolution]] = {
     "label": label_svm,
 }
 
+OF_RULES = ("norm", "momentum", "decay", "weight_decay", "batch_size")
+"""Settings of a step rule that `attsvm train` takes, and writes where they are given."""
 _WITH_QUERIES = ("att", "diagonal")
 """SVMs of the logits X W z."""
 
@@ -72,10 +74,7 @@ def add_svm_options(parser: Parser) -> None:
 
 def _norm(word: str) -> NormLike:
     """Return the name of a norm, or the number p of an l_p norm."""
-    try:
-        norm: NormLike = float(word)
-    except ValueError:
-        norm = word
+    norm = number_or_name(word)
     try:
         as_svm_norm("norm", norm)
     except ValueError as error:
@@ -191,7 +190,8 @@ def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
             known = ("W", "p", "v", "Wp")
             names = ("selected", *(name for name in known if name in file.files))
             parameter, rule = (str(file[name]) for name in ("parameter", "rule"))
-            norm = norm_of_training(parameter, StepRule(rule))
+            settings = {name: file[name].item() for name in OF_RULES if name in file.files}
+            norm = norm_of_training(parameter, StepRule(rule, **settings))
             of_run = SVM_OF_TRAINING[kind_of_svm(parameter)], norm
             return {name: file[name] for name in names}, of_run
     except (ValueError, KeyError, EOFError, BadZipFile) as error:

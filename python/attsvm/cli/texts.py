@@ -61,7 +61,8 @@ def train_on_text(arguments: argparse.Namespace) -> None:
         f"{len(components)} components, the largest of {max(components, default=0)}",
         "Graph-SVM": f"norm {solution.norm:.9g}, duality gap {solution.gap:.1e} (relative), KKT "
         f"residual {solution.kkt:.1e}",
-        "training": f"W from zero, {result.steps} steps of {result.rule}, {lr}{seen.n} contexts",
+        "training": f"W from zero, {result.steps} steps of {result.step_rule.text}, {lr}"
+        f"{seen.n} contexts",
         "loss": f"{loss:.6g}, {loss - loss_of_composition(space, composed):.3e} above its infimum",
         "norm of W": f"{result.history['norm'][-1]:.6g}",
     }

@@ -16,11 +16,11 @@ from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm._validation import as_nonnegative_int
 from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
-from attsvm.cli.parsing import Parser, integer, number, refuse_unused
+from attsvm.cli.parsing import Parser, integer, number, number_or_name, refuse_unused
 from attsvm.cli.problems import FIRST_TOKENS, output_of_run, read_problem
-from attsvm.cli.svms import SVM_OF_TRAINING, comparison
+from attsvm.cli.svms import OF_RULES, SVM_OF_TRAINING, comparison
 from attsvm.data import AttentionData, load
-from attsvm.descent import Run, train
+from attsvm.descent import Run, StepRule, train
 from attsvm.descent.blocks import PARAMETERS, STARTS, WITH_HEAD, as_blocks
 from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.study import LOSSES, fitting_parameter
@@ -72,8 +72,14 @@ def add_train_options(parser: Parser) -> None:
     start = "start of attention (default: zero; uniform for K and Q, and for W beside p)"
     add("--init", choices=STARTS, help=start)
     add("--seed", type=integer, metavar="N", help="of a start that is drawn")
-    rules = "step rule; see StepRule in the documentation (default: ngd, normalised steps)"
+    rules = "step rule; StepRule in the documentation says more (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
+    norm = "of the steps of ngd, gd and mirror descent: fro, max, l1, spec, nuc, or p > 1 of l_p"
+    add("--norm", type=number_or_name, help=f"norm {norm}")
+    add("--momentum", type=number, metavar="B", help="of [0, 1), of steps")
+    add("--decay", type=number, metavar="D", help="step k has size LR / k^D")
+    add("--weight-decay", type=number, metavar="L", help="decoupled: W is scaled by 1 - LR L")
+    add("--batch-size", type=integer, metavar="M", help="inputs of a mini-batch (default: all)")
     add("--lr", type=number, help=f"step size (default: {STEP_SIZE})")
     add("--steps", type=integer, default=1000)
     add("--loss", choices=(*LOSSES, "log"), help="(default: logistic; of text always log)")
@@ -109,10 +115,17 @@ def _step_size(arguments: argparse.Namespace) -> dict[str, float]:
     return {} if arguments.lr is None else {"lr": arguments.lr}
 
 
+def _settings_of_rule(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the step rule that are given."""
+    given = {name: getattr(arguments, name) for name in OF_RULES}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `train` that problems and texts share."""
     return {
-        **{name: getattr(arguments, name) for name in ("rule", "steps", "record_every")},
+        **{name: getattr(arguments, name) for name in ("steps", "record_every")},
+        "rule": StepRule(arguments.rule, **_settings_of_rule(arguments)),
         **_step_size(arguments),
         "num_threads": arguments.threads,
         "progress": not arguments.quiet,
@@ -135,7 +148,7 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
             f"--prompt: needed for --parameter {parameter}: the p of the logits X W p, a .npy file "
             "or numbers separated by commas"
         )
-    if not as_blocks(parameter).draws(arguments.init):
+    if not as_blocks(parameter).draws(arguments.init) and arguments.batch_size is None:
         refuse_unused(arguments, ["seed"], f"where the start of {parameter} is not drawn")
     elif arguments.seed is not None:
         as_nonnegative_int("seed", arguments.seed)
@@ -193,6 +206,7 @@ def arrays_of_run(arguments: argparse.Namespace, result: Run) -> dict[str, Any]:
     """Return what is written of a run."""
     return {
         **_step_size(arguments),
+        **_settings_of_rule(arguments),
         "parameter": "+".join(np.atleast_1d(result.parameter)),
         **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
         **({} if result.W is None else {"W": result.W}),

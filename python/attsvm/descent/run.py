@@ -253,7 +253,7 @@ class Run(Plotted):
         name = "+".join(np.atleast_1d(self.parameter))
         problems = f", {len(self.selected)} problems" if self.selected.ndim == 2 else ""
         facts = {
-            "training": f"{name}, {self.steps} steps of {self.rule}, {self._rates('lr ')}"
+            "training": f"{name}, {self.steps} steps of {self.step_rule.text}, {self._rates('lr ')}"
             f"{self.loss} loss{problems}"
         }
         named = {"loss": "loss", "loss_gap": "loss less its infimum"}

@@ -255,6 +255,14 @@ class StepRule:
         return partial(StepRule, **self._settings()), ()
 
     @property
+    def text(self) -> str:
+        """The kind, and the settings that are not usual."""
+        usual = _named(self.kind)._settings()
+        changed = {k: x for k, x in self._settings().items() if x != usual[k]}
+        numbers = {k: number_text(x) if isinstance(x, float) else x for k, x in changed.items()}
+        return ", ".join([self.kind, *(f"{k.replace('_', ' ')} {x}" for k, x in numbers.items())])
+
+    @property
     def takes_rate(self) -> bool:
         """Whether the caller chooses the rate η, which is 1 in Polyak steps."""
         return not _core.StepRule(self.kind).needs_infimum

@@ -559,7 +559,7 @@ class Study:
     @property
     def settings(self) -> dict[str, Any]:
         """Every field that has a value, by default too; axes and pairs as lists."""
-        values = {name: getattr(self, name) for name in _FIELDS} | self.options
+        values = {name: getattr(self, name) for name in FIELDS} | self.options
         if self.file is not None:
             values |= dict.fromkeys(_SIZES) | {"data": str(self.file.path)}
         return {
@@ -690,7 +690,8 @@ class Study:
         return study
 
 
-_FIELDS = tuple(each.name for each in fields(Study) if each.name != "file")
+FIELDS = tuple(each.name for each in fields(Study) if each.name != "file")
+"""Names of the fields that a declaration may have."""
 _AXES = tuple(each.name for each in fields(Study) if each.metadata.get("axis"))
 
 
@@ -714,9 +715,9 @@ def _trained_with(parameter: str, file: FileOfProblems | None) -> str:
 
 def _require_fields(names: Iterable[str]) -> None:
     for name in names:
-        if name not in _FIELDS:
+        if name not in FIELDS:
             raise ValueError(
-                f"{name}: expected one of the fields {', '.join(_FIELDS)}{nearest(name, _FIELDS)}"
+                f"{name}: expected one of the fields {', '.join(FIELDS)}{nearest(name, FIELDS)}"
             )
 
 

@@ -232,7 +232,8 @@ def _heat_maps(table: Table, rows: Mapping[str, Row], axis: str) -> list[Drawing
         figure = go.Figure(trace)
         figure.update_yaxes(title_text=axis, type="category", autorange="reversed")
         figure.update_xaxes(title_text="norm of the SVM", type="category")
-        heading = f"{IN_NORMS[variable][1].capitalize()} in each norm"
+        what = IN_NORMS[variable][1]
+        heading = f"{what[0].upper()}{what[1:]} in each norm"
         caption = f"{heading}: median over the problems of a cell."
         drawings.append(Drawing(variable.replace("_", "-"), heading, caption, figure))
     return drawings
@@ -348,5 +349,5 @@ def _styled(figure: Any) -> Any:
         modebar={"bgcolor": clear, "remove": ["select2d", "lasso2d", "autoScale2d"]},
         hovermode="closest",
         yaxis={"automargin": True, "title_standoff": 12},
-        xaxis_title_standoff=10,
+        xaxis={"automargin": True, "title_standoff": 10},
     )

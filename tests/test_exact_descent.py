@@ -35,7 +35,7 @@ def train_as_recorded(data, name, steps, record_every=None):
         problem(data, run["dataset"], parameter=run["parameter"], lengths=run["lengths"]),
         parameter=run["parameter"],
         rule=run["rule"],
-        lr=run["lr"],
+        lr=None if run["rule"] == "polyak" else run["lr"],
         loss=run["loss"],
         init=None if run["init"] is None else REFERENCE[f"{name}:init"],
         steps=steps,

@@ -29,7 +29,7 @@ def problems(count=8):
 
 @cache
 def history(kind, steps, *, loss="exponential", lr=None):
-    lr = lr or RULES[kind]["lr"]
+    lr = lr or RULES[kind].get("lr")
     return step_rules.run_rule(problems(), kind, loss=loss, steps=steps, lr=lr)
 
 
@@ -208,7 +208,7 @@ def test_p3_5_attention_to_the_optimal_token_never_falls(kind, size):
         log_schedule(2000, per_decade=8),
         init=W,
         rule=kind,
-        lr=RULES[kind]["lr"],
+        lr=RULES[kind].get("lr"),
         loss="exponential",
     )
     assert (np.diff(run["log_miss"], axis=1) <= 0).all()
@@ -228,7 +228,7 @@ def test_signals_with_noise_keep_the_order_and_the_rate(signals):
         run = train(
             data,
             rule=kind,
-            lr=RULES[kind]["lr"],
+            lr=RULES[kind].get("lr"),
             loss="exponential",
             steps=steps,
             record_every=log_schedule(steps),

@@ -188,7 +188,12 @@ GOOD = [[0.7, 0.3, 0.0]]
         (GOOD, {"threshold": -0.1}, ValueError, r"^threshold: expected a number of 0 or more and"),
         (GOOD, {"threshold": 0.8}, ValueError, r"^threshold: expected a weight above it in every"),
         (GOOD, {"threshold": "low"}, TypeError, r"^threshold: expected a finite number, got 'low'"),
-        (GOOD, {"norm": "l3"}, ValueError, r"^norm: expected one of 'fro', .*, got 'l3'$"),
+        (
+            GOOD,
+            {"norm": "l3"},
+            ValueError,
+            r"^norm: .*, got 'l3'; did you mean 3\?$",
+        ),
         (GOOD, {"solver": "x"}, ValueError, r"^solver: expected one of"),
     ],
 )

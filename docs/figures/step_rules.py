@@ -11,7 +11,7 @@ svm = attsvm.att_svm(data, attsvm.optimal_tokens(data))
 rules = {
     "gd": (1.0, 100_000, "gradient descent", ORANGE),
     "ngd": (0.1, 10_000, "normalised", BLUE),
-    "polyak": (1.0, 300, "Polyak", RED),
+    "polyak": (None, 300, "Polyak", RED),
 }
 figure, (distance, loss) = plt.subplots(1, 2, figsize=(7.4, 3.1))
 for rule, (lr, steps, name, colour) in rules.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from attsvm import _core
@@ -25,7 +26,11 @@ def as_norm(argument: str, norm: Norm, names: Collection[str] = NORMS) -> Norm:
     wanted = f"one of {', '.join(map(repr, names))} or a number p > 1"
     p = 0.0 if isinstance(norm, str) else as_float(argument, norm, wanted)
     if p <= 1.0:
-        raise ValueError(f"{argument}: expected {wanted}, got {norm!r}{nearest(norm, names)}")
+        power = re.fullmatch(r"l_?(\d+(\.\d+)?)", str(norm))
+        meant = f"; did you mean {power[1]}?" if power and float(power[1]) > 1 else None
+        raise ValueError(
+            f"{argument}: expected {wanted}, got {norm!r}{meant or nearest(norm, names)}"
+        )
     return "fro" if p == 2.0 else p
 
 

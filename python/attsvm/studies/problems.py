@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from attsvm._arrays import Float64Array
+from attsvm._validation import nearest
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, signal_noise, unit_sphere
 from attsvm.descent.blocks import as_blocks
@@ -75,7 +76,9 @@ class FileOfProblems:
         where = Path(path)
         if where.suffix.lower() != ".npz" and not where.exists():
             kinds = ", ".join(map(repr, KINDS))
-            raise ValueError(f"data: expected one of {kinds} or an .npz file, got {path!r}")
+            raise ValueError(
+                f"data: expected one of {kinds} or an .npz file, got {path!r}{nearest(path, KINDS)}"
+            )
         data = load(where)
         if not isinstance(data, AttentionData):
             raise ValueError(f"data: {where}: expected tokens and labels, got next-token data")

@@ -606,6 +606,21 @@ class TestTrain:
         expected = f"--test: test.npz: expected tokens of dimension {d}, got {d + 1}"
         assert expected in capsys.readouterr().err
 
+    def test_outcomes_of_many_inputs_are_counted(self, tmp_path, capsys):
+        data = attsvm.datasets.unit_sphere(30, 4, 3, rng=0)
+        attsvm.save(tmp_path / "many.npz", data)
+        assert main(["train", str(tmp_path / "many.npz"), "--steps", "100"]) == 0
+        shown = facts(capsys.readouterr().out)["inputs"].split(", ")
+        inputs = attsvm.classify(data, attsvm.train(data, steps=100)).inputs.tolist()
+        counts = {name: int(count) for count, name in (each.split(" ") for each in shown)}
+        assert counts == {name: inputs.count(name) for name in set(inputs)}
+        assert list(counts.values()) == sorted(counts.values(), reverse=True)
+
+    def test_tokens_of_zero_weights_are_said_to_be_the_first(self, problem, capsys):
+        assert main(["train", str(problem), "--steps", "0"]) == 0
+        selected = facts(capsys.readouterr().out)["selected tokens"]
+        assert selected == "0 0 0, the first of each input, as all weights are equal"
+
     def test_large_svm_is_left_to_its_own_command(self, tmp_path, capsys):
         path = tmp_path / "large.npz"
         attsvm.save(path, attsvm.datasets.unit_sphere(1001, 11, 3, rng=0))

@@ -120,3 +120,9 @@ def test_a_bar_shows_a_note_at_once():
     with redirect_stderr(Terminal()) as terminal, progress.bar(4, "problems") as advance:
         advance(0, "d=10, SVM of 6200 constraints 3 s")
     assert "0/4, d=10, SVM of 6200 constraints 3 s [" in terminal.getvalue()
+
+
+def test_a_bar_of_one_thing_counts_nothing():
+    with redirect_stderr(Terminal()) as terminal, progress.bar(1, "solving") as advance:
+        advance(0, "SVM of 6200 constraints, 3 s")
+    assert "solving, SVM of 6200 constraints, 3 s [00:00]" in terminal.getvalue()

@@ -251,6 +251,15 @@ def test_lengths_outside_the_tokens_are_refused(length):
         model(tokens, queries, lengths)
 
 
+def test_sizes_that_do_not_fit_are_named():
+    tokens, queries, _, _ = tensors()
+    module = Attention(d, value=torch.ones(d), dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"^tokens: expected shape .* n, T, 3\), got \(5, 4, 2\)"):
+        module(tokens[..., :2], queries)
+    with pytest.raises(ValueError, match=r"^queries: expected shape .* 5, 3\), got \(1, 3\)"):
+        module(tokens, queries[:1])
+
+
 def test_nan_at_padding_reaches_no_prediction():
     tokens, queries, _, lengths = tensors()
     lengths[:] = T - 1

@@ -87,6 +87,7 @@ def bar(total: int, label: str, enabled: bool | None = None) -> Iterator[Advance
 
     # The note before the times, so that a narrow terminal does not cut it.
     layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}]"
+    layout = layout if total != 1 else "{desc}{postfix} [{elapsed}]"
     columns, lines = shutil.get_terminal_size()
     with Bar(
         total=total,

@@ -45,6 +45,14 @@ def tokens_in_words(selected: Any) -> str:
     return shown if len(selected) <= 20 else f"{shown} ... ({len(selected)} in all)"
 
 
+def outcomes_in_words(outcomes: Any) -> str:
+    """Write the outcomes of at most twenty inputs, or else how many have which, most first."""
+    if len(outcomes) <= 20:
+        return " ".join(outcomes)
+    names, counts = np.unique(outcomes, return_counts=True)
+    return ", ".join(f"{counts[k]} {names[k]}" for k in np.argsort(-counts, kind="stable"))
+
+
 @contextmanager
 def watched(label: str, quiet: bool) -> Iterator[None]:
     """Show on a terminal what one long computation is at."""

@@ -131,7 +131,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
     tokens = ("tokens", name_of_list(arguments.selected)) if listed else ()
     thread_count(arguments.threads)
     out = output_file(arguments, (name, *named, "svm", *tokens), run)
-    with watched("SVM", arguments.quiet):
+    with watched("solving", arguments.quiet):
         solution = _SVMS[name](data, selected, norm=chosen, num_threads=arguments.threads)
     parts = ("left", "right") if solution.solver == EXTENDED else ()
     members = {name: getattr(solution, name) for name in (*_SOLUTION, *parts)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm._validation import as_nonnegative_int
-from attsvm.cli.output import say_facts, tokens_in_words, watched, write_arrays
+from attsvm.cli.output import outcomes_in_words, say_facts, tokens_in_words, watched, write_arrays
 from attsvm.cli.parsing import Parser, integer, number, number_or_name, refuse_unused
 from attsvm.cli.problems import FIRST_TOKENS, output_of_run, read_problem
 from attsvm.cli.svms import OF_RULES, SVM_OF_TRAINING, comparison
@@ -169,15 +169,16 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
     out = output_of_run(arguments, parameter, data, options)
     result = train(data, **options)
     write_arrays(out, arrays_of_run(arguments, result))
+    ties = "" if result.direction.any() else ", the first of each input, as all weights are equal"
     facts = {
         "problem": f"n={data.n} T={data.T} d={data.d}",
         **chosen,
         **result.facts(),
-        "selected tokens": tokens_in_words(result.selected),
+        "selected tokens": tokens_in_words(result.selected) + ties,
     }
     if data.value is not None:
         facts["optimal tokens"] = tokens_in_words(optimal_tokens(data))
-    with watched("SVM", arguments.quiet):
+    with watched("solving", arguments.quiet):
         svm = _quick_svm(data, result, arguments.threads)
     if svm is None:
         constraints = (data.lengths - 1).sum()
@@ -244,7 +245,7 @@ def _comparison(
     outcome = classify(data, result, solution=solution)
     facts["outcome"] = _OUTCOMES[str(outcome)]
     if outcome != "global":
-        facts["inputs"] = tokens_in_words(outcome.inputs)
+        facts["inputs"] = outcomes_in_words(outcome.inputs)
     return facts
 
 

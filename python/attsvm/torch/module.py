@@ -165,6 +165,7 @@ class Attention(torch.nn.Module):
         Tensor, shape ([B,] n, T)
             0 at padding.
         """
+        self._require_sizes(tokens, queries)
         logits = (tokens @ self._directions(tokens, queries).unsqueeze(-1)).squeeze(-1)
         if lengths is not None:
             logits = logits.masked_fill(_padding(tokens, lengths), -torch.inf)
@@ -250,6 +251,17 @@ class Attention(torch.nn.Module):
         """Return the text in the brackets of the printed module."""
         batch = f", batch={self._lead[0]}" if self._lead else ""
         return f"d={self.d}, parameter={self._blocks.parameter!r}{batch}"
+
+    def _require_sizes(self, tokens: Any, queries: Any) -> None:
+        if tokens.ndim < 3 or tokens.shape[-1] != self.d:
+            raise ValueError(
+                f"tokens: expected shape ([B,] n, T, {self.d}), got {tuple(tokens.shape)}"
+            )
+        n = tokens.shape[-3]
+        if queries is not None and queries.shape[-2:] != (n, self.d):
+            raise ValueError(
+                f"queries: expected shape ([B,] {n}, {self.d}), got {tuple(queries.shape)}"
+            )
 
     def _directions(self, tokens: Any, queries: Any) -> Any:
         """Return the query directions, ([B,] n, d) or what broadcasts to it."""

@@ -21,7 +21,9 @@ from attsvm.plots.style import (
     new_figure,
     require_matplotlib,
 )
+from attsvm.studies.reproduce.drawing import band
 from attsvm.studies.reproduce.palette import CYCLE, series
+from attsvm.studies.table import FEW_PROBLEMS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,7 +78,8 @@ def draw_record(
 ) -> Figure:
     """Draw the curves of a record, and a map of the attention.
 
-    Curves of a study come in groups of problems, with a colour for each. What is recorded of the
+    Curves of a study come in groups of problems, with a colour for each; of a group of more than
+    twenty problems the median and the quartiles are drawn. What is recorded of the
     `parameter` of attention has no name of its own.
     """
     keys_of = {name: [key for key in history if key.split(":")[0] == name] for name in CURVES}
@@ -92,7 +95,11 @@ def draw_record(
                 for name_of_group, (shade, which) in (
                     groups or {label: (style.colour, ...)}
                 ).items():
-                    drawn = axes.plot(history["step"], curves_of_key[which].T, marker=marker,
+                    drawn_of_group = curves_of_key[which]
+                    if groups and len(drawn_of_group) > FEW_PROBLEMS:
+                        _draw_quartiles(axes, history["step"], drawn_of_group, shade, name_of_group)
+                        continue
+                    drawn = axes.plot(history["step"], drawn_of_group.T, marker=marker,
                                       color=shade, linestyle=style.dash, linewidth=1)  # fmt: skip
                     drawn[0].set_label(name_of_group)
             axes.set_xscale("symlog", linthresh=1)
@@ -109,6 +116,17 @@ def draw_record(
             add_legend(figure)
         add_caption(figure, caption)
     return figure
+
+
+def _draw_quartiles(
+    axes: Axes, step: NDArray[Any], curves: NDArray[Any], colour: str, label: str
+) -> None:
+    """Draw the problems that have values, at the steps at which all of these do."""
+    curves = curves[~np.isnan(curves).all(axis=1)]
+    known = ~np.isnan(curves).any(axis=0)
+    if len(curves):
+        band(axes, step[known], curves[:, known], colour, label, middle="quartiles", marker=".",
+             linewidth=1)  # fmt: skip
 
 
 @contextmanager

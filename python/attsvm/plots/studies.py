@@ -1,4 +1,4 @@
-"""Figures of studies: shares and means over axes, maps, and records of few problems."""
+"""Figures of studies: shares and means over axes, maps, and the record of one cell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from attsvm.plots.style import (
 from attsvm.studies.layout import Layout
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.drawing import bars, heat_map, interval_in_legend, intervals
-from attsvm.studies.reproduce.palette import INK, Series, series
+from attsvm.studies.reproduce.palette import BLUE, INK, Series, series
 from attsvm.studies.store import as_results
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, describe, measures_of, tabulate
@@ -56,7 +56,7 @@ def drawable(table: Table | xr.Dataset | Study, *, results: xr.Dataset | None = 
     """Return whether a table and its results, or results alone, have what `study` draws.
 
     That is outcomes, support vectors, cosines, margin ratios, accuracies or attention of several
-    problems, or the record of a few. Of the declaration of a study, whether its results will.
+    problems, or the record of one cell. Of the declaration of a study, whether its results will.
     """
     if results is not None:
         as_results("results", results)
@@ -69,28 +69,29 @@ def drawable(table: Table | xr.Dataset | Study, *, results: xr.Dataset | None = 
             results, table = table, tabulate(as_results("table", table, Table, Study))
         names, measures = {*map(str, results or ())}, [*table.measures]
         problems = [row.problems for row in table.rows]
-    if _few(problems) and any(f"history_{name}" in names for name in CURVES):
+    if _one_cell(problems) and any(f"history_{name}" in names for name in CURVES):
         return True
     drawn = any(each.norm or each.label or each.name in SHARES for each in measures)
     return problems not in ([], [1]) and drawn
 
 
-def _few(problems: Sequence[int]) -> bool:
-    """Return whether there is one cell of a few problems, of the numbers of each cell."""
-    return len(problems) == 1 and 1 <= problems[0] <= FEW_PROBLEMS
+def _one_cell(problems: Sequence[int]) -> bool:
+    """Return whether there is one cell, with problems, of the numbers of each cell."""
+    return len(problems) == 1 and problems[0] >= 1
 
 
 def study(
     table: Table | xr.Dataset, caption: str = "", *, results: xr.Dataset | None = None
 ) -> Figure:
-    """Draw a study: outcomes over its axes and cosines with the SVM, or the record of few problems.
+    """Draw a study: outcomes over its axes and cosines with the SVM, or the record of one cell.
 
     Outcomes are bars over one axis, or curves where it has more than ten values; the mean cosine is
-    below them. Two axes of five values or more span maps. Where there are results of one cell of at
-    most twenty problems with their history, the record of each is drawn, coloured by its outcome.
-    Margin ratios and cosines in several norms are drawn as heat maps of their medians, the norms
-    against one axis, which is the step rule where there are several. No figure is higher than a
-    page: heat maps go without numbers there, and of many panels the first ones are drawn.
+    below them. Two axes of five values or more span maps. Where there are results of one cell with
+    the history of its problems, that is drawn, coloured by the outcome: of at most twenty problems
+    each, and of more their medians and quartiles. Margin ratios and cosines in several norms are
+    drawn as heat maps of their medians, the norms against one axis, which is the step rule where
+    there are several. No figure is higher than a page: heat maps go without numbers there, and of
+    many panels the first ones are drawn.
 
     Parameters
     ----------
@@ -118,8 +119,11 @@ def study(
         results, table = table, tabulate(as_results("table", table, Table))
     if results is not None:
         caption = caption or describe(Study.from_results(as_results("results", results)))
-        if _few([row.problems for row in table.rows]) and (history := _histories(results)):
-            return draw_record(history, caption=caption, groups=_by_outcome(results))
+        if _one_cell([row.problems for row in table.rows]) and (history := _histories(results)):
+            groups = _by_outcome(results)
+            many = any(np.sum(which) > FEW_PROBLEMS for _, which in groups.values())
+            caption = _joined(caption, "Lines are medians, bands quartiles" if many else "")
+            return draw_record(history, caption=caption, groups=groups)
     require_matplotlib()
     if not drawable(table):
         raise ValueError(
@@ -248,9 +252,14 @@ def _histories(results: xr.Dataset) -> dict[str, NDArray[Any]]:
 
 
 def _by_outcome(results: xr.Dataset) -> dict[str, tuple[str, BoolArray]]:
-    """Return colour and problems of each outcome, by its name and number of problems."""
+    """Return colour and problems of each outcome, by its name and number of problems.
+
+    Without outcomes many problems are one group.
+    """
     if "outcome" not in results:
-        return {}
+        finished = np.ones(int(results["finished"].sum()), bool)
+        many = finished.size > FEW_PROBLEMS
+        return {f"{finished.size} problems": (BLUE, finished)} if many else {}
     outcome = results["outcome"].to_numpy()[results["finished"].to_numpy()]
     groups = {}
     for code, name in enumerate(OUTCOMES):

@@ -24,6 +24,9 @@ else:  # matplotlib is an extra
     Canvas: TypeAlias = Any
 
 
+_QUANTILES = {"median": (0.0, 0.5, 1.0), "quartiles": (0.25, 0.5, 0.75)}
+
+
 def band(
     axes: Axes,
     x: ArrayLike,
@@ -35,15 +38,16 @@ def band(
     within: tuple[float, float] = (-np.inf, np.inf),
     **style: Any,
 ) -> None:
-    """Plot the mean of curves (runs, x) in a band of one standard deviation, or median in range.
+    """Plot the mean of curves (runs, x) in a band of one standard deviation, or of quantiles.
 
+    With the `middle` "median" the band is the range of all, with "quartiles" that between these.
     The band stays `within` the values that the quantity can have.
     """
     if middle == "mean":
         line, spread = curves.mean(axis=0), curves.std(axis=0)
         low, high = np.clip([line - spread, line + spread], *within)
     else:
-        low, line, high = np.quantile(curves, (0, 0.5, 1), axis=0)
+        low, line, high = np.quantile(curves, _QUANTILES[middle], axis=0)
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, line, **{"color": colour, "label": label, "linewidth": 1.5, **style})
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attsvm.data import AttentionData, NextTokenData
+from attsvm.datasets import unit_sphere
 
 FIELDS = ("tokens", "labels", "queries", "value", "lengths")
 n, T, d, B = 3, 4, 2, 5
@@ -248,6 +249,17 @@ def test_the_problems_of_a_batch_are_its_slices(lead, seed, full):
         assert problem.batch is None
         assert np.shares_memory(problem.tokens, data.tokens)
         assert not problem.tokens.flags.writeable
+
+
+def test_problems_that_are_not_there_are_not_taken():
+    data = unit_sphere(2, 3, 4, batch=3, rng=0)
+    assert_same(data.take([2, 2]).problem(1), data.problem(2))
+    with pytest.raises(ValueError, match=r"^problems: expected 0..2, got 3 at \[1\]$"):
+        data.take([0, 3])
+    with pytest.raises(TypeError, match=r"^problems: expected integers"):
+        data.take([0.5])
+    with pytest.raises(ValueError, match=r"^problems: expected data with a batch axis"):
+        data.problem(0).take([0])
 
 
 def test_one_problem_is_its_own_only_problem():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from attsvm import (
     NextTokenData,
     att_svm,
+    decompose,
+    fit_rate,
     plots,
     regularization_path,
     token_priority_graphs,
@@ -108,3 +112,21 @@ def test_a_prediction_shows_its_agreement_and_markup_is_escaped():
     _, cells = rows(prediction)
     assert cells["contexts"] == "2"
     assert cells["same id as the layer"] == f"{prediction.agreement:.2%}"
+
+
+def test_a_rate_shows_its_interval():
+    caption, cells = rows(fit_rate([1, 2, 4, 8], [1.0, 0.26, 0.0625, 0.0151]))
+    assert caption == "Rate"
+    exponent, low, high = map(float, re.findall(r"-[0-9.]+", cells["exponent"]))
+    assert low < exponent < high < -1.9
+    assert cells["points"] == "4"
+
+
+def test_a_decomposition_shows_its_radius_and_how_far_it_is_from_the_matrix():
+    data = unit_sphere(3, 4, 5, rng=0)
+    parts = decompose(train(data, steps=200), data)
+    _, cells = rows(parts)
+    assert float(cells["radius R"]) == pytest.approx(parts.radius, rel=1e-5)
+    assert float(cells["1 - cosine"]) == pytest.approx(parts.cosine_gap, rel=0.1)
+    batch = unit_sphere(3, 4, 5, batch=2, rng=0)
+    assert rows(decompose(train(batch, steps=200), batch))[1]["problems"] == "2"

@@ -10,7 +10,14 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Plotted
-from attsvm._validation import as_bool_array, as_float_array, as_int, read_only
+from attsvm._validation import (
+    as_bool_array,
+    as_float_array,
+    as_index_array,
+    as_int,
+    read_only,
+    require_range,
+)
 
 _Data = TypeVar("_Data", bound="BatchAxis")
 
@@ -78,9 +85,19 @@ class BatchAxis(Plotted, ABC):
         require_one_problem(self)
         return self.batched().take(np.zeros(count, dtype=np.int64))
 
-    def take(self: _Data, problems: IndexArray) -> _Data:
-        """Return the problems of these numbers, repeated ones too, as a batch."""
-        return self._at(problems)
+    def take(self: _Data, problems: ArrayLike) -> _Data:
+        """Return the problems of these numbers, repeated ones too, as a batch.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `problems` are no integers (k,), or there are no such problems.
+        """
+        if self.batch is None:
+            raise ValueError("problems: expected data with a batch axis, got one problem")
+        numbers = as_index_array("problems", problems, "(k,)", ndim=1)
+        require_range("problems", numbers, 0, self.batch - 1)
+        return self._at(numbers)
 
     def problem(self: _Data, b: int) -> _Data:
         """Return problem `b` of the batch, as views; negative `b` counts from the end.

@@ -9,6 +9,7 @@ import numpy as np
 import scipy
 
 from attsvm._arrays import ArrayLike, Float64Array
+from attsvm._display import Displayed, ends_text
 from attsvm._linalg import LowRank
 from attsvm._validation import as_instance, require_direction, require_shape
 from attsvm.data.attention_data import AttentionData, as_data, require_queries
@@ -24,7 +25,7 @@ from attsvm.threads import takes_threads
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Decomposition:
+class Decomposition(Displayed):
     """A matrix beside W^fin + R W^mm, to which descent converges.
 
     Fields that an infeasible SVM does not have are None, and in a batch NaN.
@@ -53,6 +54,16 @@ class Decomposition:
     def cosine(self) -> Any:
         """Cosine of the matrix with W^fin + R W^mm."""
         return None if self.cosine_gap is None else 1.0 - self.cosine_gap
+
+    def _facts(self) -> dict[str, str]:
+        if self.cosine_gap is None:
+            return {"SVM": "infeasible"}
+        problems = {"problems": str(len(self.radius))} if np.ndim(self.radius) else {}
+        return {
+            **problems,
+            "radius R": ends_text(self.radius, ".6g"),
+            "1 - cosine": ends_text(self.cosine_gap, ".1e"),
+        }
 
     def __repr__(self) -> str:
         if self.cosine_gap is None:

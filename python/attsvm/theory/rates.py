@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 
 from attsvm._arrays import ArrayLike, Float64Array
+from attsvm._display import Displayed
 from attsvm._validation import (
     as_choice,
     as_float,
@@ -21,7 +22,7 @@ from attsvm._validation import (
 
 
 @dataclass(frozen=True)
-class Rate:
+class Rate(Displayed):
     """A law value = prefactor · step^exponent, or prefactor · e^(exponent · step).
 
     Attributes
@@ -54,6 +55,14 @@ class Rate:
         x = np.log(s) if self.kind == "power" else s
         value: Float64Array = np.exp(self.log_prefactor + self.exponent * x)
         return value
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "law": self.kind,
+            "exponent": f"{self.exponent:.4g} ({self.low:.4g} to {self.high:.4g})",
+            "share of the variance": f"{self.r_squared:.6g}",
+            "points": str(self.size),
+        }
 
 
 def fit_rate(

@@ -213,8 +213,9 @@ class Homotopy {
 // Steps that fail are halved.
 Candidate go_along_p(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful,
                      Progress& progress, bool calling_thread) {
-    constexpr double shortest_step = 0.005, good = 1e-12;
-    const Real first_step = careful ? 0.5 : 1.0;
+    constexpr double shortest_step = 0.005, good = 1e-12, large_p = 40.0;
+    // For large p few entries of W have a weight; W follows shorter steps alone.
+    const Real first_step = (norm.p > large_p ? 0.1 : 1.0) * (careful ? 0.5 : 1.0);
     const Real end = numext::log(norm.p - 1.0);
     Candidate best;
     Homotopy here(constraints, norm, dual, careful);

@@ -836,6 +836,8 @@ def test_every_command_explains_itself(words, capsys):
             "attsvm: error: --set problems=0: problems: exp",
         ),
         (["study", "{text}"], "expected TOML"),
+        (["study", "{directory}"], "or one of .*; that is a directory"),
+        (["reproduce", "rank", "--threads", "0"], "^attsvm: error: --threads: expected a positive"),
         (["study", "overparam", "--set", "d"], "--set: expected FIELD=VALUE, got 'd'"),
         (["study", "overparam", "--set", "d=3,x"], "d: expected a positive integer, got 'x'"),
         (["study", "overparam", "--set", "d=3,-1"], "d: expected a positive integer, got -1"),

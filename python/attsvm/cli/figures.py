@@ -12,6 +12,7 @@ from attsvm.plots.published_figures import published_files
 from attsvm.studies.reproduce.figure import Settings
 from attsvm.studies.reproduce.registry import FIGURES, matching
 from attsvm.studies.reproduce.runner import listing, reproduce, summary
+from attsvm.threads import thread_count
 
 _OUT = Path("out/reproduce")
 
@@ -36,6 +37,7 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
         say(listing(FIGURES))
         return 0
     figures = FIGURES if arguments.all else matching(arguments.name)
+    thread_count(arguments.threads)
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
     drawn = partial(published_files, formats=arguments.format or ("png",))
     render = drawn if can_draw("a figure") else None

@@ -38,9 +38,10 @@ def declared(source: str | os.PathLike[str]) -> Path:
     name = _ALIASES.get(source, source) if isinstance(source, str) else None
     if name in files:
         return files[name]
+    missing = "that is a directory" if path.is_dir() else "there is no such file"
     raise FileNotFoundError(
         f"{os.fspath(source)}: expected a TOML file, an .npz file of problems or one of "
-        f"{', '.join(files)}; there is no such file{nearest(source, files)}"
+        f"{', '.join(files)}; {missing}{nearest(source, files)}"
     )
 
 

@@ -242,7 +242,7 @@ def changed(**fields: object) -> list[str]:
 
 
 def test_killed_study_goes_on_and_ends_with_the_same_bytes(tmp_path):
-    study = ["overparam", *changed(n=3, T=4, d="2,3,4,5,6,7", problems=400, steps=2000)]
+    study = ["overparam", *changed(n=3, T=4, d="2,3,4,5,6,7", problems=400, steps=1000)]
     require_same_after_kills(tmp_path, study, kills=2, seed=0)
 
 

@@ -317,7 +317,7 @@ def require_padded(name: str, tokens: Any) -> None:
     listed = tokens if isinstance(tokens, list | tuple) else ()
     # What is dense does without the import of scipy.sparse.
     others = (x for x in (tokens, *listed) if not isinstance(x, np.ndarray | list | tuple))
-    if any(map(scipy.sparse.issparse, others)):
+    if any(scipy.sparse.issparse(x) for x in others):
         got = "a list of sparse ones" if listed else f"a sparse matrix of shape {tokens.shape}"
         raise TypeError(f"{name}: expected dense tokens of shape (n, T, d), got {got}")
     counts = {entry_count(sequence) for sequence in listed} - {0}

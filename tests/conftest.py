@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 from functools import cache
@@ -17,6 +18,12 @@ settings.register_profile("attsvm", deadline=None, print_blob=True)
 settings.load_profile("attsvm")
 
 DATA = Path(__file__).parent / "data"
+
+gc.disable()  # until all modules are imported, of which nothing is garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +65,11 @@ def ctrl_c_is_heard():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def files_do_not_wait_for_the_disk():
+    """That what is written is there after a loss of power is nothing that a test can see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: None)
+        yield

@@ -109,6 +109,16 @@ def test_a_crash_leaves_the_old_file(tmp_path: Path, monkeypatch, failing: str):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_size))
+    monkeypatch.setattr(Path, "replace", lambda *paths: done.append(paths))
+    save(tmp_path / "problem.npz", small())
+    size, (part, path) = done
+    assert size == part.stat().st_size > 0
+    assert path == tmp_path / "problem.npz"
+
+
 def test_a_link_is_followed_and_permissions_are_the_usual_ones(tmp_path: Path):
     plain = tmp_path / "plain"
     plain.touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -12,6 +13,7 @@ from attsvm.extras import dependencies
 from attsvm.threads import thread_count
 
 
+@cache
 def version(distribution: str) -> str | None:
     """Return the version of an installed distribution, None if it is not installed."""
     try:

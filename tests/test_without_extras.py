@@ -93,6 +93,16 @@ def test_a_study_names_the_extra_that_it_needs_before_any_work(tmp_path, missing
     assert not list((tmp_path).glob("out/results.zarr/selected/*.*"))
 
 
+def test_a_study_imports_no_dask_array_where_dask_is_installed(tmp_path):
+    done = run(f"""
+from attsvm.cli import main
+assert main({[*STUDY, "--out", str(tmp_path)]!r}) == 0
+assert "xarray" in sys.modules
+print("dask.array" in sys.modules, "scipy.sparse" in sys.modules)
+""")
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
 def test_a_study_without_matplotlib_does_everything_but_its_figure(tmp_path):
     done = command([*STUDY, "--out", str(tmp_path)], "matplotlib")
     assert "mean cosine" in done.stdout

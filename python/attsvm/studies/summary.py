@@ -128,7 +128,9 @@ def records(
     study: Study, results: xr.Dataset, variables: Collection[str]
 ) -> Iterator[tuple[Cell, Record]]:
     """Yield each cell that has finished problems, and its arrays of these problems by name."""
-    results = results[list({"finished", *variables})]  # every other would be indexed too
+    # Every other variable would be indexed too; coordinates would import dask, if it is installed.
+    results = results[list({"finished", *variables})]
+    results = results.drop_vars(list(results.coords))
     for cell in study.cells:
         part = results.isel(dict(zip(study.axes, cell.index, strict=True)))
         finished = part["finished"].to_numpy()

@@ -39,6 +39,17 @@ def finished(study: Study, directory: Path, **options) -> Path:
     return directory / RESULTS
 
 
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory) -> Path:
+    return finished(SMALL, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def small(finished_once, tmp_path) -> Path:
+    """Store in `tmp_path`, as `finished(SMALL, tmp_path)` leaves it there."""
+    return shutil.copytree(finished_once, tmp_path / RESULTS)
+
+
 class TestDataset:
     def test_dimensions_are_the_axes_and_those_of_a_problem(self, tmp_path):
         study = evolve(SMALL, loss=("logistic", "exponential"))
@@ -51,8 +62,8 @@ class TestDataset:
         for name, variable in results.variables.items():
             assert variable.attrs["long_name"], name
 
-    def test_values_are_those_that_were_measured_with_their_types(self, tmp_path):
-        results = xarray.open_zarr(finished(SMALL, tmp_path)).load()
+    def test_values_are_those_that_were_measured_with_their_types(self, tmp_path, small):
+        results = xarray.open_zarr(small).load()
         for cell in SMALL.cells:
             for name, values in measure_cell(SMALL, cell, range(10)).items():
                 kept = results[name].sel(cell.axes).values
@@ -266,20 +277,20 @@ def flip(file: Path) -> None:
 class TestDamage:
     @pytest.mark.parametrize("damage", [cut, flip, Path.unlink, lambda file: file.write_bytes(b"")])
     @pytest.mark.parametrize("name", ["cosine", "selected", "finished"])
-    def test_a_damaged_chunk_is_named_and_its_cell_computed_again(self, tmp_path, name, damage):
-        path = finished(SMALL, tmp_path)
-        whole = content(path)
-        (file,) = path.glob(f"{name}/1.0*")
+    def test_a_damaged_chunk_is_named_and_its_cell_computed_again(
+        self, tmp_path, small, name, damage
+    ):
+        whole = content(small)
+        (file,) = small.glob(f"{name}/1.0*")
         damage(file)
         with pytest.raises(ValueError, match=f"damaged results: {file}.*run the study again"):
             open_results(tmp_path)
         with pytest.warns(DamageWarning, match=f"{file}: .*; d=5 is computed again"):
             finished(SMALL, tmp_path)
-        assert content(path) == whole
+        assert content(small) == whole
 
-    def test_no_flipped_bit_goes_unseen(self, tmp_path):
-        path = finished(SMALL, tmp_path)
-        (file,) = path.glob("history_loss/1.0*")
+    def test_no_flipped_bit_goes_unseen(self, tmp_path, small):
+        (file,) = small.glob("history_loss/1.0*")
         whole = file.read_bytes()
         for position in range(0, 8 * len(whole), 61):
             damaged = bytearray(whole)
@@ -289,8 +300,9 @@ class TestDamage:
                 open_results(tmp_path)
 
     @pytest.mark.parametrize("reason", [errno.EMFILE, errno.EACCES, errno.ENOMEM, errno.ESTALE])
-    def test_what_cannot_be_read_now_is_not_called_damaged(self, tmp_path, monkeypatch, reason):
-        finished(SMALL, tmp_path)
+    def test_what_cannot_be_read_now_is_not_called_damaged(
+        self, tmp_path, small, monkeypatch, reason
+    ):
         before = content(tmp_path)
         read = Path.read_bytes
 
@@ -306,8 +318,7 @@ class TestDamage:
         monkeypatch.undo()
         assert content(tmp_path) == before
 
-    def test_too_little_memory_is_not_called_damage(self, tmp_path, monkeypatch):
-        finished(SMALL, tmp_path)
+    def test_too_little_memory_is_not_called_damage(self, tmp_path, small, monkeypatch):
         before = content(tmp_path)
 
         def refused(*_, **__):
@@ -320,9 +331,9 @@ class TestDamage:
         monkeypatch.undo()
         assert content(tmp_path) == before
 
-    def test_a_chunk_that_claims_to_be_huge_is_damaged(self, tmp_path):
+    def test_a_chunk_that_claims_to_be_huge_is_damaged(self, tmp_path, small):
         """The size of its content is that of 2^40 bytes, in the header of the frame."""
-        chunk = finished(SMALL, tmp_path) / "cosine" / "0.0"
+        chunk = small / "cosine" / "0.0"
         before = chunk.read_bytes()
         frame = bytes.fromhex("28b52ffd") + bytes([0b11100100]) + (2**40).to_bytes(8, "little")
         chunk.write_bytes(frame + b"0")
@@ -333,21 +344,19 @@ class TestDamage:
     @pytest.mark.parametrize(
         "name", [".zmetadata", ".zgroup", "cosine/.zarray", "cosine/.zattrs", "d/0", "d/.zarray"]
     )
-    def test_damaged_metadata_and_coordinates_are_written_again(self, tmp_path, name):
-        path = finished(SMALL, tmp_path)
-        whole = content(path)
-        cut(path / name)
-        with pytest.warns(DamageWarning, match=f"{path / name}: not as this study writes it"):
+    def test_damaged_metadata_and_coordinates_are_written_again(self, tmp_path, small, name):
+        whole = content(small)
+        cut(small / name)
+        with pytest.warns(DamageWarning, match=f"{small / name}: not as this study writes it"):
             finished(SMALL, tmp_path)
-        assert content(path) == whole
+        assert content(small) == whole
 
-    def test_a_variable_that_is_gone_is_measured_again(self, tmp_path):
-        path = finished(SMALL, tmp_path)
-        whole = content(path)
-        shutil.rmtree(path / "cosine_gap")
+    def test_a_variable_that_is_gone_is_measured_again(self, tmp_path, small):
+        whole = content(small)
+        shutil.rmtree(small / "cosine_gap")
         with pytest.warns(DamageWarning, match="cosine_gap"):
             finished(SMALL, tmp_path)
-        assert content(path) == whole
+        assert content(small) == whole
 
     def test_unfinished_parts_need_no_chunks(self, tmp_path):
         store = Store(tmp_path, SMALL)
@@ -382,21 +391,21 @@ def test_values_are_read_as_zarr_reads_them(tmp_path, monkeypatch):
     assert results.chunk().load().identical(same.load())
 
 
-def test_a_place_beyond_the_results_is_an_error(tmp_path):
-    finished(SMALL, tmp_path)
+def test_a_place_beyond_the_results_is_an_error(tmp_path, small):
     with pytest.raises(IndexError):
         open_results(tmp_path).history_norm.isel(problem=10).load()
 
 
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize(("name", "value"), [("order", "F"), ("dimension_separator", "/")])
-def test_arrays_of_another_layout_are_not_read_as_if_they_were_ours(tmp_path, name, value, verify):
-    store = finished(SMALL, tmp_path)
-    array = store / "history_norm/.zarray"
+def test_arrays_of_another_layout_are_not_read_as_if_they_were_ours(
+    tmp_path, small, name, value, verify
+):
+    array = small / "history_norm/.zarray"
     array.write_text(json.dumps(json.loads(array.read_text()) | {name: value}))
-    everything = json.loads((store / ".zmetadata").read_text())
+    everything = json.loads((small / ".zmetadata").read_text())
     everything["metadata"]["history_norm/.zarray"][name] = value
-    (store / ".zmetadata").write_text(json.dumps(everything))
+    (small / ".zmetadata").write_text(json.dumps(everything))
     wrong = rf"^\S+history_norm: expected {name} .*xarray.open_zarr reads a copy"
     with pytest.raises(ValueError, match=wrong):
         open_results(tmp_path, verify=verify)
@@ -424,7 +433,7 @@ def test_results_can_be_copied(tmp_path, zarr_format):
     study = evolve(SMALL, loss=("logistic", "exponential"), seed=(0, 2**64 - 1))
     finished(study, tmp_path)
     results = open_results(tmp_path).load()
-    chunks = {name: {"chunks": (1,) * x.ndim} for name, x in results.data_vars.items()}
+    chunks = {"cosine": {"chunks": (1,) * results.cosine.ndim}}
     chunks["finished"] = {"chunks": results.finished.shape}
     results.to_zarr(tmp_path / "copy", zarr_format=zarr_format, encoding=chunks)
     with pytest.raises(ValueError, match=r"^\S+: expected .*; xarray.open_zarr reads a copy"):
@@ -435,8 +444,8 @@ def test_results_can_be_copied(tmp_path, zarr_format):
 
 
 class TestDirectory:
-    def test_directory_of_another_study_is_refused_and_kept(self, tmp_path):
-        before = content(finished(SMALL, tmp_path))
+    def test_directory_of_another_study_is_refused_and_kept(self, tmp_path, small):
+        before = content(small)
         with pytest.raises(
             ValueError, match=r"results.zarr .*lr is 0.1 there and 0.2 here; steps is 60 .* 70"
         ) as error:
@@ -459,16 +468,14 @@ class TestDirectory:
 
     @pytest.mark.parametrize("name", ["isa", "attsvm", "numpy"])
     def test_results_of_another_version_or_instruction_set_are_not_gone_on_with(
-        self, tmp_path, monkeypatch, name
+        self, tmp_path, small, monkeypatch, name
     ):
-        finished(SMALL, tmp_path)
         there = layout.made_with
         monkeypatch.setattr(layout, "made_with", lambda study: {**there(study), name: "other"})
         with pytest.raises(ValueError, match=f'{name} is .* there and "other" here'):
             Store(tmp_path, SMALL)
 
-    def test_overwrite_starts_afresh_and_leaves_other_files_alone(self, tmp_path):
-        finished(SMALL, tmp_path)
+    def test_overwrite_starts_afresh_and_leaves_other_files_alone(self, tmp_path, small):
         (tmp_path / "notes.txt").write_text("mine")
         other = evolve(SMALL, seed=1)
         store = Store(tmp_path, other, overwrite=True)
@@ -497,8 +504,7 @@ class TestDirectory:
             run(SMALL, tmp_path / "out")
 
     @pytest.mark.parametrize("text", ["", "[]", '{"study": 3}'])
-    def test_a_store_that_is_not_that_of_a_study_is_refused(self, tmp_path, text):
-        finished(SMALL, tmp_path)
+    def test_a_store_that_is_not_that_of_a_study_is_refused(self, tmp_path, small, text):
         (tmp_path / RESULTS / ".zattrs").write_text(text)
         for reading in (lambda: Store(tmp_path, SMALL), lambda: open_results(tmp_path)):
             with pytest.raises(ValueError, match=r"results.zarr: expected the results of a study"):
@@ -527,8 +533,7 @@ class TestDirectory:
             store.write(part, record)
         finished(SMALL, tmp_path / "out")
 
-    def test_metadata_are_consolidated(self, tmp_path):
-        path = finished(SMALL, tmp_path)
-        consolidated = json.loads((path / ".zmetadata").read_text())["metadata"]
-        assert consolidated[".zattrs"] == json.loads((path / ".zattrs").read_text())
+    def test_metadata_are_consolidated(self, tmp_path, small):
+        consolidated = json.loads((small / ".zmetadata").read_text())["metadata"]
+        assert consolidated[".zattrs"] == json.loads((small / ".zattrs").read_text())
         assert len([name for name in consolidated if name.endswith(".zarray")]) == 31

@@ -204,7 +204,9 @@ def _means(table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
     figure.update_yaxes(title_text=table.name_of_means, range=[-0.02, 1.02])
     figure.update_xaxes(title_text=axis, type="category", categoryarray=[*rows])
     caption = "Means over the problems of a cell, with 95\u00a0% confidence intervals (Student's)."
-    return Drawing("means", "Labels and attention", caption, figure) if figure.data else None
+    several = len(table.shares) > 1
+    heading = "Labels and attention" if several else _capitalised(table.name_of_means)
+    return Drawing("means", heading, caption, figure) if figure.data else None
 
 
 def _heat_maps(table: Table, rows: Mapping[str, Row], axis: str) -> list[Drawing]:
@@ -232,8 +234,7 @@ def _heat_maps(table: Table, rows: Mapping[str, Row], axis: str) -> list[Drawing
         figure = go.Figure(trace)
         figure.update_yaxes(title_text=axis, type="category", autorange="reversed")
         figure.update_xaxes(title_text="norm of the SVM", type="category")
-        what = IN_NORMS[variable][1]
-        heading = f"{what[0].upper()}{what[1:]} in each norm"
+        heading = f"{_capitalised(IN_NORMS[variable][1])} in each norm"
         caption = f"{heading}: median over the problems of a cell."
         drawings.append(Drawing(variable.replace("_", "-"), heading, caption, figure))
     return drawings
@@ -334,6 +335,11 @@ def _logarithmic(*values: Any) -> dict[str, Any]:
     decades = np.ptp(np.log10(numbers[numbers > 0]))
     spacing = "D2" if 0 < decades < 1.5 else max(1, round(decades / 6))
     return {"type": "log", "exponentformat": "power", "dtick": spacing}
+
+
+def _capitalised(text: str) -> str:
+    """Return text with a capital, and abbreviations as they are."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _styled(figure: Any) -> Any:

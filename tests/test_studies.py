@@ -79,6 +79,10 @@ class TestDeclaration:
             ),
             ({"lr": 10.0, "weight_decay": 0.2}, r"weight_decay: expected at most 0.1 \(1/lr\)"),
             ({"lr_factor": 0.0}, "lr_factor: .*positive"),
+            (
+                {"parameter": "p", "measure": ("W",)},
+                "'W' needs .*, got p; choose of .*history, p .where",
+            ),
             ({"norms": ("fro", 1)}, "norms: expected one of 'fro', .* or a number p > 1, got 1"),
             ({"norms": ("fro", 2)}, "norms: expected different norms, got .'fro', 'fro'."),
             ({"norm": ("fro", "nuc")}, "norm: expected one value where SVMs in all `norms`"),

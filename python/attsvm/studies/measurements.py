@@ -135,12 +135,18 @@ class Measurement:
         """Whether it needs SVMs in several norms."""
         return any("norm" in variable.along for variable in self.variables)
 
+    def fits(self, parameter: str) -> bool:
+        """Return whether it can be measured of this parameter."""
+        return self.parameters is None or parameter in self.parameters
+
     def obstacle(self, parameter: str, has: Collection[str]) -> str | None:
         """Return why it cannot be measured, or None where it can."""
-        if self.parameters is not None and parameter not in self.parameters:
+        if not self.fits(parameter):
+            assert self.parameters is not None
+            fitting = (name for name, each in MEASUREMENTS.items() if each.fits(parameter))
             return (
                 f"measure: {self.name!r} needs the parameter {' or '.join(self.parameters)}, "
-                f"got {parameter}; choose others of {', '.join(MEASUREMENTS)}"
+                f"got {parameter}; choose of {', '.join(fitting)}"
             )
         head = "value" in has or parameter.startswith("v+")
         if self.of and self.of not in (*has, *(["head"] if head else [])):

@@ -104,7 +104,7 @@ class TestStudy:
         assert float(rows[1]["global_percent"]) == pytest.approx(float(share))
 
     def test_study_runs_from_where_one_stands_to_out(self, tmp_path):
-        assert main(QUICK_STUDY) == 0
+        assert main(WITHOUT_FIGURE) == 0
         assert (tmp_path / "out" / "overparam" / "table.csv").exists()
 
     def test_study_of_the_digits_has_a_directory_of_its_own(self, tmp_path, capsys):
@@ -116,7 +116,7 @@ class TestStudy:
         assert dict(results.outcome.sizes) == {"n": 1, "T": 1, "d": 2, "problem": 6}
 
     def test_study_of_the_prompt(self, tmp_path, capsys):
-        assert main([*QUICK_STUDY, *changed(parameter="p"), "--out", str(tmp_path)]) == 0
+        assert main([*WITHOUT_FIGURE, *changed(parameter="p"), "--out", str(tmp_path)]) == 0
         assert "p trained from zero by 200 normalised steps" in capsys.readouterr().out
 
     def test_study_of_ones_own_file_and_problems(self, problem, tmp_path, capsys):
@@ -222,7 +222,7 @@ class TestStudy:
         assert {path.name for path in tmp_path.iterdir()} == {"results.zarr", "table.csv"}
 
     def test_other_settings_need_another_directory_or_overwrite(self, tmp_path, capsys):
-        words = [*QUICK_STUDY, "--out", str(tmp_path)]
+        words = [*WITHOUT_FIGURE, "--out", str(tmp_path)]
         assert main(words) == 0
         capsys.readouterr()
         assert main([*words, *changed(seed=3)]) == 2
@@ -984,8 +984,8 @@ class TestStreams:
     def test_a_stream_without_isatty_is_no_terminal(self, tmp_path, monkeypatch):
         written = []
         monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=written.append, flush=bool))
-        assert main([*QUICK_STUDY, "--out", str(tmp_path)]) == 0
-        assert "global %" in "".join(written)
+        assert main([*WITHOUT_FIGURE, "--out", str(tmp_path)]) == 0
+        assert "feasible %" in "".join(written)
 
     def test_characters_that_cannot_be_shown_are_escaped(self, tmp_path):
         title = "α \x1b[31mred \u2028"

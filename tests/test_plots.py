@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -412,16 +411,6 @@ def test_norms_of_a_run_are_named_by_their_parameters():
 def test_run_of_a_batch_is_a_line_for_each_problem():
     result = train(unit_sphere(3, 4, 5, batch=7, rng=0), steps=20)
     assert [len(axes.lines) for axes in plots.run(result).axes] == [7, 7, 7]
-
-
-def test_settings_of_matplotlib_do_not_stop_a_figure(tmp_path):
-    (tmp_path / "matplotlibrc").write_text("text.usetex: True")
-    environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "nonsense"}
-    program = (
-        "from attsvm import datasets, plots, train;"
-        "plots.png(plots.run(train(datasets.unit_sphere(2, 3, 4, rng=0), steps=5)))"
-    )
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 def test_a_solution_is_drawn_with_its_support_vectors():

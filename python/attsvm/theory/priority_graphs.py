@@ -118,12 +118,10 @@ class TokenPriorityGraph(Plotted):
         return dict(zip(self.tokens.tolist(), self.component.tolist(), strict=True))
 
     @cached_property
-    def _links(self) -> dict[int, list[int]]:
-        """Components after each in `condensation`."""
-        links: dict[int, list[int]] = {}
-        for above, below in self.condensation.tolist():
-            links.setdefault(above, []).append(below)
-        return links
+    def _links(self) -> scipy.sparse.csr_array:
+        rows, columns = self.condensation.T
+        size = len(self.components)
+        return scipy.sparse.csr_array((np.ones(rows.size), (rows, columns)), shape=(size, size))
 
     @cached_property
     def _below(self) -> dict[int, frozenset[int]]:
@@ -133,13 +131,10 @@ class TokenPriorityGraph(Plotted):
     def _components_below(self, component: int) -> frozenset[int]:
         """Return the components that there is a path to, without the one where it starts."""
         if component not in self._below:
-            found: set[int] = set()
-            ahead = list(self._links.get(component, ()))
-            while ahead:
-                if (one := ahead.pop()) not in found:
-                    found.add(one)
-                    ahead += self._links.get(one, ())
-            self._below[component] = frozenset(found)
+            reached = scipy.sparse.csgraph.breadth_first_order(
+                self._links, component, return_predecessors=False
+            )
+            self._below[component] = frozenset(reached[1:].tolist())
         return self._below[component]
 
 

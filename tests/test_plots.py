@@ -330,6 +330,17 @@ def test_figures_have_the_same_bytes_in_every_format(name):
     assert b"/Type3" not in first[name]  # fonts that publishers refuse
 
 
+@pytest.mark.parametrize("formats", [*itertools.permutations(plots.FORMATS)])
+def test_a_format_has_the_same_bytes_after_others(formats):
+    figure = plots.study(table((5, 4, 2)))
+    alone = {name: plots.encoded(figure, [name])[name] for name in formats}
+    assert plots.encoded(figure, formats) == alone
+
+
+def test_a_figure_without_axes_is_encoded():
+    assert plots.png(Figure(layout="tight")).startswith(b"\x89PNG")
+
+
 def test_other_formats_are_refused():
     with pytest.raises(ValueError, match=r"formats: expected one of .*, got 'gif'"):
         plots.encoded(plots.study(table((5, 4, 2))), ["gif"])

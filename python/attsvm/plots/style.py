@@ -129,7 +129,8 @@ def _lay_out(figure: Figure, engine: LayoutEngine) -> None:
     places = np.full((len(figure.axes), 4), np.nan)
     for _ in range(_LAYOUTS):
         engine.execute(figure)
-        before, places = places, np.array([axes.get_position().bounds for axes in figure.axes])
+        bounds = [axes.get_position().bounds for axes in figure.axes]
+        before, places = places, np.reshape(bounds, places.shape)
         if (np.abs(places - before) * _DPI * max(figure.get_size_inches()) < 1).all():
             break
 
@@ -138,6 +139,7 @@ def _printed(figure: Figure, name: str) -> bytes:
     """Return the content of a file of a figure that is laid out."""
     from matplotlib.backend_bases import get_registered_canvas_class
 
+    figure.dpi = _DPI  # which those of vectors leave at their own
     buffer = io.BytesIO()
     # Without the date the bytes are those of the figure alone.
     dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +56,20 @@ def test_components_and_priorities_are_those_of_the_closure(data):
         assert found == {one for one in expected if way[min(one)].any() or way[:, min(one)].any()}
         assert graph.component_count == len(expected)
         assert graph.cyclic == (max(map(len, expected)) > 1)
+
+
+def test_all_priorities_of_a_long_chain_are_kept_in_little_memory():
+    K = 2000
+    best = np.arange(K - 1)
+    contexts = np.stack([best, best + 1, np.full(K - 1, K - 1)], axis=1)
+    graph = token_priority_graphs(NextTokenData(np.eye(K), contexts, best))[K - 1]
+    tracemalloc.start()
+    first = [graph.precedes(i, K - 1) for i in range(K)]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert first == [True] * (K - 1) + [False]
+    assert not graph.precedes(K - 1, 0)
+    assert most < 16 * K**2 / 8  # a bit for each pair
 
 
 @given(data=problems())

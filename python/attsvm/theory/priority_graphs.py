@@ -111,31 +111,20 @@ class TokenPriorityGraph(Plotted):
             if not 0 <= as_int(name, token) < self.K:
                 raise ValueError(f"{name}: expected an id in 0..{self.K - 1}, got {token}")
         above, below = (self._component_of.get(int(token)) for token in (i, j))
-        return above is not None and below in self._components_below(above)
+        return above is not None and below is not None and bool(self._below[above] >> below & 1)
 
     @cached_property
     def _component_of(self) -> dict[int, int]:
         return dict(zip(self.tokens.tolist(), self.component.tolist(), strict=True))
 
     @cached_property
-    def _links(self) -> scipy.sparse.csr_array:
-        rows, columns = self.condensation.T
-        size = len(self.components)
-        return scipy.sparse.csr_array((np.ones(rows.size), (rows, columns)), shape=(size, size))
-
-    @cached_property
-    def _below(self) -> dict[int, frozenset[int]]:
-        """Results of `_components_below`."""
-        return {}
-
-    def _components_below(self, component: int) -> frozenset[int]:
-        """Return the components that there is a path to, without the one where it starts."""
-        if component not in self._below:
-            reached = scipy.sparse.csgraph.breadth_first_order(
-                self._links, component, return_predecessors=False
-            )
-            self._below[component] = frozenset(reached[1:].tolist())
-        return self._below[component]
+    def _below(self) -> list[int]:
+        """Components that there is a path to from each, as the bits of a number."""
+        below = [0] * len(self.components)
+        # From low priorities to high ones: what is below `lower` is known.
+        for above, lower in sorted(self.condensation.tolist(), reverse=True):
+            below[above] |= below[lower] | 1 << lower
+        return below
 
 
 def token_priority_graphs(data: NextTokenData) -> dict[int, TokenPriorityGraph]:

@@ -353,6 +353,17 @@ class TestTrain:
             run = attsvm.train(attsvm.load(problem), rule=rule, steps=30, rng=4)
             assert np.array_equal(file["W"], run.W)
 
+    def test_mini_batches_of_a_text_are_drawn_with_a_seed(self, tmp_path):
+        Path("text").write_text("abcabdac" * 9)
+        words = ["train", "--text", "text", "--steps", "9", "--batch-size", "2", "--seed"]
+        runs = []
+        for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+            assert main([*words, seed, "--out", f"{name}.npz"]) == 0
+            with np.load(f"{name}.npz") as file:
+                runs.append(file["W"])
+        assert np.array_equal(runs[0], runs[1])
+        assert not np.array_equal(runs[0], runs[2])
+
     def test_polyak_steps_have_no_step_size(self, problem, capsys):
         text = problem.with_name("text")
         text.write_text("abcabdac" * 9)
@@ -745,6 +756,8 @@ class TestSVM:
         assert float(ratio) == pytest.approx(expected, abs=1e-6)
         assert main(["svm", str(problem), "--run", "spectral.npz"]) == 0
         assert facts(capsys.readouterr().out)["margin ratio of the run"] == ratio
+        assert main(["svm", str(problem), "--run", "run.npz", "--problem", "diagonal"]) == 0
+        assert "margin ratio of the run" not in facts(capsys.readouterr().out)  # W is not diagonal
         for wrong in (str(problem), "array.npy"):
             assert main(["svm", str(problem), "--run", wrong, "--out", "o.npz"]) == 2
             assert f"{wrong}: expected the results of attsvm train" in capsys.readouterr().err

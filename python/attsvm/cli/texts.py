@@ -21,7 +21,9 @@ from attsvm.theory.composition import composition, loss_of_composition
 
 def train_on_text(arguments: argparse.Namespace) -> None:
     """Train on the next tokens of a text, and compare with its Graph-SVM and finite part."""
-    refuse_unused(arguments, ("index", "value", "prompt", "init", "seed", "test"), "for text")
+    refuse_unused(arguments, ("index", "value", "prompt", "init", "test"), "for text")
+    if arguments.batch_size is None:
+        refuse_unused(arguments, ["seed"], "for text without mini-batches")
     if arguments.graphs is None:
         refuse_unused(arguments, ["format"], "without --graphs")
     for name, only in (("parameter", "W"), ("loss", "log")):

@@ -71,7 +71,7 @@ def add_train_options(parser: Parser) -> None:
     add("--test", type=Path, metavar="FILE.npz", help=test)
     start = "start of attention (default: zero; uniform for K and Q, and for W beside p)"
     add("--init", choices=STARTS, help=start)
-    add("--seed", type=integer, metavar="N", help="of a start that is drawn")
+    add("--seed", type=integer, metavar="N", help="of a start or of mini-batches, which are drawn")
     rules = "step rule; StepRule in the documentation says more (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
     norm = "of the steps of ngd, gd and mirror descent: fro, max, l1, spec, nuc, or p > 1 of l_p"
@@ -127,6 +127,7 @@ def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
         **{name: getattr(arguments, name) for name in ("steps", "record_every")},
         "rule": StepRule(arguments.rule, **_settings_of_rule(arguments)),
         **_step_size(arguments),
+        "rng": None if arguments.seed is None else as_nonnegative_int("seed", arguments.seed),
         "num_threads": arguments.threads,
         "progress": not arguments.quiet,
     }
@@ -150,8 +151,6 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         )
     if not as_blocks(parameter).draws(arguments.init) and arguments.batch_size is None:
         refuse_unused(arguments, ["seed"], f"where the start of {parameter} is not drawn")
-    elif arguments.seed is not None:
-        as_nonnegative_int("seed", arguments.seed)
     chosen = {}
     if as_blocks(parameter).lacks_queries(data):
         data = data.with_first_queries()
@@ -162,7 +161,6 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
     options = {
         "parameter": parameter,
         **{name: getattr(arguments, name) for name in ("loss", "init", "prompt")},
-        "rng": arguments.seed,
         "test": None if arguments.test is None else _test(arguments.test, data, parameter),
         **options_of_training(arguments),
     }

@@ -196,6 +196,20 @@ def test_overflowing_descent_is_an_error_and_says_when():
         train(data, parameter="p", rule="polyak", init=[-600.0], steps=10, record_every=1)
 
 
+@pytest.mark.parametrize("size", [1e-155, 1e-200])
+def test_tokens_whose_products_underflow_are_an_error_that_says_so(size):
+    """Of 1e-155 a normalised step was infinite; of 1e-200 the gradient is 0, and W stayed."""
+    data = attsvm.datasets.unit_sphere(6, 8, 10, batch=2, rng=0)
+    data = AttentionData(
+        data.tokens * np.array([1.0, size])[:, np.newaxis, np.newaxis, np.newaxis],
+        data.labels,
+        queries=data.queries,
+        value=data.value,
+    )
+    with pytest.raises(FloatingPointError, match="train: products of two tokens of problem 1 "):
+        train(data, steps=3)
+
+
 @pytest.mark.parametrize(
     ("n", "error", "start"),
     [

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attsvm import _core
-from attsvm._arrays import ArrayLike, Float64Array, IndexArray
+from attsvm._arrays import ArrayLike, Float64Array, FloatArray, IndexArray
 from attsvm._geometries import Norm, as_geometry, as_norm, listed
 from attsvm._linalg import LowRank, euclidean_norm
 from attsvm._validation import (
@@ -178,7 +178,7 @@ def train(
     TypeError, ValueError
         An argument is not what it must be; the message names it.
     FloatingPointError
-        The iterates overflowed.
+        The iterates overflowed, or products of tiny tokens underflowed.
     KeyboardInterrupt
         Within a second of Ctrl-C.
 
@@ -342,6 +342,7 @@ def _run(
             report=report,
         )
     require_largest_score("value", result["largest_score"].max(), call.loss)
+    _require_products(problem.tokens, result["log_grad_norm"])
 
     history = _cosines(of_attention, result["cosine_gap"])
     history |= _cosines(of_head, result["head_cosine_gap"])
@@ -647,6 +648,18 @@ def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> Fl
         require_direction(argument, size > 0)
         directions[:, j] = array / size[..., np.newaxis]
     return directions
+
+
+def _require_products(tokens: FloatArray, log_grad_norm: Float64Array) -> None:
+    """Raise where a gradient is 0, or no number, as products of tiny tokens underflow."""
+    smallest = 1e-140
+    for b in np.flatnonzero(~np.isfinite(log_grad_norm).all(axis=1)):
+        size = np.abs(tokens[b]).max()
+        if 0 < size < smallest:
+            raise FloatingPointError(
+                f"train: products of two tokens of problem {b} underflow, whose largest entry is "
+                f"{size:.1e}; scale them"
+            )
 
 
 def _require_finite(result: Mapping[str, Any], record: IndexArray, rule: str) -> None:

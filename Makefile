@@ -47,6 +47,7 @@ $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
 # Compiled while the packages of the tests are installed; those that attsvm itself needs come after both.
 $(VENV)/.compiled-test: $(VENV)/.pip $(CORE) $(CPP_TESTS)
 	$(call compile,--no-deps --editable .,test,native,ON)
+	@rm -f $(VENV)/.compiled-levels  # no longer what is installed
 	@touch $@
 
 $(VENV)/.compiled-levels: $(VENV)/.pip $(CORE) $(CPP_TESTS)

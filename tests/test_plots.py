@@ -268,13 +268,17 @@ def test_few_problems_are_drawn_by_their_way_to_the_svm_and_coloured_by_their_ou
 
 
 def test_many_problems_of_one_cell_are_drawn_by_medians_and_quartiles(tmp_path):
-    study = Study(n=6, T=8, d=4, problems=64, steps=200, measure=("outcome", "history"))
+    study = Study(
+        **{"n": 6, "T": 8, "d": 4, "problems": 64, "steps": 200, "record": [*range(0, 201, 8)]},
+        measure=("outcome", "history"),
+    )
     results = run(study, tmp_path, progress=False)
     figure = plots.study(results)
     outcomes = results.outcome.to_numpy()
     norms = next(axes for axes in figure.axes if axes.get_ylabel() == "norm")
     groups = [k for k in range(3) if np.sum(outcomes == k)]
     assert any(np.sum(outcomes == k) > 20 for k in groups)
+    assert {line.get_marker() for line in norms.lines} == {""}  # as the steps are many
     medians = {tuple(line.get_ydata()) for line in norms.lines}
     for k in groups:
         curves = results.history_norm.to_numpy()[outcomes == k]

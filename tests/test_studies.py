@@ -70,6 +70,10 @@ class TestDeclaration:
             ({"rules": {"sign": {"rate": 1}}}, "rules.sign: expected one of 'lr', 'kind', .* got"),
             ({"rules": {"ngd": {"lr": 0.1}}}, r"lr: expected none where rules.ngd states it"),
             (
+                {"rule": "polyak", "lr": (0.1, 1)},
+                r"lr: expected one value where no step takes a rate",
+            ),
+            (
                 {"rules": {"a": {"kind": "adam", "norm": 3}}, "rule": "a"},
                 "rules.a: norm: expected no value for kind='adam', got 3",
             ),

@@ -97,9 +97,10 @@ def draw_record(
                 ).items():
                     drawn_of_group = curves_of_key[which]
                     if groups and len(drawn_of_group) > FEW_PROBLEMS:
-                        _draw_quartiles(axes, history["step"], drawn_of_group, shade, name_of_group)
+                        _draw_quartiles(axes, history["step"], drawn_of_group, shade, name_of_group,
+                                        marker)  # fmt: skip
                         continue
-                    drawn = axes.plot(history["step"], drawn_of_group.T, marker=marker,
+                    drawn = axes.plot(history["step"], drawn_of_group.T, marker=".",
                                       color=shade, linestyle=style.dash, linewidth=1)  # fmt: skip
                     drawn[0].set_label(name_of_group)
             axes.set_xscale("symlog", linthresh=1)
@@ -119,13 +120,13 @@ def draw_record(
 
 
 def _draw_quartiles(
-    axes: Axes, step: NDArray[Any], curves: NDArray[Any], colour: str, label: str
+    axes: Axes, step: NDArray[Any], curves: NDArray[Any], colour: str, label: str, marker: str
 ) -> None:
     """Draw the problems that have values, at the steps at which all of these do."""
     curves = curves[~np.isnan(curves).all(axis=1)]
     known = ~np.isnan(curves).any(axis=0)
     if len(curves):
-        band(axes, step[known], curves[:, known], colour, label, middle="quartiles", marker=".",
+        band(axes, step[known], curves[:, known], colour, label, middle="quartiles", marker=marker,
              linewidth=1)  # fmt: skip
 
 

@@ -378,6 +378,12 @@ class Study:
                 self._check_cell(cell.settings)
             except ValueError as error:
                 raise ValueError(f"{error} (where {cell.name})" if self.axes else error) from error
+        rates = [axis for axis in self.axes if axis in ("lr", "lr_factor")]
+        if rates and not any(cell.settings["step_rule"].takes_rate for cell in cells):
+            raise ValueError(
+                f"{', '.join(rates)}: expected one value where no step takes a rate, "
+                f"{self._got(rates)}"
+            )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -100,7 +100,7 @@ def draw_record(
                         _draw_quartiles(axes, history["step"], drawn_of_group, shade, name_of_group,
                                         marker)  # fmt: skip
                         continue
-                    drawn = axes.plot(history["step"], drawn_of_group.T, marker=".",
+                    drawn = axes.plot(history["step"], drawn_of_group.T, marker=marker,
                                       color=shade, linestyle=style.dash, linewidth=1)  # fmt: skip
                     drawn[0].set_label(name_of_group)
             axes.set_xscale("symlog", linthresh=1)

@@ -258,6 +258,10 @@ def test_sizes_that_do_not_fit_are_named():
         module(tokens[..., :2], queries)
     with pytest.raises(ValueError, match=r"^queries: expected shape .* 5, 3\), got \(1, 3\)"):
         module(tokens, queries[:1])
+    for name, given in (("tokens", tokens.tolist()), ("queries", queries.tolist()), ("lengths", 2)):
+        arguments = {"tokens": tokens, "queries": queries, name: given}
+        with pytest.raises(TypeError, match=f"^{name}: expected Tensor, got (list|int)$"):
+            module(**arguments)
 
 
 def test_nan_at_padding_reaches_no_prediction():

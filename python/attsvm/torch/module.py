@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from attsvm._arrays import ArrayLike
-from attsvm._validation import as_choice, as_float_array, as_positive_int, require_shape
+from attsvm._validation import (
+    as_choice,
+    as_float_array,
+    as_instance,
+    as_positive_int,
+    require_shape,
+)
 from attsvm.data import AttentionData
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import as_blocks
@@ -165,7 +171,7 @@ class Attention(torch.nn.Module):
         Tensor, shape ([B,] n, T)
             0 at padding.
         """
-        self._require_sizes(tokens, queries)
+        self._require_tensors(tokens, queries, lengths)
         logits = (tokens @ self._directions(tokens, queries).unsqueeze(-1)).squeeze(-1)
         if lengths is not None:
             logits = logits.masked_fill(_padding(tokens, lengths), -torch.inf)
@@ -252,7 +258,11 @@ class Attention(torch.nn.Module):
         batch = f", batch={self._lead[0]}" if self._lead else ""
         return f"d={self.d}, parameter={self._blocks.parameter!r}{batch}"
 
-    def _require_sizes(self, tokens: Any, queries: Any) -> None:
+    def _require_tensors(self, tokens: Any, queries: Any, lengths: Any) -> None:
+        as_instance("tokens", tokens, torch.Tensor)
+        for name, given in (("queries", queries), ("lengths", lengths)):
+            if given is not None:
+                as_instance(name, given, torch.Tensor)
         if tokens.ndim < 3 or tokens.shape[-1] != self.d:
             raise ValueError(
                 f"tokens: expected shape ([B,] n, T, {self.d}), got {tuple(tokens.shape)}"

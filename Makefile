@@ -8,8 +8,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Of the packages of tests and pages Python compiles the modules that are imported, when they first are, and keeps them;
-# to compile all would take a minute.
+# Of installed packages Python compiles the modules that are imported, when they first are, and keeps them; to compile
+# all would take a minute.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 CORE := $(shell find cpp/include cpp/src cpp/bindings cmake -type f) CMakeLists.txt pyproject.toml
@@ -36,7 +36,7 @@ $(VENV)/.pip:
 	@touch $@
 
 # To run, and for the quick tests, this machine's instruction-set level is enough; the slow tests compare all levels.
-compile = $(BIN)/python -m pip install --quiet $(1) -C build-dir=build/$(2) \
+compile = $(INSTALL) $(1) -C build-dir=build/$(2) \
   -C cmake.define.ATTSVM_ISA_LEVELS=$(3) -C cmake.define.ATTSVM_TEST_ISA_LEVELS=$(3) -C cmake.define.ATTSVM_BUILD_TESTS=$(4)
 
 $(VENV)/.attsvm: $(VENV)/.pip $(CORE)
@@ -57,7 +57,7 @@ $(VENV)/.compiled-levels: $(VENV)/.pip $(CORE) $(CPP_TESTS)
 $(VENV)/.tested: $(VENV)/.compiled-test
 $(VENV)/.levels: $(VENV)/.compiled-levels
 $(VENV)/.tested $(VENV)/.levels: | $(VENV)/.tools
-	$(BIN)/python -m pip install --quiet 'attsvm[report]'
+	$(INSTALL) 'attsvm[report]'
 	@touch $@ $(VENV)/.attsvm
 
 # One pip at a time but for those that compile: what stands behind | comes first.
@@ -125,7 +125,7 @@ $(VENV)/.docs: $(VENV)/.attsvm pyproject.toml
 	$(INSTALL) --group docs
 	@touch $@
 
-# Figures are computed once, in about two minutes, and again when the package has changed.
+# Figures are computed once, in some minutes, and again when the package has changed.
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs out/docs
 	@echo "The pages: out/docs/index.html"

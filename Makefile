@@ -125,7 +125,7 @@ $(VENV)/.docs: $(VENV)/.attsvm pyproject.toml
 	$(INSTALL) --group docs
 	@touch $@
 
-# Figures are computed once, in some minutes, and again when the package has changed.
+# Figures are computed once, in six minutes on two cores, and again when the package has changed.
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs out/docs
 	@echo "The pages: out/docs/index.html"

@@ -28,7 +28,7 @@ def log_softmax(logits: NDArray[Any], axis: Axis) -> Any:
 
 
 def logsumexp(logits: NDArray[Any], axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """Compute log Σ exp(a) over `axis`, as `scipy.special.logsumexp`."""
+    """Compute log Σ exp(a) over an `axis` that is not empty, faster than SciPy."""
     largest, _, log_total = _of_largest(logits, axis)
     return (largest + log_total)[()] if keepdims else np.squeeze(largest + log_total, axis)[()]
 

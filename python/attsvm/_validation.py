@@ -393,6 +393,19 @@ def number_text(value: float | np.floating[Any]) -> str:
     return str(value).removesuffix(".0")
 
 
+def in_words(value: Any) -> str:
+    """Write a setting, or the list of several: numbers as `number_text` does.
+
+    Examples
+    --------
+    >>> in_words(20260101), in_words([0.1, 1e-05, 3.0]), in_words(["W", "p"])
+    ('20260101', '0.1/1e-05/3', 'W/p')
+    """
+    if isinstance(value, list):
+        return "/".join(map(in_words, value))
+    return number_text(value) if isinstance(value, float) else str(value)
+
+
 def position_text(index: tuple[int, ...]) -> str:
     """Write `index` as in an error: ``[3, 0, 1]``."""
     return f"[{', '.join(str(i) for i in index)}]"

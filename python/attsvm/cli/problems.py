@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attsvm._validation import as_nonnegative_int, number_text
+from attsvm._validation import as_nonnegative_int, in_words, number_text
 from attsvm.data import AttentionData, NextTokenData, load
 from attsvm.data.whole_file import place_of_file
 from attsvm.descent import train
@@ -57,14 +57,10 @@ def name_of_run(arguments: argparse.Namespace, parameter: str) -> tuple[str, ...
         *(() if arguments.lr is None else (f"lr{number_text(arguments.lr)}",)),
         str(arguments.steps),
         *(() if arguments.loss is None else (arguments.loss,)),
-        *(_NAMED[name].format(_in_name(x)) for name, x in given.items() if x is not None),
+        *(_NAMED[name].format(in_words(x)) for name, x in given.items() if x is not None),
         *(f"{k}-{name_of_list(x.ravel().tolist())}" for k, x in lists.items() if x is not None),
         *(() if arguments.test is None else (f"test-{arguments.test.stem}",)),
     )
-
-
-def _in_name(value: Any) -> Any:
-    return number_text(value) if isinstance(value, float) else value
 
 
 def name_of_list(numbers: Iterable[float]) -> str:

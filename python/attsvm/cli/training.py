@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -110,23 +110,17 @@ def _numbers(word: str) -> NDArray[Any]:
         ) from None
 
 
-def _step_size(arguments: argparse.Namespace) -> dict[str, float]:
-    """Return the step size by its name, which Polyak steps do not have."""
-    return {} if arguments.lr is None else {"lr": arguments.lr}
-
-
-def _settings_of_rule(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of the step rule that are given."""
-    given = {name: getattr(arguments, name) for name in OF_RULES}
-    return {name: value for name, value in given.items() if value is not None}
+def _given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return the options of these names that are given."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `train` that problems and texts share."""
     return {
-        **{name: getattr(arguments, name) for name in ("steps", "record_every")},
-        "rule": StepRule(arguments.rule, **_settings_of_rule(arguments)),
-        **_step_size(arguments),
+        **{name: getattr(arguments, name) for name in ("lr", "steps", "record_every")},
+        "rule": StepRule(arguments.rule, **_given(arguments, OF_RULES)),
         "rng": None if arguments.seed is None else as_nonnegative_int("seed", arguments.seed),
         "num_threads": arguments.threads,
         "progress": not arguments.quiet,
@@ -204,8 +198,7 @@ def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
 def arrays_of_run(arguments: argparse.Namespace, result: Run) -> dict[str, Any]:
     """Return what is written of a run."""
     return {
-        **_step_size(arguments),
-        **_settings_of_rule(arguments),
+        **_given(arguments, ("lr", *OF_RULES)),
         "parameter": "+".join(np.atleast_1d(result.parameter)),
         **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
         **({} if result.W is None else {"W": result.W}),

@@ -262,5 +262,5 @@ def _softmax(logits: Float64Array) -> tuple[Float64Array, Float64Array, IndexArr
 
 
 def _at(values: Float64Array, index: IndexArray) -> Float64Array:
-    """Return the value (n, 1) at one index (n, 1) of each row."""
+    """Return the value (n, 1) at one index (n, 1) of each row, as np.take_along_axis but faster."""
     return np.asarray(values[np.arange(len(values))[:, np.newaxis], index])

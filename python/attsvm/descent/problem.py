@@ -417,6 +417,8 @@ class CoreProblem(Coordinates):
         text, B = "(d,)" if len(self._one) == 1 else "(d, d)", self.tokens.shape[0]
         W = as_batch(name, value, text, self._one, self.batch).reshape(B, *self.dimensions)
         W = inside = np.array(W)
+        if self.token_basis is None and self.query_basis is None:
+            return Parameter([np.ascontiguousarray(np.swapaxes(W, 1, 2))], None, np.zeros(B))
         with np.errstate(over="ignore", invalid="ignore"):
             if self.token_basis is not None:
                 inside = self.token_basis @ inside
@@ -427,8 +429,6 @@ class CoreProblem(Coordinates):
                 f"{name}: expected entries whose sums float64 holds, got one of {np.abs(W).max()}"
             )
         V = np.ascontiguousarray(np.swapaxes(inside, 1, 2))
-        if self.token_basis is None and self.query_basis is None:
-            return Parameter([V], None, np.zeros(B))
         rest = W - self._lift(V)
         return Parameter([V], rest, euclidean_norm(rest, _OF_MATRIX))
 

@@ -21,6 +21,7 @@ from attsvm._validation import (
     as_nonnegative_float,
     as_positive_float,
     as_positive_int,
+    in_words,
     number_text,
 )
 from attsvm.descent.blocks import Blocks
@@ -259,8 +260,8 @@ class StepRule:
         """The kind, and the settings that are not usual."""
         usual = _named(self.kind)._settings()
         changed = {k: x for k, x in self._settings().items() if x != usual[k]}
-        numbers = {k: number_text(x) if isinstance(x, float) else x for k, x in changed.items()}
-        return ", ".join([self.kind, *(f"{k.replace('_', ' ')} {x}" for k, x in numbers.items())])
+        words = (f"{k.replace('_', ' ')} {in_words(x)}" for k, x in changed.items())
+        return ", ".join([self.kind, *words])
 
     @property
     def takes_rate(self) -> bool:

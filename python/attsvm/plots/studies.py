@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import BoolArray
-from attsvm._validation import as_instance
+from attsvm._validation import as_instance, in_words
 from attsvm.plots.records import CURVES, draw_record
 from attsvm.plots.style import (
     COLUMN_WIDTH,
@@ -31,7 +31,7 @@ from attsvm.studies.reproduce.palette import BLUE, INK, Series, series
 from attsvm.studies.store import as_results
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, describe, measures_of, tabulate
-from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Measure, Table, in_words
+from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Measure, Table
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -28,7 +28,7 @@ from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import predicted, two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
 from attsvm.sklearn.not_separable import warn_not_separable
-from attsvm.sklearn.slack import as_penalty, fallback_penalty, too_hard
+from attsvm.sklearn.slack import as_penalty, beyond_float64, fallback_penalty, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SolverError, SVMSolution, att_svm, prompt_svm
 from attsvm.svm.solvers import EXTENDED
@@ -479,8 +479,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         else:
             solution = att_svm(data, self.selected_, norm=self._norm())
         if solution.solver == EXTENDED:
-            selected = f"the selected tokens of {data.n} sequences"
-            raise SolverError(f"no weights in float64 have the margins of {selected}")
+            raise beyond_float64(f"the selected tokens of {data.n} sequences")
         return solution
 
 

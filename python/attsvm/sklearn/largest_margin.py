@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attsvm._arrays import FloatArray
-from attsvm.sklearn.slack import SMALLEST_PENALTY, fallback_penalty, too_hard
+from attsvm.sklearn.slack import SMALLEST_PENALTY, beyond_float64, fallback_penalty, too_hard
 from attsvm.svm import SolverError
 from attsvm.svm.solve import solve
 from attsvm.svm.solvers import EXTENDED, OPTIMALITY_TOLERANCE
@@ -137,7 +137,7 @@ def largest_margin(X: _Array, y: _Array, *, intercept: bool) -> Hyperplane | Not
     if solution.solver == EXTENDED:
         rounded = _long_enough(X, y, plane, np.zeros(X.shape[1]))
         if rounded is None:
-            raise SolverError(f"no weights in float64 have the margins of {y.size} samples")
+            raise beyond_float64(f"{y.size} samples")
         return rounded
     return plane
 

@@ -33,6 +33,11 @@ def fallback_penalty(rows: Float64Array, weights: Float64Array | None = None) ->
     return _FALLBACK / size if size > 0 else _FALLBACK
 
 
+def beyond_float64(margins: str) -> SolverError:
+    """Return the error where only the sum of the parts of a solution has these margins."""
+    return SolverError(f"no weights in float64 have the margins of {margins}")
+
+
 def too_hard(C: float) -> SolverError:
     """Return the error where slack, which separates everything, is too dear for float64."""
     return SolverError(

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from attsvm._arrays import Float64Array
-from attsvm._validation import nearest
+from attsvm._validation import in_words, nearest
 from attsvm.data import AttentionData, load
 from attsvm.datasets import digits, gaussian_classes, near_orthogonal, signal_noise, unit_sphere
 from attsvm.descent.blocks import as_blocks
-from attsvm.studies.table import in_words
 
 FIRST_TOKENS = "first tokens"
 """Queries of a file that has none, as its results say."""

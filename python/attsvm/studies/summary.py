@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attsvm import _core
-from attsvm._validation import as_instance
+from attsvm._validation import as_instance, in_words
 from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
 from attsvm.descent.blocks import as_blocks
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import FIRST_TOKENS, KINDS
 from attsvm.studies.store import as_results
 from attsvm.studies.study import Cell, Study, norm_of_svm
-from attsvm.studies.table import Measure, Row, Table, in_words
+from attsvm.studies.table import Measure, Row, Table
 from attsvm.svm.norms import as_svm_norm
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._arrays import Float64Array
-from attsvm._validation import number_text
+from attsvm._validation import in_words
 from attsvm.studies.intervals import Estimate, mean, median, proportion
 from attsvm.studies.measurements import Record
 from attsvm.studies.reproduce.check import padded
@@ -299,20 +299,6 @@ class Table:
             name = ", ".join(f"{axis} = {in_words(x)}" for axis, x in others.items())
             rows.setdefault(name, []).append(row)
         return {name: Table(self.measures, tuple(part)) for name, part in rows.items()}
-
-
-def in_words(value: Any) -> str:
-    """Write one value of an axis, or the list of them: whole numbers with all their digits.
-
-    Examples
-    --------
-    >>> from attsvm.studies.table import in_words
-    >>> in_words(20260101), in_words([0.1, 1e-05, 3.0]), in_words(["W", "p"])
-    ('20260101', '0.1/1e-05/3', 'W/p')
-    """
-    if isinstance(value, list):
-        return "/".join(map(in_words, value))
-    return number_text(value) if isinstance(value, float) else str(value)
 
 
 def _html_cell(estimate: Estimate, problems: int, value: str, low: str, high: str) -> str:

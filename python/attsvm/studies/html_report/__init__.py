@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attsvm._validation import as_path
+from attsvm._validation import as_path, in_words
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
 from attsvm.studies.expectations import expectations
@@ -19,7 +19,6 @@ from attsvm.studies.layout import MEANINGS
 from attsvm.studies.store import REPORT, RESULTS, open_results
 from attsvm.studies.study import Study
 from attsvm.studies.summary import INTERVALS, describe, records, tabulate
-from attsvm.studies.table import in_words
 
 if TYPE_CHECKING:
     import xarray as xr

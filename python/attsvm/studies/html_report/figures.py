@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from attsvm._arrays import Float64Array
+from attsvm._validation import in_words
 from attsvm.studies.expectations import reference
 from attsvm.studies.reproduce.palette import BLUE, INK, ORANGE, RED, SKY, series
 from attsvm.studies.study import Study
 from attsvm.studies.summary import IN_NORMS, records
-from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Row, Table, in_words
+from attsvm.studies.table import AXIS_NAMES, FEW_PROBLEMS, SHARES, Row, Table
 
 if TYPE_CHECKING:
     import xarray as xr

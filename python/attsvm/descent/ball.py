@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attsvm._arrays import BoolArray, Float64Array
+from attsvm._linalg import euclidean_norm
 
 _EPS = float(np.finfo(np.float64).eps)
 _FIRST_RADIUS = 0.5
@@ -78,14 +79,10 @@ class _Spheres:
         """Compute norms by block, without underflow of squares."""
         with np.errstate(under="ignore", over="ignore"):
             squares = self.dot(a, a)
-        if squares.min() > _SQUARE_OF_ALL and squares.max() < np.inf:
+        exact = squares.min() > _SQUARE_OF_ALL and squares.max() < np.inf
+        if exact or not a.any():
             return np.sqrt(squares)
-        largest = np.array([np.abs(a[self.block == b]).max() for b in range(self.blocks)])
-        unit = np.where(largest > 0, largest, 1.0)
-        with np.errstate(under="ignore"):
-            scaled = a / unit[self.block]
-            norms: Float64Array = largest * np.sqrt(self.dot(scaled, scaled))
-        return norms
+        return np.array([euclidean_norm(a[self.block == b]) for b in range(self.blocks)])
 
     def normalised(self, u: Float64Array) -> Float64Array:
         return np.asarray(u / self.norm(u)[self.block])

@@ -301,8 +301,9 @@ def test_parameters_without_effect_are_warned_of():
         )
     with pytest.warns(UserWarning, match="^query: no effect"):
         AttentionSVM(parameter="p", query="last").fit(X, y)
-    with pytest.warns(UserWarning, match="^steps: no effect"):
+    with pytest.warns(UserWarning, match="^steps: no effect") as given:
         GridSearchCV(AttentionSVM(), {"steps": [10, 20]}, cv=2).fit(X, y)
+    assert len(given) == 1
 
 
 @quiet

@@ -208,6 +208,27 @@ def test_intercept_moves_with_the_samples(seed, n, d, C):
     assert there.intercept_ == pytest.approx(moved, abs=1e-8 * size)
 
 
+def warnings_of(fit, *data):
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        fit(*data)
+    return [warning.category for warning in given]
+
+
+def test_a_search_warns_once_and_every_fit_of_an_estimator():
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((40, 3)), rng.choice(["no", "yes"], 40)
+    steps = make_pipeline(StandardScaler(), HardMarginSVC())
+    search = GridSearchCV(steps, {"hardmarginsvc__fit_intercept": [True, False]}, cv=3)
+    for fit in (search.fit, HardMarginSVC().fit, clone(HardMarginSVC()).fit):
+        assert warnings_of(fit, *data) == warnings_of(fit, *data) == [NotSeparableWarning]
+    assert warnings_of(search.best_estimator_.fit, *data) == [NotSeparableWarning]
+    of_worker = pickle.loads(pickle.dumps(clone(search.estimator)))
+    first = pickle.loads(pickle.dumps(clone(search.estimator)))
+    assert warnings_of(first.fit, *data) == [NotSeparableWarning]
+    assert warnings_of(of_worker.fit, *data) == []
+
+
 @pytest.mark.parametrize("intercept", [True, False])
 def test_inseparable_classes_are_proved_to_be(intercept):
     rng = np.random.default_rng(0)

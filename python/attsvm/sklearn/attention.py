@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
@@ -27,7 +26,7 @@ from attsvm.descent import train
 from attsvm.functional import softmax
 from attsvm.sklearn.hard_margin import predicted, two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
-from attsvm.sklearn.not_separable import warn_not_separable
+from attsvm.sklearn.not_separable import OneWarningOfClones, warn_not_separable, warn_once
 from attsvm.sklearn.slack import as_penalty, beyond_float64, fallback_penalty, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SolverError, SVMSolution, att_svm, prompt_svm
@@ -48,7 +47,7 @@ _OF_TRAINING = ("rule", "lr", "steps", "loss", "train_options")
 """Parameters without effect where nothing is trained."""
 
 
-class AttentionSVM(ClassifierMixin, BaseEstimator):
+class AttentionSVM(ClassifierMixin, OneWarningOfClones):
     """Attention with a linear head, in the limit to which gradient descent converges.
 
     Sequence X_i of T tokens is classified by the sign of v'X_i'softmax(X_i W z_i / temperature), or
@@ -133,6 +132,8 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         Parameters were set that have no effect: those of training where nothing is trained, or
         `query` with "p".
 
+    Of the clones of one estimator that are fitted, as by a search, one gives a warning and not all.
+
     References
     ----------
     Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023;
@@ -213,6 +214,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         SolverError
             No answer could be certified.
         """
+        clones = self._take_clones()
         parameter = as_choice("parameter", self.parameter, _PARAMETERS)
         norm = self._norm()
         as_choice("selection", self.selection, _SELECTIONS)
@@ -239,7 +241,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
             lengths=lengths,
         )  # fmt: skip
         self.n_features_in_ = data.d
-        self._warn_unused(selected is not None)
+        self._warn_unused(clones, selected is not None)
         with core_threads(threads):
             head = self._select(data, selected, C, options)
             self._set_head(data, head)
@@ -250,7 +252,7 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         if self.certificate_ is not None:
             inseparable.append("the selected tokens")
         if inseparable:
-            warn_not_separable(" and ".join(inseparable))
+            warn_not_separable(clones, " and ".join(inseparable))
         return self
 
     def attention(self, X: Any, *, queries: Any = None, lengths: Any = None) -> Float64Array:
@@ -328,23 +330,17 @@ class AttentionSVM(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_class = False
         return tags
 
-    def _warn_unused(self, given: bool) -> None:
+    def _warn_unused(self, clones: str | None, given: bool) -> None:
         """Warn of parameters without effect; to be called from `fit`, whether tokens are given."""
         usual = AttentionSVM().get_params(deep=False)
         changed = {x for x in usual if repr(getattr(self, x)) != repr(usual[x])}
         unused = [name for name in _OF_TRAINING if name in changed]
         if unused and (given or self.selection != "trained"):
             why = "with `selected`" if given else "unless selection='trained'"
-            warnings.warn(
-                f"{', '.join(unused)}: no effect, as nothing is trained {why}",
-                UserWarning,
-                stacklevel=3,
-            )
+            warn_once(clones, f"{', '.join(unused)}: no effect, as nothing is trained {why}")
         if self.parameter == "p" and "query" in changed:
-            warnings.warn(
-                "query: no effect, as the logits X p of parameter='p' have no queries",
-                UserWarning,
-                stacklevel=3,
+            warn_once(
+                clones, "query: no effect, as the logits X p of parameter='p' have no queries"
             )
 
     def _norm(self) -> str:

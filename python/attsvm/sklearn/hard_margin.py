@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from attsvm._arrays import Float64Array
 from attsvm._validation import as_bool, require_unmasked
 from attsvm.sklearn.largest_margin import separation
-from attsvm.sklearn.not_separable import warn_not_separable
+from attsvm.sklearn.not_separable import OneWarningOfClones, warn_not_separable
 from attsvm.sklearn.slack import as_penalty
 from attsvm.threads import core_threads, threads_of_jobs
 
 
-class HardMarginSVC(ClassifierMixin, BaseEstimator):
+class HardMarginSVC(ClassifierMixin, OneWarningOfClones):
     """Linear support vector machine with a hard margin, for two classes, solved exactly.
 
     min ½|w|² subject to y_i (w'x_i + b) >= 1. The intercept b is not penalised. The answer is
@@ -76,7 +76,8 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
     NotSeparableWarning
         No hard margin exists. `separable_` is then False, and the classifier is the one of the soft
         margin with C = 10 / s², s² the mean square of the samples, from their mean where there
-        is an intercept, weighted if there are weights.
+        is an intercept, weighted if there are weights. Of the clones of one estimator that are
+        fitted, as by a search, one warns and not all.
 
     Notes
     -----
@@ -130,6 +131,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         SolverError
             No answer could be certified.
         """
+        clones = self._take_clones()
         C = as_penalty(self.C)
         as_bool("fit_intercept", self.fit_intercept)
         threads = threads_of_jobs(self.n_jobs)
@@ -160,7 +162,7 @@ class HardMarginSVC(ClassifierMixin, BaseEstimator):
         self.certificate_ = None
         if answer.certificate is not None:
             self.certificate_ = of_all_samples(answer.certificate)
-            warn_not_separable("the classes")
+            warn_not_separable(clones, "the classes")
         self.C_ = answer.C
         self.coef_ = np.zeros((1, self.n_features_in_))
         self.coef_[0, columns] = answer.w

@@ -8,13 +8,19 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from attsvm._version import __version__
 from attsvm.cli.figures import add_reproduce_options, run_reproduce
 from attsvm.cli.output import complain, say, say_facts
-from attsvm.cli.parsing import Parser, as_formats, integer, option_of, refuse_unused
+from attsvm.cli.parsing import (
+    Parser,
+    as_formats,
+    file_of_results,
+    integer,
+    option_of,
+    refuse_unused,
+)
 from attsvm.cli.studies import add_report_options, add_study_options, run_report, run_study
 from attsvm.cli.svms import add_svm_options, run_svm
 from attsvm.cli.texts import train_on_text
@@ -113,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the results of an earlier run")
     add(
         "--out",
-        type=Path,
+        type=file_of_results(".npz"),
         metavar="RESULT.npz",
         help="(default, in the working directory: FILE-SETTINGS.npz, "
         "of svm --run RUN-SETTINGS.npz)",

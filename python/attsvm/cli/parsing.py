@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from attsvm._validation import nearest
 from attsvm.studies.store import FORMATS
+
+_Number = TypeVar("_Number", int, float)
 
 
 class _Help(argparse.HelpFormatter):
@@ -66,20 +68,33 @@ def refuse_unused(arguments: argparse.Namespace, names: Iterable[str], where: st
             raise ValueError(f"{option_of(name)}: expected none {where}{got}")
 
 
-def integer(word: str) -> int:
-    """Read an integer."""
-    try:
-        return int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected an integer, got {word!r}") from None
+def _parser_of(kind: Callable[[str], _Number], what: str) -> Callable[[str], _Number]:
+    def read(word: str) -> _Number:
+        try:
+            return kind(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {what}, got {word!r}") from None
+
+    return read
 
 
-def number(word: str) -> float:
-    """Read a number."""
-    try:
-        return float(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from None
+integer = _parser_of(int, "an integer")
+number = _parser_of(float, "a number")
+
+
+def file_of_results(suffix: str) -> Callable[[str], Path]:
+    """Return a parser of the path of a file: it has this suffix, or gets it if it has none."""
+
+    def read(word: str) -> Path:
+        path = Path(word)
+        written_as_is = path.exists() and not path.is_file()  # a device; a directory is refused
+        if path.suffix.lower() == suffix or written_as_is:
+            return path
+        if path.suffix or not path.name or word.endswith("/"):
+            raise argparse.ArgumentTypeError(f"expected the path of a {suffix} file, got {word!r}")
+        return path.with_suffix(suffix)
+
+    return read
 
 
 def number_or_name(word: str) -> float | str:

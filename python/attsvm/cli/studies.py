@@ -11,7 +11,7 @@ from typing import Any
 
 from attsvm import plots
 from attsvm.cli.output import can_draw, say, say_facts, write_figure
-from attsvm.cli.parsing import Parser, as_formats, integer, refuse_unused
+from attsvm.cli.parsing import Parser, as_formats, file_of_results, integer, refuse_unused
 from attsvm.data.whole_file import place_of_file, write_whole
 from attsvm.studies import Study, report, run
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -86,7 +86,8 @@ def add_report_options(parser: Parser) -> None:
     printed = f"also write the figure for print, beside the report, in some of {', '.join(FORMATS)}"
     add("--format", type=as_formats, metavar="FORMATS", help=printed)
     add("store", type=Path, metavar="STORE", help="directory of the study, such as out/NAME")
-    add("--out", type=Path, metavar="FILE.html", help="(default: report.html in the directory)")
+    default = "(default: report.html in the directory)"
+    add("--out", type=file_of_results(".html"), metavar="FILE.html", help=default)
 
 
 def run_study(arguments: argparse.Namespace) -> None:

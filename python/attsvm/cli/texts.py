@@ -39,6 +39,8 @@ def train_on_text(arguments: argparse.Namespace) -> None:
     seen = data.subset(early)
     training = options_of_training(arguments)
     out = output_of_run(arguments, "W", seen, training)
+    if graphs_in is not None:
+        graphs_in.mkdir(parents=True, exist_ok=True)
     graphs = token_priority_graphs(seen)
     with watched("Graph-SVM", arguments.quiet):
         solution = graph_svm(seen)
@@ -81,12 +83,12 @@ def train_on_text(arguments: argparse.Namespace) -> None:
             f"same next token as the layer in {100 * prediction.agreement:.2f} % of "
             f"{prediction.ids.size} contexts, attention {prediction.distance:.3g} apart"
         )
-    say_facts({**facts, "written": str(out)})
+    written = [out]
     if graphs_in is not None:
-        graphs_in.mkdir(parents=True, exist_ok=True)
         frequency = np.bincount(seen.last, minlength=seen.K)
         frequent = np.argsort(-frequency, kind="stable")[:DRAWN_GRAPHS].tolist()
         for k in frequent if can_draw("a graph") else ():
             if k in graphs:
                 figure = plots.token_priority_graph(graphs[k], seen.vocabulary)
-                write_figure(graphs_in / f"last-{k}", figure, arguments.format)
+                written += write_figure(graphs_in / f"last-{k}", figure, arguments.format)
+    say_facts({**facts, "written": ", ".join(map(str, written))})

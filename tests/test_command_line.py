@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -378,7 +379,7 @@ class TestTrain:
 
     @pytest.mark.parametrize(
         ("names", "parameter"),
-        [((), "v+p"), (("queries",), "v+W"), (("value",), "p"), (("queries", "value"), "W")],
+        [((), "v+W"), (("queries",), "v+W"), (("value",), "W"), (("queries", "value"), "W")],
     )
     def test_what_is_trained_by_default_fits_the_arrays(self, problem, capsys, names, parameter):
         data = attsvm.load(problem)
@@ -447,7 +448,7 @@ class TestTrain:
     def test_what_the_file_lacks_is_chosen_and_said(self, problem, capsys):
         data = attsvm.load(problem)
         np.savez("own.npz", tokens=data.tokens, labels=data.labels)
-        assert main(["train", "own.npz", "--parameter", "W", "--steps", "50"]) == 0
+        assert main(["train", "own.npz", "--steps", "50"]) == 0
         shown = facts(capsys.readouterr().out)
         assert shown["queries"].startswith("the first token of each input")
         assert shown["head"].startswith("v is trained too")
@@ -524,22 +525,24 @@ class TestTrain:
         assert solved.get("cosine of the run") == trained.get("cosine with its SVM")
         assert solved["written"].startswith("run-")  # beside that of the optimal tokens
 
-    @pytest.mark.parametrize(("name", "norm"), [("att", "fro"), ("diagonal", "l1")])
-    def test_svm_without_queries_is_that_of_p_or_takes_first_tokens(
-        self, problem, capsys, name, norm
+    @pytest.mark.parametrize(
+        ("words", "solve"),
+        [
+            ([], attsvm.att_svm),
+            (["--problem", "diagonal"], partial(attsvm.diagonal_svm, norm="l1")),
+            (["--problem", "prompt"], attsvm.prompt_svm),
+        ],
+    )
+    def test_svm_without_queries_takes_first_tokens_and_says_so(
+        self, problem, capsys, words, solve
     ):
         data = attsvm.load(problem)
         np.savez("own.npz", tokens=data.tokens, labels=data.labels, value=data.value)
-        assert main(["svm", "own.npz"]) == 0
+        assert main(["svm", "own.npz", *words]) == 0
         solved = facts(capsys.readouterr().out)
-        assert solved["SVM"] == "prompt, Frobenius norm"
-        assert "queries" not in solved
-        assert main(["svm", "own.npz", "--problem", name]) == 0
-        solved = facts(capsys.readouterr().out)
-        assert solved["queries"] == "the first token of each input, as the file has none"
-        solve = {"att": attsvm.att_svm, "diagonal": attsvm.diagonal_svm}[name]
-        first = data.with_first_queries()
-        expected = solve(first, attsvm.optimal_tokens(data), norm=norm).norm
+        said = "the first token of each input, as the file has none"
+        assert solved.get("queries") == (None if "prompt" in words else said)
+        expected = solve(data.with_first_queries(), attsvm.optimal_tokens(data)).norm
         assert float(solved["norm"]) == pytest.approx(expected, rel=1e-8)
 
     def test_a_run_on_another_problem_is_refused(self, problem, capsys):
@@ -567,6 +570,13 @@ class TestTrain:
         ):
             assert main(["train", str(problem), "--out", out]) == 2
             assert capsys.readouterr().err == f"attsvm: error: --out: {wrong}\n"
+
+    def test_a_result_without_a_suffix_gets_its_own(self, problem, capsys):
+        for command in ("train", "svm"):
+            assert main([command, str(problem), "--out", command]) == 0
+            assert facts(capsys.readouterr().out)["written"] == f"{command}.npz"
+            with np.load(f"{command}.npz") as file:
+                assert "W" in file.files
 
     def test_a_file_that_is_no_run_is_refused(self, problem, capsys):
         np.savez("other.npz", selected=[0, 0, 0], parameter="V", rule="ngd")
@@ -680,14 +690,17 @@ class TestTrain:
         assert float(shown["cosine with Graph-SVM"]) == pytest.approx(cosine, abs=1e-6)
         assert shown["automaton, held out"].startswith("same next token as the layer in 100.00 %")
 
-    def test_graphs_of_a_text_are_drawn(self, tmp_path):
+    def test_graphs_of_a_text_are_drawn_and_listed(self, tmp_path, capsys):
         pytest.importorskip("matplotlib")
         path = tmp_path / "text"
         path.write_text("abcabcaabbcc" * 3)
         words = ["--context", "4", "--steps", "5", "--held-out", "0"]
         assert main(["train", "--text", str(path), "--graphs", str(tmp_path / "g"), *words]) == 0
-        names = {one.name for one in (tmp_path / "g").iterdir()}
-        assert names == {"last-0.png", "last-1.png", "last-2.png"}
+        graphs = [tmp_path / "g" / f"last-{k}.png" for k in range(3)]
+        assert {*(tmp_path / "g").iterdir()} == {*graphs}
+        first, *others = facts(capsys.readouterr().out)["written"].split(", ")
+        assert first == "text-run-W-ngd-lr0.1-5-context4-held-out0.npz"
+        assert {*others} == {str(each) for each in graphs}
 
     def test_solutions_of_other_tokens_have_files_of_other_names(self, problem, tmp_path):
         path = tmp_path / "many.npz"
@@ -880,6 +893,10 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--out", "{file}"], "is the problem itself"),
         (["train", "{file}", "--out", "{directory}/none/x.npz"], "--out: expected an existing dir"),
         (["svm", "{file}", "--out", "{directory}"], "--out: expected a file, got the directory"),
+        (["train", "{file}", "--out", "x.txt"], "--out: .* path of a .npz file, got 'x.txt'"),
+        (["svm", "{no file}", "--out", "x.npy"], "--out: .* path of a .npz file, got 'x.npy'"),
+        (["train", "{file}", "--out", "x/"], "--out: .* path of a .npz file, got 'x/'"),
+        (["report", "{directory}", "--out", "x.pdf"], "--out: .* a .html file, got 'x.pdf'"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem, got 0$"),
         (["train", "{file}", "--rule", "ndg"], r"error: --rule: .*, got 'ndg'; .* 'ngd'\?"),
         (["train", "{file}", "--steps", "1e3"], "--steps: expected an integer, got '1e3'"),

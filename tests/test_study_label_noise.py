@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from attrs import evolve
 
-from attsvm import plots
+from attsvm import plots, train
 from attsvm.cli import main
-from attsvm.studies import Study, report, run, tabulate
+from attsvm.studies import Study, describe, report, run, tabulate
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.problems import draw, draw_test
 
@@ -109,6 +109,19 @@ def test_a_trained_head_is_tried_on_the_test():
     assert (record["test_accuracy"] > 0.8).all()
 
 
+def test_W_of_data_without_queries_takes_first_tokens_in_the_test_too():
+    study = evolve(STUDY, parameter="W", problems=2, measure=("selected", "test_accuracy"))
+    assert "; queries are the first tokens; W trained" in describe(study)
+    cell = study.cells[0]
+    record = measure_cell(study, cell, range(2))
+    test = draw_test(cell.settings).with_first_queries()
+    data = draw(cell.settings, range(2)).with_first_queries()
+    own = train(data, lr=cell.settings["lr"], rule=cell.settings["step_rule"], steps=study.steps)
+    np.testing.assert_array_equal(record["selected"], own.selected)
+    accuracy = own.evaluate(test).accuracy
+    np.testing.assert_array_equal(record["test_accuracy"], accuracy)
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -121,7 +134,6 @@ def test_a_trained_head_is_tried_on_the_test():
             {"data": "near_orthogonal", "signal": None, "parameter": "W"},
             "measure: 'attention_by_kind' needs data with kinds of tokens",
         ),
-        ({"parameter": "W"}, "parameter: .* for data without queries, got 'W'"),
         ({"T": 2}, "T: expected at least 3, got 2"),
         ({"signal": 0}, "signal: expected"),
         ({"signal": 1e-320}, "signal, weak: expected numbers of value that float64 holds"),

@@ -215,7 +215,7 @@ class TestExpectations:
     [
         ({}, "random unit-norm tokens, cross-attention; W trained from zero by 60 normalised"),
         ({"lr": (0.1, 0.5)}, "normalised steps of 0.1/0.5, logistic loss"),
-        ({"rule": "polyak"}, "60 Polyak steps, logistic loss"),
+        ({"rule": "polyak", "lr": None}, "60 Polyak steps, logistic loss"),
         ({"seed": (0, 1)}, "10 problems of each size, seed 0/1"),
         ({"seed": 20260101}, "seed 20260101"),
         (

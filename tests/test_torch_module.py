@@ -310,3 +310,15 @@ def test_a_module_made_in_inference_mode_is_refused_outside_before_the_run():
         model.fit(tokens, labels, queries=queries, steps=3)
     with pytest.raises(ValueError, match="W: made in inference mode"):
         model.fit(tokens, labels, queries=queries, steps=3)
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_without_queries_it_is_fitted_with_the_first_tokens_that_it_takes(batch):
+    tokens, _, labels, _ = tensors(batch)
+    models = [module("W", batch) for _ in range(3)]
+    plain = AttentionData(tokens, labels)
+    problems = [(plain,), (tokens, labels), (plain.with_first_queries(),)]
+    runs = [model.fit(*given, steps=20) for model, given in zip(models, problems, strict=True)]
+    for run in runs[:2]:
+        np.testing.assert_array_equal(run.W, runs[2].W)
+    np.testing.assert_allclose(models[0].attention(tokens).detach(), runs[0].attention, rtol=1e-9)

@@ -60,8 +60,8 @@ def add_svm_options(parser: Parser) -> None:
     parser.add_argument(
         "--problem",
         choices=tuple(_SVMS),
-        help=f"{separated}the parameter of the run, or att, or "
-        "prompt without queries; att and diagonal then take the first token of each input)",
+        help=f"{separated}the parameter of the run, or att). Queries z of att and diagonal, where "
+        "the file has none, are the first tokens of the inputs",
     )
     norms = f"norm of W, p or v: {', '.join(NORMS)}, or p > 1 of the l_p norm"
     parser.add_argument(
@@ -98,7 +98,7 @@ def _selected(word: str) -> str | Path | tuple[int, ...]:
 def run_svm(arguments: argparse.Namespace) -> None:
     """Solve one SVM, and compare it with the run whose tokens it separates."""
     data = read_problem(arguments)
-    of_run: tuple[str, NormLike] = "prompt" if data.queries is None else "att", "fro"
+    of_run: tuple[str, NormLike] = "att", "fro"
     trained: dict[str, Any] = {}
     chosen_queries = {}
     if isinstance(arguments.selected, Path):

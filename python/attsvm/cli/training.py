@@ -23,7 +23,7 @@ from attsvm.data import AttentionData, load
 from attsvm.descent import Run, StepRule, train
 from attsvm.descent.blocks import PARAMETERS, STARTS, WITH_HEAD, as_blocks
 from attsvm.descent.step_rule import STEP_SIZE
-from attsvm.studies.study import LOSSES, fitting_parameter
+from attsvm.studies.study import LOSSES
 from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
 from attsvm.theory import classify, optimal_tokens, scores
@@ -60,8 +60,8 @@ def add_train_options(parser: Parser) -> None:
         "--parameter",
         choices=(*PARAMETERS, *WITH_HEAD),
         help="logits X W z, X p, X K Q' z, X W p with the p of --prompt (Wp) or with p trained too "
-        "(W+p), or the third with diagonal K and Q; with v+ the head too (default: W, or p without "
-        "queries; with v+ without a value). W without queries takes the first token of each input",
+        "(W+p), or the third with diagonal K and Q; with v+ the head too (default: W, with v+ "
+        "without a value). Queries z, where the file has none, are the first tokens of the inputs",
     )
     value = "the linear head v: a .npy file, or numbers separated by commas"
     add("--value", type=_numbers, metavar="V", help=value)
@@ -133,9 +133,9 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
     data = read_problem(arguments)
     if arguments.value is not None:
         data = data.with_value(arguments.value)
-    parameter = arguments.parameter or fitting_parameter(
-        data.value is not None, data.queries is not None
-    )
+    parameter = arguments.parameter or "W"
+    if data.value is None:
+        parameter = f"v+{parameter.removeprefix('v+')}"
     if as_blocks(parameter).kind.queries != "prompt":
         refuse_unused(arguments, ["prompt"], f"with --parameter {parameter}")
     elif arguments.prompt is None:
@@ -150,7 +150,6 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         data = data.with_first_queries()
         chosen["queries"] = FIRST_TOKENS
     if data.value is None:
-        parameter = f"v+{parameter.removeprefix('v+')}"
         chosen["head"] = "v is trained too, as there is no value"
     options = {
         "parameter": parameter,

@@ -155,6 +155,7 @@ def _train(
     blocks = as_blocks(parameter)
     if blocks.lacks_queries(data):
         data = data.with_first_queries()
+        test = None if test is None else test.with_first_queries()
     count = len(problems)
     in_lanes = data.n * data.T * min(data.d, data.n * data.T) <= _MOST_NUMBERS_OF_LANE
     trained = filled(data, _LANES) if in_lanes else data

@@ -16,7 +16,7 @@ from attsvm import _core
 from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
 from attsvm.studies.environment import version
 from attsvm.studies.measurements import Record, Variable
-from attsvm.studies.problems import FIRST_TOKENS, TRAINED_VALUE
+from attsvm.studies.problems import FIRST_TOKENS, NO_QUERIES, TRAINED_VALUE
 from attsvm.studies.study import Cell, Study
 from attsvm.svm.norms import as_svm_norm
 
@@ -194,8 +194,8 @@ def attributes(study: Study) -> dict[str, Any]:
     }
     if study.file is not None:
         result |= {"data_sha256": study.file.sha256, **study.largest}
-    if study.takes_first_queries:
-        result["queries"] = FIRST_TOKENS
-    if study.file is not None and not study.has_value:
+    if not study.has_queries:
+        result["queries"] = FIRST_TOKENS if study.takes_first_queries else NO_QUERIES
+    if not study.has_value:
         result["value"] = TRAINED_VALUE
     return result

@@ -19,9 +19,10 @@ from attsvm.datasets import digits, gaussian_classes, near_orthogonal, signal_no
 from attsvm.descent.blocks import as_blocks
 
 FIRST_TOKENS = "first tokens"
-"""Queries of a file that has none, as its results say."""
+NO_QUERIES = "none"
+"""Queries of data that have none, as results say: where the logits take some, and not."""
 TRAINED_VALUE = "trained, from zero"
-"""Value of a file that has none, as its results say."""
+"""Value of data that have none, as results say."""
 _MAY_LACK = ("value", "queries")
 _PATCH = 4
 _STRIDES = {4: 4, 9: 2, 25: 1}

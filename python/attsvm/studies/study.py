@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from functools import partial
@@ -33,7 +33,13 @@ from attsvm.descent.blocks import STARTS, as_blocks
 from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
-from attsvm.studies.problems import FIRST_TOKENS, KINDS, TRAINED_VALUE, FileOfProblems
+from attsvm.studies.problems import (
+    FIRST_TOKENS,
+    KINDS,
+    NO_QUERIES,
+    TRAINED_VALUE,
+    FileOfProblems,
+)
 from attsvm.svm.norms import NORMS as SVM_NORMS
 from attsvm.svm.norms import as_name
 from attsvm.theory.svm_of_training import norm_of_training
@@ -258,9 +264,9 @@ class Study:
     classes : pair of int
         Of "digits", whose T patches are 4, 9 or 25.
     parameter : {"W", "p", "KQ", "W+p", "diagonal KQ"}, or "v+" and one of them, or axis
-        What is trained, the head v too where a file has no value; ``("v", "W")``, as
+        What is trained, the head v too where the data have no value; ``("v", "W")``, as
         `attsvm.train` has it, is kept as "v+W". W and p start at zero, but for W beside p; v at the
-        value of the data, or at zero. Queries are the first tokens where a file has none.
+        value of the data, or at zero. Queries are the first tokens where the data have none.
     init : {"uniform", "balanced", "unbalanced"} or axis
         How two factors start.
     rule : str or axis
@@ -270,7 +276,7 @@ class Study:
         `attsvm.StepRule`, whose kind is by default the name, and `lr`.
     lr, momentum, decay, weight_decay, loss : or axis
         Of `attsvm.train` and `attsvm.StepRule`, with the defaults there. What one of the `rules`
-        states cannot be given here too.
+        states cannot be given here too, and no `lr` where no step takes a rate.
     lr_factor : float or axis
         Multiplies every step size.
     steps : int
@@ -378,12 +384,17 @@ class Study:
                 self._check_cell(cell.settings)
             except ValueError as error:
                 raise ValueError(f"{error} (where {cell.name})" if self.axes else error) from error
-        rates = [axis for axis in self.axes if axis in ("lr", "lr_factor")]
-        if rates and not any(cell.settings["step_rule"].takes_rate for cell in cells):
-            raise ValueError(
-                f"{', '.join(rates)}: expected one value where no step takes a rate, "
-                f"{self._got(rates)}"
-            )
+        if any(cell.settings["step_rule"].takes_rate for cell in cells):
+            if self.lr is None and not self.rules:
+                self._set("lr", STEP_SIZE)
+        else:
+            usual = {"lr": None, "lr_factor": 1.0}
+            rates = [name for name, value in usual.items() if getattr(self, name) != value]
+            if rates:
+                raise ValueError(
+                    f"{', '.join(rates)}: expected none where no step takes a rate, "
+                    f"{self._got(rates)}"
+                )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -394,10 +405,10 @@ class Study:
         elif self.file is None or self.file.path != Path(self.data).resolve():
             self._set("file", FileOfProblems.read(self.data))
         if isinstance(self.parameter, tuple):
-            headed = (_trained_with(name, self.file) for name in self.parameter)
+            headed = (_trained_with(name, self.has) for name in self.parameter)
             self._set("parameter", tuple(dict.fromkeys(headed)))
         else:
-            self._set("parameter", _trained_with(self.parameter, self.file))
+            self._set("parameter", _trained_with(self.parameter, self.has))
 
     def _check_data(self) -> None:
         of_all = dict.fromkeys(option for kind in KINDS.values() for option in kind.options)
@@ -430,8 +441,6 @@ class Study:
         rules = self.rules or {}
         if self.rule is None:
             self._set("rule", tuple(rules) or "ngd")
-        if self.lr is None and not rules:
-            self._set("lr", STEP_SIZE)
         for name in self.rule if isinstance(self.rule, tuple) else (self.rule,):
             as_choice("rule", name, (*rules, *(x for x in _core.step_rules if x not in rules)))
 
@@ -467,24 +476,14 @@ class Study:
         parameter = settings["parameter"]
         if self.file is None:
             KINDS[self.data].check(settings)
-        source = as_blocks(parameter).kind.queries
-        if settings["norm"] == "nuc" and source == "one":
-            raise ValueError("norm: expected 'auto' or 'fro' where p is trained, got 'nuc'")
         blocks = as_blocks(parameter)
+        if settings["norm"] == "nuc" and blocks.kind.queries == "one":
+            raise ValueError("norm: expected 'auto' or 'fro' where p is trained, got 'nuc'")
         if blocks.kind.bilinear:
             as_choice("init", settings["init"], blocks.starts)
         step_rule = settings["step_rule"]
         rates = step_rule.rates(settings["lr"], blocks)
         step_rule.to_core(blocks, rates, settings["n"], np.random.default_rng(0))
-        if not self.has_value and not blocks.head:
-            raise ValueError(
-                f"parameter: expected 'v+W' or 'v+p' for data without a value, got {parameter!r}"
-            )
-        if self.file is None and not self.has_queries and source == "data":
-            raise ValueError(
-                f"parameter: expected 'p', 'W+p' or 'v+' and one of them for data without queries, "
-                f"got {parameter!r}"
-            )
         for measurement in self.measurements:
             obstacle = measurement.obstacle(parameter, self.has)
             if obstacle is not None:
@@ -518,9 +517,9 @@ class Study:
 
     @property
     def takes_first_queries(self) -> bool:
-        """Whether queries are first tokens: of a file without any, where logits take some."""
+        """Whether queries are first tokens: of data without any, where logits take some."""
         sources = {as_blocks(name).kind.queries for name in np.atleast_1d(self.parameter)}
-        return self.file is not None and "queries" in self.file.lacks and "data" in sources
+        return not self.has_queries and "data" in sources
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -612,8 +611,7 @@ class Study:
         of_problems = path.suffix.lower() == ".npz"
         if of_problems:
             file = FileOfProblems.read(str(path))
-            parameter = fitting_parameter("value" in file.has, "queries" in file.has)
-            given: dict[str, Any] = {"data": path.name, "file": file, "parameter": parameter}
+            given: dict[str, Any] = {"data": path.name, "file": file, "parameter": "W"}
         else:
             try:
                 given = read_toml(read_toml_file(path))
@@ -638,7 +636,7 @@ class Study:
             if of_problems and "measure" not in values:
                 parameters = values["parameter"]
                 several = parameters if _is_list(parameters) else [parameters]
-                trained = [_trained_with(x, given["file"]) for x in several if x in PARAMETERS]
+                trained = [_trained_with(x, given["file"].has) for x in several if x in PARAMETERS]
                 given_norms = "norms" in values
                 names = [
                     name
@@ -681,8 +679,8 @@ class Study:
                 sizes = {size: stored[size] for size in _SIZES}
                 sizes["problems"] = values["problems"]
                 path = Path(values["data"]).resolve()
-                stand_in = {"value": TRAINED_VALUE, "queries": FIRST_TOKENS}
-                lacks = tuple(name for name, text in stand_in.items() if stored.get(name) == text)
+                stand_ins = {"value": (TRAINED_VALUE,), "queries": (FIRST_TOKENS, NO_QUERIES)}
+                lacks = tuple(name for name, x in stand_ins.items() if stored.get(name) in x)
                 values["file"] = FileOfProblems(path, stored["data_sha256"], sizes, lacks)
             study = cls(**values)
             expected = {axis: len(several) for axis, several in study.axes.items()}
@@ -708,15 +706,9 @@ def norm_of_svm(settings: Mapping[str, Any]) -> Norm:
     return norm_of_training(settings["parameter"], settings["step_rule"])
 
 
-def fitting_parameter(has_value: bool, has_queries: bool) -> str:
-    """Return the parameter that is trained by default: W or p, with v where there is no value."""
-    return ("" if has_value else "v+") + ("W" if has_queries else "p")
-
-
-def _trained_with(parameter: str, file: FileOfProblems | None) -> str:
-    """Return the parameter, with the head v where it is that of a file without a value."""
-    lacking = file is not None and "value" not in file.has
-    return f"v+{parameter.removeprefix('v+')}" if lacking else parameter
+def _trained_with(parameter: str, has: Collection[str]) -> str:
+    """Return the parameter, with the head v where the data have no value."""
+    return parameter if "value" in has else f"v+{parameter.removeprefix('v+')}"
 
 
 def _require_fields(names: Iterable[str]) -> None:

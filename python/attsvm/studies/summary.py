@@ -211,8 +211,8 @@ def describe(study: Study) -> str:
         data = KINDS[study.data].describe(settings)
         problems = f"{_problems(study)} of each size"
     else:
-        queries = f"; queries are the {FIRST_TOKENS}" * study.takes_first_queries
-        data, problems = f"{study.file.path.name}{queries}", _problems(study)
+        data, problems = study.file.path.name, _problems(study)
+    data += f"; queries are the {FIRST_TOKENS}" * study.takes_first_queries
     rule, loss = (in_words(settings[k]) for k in ("rule", "loss"))
     known = study.rules is None and rule in _core.step_rules  # and not several
     steps = _core.StepRule(rule).description if known else f"steps of {rule}"

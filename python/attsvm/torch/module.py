@@ -209,7 +209,8 @@ class Attention(torch.nn.Module):
         Parameters
         ----------
         data : AttentionData, or Tensor of shape ([B,] n, T, d)
-            The problem, or its tokens. A value in it must be this module's v.
+            The problem, or its tokens. A value in it must be this module's v. Queries, where it has
+            none, are the first tokens, as in `attention`.
         labels : Tensor, shape ([B,] n), optional
             -1 or +1, with tokens.
         queries, lengths : Tensor, optional
@@ -291,6 +292,8 @@ class Attention(torch.nn.Module):
                 if not np.array_equal(data.value.astype(v.dtype), v):  # as the module rounds it
                     raise ValueError("data: expected no value, or that of the module, got another")
                 v = data.value
+            if self._blocks.lacks_queries(data):
+                data = data.with_first_queries()
             tokens, y, z, counts = data.tokens, data.labels, data.queries, data.lengths
             return AttentionData(
                 tokens, y, queries=z, value=v, lengths=counts, sequence=data.sequence

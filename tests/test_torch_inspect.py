@@ -502,7 +502,8 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"loss": 1}, TypeError, "loss: expected a function"),
+            ({"loss": 1}, TypeError, "loss: expected a function .*, got int$"),
+            ({"loss": torch.ones(2)}, TypeError, "got Tensor; several arguments .* are a tuple"),
             ({"loss": lambda out: out[0]}, ValueError, r"loss: expected a .*, got \(3, 5, 8\)"),
             ({"loss": lambda out: torch.zeros(())}, ValueError, "loss: .*, got a constant"),
             ({"positions": "first"}, ValueError, "positions: expected"),

@@ -66,9 +66,10 @@ def read(
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if loss is not None and not callable(loss):
+        several = "; several arguments of the model are a tuple, the second argument here"
         raise TypeError(
             "loss: expected a function of the model's output that returns a number, got "
-            f"{type(loss).__name__}"
+            f"{type(loss).__name__}{several if isinstance(loss, torch.Tensor) else ''}"
         )
     most = as_positive_int("max_inputs", max_inputs)
     choose = positions_of(positions)

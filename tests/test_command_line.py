@@ -23,7 +23,6 @@ import xarray
 
 import attsvm
 from attsvm.cli import main
-from attsvm.descent.blocks import as_blocks
 from attsvm.studies import OUTCOMES, Study
 from attsvm.studies.declarations import read_toml
 from attsvm.svm import att_svm, label_svm, prompt_svm
@@ -284,11 +283,6 @@ class TestStudy:
         assert seen("--quiet") == ""
 
 
-def seed_of(parameter: str) -> list[str]:
-    """Words that seed the start of a parameter, if it is drawn."""
-    return ["--seed", "0"] if as_blocks(parameter).draws(None) else []
-
-
 class TestTrain:
     def test_train_writes_what_training_gives(self, problem, tmp_path, capsys):
         out = tmp_path / "result.npz"
@@ -401,6 +395,17 @@ class TestTrain:
             assert names <= set(file.files)
             assert str(file["parameter"]) == parameter
 
+    @pytest.mark.parametrize("words", [["--parameter", "KQ"], ["--batch-size", "2"]])
+    def test_what_is_drawn_without_a_seed_is_that_of_the_seed_0_and_says_so(
+        self, problem, capsys, words
+    ):
+        for out, seed in (("a.npz", []), ("b.npz", ["--seed", "0"])):
+            assert main(["train", str(problem), *words, *seed, "--steps", "9", "--out", out]) == 0
+            assert facts(capsys.readouterr().out)["seed"] == "0"
+        with np.load("a.npz") as one, np.load("b.npz") as other:
+            assert one["seed"] == other["seed"] == 0
+            np.testing.assert_array_equal(one["W"], other["W"])
+
     def test_runs_with_other_options_have_files_of_other_names(self, problem):
         data = attsvm.load(problem)
         np.save("ones.npy", np.ones(data.d))
@@ -489,7 +494,6 @@ class TestTrain:
         prompt = np.arange(1.0, 1 + attsvm.load(problem).d) if "Wp" in parameter else None
         given = [] if prompt is None else ["--prompt", ",".join(map(str, prompt))]
         words = ["--parameter", parameter, "--rule", rule, "--steps", "200", *given]
-        words += seed_of(parameter)
         assert main(["train", str(problem), *words, "--out", "run.npz"]) == 0
         trained = facts(capsys.readouterr().out)
         assert trained["SVM"].startswith(f"{svm}, {norm} norm: ")
@@ -505,7 +509,7 @@ class TestTrain:
         assert trained["outcome"].split(":")[0] == outcome
 
     def test_svm_of_a_run_can_be_another(self, problem, capsys):
-        words = ["--parameter", "diagonal KQ", "--steps", "9", "--seed", "0", "--out", "run.npz"]
+        words = ["--parameter", "diagonal KQ", "--steps", "9", "--out", "run.npz"]
         assert main(["train", str(problem), *words]) == 0
         assert main(["svm", str(problem), "--run", "run.npz", "--problem", "att"]) == 0
         assert facts(capsys.readouterr().out)["SVM"] == "att, Frobenius norm"
@@ -515,7 +519,6 @@ class TestTrain:
         data = attsvm.load(problem)
         np.savez("own.npz", tokens=data.tokens, labels=data.labels, value=data.value)
         words = ["--parameter", parameter, "--steps", "200", "--out", "run.npz"]
-        words += seed_of(parameter)
         assert main(["train", "own.npz", *words]) == 0
         trained = facts(capsys.readouterr().out)
         assert main(["svm", "own.npz", "--run", "run.npz"]) == 0
@@ -591,7 +594,6 @@ class TestTrain:
         other = attsvm.datasets.unit_sphere(50, 6, data.d, attention="self", rng=5)
         np.savez("test.npz", tokens=other.tokens, labels=other.labels)
         words = ["--parameter", parameter, "--steps", "100", "--out", "run.npz"]
-        words += seed_of(parameter)
         assert main(["train", str(problem), "--test", "test.npz", *words]) == 0
         shown = facts(capsys.readouterr().out)
         test = other.with_value(data.value)
@@ -880,7 +882,9 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--workers", "1", "--scheduler", "x"], "not allowed with"),
         (["study", "overparam", "--lr", "5"], "--lr 5; --set lr=VALUE changes a field of"),
         (["study", "overparam", "--step", "5"], "error: .*: --step 5 .see 'attsvm study --help'"),
-        (["study", "overparam", "--out", "{file}"], "expected a directory"),
+        (["study", "overparam", "--out", "{file}"], "--out: expected a directory, got the file"),
+        (["reproduce", "rank", "--out", "{file}"], "--out: expected a directory, got the file"),
+        (["train", "--text", "{abc}", "--graphs", "{file}"], "--graphs: expected a directory"),
         (["study", "overparam", "--out", "{file}/below"], "Not a directory"),
         (["train"], "one of the arguments FILE.npz --text is required"),
         (["train", "{no file}"], "No such file or directory"),
@@ -964,6 +968,7 @@ def test_every_command_explains_itself(words, capsys):
 def test_mistake_is_answered_by_one_line_and_status_2(words, message, problem, tmp_path, capsys):
     data = attsvm.load(problem)
     (tmp_path / "text").write_text("not an archive")
+    (tmp_path / "abc").write_text("abcabcaabbcc" * 3)
     np.savez(tmp_path / "unlabelled.npz", tokens=data.tokens)
     attsvm.save(
         tmp_path / "b.npz", attsvm.AttentionData(data.tokens, data.labels, queries=data.queries)
@@ -975,6 +980,7 @@ def test_mistake_is_answered_by_one_line_and_status_2(words, message, problem, t
         "no file": tmp_path / "none.npz",
         "directory": tmp_path,
         "text": tmp_path / "text",
+        "abc": tmp_path / "abc",
         "unlabelled": tmp_path / "unlabelled.npz",
         "no value": tmp_path / "b.npz",
     }

@@ -278,6 +278,10 @@ class TestFile:
     def test_one_value_for_an_axis_leaves_it_an_axis(self):
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).axes["d"] == (3,)
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).lr == 0.2
+        assert (Study.load("overparam").lr, Study.load("overparam", {"rule": "polyak"}).lr) == (
+            0.1,
+            None,
+        )
 
     @pytest.mark.parametrize(
         ("text", "message"),

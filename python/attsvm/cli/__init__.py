@@ -35,7 +35,7 @@ _FAILURES = (SolverError, FloatingPointError)
 """Right input, but no answer: not certified, or an overflow."""
 _WITHOUT_MEMORY = (MemoryError, SystemError)
 """Errors where memory runs out: in imports Python raises the second, without a reason."""
-_OPTIONS = {"num_threads": "--threads", "rng": "--seed"}
+_OPTIONS = {"num_threads": "--threads", "rng": "--seed", "directory": "--out"}
 """Options of another name than the arguments in Python that they give."""
 
 

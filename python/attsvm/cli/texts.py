@@ -11,7 +11,15 @@ from attsvm._validation import as_float_in, number_text
 from attsvm.cli.output import can_draw, say_facts, watched, write_arrays, write_figure
 from attsvm.cli.parsing import refuse_unused
 from attsvm.cli.problems import output_of_run
-from attsvm.cli.training import DRAWN_GRAPHS, OF_TEXTS, arrays_of_run, options_of_training
+from attsvm.cli.training import (
+    DRAWN_GRAPHS,
+    OF_TEXTS,
+    arrays_of_run,
+    options_of_training,
+    seed_in_words,
+    settle_seed,
+)
+from attsvm.data.whole_file import place_of_directory
 from attsvm.datasets import text
 from attsvm.descent import train
 from attsvm.svm import graph_svm
@@ -22,8 +30,7 @@ from attsvm.theory.composition import composition, loss_of_composition
 def train_on_text(arguments: argparse.Namespace) -> None:
     """Train on the next tokens of a text, and compare with its Graph-SVM and finite part."""
     refuse_unused(arguments, ("index", "value", "prompt", "init", "test"), "for text")
-    if arguments.batch_size is None:
-        refuse_unused(arguments, ["seed"], "for text without mini-batches")
+    settle_seed(arguments, arguments.batch_size is not None, "for text without mini-batches")
     if arguments.graphs is None:
         refuse_unused(arguments, ["format"], "without --graphs")
     for name, only in (("parameter", "W"), ("loss", "log")):
@@ -40,7 +47,7 @@ def train_on_text(arguments: argparse.Namespace) -> None:
     training = options_of_training(arguments)
     out = output_of_run(arguments, "W", seen, training)
     if graphs_in is not None:
-        graphs_in.mkdir(parents=True, exist_ok=True)
+        place_of_directory("graphs", graphs_in)
     graphs = token_priority_graphs(seen)
     with watched("Graph-SVM", arguments.quiet):
         solution = graph_svm(seen)
@@ -67,6 +74,7 @@ def train_on_text(arguments: argparse.Namespace) -> None:
         f"residual {solution.kkt:.1e}",
         "training": f"W from zero, {result.steps} steps of {result.step_rule.text}, {lr}"
         f"{seen.n} contexts",
+        **seed_in_words(arguments),
         "loss": f"{loss:.6g}, {loss - loss_of_composition(space, composed):.3e} above its infimum",
         "norm of W": f"{result.history['norm'][-1]:.6g}",
     }

@@ -71,7 +71,8 @@ def add_train_options(parser: Parser) -> None:
     add("--test", type=Path, metavar="FILE.npz", help=test)
     start = "start of attention (default: zero; uniform for K and Q, and for W beside p)"
     add("--init", choices=STARTS, help=start)
-    add("--seed", type=integer, metavar="N", help="of a start or of mini-batches, which are drawn")
+    drawn = "of a start or of mini-batches that are drawn (default: 0)"
+    add("--seed", type=integer, metavar="N", help=drawn)
     rules = "step rule; StepRule in the documentation says more (default: ngd, normalised steps)"
     add("--rule", choices=_core.step_rules, default="ngd", help=rules)
     norm = "of the steps of ngd, gd and mirror descent: fro, max, l1, spec, nuc, or p > 1 of l_p"
@@ -121,10 +122,25 @@ def options_of_training(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         **{name: getattr(arguments, name) for name in ("lr", "steps", "record_every")},
         "rule": StepRule(arguments.rule, **_given(arguments, OF_RULES)),
-        "rng": None if arguments.seed is None else as_nonnegative_int("seed", arguments.seed),
+        "rng": arguments.seed,
         "num_threads": arguments.threads,
         "progress": not arguments.quiet,
     }
+
+
+def settle_seed(arguments: argparse.Namespace, drawn: bool, where: str) -> None:
+    """Set the seed of what is drawn, by default 0; refuse one `where` nothing is."""
+    if not drawn:
+        refuse_unused(arguments, ["seed"], where)
+    elif arguments.seed is None:
+        arguments.seed = 0
+    else:
+        as_nonnegative_int("seed", arguments.seed)
+
+
+def seed_in_words(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the seed, where something is drawn."""
+    return {} if arguments.seed is None else {"seed": str(arguments.seed)}
 
 
 def train_on_problem(arguments: argparse.Namespace) -> None:
@@ -143,9 +159,9 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
             f"--prompt: needed for --parameter {parameter}: the p of the logits X W p, a .npy file "
             "or numbers separated by commas"
         )
-    if not as_blocks(parameter).draws(arguments.init) and arguments.batch_size is None:
-        refuse_unused(arguments, ["seed"], f"where the start of {parameter} is not drawn")
-    chosen = {}
+    drawn = as_blocks(parameter).draws(arguments.init) or arguments.batch_size is not None
+    settle_seed(arguments, drawn, f"where the start of {parameter} is not drawn")
+    chosen = seed_in_words(arguments)
     if as_blocks(parameter).lacks_queries(data):
         data = data.with_first_queries()
         chosen["queries"] = FIRST_TOKENS
@@ -197,7 +213,7 @@ def _test(path: Path, data: AttentionData, parameter: str) -> AttentionData:
 def arrays_of_run(arguments: argparse.Namespace, result: Run) -> dict[str, Any]:
     """Return what is written of a run."""
     return {
-        **_given(arguments, ("lr", *OF_RULES)),
+        **_given(arguments, ("lr", "init", "seed", *OF_RULES)),
         "parameter": "+".join(np.atleast_1d(result.parameter)),
         **{name: getattr(result, name) for name in ("rule", "steps", "loss")},
         **({} if result.W is None else {"W": result.W}),

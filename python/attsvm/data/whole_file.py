@@ -23,6 +23,15 @@ def place_of_file(argument: str, path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def place_of_directory(argument: str, path: str | os.PathLike[str]) -> Path:
+    """Return the directory `path`, made if nothing is there."""
+    where = Path(as_path(argument, path))
+    if where.exists() and not where.is_dir():
+        raise NotADirectoryError(f"{argument}: expected a directory, got the file {where}")
+    where.mkdir(parents=True, exist_ok=True)
+    return where
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file beside `path` under a hidden name, and move it there once it is complete.

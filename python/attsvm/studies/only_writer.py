@@ -7,7 +7,8 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from attsvm.data.whole_file import place_of_directory
 
 LOCK = ".lock"
 """Name of the file in the directory that is locked while a process writes there."""
@@ -27,10 +28,7 @@ def only_writer(directory: str | os.PathLike[str]) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    where = Path(directory)
-    if where.exists() and not where.is_dir():
-        raise NotADirectoryError(f"{where}: expected a directory, got a file")
-    where.mkdir(parents=True, exist_ok=True)
+    where = place_of_directory("directory", directory)
     lock = FileLock(where / LOCK, timeout=0)
     try:
         lock.acquire()

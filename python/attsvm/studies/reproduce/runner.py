@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attsvm.data.whole_file import whole_file, write_whole
+from attsvm.data.whole_file import place_of_directory, whole_file, write_whole
 from attsvm.studies.environment import environment, version
 from attsvm.studies.reproduce.check import SOURCES, Check, counted, table
 from attsvm.studies.reproduce.figure import PAPERS, Figure, Outcome, Settings
@@ -105,8 +105,7 @@ def reproduce(
     drawing such as ``<name>.png``, each whole. An exception of the computation or drawing is kept
     in the result.
     """
-    out = Path(directory)
-    out.mkdir(parents=True, exist_ok=True)
+    out = place_of_directory("directory", directory)
     outcome, error = Outcome({}, ()), None
     drawings: Mapping[str, bytes] = {}
     started = time.perf_counter()

@@ -291,6 +291,9 @@ def test_text_that_is_none_is_refused(tmp_path: Path):
         text(tmp_path / "x")
     with pytest.raises(FileNotFoundError):
         text(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"^source: expected the path of a file as a pathlib.Path"):
+        text(str(tmp_path / "x"))
+    assert text("ab" * 100_000).n == 199_984
 
 
 @pytest.mark.parametrize("unit", ["word", "character"])

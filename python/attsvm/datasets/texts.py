@@ -99,6 +99,8 @@ def text(
     written, named = (source, "source") if isinstance(source, str) else (_read(source), source)
     if "\0" in written:
         raise ValueError(f"{named}: expected text without NUL characters, got some")
+    if isinstance(source, str) and os.path.isfile(source):  # noqa: PTH113  # long texts too
+        raise ValueError(f"source: expected the path of a file as a pathlib.Path, got {source!r}")
     split = iter if kind == "character" else _words
     counts = Counter(split(written))
     frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:largest]

@@ -268,9 +268,10 @@ def test_reduction_is_made_only_where_it_pays():
     data = wide(5, 4, 30, 10)
 
     def laid_out(passes):
-        return CoreProblem.of(
+        problem = CoreProblem.of(
             data, Blocks("W"), None, "logistic", dtype=None, threads=1, passes=passes
         )
+        return problem.coordinates
 
     assert laid_out(1).token_basis is None
     assert laid_out(10_000).token_basis is not None

@@ -145,6 +145,7 @@ void bind_step_rules(py::module_& module) {
         .def_readwrite("geometry", &BlockRate::geometry);
     py::class_<StepRule>(module, "StepRule")
         .def(py::init(&StepRule::named), "kind"_a)
+        .def("copy", [](const StepRule& rule) { return rule; })
         .def_property_readonly("description", of_rule([]<class R>(R) { return R::description; }))
         .def_property_readonly("by_coordinate", &StepRule::by_coordinate)
         .def_property_readonly("moves_along_gradients", &StepRule::moves_along_gradients)

@@ -13,7 +13,9 @@ using attsvm::Index;
 namespace {
 
 // A head as Python makes it: token scores (B, n, T) of a fixed one; of others labels (B, n) and v (B, d), or with
-// hidden units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels.
+// hidden units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels. What it lacks is
+// empty.
+using MaybeArray = std::optional<Array<double>>;
 struct CoreHead {
     attsvm::HeadKind kind;
     Array<double> scores, labels, vector, hidden;
@@ -29,7 +31,7 @@ struct CoreHead {
         const Index units = kind.hidden && hidden.ndim() == 3 ? hidden.shape(1) : 0;
         if (kind.hidden) expect_shape("hidden", hidden, {B, units, d});
         const bool of_units = kind.vector == attsvm::VectorSize::units;
-        expect_shape("vector", vector, {B, of_units ? units : kind.vector == attsvm::VectorSize::none ? 0 : d});
+        if (kind.vector != attsvm::VectorSize::none) expect_shape("vector", vector, {B, of_units ? units : d});
         if (trained && !kind.trainable) throw std::invalid_argument("head: only v can be trained");
         return {kind, {nullptr, labels.data(), vector.data(), hidden.data(), units, penalty}, trained};
     }
@@ -147,72 +149,82 @@ std::vector<Array<double>> copies_of(const std::vector<Array<double>>& arrays) {
     return copies;
 }
 
-py::dict descend(const CoreProblem& problem, const CoreParameters& start, const CoreReferences& references,
+bool is_finite(const Array<double>& array) {
+    bool finite = true;
+    for (const double x : view(array)) finite &= std::abs(x) <= std::numeric_limits<double>::max();
+    return finite;
+}
+
+py::dict descend(const CoreProblem& problem, const CoreParameters& start, const CoreReferences* references,
                  const attsvm::Loss& loss, const attsvm::StepRule& rule, bool certify,
                  const std::vector<attsvm::Geometry>& certified_norms, std::int64_t steps,
                  const Array<std::int64_t>& record, bool record_attention, bool record_parameters, int threads,
                  const std::optional<py::function>& report) {
     attsvm::BatchArrays batch = batch_arrays(problem, start);
     const Index B = batch.problems, n = batch.samples, T = batch.tokens, d = batch.dimension, e = batch.query_dimension;
-    if (references.inside.ndim() != 4) throw std::invalid_argument("references: need four axes");
-    if (references.head.ndim() != 3) throw std::invalid_argument("head references: need three axes");
-    batch.references = references.inside.shape(1);
+    const bool trains_head = batch.head.trained;
+    const bool compared = references != nullptr;
+    if (compared) {
+        if (references->inside.ndim() != 4) throw std::invalid_argument("references: need four axes");
+        if (references->head.ndim() != 3) throw std::invalid_argument("head references: need three axes");
+        batch.references = references->inside.shape(1);
+        batch.reference = references->inside.data();
+        batch.reference_outside = references->outside.data();
+        batch.head_references = references->head.shape(1);
+        batch.head_reference = references->head.data();
+        expect_shape("references", references->inside, {B, batch.references, e, d});
+        expect_shape("references outside", references->outside, {B, batch.references, 2});
+        expect_shape("head references", references->head, {B, batch.head_references, trains_head ? d : 0});
+    }
     batch.outside = start.outside.data();
-    batch.reference = references.inside.data();
-    batch.reference_outside = references.outside.data();
-    batch.head_references = references.head.shape(1);
-    batch.head_reference = references.head.data();
     batch.certify = certify;
     batch.certified_norms = certified_norms;
-    const bool trains_head = batch.head.trained;
     expect_shape("outside", start.outside, {B});
-    expect_shape("references", references.inside, {B, batch.references, e, d});
-    expect_shape("references outside", references.outside, {B, batch.references, 2});
-    expect_shape("head references", references.head, {B, batch.head_references, trains_head ? d : 0});
     if (rule.batch < 0 || rule.batch > n) throw std::invalid_argument("batch: must lie in 0..n");
 
-    const Index recorded = record.size(), head_recorded = trains_head ? recorded : 0;
-    const Index certified = certify ? recorded : 0;
-    const Index recorded_attention = record_attention ? recorded : 0;
+    const Index recorded = record.size();
     std::vector<Array<double>> blocks = copies_of(start.blocks), recorded_blocks;
     if (record_parameters)
         for (const Array<double>& block : blocks)
             recorded_blocks.push_back(make_array<double>({B, recorded, block.shape(1), block.shape(2)}));
     auto head = copy_of(problem.head.vector);
     Results results;
-    const auto if_recorded = [&](const char* name, std::initializer_list<Index> shape) {
-        double* const data = results.make(name, shape);
-        return std::count(shape.begin(), shape.end(), 0) == 0 ? data : nullptr;
+    const auto make_if = [&](bool asked, const char* name, std::initializer_list<Index> shape) {
+        return asked ? results.make(name, shape) : nullptr;
     };
+    double* series = results.make("series", {trains_head ? 6 : 5, B, recorded});
+    const auto next_series = [&] { return std::exchange(series, series + B * recorded); };
+    std::vector<double> largest_score(static_cast<std::size_t>(B));
     const attsvm::BatchResult result{mutable_data_of(blocks),
                                      head.mutable_data(),
                                      results.make("attention", {B, n, T}),
                                      results.make("log_attention", {B, n, T}),
                                      results.make<std::int64_t>("selected", {B, n}),
-                                     results.make("loss", {B, recorded}),
-                                     results.make("loss_gap", {B, recorded}),
-                                     results.make("norm", {B, recorded}),
-                                     results.make("log_grad_norm", {B, recorded}),
-                                     results.make("max_attention", {B, recorded}),
-                                     results.make("head_norm", {B, head_recorded}),
-                                     results.make("largest_score", {B}),
-                                     results.make("balance_drift", {B, rule.flows() ? recorded : 0}),
-                                     results.make("cosine_gap", {B, batch.references, recorded}),
-                                     results.make("head_cosine_gap", {B, batch.head_references, recorded}),
-                                     results.make("margin", {B, certified}),
-                                     results.make("certified_cosine", {B, certified}),
-                                     results.make<std::int64_t>("top", {B, certified, n}),
-                                     results.make("certified_ratio", {B, std::ssize(certified_norms), certified}),
-                                     if_recorded("recorded_attention", {B, recorded_attention, n, T}),
-                                     if_recorded("recorded_log_attention", {B, recorded_attention, n, T}),
+                                     next_series(),
+                                     next_series(),
+                                     next_series(),
+                                     trains_head ? next_series() : nullptr,
+                                     next_series(),
+                                     next_series(),
+                                     largest_score.data(),
+                                     make_if(rule.flows(), "balance_drift", {B, recorded}),
+                                     make_if(compared, "cosine_gap", {B, batch.references, recorded}),
+                                     make_if(compared, "head_cosine_gap", {B, batch.head_references, recorded}),
+                                     make_if(certify, "margin", {B, recorded}),
+                                     make_if(certify, "certified_cosine", {B, recorded}),
+                                     certify ? results.make<std::int64_t>("top", {B, recorded, n}) : nullptr,
+                                     make_if(certify, "certified_ratio", {B, std::ssize(certified_norms), recorded}),
+                                     make_if(record_attention, "recorded_attention", {B, recorded, n, T}),
+                                     make_if(record_attention, "recorded_log_attention", {B, recorded, n, T}),
                                      mutable_data_of(recorded_blocks),
-                                     if_recorded("recorded_head", {B, record_parameters ? head_recorded : 0, d})};
+                                     make_if(record_parameters && trains_head, "recorded_head", {B, recorded, d})};
     const attsvm::Schedule schedule{steps, view(record), record_attention};
 
     without_gil(report, static_cast<double>(B) * static_cast<double>(steps), [&](attsvm::Progress& progress) {
         with_tokens(batch, problem.tokens,
                     [&](const auto& with) { attsvm::descend(with, loss, rule, schedule, threads, progress, result); });
     });
+    results.add("largest_score", py::float_(std::ranges::max(largest_score)));
     results.add("head", head);
     results.add("blocks", py::cast(blocks));
     results.add("recorded_blocks", py::cast(recorded_blocks));
@@ -233,22 +245,21 @@ py::tuple loss_and_gradient(const CoreProblem& problem, const CoreParameters& at
                             int threads) {
     const attsvm::BatchArrays batch = batch_arrays(problem, at);
     auto value = make_array<double>({batch.problems});
-    auto largest_score = make_array<double>({batch.problems});
+    std::vector<double> largest_score(static_cast<std::size_t>(batch.problems));
     std::vector<Array<double>> gradients = copies_of(at.blocks);
     auto head = copy_of(problem.head.vector);
     double* const values = value.mutable_data();
-    double* const largest_scores = largest_score.mutable_data();
     double* const into_head = head.mutable_data();
     const attsvm::ConstBlockArrays blocks = data_of(at.blocks);
     const attsvm::BlockArrays into_blocks = mutable_data_of(gradients);
     {
         const ReleasedGil no_gil;
         with_tokens(batch, problem.tokens, [&](const auto& with) {
-            attsvm::loss_and_gradient(with, loss, blocks, problem.head.vector.data(), threads, values, largest_scores,
-                                      into_blocks, into_head);
+            attsvm::loss_and_gradient(with, loss, blocks, problem.head.vector.data(), threads, values,
+                                      largest_score.data(), into_blocks, into_head);
         });
     }
-    return py::make_tuple(value, largest_score, gradients, head);
+    return py::make_tuple(value, std::ranges::max(largest_score), gradients, head);
 }
 
 Array<double> token_scores(const Tokens& tokens, const Array<double>& labels, const Array<double>& value,
@@ -273,15 +284,11 @@ Array<double> token_scores(const Tokens& tokens, const Array<double>& labels, co
 
 void bind_descent(py::module_& module) {
     py::class_<CoreHead>(module, "Head")
-        .def(py::init([](const std::string& kind, Array<double> scores, Array<double> labels, Array<double> vector,
-                         Array<double> hidden, double penalty, bool trained) {
-                 return CoreHead{attsvm::HeadKind(kind),
-                                 std::move(scores),
-                                 std::move(labels),
-                                 std::move(vector),
-                                 std::move(hidden),
-                                 penalty,
-                                 trained};
+        .def(py::init([](const std::string& kind, const MaybeArray& scores, const Array<double>& labels,
+                         const MaybeArray& vector, const MaybeArray& hidden, double penalty, bool trained) {
+                 const auto or_empty = [](const MaybeArray& array) { return array ? *array : Array<double>(); };
+                 return CoreHead{attsvm::HeadKind(kind), or_empty(scores), labels, or_empty(vector),
+                                 or_empty(hidden),       penalty,          trained};
              }),
              py::kw_only(), "kind"_a, "scores"_a.noconvert(), "labels"_a.noconvert(), "vector"_a.noconvert(),
              "hidden"_a.noconvert(), "penalty"_a, "trained"_a);
@@ -298,6 +305,10 @@ void bind_descent(py::module_& module) {
     module.def("descend", &descend, py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a,
                "certify"_a, "certified_norms"_a, "steps"_a, "record"_a.noconvert(), "record_attention"_a,
                "record_parameters"_a, "threads"_a, "report"_a);
+    module.def(
+        "all_finite",
+        [](const std::vector<Array<double>>& arrays) { return std::all_of(arrays.begin(), arrays.end(), &is_finite); },
+        "arrays"_a);
     module.def("loss_and_gradient", &loss_and_gradient, py::kw_only(), "problem"_a, "at"_a, "loss"_a, "threads"_a);
     module.def("parameter_matrices", parameter_matrices, py::kw_only(), "kind"_a, "blocks"_a, "query_dimension"_a,
                "dimension"_a);

@@ -59,7 +59,7 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
     double* const attention = results.make("attention", {n, T});
     double* const log_attention = results.make("log_attention", {n, T});
     auto* const selected = results.make<std::int64_t>("selected", {n});
-    double* const history = results.make("history", {5, recorded});
+    double* const series = results.make("series", {5, 1, recorded});
     double* const gaps = results.make("cosine_gap", {compared, recorded});
     const attsvm::Schedule schedule{steps, view(record)};
 
@@ -72,7 +72,7 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
             const auto k = static_cast<Index>(slot);
             Index quantity = 0;
             for (const double value : {seen.loss, seen.loss_gap, seen.norm, seen.log_grad_norm, seen.max_attention})
-                history[quantity++ * recorded + k] = value;
+                series[quantity++ * recorded + k] = value;
             for (Index r = 0; r < compared; ++r) gaps[r * recorded + k] = seen.cosine_gap[static_cast<std::size_t>(r)];
         });
         descent.attention(attention, log_attention, selected);

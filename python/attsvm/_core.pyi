@@ -3,7 +3,7 @@ from typing import Final, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Unpack
+from typing_extensions import NotRequired, Unpack
 
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
 
@@ -20,31 +20,28 @@ class DescentResult(TypedDict):
     attention: Float64Array
     log_attention: Float64Array
     selected: IndexArray
-    loss: Float64Array
-    loss_gap: Float64Array
-    norm: Float64Array
-    log_grad_norm: Float64Array
-    max_attention: Float64Array
-    largest_score: Float64Array
-    head_norm: Float64Array
-    balance_drift: Float64Array
-    cosine_gap: Float64Array
-    head_cosine_gap: Float64Array
-    margin: Float64Array
-    certified_cosine: Float64Array
-    certified_ratio: Float64Array
-    top: IndexArray
-    recorded_attention: Float64Array
-    recorded_log_attention: Float64Array
+    series: Float64Array  # as of `IdDescentResult`, of a trained head also its norm as the 4th
+    largest_score: float
+    # Of what was asked for
+    balance_drift: NotRequired[Float64Array]
+    cosine_gap: NotRequired[Float64Array]
+    head_cosine_gap: NotRequired[Float64Array]
+    margin: NotRequired[Float64Array]
+    certified_cosine: NotRequired[Float64Array]
+    certified_ratio: NotRequired[Float64Array]
+    top: NotRequired[IndexArray]
+    recorded_attention: NotRequired[Float64Array]
+    recorded_log_attention: NotRequired[Float64Array]
     recorded_blocks: list[Float64Array]
-    recorded_head: Float64Array
+    recorded_head: NotRequired[Float64Array]
 
 class IdDescentResult(TypedDict):
     coefficients: Float64Array
     attention: Float64Array
     log_attention: Float64Array
     selected: IndexArray
-    history: Float64Array
+    # (5, B, R): loss, loss less its infimum, norm, log of the gradient's norm, top weight
+    series: Float64Array
     cosine_gap: Float64Array
 
 class SvmResult(TypedDict):
@@ -142,6 +139,7 @@ class StepRule:
     takes_average: Final[bool]  # whether running means of gradients may take their place
     takes_norm: Final[bool]  # whether another norm than its own may be given
     def __init__(self, kind: str) -> None: ...
+    def copy(self) -> StepRule: ...
 
 class BlockShape:
     """A block of parameters, in the core (B, rows, columns)."""
@@ -175,10 +173,10 @@ class Head:
         self,
         *,
         kind: str,
-        scores: Float64Array,
+        scores: Float64Array | None,
         labels: Float64Array,
-        vector: Float64Array,
-        hidden: Float64Array,
+        vector: Float64Array | None,
+        hidden: Float64Array | None,
         penalty: float,
         trained: bool,
     ) -> None: ...
@@ -234,7 +232,7 @@ def descend(
     *,
     problem: Problem,
     start: Parameters,
-    references: References,
+    references: References | None,
     loss: Loss,
     rule: StepRule,
     certify: bool,
@@ -263,7 +261,7 @@ def descend_by_ids(
 ) -> IdDescentResult: ...
 def loss_and_gradient(
     *, problem: Problem, at: Parameters, loss: Loss, threads: int
-) -> tuple[Float64Array, Float64Array, list[Float64Array], Float64Array]: ...
+) -> tuple[Float64Array, float, list[Float64Array], Float64Array]: ...
 def parameter_matrices(
     *, kind: Parameterisation, blocks: Sequence[Float64Array], query_dimension: int, dimension: int
 ) -> Float64Array: ...
@@ -276,6 +274,7 @@ def token_scores(
     sequence: IndexArray,
     threads: int,
 ) -> Float64Array: ...
+def all_finite(arrays: Sequence[Float64Array]) -> bool: ...
 def row_coordinates(*, rows: Float64Array, threads: int) -> Float64Array: ...
 def row_bases(*, rows: Float64Array, threads: int) -> tuple[Float64Array, Float64Array]: ...
 

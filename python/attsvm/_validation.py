@@ -30,6 +30,8 @@ _FINITE_CHUNK = 2**16
 _LEAST_LIKENESS = 0.5
 """Share of letters that a misspelled name has in common with the one meant: that of "frobenius"."""
 _MAY_BE_MASKED = (list, tuple, np.ma.MaskedArray)
+_BOOL = (bool, np.bool_)
+_NO_NUMBER = (*_BOOL, str, bytes)
 
 
 @overload
@@ -142,7 +144,7 @@ def as_instance(name: str, value: object, *kinds: type[_Value]) -> _Value:
 
 def as_bool(name: str, value: bool) -> bool:
     """Return `value` as a bool; numbers and strings are refused."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, _BOOL):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
@@ -177,7 +179,7 @@ def nearest(value: object, known: Iterable[str]) -> str:
 
 def as_int(name: str, value: int, smallest: int | None = None, wanted: str = "an integer") -> int:
     """Return `value` as an int; floats and bools are refused. Errors name the `wanted`."""
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, _BOOL):
         raise TypeError(f"{name}: expected {wanted}, got {value!r}")
     try:
         number = operator.index(value)
@@ -208,7 +210,7 @@ def as_float(
 
     Errors name the `wanted`.
     """
-    if isinstance(value, bool | np.bool_ | str | bytes):
+    if isinstance(value, _NO_NUMBER):
         raise TypeError(f"{name}: expected {wanted}, got {value!r}")
     try:
         number = float(value)

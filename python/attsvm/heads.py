@@ -84,19 +84,15 @@ class CoreHead:
         return self
 
     def to_core(self) -> _core.Head:
-        """Return the arrays with a batch axis; those that the kind does not need are empty."""
-        B, labels = self.data.batch or 1, self.data.labels if self.labels is None else self.labels
-
-        def float64(array: NDArray[Any] | None, *empty: int) -> Float64Array:
-            given = np.empty((B, *empty)) if array is None else array
-            return _float64(given.reshape(B, *given.shape[-len(empty) :]))
-
+        """Return the arrays, with a batch axis."""
+        labels = self.data.labels if self.labels is None else self.labels
+        scores, vector, n, T = self.scores, self.vector, self.data.n, self.data.T
         return _core.Head(
             kind=self.kind,
-            scores=float64(self.scores, 0, 0),
-            labels=float64(labels, 0),
-            vector=float64(self.vector, 0),
-            hidden=float64(self.hidden, 0, 0),
+            scores=None if scores is None else _float64(scores.reshape(-1, n, T)),
+            labels=_float64(labels.reshape(-1, n)),
+            vector=None if vector is None else _float64(vector.reshape(self.data.batch or 1, -1)),
+            hidden=None if self.hidden is None else _float64(self.hidden),
             penalty=self.penalty,
             trained=self.trained,
         )

@@ -61,7 +61,7 @@ struct BatchResult {
     double* head;                                                                // (problems, dimension), where trained
     double *weight, *log_weight;                                                 // (problems, samples, tokens)
     std::int64_t* selected;                                                      // (problems, samples)
-    double *loss, *loss_gap, *norm, *log_grad_norm, *max_attention, *head_norm;  // (problems, recorded)
+    double *loss, *loss_gap, *norm, *head_norm, *log_grad_norm, *max_attention;  // (problems, recorded)
     double* largest_score;                                                       // (problems), 0 if not of a fixed head
     double* balance_drift;                                                       // (problems, recorded), of flow
     double *cosine_gap, *head_cosine_gap;                                        // (problems, references, recorded)

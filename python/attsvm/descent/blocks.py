@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -33,17 +33,22 @@ class Blocks:
         """The parameterisation of attention."""
         return _core.parameterisations[self.attention]
 
+    @cached_property
+    def axes(self) -> tuple[tuple[str, str], ...]:
+        """The axes of each block of attention in the core."""
+        return tuple(block.axes for block in self.kind.blocks)
+
     @property
     def has_inner(self) -> bool:
         """Whether a block has an axis of free size m."""
-        return any("m" in block.axes for block in self.kind.blocks)
+        return any("m" in axes for axes in self.axes)
 
     def shapes(self, d: int, e: int, m: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each block of attention as the caller has it."""
         sizes = {"d": d, "e": e, "m": m}
         return {b.name: tuple(sizes[axis] for axis in axes_of(b)) for b in self.kind.blocks}
 
-    @property
+    @cached_property
     def direction(self) -> str:
         """What multiplies the queries, "W" or "p"; "Wp" where p and W that make it are trained."""
         if self.kind.queries != "one":
@@ -123,6 +128,10 @@ def axes_of(block: _core.BlockShape) -> tuple[str, ...]:
 
 def as_blocks(parameter: str | Sequence[str]) -> Blocks:
     """Read ``"W"``, or a pair such as ``("v", "W")`` or ``"v+W"`` in either order."""
+    return _named(parameter) if isinstance(parameter, str) else _read(parameter)
+
+
+def _read(parameter: str | Sequence[str]) -> Blocks:
     known = (*PARAMETERS, *WITH_HEAD)
     if (isinstance(parameter, str) and "+" not in parameter) or not isinstance(parameter, Sequence):
         return Blocks(as_choice("parameter", parameter, known))
@@ -136,3 +145,6 @@ def as_blocks(parameter: str | Sequence[str]) -> Blocks:
             f"{nearest(parameter, known)}"
         )
     return Blocks(attention, head=len(parts) > len(others))
+
+
+_named = cache(_read)

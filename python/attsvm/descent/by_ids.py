@@ -221,10 +221,7 @@ def descend_by_ids(
         threads=threads,
         report=report,
     )
-    names = ("loss", "loss_gap", "norm", "log_grad_norm", "max_attention")
-    result: dict[str, Any] = {
-        name: series[np.newaxis] for name, series in zip(names, answer["history"], strict=True)
-    }
+    result: dict[str, Any] = {"series": answer["series"]}
     result["cosine_gap"] = answer["cosine_gap"][np.newaxis]
     for name, array in answer.items():
         if name in ("attention", "log_attention", "selected"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,10 @@ class Coordinates:
     def _one(self) -> tuple[int, ...]:
         return self.dimensions[:1] if self.blocks.kind.queries == "one" else self.dimensions
 
-    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array with a batch axis as the caller gets it: without, where he has none."""
-        result: NDArray[Any] = array[0] if self.batch is None else array
-        return result
+    @property
+    def answer(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """What takes an array with a batch axis to the one that the caller gets."""
+        return itemgetter(0) if self.batch is None else lambda array: array
 
     def as_caller_blocks(
         self, blocks: Sequence[Float64Array], rest: Float64Array | None
@@ -159,6 +160,84 @@ class Coordinates:
         return _core.parameter_matrices(
             kind=self.blocks.kind, blocks=parameter.blocks, query_dimension=e, dimension=d
         )
+
+    def as_parameter(self, name: str, value: Reference, *, with_rest: bool = True) -> Parameter:
+        """Check W or p as given by the caller, and split it.
+
+        One array given with a batch serves all of its problems. Of factors W is not formed unless
+        `with_rest` asks for its `rest`.
+        """
+        if isinstance(value, Factored):
+            split = self._split_factored(name, value)
+            if not with_rest:
+                return split
+            value = LowRank(*factors_of(name, value)).dense().reshape(self.parameter_shape)
+        text, B = "(d,)" if len(self._one) == 1 else "(d, d)", self.batch or 1
+        W = as_batch(name, value, text, self._one, self.batch).reshape(B, *self.dimensions)
+        W = inside = np.array(W)
+        if self.token_basis is None and self.query_basis is None:
+            return Parameter([np.ascontiguousarray(np.swapaxes(W, 1, 2))], None, np.zeros(B))
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.token_basis is not None:
+                inside = self.token_basis @ inside
+            if self.query_basis is not None:
+                inside = inside @ np.swapaxes(self.query_basis, 1, 2)
+        if not np.isfinite(inside).all():
+            raise ValueError(
+                f"{name}: expected entries whose sums float64 holds, got one of {np.abs(W).max()}"
+            )
+        V = np.ascontiguousarray(np.swapaxes(inside, 1, 2))
+        rest = W - self._lift(V)
+        return Parameter([V], rest, euclidean_norm(rest, _OF_MATRIX))
+
+    def as_blocks(self, name: str, given: Mapping[str, ArrayLike]) -> Parameter:
+        """Check blocks as given by the caller, such as K and Q of W = K Q' with any m >= 1.
+
+        A block given without the batch axis serves all problems.
+        """
+        if self.blocks.kind.form == "block":
+            ((block, value),) = given.items()
+            return self.as_parameter(f"{name}[{block!r}]", value)
+        B = self.batch or 1
+        inner: dict[str, int] = {}
+        blocks = []
+        sizes = {"1": 1} | dict(zip("de", self.dimensions, strict=True))
+        for shape in self.blocks.kind.blocks:
+            axes, label = axes_of(shape), f"{name}[{shape.name!r}]"
+            text = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})".replace("e", "d")
+            one = [None if axis == "m" else sizes[axis] for axis in axes]
+            laid = as_batch(label, given[shape.name], text, one, self.batch)
+            if "m" in axes:
+                inner[shape.name] = sizes["m"] = laid.shape[1 + axes.index("m")]
+            laid = np.swapaxes(laid, 1, 2) if shape.transposed and len(axes) == 2 else laid
+            laid = laid.reshape(B, *(sizes[axis] for axis in shape.axes))
+            blocks.append(np.array(laid, order="C"))
+        if len(set(inner.values())) > 1:
+            raise ValueError(
+                f"{name}: expected {' and '.join(inner)} with one inner size m, got "
+                f"{' and '.join(map(str, inner.values()))}"
+            )
+        return Parameter(blocks, None, np.zeros(B))
+
+    def _split_factored(self, name: str, value: Factored) -> Parameter:
+        given = factors_of(name, value)
+        B = self.batch or 1
+        left, right = (_with_axis(part, self.batch) for part in given)
+        d, e = self.dimensions
+        if left.shape[::2] != (B, d) or right.shape[::2] != (B, e):
+            raise ValueError(
+                f"{name}: expected a solution of this problem's shape {self.parameter_shape}, "
+                f"got factors of shapes {given[0].shape} and {given[1].shape}"
+            )
+        left_inside, left_rest = _project(left, self.token_basis)
+        right_inside, right_rest = _project(right, self.query_basis)
+        V = np.ascontiguousarray(np.swapaxes(right_inside, 1, 2) @ left_inside)
+        # left' right = (inside + rest)' right, and the three parts that are not inside/inside are
+        # orthogonal to it and, taken as two, to each other.
+        outside = np.hypot(
+            LowRank(left_rest, right).norm(), LowRank(left_inside, right_rest).norm()
+        )
+        return Parameter([V], None, outside)
 
     def without_tokens(self, trained: Parameter) -> tuple[Coordinates, Parameter]:
         """Return both in the axes of tokens, where V (B, r, k) is then no larger than a basis."""
@@ -223,13 +302,14 @@ class Trained:
             return None
         return self.coordinates.factors(self.parameter)
 
-    def answer(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array with a batch axis as the caller gets it: without, where he has none."""
-        return self.coordinates.answer(array)
+    @property
+    def answer(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """That of the coordinates."""
+        return self.coordinates.answer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CoreProblem(Coordinates):
+class CoreProblem:
     """Arrays of one call of the core: tokens (B, s, T, k), queries (B, n, r), and a head.
 
     The parameter is V (B, r, k): V = W' for logits X W z, and the single row p' for logits X p,
@@ -241,6 +321,7 @@ class CoreProblem(Coordinates):
     Where W and p of X W p are trained, the spans depend on their start: `from_start`.
     """
 
+    coordinates: Coordinates
     tokens: NDArray[Any]
     queries: Float64Array
     head: CoreHead
@@ -278,6 +359,9 @@ class CoreProblem(Coordinates):
         tokens = np.ascontiguousarray(_with_axis(stored, data.batch))
         lengths = np.ascontiguousarray(_with_axis(data.lengths, data.batch))
         queries = _queries(data, blocks.kind.queries, prompt)
+        dimensions, of_queries = (data.d, queries.shape[2]), None
+        if reduced := reduced and blocks.kind.reducible:
+            queries, of_queries = _reduced(queries, prompt is not None, threads)
         if blocks.head:
             require_loss_of_head(loss, head, trained=True)
             if head is not None:
@@ -287,10 +371,11 @@ class CoreProblem(Coordinates):
             core_head = trained_head("init['v']", value, data)
         else:
             core_head = fixed_head(data, head, loss, tokens, lengths, threads, scored=batches)
+        coordinates = Coordinates(
+            blocks=blocks, batch=data.batch, dimensions=dimensions, of_queries=of_queries
+        )
         problem = cls(
-            blocks=blocks,
-            batch=data.batch,
-            dimensions=(data.d, queries.shape[2]),
+            coordinates=coordinates,
             tokens=tokens,
             queries=queries,
             head=core_head,
@@ -298,37 +383,14 @@ class CoreProblem(Coordinates):
             sequence=data.sequence_index,
             threads=threads,
         )
-        return problem._reduced(passes) if reduced else problem
-
-    def _reduced(self, passes: int) -> CoreProblem:
-        """Return it in coordinates of the spans of tokens and queries, where exact and cheaper."""
-        if not self.blocks.kind.reducible:
-            return self
-        problem = self
-        B, s, T, d = self.tokens.shape
-        if not self.blocks.head and _reduction_pays(s * T, d, passes):
-            flat = self.tokens.reshape(B, s * T, d)
-            exact = flat.astype(np.float64, copy=False)
-            coordinates = own_coordinates(exact, num_threads=self.threads)
-            # The caller may write to his tokens and queries before he asks for W.
-            basis = Basis(flat.copy(), self.threads)
-            problem = self._of_tokens(coordinates.reshape(B, s, T, -1), basis)
-        if self.blocks.kind.queries == "prompt":
-            prompt = self.queries[:, :1]
-            length = np.linalg.norm(prompt, axis=2, keepdims=True)
-            problem = replace(
-                problem,
-                queries=np.ascontiguousarray(
-                    np.broadcast_to(length, (B, self.queries.shape[1], 1))
-                ),
-                of_queries=Basis(prompt / length, self.threads, formed=True),
-            )
-        elif self.queries.shape[1] < self.queries.shape[2]:
-            # Cheap, and V would be (d, d) without.
-            queries = own_coordinates(self.queries, num_threads=self.threads)
-            basis = Basis(self.queries.copy(), self.threads)
-            problem = replace(problem, queries=queries, of_queries=basis)
-        return problem
+        B, s, T, d = tokens.shape
+        if blocks.head or not (reduced and _reduction_pays(s * T, d, passes)):
+            return problem
+        flat = tokens.reshape(B, s * T, d)
+        of_flat = own_coordinates(flat.astype(np.float64, copy=False), num_threads=threads)
+        # The caller may write to his tokens, and to his queries, before he asks for W.
+        basis = Basis(flat.copy(), threads)
+        return problem._of_tokens(of_flat.reshape(B, s, T, -1), basis)
 
     def from_start(self, start: Parameter, passes: int) -> tuple[CoreProblem, Parameter]:
         """Return problem and start in coordinates of what moves, where W and p are trained.
@@ -346,8 +408,9 @@ class CoreProblem(Coordinates):
         moving = np.concatenate([flat @ np.swapaxes(W, 1, 2), p], axis=1)
         _, inner = in_own_span(moving, num_threads=self.threads)
         assert inner is not None
-        problem, image = replace(self, inner_basis=inner), inner @ W
-        if not self.blocks.head and s * T + count < d:
+        at = replace(self.coordinates, inner_basis=inner)
+        problem, image = replace(self, coordinates=at), inner @ W
+        if not at.blocks.head and s * T + count < d:
             both = np.concatenate([flat, image], axis=1)
             coordinates, rows = in_own_span(both, num_threads=self.threads)
             assert rows is not None
@@ -355,8 +418,9 @@ class CoreProblem(Coordinates):
             tokens = np.ascontiguousarray(coordinates[:, : s * T]).reshape(B, s, T, -1)
             problem = problem._of_tokens(tokens, Basis(rows, self.threads, formed=True))
         blocks = [image, p @ np.swapaxes(inner, 1, 2)]
-        resting = W - problem._lift_inner(image)
-        return replace(problem, resting=resting), Parameter(blocks, None, start.outside)
+        at = problem.coordinates
+        at = replace(at, resting=W - at._lift_inner(image))
+        return replace(problem, coordinates=at), Parameter(blocks, None, start.outside)
 
     def _of_tokens(self, coordinates: Float64Array, basis: Basis) -> CoreProblem:
         """Return the problem of tokens (B, s, T, k) in this basis.
@@ -366,7 +430,8 @@ class CoreProblem(Coordinates):
         head = self.head.scored(self.tokens, self.lengths, self.threads)
         if head.scores is None:
             head = head.in_basis(basis.rows())
-        return replace(self, tokens=coordinates, head=head, of_tokens=basis)
+        at = replace(self.coordinates, of_tokens=basis)
+        return replace(self, coordinates=at, tokens=coordinates, head=head)
 
     def to_core(self) -> _core.Problem:
         """Return the arrays as the core takes them."""
@@ -383,103 +448,24 @@ class CoreProblem(Coordinates):
 
         The bases that are not formed yet are those of this problem.
         """
-        known = {field.name: getattr(self, field.name) for field in fields(Coordinates)}
-        query = None
-        if self.blocks.kind.queries != "data":
-            first, basis = self.queries[:, :1], self.query_basis
+        at, query = self.coordinates, None
+        if at.blocks.kind.queries != "data":
+            first, basis = self.queries[:, :1], at.query_basis
             query = first.copy() if basis is None else first @ basis
-        return Trained(Coordinates(**known), parameter, query, self.head.other_head)
+        return Trained(at, parameter, query, self.head.other_head)
 
     def to_core_parameters(self, parameter: Parameter) -> _core.Parameters:
         """Return what the core starts from."""
         return _core.Parameters(
-            kind=self.blocks.kind, blocks=parameter.blocks, outside=parameter.outside
+            kind=self.coordinates.blocks.kind, blocks=parameter.blocks, outside=parameter.outside
         )
 
     def zero(self) -> Parameter:
         """Return blocks of zeros, of those without a free axis, in the coordinates of the core."""
         B = self.tokens.shape[0]
         sizes = {"1": 1, "d": self.tokens.shape[3], "e": self.queries.shape[2]}
-        shapes = [[sizes[axis] for axis in block.axes] for block in self.blocks.kind.blocks]
-        return Parameter([np.zeros((B, *shape)) for shape in shapes], None, np.zeros(B))
-
-    def as_parameter(self, name: str, value: Reference, *, with_rest: bool = True) -> Parameter:
-        """Check W or p as given by the caller, and split it.
-
-        One array given with a batch serves all of its problems. Of factors W is not formed unless
-        `with_rest` asks for its `rest`.
-        """
-        if isinstance(value, Factored):
-            split = self._split_factored(name, value)
-            if not with_rest:
-                return split
-            value = LowRank(*factors_of(name, value)).dense().reshape(self.parameter_shape)
-        text, B = "(d,)" if len(self._one) == 1 else "(d, d)", self.tokens.shape[0]
-        W = as_batch(name, value, text, self._one, self.batch).reshape(B, *self.dimensions)
-        W = inside = np.array(W)
-        if self.token_basis is None and self.query_basis is None:
-            return Parameter([np.ascontiguousarray(np.swapaxes(W, 1, 2))], None, np.zeros(B))
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.token_basis is not None:
-                inside = self.token_basis @ inside
-            if self.query_basis is not None:
-                inside = inside @ np.swapaxes(self.query_basis, 1, 2)
-        if not np.isfinite(inside).all():
-            raise ValueError(
-                f"{name}: expected entries whose sums float64 holds, got one of {np.abs(W).max()}"
-            )
-        V = np.ascontiguousarray(np.swapaxes(inside, 1, 2))
-        rest = W - self._lift(V)
-        return Parameter([V], rest, euclidean_norm(rest, _OF_MATRIX))
-
-    def as_blocks(self, name: str, given: Mapping[str, ArrayLike]) -> Parameter:
-        """Check blocks as given by the caller, such as K and Q of W = K Q' with any m >= 1.
-
-        A block given without the batch axis serves all problems.
-        """
-        if self.blocks.kind.form == "block":
-            ((block, value),) = given.items()
-            return self.as_parameter(f"{name}[{block!r}]", value)
-        B = self.tokens.shape[0]
-        inner: dict[str, int] = {}
-        blocks = []
-        sizes = {"1": 1} | dict(zip("de", self.dimensions, strict=True))
-        for shape in self.blocks.kind.blocks:
-            axes, label = axes_of(shape), f"{name}[{shape.name!r}]"
-            text = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})".replace("e", "d")
-            one = [None if axis == "m" else sizes[axis] for axis in axes]
-            laid = as_batch(label, given[shape.name], text, one, self.batch)
-            if "m" in axes:
-                inner[shape.name] = sizes["m"] = laid.shape[1 + axes.index("m")]
-            laid = np.swapaxes(laid, 1, 2) if shape.transposed and len(axes) == 2 else laid
-            laid = laid.reshape(B, *(sizes[axis] for axis in shape.axes))
-            blocks.append(np.array(laid, order="C"))
-        if len(set(inner.values())) > 1:
-            raise ValueError(
-                f"{name}: expected {' and '.join(inner)} with one inner size m, got "
-                f"{' and '.join(map(str, inner.values()))}"
-            )
-        return Parameter(blocks, None, np.zeros(B))
-
-    def _split_factored(self, name: str, value: Factored) -> Parameter:
-        given = factors_of(name, value)
-        B = self.tokens.shape[0]
-        left, right = (_with_axis(part, self.batch) for part in given)
-        d, e = self.dimensions
-        if left.shape[::2] != (B, d) or right.shape[::2] != (B, e):
-            raise ValueError(
-                f"{name}: expected a solution of this problem's shape {self.parameter_shape}, "
-                f"got factors of shapes {given[0].shape} and {given[1].shape}"
-            )
-        left_inside, left_rest = _project(left, self.token_basis)
-        right_inside, right_rest = _project(right, self.query_basis)
-        V = np.ascontiguousarray(np.swapaxes(right_inside, 1, 2) @ left_inside)
-        # left' right = (inside + rest)' right, and the three parts that are not inside/inside are
-        # orthogonal to it and, taken as two, to each other.
-        outside = np.hypot(
-            LowRank(left_rest, right).norm(), LowRank(left_inside, right_rest).norm()
-        )
-        return Parameter([V], None, outside)
+        shapes = [[B, *(sizes[axis] for axis in axes)] for axes in self.coordinates.blocks.axes]
+        return Parameter([np.zeros(shape) for shape in shapes], None, np.zeros(B))
 
 
 def _with_axis(array: NDArray[Any], batch: int | None) -> NDArray[Any]:
@@ -502,6 +488,22 @@ def _queries(data: AttentionData, source: str, prompt: ArrayLike | None) -> Floa
         return np.ones((B, n, 1))
     queries = _with_axis(require_queries(data, "training W"), data.batch)
     return np.ascontiguousarray(queries, dtype=np.float64)
+
+
+def _reduced(queries: Float64Array, one: bool, threads: int) -> tuple[Float64Array, Basis | None]:
+    """Return queries (B, n, e), or `one` for all inputs, in coordinates of their span if smaller.
+
+    That is cheap, and V would be (d, d) without.
+    """
+    B, n, e = queries.shape
+    if one:
+        prompt = queries[:, :1]
+        length = np.linalg.norm(prompt, axis=2, keepdims=True)
+        lengths = np.ascontiguousarray(np.broadcast_to(length, (B, n, 1)))
+        return lengths, Basis(prompt / length, threads, formed=True)
+    if n >= e:
+        return queries, None
+    return own_coordinates(queries, num_threads=threads), Basis(queries.copy(), threads)
 
 
 def _reduction_pays(count: int, dimension: int, passes: int) -> bool:

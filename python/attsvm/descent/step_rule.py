@@ -206,8 +206,9 @@ class StepRule:
             given = {f"norm[{block!r}]": norm for block, norm in norms.items()}
         return {argument: as_geometry(argument, norm) for argument, norm in given.items()}
 
-    def _with_settings(self) -> _core.StepRule:
-        """Return the rule with the settings that are not of a block."""
+    @cached_property
+    def _without_blocks(self) -> _core.StepRule:
+        """The rule with the settings that are not of a block; to be copied, not changed."""
         rule = _core.StepRule(self.kind)
         betas: Any = self.betas
         rule.polyak_factor = self.factor
@@ -227,12 +228,12 @@ class StepRule:
     def by_coordinate(self) -> bool:
         """Whether the steps depend on the coordinates of tokens and queries."""
         geometries = self._geometries().values()
-        return _core.StepRule(self.kind).by_coordinate or any(g.by_coordinate for g in geometries)
+        return self._without_blocks.by_coordinate or any(g.by_coordinate for g in geometries)
 
     @cached_property
     def moves_along_gradients(self) -> bool:
         """Whether every step is a combination of gradients, with one factor for each of them."""
-        rule = self._with_settings()
+        rule = self._without_blocks
         geometries = self._geometries().values()
         return rule.moves_along_gradients and all(g.name == "fro" for g in geometries)
 
@@ -266,7 +267,7 @@ class StepRule:
     @property
     def takes_rate(self) -> bool:
         """Whether the caller chooses the rate η, which is 1 in Polyak steps."""
-        return not _core.StepRule(self.kind).needs_infimum
+        return not self._without_blocks.needs_infimum
 
     def rates(self, lr: float | Mapping[str, float] | None, blocks: Blocks) -> dict[str, float]:
         """Return the rate of each block."""
@@ -290,7 +291,7 @@ class StepRule:
         of_factors = blocks.kind.bilinear and any(norm != "fro" for norm in norms.values())
         default = _DECAY_OF_FACTORS if of_factors else 0.0
         decay = self._by_block("decay", default if self.decay is None else self.decay, blocks)
-        rule = self._with_settings()
+        rule = self._without_blocks.copy()
         if rule.flows and len({(rates[name], decay[name]) for name in blocks.names}) > 1:
             raise ValueError("lr: expected one rate for all blocks, which flow together")
         rates_of_blocks = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -54,6 +54,8 @@ Recorded: TypeAlias = "str | Callable[[Run], Values]"
 _MOST_STEPS = 2**53  # counted by float64 in schedules and progress
 _MOST_RECORDS = 10**8
 _MOST_NUMBERS = 2**33
+# The core's series; norm:v where v is trained
+_SERIES = ("loss", "loss_gap", "norm", "norm:v", "log_grad_norm", "max_attention")
 
 
 def train(
@@ -228,7 +230,7 @@ def train(
         ridge
         or step_rule.weight_decay
         or step_rule.by_coordinate
-        or _needs_whole_matrix(certified or {}, blocks, attention_init)
+        or (certified and _needs_whole_matrix(certified, blocks, attention_init))
     )
     problem = CoreProblem.of(
         data,
@@ -251,8 +253,7 @@ def train(
     return _run(call, problem, start, references)
 
 
-@dataclass(frozen=True, eq=False)
-class _Call:
+class _Call(NamedTuple):
     """The checked arguments of `train` that are no part of the problem."""
 
     blocks: Blocks
@@ -272,21 +273,20 @@ class _Call:
         """Return the step rule for data of n inputs."""
         return self.step_rule.to_core(self.blocks, self.lr, n, self.rng, self.ridge)
 
+    def series(self, result: Mapping[str, Any]) -> dict[str, Float64Array]:
+        """Return entries (B, R) of the history that every run has."""
+        names = _SERIES if self.blocks.head else (*_SERIES[:3], *_SERIES[4:])
+        series = dict(zip(names, result["series"], strict=True))
+        return series | {"grad_norm": np.exp(series["log_grad_norm"])}
+
     def run(
         self,
         result: Mapping[str, Any],
         trained: Trained | TrainedByIds,
         history: Mapping[str, NDArray[Any]],
-        *,
-        gap_known: bool,
     ) -> Run:
         """Make a `Run` of the core's result and of `history`, which have a batch axis."""
-        _require_finite(result, self.record, self.step_rule.kind)
-        names = {"loss": "loss", "loss_gap": "loss_gap", "norm": "norm", "head_norm": "norm:v"}
-        names |= {"log_grad_norm": "log_grad_norm", "max_attention": "max_attention"}
-        unknown = {"loss_gap": not gap_known, "head_norm": not self.blocks.head}
-        series = {to: result[name] for name, to in names.items() if not unknown.get(name)}
-        series |= {"grad_norm": np.exp(series["log_grad_norm"]), **history}
+        _require_finite(result, history, self.record, self.step_rule.kind)
         answer = trained.answer
         return Run(
             parameter=self.blocks.parameter,
@@ -300,7 +300,7 @@ class _Call:
             attention=answer(result["attention"]),
             log_attention=answer(result["log_attention"]),
             selected=answer(result["selected"]),
-            history={"step": self.record, **{name: answer(x) for name, x in series.items()}},
+            history={"step": self.record, **{name: answer(x) for name, x in history.items()}},
         )
 
 
@@ -319,10 +319,11 @@ def _run(
         )
     of_head = {k: v for k, v in references.items() if blocks.head and _is_of_head(k)}
     of_attention = {k: v for k, v in references.items() if k not in of_head}
-    inside, beside = _references(problem, start, of_attention)
-    compared = _core.References(
-        inside=inside, outside=beside, head=_head_references(problem, of_head)
-    )
+    compared = None
+    if references:
+        inside, beside = _references(problem, start, of_attention)
+        of_v = _head_references(problem, of_head)
+        compared = _core.References(inside=inside, outside=beside, head=of_v)
     functions = {name: one for name, one in call.kept.items() if one is not None}
     parameters = bool(call.kept.keys() - {"attention"})
     with _progress(call.steps, call.progress) as report:
@@ -341,11 +342,15 @@ def _run(
             threads=call.threads,
             report=report,
         )
-    require_largest_score("value", result["largest_score"].max(), call.loss)
-    _require_products(problem.tokens, result["log_grad_norm"])
+    require_largest_score("value", result["largest_score"], call.loss)
+    history: dict[str, NDArray[Any]] = call.series(result)
+    _require_products(problem.tokens, history["log_grad_norm"])
 
-    history = _cosines(of_attention, result["cosine_gap"])
-    history |= _cosines(of_head, result["head_cosine_gap"])
+    if not gap_known:
+        del history["loss_gap"]
+    if references:
+        history |= _cosines(of_attention, result["cosine_gap"])
+        history |= _cosines(of_head, result["head_cosine_gap"])
     if rule.flows and blocks.kind.bilinear:
         history["balance_drift"] = result["balance_drift"]
     if call.certified is not None:
@@ -363,7 +368,7 @@ def _run(
     ]
     names = [name for name in call.kept if name not in functions]
     history |= _recorded_arrays(names, result, ends)
-    run = call.run(result, trained, history, gap_known=gap_known)
+    run = call.run(result, trained, history)
     if functions:
         run.history.update(_recorded_values(functions, run, result, ends))
     return run
@@ -381,8 +386,8 @@ def _run_by_ids(call: _Call, data: NextTokenData, references: Mapping[str, Refer
             threads=call.threads,
             report=report,
         )
-    history = _cosines(references, result["cosine_gap"])
-    return call.run(result, trained, history, gap_known=True)
+    history = call.series(result) | _cosines(references, result["cosine_gap"])
+    return call.run(result, trained, history)
 
 
 def _certified_norms(certify: bool | Norm | Sequence[Norm]) -> dict[str, _core.Geometry] | None:
@@ -415,6 +420,8 @@ def _kept(
     if callable(record) or isinstance(record, str) or not isinstance(record, Iterable):
         record = (record,)
     several = [*record, *others]
+    if not several:
+        return {}
     known = tuple(dict.fromkeys(("attention", blocks.direction, *blocks.names)))
     kept: dict[str, Callable[[Run], Values] | None] = {}
     for one in several:
@@ -503,12 +510,13 @@ def _recorded_values(
     return {name: stacked(series) for name, series in values.items()}
 
 
-@contextmanager
-def _progress(steps: int, shown: bool) -> Iterator[Callable[[float], None] | None]:
+def _progress(steps: int, shown: bool) -> AbstractContextManager[Callable[[float], None] | None]:
     """Make a bar, a function of the share of the steps that is done; or a note of another bar."""
-    if not shown:
-        yield reporter(lambda: f"{steps} steps")
-        return
+    return _bar(steps) if shown else nullcontext(reporter(lambda: f"{steps} steps"))
+
+
+@contextmanager
+def _bar(steps: int) -> Iterator[Callable[[float], None]]:
     with bar(steps, "steps") as advance:
         before = 0
 
@@ -533,9 +541,7 @@ def _cosines(names: Iterable[str], gaps: Float64Array) -> dict[str, Float64Array
 
 def _split_init(init: Any, blocks: Blocks) -> tuple[Any, Any]:
     """Split a start into that of attention and that of v; both may be missing where v is."""
-    if not isinstance(init, Mapping):
-        return init, None
-    if not blocks.head or "v" not in init:
+    if not (blocks.head and isinstance(init, Mapping) and "v" in init):
         return init, None
     others = {name: start for name, start in init.items() if name != "v"}
     return others or None, init["v"]
@@ -549,10 +555,9 @@ def _is_of_head(name: str) -> bool:
 def _recorded_steps(
     record_every: int | Sequence[int] | IndexArray | None, steps: int
 ) -> IndexArray:
-    if record_every is None:
-        record_every = max(1, steps // 100)
-    if np.ndim(record_every) == 0:
-        every = as_positive_int("record_every", record_every)  # type: ignore[arg-type]
+    if record_every is None or np.ndim(record_every) == 0:
+        given: Any = max(1, steps // 100) if record_every is None else record_every
+        every = as_positive_int("record_every", given)
         if every > steps:
             return np.array([0, steps] if steps else [0], dtype=np.int64)
         if steps // every > _MOST_RECORDS:
@@ -573,7 +578,8 @@ def _recorded_steps(
 def _start(
     problem: CoreProblem, init: Any, rng: np.random.Generator | None, inner: int | None
 ) -> Parameter:
-    blocks = replace(problem.blocks, head=False) if problem.blocks.head else problem.blocks
+    at = problem.coordinates
+    blocks = replace(at.blocks, head=False) if at.blocks.head else at.blocks
     kind = blocks.kind
     if inner is not None and not blocks.has_inner:
         raise ValueError(f"inner: expected None where K and Q are not trained, got {inner!r}")
@@ -583,26 +589,26 @@ def _start(
             raise ValueError(
                 f"inner: expected None where {' and '.join(given)} are given, got {inner!r}"
             )
-        return problem.as_blocks("init", given)
+        return at.as_blocks("init", given)
     if init is None and not kind.bilinear:
         return problem.zero()
     if init is not None and not isinstance(init, str):
         if kind.form == "block":
-            return problem.as_parameter("init", init)
+            return at.as_parameter("init", init)
         names = " and ".join(map(repr, blocks.names))
         raise TypeError(f"init: expected a dict with {names}, got {type(init).__name__}")
     start = "uniform" if init is None else as_choice("init", init, blocks.starts)
-    m = problem.dimensions[0] if inner is None else as_positive_int("inner", inner)
-    shapes = blocks.shapes(*problem.dimensions, m)
+    m = at.dimensions[0] if inner is None else as_positive_int("inner", inner)
+    shapes = blocks.shapes(*at.dimensions, m)
     numbers = problem.tokens.shape[0] * sum(map(math.prod, shapes.values()))
     if inner is not None and numbers > _MOST_NUMBERS:
         raise ValueError(
             f"inner: expected K and Q of at most {_MOST_NUMBERS} numbers together, got {inner} "
             f"columns, {numbers} numbers"
         )
-    lead = () if problem.batch is None else (problem.batch,)
+    lead = () if at.batch is None else (at.batch,)
     generator = as_generator("rng", rng)
-    return problem.as_blocks("init", blocks.draw_start(start, shapes, generator, lead))
+    return at.as_blocks("init", blocks.draw_start(start, shapes, generator, lead))
 
 
 def _references(
@@ -619,7 +625,7 @@ def _references(
     beside = np.zeros((B, len(named), 2))
     for j, (name, given) in enumerate(named.items()):
         argument = name_in_call(name)
-        split = problem.as_parameter(argument, given, with_rest=start.rest is not None)
+        split = problem.coordinates.as_parameter(argument, given, with_rest=start.rest is not None)
         (V,) = split.blocks
         size = np.hypot(euclidean_norm(V, (1, 2)), split.outside)
         require_direction(argument, size > 0)
@@ -637,13 +643,14 @@ def _references(
 
 def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> Float64Array:
     """Return unit directions (B, R, d) to compare v with."""
-    B, d = problem.tokens.shape[0], problem.dimensions[0]
-    directions = np.empty((B, len(named), d if problem.blocks.head else 0))
+    at, B = problem.coordinates, problem.tokens.shape[0]
+    d = at.dimensions[0]
+    directions = np.empty((B, len(named), d if at.blocks.head else 0))
     for j, (name, given) in enumerate(named.items()):
         argument = name_in_call(name)
         if isinstance(given, Factored):
             given = LowRank(*factors_of(argument, given)).dense()[..., 0]
-        array = as_batch(argument, given, "(d,)", (d,), problem.batch)
+        array = as_batch(argument, given, "(d,)", (d,), at.batch)
         size = euclidean_norm(array, -1)
         require_direction(argument, size > 0)
         directions[:, j] = array / size[..., np.newaxis]
@@ -652,6 +659,8 @@ def _head_references(problem: CoreProblem, named: Mapping[str, Reference]) -> Fl
 
 def _require_products(tokens: FloatArray, log_grad_norm: Float64Array) -> None:
     """Raise where a gradient is 0, or no number, as products of tiny tokens underflow."""
+    if _core.all_finite([log_grad_norm]):
+        return
     smallest = 1e-140
     for b in np.flatnonzero(~np.isfinite(log_grad_norm).all(axis=1)):
         size = np.abs(tokens[b]).max()
@@ -662,14 +671,16 @@ def _require_products(tokens: FloatArray, log_grad_norm: Float64Array) -> None:
             )
 
 
-def _require_finite(result: Mapping[str, Any], record: IndexArray, rule: str) -> None:
+def _require_finite(
+    result: Mapping[str, Any], history: Mapping[str, NDArray[Any]], record: IndexArray, rule: str
+) -> None:
     parts = [
         *result["blocks"],
         result["attention"],
         *([result["head"]] if "head" in result else []),
     ]
-    series = result["loss"], result["norm"]
-    if all(np.isfinite(part).all() for part in (*parts, *series)):
+    series = [history["loss"], history["norm"]]
+    if _core.all_finite(parts + series):
         return
     ends = np.all(
         [np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in parts], axis=0

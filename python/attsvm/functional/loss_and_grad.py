@@ -81,12 +81,13 @@ def loss_and_grad(
     own = {block.name: parameters[block.name] for block in blocks.kind.blocks}
     losses, largest_score, of_blocks, value = _core.loss_and_gradient(
         problem=problem.to_core(),
-        at=problem.to_core_parameters(problem.as_blocks("parameters", own)),
+        at=problem.to_core_parameters(problem.coordinates.as_blocks("parameters", own)),
         loss=_core.losses[loss],
         threads=threads,
     )
-    require_largest_score("value", largest_score.max(), loss)
-    gradients = problem.as_caller_blocks(of_blocks, None)
+    require_largest_score("value", largest_score, loss)
+    coordinates = problem.coordinates
+    gradients = coordinates.as_caller_blocks(of_blocks, None)
     if blocks.head:
         gradients["v"] = value
-    return problem.answer(losses), {k: problem.answer(g) for k, g in gradients.items()}
+    return coordinates.answer(losses), {k: coordinates.answer(g) for k, g in gradients.items()}

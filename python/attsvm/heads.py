@@ -6,8 +6,8 @@ A head is one class here, and one struct in the core (`heads.hpp`) under the nam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ from attsvm.data import AttentionData
 __all__ = ["Head", "LinearScores", "Penalised", "ReLU", "Softmax"]
 
 
-@dataclass(frozen=True, eq=False)
-class CoreHead:
+class CoreHead(NamedTuple):
     """Arrays of a head of `data`, as the core takes them."""
 
     kind: str  # the core's name of the head
@@ -78,9 +77,9 @@ class CoreHead:
     def in_basis(self, basis: Float64Array) -> CoreHead:
         """Return the head of tokens in coordinates of the orthonormal rows (B, k, d) of `basis`."""
         if self.hidden is not None:
-            return replace(self, hidden=self.hidden @ np.swapaxes(basis, 1, 2))
+            return self._replace(hidden=self.hidden @ np.swapaxes(basis, 1, 2))
         if self.vector is not None:
-            return replace(self, vector=(basis @ self.vector[..., np.newaxis])[..., 0])
+            return self._replace(vector=(basis @ self.vector[..., np.newaxis])[..., 0])
         return self
 
     def to_core(self) -> _core.Head:

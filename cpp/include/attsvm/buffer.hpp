@@ -18,7 +18,7 @@ class Buffer {
     static Buffer not_filled(Index count) {
         Buffer buffer;
         buffer.size_ = count;
-        buffer.data_.reset(allocate(count));
+        if (count != 0) buffer.data_.reset(allocate(count));
         return buffer;
     }
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,8 +21,7 @@ from attsvm.heads import CoreHead, Head, fixed_head, require_loss_of_head, train
 _OF_MATRIX = (1, 2)
 
 
-@dataclass(frozen=True, eq=False)
-class Parameter:
+class Parameter(NamedTuple):
     """Blocks of parameters in the coordinates of the core, and what of W lies outside them."""
 
     # (B, rows, columns), as the core has them. For W and p one block V = W' (B, r, k), the part
@@ -71,8 +69,7 @@ def as_batch(
     return np.broadcast_to(array, (*lead, *wanted))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Coordinates:
+class Coordinates(NamedTuple):
     """What the caller's W and p are made of besides blocks in the coordinates of the core."""
 
     blocks: Blocks
@@ -244,7 +241,7 @@ class Coordinates:
         V = trained.blocks[0]
         if self.of_tokens is None or self.blocks.kind.form != "block" or V.shape[1] > V.shape[2]:
             return self, trained
-        return replace(self, of_tokens=None), replace(trained, blocks=[self._left(V)])
+        return self._replace(of_tokens=None), trained._replace(blocks=[self._left(V)])
 
     def _left(self, rows: Float64Array) -> Float64Array:
         """Return rows (B, s, d) from their coordinates of tokens."""
@@ -261,8 +258,7 @@ class Coordinates:
         return inner @ (image if self.token_basis is None else image @ self.token_basis)
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
+class Trained(NamedTuple):
     """A batch of trained parameters, in the coordinates they were trained in until asked for.
 
     A pickle has the parameters in the axes of the tokens instead of a basis of the tokens.
@@ -308,8 +304,7 @@ class Trained:
         return self.coordinates.answer
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class CoreProblem:
+class CoreProblem(NamedTuple):
     """Arrays of one call of the core: tokens (B, s, T, k), queries (B, n, r), and a head.
 
     The parameter is V (B, r, k): V = W' for logits X W z, and the single row p' for logits X p,
@@ -408,8 +403,8 @@ class CoreProblem:
         moving = np.concatenate([flat @ np.swapaxes(W, 1, 2), p], axis=1)
         _, inner = in_own_span(moving, num_threads=self.threads)
         assert inner is not None
-        at = replace(self.coordinates, inner_basis=inner)
-        problem, image = replace(self, coordinates=at), inner @ W
+        at = self.coordinates._replace(inner_basis=inner)
+        problem, image = self._replace(coordinates=at), inner @ W
         if not at.blocks.head and s * T + count < d:
             both = np.concatenate([flat, image], axis=1)
             coordinates, rows = in_own_span(both, num_threads=self.threads)
@@ -419,8 +414,8 @@ class CoreProblem:
             problem = problem._of_tokens(tokens, Basis(rows, self.threads, formed=True))
         blocks = [image, p @ np.swapaxes(inner, 1, 2)]
         at = problem.coordinates
-        at = replace(at, resting=W - at._lift_inner(image))
-        return replace(problem, coordinates=at), Parameter(blocks, None, start.outside)
+        at = at._replace(resting=W - at._lift_inner(image))
+        return problem._replace(coordinates=at), Parameter(blocks, None, start.outside)
 
     def _of_tokens(self, coordinates: Float64Array, basis: Basis) -> CoreProblem:
         """Return the problem of tokens (B, s, T, k) in this basis.
@@ -430,8 +425,8 @@ class CoreProblem:
         head = self.head.scored(self.tokens, self.lengths, self.threads)
         if head.scores is None:
             head = head.in_basis(basis.rows())
-        at = replace(self.coordinates, of_tokens=basis)
-        return replace(self, coordinates=at, tokens=coordinates, head=head)
+        at = self.coordinates._replace(of_tokens=basis)
+        return self._replace(coordinates=at, tokens=coordinates, head=head)
 
     def to_core(self) -> _core.Problem:
         """Return the arrays as the core takes them."""

@@ -264,7 +264,7 @@ class StepRule:
         words = (f"{k.replace('_', ' ')} {in_words(x)}" for k, x in changed.items())
         return ", ".join([self.kind, *words])
 
-    @property
+    @cached_property
     def takes_rate(self) -> bool:
         """Whether the caller chooses the rate η, which is 1 in Polyak steps."""
         return not self._without_blocks.needs_infimum

@@ -54,8 +54,9 @@ Recorded: TypeAlias = "str | Callable[[Run], Values]"
 _MOST_STEPS = 2**53  # counted by float64 in schedules and progress
 _MOST_RECORDS = 10**8
 _MOST_NUMBERS = 2**33
-# The core's series; norm:v where v is trained
-_SERIES = ("loss", "loss_gap", "norm", "norm:v", "log_grad_norm", "max_attention")
+# The core's series
+_SERIES = ("loss", "loss_gap", "norm", "log_grad_norm", "max_attention")
+_SERIES_WITH_HEAD = (*_SERIES[:3], "norm:v", *_SERIES[3:])
 
 
 def train(
@@ -275,9 +276,10 @@ class _Call(NamedTuple):
 
     def series(self, result: Mapping[str, Any]) -> dict[str, Float64Array]:
         """Return entries (B, R) of the history that every run has."""
-        names = _SERIES if self.blocks.head else (*_SERIES[:3], *_SERIES[4:])
+        names = _SERIES_WITH_HEAD if self.blocks.head else _SERIES
         series = dict(zip(names, result["series"], strict=True))
-        return series | {"grad_norm": np.exp(series["log_grad_norm"])}
+        series["grad_norm"] = np.exp(series["log_grad_norm"])
+        return series
 
     def run(
         self,
@@ -317,10 +319,10 @@ def _run(
             f"rule: expected 'gd' or 'ngd' where the infimum is not known, got "
             f"{call.step_rule.kind!r}"
         )
-    of_head = {k: v for k, v in references.items() if blocks.head and _is_of_head(k)}
-    of_attention = {k: v for k, v in references.items() if k not in of_head}
     compared = None
     if references:
+        of_head = {k: v for k, v in references.items() if blocks.head and _is_of_head(k)}
+        of_attention = {k: v for k, v in references.items() if k not in of_head}
         inside, beside = _references(problem, start, of_attention)
         of_v = _head_references(problem, of_head)
         compared = _core.References(inside=inside, outside=beside, head=of_v)
@@ -361,8 +363,8 @@ def _run(
     outside = start.rest, start.outside
     trained = problem.trained(Parameter(result["blocks"], *outside))
     ends = [
-        replace(
-            trained, parameter=Parameter([x[:, r] for x in result["recorded_blocks"]], *outside)
+        trained._replace(
+            parameter=Parameter([x[:, r] for x in result["recorded_blocks"]], *outside)
         )
         for r in range(len(call.record) if parameters else 0)
     ]

@@ -57,6 +57,25 @@ def test_a_product_with_a_coefficient_of_1e_8_that_no_other_can_stand_for_is_fou
     assert np.linalg.matrix_rank(rows[0][:, used > 1e-7]) == W.size - 1
 
 
+@pytest.mark.parametrize("least", [1e-6, 1e-7, 1e-8])
+def test_dependent_equalities_with_a_small_coefficient_are_solved(least):
+    """16 equalities of rank 15, whose right-hand sides agree to their last digit only."""
+    rng = np.random.default_rng(0)
+    s, t = rng.choice([-1.0, 1.0], (2, 60, 4))
+    t[:, 1] = s[:, 0] * t[:, 0] * s[:, 1]  # the products have equal entries (0, 0) and (1, 1),
+    t[0, 1] *= -1  # but for the first
+    size = rng.exponential(size=60)
+    size[0] = least
+    rows = np.einsum("kj,kl->jlk", s, t).reshape(1, 16, 60)
+    W = rows[0] @ size
+    problem = row_problem(rows, W[np.newaxis], np.ones((1, 16), dtype=bool))
+    solution = solve("v", problem, batch=None, norm=NORMS["l1"])
+    assert np.abs(rows[0] @ solution.v - W).max() <= 1e-12
+    assert np.abs(solution.v[0]) == pytest.approx(least, abs=1e-13)
+    lower = W @ solution.dual / np.abs(solution.dual @ rows[0]).max()
+    assert np.abs(solution.v).sum() == pytest.approx(lower, rel=1e-11)
+
+
 def test_values_that_are_known():
     """Rank one: max |a| max |b|. A Hadamard matrix H: <H, H>/|H|_(inf->1) below, its rank above."""
     a, b = np.random.default_rng(0).standard_normal((2, 6))

@@ -17,6 +17,7 @@ from attsvm import (
 )
 from attsvm.svm import solvers
 from attsvm.svm.norms import as_svm_norm
+from attsvm.svm.svm_problem import attention_problem
 
 NORMS = ("max", "l1", "spec", "cut", 1.1, 1.5, 3.0, 10.0)
 every_norm = pytest.mark.parametrize("norm", NORMS)
@@ -107,6 +108,17 @@ def test_published_sizes_are_certified(norm, size):
             one = att_svm(problem, selected[b], norm=norm)
             assert_certified(problem, selected[b], one, norm)
             assert np.array_equal(one.W, solution.W[b])
+
+
+@pytest.mark.parametrize("norm", ["max", "l1"])
+def test_interior_points_lose_no_digits_near_the_end(norm):
+    """Directions that are differences of whole multipliers left 5 of these to four doubles."""
+    data = attsvm.datasets.unit_sphere(10, 10, 20, batch=100, rng=2)
+    problem = attention_problem(data, attsvm.optimal_tokens(data))
+    result, _ = as_svm_norm("norm", norm).solvers["native"](problem, None)
+    assert (result["status"] == 0).all()
+    assert result["gap"].max() <= 1e-13
+    assert result["iterations"].max() <= 20
 
 
 def test_one_sample_that_decides_alone_leaves_the_rest_of_w_free():

@@ -86,12 +86,13 @@ class InteriorPoint : nuclear::MarginProgram {
             const Vector aim = divided_by_dual(at_slack);
             Direction to;
             if (bounds_primal()) {
-                // x = W: A*(λ + dλ) = pull + stiffness dx
-                const Vector fixed = solve(aim + slack_ - margins + constraints_.values((pull * weights).matrix()));
-                to.margin = (1.0 - constraints_.rhs().dot(fixed)) / of_margin;
-                const Vector dual = fixed + to.margin * by_margin;
-                to.dual = dual - dual_;
-                to.bounded = (constraints_.adjoint(dual).array() - pull) * weights;
+                // x = W: A*(λ + dλ) = pull + stiffness dx, where A*(λ) = y⁺ - y⁻
+                const Array unbalanced = upper_ - lower_ - pull;
+                const Vector fixed = solve(aim + margin_ * constraints_.rhs() - margins -
+                                           constraints_.values((unbalanced * weights).matrix()));
+                to.margin = (1.0 - constraints_.rhs().dot(dual_ + fixed)) / of_margin;
+                to.dual = fixed + to.margin * by_margin;
+                to.bounded = (constraints_.adjoint(to.dual).array() + unbalanced) * weights;
                 to.bound = 0.0;
             } else {
                 // x = A*(λ): W = pull + stiffness dx + skew dt
@@ -101,11 +102,10 @@ class InteriorPoint : nuclear::MarginProgram {
                 const Real cross = constraints_.rhs().dot(by_skew);
                 const Real of_bound = stiffness.sum() - of_skew.dot(by_skew) + cross * cross / of_margin;
                 to.bound = (missing_sum - cross / of_margin * missing_gain) / of_bound;
-                to.margin = (missing_gain + cross * to.bound) / of_margin;
-                to.dual = fixed + to.margin * by_margin - to.bound * by_skew;
+                to.margin = (missing_gain + cross * to.bound) / of_margin - margin_;
+                to.dual = fixed + (margin_ + to.margin) * by_margin - to.bound * by_skew;
                 to.bounded = constraints_.adjoint(to.dual).array();
             }
-            to.margin -= margin_;
             to.above = to.bound - to.bounded;
             to.below = to.bound + to.bounded;
             to.upper = at_above - upper_ - of_above * to.above;
@@ -243,7 +243,22 @@ class InteriorPoint : nuclear::MarginProgram {
             else if (numext::abs(within.data()[k]) > bound * (1.0 + missed))
                 sign = within.data()[k] < 0.0 ? -1.0 : 1.0;
         }
+        if (next == set) add_entry(next, excess, missed);
         return next;
+    }
+    // Equations that the entries of the set nearly meet take one more, of a small value that the iterates do not show
+    // yet: the one that comes nearest to meeting them.
+    void add_entry(ActiveSet& set, const Vector& excess, double missed) const {
+        constexpr double nearly_met = 1e-4;
+        Vector missing = Vector::Zero(excess.size());
+        for (const Index r : set.constraints) missing[r] = -excess[r];
+        const Real most_missing = missing.lpNorm<Eigen::Infinity>();
+        if (!(most_missing > missed && most_missing <= nearly_met)) return;
+        const Array reach = constraints_.adjoint(missing).array();
+        const Array of_others = ((set.sign == 0.0) != bounds_primal()).select(reach.abs(), Real(0.0));
+        Index most = 0;
+        of_others.reshaped().maxCoeff(&most);
+        set.sign.data()[most] = bounds_primal() ? Real(0.0) : reach.data()[most] < 0.0 ? Real(-1.0) : Real(1.0);
     }
 
     bool bounds_primal() const { return norm_.kind == SvmNorm::Kind::max; }

@@ -119,6 +119,11 @@ class TestStudy:
         assert main([*WITHOUT_FIGURE, *changed(parameter="p"), "--out", str(tmp_path)]) == 0
         assert "p trained from zero by 200 normalised steps" in capsys.readouterr().out
 
+    def test_an_empty_value_takes_back_what_a_file_declares(self, tmp_path, capsys):
+        (tmp_path / "mine.toml").write_text("n = 3\nT = 4\nd = 5\nproblems = 2\nlr = 0.5\n")
+        assert main(["study", "mine.toml", *changed(lr="", steps=2, rule="polyak")]) == 0
+        assert "trained from zero by 2 Polyak steps, logistic" in capsys.readouterr().out
+
     def test_study_of_ones_own_file_and_problems(self, problem, tmp_path, capsys):
         (tmp_path / "mine.toml").write_text(
             'title = "Rates"\ndata = "data/problem.npz"\nlr = [0.1, 0.5]\nsteps = 50\n'

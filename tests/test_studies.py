@@ -83,6 +83,11 @@ class TestDeclaration:
                 {"rules": {"a": {"kind": "polyak", "lr": 2}}, "rule": "a", "lr": None},
                 "rules.a: lr: expected none for kind='polyak', got 2.0",
             ),
+            (
+                {"init": "unbalanced"},
+                "init: expected none where nothing starts at random, got 'unb",
+            ),
+            ({"test": 50}, "test: expected none where data have no test, got 50"),
             ({"lr": 10.0, "weight_decay": 0.2}, r"weight_decay: expected at most 0.1 \(1/lr\)"),
             ({"lr_factor": 0.0}, "lr_factor: .*positive"),
             (
@@ -278,10 +283,23 @@ class TestFile:
     def test_one_value_for_an_axis_leaves_it_an_axis(self):
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).axes["d"] == (3,)
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).lr == 0.2
-        assert (Study.load("overparam").lr, Study.load("overparam", {"rule": "polyak"}).lr) == (
-            0.1,
-            None,
-        )
+
+    def test_no_value_takes_back_what_is_declared(self, tmp_path):
+        text = "n = 3\nT = 4\nd = [5, 6]\nproblems = 2\nlr = 0.3\nsteps = 7\nattention = 'self'"
+        (tmp_path / "mine.toml").write_text(text)
+        changes = {"lr": None, "steps": None, "attention": None, "rule": "polyak"}
+        study = Study.load(tmp_path / "mine.toml", changes)
+        assert (study.lr, study.steps, study.settings["attention"]) == (None, 1000, "cross")
+        with pytest.raises(OverrideError, match=r"^overrides \(rule\): lr: expected none where no"):
+            Study.load(tmp_path / "mine.toml", {"rule": "polyak"})
+        with pytest.raises(
+            OverrideError, match=r"^overrides \(d\): d: expected a number, got none"
+        ):
+            Study.load(tmp_path / "mine.toml", {"d": None})
+        of_signals = {"data": "signal_noise", "parameter": "p", "attention": None}
+        assert Study.load(tmp_path / "mine.toml", of_signals).data == "signal_noise"
+        assert Study.load("overparam", {"rule": "polyak"}).lr is None
+        assert Study.load("overparam").lr == 0.1
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -45,7 +45,8 @@ def add_study_options(parser: Parser) -> None:
         type=_override,
         action="append",
         metavar="FIELD=VALUE",
-        help="change a field of the study, such as problems=50 or d=2,5,10",
+        help="change a field of the study, such as problems=50 or d=2,5,10; lr= takes back what "
+        "the file says of lr",
     )
     add = parser.add_argument_group("results").add_argument
     add("--out", type=Path, metavar="DIR", help="directory of the results (default: out/NAME)")
@@ -59,12 +60,14 @@ def add_study_options(parser: Parser) -> None:
 def _override(word: str) -> tuple[str, Any, str]:
     """Parse ``field=value``, ``field=value,value``, ``field=[value, value]`` or ``field={...}``.
 
-    Returns the field, its value (as TOML reads it, or else text) and the word itself.
+    Returns the field, its value (as TOML reads it, else text, None where it is empty) and the word.
     """
     field, equals, value = word.partition("=")
     field = field.strip()
-    if not equals or not field or not value:
+    if not equals or not field:
         raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {word!r}")
+    if not value:
+        return field, None, word
     if field in ("name", "title", "data"):
         return field, value, word
     values = [_toml_or_text(each.strip()) for each in value.split(",")]

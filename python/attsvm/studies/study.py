@@ -268,7 +268,7 @@ class Study:
         `attsvm.train` has it, is kept as "v+W". W and p start at zero, but for W beside p; v at the
         value of the data, or at zero. Queries are the first tokens where the data have none.
     init : {"uniform", "balanced", "unbalanced"} or axis
-        How two factors start.
+        How two factors start; expected where some are trained.
     rule : str or axis
         A kind of `attsvm.StepRule`, or a name of `rules`; by default all of these, or "ngd".
     rules : dict of dict, optional
@@ -384,16 +384,19 @@ class Study:
                 self._check_cell(cell.settings)
             except ValueError as error:
                 raise ValueError(f"{error} (where {cell.name})" if self.axes else error) from error
-        if any(cell.settings["step_rule"].takes_rate for cell in cells):
-            if self.lr is None and not self.rules:
-                self._set("lr", STEP_SIZE)
-        else:
-            usual = {"lr": None, "lr_factor": 1.0}
-            rates = [name for name, value in usual.items() if getattr(self, name) != value]
-            if rates:
+        with_rate = any(cell.settings["step_rule"].takes_rate for cell in cells)
+        if with_rate and self.lr is None and not self.rules:
+            self._set("lr", STEP_SIZE)
+        drawn = any(as_blocks(cell.settings["parameter"]).kind.bilinear for cell in cells)
+        for used, names, where in (
+            (with_rate, ("lr", "lr_factor"), "no step takes a rate"),
+            (drawn, ("init",), "nothing starts at random"),
+            ("test" in self.has, ("test",), "data have no test"),
+        ):
+            given = [x for x in names if getattr(self, x) != getattr(fields(Study), x).default]
+            if given and not used:
                 raise ValueError(
-                    f"{', '.join(rates)}: expected none where no step takes a rate, "
-                    f"{self._got(rates)}"
+                    f"{', '.join(given)}: expected none where {where}, {self._got(given)}"
                 )
 
     def _set(self, name: str, value: Any) -> None:
@@ -593,8 +596,8 @@ class Study:
             they have no value, and all that fits is measured; SVMs in several norms only where
             `norms` are given.
         overrides : dict, optional
-            Fields to change. One value for what is an axis leaves it an axis. The path of a file
-            of problems is here relative to the working directory.
+            Fields to change; None takes back what is declared. One value for what is an axis leaves
+            it an axis. The path of a file of problems is here relative to the working directory.
 
         Raises
         ------
@@ -611,7 +614,7 @@ class Study:
         of_problems = path.suffix.lower() == ".npz"
         if of_problems:
             file = FileOfProblems.read(str(path))
-            given: dict[str, Any] = {"data": path.name, "file": file, "parameter": "W"}
+            given: dict[str, Any] = {"data": path.name, "file": file}
         else:
             try:
                 given = read_toml(read_toml_file(path))
@@ -632,9 +635,10 @@ class Study:
             rules = changes.get("rules", given.get("rules"))
             known = [x for x in rules if isinstance(x, str)] if isinstance(rules, Mapping) else []
             stated = ({"rule": known} if known else {}) | given
-            values = stated | {k: _like(k, x, stated.get(k)) for k, x in changes.items()}
+            changed = {k: _like(k, x, stated.get(k)) for k, x in changes.items()}
+            values = {k: x for k, x in (stated | changed).items() if x is not None}
             if of_problems and "measure" not in values:
-                parameters = values["parameter"]
+                parameters = values.get("parameter", "W")
                 several = parameters if _is_list(parameters) else [parameters]
                 trained = [_trained_with(x, given["file"].has) for x in several if x in PARAMETERS]
                 given_norms = "norms" in values
@@ -722,7 +726,7 @@ def _require_fields(names: Iterable[str]) -> None:
 def _like(name: str, value: Any, before: Any) -> Any:
     """Return the value of an override: an axis where that was one."""
     axis = name in ("measure", "record", "norms") or (isinstance(before, list) and name in _AXES)
-    return [value] if axis and not _is_list(value) else value
+    return [value] if axis and value is not None and not _is_list(value) else value
 
 
 def _blamed(

@@ -102,7 +102,8 @@ void descend_lanes(const BatchArrays& batch, Lanes<Real> lanes, const Token* X, 
     const Buffer<Real> reference_outside = lanes.gather(batch.reference_outside, batch.references * 2);
     const Buffer<Real> head_reference = lanes.gather(batch.head_reference, batch.head_references * batch.dimension);
     LanesOfBlocks<Real> parameters(batch, lanes, result.blocks);
-    Buffer<Real> weight(n * T), log_weight(n * T), top(n);
+    auto weight = Buffer<Real>::not_filled(n * T), log_weight = Buffer<Real>::not_filled(n * T);
+    Buffer<Real> top(n);
 
     Descent<Token, Real> descent(data.problem(batch, X), loss, rule, Team(threads),
                                  {batch.parameter, batch.inner, parameters.values, outside[0],

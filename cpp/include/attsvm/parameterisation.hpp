@@ -37,14 +37,12 @@ class Queries {
           column_begin_(dimension),
           zero_(std::max(samples, dimension)),
           all_samples_(dimension) {
-        std::fill(column_begin_.data(), column_begin_.data() + e_, n_);
         std::fill(all_samples_.data(), all_samples_.data() + e_, n_);
+        const auto is_zero = [&](Index i, Index j) { return !any<Real>(Z_[i * e_ + j] != Real(0.0)); };
         for (Index i = 0; i < n_; ++i)
-            for (Index j = 0; j < e_; ++j)
-                if (any<Real>(Z_[i * e_ + j] != Real(0.0))) {
-                    row_end_[i] = j + 1;
-                    column_begin_[j] = std::min(column_begin_[j], i);
-                }
+            for (row_end_[i] = e_; row_end_[i] > 0 && is_zero(i, row_end_[i] - 1);) --row_end_[i];
+        for (Index j = 0; j < e_; ++j)
+            while (column_begin_[j] < n_ && is_zero(column_begin_[j], j)) ++column_begin_[j];
         for (Index i = 0; i < samples; ++i) norm_[i] = attsvm::norm(Z + i * e_, e_);
     }
 
@@ -164,7 +162,12 @@ struct MatrixParameter : ParameterDefaults {
     // The query directions (samples, dimension)
     template <class Real>
     static void directions(const Team& team, ParameterState<Real>& at, Real* Q) {
-        at.Z.times(team, at.blocks[0].value, at.sizes.dimension, Q);
+        const Block<Real>& V = at.blocks[0];
+        const auto moves = [](Real entry) { return any<Real>(entry != Real(0.0)); };
+        if (std::any_of(V.value, V.value + V.size(), moves))  // not at the usual start
+            at.Z.times(team, V.value, V.columns, Q);
+        else
+            std::fill_n(Q, at.Z.rows() * V.columns, Real(0.0));
     }
     // The gradients of all blocks from those of the query directions, after a call of `directions`; and where they are
     // known the terms of these gradients

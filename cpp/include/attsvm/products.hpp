@@ -208,7 +208,7 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, const dou
     };
     Index k = 0;
     for (; k + lanes <= d; k += lanes) {
-        if constexpr (rows == group) next.fetch<group_bytes<Token> / 2>();
+        if constexpr (rows > 1) next.fetch<group_bytes<Token> / 2>();
         add([](auto* from) { return load(from); }, k);
     }
     if (k < d) add([d, k](auto* from) { return load_some(from, d - k); }, k);
@@ -226,8 +226,9 @@ void dot_rows(const Token* X, Index rows, Index d, const double* q, const double
     const auto dot = [&]<int count>(std::integral_constant<int, count>, Index t) {
         dot_group<count, all>(X + t * d, d, q, v, {sums[0] + t, sums[1] + t, sums[2] + t}, next);
     };
+    constexpr int at_once = all && register_bytes < 64 ? group / 2 : group;  // so many have sums in registers
     Index t = 0;
-    for (; t + group <= rows; t += group) dot(std::integral_constant<int, group>{}, t);
+    for (; t + at_once <= rows; t += at_once) dot(std::integral_constant<int, at_once>{}, t);
     for (; t < rows; ++t) dot(std::integral_constant<int, 1>{}, t);
 }
 

@@ -8,7 +8,7 @@ say which others are missing, those with s' A*(λ) t > 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -162,7 +162,7 @@ class _Rows:
         chosen = self.problem.selected[..., np.newaxis, np.newaxis] >= 0
         tokens = np.where(chosen, -features, features)  # the selected token is zero
         queries = np.ones((*self.problem.selected.shape, 1))
-        problem = replace(self.problem, tokens=tokens, queries=queries)
+        problem = self.problem._replace(tokens=tokens, queries=queries)
         return _smallest_sum(problem, None)[0]
 
 

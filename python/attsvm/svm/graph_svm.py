@@ -21,9 +21,9 @@ from attsvm.svm.solution import (
     ADVICE,
     SolverError,
     SVMSolution,
-    without_batch_axis,
+    one_problem,
 )
-from attsvm.svm.solve import solution_of
+from attsvm.svm.solve import fields_of
 from attsvm.svm.solvers import (
     INFEASIBLE,
     OPTIMALITY_TOLERANCE,
@@ -128,7 +128,7 @@ def graph_svm(
         solution = _by_columns(data, constraints)
     else:
         solution = _jointly(data, constraints, made_small)
-    return without_batch_axis(solution) if data.batch is None else solution
+    return SVMSolution(**one_problem(vars(solution))) if data.batch is None else solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +247,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
         put(result, b, {**one, **{name: one[name][:, :-1] for name in ("dual", "margins")}})
     if without_answer(result):
         raise SolverError(f"no certified answer for the Graph-SVM; tried native; {ADVICE}")
-    solution = solution_of("W", problem, result, names, norm)
+    solution = SVMSolution(**fields_of("W", problem, result, names, norm))
 
     def at_place(values: Float64Array | None) -> Float64Array:
         assert values is not None
@@ -280,7 +280,7 @@ def _solved_in_span(problem: SvmProblem, tables: Float64Array, norm: Norm) -> tu
     if norm.by_entry:
         return norm.solvers["auto"](problem, None)
     keys, basis = _coordinates(tables)
-    result, names = norm.solvers["auto"](replace(problem, tokens=keys, queries=keys), None)
+    result, names = norm.solvers["auto"](problem._replace(tokens=keys, queries=keys), None)
     if basis is not None:
         result["left"], result["right"] = result["left"] @ basis, result["right"] @ basis
         if norm.name == "spec":  # W may have more outside of the span
@@ -347,8 +347,7 @@ def _with_path(problem: SvmProblem, graphs: TokenPriorities, b: int) -> SvmProbl
         "token_ids": [[list(inputs[:2])]],
         "query_ids": [[inputs[2]]],
     }
-    return replace(
-        problem,
+    return problem._replace(
         **{
             name: np.concatenate([getattr(problem, name), value], axis=1)
             for name, value in more.items()

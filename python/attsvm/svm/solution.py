@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -216,9 +216,9 @@ def joined(solutions: Sequence[SVMSolution]) -> SVMSolution:
     return replace(solutions[0], **arrays)
 
 
-def without_batch_axis(solution: SVMSolution) -> SVMSolution:
-    """Return the solution of the problem that is alone in its batch."""
-    values = {name: getattr(solution, name)[0] for name in ARRAYS}
+def one_problem(solution: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the solution of the problem that is alone in its batch."""
+    values = {name: solution[name][0] for name in ARRAYS}
     for name in ("norm", "gap", "kkt"):
         values[name] = float(values[name])
     values["unique"] = None if values["unique"] is None else bool(values["unique"])
@@ -226,4 +226,4 @@ def without_batch_axis(solution: SVMSolution) -> SVMSolution:
         values[name] = str(values[name])
     for name in _OF_SOLUTIONS if values["status"] == "infeasible" else _OF_PROOFS:
         values[name] = None
-    return SVMSolution(variable=solution.variable, **values)
+    return {"variable": solution["variable"], **values}

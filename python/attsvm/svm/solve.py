@@ -14,7 +14,7 @@ from attsvm.svm.solution import (
     ADVICE,
     SolverError,
     SVMSolution,
-    without_batch_axis,
+    one_problem,
 )
 from attsvm.svm.solvers import (
     BEYOND_FLOAT64,
@@ -50,14 +50,14 @@ def solve(
     result, names = method(problem, start)
     if unanswered := without_answer(result):
         raise SolverError(_not_solved(problem, result, unanswered[0], solver, norm))
-    solution = solution_of(variable, problem, result, names, norm)
-    return solution if batch is not None else without_batch_axis(solution)
+    fields = fields_of(variable, problem, result, names, norm)
+    return SVMSolution(**(fields if batch is not None else one_problem(fields)))
 
 
-def solution_of(
+def fields_of(
     variable: Variable, problem: SvmProblem, result: Result, names: Any, norm: Norm
-) -> SVMSolution:
-    """Return the core's result as a solution with batch axis."""
+) -> dict[str, Any]:
+    """Return the core's result as the fields of a solution with batch axis."""
     status, dual, margins = result["status"], result["dual"], result["margins"]
     left, right, iterations = result["left"], result["right"], result["iterations"]
     if norm.strictly_convex:
@@ -88,18 +88,18 @@ def solution_of(
             lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:4], nothing)
             left = np.concatenate([left, lacking], axis=1)
         right = np.where(np.isnan(left[..., :1]), np.nan, 1.0)
-    return SVMSolution(
-        variable=variable,
-        status=STATUSES[status],
-        norm=result["norm"],
-        gap=result["gap"],
-        kkt=result["kkt"],
-        solver=names if all(iterations.tolist()) else np.where(iterations == 0, "none", names),
-        left=left,
-        right=right,
-        unique=unique,
+    return {
+        "variable": variable,
+        "status": STATUSES[status],
+        "norm": result["norm"],
+        "gap": result["gap"],
+        "kkt": result["kkt"],
+        "solver": names if all(iterations.tolist()) else np.where(iterations == 0, "none", names),
+        "left": left,
+        "right": right,
+        "unique": unique,
         **of_constraints,
-    )
+    }
 
 
 def _not_solved(problem: SvmProblem, result: Result, b: int, solver: str, norm: Norm) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +11,7 @@ from attsvm._arrays import ArrayLike, BoolArray, Float64Array, FloatArray, Index
 from attsvm.data.attention_data import AttentionData, require_queries
 
 
-@dataclass(frozen=True, eq=False)
-class SvmProblem:
+class SvmProblem(NamedTuple):
     """B problems of one shape: the smallest W with d_it' W z_i >= b_it, or = b_it.
 
     d_it is the selected token of input i less its token t, for the valid tokens t other than it.
@@ -41,7 +39,7 @@ class SvmProblem:
         """Return the problems as the core takes them, contiguous in memory."""
         arrays: dict[str, Any] = {
             name: None if field is None else np.ascontiguousarray(field)
-            for name, field in vars(self).items()
+            for name, field in self._asdict().items()
         }
         return _core.Svms(**arrays)
 
@@ -52,7 +50,7 @@ class SvmProblem:
             table = np.arange(len(self.rhs))[:, np.newaxis] % len(tokens)
             tokens = tokens[table[..., np.newaxis], self.token_ids]
             queries = queries[table, self.query_ids]
-        return replace(self, tokens=tokens, queries=queries, token_ids=None, query_ids=None)
+        return self._replace(tokens=tokens, queries=queries, token_ids=None, query_ids=None)
 
     def differences(self) -> FloatArray:
         """Return d_it, shape (B, n, T, d), of a problem without ids."""
@@ -67,13 +65,9 @@ class SvmProblem:
 
     def problems(self, places: ArrayLike) -> SvmProblem:
         """Return the problems at these places of the batch."""
-        one = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return SvmProblem(
-            **{
-                name: array if array is None or len(array) < len(self.rhs) else array[places]
-                for name, array in one.items()
-            }
-        )
+        B = len(self.rhs)
+        fields = self._asdict().items()
+        return self._replace(**{k: x if x is None or len(x) < B else x[places] for k, x in fields})
 
 
 def attention_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
@@ -88,14 +82,14 @@ def general_problem(data: AttentionData, chosen: IndexArray, sets: BoolArray) ->
     problem = attention_problem(data, chosen)
     in_set = sets.reshape(problem.rhs.shape)
     equality = in_set & problem.constrained
-    return replace(problem, rhs=np.where(in_set, 0.0, 1.0), equality=equality)
+    return problem._replace(rhs=np.where(in_set, 0.0, 1.0), equality=equality)
 
 
 def prompt_problem(data: AttentionData, selected: IndexArray, required: BoolArray) -> SvmProblem:
     """Return (x_i,selected - x_it)' p >= 1, or >= 0 in the inputs that are not `required`."""
     required = required.reshape(-1, data.n, 1)
     problem = _selection(data, selected, np.ones(required.shape))
-    return replace(problem, rhs=np.repeat(required, data.T, axis=2).astype(np.float64))
+    return problem._replace(rhs=np.repeat(required, data.T, axis=2).astype(np.float64))
 
 
 def label_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
@@ -111,7 +105,7 @@ def diagonal_problem(data: AttentionData, selected: IndexArray) -> SvmProblem:
     """Return Σ_j w_j (x_i,selected - x_it)_j z_ij >= 1, the attention SVM of W = diag(w)."""
     queries = require_queries(data, "the SVM of diagonal W").reshape(-1, data.n, 1, data.d)
     problem = _selection(data, selected, np.ones((*queries.shape[:2], 1)))
-    return replace(problem, tokens=problem.tokens.astype(np.float64) * queries)
+    return problem._replace(tokens=problem.tokens.astype(np.float64) * queries)
 
 
 def _tokens(data: AttentionData) -> FloatArray:

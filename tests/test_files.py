@@ -119,6 +119,22 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
     assert path == tmp_path / "problem.npz"
 
 
+def test_errors_of_a_file_have_its_name(tmp_path: Path, monkeypatch):
+    path = tmp_path / "problem.npz"
+
+    def refused(self, target):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(PermissionError) as caught:
+        save(path, small())
+    assert caught.value.filename == str(path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"^path: expected a directory that can be written"):
+        save(path, small())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_link_is_followed_and_permissions_are_the_usual_ones(tmp_path: Path):
     plain = tmp_path / "plain"
     plain.touch()
@@ -219,7 +235,7 @@ def test_pipes_and_devices_are_written_to_and_not_replaced(tmp_path: Path):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     (tmp_path / "copy").write_bytes(read[0])
     np.testing.assert_array_equal(load(tmp_path / "copy").tokens, small().tokens)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'$"):
         save("/dev/full", small())
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 

@@ -20,6 +20,10 @@ def place_of_file(argument: str, path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{argument}: expected an existing directory, got {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"{argument}: expected a file, got the directory {target}")
+    if not _is_device(target) and not os.access(target.parent, os.W_OK):
+        raise PermissionError(
+            f"{argument}: expected a directory that can be written to, got {target.parent}"
+        )
     return target
 
 
@@ -43,22 +47,27 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     or that the file cannot be written.
     """
     target = place_of_file("path", path)
-    if target.exists() and not target.is_file():
-        buffer = io.BytesIO()
-        yield buffer
-        with target.open("wb") as device:
-            device.write(buffer.getvalue())
-        return
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
+        if _is_device(target):
+            buffer = io.BytesIO()
+            yield buffer
+            target.write_bytes(buffer.getvalue())
+            return
         with beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(beside)):
+            error.filename = str(target)
         raise
+
+
+def _is_device(target: Path) -> bool:
+    return target.exists() and not target.is_file()
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ GOOD = Check("one", 1.0, 1.0005, 1e-3)
 BAD = Check("two", 1.0, 1.002, 1e-3)
 
 
-def figure(*found, name="small", notes=(), draw=None, compute=None, quick=""):
+def figure(*found, name="small", notes=(), draw=None, compute=None, quick="", seconds=(1.0, 1.0)):
     def computation(task):
         task.checks += found
         task.notes += notes
@@ -34,6 +35,7 @@ def figure(*found, name="small", notes=(), draw=None, compute=None, quick=""):
         papers=("2306.13596",),
         place="figure 0",
         size=(2.0, 2.0),
+        seconds=seconds,
         computation=compute or computation,
         drawing=draw or (lambda canvas, data: canvas.subplots().plot(data["x"])),
         quick=quick,
@@ -279,6 +281,12 @@ class TestRunner:
         assert "Quick: nothing is left out of this figure." in texts[1]
 
 
+def test_a_quick_run_of_every_figure_takes_no_longer():
+    for each in FIGURES:
+        full, quick = each.seconds
+        assert full >= quick > 0
+
+
 class TestCommand:
     def test_numbers_as_expected_give_the_status_zero(self, monkeypatch, tmp_path, capsys):
         pytest.importorskip("matplotlib")
@@ -311,6 +319,28 @@ class TestCommand:
         assert shown.err == "attsvm: not as expected: first, second\n"
         assert json.loads((tmp_path / "third.json").read_text())["passed"] is True
 
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            ([], "2 figures: about 5 min of processor time"),
+            (["--quick"], "2 figures: about 21 s of processor time"),
+        ],
+    )
+    def test_how_long_it_takes_is_said_before_it_starts(
+        self, monkeypatch, tmp_path, capsys, words, line
+    ):
+        def first(task):
+            assert capsys.readouterr().out.splitlines() == [line, ""]
+            task.checks.append(GOOD)
+            return {"x": [0, 1]}
+
+        figures = [
+            figure(name="first", compute=first, seconds=(0.2, 0.1)),
+            figure(GOOD, name="second", seconds=(300.0, 20.9)),
+        ]
+        assert run_cli(monkeypatch, figures, "--all", "--out", tmp_path, *words) == 0
+        assert "2 of 2 figures as expected" in capsys.readouterr().out
+
     def test_ctrl_c_stops_all(self, monkeypatch, tmp_path, capsys):
         def stop(task):
             raise KeyboardInterrupt
@@ -328,7 +358,12 @@ class TestCommand:
         papers = [line for line in lines if "arXiv" in line and not line.startswith(" ")]
         assert papers == [str(paper) for paper in PAPERS.values()]
         line = next(k for k, line in enumerate(lines) if line.split()[:1] == ["single-input"])
-        assert lines[line + 1].split(", ") == [" " * 26 + "4 published", "37 recomputed"]
+        assert lines[line + 1] == f"{'':26}4 published, 37 recomputed; about 1 s"
+        line = next(
+            k for k, line in enumerate(lines) if line.split()[:1] == ["over-parameterisation"]
+        )
+        assert re.search(r"; about \d+ s, with --quick \d+ s$", lines[line + 1])
+        assert re.search(r"^in all: .*; about \d+ min, with --quick \d+ min of", shown, re.M)
         assert all(f"{source}: {meaning}" in shown for source, meaning in SOURCES.items())
 
     def test_unknown_name_lists_the_known_ones_and_the_nearest(self, capsys):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from attsvm.cli.output import can_draw, complain, say
 from attsvm.cli.parsing import Parser, refuse_unused
+from attsvm.data.whole_file import place_of_directory
 from attsvm.plots.published_figures import published_files
 from attsvm.studies.reproduce.figure import Settings
 from attsvm.studies.reproduce.registry import FIGURES, matching
-from attsvm.studies.reproduce.runner import listing, reproduce, summary
+from attsvm.studies.reproduce.runner import announcement, listing, reproduce, summary
 from attsvm.threads import thread_count
 
 _OUT = Path("out/reproduce")
@@ -23,7 +24,7 @@ def add_reproduce_options(parser: Parser) -> None:
     figure = "the figure, as --list names it, or all of a paper by its arXiv number"
     which("name", nargs="?", metavar="NAME", help=figure)
     which("--all", action="store_true", help="every figure, one after the other")
-    listed = "list the figures by paper, and where their numbers are from"
+    listed = "list the figures by paper, where their numbers are from, and how long they take"
     which("--list", action="store_true", help=listed)
     parser.add_argument("--quick", action="store_true", help="fewer runs")
     where = f"directory of NAME.json and of the figure, such as NAME.png (default: {_OUT})"
@@ -41,9 +42,11 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     settings = Settings(arguments.quick, arguments.threads, progress=not arguments.quiet)
     drawn = partial(published_files, formats=arguments.format or ("png",))
     render = drawn if can_draw("a figure") else None
+    out = place_of_directory("directory", arguments.out or _OUT)
+    say(f"{announcement(figures, arguments.quick)}\n")
     results = []
     for figure in figures:
-        result = reproduce(figure, arguments.out or _OUT, settings, render)
+        result = reproduce(figure, out, settings, render)
         results.append(result)
         if arguments.traceback and result.error is not None:
             raise result.error

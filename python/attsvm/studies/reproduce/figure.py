@@ -87,6 +87,8 @@ class Figure:
     # Called with an empty matplotlib Figure of that size (constrained layout, style of
     # `attsvm.plots`) and the data; adds the axes.
     drawing: Callable[[Canvas, Data], None]
+    # Processor time of a full and of a quick run, roughly: on AVX2, without the drawing.
+    seconds: tuple[float, float]
     # What is fewer in a quick run: ``"30 problems in place of 100"``; empty if nothing is.
     quick: str = ""
     # Of the computation, by name; ``"quick"`` holds what differs in a quick run.
@@ -130,7 +132,7 @@ def _of_module(module: str) -> Figure:
     # The path of the module, without importing it: it may be the one that is being imported.
     package, _, stem = module.rpartition(".")
     stated = _read(Path(import_module(package).__path__[0]) / f"{stem}.toml")
-    for key in ("papers", "size", "notes", "needs", "aliases"):
+    for key in ("papers", "size", "seconds", "notes", "needs", "aliases"):
         stated[key] = tuple(stated.get(key, ()))
     numbers = {
         key: Expected.read(group, stated.get("settings", {}))

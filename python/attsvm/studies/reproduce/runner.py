@@ -77,6 +77,22 @@ def summary(results: Sequence[Reproduction]) -> str:
     )
 
 
+def announcement(figures: Sequence[Figure], quick: bool) -> str:
+    """Say what is computed, and about how long that takes."""
+    what = figures[0].name if len(figures) == 1 else f"{len(figures)} figures"
+    return f"{what}: about {_time(figures, quick)} of processor time"
+
+
+def _time(figures: Sequence[Figure], quick: bool) -> str:
+    seconds = sum(figure.seconds[quick] for figure in figures)
+    return f"{max(1, seconds):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _times(figures: Sequence[Figure]) -> str:
+    full, quick = (_time(figures, quick) for quick in (False, True))
+    return f"about {full}" if full == quick else f"about {full}, with --quick {quick}"
+
+
 def listing(figures: Sequence[Figure]) -> str:
     """List figures by paper, with the sources of their numbers, and say what the words mean."""
     width = max(len(figure.name) for figure in figures)
@@ -88,8 +104,9 @@ def listing(figures: Sequence[Figure]) -> str:
         for figure in of_paper:
             also = "".join(f"; also arXiv {other}" for other in figure.papers[1:])
             lines.append(f"  {figure.name:{width}}   {figure.title} ({figure.place}{also})")
-            lines.append(f"  {'':{width}}   {counted(figure.sources)}")
-    lines.append(f"in all: {counted(source for figure in figures for source in figure.sources)}")
+            lines.append(f"  {'':{width}}   {counted(figure.sources)}; {_times([figure])}")
+    sources = counted(source for figure in figures for source in figure.sources)
+    lines.append(f"in all: {sources}; {_times(figures)} of processor time")
     return "\n".join([*lines, _WORDS])
 
 

@@ -192,8 +192,12 @@ py::dict descend(const CoreProblem& problem, const CoreParameters& start, const 
     const auto make_if = [&](bool asked, const char* name, std::initializer_list<Index> shape) {
         return asked ? results.make(name, shape) : nullptr;
     };
-    double* series = results.make("series", {trains_head ? 6 : 5, B, recorded});
-    const auto next_series = [&] { return std::exchange(series, series + B * recorded); };
+    py::list series;
+    const auto next_series = [&] {
+        auto array = make_array<double>({B, recorded});
+        series.append(array);
+        return array.mutable_data();
+    };
     std::vector<double> largest_score(static_cast<std::size_t>(B));
     const attsvm::BatchResult result{mutable_data_of(blocks),
                                      head.mutable_data(),
@@ -225,6 +229,7 @@ py::dict descend(const CoreProblem& problem, const CoreParameters& start, const 
                     [&](const auto& with) { attsvm::descend(with, loss, rule, schedule, threads, progress, result); });
     });
     results.add("largest_score", py::float_(std::ranges::max(largest_score)));
+    results.add("series", series);
     results.add("head", head);
     results.add("blocks", py::cast(blocks));
     results.add("recorded_blocks", py::cast(recorded_blocks));

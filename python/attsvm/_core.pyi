@@ -20,7 +20,7 @@ class DescentResult(TypedDict):
     attention: Float64Array
     log_attention: Float64Array
     selected: IndexArray
-    series: Float64Array  # as of `IdDescentResult`, of a trained head also its norm as the 4th
+    series: list[Float64Array]  # as of `IdDescentResult`; of a trained head its norm is the 4th
     largest_score: float
     # Of what was asked for
     balance_drift: NotRequired[Float64Array]

@@ -85,12 +85,12 @@ class CoreHead(NamedTuple):
     def to_core(self) -> _core.Head:
         """Return the arrays, with a batch axis."""
         labels = self.data.labels if self.labels is None else self.labels
-        scores, vector, n, T = self.scores, self.vector, self.data.n, self.data.T
+        B, scores, vector = self.data.batch or 1, self.scores, self.vector
         return _core.Head(
             kind=self.kind,
-            scores=None if scores is None else _float64(scores.reshape(-1, n, T)),
-            labels=_float64(labels.reshape(-1, n)),
-            vector=None if vector is None else _float64(vector.reshape(self.data.batch or 1, -1)),
+            scores=None if scores is None else _float64(scores.reshape(B, *scores.shape[-2:])),
+            labels=_float64(labels.reshape(B, -1)),
+            vector=None if vector is None else _float64(vector.reshape(B, -1)),
             hidden=None if self.hidden is None else _float64(self.hidden),
             penalty=self.penalty,
             trained=self.trained,

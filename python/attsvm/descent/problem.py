@@ -459,8 +459,9 @@ class CoreProblem(NamedTuple):
         """Return blocks of zeros, of those without a free axis, in the coordinates of the core."""
         B = self.tokens.shape[0]
         sizes = {"1": 1, "d": self.tokens.shape[3], "e": self.queries.shape[2]}
-        shapes = [[B, *(sizes[axis] for axis in axes)] for axes in self.coordinates.blocks.axes]
-        return Parameter([np.zeros(shape) for shape in shapes], None, np.zeros(B))
+        axes = self.coordinates.blocks.axes
+        blocks = [np.zeros((B, sizes[rows], sizes[columns])) for rows, columns in axes]
+        return Parameter(blocks, None, np.zeros(B))
 
 
 def _with_axis(array: NDArray[Any], batch: int | None) -> NDArray[Any]:

@@ -271,10 +271,10 @@ class StepRule:
 
     def rates(self, lr: float | Mapping[str, float] | None, blocks: Blocks) -> dict[str, float]:
         """Return the rate of each block."""
-        if self.takes_rate:
-            return blocks.rates(STEP_SIZE if lr is None else lr)
-        self._require("lr", lr, lr is None)
-        return dict.fromkeys(blocks.names, 1.0)
+        if lr is None:
+            return dict.fromkeys(blocks.names, STEP_SIZE if self.takes_rate else 1.0)
+        self._require("lr", lr, self.takes_rate)
+        return blocks.rates(lr)
 
     def to_core(
         self,
@@ -315,7 +315,7 @@ class StepRule:
 
     @staticmethod
     def _by_block(argument: str, given: Any, blocks: Blocks) -> Mapping[str, Any]:
-        if isinstance(given, Mapping):
+        if isinstance(given, MappingProxyType):
             return blocks.by_name(argument, given)
         return dict.fromkeys(blocks.names, given)
 

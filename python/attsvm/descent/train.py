@@ -327,7 +327,7 @@ def _run(
         of_v = _head_references(problem, of_head)
         compared = _core.References(inside=inside, outside=beside, head=of_v)
     functions = {name: one for name, one in call.kept.items() if one is not None}
-    parameters = bool(call.kept.keys() - {"attention"})
+    parameters = not call.kept.keys() <= {"attention"}
     with _progress(call.steps, call.progress) as report:
         result = _core.descend(
             problem=problem.to_core(),
@@ -362,14 +362,15 @@ def _run(
         history["settled"] = (result["top"] == result["selected"][:, np.newaxis]).all(axis=2)
     outside = start.rest, start.outside
     trained = problem.trained(Parameter(result["blocks"], *outside))
-    ends = [
-        trained._replace(
-            parameter=Parameter([x[:, r] for x in result["recorded_blocks"]], *outside)
-        )
-        for r in range(len(call.record) if parameters else 0)
-    ]
-    names = [name for name in call.kept if name not in functions]
-    history |= _recorded_arrays(names, result, ends)
+    if call.kept:
+        ends = [
+            trained._replace(
+                parameter=Parameter([x[:, r] for x in result["recorded_blocks"]], *outside)
+            )
+            for r in range(len(call.record) if parameters else 0)
+        ]
+        names = [name for name in call.kept if name not in functions]
+        history |= _recorded_arrays(names, result, ends)
     run = call.run(result, trained, history)
     if functions:
         run.history.update(_recorded_values(functions, run, result, ends))
@@ -568,7 +569,7 @@ def _recorded_steps(
                 "steps"
             )
         regular = np.arange(0, steps + 1, every, dtype=np.int64)
-        return regular if regular[-1] == steps else np.append(regular, np.int64(steps))
+        return regular if steps % every == 0 else np.append(regular, np.int64(steps))
     record = as_index_array("record_every", record_every, "(R,)", ndim=1)
     if record[0] < 0 or record[-1] > steps or np.any(np.diff(record) <= 0):
         raise ValueError(

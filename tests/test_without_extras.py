@@ -41,9 +41,20 @@ print([name for name in ("linalg", "sparse", "special", "stats") if f"scipy.{nam
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_subpackages_are_imported_when_they_are_used():
+    done = run("""
+import attsvm
+names = ("plots", "sklearn", "studies", "torch")
+print([name for name in names if f"attsvm.{name}" in sys.modules])
+print(attsvm.plots.run.__name__, attsvm.studies.Study.__name__, hasattr(attsvm, "study"))
+""")
+    assert (done.stdout, done.stderr) == ("[]\nrun Study False\n", "")
+
+
 @pytest.mark.parametrize(
     ("missing", "use", "message"),
     [
+        ("torch", "attsvm.torch", 'attsvm.torch needs PyTorch: pip install "attsvm[torch]"'),
         ("torch", "import attsvm.torch", 'attsvm.torch needs PyTorch: pip install "attsvm[torch]"'),
         (
             "sklearn",

@@ -1,5 +1,8 @@
 """Attention trained by gradient methods, compared with the SVM that it converges to in theory."""
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from attsvm import _core as _core  # first: in a subinterpreter the import ends here
 from attsvm import datasets, functional, heads, theory
 from attsvm._version import __version__
@@ -106,3 +109,12 @@ __all__ = [
     "token_priority_graphs",
     "train",
 ]
+
+_IMPORTED_WHEN_USED = ("plots", "sklearn", "studies", "torch")
+
+if not _TYPE_CHECKING:  # which would take any name for a subpackage
+
+    def __getattr__(name: str) -> object:
+        if name in _IMPORTED_WHEN_USED:
+            return _import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

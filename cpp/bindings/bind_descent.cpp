@@ -12,10 +12,11 @@ using attsvm::Index;
 
 namespace {
 
+using MaybeArray = std::optional<Array<double>>;
+
 // A head as Python makes it: token scores (B, n, T) of a fixed one; of others labels (B, n) and v (B, d), or with
 // hidden units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels. What it lacks is
 // empty.
-using MaybeArray = std::optional<Array<double>>;
 struct CoreHead {
     attsvm::HeadKind kind;
     Array<double> scores, labels, vector, hidden;
@@ -149,9 +150,10 @@ std::vector<Array<double>> copies_of(const std::vector<Array<double>>& arrays) {
     return copies;
 }
 
-bool is_finite(const Array<double>& array) {
+bool all_finite(const std::vector<Array<double>>& arrays) {
     bool finite = true;
-    for (const double x : view(array)) finite &= std::abs(x) <= std::numeric_limits<double>::max();
+    for (const Array<double>& array : arrays)
+        for (const double x : view(array)) finite &= std::abs(x) <= std::numeric_limits<double>::max();
     return finite;
 }
 
@@ -310,10 +312,7 @@ void bind_descent(py::module_& module) {
     module.def("descend", &descend, py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a,
                "certify"_a, "certified_norms"_a, "steps"_a, "record"_a.noconvert(), "record_attention"_a,
                "record_parameters"_a, "threads"_a, "report"_a);
-    module.def(
-        "all_finite",
-        [](const std::vector<Array<double>>& arrays) { return std::all_of(arrays.begin(), arrays.end(), &is_finite); },
-        "arrays"_a);
+    module.def("all_finite", &all_finite, "arrays"_a);
     module.def("loss_and_gradient", &loss_and_gradient, py::kw_only(), "problem"_a, "at"_a, "loss"_a, "threads"_a);
     module.def("parameter_matrices", parameter_matrices, py::kw_only(), "kind"_a, "blocks"_a, "query_dimension"_a,
                "dimension"_a);

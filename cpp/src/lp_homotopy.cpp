@@ -23,6 +23,9 @@ using Array = LpMap::Array;
 
 class Homotopy {
    public:
+    // For larger p few entries of W have a weight.
+    static constexpr double large_p = 40.0;
+
     // From the multipliers of the Frobenius norm; `careful`: with tangents, and constraints exchanged late.
     Homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful)
         : constraints_(&constraints), norm_(norm), careful_(careful), dual_(dual) {
@@ -92,33 +95,38 @@ class Homotopy {
         }
         const Vector missing = part.rhs() / unit_ - part.values(W_ + target.matrix());
         const Vector turn = equations.solve(missing);
-        Real change;
+        const Array along = part.adjoint(turn).array();
+        Real share = 1.0, change;
         if (of_both) {
-            const Matrix move = (target + weights * part.adjoint(turn).array()).matrix();
+            if (map_.p > large_p) share = descending_share(part, U, along, turn);
+            const Matrix move = share * (target + weights * along).matrix();
             W_ += move;
-            dual += turn;
             change = move.lpNorm<Eigen::Infinity>() / W_.lpNorm<Eigen::Infinity>();
         } else {
-            // Steps are halved until they lower (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1.
-            constexpr double rounding_of_values = 1e-14, shortest = 1e-6;
-            const Array along = part.adjoint(turn).array();
-            const Real gain = part.rhs().dot(turn) / unit_, before = U.matrix().cwiseProduct(W_).sum() / map_.q();
-            Real share = 1.0;
-            for (;; share *= 0.5) {
-                const Array moved = U + share * along;
-                W_ = map_.inverse(moved, LpMap::logs(moved)).matrix();
-                const Real after = moved.matrix().cwiseProduct(W_).sum() / map_.q();
-                if (after - before <= share * gain + rounding_of_values * before || share < shortest) break;
-            }
-            dual += share * turn;
+            share = descending_share(part, U, along, turn);
+            const Array moved = U + share * along;
+            W_ = map_.inverse(moved, LpMap::logs(moved)).matrix();
             // Multipliers of rows that nearly agree are far larger than the U that is left of their sum.
             change =
                 share * std::max<Real>(turn.lpNorm<Eigen::Infinity>() / dual.lpNorm<Eigen::Infinity>(),
                                        along.matrix().lpNorm<Eigen::Infinity>() / U.matrix().lpNorm<Eigen::Infinity>());
-            if (share < 1.0) change = std::max<Real>(change, 1.0);
         }
+        dual += share * turn;
+        if (share < 1.0) change = std::max<Real>(change, 1.0);
         for (Index k = 0; k < chosen.count(); ++k) dual_[chosen[k]] = dual[k];
         return change;
+    }
+
+    // The share of a step that lowers (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1: it is halved until it does.
+    Real descending_share(const Constraints& part, const Array& U, const Array& along, const Vector& turn) const {
+        constexpr double rounding = 1e-14, shortest = 1e-6;
+        const auto value = [&](const Array& at) {
+            return (at * map_.inverse(at, LpMap::logs(at))).sum() / map_.q();
+        };
+        const Real gain = part.rhs().dot(turn) / unit_, before = value(U);
+        Real share = 1.0;
+        while (share >= shortest && value(U + share * along) - before > share * gain + rounding * before) share *= 0.5;
+        return share;
     }
 
     // Whether the active set changes. All that ask for it at once may go in a circle, and the first alone does not.
@@ -213,9 +221,9 @@ class Homotopy {
 // Steps that fail are halved.
 Candidate go_along_p(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful,
                      Progress& progress, bool calling_thread) {
-    constexpr double shortest_step = 0.005, good = 1e-12, large_p = 40.0;
-    // For large p few entries of W have a weight; W follows shorter steps alone.
-    const Real first_step = (norm.p > large_p ? 0.1 : 1.0) * (careful ? 0.5 : 1.0);
+    constexpr double shortest_step = 0.005, good = 1e-12;
+    // For large p W follows shorter steps alone.
+    const Real first_step = (norm.p > Homotopy::large_p ? 0.1 : 1.0) * (careful ? 0.5 : 1.0);
     const Real end = numext::log(norm.p - 1.0);
     Candidate best;
     Homotopy here(constraints, norm, dual, careful);

@@ -117,12 +117,11 @@ class Homotopy {
         return change;
     }
 
-    // The share of a step that lowers (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1: it is halved until it does.
+    // The share of a step that lowers (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1: it is halved until it
+    // does.
     Real descending_share(const Constraints& part, const Array& U, const Array& along, const Vector& turn) const {
         constexpr double rounding = 1e-14, shortest = 1e-6;
-        const auto value = [&](const Array& at) {
-            return (at * map_.inverse(at, LpMap::logs(at))).sum() / map_.q();
-        };
+        const auto value = [&](const Array& at) { return (at * map_.inverse(at, LpMap::logs(at))).sum() / map_.q(); };
         const Real gain = part.rhs().dot(turn) / unit_, before = value(U);
         Real share = 1.0;
         while (share >= shortest && value(U + share * along) - before > share * gain + rounding * before) share *= 0.5;

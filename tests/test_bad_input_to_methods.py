@@ -8,7 +8,7 @@ import pytest
 import attsvm
 from attsvm import AttentionData, att_svm, label_svm, prompt_svm, train
 from attsvm.functional import loss_and_grad
-from attsvm.heads import LinearScores
+from attsvm.heads import LinearScores, Softmax
 
 ONE = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
 BATCH = attsvm.datasets.unit_sphere(3, 4, 5, batch=2, rng=0)
@@ -194,6 +194,11 @@ def test_overflowing_descent_is_an_error_and_says_when():
     data = AttentionData([[[1.0], [-1.0]]], [1.0], value=[1.0])
     with pytest.raises(FloatingPointError, match="train: problem 0 overflowed by step 1 "):
         train(data, parameter="p", rule="polyak", init=[-600.0], steps=10, record_every=1)
+    rng = np.random.default_rng(0)
+    data = AttentionData(rng.normal(size=(3, 4, 5)), [1, -1, 1], queries=rng.normal(size=(3, 5)))
+    head = Softmax(rng.normal(size=(3, 5)), np.array([0, 1, 2]))
+    with pytest.raises(FloatingPointError, match="train: problem 0 overflowed by step 1 "):
+        train(data, head=head, loss="cross_entropy", rule="gd", lr=1e308, steps=1)
 
 
 @pytest.mark.parametrize("size", [1e-155, 1e-200])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from attsvm.data import AttentionData, files, load, save
+from attsvm.data.whole_file import whole_file
 
 FIELDS = ("tokens", "labels", "queries", "value", "lengths")
 ONE_DIRECTORY = [HealthCheck.function_scoped_fixture]  # every example overwrites the same file
@@ -129,6 +130,8 @@ def test_errors_of_a_file_have_its_name(tmp_path: Path, monkeypatch):
     with pytest.raises(PermissionError) as caught:
         save(path, small())
     assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match=r"^no such format$"), whole_file(tmp_path / "figure.png"):
+        raise OSError("no such format")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(PermissionError, match=r"^path: expected a directory that can be written"):
         save(path, small())

@@ -26,9 +26,10 @@ class Homotopy {
     // For larger p few entries of W have a weight.
     static constexpr double large_p = 40.0;
 
-    // From the multipliers of the Frobenius norm; `careful`: with tangents, and constraints exchanged late.
-    Homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful)
-        : constraints_(&constraints), norm_(norm), careful_(careful), dual_(dual) {
+    // From the multipliers of the Frobenius norm; `careful`: with tangents, and constraints exchanged late; `descends`:
+    // in steps for W and λ that lower the dual value.
+    Homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful, bool descends)
+        : constraints_(&constraints), norm_(norm), careful_(careful), descends_(descends), dual_(dual) {
         constexpr double insignificant = 1e-12;
         W_ = constraints.adjoint(dual_);
         unit_ = W_.lpNorm<Eigen::Infinity>();
@@ -98,7 +99,7 @@ class Homotopy {
         const Array along = part.adjoint(turn).array();
         Real share = 1.0, change;
         if (of_both) {
-            if (map_.p > large_p) share = descending_share(part, U, along, turn);
+            if (descends_) share = descending_share(part, U, along, turn);
             const Matrix move = share * (target + weights * along).matrix();
             W_ += move;
             change = move.lpNorm<Eigen::Infinity>() / W_.lpNorm<Eigen::Infinity>();
@@ -209,7 +210,7 @@ class Homotopy {
 
     const Constraints* constraints_;
     SvmNorm norm_;
-    bool careful_;
+    bool careful_, descends_;
     LpMap map_{2.0};
     Real change_ = 1.0, unit_;  // `change_`: of the last step
     Vector dual_;
@@ -219,13 +220,13 @@ class Homotopy {
 
 // Steps that fail are halved.
 Candidate go_along_p(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, bool careful,
-                     Progress& progress, bool calling_thread) {
+                     bool descends, Progress& progress, bool calling_thread) {
     constexpr double shortest_step = 0.005, good = 1e-12;
     // For large p W follows shorter steps alone.
     const Real first_step = (norm.p > Homotopy::large_p ? 0.1 : 1.0) * (careful ? 0.5 : 1.0);
     const Real end = numext::log(norm.p - 1.0);
     Candidate best;
-    Homotopy here(constraints, norm, dual, careful);
+    Homotopy here(constraints, norm, dual, careful, descends);
     Real at = 0.0, step = first_step;
     Index steps = 0;
     while (step >= shortest_step && progress.advance(0.0, calling_thread)) {
@@ -252,9 +253,12 @@ Candidate go_along_p(const Constraints& constraints, const SvmNorm& norm, const 
 Candidate by_lp_homotopy(const Constraints& constraints, const SvmNorm& norm, const Vector& dual, Progress& progress,
                          bool calling_thread) {
     constexpr double reached = 1e-11;
-    Candidate best = go_along_p(constraints, norm, dual, false, progress, calling_thread);
-    if (!(best.distance <= reached))
-        best.replace_by(go_along_p(constraints, norm, dual, true, progress, calling_thread));
+    const auto go = [&](bool careful, bool descends) {
+        return go_along_p(constraints, norm, dual, careful, descends, progress, calling_thread);
+    };
+    Candidate best = go(false, false);
+    if (!(best.distance <= reached)) best.replace_by(go(true, false));
+    if (!(best.distance <= reached) && norm.p > Homotopy::large_p) best.replace_by(go(false, true));
     return best;
 }
 

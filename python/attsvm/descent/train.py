@@ -288,7 +288,10 @@ class _Call(NamedTuple):
         history: Mapping[str, NDArray[Any]],
     ) -> Run:
         """Make a `Run` of the core's result and of `history`, which have a batch axis."""
-        _require_finite(result, history, self.record, self.step_rule.kind)
+        parts = [*result["blocks"], result["attention"]]
+        if self.blocks.head:
+            parts.append(result["head"])
+        _require_finite(parts, history, self.record, self.step_rule.kind)
         answer = trained.answer
         return Run(
             parameter=self.blocks.parameter,
@@ -673,13 +676,11 @@ def _require_products(tokens: FloatArray, log_grad_norm: Float64Array) -> None:
 
 
 def _require_finite(
-    result: Mapping[str, Any], history: Mapping[str, NDArray[Any]], record: IndexArray, rule: str
+    parts: list[Float64Array],
+    history: Mapping[str, NDArray[Any]],
+    record: IndexArray,
+    rule: str,
 ) -> None:
-    parts = [
-        *result["blocks"],
-        result["attention"],
-        *([result["head"]] if "head" in result else []),
-    ]
     series = [history["loss"], history["norm"]]
     if _core.all_finite(parts + series):
         return

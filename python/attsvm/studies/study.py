@@ -592,9 +592,9 @@ class Study:
         source : str or path-like
             A TOML file, or the name of a study that comes with attsvm, such as "overparam". The
             path of a file of problems is relative to the TOML file. Or that file itself, ``.npz``:
-            W, or p where they have no queries, is trained on its problems, together with v where
-            they have no value, and all that fits is measured; SVMs in several norms only where
-            `norms` are given.
+            W is trained on its problems, with first tokens for queries where they have none, and
+            together with v where they have no value; all that fits is measured, SVMs in several
+            norms only where `norms` are given.
         overrides : dict, optional
             Fields to change; None takes back what is declared. One value for what is an axis leaves
             it an axis. The path of a file of problems is here relative to the working directory.

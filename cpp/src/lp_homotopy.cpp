@@ -99,14 +99,15 @@ class Homotopy {
         const Array along = part.adjoint(turn).array();
         Real share = 1.0, change;
         if (of_both) {
-            if (descends_) share = descending_share(part, U, along, turn);
+            if (descends_) {
+                Matrix reached = map_.inverse(U, of_U).matrix();
+                share = descending_share(part, U, along, turn, reached);
+            }
             const Matrix move = share * (target + weights * along).matrix();
             W_ += move;
             change = move.lpNorm<Eigen::Infinity>() / W_.lpNorm<Eigen::Infinity>();
         } else {
-            share = descending_share(part, U, along, turn);
-            const Array moved = U + share * along;
-            W_ = map_.inverse(moved, LpMap::logs(moved)).matrix();
+            share = descending_share(part, U, along, turn, W_);
             // Multipliers of rows that nearly agree are far larger than the U that is left of their sum.
             change =
                 share * std::max<Real>(turn.lpNorm<Eigen::Infinity>() / dual.lpNorm<Eigen::Infinity>(),
@@ -119,14 +120,17 @@ class Homotopy {
     }
 
     // The share of a step that lowers (1/q) Σ |U|^q - b'λ, which rises steeply for p near 1: it is halved until it
-    // does.
-    Real descending_share(const Constraints& part, const Array& U, const Array& along, const Vector& turn) const {
+    // does. `W` is ψ(U), and becomes ψ of the U that is reached.
+    Real descending_share(const Constraints& part, const Array& U, const Array& along, const Vector& turn,
+                          Matrix& W) const {
         constexpr double rounding = 1e-14, shortest = 1e-6;
-        const auto value = [&](const Array& at) { return (at * map_.inverse(at, LpMap::logs(at))).sum() / map_.q(); };
-        const Real gain = part.rhs().dot(turn) / unit_, before = value(U);
-        Real share = 1.0;
-        while (share >= shortest && value(U + share * along) - before > share * gain + rounding * before) share *= 0.5;
-        return share;
+        const Real gain = part.rhs().dot(turn) / unit_, before = U.matrix().cwiseProduct(W).sum() / map_.q();
+        for (Real share = 1.0;; share *= 0.5) {
+            const Array moved = U + share * along;
+            W = map_.inverse(moved, LpMap::logs(moved)).matrix();
+            const Real after = moved.matrix().cwiseProduct(W).sum() / map_.q();
+            if (after - before <= share * gain + rounding * before || share < shortest) return share;
+        }
     }
 
     // Whether the active set changes. All that ask for it at once may go in a circle, and the first alone does not.

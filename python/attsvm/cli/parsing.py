@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from attsvm._validation import nearest
+from attsvm.data.whole_file import is_written_as_is
 from attsvm.studies.store import FORMATS
 
 _Number = TypeVar("_Number", int, float)
@@ -87,8 +88,7 @@ def file_of_results(suffix: str) -> Callable[[str], Path]:
 
     def read(word: str) -> Path:
         path = Path(word)
-        written_as_is = path.exists() and not path.is_file()  # a device; a directory is refused
-        if path.suffix.lower() == suffix or written_as_is:
+        if path.suffix.lower() == suffix or is_written_as_is(path):  # a directory is refused later
             return path
         if path.suffix or not path.name or word.endswith("/"):
             raise argparse.ArgumentTypeError(f"expected the path of a {suffix} file, got {word!r}")

@@ -21,7 +21,7 @@ from attsvm.cli.problems import FIRST_TOKENS, output_of_run, read_problem
 from attsvm.cli.svms import OF_RULES, SVM_OF_TRAINING, comparison
 from attsvm.data import AttentionData, load
 from attsvm.descent import Run, StepRule, train
-from attsvm.descent.blocks import PARAMETERS, STARTS, WITH_HEAD, as_blocks
+from attsvm.descent.blocks import PARAMETERS, STARTS, WITH_HEAD, as_blocks, with_head
 from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.study import LOSSES
 from attsvm.svm import SVMSolution
@@ -151,7 +151,7 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         data = data.with_value(arguments.value)
     parameter = arguments.parameter or "W"
     if data.value is None:
-        parameter = f"v+{parameter.removeprefix('v+')}"
+        parameter = with_head(parameter)
     if as_blocks(parameter).kind.queries != "prompt":
         refuse_unused(arguments, ["prompt"], f"with --parameter {parameter}")
     elif arguments.prompt is None:

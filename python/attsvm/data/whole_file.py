@@ -20,7 +20,7 @@ def place_of_file(argument: str, path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{argument}: expected an existing directory, got {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"{argument}: expected a file, got the directory {target}")
-    if not _is_device(target) and not os.access(target.parent, os.W_OK):
+    if not is_written_as_is(target) and not os.access(target.parent, os.W_OK):
         raise PermissionError(
             f"{argument}: expected a directory that can be written to, got {target.parent}"
         )
@@ -49,7 +49,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = place_of_file("path", path)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        if _is_device(target):
+        if is_written_as_is(target):
             buffer = io.BytesIO()
             yield buffer
             target.write_bytes(buffer.getvalue())
@@ -66,7 +66,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def _is_device(target: Path) -> bool:
+def is_written_as_is(target: Path) -> bool:
+    """Return whether a device or a pipe is there, or another thing that is no file."""
     return target.exists() and not target.is_file()
 
 

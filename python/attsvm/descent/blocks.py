@@ -126,6 +126,11 @@ def axes_of(block: _core.BlockShape) -> tuple[str, ...]:
     return tuple(axis for axis in axes if axis != "1")
 
 
+def with_head(parameter: str) -> str:
+    """Return the name of a parameter that is trained together with v."""
+    return f"v+{parameter.removeprefix('v+')}"
+
+
 def as_blocks(parameter: str | Sequence[str]) -> Blocks:
     """Read ``"W"``, or a pair such as ``("v", "W")`` or ``"v+W"`` in either order."""
     return _named(parameter) if isinstance(parameter, str) else _read(parameter)

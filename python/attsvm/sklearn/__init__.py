@@ -8,8 +8,8 @@ except ImportError as error:
     ) from error
 
 from attsvm.sklearn.attention import AttentionSVM
+from attsvm.sklearn.estimator_warnings import NotSeparableWarning
 from attsvm.sklearn.hard_margin import HardMarginSVC
-from attsvm.sklearn.not_separable import NotSeparableWarning
 from attsvm.sklearn.token_transformer import TokenTransformer
 
 __all__ = ["AttentionSVM", "HardMarginSVC", "NotSeparableWarning", "TokenTransformer"]

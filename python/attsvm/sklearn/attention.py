@@ -24,9 +24,9 @@ from attsvm._validation import (
 from attsvm.data.attention_data import AttentionData, as_selected, require_padded
 from attsvm.descent import train
 from attsvm.functional import softmax
+from attsvm.sklearn.estimator_warnings import OneWarningOfClones, warn_not_separable, warn_once
 from attsvm.sklearn.hard_margin import predicted, two_classes
 from attsvm.sklearn.largest_margin import Separation, separation
-from attsvm.sklearn.not_separable import OneWarningOfClones, warn_not_separable, warn_once
 from attsvm.sklearn.slack import as_penalty, beyond_float64, fallback_penalty, too_hard
 from attsvm.sklearn.soft_selection import constraint_rows, with_slack, without_slack
 from attsvm.svm import SolverError, SVMSolution, att_svm, prompt_svm

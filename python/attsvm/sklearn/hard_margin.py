@@ -13,8 +13,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from attsvm._arrays import Float64Array
 from attsvm._validation import as_bool, require_unmasked
+from attsvm.sklearn.estimator_warnings import OneWarningOfClones, warn_not_separable
 from attsvm.sklearn.largest_margin import separation
-from attsvm.sklearn.not_separable import OneWarningOfClones, warn_not_separable
 from attsvm.sklearn.slack import as_penalty
 from attsvm.threads import core_threads, threads_of_jobs
 

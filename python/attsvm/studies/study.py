@@ -29,7 +29,7 @@ from attsvm._validation import (
     require_names,
 )
 from attsvm.descent import StepRule
-from attsvm.descent.blocks import STARTS, as_blocks
+from attsvm.descent.blocks import STARTS, as_blocks, with_head
 from attsvm.descent.step_rule import STEP_SIZE
 from attsvm.studies.declarations import declared, read_toml, read_toml_file, write_toml
 from attsvm.studies.measurements import KEPT, MEASUREMENTS, PARAMETERS, Measurement, measurable
@@ -712,7 +712,7 @@ def norm_of_svm(settings: Mapping[str, Any]) -> Norm:
 
 def _trained_with(parameter: str, has: Collection[str]) -> str:
     """Return the parameter, with the head v where the data have no value."""
-    return parameter if "value" in has else f"v+{parameter.removeprefix('v+')}"
+    return parameter if "value" in has else with_head(parameter)
 
 
 def _require_fields(names: Iterable[str]) -> None:

@@ -880,6 +880,10 @@ def test_every_command_explains_itself(words, capsys):
         (["study", "overparam", "--set", "lr=nan"], "lr: expected"),
         (["study", "overparam", "--set", "seed=-1"], "seed: expected a non-negative integer"),
         (["study", "overparam", "--set", "data=words"], "data: expected one of 'sphere', "),
+        (
+            ["study", "{file}", "--set", "data="],
+            "n, T, d, problems: .* for data 'sphere', got none",
+        ),
         (["study", "overparam", "--set", "step=5"], "did you mean 'steps'"),
         (["study", "geometries", "--set", "rules={}"], "--set 'rules={}': rules: expected tables"),
         (["study", "overparam", "--threads", "0"], "error: --threads: expected a positive integer"),
@@ -905,6 +909,7 @@ def test_every_command_explains_itself(words, capsys):
         (["train", "{file}", "--out", "x.txt"], "--out: .* path of a .npz file, got 'x.txt'"),
         (["svm", "{no file}", "--out", "x.npy"], "--out: .* path of a .npz file, got 'x.npy'"),
         (["train", "{file}", "--out", "x/"], "--out: .* path of a .npz file, got 'x/'"),
+        (["train", "{file}", "--out", "x."], "--out: .* path of a .npz file, got 'x.'"),
         (["report", "{directory}", "--out", "x.pdf"], "--out: .* a .html file, got 'x.pdf'"),
         (["train", "{file}", "--index", "0"], "--index: .* holds a single problem, got 0$"),
         (["train", "{file}", "--rule", "ndg"], r"error: --rule: .*, got 'ndg'; .* 'ngd'\?"),

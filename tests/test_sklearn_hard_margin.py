@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 
+import joblib
 import numpy as np
 import plain_svm
 import pytest
@@ -227,6 +228,28 @@ def test_a_search_warns_once_and_every_fit_of_an_estimator():
     first = pickle.loads(pickle.dumps(clone(search.estimator)))
     assert warnings_of(first.fit, *data) == [NotSeparableWarning]
     assert warnings_of(of_worker.fit, *data) == []
+
+
+@pytest.mark.parametrize("module", ["", __name__])
+def test_a_warning_that_a_filter_ignored_is_still_to_be_given(module):
+    data, model = ([[0.0], [1.0], [2.0]], [0, 1, 0]), HardMarginSVC()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the CLASSES", UserWarning, module)
+        clone(model).fit(*data)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", "the classes", UserWarning, "another module")
+        clone(model).fit(*data)
+        clone(model).fit(*data)
+    assert len(given) == 1
+
+
+def test_a_clone_has_the_hash_of_its_estimator_which_cloning_leaves_as_it_was():
+    for model in (HardMarginSVC(C=2.0), AttentionSVM()):
+        before = joblib.hash(model)
+        copied = clone(model)
+        assert joblib.hash(model) == joblib.hash(copied) == before
+        assert vars(pickle.loads(pickle.dumps(copied))) == vars(copied) != vars(model)
 
 
 @pytest.mark.parametrize("intercept", [True, False])

@@ -50,10 +50,10 @@ class TestDeclaration:
             ({"n": ()}, "n: expected one or more different values"),
             ({"d": (3, 3)}, "d: expected one or more different values"),
             ({"d": (0,)}, "d: .*positive"),
-            ({"d": None}, "d: expected a number, got none"),
+            ({"d": None}, "d: expected numbers for data 'sphere', got none"),
             ({"T": (5, 1)}, "T: expected two tokens or more"),
             ({"problems": 0}, "problems: .*positive"),
-            ({"problems": None}, "problems: expected a number, got none"),
+            ({"problems": None}, "problems: expected numbers for data 'sphere', got none"),
             ({"steps": 0}, "steps: .*positive"),
             ({"steps": (5, 6)}, "steps: expected one value"),
             ({"steps": 10**30}, r"steps: expected an integer below 2\*\*63"),
@@ -251,6 +251,18 @@ class TestFile:
         assert Study.from_results(results).settings == study.settings
         assert tabulate(study, results).rows
 
+    @pytest.mark.parametrize("rule", ["polyak", ("polyak",)])
+    def test_polyak_results_of_version_0_1_0_are_read_without_the_default_rate(
+        self, tmp_path, rule
+    ):
+        results = run(evolve(SMALL, rule=rule, lr=None, steps=5), tmp_path, progress=False)
+        table, declaration = tabulate(results).csv(), results.attrs["declaration"]
+        results.attrs["declaration"] = f"{declaration}lr = 0.1\n"
+        assert tabulate(results).csv() == table
+        results.attrs["declaration"] = f"{declaration}lr = 0.2\n"
+        with pytest.raises(ValueError, match="lr: expected none where no step takes a rate"):
+            tabulate(results)
+
     def test_a_file_of_problems_that_is_a_pipe_is_refused(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         for path in (tmp_path / "pipe", "/dev/zero"):
@@ -293,7 +305,8 @@ class TestFile:
         with pytest.raises(OverrideError, match=r"^overrides \(rule\): lr: expected none where no"):
             Study.load(tmp_path / "mine.toml", {"rule": "polyak"})
         with pytest.raises(
-            OverrideError, match=r"^overrides \(d\): d: expected a number, got none"
+            OverrideError,
+            match=r"^overrides \(d\): d: expected numbers for data 'sphere', got none",
         ):
             Study.load(tmp_path / "mine.toml", {"d": None})
         of_signals = {"data": "signal_noise", "parameter": "p", "attention": None}
@@ -306,7 +319,7 @@ class TestFile:
         [
             ("n = [", "mine.toml: expected TOML: "),
             ("stpes = 3", r"mine.toml: stpes: expected one of .*; did you mean 'steps'\?"),
-            ("n = 3", "mine.toml: T: expected a number, got none"),
+            ("n = 3", "mine.toml: T, d, problems: expected numbers for data 'sphere', got none"),
             ("n = 0\nT = 4\nd = 5\nproblems = 2", "mine.toml: n: expected a positive integer"),
             (f"n = {'[' * 10**5}{']' * 10**5}", "mine.toml: expected TOML: "),
             (

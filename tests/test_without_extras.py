@@ -54,7 +54,11 @@ print(attsvm.plots.run.__name__, attsvm.studies.Study.__name__, hasattr(attsvm, 
 @pytest.mark.parametrize(
     ("missing", "use", "message"),
     [
-        ("torch", "attsvm.torch", 'attsvm.torch needs PyTorch: pip install "attsvm[torch]"'),
+        (
+            "torch",
+            "from attsvm import torch",
+            'attsvm.torch needs PyTorch: pip install "attsvm[torch]"',
+        ),
         ("torch", "import attsvm.torch", 'attsvm.torch needs PyTorch: pip install "attsvm[torch]"'),
         (
             "sklearn",
@@ -79,6 +83,17 @@ def test_what_needs_a_package_names_its_extra(missing, use, message):
         missing,
     )
     assert (done.stdout, done.stderr) == (f"{message}\n", "")
+
+
+def test_hasattr_tells_whether_the_package_of_an_extra_is_there():
+    done = run("""
+import attsvm
+print(hasattr(attsvm, "torch"), hasattr(attsvm, "studies"))
+try: attsvm.torch
+except AttributeError as e: print(e)
+""", "torch")  # fmt: skip
+    message = 'attsvm.torch needs PyTorch: pip install "attsvm[torch]"'
+    assert (done.stdout, done.stderr) == (f"False True\n{message}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,9 @@ _IMPORTED_WHEN_USED = ("plots", "sklearn", "studies", "torch")
 if not _TYPE_CHECKING:  # which would take any name for a subpackage
 
     def __getattr__(name: str) -> object:
-        if name in _IMPORTED_WHEN_USED:
+        if name not in _IMPORTED_WHEN_USED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
             return _import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        except ImportError as error:  # of an extra, which hasattr is asked for
+            raise AttributeError(str(error)) from error

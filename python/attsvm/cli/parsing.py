@@ -90,7 +90,7 @@ def file_of_results(suffix: str) -> Callable[[str], Path]:
         path = Path(word)
         if path.suffix.lower() == suffix or is_written_as_is(path):  # a directory is refused later
             return path
-        if path.suffix or not path.name or word.endswith("/"):
+        if path.suffix or not path.name or word.endswith(("/", ".")):
             raise argparse.ArgumentTypeError(f"expected the path of a {suffix} file, got {word!r}")
         return path.with_suffix(suffix)
 

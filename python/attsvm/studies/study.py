@@ -424,9 +424,11 @@ class Study:
         for name, size in sizes.items():
             if getattr(self, name) is None:
                 self._set(name, size)
-        for name in (*_SIZES, "problems"):
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}: expected a number, got none")
+        lacking = [name for name in (*_SIZES, "problems") if getattr(self, name) is None]
+        if lacking:
+            raise ValueError(
+                f"{', '.join(lacking)}: expected numbers for data {self.data!r}, got none"
+            )
         wrong = [name for name in _SIZES if sizes and getattr(self, name) != sizes[name]]
         if wrong:
             expected = ", ".join(str(sizes[name]) for name in wrong)
@@ -679,6 +681,8 @@ class Study:
         try:
             values = read_toml(stored["declaration"])
             _require_fields(values)
+            if values.get("rule") in ("polyak", ["polyak"]) and values.get("lr") == STEP_SIZE:
+                del values["lr"]  # that version 0.1.0 stored, by default
             if values.get("data", "sphere") not in KINDS:
                 sizes = {size: stored[size] for size in _SIZES}
                 sizes["problems"] = values["problems"]

@@ -180,6 +180,42 @@ SVMS = [
 ]
 
 
+NEXT = attsvm.datasets.next_token(3, 4, 5, 9, rng=0)
+SEVERAL = attsvm.datasets.next_token(3, 4, 5, 9, batch=2, rng=0)
+LAW = attsvm.fit_rate([1, 2, 3, 4], [1.0, 0.5, 0.3, 0.25])
+SPACE = attsvm.theory.cyclic_subspace(NEXT)
+METHODS = [
+    ("copies 0", lambda: ONE.repeated(0), ValueError, "count: expected a positive integer"),
+    ("copies text", lambda: ONE.repeated("2"), TypeError, "count: expected a positive integer"),
+    ("copies list", lambda: ONE.repeated([2]), TypeError, "count: expected a positive integer"),
+    ("ids negative", lambda: NEXT.look_up([0, -1]), ValueError, "ids: expected 0..4, got -1 at"),
+    ("ids beyond", lambda: NEXT.look_up(5), ValueError, "ids: expected 0..4, got 5 at"),
+    ("ids floats", lambda: NEXT.look_up([0.0]), TypeError, "ids: expected integers, got"),
+    ("ids none", lambda: NEXT.look_up(None), TypeError, "ids: expected an array, got NoneType"),
+    ("ids batch", lambda: SEVERAL.look_up([0]), ValueError, "ids: expected shape (B, ...) = (2,)"),
+    ("law text", lambda: LAW.at("a"), TypeError, "steps: expected"),
+    ("law zero", lambda: LAW.at([1, 0]), ValueError, "steps: expected positive steps"),
+    ("lift", lambda: SPACE.lift([1.0]), ValueError, "values: expected shape (nodes,) = (0,)"),
+    ("schedule", lambda: attsvm.log_schedule(10**30), ValueError, "steps: expected at most 2**53"),
+    (
+        "bandwidth",
+        lambda: attsvm.datasets.digits(4, 5, bandwidth=1e-320),
+        ValueError,
+        "bandwidth: expected numbers of tokens that float64 holds, got bandwidth=1e-320",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "start"), [case[1:] for case in METHODS], ids=[case[0] for case in METHODS]
+)
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+def test_methods_refuse_what_they_cannot_use(call, error, start):
+    with pytest.raises(error) as raised:
+        call()
+    assert str(raised.value).startswith(start)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "start"), [case[1:] for case in SVMS], ids=[case[0] for case in SVMS]
 )

@@ -140,6 +140,13 @@ def test_shorter_types_are_kept(dtype, rtol):
     assert_like_torch(*qkv(dtype=dtype), ADDED.astype(dtype), rtol=rtol)
 
 
+def test_byte_orders_are_no_other_types():
+    q, k, v = qkv()
+    swapped = scaled_dot_product_attention(q.astype(">f8"), k.astype("<f8"), v.astype(">f8"))
+    assert swapped.dtype.isnative
+    assert swapped.tolist() == scaled_dot_product_attention(q, k, v).tolist()
+
+
 @beside_torch
 def test_tensors_are_accepted():
     q, k, v = qkv()

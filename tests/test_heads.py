@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 
 import mpmath
@@ -14,7 +16,7 @@ from random_problems import random_problem
 import attsvm
 from attsvm import AttentionData, StepRule
 from attsvm.functional import loss_and_grad
-from attsvm.heads import LinearScores, Penalised, ReLU
+from attsvm.heads import LinearScores, Penalised, ReLU, Softmax
 
 LOSSES = ("logistic", "exponential", "correlation")
 
@@ -176,6 +178,22 @@ def test_training_refuses_heads_that_do_not_fit():
         attsvm.train(
             data, parameter=("v", "W"), head=LinearScores(np.ones(data.valid.shape)), steps=1
         )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [LinearScores(np.ones((2, 3))), random_head("relu", 0), Softmax(np.eye(3), [0, 1])],
+    ids=lambda head: type(head).__name__,
+)
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda head: pickle.loads(pickle.dumps(head))]
+)
+def test_copies_of_a_head_are_as_fixed_as_it_is(head, again):
+    """A right class beyond the classes, written into a copy, would be read beyond the array."""
+    copied = again(head)
+    for name, array in vars(head).items():
+        np.testing.assert_array_equal(getattr(copied, name), array)
+        assert not getattr(copied, name).flags.writeable
 
 
 def no_scores(**_: object) -> None:

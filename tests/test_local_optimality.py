@@ -7,6 +7,8 @@ has a key in the first two coordinates and its score in the third, which attenti
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from attsvm import (
     margin_ratio,
     optimal_tokens,
     scores,
+    support_tokens,
     train,
 )
 from attsvm.datasets import unit_sphere
@@ -38,14 +41,15 @@ def toy(third_score: float) -> AttentionData:
 
 
 def toy_solution(selected: int) -> object:
-    """The p-SVM of the keys alone: for token 0 p = (-0.1, 1) / 1.01, for token 1 p = (1, 0)."""
-    return prompt_svm(AttentionData([KEYS], [1]), [selected])
+    """The p-SVM of the keys: for token 0 p = (-0.1, 1, 0) / 1.01, for token 1 p = (1, 0, 0)."""
+    return prompt_svm(AttentionData([[[*key, 0.0] for key in KEYS]], [1]), [selected])
 
 
 def stated(margins: object, status: object = "optimal") -> SVMSolution:
     """A solution of which only the margins are known."""
     solution = object.__new__(SVMSolution)
-    vars(solution).update(margins=np.asarray(margins, dtype=np.float64), status=status)
+    known = {"margins": np.asarray(margins, dtype=np.float64), "status": status}
+    vars(solution).update(known, left=SimpleNamespace(shape=(ANY,)))
     return solution
 
 
@@ -62,7 +66,7 @@ def random_margins(
 def test_only_support_indices_count():
     """The one neighbour of token 1 is token 2: token 0 may score more, token 2 must score less."""
     solution = toy_solution(1)
-    np.testing.assert_allclose(solution.p, [1, 0], atol=1e-12)
+    np.testing.assert_allclose(solution.p, [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(solution.margins, [[1.1, np.inf, 1]], rtol=1e-12)
     assert is_locally_optimal(toy(0.0), [1], solution) is True
     assert is_locally_optimal(toy(0.9), [1], solution) is False
@@ -71,7 +75,7 @@ def test_only_support_indices_count():
 
 def test_the_global_choice_is_locally_optimal():
     solution = toy_solution(0)
-    np.testing.assert_allclose(solution.p, np.array([-0.1, 1.0]) / 1.01, rtol=1e-10)
+    np.testing.assert_allclose(solution.p, np.array([-0.1, 1.0, 0.0]) / 1.01, rtol=1e-10)
     for third_score in (0.0, 0.9):
         assert is_locally_optimal(toy(third_score), [0], solution) is True
 
@@ -183,6 +187,8 @@ def test_what_does_not_belong_together_is_refused(selected, solution, message):
 def chosen(selected: object, parameter: str = "p") -> Run:
     """A run of which only the end is known."""
     known = {"parameter": parameter, "v": None, "selected": np.asarray(selected)}
+    known["trained"] = SimpleNamespace(parameter_shape=(ANY, ANY))
+    known["attention"] = SimpleNamespace(shape=ANY)
     return object.__new__(type("Chosen", (Run,), known))
 
 
@@ -309,3 +315,18 @@ def test_runs_that_have_no_classification_are_refused():
     data = unit_sphere(2, 3, 4, rng=0)
     with pytest.raises(ValueError, match=r"^run\.selected: expected shape \(n,\) = \(2,\), got"):
         classify(data, chosen([0, 0, 0]))
+    for T, d, message in ((4, 4, r"run\.attention: expected shape \(n, T\) = \(2, 3\), got \(2, 4"),
+                          (3, 5, "run: expected one of tokens of dimension 4, got 5")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{message}"):
+            classify(data, train(unit_sphere(2, T, d, rng=0), parameter="p", steps=1))
+
+
+def test_support_tokens_of_other_data_are_refused():
+    data = unit_sphere(2, 3, 4, rng=0)
+    line = AttentionData([[[-1.0], [0.0], [1.0]]], [1])
+    with pytest.raises(
+        ValueError, match=r"^solution: expected one of tokens of dimension 4, got 5"
+    ):
+        support_tokens(data, prompt_svm(unit_sphere(2, 3, 5, rng=0), [0, 0]))
+    with pytest.raises(ValueError, match=r"^solution\.certificate: expected shape \(n, T\) = \(2,"):
+        support_tokens(data, prompt_svm(line, [1]))

@@ -418,6 +418,11 @@ def test_run_is_drawn_by_its_record_and_its_attention():
     assert colours.get_ylabel() == "attention"
 
 
+def test_a_run_of_no_steps_is_drawn():
+    result = train(unit_sphere(3, 4, 5, rng=0), steps=0)
+    assert plots.png(plots.run(result)).startswith(b"\x89PNG")
+
+
 def test_norms_of_a_run_are_named_by_their_parameters():
     norms = train(unit_sphere(3, 4, 5, rng=0), parameter="v+KQ", steps=20).plot().axes[1]
     assert [text.get_text() for text in norms.get_legend().get_texts()] == ["KQ", "v"]
@@ -438,7 +443,9 @@ def test_a_solution_is_drawn_with_its_support_vectors():
     assert max(multipliers.lines[1].get_ydata()) == solution.dual.max()
     infeasible = att_svm(unit_sphere(20, 6, 3, rng=0), np.zeros(20, dtype=int))
     (proof,) = infeasible.plot().axes
-    assert proof.lines[0].get_ydata().max() == infeasible.certificate.max()
+    used = infeasible.certificate[infeasible.certificate > 0]
+    assert used.size < infeasible.certificate.size
+    assert proof.lines[0].get_ydata().tolist() == sorted(used, reverse=True)
 
 
 def test_a_batch_of_solutions_is_drawn_with_its_norms_and_certificates():
@@ -464,6 +471,17 @@ def test_a_path_is_drawn_against_its_radii():
     for axes, values in ((excess, path.log_excess), (norm, path.norm), (cosine, path.cosines[""])):
         assert np.array_equal(axes.lines[0].get_xydata(), np.transpose([path.radii, values]))
     assert np.array_equal(attention.images[0].get_array(), path.attention[-1])
+
+
+def test_radii_within_a_decade_are_written_out_without_powers_of_ten():
+    path = regularization_path(unit_sphere(3, 4, 5, rng=0), [1.0, 5.0])
+    figure = path.plot()
+    plots.png(figure)
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    ticks = {tick.get_position()[0]: tick.get_text() for tick in axes.get_xticklabels(which="both")}
+    shown = {x: text for x, text in ticks.items() if low <= x <= high and text}
+    assert shown == {1: "1", 2: "2", 3: "3", 4: "4"}
 
 
 def test_a_path_of_two_parameters_names_its_radius_and_what_did_not_converge():

@@ -200,6 +200,13 @@ def test_what_holds_no_numbers_is_refused(function, x):
 
 
 @pytest.mark.parametrize("function", [softmax, log_softmax])
+@pytest.mark.parametrize(("shape", "axis"), [((0,), None), ((3, 0), 1), ((0, 3), 0)])
+def test_a_sum_over_nothing_is_refused(function, shape, axis):
+    with pytest.raises(ValueError, match=r"^x: expected numbers to sum over, got shape \("):
+        function(np.ones(shape), axis)
+
+
+@pytest.mark.parametrize("function", [softmax, log_softmax])
 def test_float16_is_summed_in_float32(function):
     """A vocabulary of 128,256 logits: e^3.2 each is beyond what float16 can sum."""
     logits = np.linspace(-3.0, 3.2, 128_256).astype(np.float16)

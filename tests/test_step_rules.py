@@ -307,6 +307,19 @@ def test_equal_rules_have_one_hash():
     assert by_block[0].betas == (0.9, 0.99)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "StepRule('ngd')",
+        "StepRule('adam', betas=(0.9, 0.9), epsilon=0.0)",
+        "StepRule('ngd', decay={'W': 1.0, 'v': 0.5}, norm=3.0)",
+    ],
+)
+def test_a_rule_is_written_as_the_call_that_makes_it(text):
+    rule = eval(text, {"StepRule": StepRule})
+    assert repr(rule) == text
+
+
 def test_a_rule_is_pickled_with_its_run():
     rule = StepRule("ngd", decay={"W": 0.5}, momentum=0.2)
     run = train(random_problem(), rule=rule, steps=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
 
 import bs4
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 import xarray
 from attrs import evolve
 
+from attsvm import plots
 from attsvm.studies import OUTCOMES, Study, describe, expectations, run, tabulate
 from attsvm.studies.expectations import REFERENCE
 from attsvm.studies.intervals import proportion
-from attsvm.studies.summary import MEASURES
+from attsvm.studies.summary import MEASURES, terminal_report
 from attsvm.studies.table import Measure, Row, Table
 
 OVERPARAM = Study.load("overparam")
@@ -312,3 +314,32 @@ def test_a_single_problem_has_neither_percentages_nor_means(tmp_path):
     assert row.split()[3:6] == ["yes" if x == kind or (x, kind) == ("local", "global") else "no"
                                 for x in ("global", "local", "neither")]  # fmt: skip
     assert float(row.split()[6]) == pytest.approx(float(results.cosine[0]), abs=1e-4)
+
+
+def test_a_table_is_pickled_with_its_measures(tmp_path):
+    measures = ("outcome", "margin_ratio")
+    study = Study(n=3, T=4, d=(5, 6), problems=7, steps=20, norms=("fro",), measure=measures)
+    results = run(study, tmp_path, progress=False)
+    table = tabulate(results)
+    again = pickle.loads(pickle.dumps(table))
+    assert again.csv() == table.csv()
+    record = {name: results[name].to_numpy()[0] for name in measures}
+    for measure, same in zip(table.measures, again.measures, strict=True):
+        assert same.estimate(record) == measure.estimate(record)
+
+
+@pytest.mark.parametrize("problems", [5, 6])
+def test_intervals_are_spoken_of_where_there_are_some(tmp_path, problems):
+    """Between order statistics: of five problems there are none."""
+    pytest.importorskip("matplotlib")
+    study = Study(
+        n=3, T=4, d=5, problems=problems, steps=9, norms=("fro", "max"), measure=("margin_ratio",)
+    )
+    results = run(study, tmp_path, progress=False)
+    table = tabulate(results)
+    shown = terminal_report(study, table, [], 80, broken=False)
+    caption = plots.study(results).get_supxlabel()
+    has_some = problems == 6
+    assert ("(" in table.text()) is has_some
+    assert ("In brackets" in shown) is has_some
+    assert ("95 % confidence interval" in caption.replace("\n", " ")) is has_some

@@ -379,6 +379,16 @@ def read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
     return view
 
 
+class ReadOnlyArrays:
+    """A frozen dataclass whose arrays stay read-only in its copies and pickles."""
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Set the fields, arrays read-only: copied and unpickled ones come writeable."""
+        for name, value in state.items():
+            fixed = read_only(value) if isinstance(value, np.ndarray) else value
+            object.__setattr__(self, name, fixed)
+
+
 def first_index(mask: BoolArray) -> tuple[int, ...]:
     """Return the index of the first True of `mask`, which has one."""
     return tuple(int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))

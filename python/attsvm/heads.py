@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from attsvm import _core
 from attsvm._arrays import ArrayLike, Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
+    ReadOnlyArrays,
     as_float_array,
     as_index_array,
     as_nonnegative_float,
@@ -109,7 +110,7 @@ def broadcast_to_batch(
     return np.broadcast_to(array, (B, *one))
 
 
-class Head(ABC):
+class Head(ReadOnlyArrays, ABC):
     """A head that stays as it is while attention is trained."""
 
     kind: ClassVar[str]

@@ -11,30 +11,25 @@ import numpy as np
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Plotted
 from attsvm._validation import (
+    ReadOnlyArrays,
     as_bool_array,
     as_float_array,
     as_index_array,
     as_int,
-    read_only,
+    as_positive_int,
     require_range,
 )
 
 _Data = TypeVar("_Data", bound="BatchAxis")
 
 
-class BatchAxis(Plotted, ABC):
+class BatchAxis(ReadOnlyArrays, Plotted, ABC):
     """Data of one problem, or of a batch of B independent ones of one shape."""
 
     _drawn_by = "data"
 
     labels: Any
     lengths: IndexArray
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Set the fields, arrays read-only: unpickled ones come writeable."""
-        for name, value in state.items():
-            fixed = read_only(value) if isinstance(value, np.ndarray) else value
-            object.__setattr__(self, name, fixed)
 
     @property
     def batch(self) -> int | None:
@@ -81,9 +76,16 @@ class BatchAxis(Plotted, ABC):
         return self if self.batch is not None else self._at(None)
 
     def repeated(self: _Data, count: int) -> _Data:
-        """Return a batch of `count` copies of a single problem."""
+        """Return a batch of `count` copies of a single problem.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `count` is not a positive integer, or there is a batch axis.
+        """
         require_one_problem(self)
-        return self.batched().take(np.zeros(count, dtype=np.int64))
+        copies = np.zeros(as_positive_int("count", count), dtype=np.int64)
+        return self.batched().take(copies)
 
     def take(self: _Data, problems: ArrayLike) -> _Data:
         """Return the problems of these numbers, repeated ones too, as a batch.

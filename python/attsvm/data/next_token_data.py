@@ -235,12 +235,22 @@ class NextTokenData(BatchAxis):
             lengths=self.lengths,
         )
 
-    def look_up(self, ids: IndexArray) -> FloatArray:
-        """Return the embeddings of ids of shape ([B,] ...)."""
-        if self.embeddings.ndim == 2:
-            return np.asarray(self.embeddings[ids])
-        problem = np.arange(len(ids)).reshape(-1, *([1] * (ids.ndim - 1)))
-        return np.asarray(self.embeddings[problem, ids])
+    def look_up(self, ids: ArrayLike) -> FloatArray:
+        """Return the embeddings of ids of shape ([B,] ...).
+
+        Raises
+        ------
+        TypeError, ValueError
+            `ids` are no integers from 0 to K - 1, or do not have the batch axis of the embeddings.
+        """
+        batched = self.embeddings.ndim == 3
+        known = as_index_array("ids", ids, "([B,] ...)", ndim=range(batched, 65))
+        require_range("ids", known, 0, self.K - 1)
+        if not batched:
+            return np.asarray(self.embeddings[known])
+        require_shape("ids", known, "(B, ...)", (len(self.embeddings), *known.shape[1:]))
+        problem = np.arange(len(known)).reshape(-1, *([1] * (known.ndim - 1)))
+        return np.asarray(self.embeddings[problem, known])
 
     def _at(self, index: int | BoolArray | IndexArray | None) -> NextTokenData:
         arrays = {name: getattr(self, name)[index] for name in _OF_CONTEXTS}

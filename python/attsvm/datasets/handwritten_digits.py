@@ -132,7 +132,8 @@ def digits(
             "value": _value(embed(patches[held_out]), labels[held_out]),
         }
 
-    return AttentionData(**draw_arrays(draw, batch=batch, rng=rng, dtype=dtype))
+    scales = {"bandwidth": width}
+    return AttentionData(**draw_arrays(draw, batch=batch, rng=rng, dtype=dtype, scales=scales))
 
 
 @cache

@@ -27,7 +27,7 @@ def log_schedule(steps: int, *, per_decade: int = 10) -> IndexArray:
     Raises
     ------
     TypeError, ValueError
-        An argument is not a positive integer.
+        An argument is not a positive integer, or `steps` are more than 2**53.
 
     Examples
     --------
@@ -35,8 +35,16 @@ def log_schedule(steps: int, *, per_decade: int = 10) -> IndexArray:
     >>> log_schedule(2000, per_decade=2).tolist()
     [1, 3, 10, 32, 100, 316, 1000, 2000]
     """
-    steps, per_decade = as_positive_int("steps", steps), as_positive_int("per_decade", per_decade)
+    steps = counted(as_positive_int("steps", steps))
+    per_decade = as_positive_int("per_decade", per_decade)
     decades = len(str(steps))
     exponents = np.arange(decades * per_decade) / per_decade
     spaced = np.rint(10.0**exponents).astype(np.int64)
     return np.append(np.unique(spaced[spaced < steps]), np.int64(steps))
+
+
+def counted(steps: int) -> int:
+    """Return `steps` if float64, which counts them in schedules and progress, tells them apart."""
+    if steps > 2**53:
+        raise ValueError(f"steps: expected at most 2**53, got {steps}")
+    return steps

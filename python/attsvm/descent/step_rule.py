@@ -256,12 +256,19 @@ class StepRule:
         """Pickle by value: a read-only view of a dict cannot be."""
         return partial(StepRule, **self._settings()), ()
 
+    def _changed(self) -> dict[str, Any]:
+        """Return the settings that are not usual for the kind."""
+        usual = _named(self.kind)._settings()
+        return {k: x for k, x in self._settings().items() if x != usual[k]}
+
+    def __repr__(self) -> str:
+        changed = (f"{name}={value!r}" for name, value in self._changed().items())
+        return f"StepRule({', '.join([repr(self.kind), *changed])})"
+
     @property
     def text(self) -> str:
         """The kind, and the settings that are not usual."""
-        usual = _named(self.kind)._settings()
-        changed = {k: x for k, x in self._settings().items() if x != usual[k]}
-        words = (f"{k.replace('_', ' ')} {in_words(x)}" for k, x in changed.items())
+        words = (f"{k.replace('_', ' ')} {in_words(x)}" for k, x in self._changed().items())
         return ", ".join([self.kind, *words])
 
     @cached_property

@@ -33,6 +33,7 @@ from attsvm.data.attention_data import as_data
 from attsvm.descent.blocks import Blocks, as_blocks
 from attsvm.descent.by_ids import TrainedByIds, descend_by_ids, is_trained_by_ids
 from attsvm.descent.evaluation import evaluated
+from attsvm.descent.log_schedule import counted
 from attsvm.descent.next_tokens import next_token_problem, require_realizable
 from attsvm.descent.problem import CoreProblem, Parameter, Trained, as_batch
 from attsvm.descent.references import (
@@ -51,7 +52,6 @@ from attsvm.threads import thread_count
 Values: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
 Recorded: TypeAlias = "str | Callable[[Run], Values]"
 
-_MOST_STEPS = 2**53  # counted by float64 in schedules and progress
 _MOST_RECORDS = 10**8
 _MOST_NUMBERS = 2**33
 # The core's series
@@ -197,8 +197,7 @@ def train(
     as_choice("loss", loss, _core.losses)
     if not isinstance(data, NextTokenData):
         as_data(data)
-    if (steps := as_nonnegative_int("steps", steps)) > _MOST_STEPS:
-        raise ValueError(f"steps: expected at most 2**53, got {steps}")
+    steps = counted(as_nonnegative_int("steps", steps))
     ridge = as_nonnegative_float("ridge", ridge)
     certified = _certified_norms(certify)
     call = _Call(

@@ -117,6 +117,7 @@ def _of_one_type(**arrays: ArrayLike) -> list[NDArray[Any]]:
             array = array.astype(np.float64)
         if array.dtype.kind != "f" or array.dtype.itemsize > 8:
             raise TypeError(f"{name}: expected real numbers, got an array of dtype {array.dtype}")
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         if result and array.dtype != result[0].dtype:
             raise TypeError(f"{name}: expected dtype {result[0].dtype} of query, got {array.dtype}")
         if array.ndim < 2:

@@ -79,4 +79,8 @@ def _over(function: Callable[[NDArray[Any], Axis], Any], x: ArrayLike, axis: Axi
         array = array.astype(np.float64)
     if array.dtype.kind not in "fc":
         raise TypeError(f"x: expected numbers, got an array of dtype {array.dtype}")
-    return function(array, as_axis("axis", axis, array.ndim))
+    over = as_axis("axis", axis, array.ndim)
+    try:
+        return function(array, over)
+    except ValueError as error:  # of a sum over nothing
+        raise ValueError(f"x: expected numbers to sum over, got shape {array.shape}") from error

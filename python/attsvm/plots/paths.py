@@ -53,6 +53,8 @@ def path(result: RegularizationPath) -> Figure:
     }
     curves = {label: of_names for label, of_names in curves.items() if of_names}
     with new_panels(len(curves) + 1) as (figure, panels):
+        from matplotlib.ticker import LogFormatter  # shorter than 3 × 10⁰, which overlap
+
         panels[1].set_yscale("log", nonpositive="mask")
         for axes, (label, of_names) in zip(panels, curves.items(), strict=False):
             for (name, values), style in zip(of_names.items(), series(), strict=False):
@@ -63,6 +65,8 @@ def path(result: RegularizationPath) -> Figure:
                 }
                 axes.plot(radii, values, marker=".", label=name, **drawn)
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+            axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
             axes.set(xlabel=symbol, ylabel=label)
             axes.grid(**GRID)
             if any(of_names):

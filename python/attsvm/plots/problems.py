@@ -36,7 +36,10 @@ def solution(result: SVMSolution) -> Figure:
         if result.margins is None or result.dual is None or result.support is None:
             assert result.certificate is not None
             axes = figure.subplots()
-            axes.plot(np.sort(result.certificate, axis=None)[::-1], ".", color=RED, markersize=3)
+            proof = np.sort(result.certificate[result.certificate > 0])[::-1]
+            axes.plot(proof, ".", color=RED, markersize=3)
+            axes.locator_params(axis="x", integer=True)
+            axes.set_ylim(bottom=0.0)
             axes.set(xlabel="constraint, sorted", ylabel="multiplier", title="infeasible: proof")
             return figure
         constraints = np.isfinite(result.margins)

@@ -104,7 +104,7 @@ def draw_record(
                                       color=shade, linestyle=style.dash, linewidth=1)  # fmt: skip
                     drawn[0].set_label(name_of_group)
             axes.set_xscale("symlog", linthresh=1)
-            if name != "max_attention":
+            if name != "max_attention" and any((history[key] > 0).any() for key in keys):
                 axes.set_yscale("log", nonpositive="mask")
             of_study = name == "cosine_gap" and groups is not None
             axes.set(xlabel="step", ylabel=CURVES[name] + " with the SVM" * of_study)

@@ -221,7 +221,8 @@ def _heat_maps(table: Table, caption: str) -> Figure:
         bar = figure.colorbar(grid[0, 0].images[0], ax=grid, fraction=0.03, pad=0.01, aspect=40)
         bar.set_label("median")
         bar.outline.set_visible(False)
-        below = "Below a median is its 95 % confidence interval" if detailed else ""
+        shown = detailed and numbers and table.has_intervals
+        below = "Below a median is its 95 % confidence interval" if shown else ""
         frame = "A frame marks the largest median of a row"
         add_caption(figure, f"{_joined(caption, frame, below)}.")
     return figure

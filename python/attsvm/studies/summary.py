@@ -31,21 +31,21 @@ MEASURES = (
         "global %",
         "outcome",
         "every input selects its optimal token, the one with the largest score Y v'x",
-        lambda outcome: outcome == OUTCOMES.index("global"),
+        partial(np.equal, OUTCOMES.index("global")),
     ),
     Measure(
         "local_percent",
         "local %",
         "outcome",
         "the selection is locally optimal: it outscores all its SVM-neighbours (global included)",
-        lambda outcome: outcome != OUTCOMES.index("neither"),
+        partial(np.not_equal, OUTCOMES.index("neither")),
     ),
     Measure(
         "neither_percent",
         "neither %",
         "outcome",
         "the selection is not locally optimal",
-        lambda outcome: outcome == OUTCOMES.index("neither"),
+        partial(np.equal, OUTCOMES.index("neither")),
     ),
     Measure(
         "feasible_percent",
@@ -262,8 +262,9 @@ def terminal_report(
             )
             for measure in table.measures
         ]
-        several = any(row.problems > 1 for row in table.rows)
-        lines += [textwrap.fill(f"In brackets: {INTERVALS}", width), ""] if several else [""]
+        if table.has_intervals:
+            lines.append(textwrap.fill(f"In brackets: {INTERVALS}", width))
+        lines.append("")
     return "\n".join([*lines, *(textwrap.fill(sentence, width) for sentence in sentences)])
 
 

@@ -132,6 +132,11 @@ class Table:
         return text
 
     @cached_property
+    def has_intervals(self) -> bool:
+        """Whether an estimate has a confidence interval."""
+        return any(e.low <= e.high for row in self.rows for e in row.estimates.values())
+
+    @cached_property
     def _single(self) -> bool:
         """Whether every cell has one problem, whose measures are no statistics."""
         return bool(self.rows) and all(row.problems == 1 for row in self.rows)

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import as_instance
+from attsvm._validation import as_instance, require_shape
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
+from attsvm.data.batch_axis import shape_of
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
@@ -150,6 +151,9 @@ def classify(
     """
     as_data(data)
     selected = as_selected("run.selected", as_instance("run", run, Run).selected, data)
+    require_shape("run.attention", run.attention, *shape_of(data, "n", "T"))
+    if (d := run.trained.parameter_shape[selected.ndim - 1]) != data.d:
+        raise ValueError(f"run: expected one of tokens of dimension {data.d}, got {d}")
     if run.v is not None:
         data = data.with_value(run.v)
     as_svm_norm("norm", norm)

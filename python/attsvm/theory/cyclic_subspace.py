@@ -113,14 +113,21 @@ class CyclicSubspace:
             parts = self._lifted(np.tensordot(inside, self._basis, axes=((1, 2), (1, 2))))
         return parts.reshape(matrices.shape)
 
-    def lift(self, values: Float64Array) -> Float64Array:
+    def lift(self, values: ArrayLike) -> Float64Array:
         """Compute the W in S_fin with the differences of `values` inside every component.
 
         Parameters
         ----------
-        values : ndarray, shape (number of `nodes`,)
+        values : array_like, shape (number of `nodes`,)
             Logits e_j' W e_k up to a constant of each component. They are those of some W.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `values` are no finite numbers of this shape.
         """
+        shape = self.nodes.shape
+        values = as_float_array("values", values, "(nodes,)", shape=shape, dtype=np.float64)
         if self.nodes.size == 0:
             return np.zeros((self.data.d, self.data.d))
         if self.data.orthonormal:

@@ -75,11 +75,14 @@ def support_tokens(
     feasible: BoolArray = status == "optimal"
     if not (feasible | (status == "infeasible")).all():
         raise ValueError(f"solution.status: expected optimal or infeasible, got {status}")
-    if not feasible.any():
+    if solution.margins is None or solution.left is None:
+        proof = np.asarray(solution.certificate)
+        require_shape("solution.certificate", proof, *shape_of(data, "n", "T"))
         return np.zeros(valid.shape, dtype=np.bool_)
-    margins = np.asarray(solution.margins)
-    require_shape("solution.margins", margins, *shape_of(data, "n", "T"))
-    return np.asarray((margins < active) & valid & feasible[..., np.newaxis, np.newaxis])
+    require_shape("solution.margins", solution.margins, *shape_of(data, "n", "T"))
+    if (d := solution.left.shape[-1]) != data.d:
+        raise ValueError(f"solution: expected one of tokens of dimension {data.d}, got {d}")
+    return np.asarray((solution.margins < active) & valid & feasible[..., None, None])
 
 
 @takes_threads

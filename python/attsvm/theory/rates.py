@@ -17,6 +17,7 @@ from attsvm._validation import (
     as_float_array,
     as_float_in,
     number_text,
+    require_all,
     require_shape,
 )
 
@@ -50,8 +51,16 @@ class Rate(Displayed):
     size: int
 
     def at(self, steps: ArrayLike) -> Float64Array:
-        """Evaluate the law, same shape as `steps`; positive steps where it is a power."""
-        s = np.asarray(steps, dtype=np.float64)
+        """Evaluate the law, same shape as `steps`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `steps` are no finite numbers, or, where the law is a power, not positive.
+        """
+        s = as_float_array("steps", steps, "(...)", ndim=range(65), dtype=np.float64)
+        if self.kind == "power":
+            require_all("steps", s > 0, s, "positive steps of a power law")
         x = np.log(s) if self.kind == "power" else s
         value: Float64Array = np.exp(self.log_prefactor + self.exponent * x)
         return value

@@ -109,7 +109,7 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
         meanings={axis: MEANINGS[axis] for axis in table.rows[0].axes}
         | {"problems": "finished problems"}
         | {table.heading(measure): measure.meaning for measure in table.measures},
-        intervals=INTERVALS if any(row.problems > 1 for row in table.rows) else "",
+        intervals=INTERVALS if table.has_intervals else "",
         sentences=expectations(study, results, table),
         panels=figures(study, results, table),
         accuracies=_accuracies(study, results),

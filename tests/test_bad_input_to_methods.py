@@ -185,6 +185,24 @@ SEVERAL = attsvm.datasets.next_token(3, 4, 5, 9, batch=2, rng=0)
 LAW = attsvm.fit_rate([1, 2, 3, 4], [1.0, 0.5, 0.3, 0.25])
 SPACE = attsvm.theory.cyclic_subspace(NEXT)
 METHODS = [
+    (
+        "v of another shape",
+        lambda: loss_and_grad(ONE, {"W": np.eye(5), "v": np.eye(5)}),
+        ValueError,
+        "parameters['v']: expected shape (d,), got (5, 5)",
+    ),
+    (
+        "v of None",
+        lambda: loss_and_grad(ONE, {"W": np.eye(5), "v": None}),
+        TypeError,
+        "parameters['v']: expected an array, got NoneType",
+    ),
+    (
+        "another batch",
+        lambda: loss_and_grad(BATCH, {"W": np.zeros((3, 5, 5))}),
+        ValueError,
+        "parameters['W']: expected shape (B, d, d) = (2, 5, 5), got (3, 5, 5)",
+    ),
     ("copies 0", lambda: ONE.repeated(0), ValueError, "count: expected a positive integer"),
     ("copies text", lambda: ONE.repeated("2"), TypeError, "count: expected a positive integer"),
     ("copies list", lambda: ONE.repeated([2]), TypeError, "count: expected a positive integer"),

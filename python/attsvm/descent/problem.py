@@ -59,13 +59,16 @@ def as_batch(
 
     An array without the batch axis serves all problems. None in `one` is any size.
     """
-    both = text if batch is None else f"{text} or (B, {text[1:]}"
+    in_batch = f"(B, {text[1:]}"
+    both = text if batch is None else f"{text} or {in_batch}"
     ndim = {len(one), len(one) + (batch is not None)}
     array = as_float_array(name, value, both, ndim=ndim, dtype=np.float64)
     own = array.shape[array.ndim - len(one) :]
     wanted = tuple(found if size is None else size for size, found in zip(one, own, strict=True))
     lead = (batch or 1,)
-    require_shape(name, array, text, (*lead, *wanted) if array.ndim > len(one) else wanted)
+    batched = array.ndim > len(one)
+    shape = (in_batch, (*lead, *wanted)) if batched else (text, wanted)
+    require_shape(name, array, *shape)
     return np.broadcast_to(array, (*lead, *wanted))
 
 
@@ -334,6 +337,7 @@ class CoreProblem(NamedTuple):
         *,
         prompt: ArrayLike | None = None,
         value: Any = None,
+        value_name: str = "init['v']",
         reduced: bool = True,
         dtype: DTypeLike | None,
         threads: int,
@@ -342,10 +346,11 @@ class CoreProblem(NamedTuple):
     ) -> CoreProblem:
         """Check that `data` has what `blocks` and `head` need, and lay it out.
 
-        `prompt` is the fixed p of "Wp", `value` the start of a trained v. `reduced` says whether
-        descent is the same in other orthonormal coordinates; `passes` is how often the tokens will
-        be read: what a reduction must pay for. With mini-`batches` the first step does not read all
-        tokens, and scores that the loss cannot bear are looked for here.
+        `prompt` is the fixed p of "Wp", `value` the start of a trained v, which the caller calls
+        `value_name`. `reduced` says whether descent is the same in other orthonormal coordinates;
+        `passes` is how often the tokens will be read: what a reduction must pay for. With
+        mini-`batches` the first step does not read all tokens, and scores that the loss cannot bear
+        are looked for here.
         """
         stored = data.tokens
         if dtype is not None:
@@ -363,7 +368,7 @@ class CoreProblem(NamedTuple):
                 raise ValueError(
                     f"head: expected None where v is trained, got {type(head).__name__}"
                 )
-            core_head = trained_head("init['v']", value, data)
+            core_head = trained_head(value_name, value, data)
         else:
             core_head = fixed_head(data, head, loss, tokens, lengths, threads, scored=batches)
         coordinates = Coordinates(

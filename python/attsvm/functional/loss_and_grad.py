@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attsvm import _core
 from attsvm._arrays import ArrayLike, Float64Array
-from attsvm._validation import as_choice
+from attsvm._validation import as_choice, read_array
 from attsvm.data.attention_data import AttentionData, as_data
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import CoreProblem
@@ -75,8 +75,10 @@ def loss_and_grad(
     blocks = Blocks(attention, "v" in parameters)
     as_choice("loss", loss, _core.losses)
     threads = thread_count(num_threads)
+    of_v = "parameters['v']"
+    v = read_array(of_v, parameters["v"]) if blocks.head else None
     problem = CoreProblem.of(
-        data, blocks, head, loss, value=parameters.get("v"), dtype=None, threads=threads, passes=1
+        data, blocks, head, loss, value=v, value_name=of_v, dtype=None, threads=threads, passes=1
     )
     own = {block.name: parameters[block.name] for block in blocks.kind.blocks}
     losses, largest_score, of_blocks, value = _core.loss_and_gradient(

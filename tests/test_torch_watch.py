@@ -108,6 +108,9 @@ def test_heads_draws_a_row_for_each_layer_and_a_line_for_each_head(model):
     assert plots.png(figure).startswith(b"\x89PNG")
     without = plots.heads(watched.dataset[["sparsity", "fro_norm"]])
     assert len(without.axes) == 2
+    for some, what in (({"step": []}, "steps"), ({"layer": 0}, "layers"), ({"head": 1}, "heads")):
+        with pytest.raises(ValueError, match=f"^watched: expected .*, got no {what}$"):
+            plots.heads(watched.dataset.isel(some))
 
 
 @pytest.mark.parametrize(

@@ -170,10 +170,13 @@ def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:
     Raises
     ------
     ValueError
-        There are no steps, or no such norm.
+        There are no steps, layers or heads, or no such norm.
     """
-    if "step" not in getattr(watched, "dims", ()):
-        raise ValueError("watched: expected the dataset of an attsvm.torch.Watch, got no steps")
+    for name in ("step", "layer", "head"):
+        if not getattr(watched, "sizes", {}).get(name):
+            raise ValueError(
+                f"watched: expected the dataset of an attsvm.torch.Watch, got no {name}s"
+            )
     recorded = [str(one) for one in watched.norm.values] if "norm" in watched.coords else []
     chosen = recorded[0] if norm is None and recorded else norm
     if norm is not None and norm not in recorded:
@@ -199,6 +202,8 @@ def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:
                     axes.set_title(_OF_HEADS[name], loc="left")
                 if k == len(layers) - 1:
                     axes.set_xlabel(r"$\|W\|_F$" if name == "sparsity" else "step")
+                if name != "sparsity":
+                    axes.locator_params(axis="x", integer=True)
                 if name == "margin_ratio":
                     axes.set_yscale("symlog", linthresh=1e-3)
                 axes.grid(**GRID)

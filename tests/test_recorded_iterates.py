@@ -97,6 +97,8 @@ def test_recording_takes_next_tokens():
         (["W", "W"], "record: expected functions with different names"),
         ([lambda run: 0, lambda run: 1], "record: expected functions with different names"),
         ([3], "record: expected"),
+        (lambda run: None, "^record: <lambda>: expected an array, got NoneType$"),
+        (lambda run: {"a": [[1], [1, 2]]}, "^record: a: expected an array, got 1 to 2 entries"),
     ],
 )
 def test_what_cannot_be_recorded(record, text):

@@ -25,6 +25,7 @@ from attsvm._validation import (
     as_nonnegative_int,
     as_positive_int,
     number_text,
+    read_array,
     require_direction,
     require_names,
 )
@@ -499,7 +500,7 @@ def _recorded_values(
             named = made if isinstance(made, Mapping) else {name: made}
             require_names(f"record: {name}", named)
             for key, value in named.items():
-                values[key].append(np.asarray(value))
+                values[key].append(read_array(f"record: {key}", value))
     clash = sorted(k for k, each in values.items() if k in run.history or len(each) > len(ends))
     if clash:
         raise ValueError(f"record: expected no name of the history, got {clash[0]!r}")

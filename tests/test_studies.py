@@ -291,6 +291,12 @@ class TestFile:
                 Study.load(tmp_path / "mine.toml", {"rules": rules})
         with pytest.raises(TypeError, match=r"^overrides: expected names as keys, got 1$"):
             Study.load(tmp_path / "mine.toml", {1: 2})
+        with pytest.raises(TypeError, match=r"^overrides: expected a dict, got list$"):
+            Study.load(tmp_path / "mine.toml", ["d"])
+        with pytest.raises(
+            TypeError, match=r"^source: expected a str or a path-like, got NoneType$"
+        ):
+            Study.load(None)
 
     def test_one_value_for_an_axis_leaves_it_an_axis(self):
         assert Study.load("overparam", {"d": 3, "lr": 0.2}).axes["d"] == (3,)

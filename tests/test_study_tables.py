@@ -343,3 +343,17 @@ def test_intervals_are_spoken_of_where_there_are_some(tmp_path, problems):
     assert ("(" in table.text()) is has_some
     assert ("In brackets" in shown) is has_some
     assert ("95 % confidence interval" in caption.replace("\n", " ")) is has_some
+
+
+def test_results_of_another_study_are_not_tabulated(tmp_path):
+    study = evolve(SMALL, problems=2, steps=5)
+    results = run(evolve(study, title="As in figure 1"), tmp_path, progress=False)
+    assert [row.axes["d"] for row in tabulate(study, results).rows] == [2, 5]
+    for changes, text in (
+        ({"d": (2, 6)}, r"d is \[2, 6\], got \[2, 5\]"),
+        ({"lr": 0.2}, "lr is 0.2, got"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^results: expected those of the study, whose {text}"
+        ):
+            tabulate(evolve(study, **changes), results)

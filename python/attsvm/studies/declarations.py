@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from attsvm._validation import nearest
+from attsvm._validation import as_path, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,7 +31,7 @@ def built_in() -> dict[str, Path]:
 
 def declared(source: str | os.PathLike[str]) -> Path:
     """Return the file of a declaration: of a name that comes with attsvm, or the path itself."""
-    path = Path(source)
+    path = as_path("source", source)
     if path.is_file():
         return path
     files = built_in()

@@ -611,6 +611,8 @@ class Study:
             A `ValueError`: an override is no field, or not what that must be.
         """
         overrides = {} if overrides is None else overrides
+        if not isinstance(overrides, Mapping):
+            raise TypeError(f"overrides: expected a dict, got {type(overrides).__name__}")
         require_names("overrides", overrides)
         path, named = declared(source), os.fspath(source)
         of_problems = path.suffix.lower() == ".npz"

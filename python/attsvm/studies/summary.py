@@ -128,6 +128,7 @@ def records(
     study: Study, results: xr.Dataset, variables: Collection[str]
 ) -> Iterator[tuple[Cell, Record]]:
     """Yield each cell that has finished problems, and its arrays of these problems by name."""
+    _require_results_of(study, results)
     # Every other variable would be indexed too; coordinates would import dask, if it is installed.
     results = results[list({"finished", *variables})]
     results = results.drop_vars(list(results.coords))
@@ -136,6 +137,17 @@ def records(
         finished = part["finished"].to_numpy()
         if finished.any():
             yield cell, {name: part[name].to_numpy()[finished] for name in variables}
+
+
+def _require_results_of(study: Study, results: xr.Dataset) -> None:
+    """Refuse results whose attributes state other settings than the study, but for its names."""
+    free = ("name", "title", "measure", *(["data"] if study.file else []))
+    for name, value in study.settings.items():
+        stored = results.attrs.get(name, value)
+        if name not in free and not np.array_equal(np.atleast_1d(stored), np.atleast_1d(value)):
+            raise ValueError(
+                f"results: expected those of the study, whose {name} is {value}, got {stored}"
+            )
 
 
 def measures_of(study: Study) -> tuple[Measure, ...]:
@@ -191,6 +203,11 @@ def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Ta
     -------
     Table
         Its measures are those of `MEASURES` whose variable was measured; it may have none.
+
+    Raises
+    ------
+    ValueError
+        The results are not those of the study, or of any.
     """
     if not isinstance(study, Study):
         study, results = Study.from_results(as_results("study", study, Study)), study

@@ -93,6 +93,22 @@ def test_what_is_not_a_certificate_or_a_direction_is_refused(problems):
         margin_ratio(data, W, selected, "l3")
 
 
+def test_a_solution_of_another_norm_or_of_other_data_is_refused(problems):
+    """The largest margin of another norm, or of other tokens, makes ratios beyond 1."""
+    data, selected = problems
+    W, solution = np.ones((3, 5, 5)), att_svm(data, selected)
+    for norm in ("max", 3.0):
+        with pytest.raises(ValueError, match=f"^solution: expected that in the norm {norm!r}, got"):
+            margin_ratio(data, W, selected, norm, solution=solution)
+    with pytest.raises(ValueError, match=r"^solution: expected that in the norm 'nuc', got one in"):
+        attsvm.nuclear_suboptimality(W, data, selected, solution)
+    others = attsvm.datasets.unit_sphere(data.n, data.T, data.d, batch=3, rng=9)
+    with pytest.raises(ValueError, match=r"^solution: expected that of `data`, got one with other"):
+        margin_ratio(data, W, selected, solution=att_svm(others, selected))
+    with pytest.raises(ValueError, match=r"^solution: expected W, got p$"):
+        margin_ratio(data, W, selected, solution=prompt_svm(data, selected))
+
+
 @pytest.mark.parametrize("parameter", ["W", "p", "KQ"])
 @pytest.mark.parametrize("batch", [None, 3])
 def test_ratios_along_a_run_are_those_of_its_iterates(parameter, batch):

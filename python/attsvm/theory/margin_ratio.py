@@ -30,6 +30,9 @@ from attsvm.theory.separation import logit_differences
 from attsvm.theory.token_scores import scores
 from attsvm.threads import takes_threads
 
+_ROUNDING, _ROUNDING_OF_MARGINS = 1e-6, 1e-5
+"""How much the norm of a solution, and its smallest margin, may differ from those of its W."""
+
 
 @takes_threads
 def margin_ratio(
@@ -354,13 +357,40 @@ def _smallest_norm(
     """Return the norm of the solution, solved or given, shape (B,); NaN where there is none."""
     if solution is None:
         solution = (att_svm if variable == "W" else prompt_svm)(data, alpha, norm=norm)
+    else:
+        _require_solution_of(data, variable, alpha, norm, solution)
+    optimal = np.asarray(solution.status) == "optimal"
+    return np.atleast_1d(np.where(optimal, solution.norm, np.nan))
+
+
+def _require_solution_of(
+    data: AttentionData,
+    variable: Literal["W", "p"],
+    alpha: IndexArray,
+    norm: NormLike,
+    solution: SVMSolution,
+) -> None:
+    """Refuse what is not the solution of the SVM of these data and tokens in this norm."""
     status = np.asarray(as_instance("solution", solution, SVMSolution).status)
     require_shape("solution.status", status, *shape_of(data))
-    if solution.margins is not None:
-        expected = (np.isfinite(solution.margins) == other_tokens(data, alpha)).all(axis=(-2, -1))
-        if not expected[status == "optimal"].all():
-            raise ValueError("solution: expected the SVM of `selected`")
-    return np.atleast_1d(np.where(status == "optimal", solution.norm, np.nan))
+    if solution.margins is None:
+        return
+    optimal = np.atleast_1d(status == "optimal")
+    others = other_tokens(data, alpha)
+    same = np.isfinite(solution.margins).reshape(others.shape) == others
+    if not np.atleast_1d(same.all(axis=(-2, -1)))[optimal].all():
+        raise ValueError("solution: expected the SVM of `selected`")
+    direction = as_parameter_of("solution", solution, data)
+    if direction.variable != variable:
+        raise ValueError(f"solution: expected {variable}, got {direction.variable}")
+    own = as_svm_norm("norm", norm).of(direction.matrix)
+    if not np.isclose(own, np.atleast_1d(solution.norm), rtol=_ROUNDING, atol=0)[optimal].all():
+        raise ValueError(f"solution: expected that in the norm {norm!r}, got one in another")
+    least = _least(direction, data, alpha)
+    # An extended one meets its constraints with digits that margins computed here do not have.
+    known = optimal & np.isfinite(least) & (np.asarray(solution.solver) != "extended")
+    if not np.isclose(least, 1.0, rtol=0, atol=_ROUNDING_OF_MARGINS)[known].all():
+        raise ValueError("solution: expected that of `data`, got one with other margins there")
 
 
 def _ratio(best: Float64Array, smallest: Float64Array) -> Float64Array:

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+import matplotlib.style
 from matplotlib.colors import to_rgb
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -201,6 +202,15 @@ def test_legend_is_within_the_narrowest_figure():
 def test_notebooks_show_figures_without_pyplot():
     figure = plots.study(table((5, 4, 2)))
     assert figure._repr_png_() == plots.png(figure)
+
+
+@pytest.mark.parametrize("style", ["dark_background", "ggplot"])
+def test_figures_are_legible_whatever_the_style_of_the_session(style):
+    """Dark text stood on the dark ground of the one, grid lines of the other on maps."""
+    result = train(unit_sphere(3, 4, 5, rng=0), steps=20)
+    expected = plots.png(plots.run(result))
+    with matplotlib.style.context(style):
+        assert plots.png(plots.run(result)) == expected
 
 
 def test_results_alone_are_drawn_with_their_settings(tmp_path):

@@ -569,6 +569,7 @@ void small_batches_stay_on_one_thread() {
     for (Index count = 1; count <= 4; ++count)
         for (const auto& plan : plans(count, 6, 8, 10)) CHECK(plan.across == 1 && plan.within == 1);
     for (const auto& plan : plans(1000, 6, 8, 10)) CHECK(plan.across == 2 && plan.within == 1);
+    for (const auto& plan : plans(256, 5, 5, 3)) CHECK(plan.across == 2 && plan.within == 1);
     for (const auto& plan : plans(1, 500, 128, 256)) CHECK(plan.across == 1 && plan.within == 2);
 }
 

@@ -9,14 +9,14 @@ namespace attsvm {
 enum class FrobeniusMethod { automatic, active_set };
 
 // A product with A is shared out where it multiplies this often: threads meet several times in one, and on a busy
-// computer a barrier waits for descheduled threads.
+// computer a barrier waits for descheduled threads. The smallest SVM takes as long as reading so many numbers besides.
 template <class Token>
 ThreadPlan thread_plan(const SvmBatch<Token>& batch, int threads) {
-    constexpr double least_shared = 2e7, repeats = 4.0;
+    constexpr double least_shared = 2e7, besides = least_share, products = 4.0;
     const SvmProblem<Token>& one = batch.first;
     const auto product = static_cast<double>(one.samples * one.dimension) *
                          static_cast<double>(one.tokens + std::min(one.samples, one.query_dimension));
-    return {threads, batch.count, product, repeats, least_shared};
+    return {threads, batch.count, product, products + besides / product, least_shared};
 }
 
 // Solves one SVM. `start` (samples, tokens) is a guess of the multipliers, of any scale, or null.

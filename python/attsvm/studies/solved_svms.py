@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -15,26 +15,26 @@ from attsvm.svm.solution import ARRAYS, SVMSolution, joined, rows_of
 from attsvm.theory.svm_of_training import SVMS
 
 _MOST_NUMBERS = 2**22
-_SVM: TypeAlias = "tuple[str, Norm]"  # key of `SVMS`, and the norm
+_Batch: TypeAlias = "tuple[str, Norm, range]"  # key of `SVMS`, the norm, and numbers of problems
 _Problem: TypeAlias = "tuple[int, bytes]"  # its number, and the selected tokens
 
 
 @dataclass
 class SolvedSVMs:
-    """SVMs that are solved, by norm, problem and selected tokens.
+    """SVMs that are solved, by norm, batch of problems, problem and selected tokens.
 
     A solution does not depend on the batch in which it was computed, so that results do not depend
     on what is found here. Those of one set of problems are kept, 32 MB of them.
     """
 
     _problems: Hashable = None
-    _rows: dict[_SVM, dict[_Problem, int]] = field(default_factory=dict)
-    _solved: dict[_SVM, SVMSolution] = field(default_factory=dict)
+    _rows: dict[_Batch, dict[_Problem, int]] = field(default_factory=dict)
+    _solved: dict[_Batch, SVMSolution] = field(default_factory=dict)
 
     def solve(
         self,
         problems: Hashable,
-        numbers: Sequence[int],
+        numbers: range,
         data: AttentionData,
         kind: str,
         selected: IndexArray,
@@ -47,13 +47,12 @@ class SolvedSVMs:
         size = sum(getattr(each, name).size for each in self._solved.values() for name in ARRAYS)
         if problems != self._problems or size > _MOST_NUMBERS:
             self._problems, self._rows, self._solved = problems, {}, {}
-        svm = kind, norm
-        rows = self._rows.setdefault(svm, {})
+        svms = kind, norm, numbers
+        rows = self._rows.setdefault(svms, {})
         wanted = [(k, tokens.tobytes()) for k, tokens in zip(numbers, selected, strict=True)]
         new = np.array([problem not in rows for problem in wanted])
         if new.any():
-            known = [self._solved[svm]] if rows else []
             batch = SVMS[kind](data.subset(new), selected[new], norm=norm)
-            self._solved[svm] = joined([*known, batch])
+            self._solved[svms] = joined([self._solved[svms], batch]) if rows else batch
             rows |= {wanted[k]: row for row, k in enumerate(np.flatnonzero(new), len(rows))}
-        return rows_of(self._solved[svm], [rows[problem] for problem in wanted])
+        return rows_of(self._solved[svms], [rows[problem] for problem in wanted])

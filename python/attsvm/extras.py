@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib import import_module, metadata
 
-from packaging.requirements import Requirement
-
 
 def dependencies() -> dict[str, tuple[str, ...]]:
     """Return the distributions that attsvm can use, each with the extras that bring it.
@@ -21,6 +19,8 @@ def dependencies() -> dict[str, tuple[str, ...]]:
     >>> dependencies()["matplotlib"]
     ('plot',)
     """
+    from packaging.requirements import Requirement
+
     attsvm = metadata.distribution("attsvm")
     extras = attsvm.metadata.get_all("Provides-Extra") or []
     distributions: dict[str, tuple[str, ...]] = {}

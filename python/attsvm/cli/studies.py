@@ -13,12 +13,14 @@ from attsvm import plots
 from attsvm.cli.output import can_draw, say, say_facts, write_figure
 from attsvm.cli.parsing import Parser, as_formats, file_of_results, integer, refuse_unused
 from attsvm.data.whole_file import place_of_file, write_whole
-from attsvm.studies import Study, report, run
+from attsvm.studies import Study, report
+from attsvm.studies.chunked_arrays import StoredResults
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
+from attsvm.studies.engine import measure_cells
 from attsvm.studies.expectations import expectations
 from attsvm.studies.store import FORMATS, RESULTS, TABLE, open_results
 from attsvm.studies.study import FIELDS, OverrideError
-from attsvm.studies.summary import tabulate, terminal_report
+from attsvm.studies.summary import describe, tabulate, terminal_report
 
 _OF_RUNS = ("out", "overwrite", "scheduler", "workers", "threads", "quiet", "format")
 """Options of ``attsvm study`` for what is computed."""
@@ -112,7 +114,7 @@ def run_study(arguments: argparse.Namespace) -> None:
     if not plots.drawable(declaration):
         refuse_unused(arguments, ["format"], _UNDRAWN)
     out = arguments.out or Path("out") / declaration.name
-    results = run(
+    measure_cells(
         declaration,
         out,
         overwrite=arguments.overwrite,
@@ -121,6 +123,7 @@ def run_study(arguments: argparse.Namespace) -> None:
         num_threads=arguments.threads,
         progress=False if arguments.quiet else None,
     )
+    results = StoredResults(out / RESULTS)
     table = tabulate(declaration, results)
     written = [write_whole(out / TABLE, table.csv().encode())] if table.measures else []
     on_terminal = sys.stdout is not None and getattr(sys.stdout, "isatty", bool)()
@@ -128,7 +131,7 @@ def run_study(arguments: argparse.Namespace) -> None:
     sentences = expectations(declaration, results, table)
     say(terminal_report(declaration, table, sentences, width, broken=on_terminal))
     if plots.drawable(table, results=results) and can_draw("the figure"):
-        figure = plots.study(table, results=results)
+        figure = plots.study(table, describe(declaration), results=results)
         written += write_figure(out / "figure", figure, arguments.format)
     kept = f"every run in {out / RESULTS}"
     say(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")

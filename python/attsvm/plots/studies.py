@@ -24,6 +24,7 @@ from attsvm.plots.style import (
     require_matplotlib,
     set_ticks,
 )
+from attsvm.studies.chunked_arrays import StoredResults
 from attsvm.studies.layout import Layout
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.drawing import bars, heat_map, interval_in_legend, intervals
@@ -52,7 +53,9 @@ _MOST_BARS = 10
 """Groups of bars of a panel; more are curves."""
 
 
-def drawable(table: Table | xr.Dataset | Study, *, results: xr.Dataset | None = None) -> bool:
+def drawable(
+    table: Table | xr.Dataset | Study, *, results: xr.Dataset | StoredResults | None = None
+) -> bool:
     """Return whether a table and its results, or results alone, have what `study` draws.
 
     That is outcomes, support vectors, cosines, margin ratios, accuracies or attention of several
@@ -81,7 +84,10 @@ def _one_cell(problems: Sequence[int]) -> bool:
 
 
 def study(
-    table: Table | xr.Dataset, caption: str = "", *, results: xr.Dataset | None = None
+    table: Table | xr.Dataset,
+    caption: str = "",
+    *,
+    results: xr.Dataset | StoredResults | None = None,
 ) -> Figure:
     """Draw a study: outcomes over its axes and cosines with the SVM, or the record of one cell.
 
@@ -243,7 +249,7 @@ def _joined(*sentences: str) -> str:
     return ". ".join(filter(None, sentences))
 
 
-def _histories(results: xr.Dataset) -> dict[str, NDArray[Any]]:
+def _histories(results: xr.Dataset | StoredResults) -> dict[str, NDArray[Any]]:
     """Return the records of the finished problems, without what they do not have."""
     finished = results["finished"].to_numpy()
     names = {f"history_{name}": name for name in CURVES}
@@ -252,13 +258,13 @@ def _histories(results: xr.Dataset) -> dict[str, NDArray[Any]]:
     return {"step": results["step"].to_numpy(), **known} if known else {}
 
 
-def _by_outcome(results: xr.Dataset) -> dict[str, tuple[str, BoolArray]]:
+def _by_outcome(results: xr.Dataset | StoredResults) -> dict[str, tuple[str, BoolArray]]:
     """Return colour and problems of each outcome, by its name and number of problems.
 
     Without outcomes many problems are one group.
     """
     if "outcome" not in results:
-        finished = np.ones(int(results["finished"].sum()), bool)
+        finished = np.ones(int(results["finished"].to_numpy().sum()), bool)
         many = finished.size > FEW_PROBLEMS
         return {f"{finished.size} problems": (BLUE, finished)} if many else {}
     outcome = results["outcome"].to_numpy()[results["finished"].to_numpy()]

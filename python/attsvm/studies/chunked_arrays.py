@@ -77,10 +77,12 @@ class ChunkedArray:
             return bytes(self._codec.encode(np.ascontiguousarray(values, self.dtype)))
 
     def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """Return the values at integers and slices of positive steps, one for each axis.
+        """Return the values at integers and slices of positive steps, one for each of the axes.
 
-        Chunks that are not there hold the fill value. `IndexError` where an integer is too large.
+        Axes without one are whole. Chunks that are not there hold the fill value. `IndexError`
+        where an integer is too large.
         """
+        key = (*key, *[slice(None)] * (len(self.shape) - len(key)))
         wanted = [
             places[one] if isinstance(one, slice) else places[places[one] :][:1]
             for places, one in zip(map(range, self.shape), key, strict=True)
@@ -94,6 +96,21 @@ class ChunkedArray:
             if self.chunk(index).exists():
                 values[place] = self.read(index)[inside]
         return values[tuple(slice(None) if isinstance(one, slice) else 0 for one in key)]
+
+    def to_numpy(self) -> NDArray[Any]:
+        """Return all values."""
+        return self[()]
+
+
+class StoredResults(dict[str, ChunkedArray]):
+    """Arrays in the Zarr store of a study: the `xarray.Dataset` of its results without xarray."""
+
+    def __init__(self, store: Path) -> None:
+        self.metadata = json.loads((store / ".zmetadata").read_text())["metadata"]
+        names = (name.removesuffix("/.zarray") for name in self.metadata if "/.zarray" in name)
+        super().__init__(
+            {name: ChunkedArray(store / name, self.metadata[f"{name}/.zarray"]) for name in names}
+        )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from attsvm.progress import bar, inside
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.only_writer import only_writer
 from attsvm.studies.solved_svms import SolvedSVMs
-from attsvm.studies.store import Store
+from attsvm.studies.store import Store, open_results
 from attsvm.studies.study import Study
 from attsvm.threads import thread_count
 
@@ -85,6 +85,21 @@ def run(
     >>> dict(results.cosine.sizes)
     {'d': 2, 'problem': 10}
     """
+    require_extra("attsvm.studies", "study", "xarray")
+    measure_cells(study, directory, overwrite, scheduler, workers, num_threads, progress)
+    return open_results(directory, verify=False)
+
+
+def measure_cells(
+    study: Study,
+    directory: str | os.PathLike[str],
+    overwrite: bool,
+    scheduler: Any,
+    workers: int | None,
+    num_threads: int | None,
+    progress: bool | None,
+) -> None:
+    """Do what `run` does, but for opening the results, which takes the import of xarray."""
     as_instance("study", study, Study)
     as_path("directory", directory)
     as_bool("overwrite", overwrite)
@@ -103,7 +118,7 @@ def run(
         require_extra("a study on a cluster", "dask", "distributed")
         if workers is not None:
             require_guard()
-    require_extra("attsvm.studies", "study", "numcodecs", "xarray", "filelock")
+    require_extra("attsvm.studies", "study", "numcodecs", "filelock")
     if study.data == "digits":
         require_extra("a study of the digits", "digits", "sklearn")
     with only_writer(directory):
@@ -123,4 +138,3 @@ def run(
                             *where, num_threads=num_threads, done=done, solved=solved
                         )
                     store.write(part, record)
-    return store.open()

@@ -12,6 +12,7 @@ import numpy as np
 from attsvm._arrays import BoolArray
 from attsvm._validation import as_instance
 from attsvm.descent import StepRule
+from attsvm.studies.chunked_arrays import StoredResults
 from attsvm.studies.measurements import OUTCOMES
 from attsvm.studies.reproduce.figure import Figure
 from attsvm.studies.store import as_results
@@ -38,7 +39,7 @@ extend up to 6 points to either side. The published bar chart (Tarzanagh, Li, Th
 """
 
 
-def expectations(study: Study, results: xr.Dataset, table: Table) -> list[str]:
+def expectations(study: Study, results: xr.Dataset | StoredResults, table: Table) -> list[str]:
     """Compare the finished cells with theory and with the independent program, in sentences.
 
     Parameters

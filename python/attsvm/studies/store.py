@@ -19,7 +19,7 @@ import numpy as np
 from attsvm._validation import as_bool, as_instance, as_path
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
-from attsvm.studies.chunked_arrays import ChunkedArray, LayoutError
+from attsvm.studies.chunked_arrays import ChunkedArray, LayoutError, StoredResults
 from attsvm.studies.layout import FINISHED, Layout, Part, attributes
 from attsvm.studies.measurements import Record
 from attsvm.studies.study import Study
@@ -97,10 +97,6 @@ class Store:
             array = self._arrays[variable.name]
             block = self.layout.block(variable, part, record)
             write_whole(array.chunk(part.chunk), array.encode(block))
-
-    def open(self) -> xr.Dataset:
-        """Return the results as a labelled array, read where they are used."""
-        return open_results(self.path, verify=False)
 
     def _intact(self, part: Part) -> bool:
         finished = self._arrays[FINISHED.name]
@@ -235,7 +231,9 @@ class Store:
 
 
 def as_results(name: str, value: object, *others: type) -> Any:
-    """Return `value` if it is a Dataset, or of one of `others`, else raise `TypeError`."""
+    """Return `value` if it holds results, or is of one of `others`, else raise `TypeError`."""
+    if isinstance(value, StoredResults):
+        return value
     require_extra("attsvm.studies", "study", "xarray")
     import xarray
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from attsvm import _core
 from attsvm._validation import as_instance, in_words
 from attsvm.datasets.signal_tokens import KINDS_OF_TOKEN
 from attsvm.descent.blocks import as_blocks
+from attsvm.studies.chunked_arrays import StoredResults
 from attsvm.studies.measurements import OUTCOMES, Record
 from attsvm.studies.problems import FIRST_TOKENS, KINDS
 from attsvm.studies.store import as_results
@@ -125,18 +126,17 @@ INTERVALS = (
 
 
 def records(
-    study: Study, results: xr.Dataset, variables: Collection[str]
+    study: Study, results: xr.Dataset | StoredResults, variables: Collection[str]
 ) -> Iterator[tuple[Cell, Record]]:
     """Yield each cell that has finished problems, and its arrays of these problems by name."""
-    _require_results_of(study, results)
-    # Every other variable would be indexed too; coordinates would import dask, if it is installed.
-    results = results[list({"finished", *variables})]
-    results = results.drop_vars(list(results.coords))
+    arrays: Mapping[Any, Any] = results
+    if not isinstance(results, StoredResults):
+        _require_results_of(study, results)
+        arrays = results[list({"finished", *variables})].transpose(*study.axes, ...).variables
     for cell in study.cells:
-        part = results.isel(dict(zip(study.axes, cell.index, strict=True)))
-        finished = part["finished"].to_numpy()
+        finished = np.asarray(arrays["finished"][cell.index])
         if finished.any():
-            yield cell, {name: part[name].to_numpy()[finished] for name in variables}
+            yield cell, {name: np.asarray(arrays[name][cell.index])[finished] for name in variables}
 
 
 def _require_results_of(study: Study, results: xr.Dataset) -> None:
@@ -189,7 +189,7 @@ def _norms_in_words(study: Study) -> str:
     return f"norms {', '.join(of_each)}"
 
 
-def tabulate(study: Study | xr.Dataset, results: xr.Dataset | None = None) -> Table:
+def tabulate(study: Study | xr.Dataset, results: xr.Dataset | StoredResults | None = None) -> Table:
     """Tabulate the results, one row for each cell that has finished problems.
 
     Parameters

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -115,12 +117,16 @@ class Table:
         """
         import pandas as pd
 
+        return pd.DataFrame(self._columns)
+
+    @property
+    def _columns(self) -> dict[str, list[Any]]:
         parts = {"": "value", "_low": "low", "_high": "high", "_runs": "size"}
         columns = {axis: [row.axes[axis] for row in self.rows] for axis in self._axes}
         for m in self.measures:
             for part, name in parts.items():
                 columns[m.name + part] = [getattr(r.estimates[m.name], name) for r in self.rows]
-        return pd.DataFrame(columns)
+        return columns
 
     @property
     def _axes(self) -> list[str]:
@@ -128,8 +134,12 @@ class Table:
 
     def csv(self) -> str:
         """Write `frame` as CSV with all digits; a number that does not exist is left empty."""
-        text: str = self.frame.to_csv(index=False, lineterminator="\n")
-        return text
+        columns = self._columns
+        lines = csv.writer(text := io.StringIO(), lineterminator="\n")
+        lines.writerow(columns)
+        for values in zip(*columns.values(), strict=True):
+            lines.writerow(["" if value != value else value for value in values])
+        return text.getvalue()
 
     @cached_property
     def has_intervals(self) -> bool:

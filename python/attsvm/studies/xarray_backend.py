@@ -6,7 +6,6 @@ memory runs out while the new thread begins.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from attsvm.studies.chunked_arrays import ChunkedArray
+from attsvm.studies.chunked_arrays import ChunkedArray, StoredResults
 
 
 class _Values(BackendArray):  # type: ignore[misc, unused-ignore]
@@ -38,15 +37,11 @@ class ResultsBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
 
     def open_dataset(self, filename_or_obj: Any, *, drop_variables: Any = None) -> xr.Dataset:
         """Open the store in a directory, without the variables of these names."""
-        store = Path(filename_or_obj)
-        known = json.loads((store / ".zmetadata").read_text())["metadata"]
-        names = [name.removesuffix("/.zarray") for name in known if name.endswith("/.zarray")]
-        variables = {}
-        for name in names:
+        results, variables = StoredResults(Path(filename_or_obj)), {}
+        for name, array in results.items():
             if name not in (drop_variables or ()):
-                attributes = dict(known[f"{name}/.zattrs"])
+                attributes = dict(results.metadata[f"{name}/.zattrs"])
                 dimensions = attributes.pop("_ARRAY_DIMENSIONS")
-                values = _Values(ChunkedArray(store / name, known[f"{name}/.zarray"]))
-                lazy = indexing.LazilyIndexedArray(values)
+                lazy = indexing.LazilyIndexedArray(_Values(array))
                 variables[name] = xr.Variable(dimensions, lazy, attributes)
-        return xr.Dataset(variables, attrs=known[".zattrs"])
+        return xr.Dataset(variables, attrs=results.metadata[".zattrs"])

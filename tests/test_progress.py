@@ -9,11 +9,12 @@ from contextlib import redirect_stderr
 from functools import partialmethod
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tqdm.auto
 from correlated_tokens import correlated
 
-from attsvm import att_svm, progress, regularization_path
+from attsvm import att_svm, progress, regularization_path, train
 from attsvm.datasets import unit_sphere
 
 
@@ -114,6 +115,28 @@ def test_without_a_bar_nothing_is_asked_of_a_computation():
         report(0.0, 1e-3, 12)
     assert shown == [(0, "7 SVMs 50%, 0 s"), (0, "7 SVMs, gap 1e-03, 12 active, 0 s")]
     assert progress.reporter(lambda: "SVM") is None
+
+
+class TestMeanwhile:
+    def test_work_is_done_once_within_a_run(self):
+        done: list[str] = []
+        with progress.meanwhile(lambda: done.append("work")):
+            run = train(unit_sphere(5, 5, 10, batch=64, rng=0), steps=2000)
+            assert done == ["work"]
+        assert done == ["work"]
+        assert np.array_equal(run.W, train(unit_sphere(5, 5, 10, batch=64, rng=0), steps=2000).W)
+
+    def test_work_is_done_in_the_end_where_no_call_was_long(self):
+        done: list[str] = []
+        with progress.meanwhile(lambda: done.append("work")):
+            assert done == []
+        assert done == ["work"]
+
+    def test_the_run_raises_what_the_work_raises(self):
+        data = unit_sphere(5, 5, 10, batch=64, rng=0)
+        with progress.meanwhile(lambda: 1 // 0), pytest.raises(ZeroDivisionError):
+            train(data, steps=2000)
+        assert progress.reporter(lambda: "SVM") is None
 
 
 def test_a_bar_shows_a_note_at_once():

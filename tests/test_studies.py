@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 import attsvm
 from attsvm import StepRule, classify, cosine, optimal_tokens, train
-from attsvm.studies import MEASUREMENTS, OUTCOMES, Study, describe, run, tabulate
+from attsvm.studies import MEASUREMENTS, OUTCOMES, Study, compute, describe, run, tabulate
 from attsvm.studies.compute import measure_cell
 from attsvm.studies.declarations import read_toml
 from attsvm.studies.measurements import measurable
 from attsvm.studies.problems import draw, start_of_factors
+from attsvm.studies.solved_svms import SolvedSVMs
 from attsvm.studies.study import OverrideError
-from attsvm.svm import att_svm, prompt_svm
+from attsvm.svm import SolverError, att_svm, prompt_svm
 
 EVERY = measurable(MEASUREMENTS, ["W", "p"], {"value", "queries"})
 SMALL = Study(n=3, T=4, d=(2, 5), problems=10, steps=60, measure=EVERY)
@@ -442,6 +443,23 @@ class TestProblems:
 
 
 class TestRecord:
+    def test_an_error_names_the_batch_that_it_is_of(self, monkeypatch):
+        """That is measured while the next one is trained."""
+        study = evolve(SMALL, d=3, problems=24, steps=2000)
+        monkeypatch.setattr(compute, "_MOST_PROBLEMS", 8)
+
+        class Failing(SolvedSVMs):
+            def solve(self, problems, numbers, *rest):
+                if numbers.start == 8:
+                    raise SolverError("not certified")
+                return super().solve(problems, numbers, *rest)
+
+        done: list[int] = []
+        message = "^the only cell, counted from problem 8: not certified$"
+        with pytest.raises(SolverError, match=message):
+            measure_cell(study, study.cells[0], range(24), done=done.append, solved=Failing())
+        assert done == [8]
+
     @pytest.mark.parametrize("parameter", ["W", "p"])
     @pytest.mark.parametrize("d", [2, 5])
     def test_record_is_what_training_and_the_svms_of_each_problem_give(self, parameter, d):

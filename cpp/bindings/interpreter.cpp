@@ -75,7 +75,7 @@ void without_gil(const std::optional<pybind11::function>& report, double total_w
     {
         ReleasedGil gil;
         PythonProgress callback(gil, report);
-        attsvm::Progress progress(&callback, total_work);
+        attsvm::Progress progress(&callback, total_work, report.has_value());
         work(progress);
         failure = callback.failure();
     }

@@ -32,6 +32,7 @@ class ReleasedGil {
     PyThreadState* state_;
 };
 
-// work(progress) without the lock; what a signal handler or `report` raises is raised here.
+// work(progress) without the lock; what a signal handler or `report` raises is raised here. Of work that tells its
+// progress `report` is called for the first time soon after it begins.
 void without_gil(const std::optional<pybind11::function>& report, double total_work,
                  const std::function<void(attsvm::Progress&)>& work);

@@ -140,6 +140,13 @@ void a_callback_stops_every_job() {
     CHECK(progress.stopped());
 }
 
+void a_callback_may_be_asked_at_once() {
+    Impatient callback;
+    attsvm::Progress progress(&callback, 2.0, true);
+    CHECK(progress.advance(1.0, true));
+    CHECK(callback.asked == 1);
+}
+
 void a_failing_job_is_reported() {
     attsvm::Progress progress(nullptr, 1.0);
     bool caught = false;
@@ -161,6 +168,7 @@ int main() {
     skipped_zeros_do_not_matter();
     a_gradient_of_rounding_is_zero();
     a_callback_stops_every_job();
+    a_callback_may_be_asked_at_once();
     a_failing_job_is_reported();
     return attsvm_test::report();
 }

@@ -16,6 +16,7 @@ Advance: TypeAlias = Callable[..., None]
 
 _INTERVAL = 0.1
 _SHOW: ContextVar[Callable[[str], None] | None] = ContextVar("_SHOW", default=None)
+_MEANWHILE: ContextVar[Callable[[], None] | None] = ContextVar("_MEANWHILE", default=None)
 
 
 @contextmanager
@@ -31,19 +32,47 @@ def inside(advance: Advance, note: str = "") -> Iterator[None]:
         _SHOW.reset(token)
 
 
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Do this work within the first long call of the core inside, or else at the end.
+
+    The calling thread does it while the others of the call go on, after the work of a `meanwhile`
+    around this one. What it raises, that call raises.
+    """
+    left, around = [work], _MEANWHILE.get()
+
+    def once() -> None:
+        if around is not None:
+            around()
+        if left:
+            left.pop()()
+
+    token = _MEANWHILE.set(once)
+    try:
+        yield
+    finally:
+        _MEANWHILE.reset(token)
+    once()
+
+
 def reporter(what: Callable[[], str]) -> Callable[..., None] | None:
     """Return a function of the share that is done, which the core is to call; None if none watches.
 
-    It shows `what` is under way, the share where the call has several parts, and the time. Of the
-    SVM that the calling thread solves the core also tells the relative duality gap and the number
-    of active constraints, or -1, which are shown where it is the only one.
+    It does what is to be done `meanwhile`, then shows `what` is under way, the share where the call
+    has several parts, and the time. Of the SVM that the calling thread solves the core also tells
+    the relative duality gap and the number of active constraints, or -1, which are shown where it
+    is the only one.
     """
-    show = _SHOW.get()
-    if show is None:
+    show, work = _SHOW.get(), _MEANWHILE.get()
+    if show is None and work is None:
         return None
     words, started = what(), time.monotonic()
 
     def report(share: float, gap: float | None = None, active: int = -1) -> None:
+        if work is not None:
+            work()
+        if show is None:
+            return
         known = [words if not share else f"{words} {share:.0%}"]
         known += [] if gap is None else [f"gap {gap:.0e}"]
         known += [] if active < 0 else [f"{active} active"]

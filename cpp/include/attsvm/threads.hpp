@@ -137,10 +137,12 @@ class ProgressCallback {
     virtual bool carry_on(double share_done, const std::optional<SvmState>& state) = 0;
 };
 
-// One run's progress over all its threads. The calling thread calls back about ten times a second.
+// One run's progress over all its threads. The calling thread calls back about ten times a second, `at_once` for the
+// first time if that is wanted.
 class Progress {
    public:
-    Progress(ProgressCallback* callback, double total_work) : callback_(callback), total_(total_work) {}
+    Progress(ProgressCallback* callback, double total_work, bool at_once = false)
+        : callback_(callback), total_(total_work), asked_(at_once ? Time() : std::chrono::steady_clock::now()) {}
 
     bool stopped() const { return stop_.load(std::memory_order_relaxed); }
     void stop() { stop_.store(true, std::memory_order_relaxed); }
@@ -161,12 +163,14 @@ class Progress {
     }
 
    private:
+    using Time = std::chrono::steady_clock::time_point;
+
     ProgressCallback* callback_;
     double total_;
+    Time asked_;
     std::optional<SvmState> state_;
     std::atomic<double> done_{0.0};
     std::atomic<bool> stop_{false};
-    std::chrono::steady_clock::time_point asked_ = std::chrono::steady_clock::now();
 };
 
 // job(index, calling_thread) for every index in [0, count), each on one thread. The calling thread goes on calling back

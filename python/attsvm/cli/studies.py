@@ -6,6 +6,8 @@ import argparse
 import shlex
 import shutil
 import sys
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from attsvm import plots
 from attsvm.cli.output import can_draw, say, say_facts, write_figure
 from attsvm.cli.parsing import Parser, as_formats, file_of_results, integer, refuse_unused
 from attsvm.data.whole_file import place_of_file, write_whole
+from attsvm.progress import meanwhile
 from attsvm.studies import Study, report
 from attsvm.studies.chunked_arrays import StoredResults
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -114,15 +117,16 @@ def run_study(arguments: argparse.Namespace) -> None:
     if not plots.drawable(declaration):
         refuse_unused(arguments, ["format"], _UNDRAWN)
     out = arguments.out or Path("out") / declaration.name
-    measure_cells(
-        declaration,
-        out,
-        overwrite=arguments.overwrite,
-        scheduler=arguments.scheduler,
-        workers=arguments.workers,
-        num_threads=arguments.threads,
-        progress=False if arguments.quiet else None,
-    )
+    with meanwhile(_import_for_table_and_figure):
+        measure_cells(
+            declaration,
+            out,
+            overwrite=arguments.overwrite,
+            scheduler=arguments.scheduler,
+            workers=arguments.workers,
+            num_threads=arguments.threads,
+            progress=False if arguments.quiet else None,
+        )
     results = StoredResults(out / RESULTS)
     table = tabulate(declaration, results)
     written = [write_whole(out / TABLE, table.csv().encode())] if table.measures else []
@@ -136,6 +140,15 @@ def run_study(arguments: argparse.Namespace) -> None:
     kept = f"every run in {out / RESULTS}"
     say(f"Written: {', '.join(map(str, written))}; {kept}" if written else f"Written: {kept}")
     say(f"Interactive figures: {shlex.join(['attsvm', 'report', str(out)])}")
+
+
+def _import_for_table_and_figure() -> None:
+    """Import what takes long and is needed in the end."""
+    import_module("scipy.special")
+    with suppress(ImportError):  # which is said once there is something to draw
+        plots.require_matplotlib()
+        for name in ("figure", "backends.backend_agg"):
+            import_module(f"matplotlib.{name}")
 
 
 def run_report(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from attsvm.data import AttentionData
 from attsvm.descent import Run, train
 from attsvm.descent.blocks import as_blocks
 from attsvm.descent.train import Recorded
+from attsvm.progress import meanwhile
 from attsvm.studies.measurements import MEASUREMENTS, Measured, Record
 from attsvm.studies.problems import (
     draw,
@@ -112,26 +113,50 @@ def measure(
     number of its problems. SVMs that were `solved` for another cell are not solved again. Errors of
     training and of the SVMs name the cell.
     """
-    parts = []
-    solved = SolvedSVMs() if solved is None else solved
-    batch, needs = batch_size(cell.settings, names, len(record)), _needs(names)
-    test = draw_test(cell.settings) if "test" in needs else None
-    for k in range(0, len(problems), batch):
-        some = problems[k : k + batch]
-        batch_data = None if data is None else data.take(np.arange(k, k + len(some)))
+    settings, solved = cell.settings, SolvedSVMs() if solved is None else solved
+    size, needs = batch_size(settings, names, len(record)), _needs(names)
+    test = draw_test(settings) if "test" in needs else None
+    batches = [problems[first : first + size] for first in range(0, len(problems), size)]
+    drawn: dict[int, AttentionData] = {}
+    trained: dict[int, Measured] = {}
+    parts: list[Record] = []
+    at = 0  # the batch that an error is of
+
+    def draw_batch(k: int) -> None:
+        if data is None:
+            drawn[k] = draw(settings, batches[k])
+        else:
+            drawn[k] = data.take(np.array(batches[k]) - problems.start)
+
+    def measure_batch(k: int) -> None:
+        nonlocal at
+        before, at, measured = at, k, trained.pop(k)
         part: Record = {}
-        try:
-            measured = _train(
-                cell.settings, record, some, batch_data, needs=needs, test=test, solved=solved
-            )
-            for name in names:
-                part |= MEASUREMENTS[name].measure(measured)
-        except (FloatingPointError, SolverError, ValueError) as error:
-            where = f"{cell.name}, counted from problem {some.start}"
-            raise type(error)(f"{where}: {error}") from error
+        for name in names:
+            part |= MEASUREMENTS[name].measure(measured)
         parts.append(part)
         if done is not None:
-            done(len(some))
+            done(len(batches[k]))
+        at = before
+
+    def beside_training(k: int) -> None:
+        if k > 0:
+            measure_batch(k - 1)
+        if k + 1 < len(batches):
+            draw_batch(k + 1)
+
+    try:
+        draw_batch(0)
+        for k, batch in enumerate(batches):
+            at = k
+            with meanwhile(partial(beside_training, k)):
+                trained[k] = _train(
+                    settings, record, batch, drawn.pop(k), needs=needs, test=test, solved=solved
+                )
+        measure_batch(at)
+    except (FloatingPointError, SolverError, ValueError) as error:
+        where = f"{cell.name}, counted from problem {batches[at].start}"
+        raise type(error)(f"{where}: {error}") from error
     return joined(parts)
 
 
@@ -144,13 +169,12 @@ def _train(
     settings: Mapping[str, Any],
     record: Sequence[int],
     problems: range,
-    data: AttentionData | None,
+    data: AttentionData,
     *,
     needs: Collection[str],
     test: AttentionData | None,
     solved: SolvedSVMs,
 ) -> Measured:
-    data = draw(settings, problems) if data is None else data
     parameter = settings["parameter"]
     blocks = as_blocks(parameter)
     if blocks.lacks_queries(data):

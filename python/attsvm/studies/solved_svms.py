@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -15,7 +15,7 @@ from attsvm.svm.solution import ARRAYS, SVMSolution, joined, rows_of
 from attsvm.theory.svm_of_training import SVMS
 
 _MOST_NUMBERS = 2**22
-_Batch: TypeAlias = "tuple[str, Norm, range]"  # key of `SVMS`, the norm, and numbers of problems
+_Batch: TypeAlias = "tuple[str, Norm, int]"  # key of `SVMS`, norm, number of the first problem
 _Problem: TypeAlias = "tuple[int, bytes]"  # its number, and the selected tokens
 
 
@@ -34,7 +34,7 @@ class SolvedSVMs:
     def solve(
         self,
         problems: Hashable,
-        numbers: range,
+        numbers: Sequence[int],
         data: AttentionData,
         kind: str,
         selected: IndexArray,
@@ -47,7 +47,7 @@ class SolvedSVMs:
         size = sum(getattr(each, name).size for each in self._solved.values() for name in ARRAYS)
         if problems != self._problems or size > _MOST_NUMBERS:
             self._problems, self._rows, self._solved = problems, {}, {}
-        svms = kind, norm, numbers
+        svms = kind, norm, numbers[0]
         rows = self._rows.setdefault(svms, {})
         wanted = [(k, tokens.tobytes()) for k, tokens in zip(numbers, selected, strict=True)]
         new = np.array([problem not in rows for problem in wanted])

@@ -321,6 +321,19 @@ def test_runs_that_have_no_classification_are_refused():
             classify(data, train(unit_sphere(2, T, d, rng=0), parameter="p", steps=1))
 
 
+def test_a_solution_in_another_norm_is_refused_where_the_norm_is_given():
+    data = unit_sphere(2, 3, 4, rng=0)
+    run = train(data, steps=50)
+    euclidean, largest = (att_svm(data, run.selected, norm=norm) for norm in ("fro", "max"))
+    for judge, judged in ((classify, run), (is_locally_optimal, run.selected)):
+        assert judge(data, judged, solution=largest) == judge(data, judged, norm="max")
+        assert judge(data, judged, solution=largest, norm="max") == judge(data, judged, norm="max")
+        with pytest.raises(
+            ValueError, match=r"^solution: expected that in the norm 'max', got one"
+        ):
+            judge(data, judged, solution=euclidean, norm="max")
+
+
 def test_support_tokens_of_other_data_are_refused():
     data = unit_sphere(2, 3, 4, rng=0)
     line = AttentionData([[[-1.0], [0.0], [1.0]]], [1])

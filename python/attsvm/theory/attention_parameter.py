@@ -9,13 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
+from attsvm._geometries import Norm as NormLike
 from attsvm._linalg import LowRank
 from attsvm._validation import as_float_array
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
+from attsvm.svm.norms import as_svm_norm
 
 ParameterLike: TypeAlias = "ArrayLike | Run | SVMSolution"
+_ROUNDING = 1e-6
+"""How much the norm of a solution may differ from that of its W in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,16 @@ def as_parameter(name: str, value: ParameterLike) -> AttentionParameter:
 def as_parameter_of(name: str, value: ParameterLike, data: AttentionData) -> AttentionParameter:
     """Check and read W ([B,] d, d), or p ([B,] d), of the problems of `data`."""
     return _of_problems(name, value, data.batch, data.d)
+
+
+def require_in_norm(solution: SVMSolution, norm: NormLike) -> None:
+    """Refuse a solution whose own norm is not the one that its W or p has in this norm."""
+    if solution.left is None:
+        return
+    own = as_svm_norm("norm", norm).of(as_parameter("solution", solution).matrix)
+    feasible = np.atleast_1d(solution.feasible)
+    if not np.isclose(own, np.atleast_1d(solution.norm), rtol=_ROUNDING, atol=0)[feasible].all():
+        raise ValueError(f"solution: expected that in the norm {norm!r}, got one in another")
 
 
 def as_parameter_beside(

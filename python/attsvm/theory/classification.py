@@ -15,6 +15,7 @@ from attsvm.data.batch_axis import shape_of
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
 from attsvm.svm.norms import as_svm_norm
+from attsvm.theory.attention_parameter import require_in_norm
 from attsvm.theory.local_optimality import locally_optimal_inputs
 from attsvm.theory.svm_of_training import SVMS, kind_of_svm
 from attsvm.theory.token_scores import scores
@@ -110,7 +111,8 @@ def classify(
         `diagonal_svm` for k and q, and `prompt_svm` for p and for W in X W p. Where v was trained
         as well, the scores are those of its final v.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
-        The norm of that SVM, as in `att_svm`; local optimality depends on it.
+        The norm of that SVM, as in `att_svm`; local optimality depends on it. Beside `solution`
+        left out, or the norm of that.
     solution : SVMSolution, optional
         That SVM, if it is already solved. Otherwise it is solved here, unless all problems are
         global.
@@ -126,8 +128,8 @@ def classify(
     Raises
     ------
     TypeError, ValueError
-        The run was not of these data, `solution` is not of the selected tokens, or `data` has no
-        value.
+        The run was not of these data, `solution` is not of the selected tokens or that norm, or
+        `data` has no value.
 
     References
     ----------
@@ -161,6 +163,8 @@ def classify(
     is_best = selects_best(gamma, selected)
     if solution is None and not is_best.all():
         solution = SVMS[kind_of_svm(run.parameter)](data, selected, norm=norm)
+    elif solution is not None and norm != "fro":
+        require_in_norm(solution, norm)
     is_local = np.zeros_like(is_best)
     if solution is not None:
         is_local = locally_optimal_inputs(data, selected, gamma, solution)

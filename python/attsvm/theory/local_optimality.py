@@ -19,6 +19,7 @@ from attsvm._validation import (
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.batch_axis import require_one_problem, shape_of
 from attsvm.svm.solution import SVMSolution, joined
+from attsvm.theory.attention_parameter import require_in_norm
 from attsvm.theory.svm_of_training import SVMS
 from attsvm.theory.token_scores import scores
 from attsvm.threads import takes_threads
@@ -117,7 +118,7 @@ def is_locally_optimal(
     parameter : {"W", "p", "diagonal KQ"}
         Which SVM is solved, where `solution` is not given.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
-        Its norm, as in `att_svm`.
+        Its norm, as in `att_svm`; beside `solution` left out, or the norm of that.
     tolerance : float
         A constraint is active when its margin is below 1 + `tolerance`.
     num_threads : int, optional
@@ -132,8 +133,8 @@ def is_locally_optimal(
     TypeError
         `data` is not an `AttentionData`, or `selected` does not hold integers.
     ValueError
-        `selected` does not fit the data, `solution` is not of these data and tokens, `tolerance`
-        is not positive, or `data` has no value.
+        `selected` does not fit the data, `solution` is not of these data and tokens or that norm,
+        `tolerance` is not positive, or `data` has no value.
 
     References
     ----------
@@ -153,6 +154,8 @@ def is_locally_optimal(
     as_choice("parameter", parameter, tuple(SVMS))
     if solution is None:
         solution = SVMS[parameter](data, chosen, norm=norm)
+    elif norm != "fro":
+        require_in_norm(solution, norm)
     inputs = locally_optimal_inputs(data, chosen, gamma, solution, tolerance=tolerance)
     locally_optimal = np.asarray(inputs.all(axis=-1))
     return bool(locally_optimal) if data.batch is None else locally_optimal

@@ -24,14 +24,19 @@ from attsvm.data.batch_axis import shape_of
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, att_svm, prompt_svm
 from attsvm.svm.norms import Norm, as_svm_norm
-from attsvm.theory.attention_parameter import AttentionParameter, ParameterLike, as_parameter_of
+from attsvm.theory.attention_parameter import (
+    AttentionParameter,
+    ParameterLike,
+    as_parameter_of,
+    require_in_norm,
+)
 from attsvm.theory.certified_cosine import scaled_multipliers
 from attsvm.theory.separation import logit_differences
 from attsvm.theory.token_scores import scores
 from attsvm.threads import takes_threads
 
-_ROUNDING, _ROUNDING_OF_MARGINS = 1e-6, 1e-5
-"""How much the norm of a solution, and its smallest margin, may differ from those of its W."""
+_ROUNDING = 1e-5
+"""How much the smallest margin of a solution may differ from that of its W in float64."""
 
 
 @takes_threads
@@ -383,13 +388,11 @@ def _require_solution_of(
     direction = as_parameter_of("solution", solution, data)
     if direction.variable != variable:
         raise ValueError(f"solution: expected {variable}, got {direction.variable}")
-    own = as_svm_norm("norm", norm).of(direction.matrix)
-    if not np.isclose(own, np.atleast_1d(solution.norm), rtol=_ROUNDING, atol=0)[optimal].all():
-        raise ValueError(f"solution: expected that in the norm {norm!r}, got one in another")
+    require_in_norm(solution, norm)
     least = _least(direction, data, alpha)
     # An extended one meets its constraints with digits that margins computed here do not have.
     known = optimal & np.isfinite(least) & (np.asarray(solution.solver) != "extended")
-    if not np.isclose(least, 1.0, rtol=0, atol=_ROUNDING_OF_MARGINS)[known].all():
+    if not np.isclose(least, 1.0, rtol=0, atol=_ROUNDING)[known].all():
         raise ValueError("solution: expected that of `data`, got one with other margins there")
 
 

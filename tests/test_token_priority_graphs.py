@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 
 import numpy as np
@@ -13,6 +14,8 @@ from attsvm import NextTokenData, token_priority_graphs
 from attsvm.datasets import next_token
 
 pytest_plots = pytest.importorskip("matplotlib")
+
+from matplotlib.image import imread  # noqa: E402
 
 from attsvm import plots  # noqa: E402
 
@@ -159,6 +162,22 @@ def test_the_figure_has_a_box_for_each_component_and_an_arrow_for_each_priority(
     assert plots.png(figure) == plots.png(plots.token_priority_graph(graph, names))
     few = plots.token_priority_graph(graph, most=1)
     assert "3 components of lower priority are not drawn" in few.axes[0].get_title("left")
+    with pytest.raises(ValueError, match=r"^vocabulary: expected names of 5 ids or more, got 4$"):
+        plots.token_priority_graph(graph, names[:4])
+
+
+def test_the_arrows_have_heads():
+    """Drawn before the boxes they ended below them."""
+
+    def dark():
+        return int((imread(io.BytesIO(plots.png(figure)))[..., :3].max(axis=-1) < 0.5).sum())
+
+    data = NextTokenData(np.eye(3), [[1, 2, 0], [1, 2, 0]], [1, 1])
+    figure = plots.token_priority_graph(token_priority_graphs(data)[0])
+    with_heads = dark()
+    (arrow,) = (text.arrow_patch for text in figure.axes[0].texts if not text.get_text())
+    arrow.set_arrowstyle("-")
+    assert with_heads > dark() + 20
 
 
 def test_the_figure_of_a_graph_without_edges_is_drawn():

@@ -48,10 +48,17 @@ def token_priority_graph(
     -------
     matplotlib.figure.Figure
 
+    Raises
+    ------
+    ValueError
+        The vocabulary has fewer names than there are ids, or `most` is not positive.
     """
     groups = _alike(as_instance("graph", graph, TokenPriorityGraph))
     if vocabulary is not None:
         as_instance("vocabulary", vocabulary, list, tuple, np.ndarray)
+        ids = max([graph.last, *(int(tokens.max()) for tokens in graph.components)]) + 1
+        if (names := len(vocabulary)) < ids:
+            raise ValueError(f"vocabulary: expected names of {ids} ids or more, got {names}")
     as_positive_int("most", most)
     drawn = groups[:most]
     lines = _lines(graph, drawn)
@@ -90,7 +97,8 @@ def token_priority_graph(
         for above, below in sorted(arrows):
             ends = {"patchA": patches[above], "patchB": patches[below], "shrinkA": 2, "shrinkB": 2}
             style = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.6, **ends}
-            axes.annotate("", places[below], places[above], zorder=1, arrowprops=style)
+            # After the boxes, whose places at the time cut the arrows off.
+            axes.annotate("", places[below], places[above], zorder=3, arrowprops=style)
         left_out = sum(len(group) for group in groups[most:])
         more = f"; {left_out} components of lower priority are not drawn" if left_out else ""
         axes.set_title(f"last token {_token_name(graph.last, vocabulary)}{more}", loc="left")

@@ -13,6 +13,7 @@ import pytest
 
 import attsvm
 from attsvm import cli, plots
+from attsvm.studies.reproduce import registry
 from attsvm.studies.reproduce.check import SOURCES, Check, table
 from attsvm.studies.reproduce.expected import Expected
 from attsvm.studies.reproduce.figure import PAPERS, Figure, Settings
@@ -43,7 +44,7 @@ def figure(*found, name="small", notes=(), draw=None, compute=None, quick="", se
 
 
 def run_cli(monkeypatch, figures, *words):
-    monkeypatch.setattr(cli.figures, "FIGURES", tuple(figures))
+    monkeypatch.setattr(registry, "FIGURES", tuple(figures))
     return cli.main(["reproduce", *map(str, words)])
 
 
@@ -377,7 +378,7 @@ class TestCommand:
 
     def test_a_paper_is_all_of_its_figures(self, monkeypatch, tmp_path, capsys):
         of_paper = [figure(GOOD, name="first"), figure(GOOD, name="second")]
-        monkeypatch.setattr(cli.figures, "matching", lambda name: matching(name, of_paper))
+        monkeypatch.setattr(registry, "matching", lambda name: matching(name, of_paper))
         assert cli.main(["reproduce", "2306.13596", "--out", str(tmp_path)]) == 0
         assert {path.stem for path in tmp_path.iterdir()} == {"first", "second"}
         assert "2 of 2 figures as expected" in capsys.readouterr().out
@@ -392,7 +393,7 @@ class TestCommand:
         def fail(task):
             raise ZeroDivisionError("here")
 
-        monkeypatch.setattr(cli.figures, "FIGURES", (figure(compute=fail),))
+        monkeypatch.setattr(registry, "FIGURES", (figure(compute=fail),))
         with pytest.raises(ZeroDivisionError, match="here"):
             cli.main(["--traceback", "reproduce", "--all", "--out", str(tmp_path)])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -29,7 +30,7 @@ _LARGEST_COPY = 2**31 - 1
 _FINITE_CHUNK = 2**16
 _LEAST_LIKENESS = 0.5
 """Share of letters that a misspelled name has in common with the one meant: that of "frobenius"."""
-_MAY_BE_MASKED = (list, tuple, np.ma.MaskedArray)
+_MAY_BE_MASKED = (list, tuple, np.ndarray)
 _BOOL = (bool, np.bool_)
 _NO_NUMBER = (*_BOOL, str, bytes)
 
@@ -478,7 +479,8 @@ def _is_masked(value: Any) -> bool:
     """Test whether a value is a masked array, or a list or tuple with one in it."""
     if isinstance(value, list | tuple):
         return any(_is_masked(x) for x in value if isinstance(x, _MAY_BE_MASKED))
-    return isinstance(value, np.ma.MaskedArray)
+    # `np.ma` would import what takes a tenth of the import of NumPy.
+    return "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
 
 
 def _require_axes(

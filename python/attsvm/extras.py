@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 
 
 def dependencies() -> dict[str, tuple[str, ...]]:
@@ -19,6 +19,8 @@ def dependencies() -> dict[str, tuple[str, ...]]:
     >>> dependencies()["matplotlib"]
     ('plot',)
     """
+    from importlib import metadata
+
     from packaging.requirements import Requirement
 
     attsvm = metadata.distribution("attsvm")

@@ -11,7 +11,6 @@ from attsvm.cli.parsing import Parser, refuse_unused
 from attsvm.data.whole_file import place_of_directory
 from attsvm.plots.published_figures import published_files
 from attsvm.studies.reproduce.figure import Settings
-from attsvm.studies.reproduce.registry import FIGURES, matching
 from attsvm.studies.reproduce.runner import announcement, listing, reproduce, summary
 from attsvm.threads import thread_count
 
@@ -33,6 +32,8 @@ def add_reproduce_options(parser: Parser) -> None:
 
 def run_reproduce(arguments: argparse.Namespace) -> int:
     """Recompute figures; return 1 if one is not as published."""
+    from attsvm.studies.reproduce.registry import FIGURES, matching  # which reads all of them
+
     if arguments.list:
         refuse_unused(arguments, ("quick", "out", "threads", "quiet", "format"), "with --list")
         say(listing(FIGURES))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from importlib import metadata
 from typing import Any
 
 from attsvm import _core
@@ -16,6 +15,8 @@ from attsvm.threads import thread_count
 @cache
 def version(distribution: str) -> str | None:
     """Return the version of an installed distribution, None if it is not installed."""
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -21,7 +21,7 @@ from attsvm.svm.solvers import OPTIMALITY_TOLERANCE, frobenius
 from attsvm.svm.svm_problem import attention_problem
 
 COUNT = int(os.environ.get("ATTSVM_SVMS", "40"))
-NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 3.0)
+NORMS = ("fro", "max", "l1", "spec", "nuc", 1.5, 3.0, 100.0)
 KINDS = ("att", "prompt", "relaxed", "general", "graph")
 
 

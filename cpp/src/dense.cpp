@@ -298,13 +298,6 @@ Cholesky::Cholesky(Matrix M, const GoesOn& goes_on) : L_(std::move(M)) {
     }
     succeeded_ = true;
 }
-Cholesky Cholesky::of_columns(Matrix G) {
-    Cholesky factor;
-    if (G.rows() < G.cols()) return factor;
-    factor.L_ = triangular_factor(std::move(G)).transpose();
-    factor.succeeded_ = factor.L_.allFinite() && (factor.L_.diagonal().array() != 0.0).all();
-    return factor;
-}
 Real Cholesky::smallest_pivot() const {
     Real smallest = 1.0;
     for (Index k = 0; k < L_.rows(); ++k)

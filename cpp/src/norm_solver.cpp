@@ -19,14 +19,8 @@ SvmStatus NormSolver::decide_feasibility() {
 // On the constraints as given, or where their coordinates are too many, on those that the candidates were found with.
 void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
     constexpr double most_products = 1e8;  // in a step
-    Vector frobenius;
     if (!is_certified()) {
-        const SvmStatus status = decide_feasibility();
-        if (status == SvmStatus::infeasible) return;
-        if (norm_.kind == SvmNorm::Kind::power) {
-            if (status != SvmStatus::optimal) return;
-            frobenius = frobenius_dual();
-        }
+        if (decide_feasibility() == SvmStatus::infeasible) return;
         leave_unresolved();
     }
     const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
@@ -38,9 +32,9 @@ void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
                                                                       : 0.0;
         return rows * rows * (rows + order) + of_norm <= most_products;
     };
-    const auto solved = [&](const UnitProblem& unit, const double* lacking, const Vector& dual) {
-        return attsvm::solve_in_octuple_precision(unit, lacking, static_cast<int>(norm_.kind), norm_.p, dual.data(), d,
-                                                  e, team_, progress_, calling_thread_);
+    const auto solved = [&](const UnitProblem& unit, const double* lacking) {
+        return attsvm::solve_in_octuple_precision(unit, lacking, static_cast<int>(norm_.kind), norm_.p, d, e, team_,
+                                                  progress_, calling_thread_);
     };
     MarginMap map{n, d, e, problem_.map.start, nullptr, nullptr, {}, {}};
     if (is_affordable(map)) {
@@ -49,18 +43,14 @@ void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
         exact.factors(differences.data(), lacking.data(), queries.data());
         map.D = differences.data();
         map.L = queries.data();
-        Vector dual(frobenius.size());
         for (Index r = 0; r < m; ++r) rhs[r] = exact.rhs(r);
-        for (Index r = 0; r < dual.size(); ++r)
-            dual[r] = std::ldexp(frobenius[r] * (constraints_.scale() / constraints_.row_norm(r)),
-                                 exact.exponent(r) - exact.scale_exponent());
-        const RoundedCandidate found = solved({map, rhs.data(), problem_.equality}, lacking.data(), dual);
+        const RoundedCandidate found = solved({map, rhs.data(), problem_.equality}, lacking.data());
         if (found.W[0].size() > 0 && std::isfinite(found.distance) && !progress_.stopped())
             is_exactly_optimal(exact, found);
         return;
     }
     if (!is_affordable(problem.map)) return;
-    const RoundedCandidate found = solved(problem, nullptr, frobenius);
+    const RoundedCandidate found = solved(problem, nullptr);
     if (found.W[0].size() == 0) return;
     nuclear::Candidate candidate;
     candidate.W = Eigen::Map<const Matrix>(found.W[0].data(), problem.map.dimension, problem.map.query_dimension);

@@ -21,13 +21,11 @@ class AnyNormSolver : NormSolver {
             if (decide_feasibility() != SvmStatus::optimal) return;
             const Vector dual = frobenius_dual();
             leave_unresolved();
-            is_optimal(by_lp_homotopy(unit, norm_, dual, progress_, calling_thread_));
-            if (is_certified() || progress_.stopped()) return;
-            is_optimal(by_exchange(unit, [&](const nuclear::ChosenConstraints& part) {
-                Vector of_part(part.count());
-                for (Index k = 0; k < part.count(); ++k) of_part[k] = dual[part[k]];
-                return by_lp_homotopy(part.constraints(), norm_, of_part, progress_, calling_thread_);
-            }));
+            // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
+            constexpr double most_along_p = 3.5;
+            const bool near = std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
+            if (near && is_optimal(by_lp_homotopy(unit, norm_, dual, progress_, calling_thread_))) return;
+            is_optimal(by_lp_interior_point(unit, norm_, progress_, calling_thread_));
         } else {
             leave_unresolved();
             is_optimal(norm_.is_of_entries() ? by_entrywise_interior_point(unit, norm_, progress_, calling_thread_)

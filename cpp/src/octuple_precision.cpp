@@ -5,7 +5,7 @@
 
 #include "dense.cpp"
 #include "entrywise_interior_point.cpp"
-#include "lp_ascent.cpp"
+#include "lp_interior_point.cpp"
 #include "nuclear_constraints.cpp"
 #include "nuclear_face.cpp"
 #include "nuclear_interior_point.cpp"
@@ -17,14 +17,11 @@
 namespace attsvm {
 namespace {
 
-nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, const double* frobenius,
-                         Index rows, Index columns, Progress& progress, bool calling_thread) {
+nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, Index rows, Index columns,
+                         Progress& progress, bool calling_thread) {
     switch (norm.kind) {
-        case SvmNorm::Kind::power: {
-            Vector dual(constraints.count());
-            std::copy(frobenius, frobenius + dual.size(), dual.data());
-            return by_lp_ascent(constraints, norm, dual, progress, calling_thread);
-        }
+        case SvmNorm::Kind::power:
+            return by_lp_interior_point(constraints, norm, progress, calling_thread);
         case SvmNorm::Kind::spectral:
             return spectral::by_interior_point(constraints, rows, columns, progress, calling_thread);
         case SvmNorm::Kind::nuclear:
@@ -37,11 +34,11 @@ nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm&
 }  // namespace
 
 RoundedCandidate solve_in_octuple_precision(const UnitProblem& problem, const double* lacking, int norm, double p,
-                                            const double* frobenius, Index rows, Index columns, const Team& team,
-                                            Progress& progress, bool calling_thread) {
+                                            Index rows, Index columns, const Team& team, Progress& progress,
+                                            bool calling_thread) {
     const nuclear::Constraints constraints(problem, team, lacking);
     const nuclear::Candidate found =
-        solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, frobenius, rows, columns, progress, calling_thread);
+        solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, rows, columns, progress, calling_thread);
     return {in_parts(found.W), in_parts(found.dual), static_cast<double>(found.distance), found.steps, found.unique};
 }
 

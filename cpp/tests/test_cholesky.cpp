@@ -132,18 +132,6 @@ void a_pivot_tells_how_far_a_row_is_from_those_before() {
     CHECK(attsvm::independent_rows(M, in_precision(1e-12)) == (std::vector<Index>{0, 1}));
 }
 
-// The pivot of (3, 4) and (3, 4 + distance) is the square of what is lost in their Gram matrix.
-void a_factor_from_columns_has_the_digits_that_their_gram_matrix_loses() {
-    const Real distance = in_precision(1e-10), share = number(3) / number(5) * distance;
-    Matrix G = Matrix::Constant(2, 2, 3.0);
-    G.row(1) << Real(4.0), Real(4.0) + distance;
-    const Cholesky cholesky = Cholesky::of_columns(G);
-    CHECK(cholesky.succeeded());
-    CHECK(numext::abs(numext::abs(cholesky.factor()(1, 1)) / share - Real(1.0)) <= 100.0 * eps / distance);
-    CHECK(backward_error(cholesky, attsvm::transpose_times(G, G)) <= 10.0 * eps);
-    CHECK(!Cholesky::of_columns(Matrix::Ones(1, 2)).succeeded());
-}
-
 }  // namespace
 
 int main() {
@@ -152,6 +140,5 @@ int main() {
     semidefinite_matrices_are_factorised_with_little_more_on_the_diagonal();
     what_callers_add_to_the_diagonal_is_enough();
     a_pivot_tells_how_far_a_row_is_from_those_before();
-    a_factor_from_columns_has_the_digits_that_their_gram_matrix_loses();
     return attsvm_test::report();
 }

@@ -51,8 +51,6 @@ class Cholesky {
    public:
     Cholesky() = default;
     explicit Cholesky(Matrix M, const GoesOn& goes_on = {});
-    // Of M = G'G for a tall G, by reflections of G: with the digits of columns that nearly agree.
-    static Cholesky of_columns(Matrix G);
 
     bool succeeded() const { return succeeded_; }
     // L, and what M had above the diagonal

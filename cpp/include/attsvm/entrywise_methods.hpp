@@ -10,11 +10,11 @@ namespace attsvm::inline ATTSVM_PRECISION {
 nuclear::Candidate by_entrywise_interior_point(const nuclear::Constraints& constraints, const SvmNorm& norm,
                                                Progress& progress, bool calling_thread);
 
-// The l_p norm: Newton's method on the active set, along p from the multipliers of the Frobenius norm.
+// The l_p norm: a primal-dual interior-point method, finished on the active set; and Newton's method on the active set,
+// along p from the multipliers of the Frobenius norm.
+nuclear::Candidate by_lp_interior_point(const nuclear::Constraints& constraints, const SvmNorm& norm,
+                                        Progress& progress, bool calling_thread);
 nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const SvmNorm& norm, const Vector& dual,
                                   Progress& progress, bool calling_thread);
-// The same by ascent on the dual, in four times the precision of float64 only.
-nuclear::Candidate by_lp_ascent(const nuclear::Constraints& constraints, const SvmNorm& norm, const Vector& dual,
-                                Progress& progress, bool calling_thread);
 
 }  // namespace attsvm::inline ATTSVM_PRECISION

@@ -30,14 +30,14 @@ struct LpMap {
     struct Linear {
         Array weights, target;
     };
-    // In every entry the chord between where W and where U is, or the tangent where these are close; the tangent in all
-    // of them if `tangents`. The ratio of weights to that of the largest entry is bounded by `widest`.
-    Linear linear(const Array& W, const Array& U, const Array& log_U, bool tangents = false) const {
+    // In every entry the chord between where W and where U is, or the tangent where these are close. The ratio of
+    // weights to that of the largest entry is bounded by `widest`.
+    Linear linear(const Array& W, const Array& U, const Array& log_U) const {
         constexpr double close = 1e-3;
         const Array log_W = logs(W), size = log_W.max((q() - 1.0) * log_U);
         const Array ahead = inverse(U, log_U) - W, missing = U - W.sign() * power(log_W, p - 1.0);
-        Array weights = power(size, 2.0 - p) / (p - 1.0);
-        if (!tangents) weights = (ahead.abs() > close * W.abs()).select(ahead / missing, weights);
+        const Array tangents = power(size, 2.0 - p) / (p - 1.0);
+        Array weights = (ahead.abs() > close * W.abs()).select(ahead / missing, tangents);
         const Real at_largest = numext::exp(Real((2.0 - p) * size.maxCoeff())) / (p - 1.0);
         if (p > 2.0)
             weights = weights.min(widest() * at_largest);

@@ -35,43 +35,6 @@ class NormSolver : protected SvmSolver<double> {
     // infeasible. `problem` is in the coordinates of the candidates.
     void solve_in_octuple_precision(const UnitProblem& problem);
 
-    // Rows that nearly agree leave the equations of every method without digits; but as a rule at most one of them is
-    // active in the end. Solves with one row of each cluster, by search(ChosenConstraints), and exchanges it for the
-    // one that W misses most.
-    template <class Search>
-    nuclear::Candidate by_exchange(const nuclear::Constraints& unit, Search search) {
-        constexpr int most_exchanges = 8;
-        constexpr double good = 1e-12;
-        nuclear::Candidate best;
-        std::vector<std::vector<Index>> clusters = nuclear::clusters(unit);
-        if (std::ssize(clusters) == unit.count()) return best;
-        bool exchanged = true;
-        for (int k = 0; k < most_exchanges && exchanged && best.distance > good && !progress_.stopped(); ++k) {
-            std::vector<Index> chosen;
-            chosen.reserve(clusters.size());
-            for (const std::vector<Index>& cluster : clusters) chosen.push_back(cluster.front());
-            std::sort(chosen.begin(), chosen.end());
-            const nuclear::ChosenConstraints part(unit, std::move(chosen));
-            nuclear::Candidate found = search(part);
-            if (!std::isfinite(found.distance)) break;
-            Vector dual = part.of_all(unit, found.dual);
-            const Vector excess = unit.values(found.W) - unit.rhs();
-            exchanged = false;
-            for (std::vector<Index>& cluster : clusters) {
-                const auto least = std::min_element(cluster.begin(), cluster.end(),
-                                                    [&](Index r, Index s) { return excess[r] < excess[s]; });
-                if (excess[*least] >= 0.0 || least == cluster.begin()) continue;
-                std::iter_swap(cluster.begin(), least);
-                exchanged = true;
-            }
-            const double norm = norm_(found.W);
-            nuclear::Candidate whole(unit, std::move(found.W), norm, std::move(dual));
-            whole.steps = found.steps;
-            best.replace_by(std::move(whole));
-        }
-        return best;
-    }
-
     SvmNorm norm_;
 
    private:

@@ -14,10 +14,10 @@ struct RoundedCandidate {
     std::int8_t unique;
 };
 
-// `lacking` is as for nuclear::Constraints, `norm` a SvmNorm::Kind, and p that of l_p; `frobenius` (l_p only) are the
-// multipliers of the Frobenius norm. W has this many rows and columns in the coordinates of the caller.
+// `lacking` is as for nuclear::Constraints, `norm` a SvmNorm::Kind, and p that of l_p. W has this many rows
+// and columns in the coordinates of the caller.
 RoundedCandidate solve_in_octuple_precision(const UnitProblem& problem, const double* lacking, int norm, double p,
-                                            const double* frobenius, Index rows, Index columns, const Team& team,
-                                            Progress& progress, bool calling_thread);
+                                            Index rows, Index columns, const Team& team, Progress& progress,
+                                            bool calling_thread);
 
 }  // namespace attsvm

@@ -30,7 +30,7 @@ void add_product(Eigen::Ref<Matrix> C, Real multiple, const Left& A, const Right
         constexpr Index fewest = 20;  // from which on slices take less time
         if (std::min({A.rows(), A.cols(), B.cols()}) >= fewest)
             return add_sliced_product(C, multiple, A, B.transpose(), symmetric);
-        const MatrixView columns = A;
+        const MatrixView& columns = A;
         for (Index j = 0; j < B.cols(); ++j)
             for (Index k = 0, first = symmetric ? j : 0; k < B.rows(); ++k)
                 add_multiple(A.rows() - first, multiple * B(k, j), &columns.coeffRef(first, k), &C.coeffRef(first, j));

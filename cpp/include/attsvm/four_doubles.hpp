@@ -45,7 +45,8 @@ ATTSVM_INLINE V product_error(V a, V b, V product) {
 #else
     // Half of the digits: 26, rounded. Dekker's multiple of x overflows where x does not.
     const auto half = [](double x) {
-        return std::bit_cast<double>((std::bit_cast<std::uint64_t>(x) + (1u << 26)) & ~std::uint64_t{(1u << 27) - 1});
+        constexpr std::uint64_t unit = std::uint64_t{1} << 27U;
+        return std::bit_cast<double>((std::bit_cast<std::uint64_t>(x) + unit / 2) & ~(unit - 1));
     };
     const V ah = lanewise(a, half), bh = lanewise(b, half);
     const V al = a - ah, bl = b - bh;

@@ -298,6 +298,39 @@ def test_more_coordinates_than_samples(norm):
     assert pytest.approx(solution.left.T @ solution.right, abs=1e-15) == solution.W
 
 
+@pytest.mark.parametrize("norm", ["max", "l1", "spec", 50.0])
+def test_many_constraints_are_solved_with_those_that_matter(norm):
+    """Of 599 constraints with 16 and with 400 coordinates, on any number of threads."""
+    rng = np.random.default_rng(4)
+    tokens = rng.standard_normal((60, 11, 16))
+    tokens[:, 0] += rng.choice([-2.0, 2.0], 16)
+    prompts = AttentionData(tokens, np.ones(60), lengths=np.append(np.full(59, 11), 10))
+    chosen = np.zeros(60, dtype=int)
+    if norm != "spec":  # of a vector, which is the Frobenius norm
+        assert_certified(prompts, chosen, prompt_svm(prompts, chosen, norm=norm), norm, 1e-12)
+    data = attsvm.datasets.unit_sphere(40, 16, 20, rng=0)
+    selected = attsvm.optimal_tokens(data)
+    one, two = (att_svm(data, selected, norm=norm, num_threads=k) for k in (1, 2))
+    assert_certified(data, selected, one, norm, 1e-12)
+    assert one.left.tobytes() == two.left.tobytes()
+    assert one.dual.tobytes() == two.dual.tobytes()
+    opposite = AttentionData(np.concatenate([tokens, -tokens]), np.ones(120))
+    assert prompt_svm(opposite, np.zeros(120, dtype=int), norm=norm).status == "infeasible"
+
+
+def test_equalities_are_among_many_constraints():
+    rng = np.random.default_rng(6)
+    data, _ = random_problem(rng, 24, 14, 24)
+    sets = np.zeros((24, 14), dtype=bool)
+    sets[:, :2] = True
+    for norm in ("max", "l1", 50.0):
+        solution = general_svm(data, sets, norm=norm)
+        scores = np.einsum("ntd,de,ne->nt", data.tokens, solution.W, data.queries)
+        assert np.ptp(scores[:, :2], axis=1) == pytest.approx(np.zeros(24), abs=1e-8)
+        assert (scores[:, 1:2] - scores[:, 2:]).min() == pytest.approx(1, abs=1e-8)
+        assert (solution.status, solution.gap <= 1e-9) == ("optimal", True)
+
+
 def test_many_solutions_are_told_from_one():
     """W_11 + W_12 >= 1 has all (t, 1-t) in the l1 norm and one W in the others."""
     data = AttentionData([[[2.0, 0.0], [1.0, 0.0]]], [1], queries=[[1.0, 1.0]])
@@ -305,6 +338,9 @@ def test_many_solutions_are_told_from_one():
     assert found == {"fro": True, "l1": False, 3.0: True}
     # In the max norm, the row that has no constraint is free up to the bound; so in the spectral.
     assert [att_svm(data, [0], norm=norm).unique for norm in ("max", "spec")] == [False, False]
+    # And so with many constraints on the first coordinate.
+    many = AttentionData([[[2.0, 0.0], [1.0 - k / 300, 0.0]] for k in range(300)], np.ones(300))
+    assert prompt_svm(many, np.zeros(300, dtype=int), norm="max").unique is False
     line = AttentionData([[[2.0], [1.0]]], [1], queries=[[1.0]])
     assert all(att_svm(line, [0], norm=norm).unique for norm in ("max", "l1", "spec", 1.5))
 

@@ -243,22 +243,38 @@ class InteriorPoint : nuclear::MarginProgram {
             else if (numext::abs(within.data()[k]) > bound * (1.0 + missed))
                 sign = within.data()[k] < 0.0 ? -1.0 : 1.0;
         }
-        if (next == set) add_entry(next, excess, missed);
+        if (next == set) exchange_one(next, excess, dual, U, missed);
         return next;
     }
-    // Equations that the entries of the set nearly meet take one more, of a small value that the iterates do not show
-    // yet: the one that comes nearest to meeting them.
-    void add_entry(ActiveSet& set, const Vector& excess, double missed) const {
+    // Of equations that nearly hold, and cannot all hold, the dual value rises along what they miss, which leaves the
+    // other equations as they are. What stops it first is exchanged: a multiplier that falls to 0, whose constraint
+    // leaves, or an entry of A*(λ) that comes to its bound, and of W has then any value (the dual simplex method).
+    void exchange_one(ActiveSet& set, const Vector& excess, const Vector& dual, const Matrix& U, double missed) const {
         constexpr double nearly_met = 1e-4;
         Vector missing = Vector::Zero(excess.size());
         for (const Index r : set.constraints) missing[r] = -excess[r];
         const Real most_missing = missing.lpNorm<Eigen::Infinity>();
         if (!(most_missing > missed && most_missing <= nearly_met)) return;
-        const Array reach = constraints_.adjoint(missing).array();
-        const Array of_others = ((set.sign == 0.0) != bounds_primal()).select(reach.abs(), Real(0.0));
-        Index most = 0;
-        of_others.reshaped().maxCoeff(&most);
-        set.sign.data()[most] = bounds_primal() ? Real(0.0) : reach.data()[most] < 0.0 ? Real(-1.0) : Real(1.0);
+        const Matrix reach = constraints_.adjoint(missing);
+        Real farthest = std::numeric_limits<double>::infinity();
+        Index leaving = -1, entry = -1;
+        for (const Index r : set.constraints) {
+            if (inequality_[r] == 0.0 || !(missing[r] < 0.0) || !(dual[r] < -farthest * missing[r])) continue;
+            farthest = -dual[r] / missing[r];
+            leaving = r;
+        }
+        for (Index k = 0; k < set.sign.size(); ++k) {
+            const Real sign = set.sign.data()[k], direction = reach.data()[k] < 0.0 ? -1.0 : 1.0;
+            const bool comes = bounds_primal() ? sign * direction < 0.0 : sign == 0.0;
+            const Real room = (bounds_primal() ? Real(0.0) : Real(1.0)) - direction * U.data()[k];
+            if (!comes || !(room < farthest * numext::abs(reach.data()[k]))) continue;
+            farthest = room / numext::abs(reach.data()[k]);
+            entry = k;
+        }
+        if (entry >= 0)
+            set.sign.data()[entry] = bounds_primal() ? 0.0 : reach.data()[entry] < 0.0 ? -1.0 : 1.0;
+        else if (leaving >= 0)
+            std::erase(set.constraints, leaving);
     }
 
     bool bounds_primal() const { return norm_.kind == SvmNorm::Kind::max; }
@@ -334,17 +350,16 @@ class InteriorPoint : nuclear::MarginProgram {
 }  // namespace
 
 Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmNorm& norm, Progress& progress,
-                                      bool calling_thread) {
+                                      bool calling_thread, double good) {
     constexpr int most_exchanges = 6;
     InteriorPoint point(constraints, norm);
-    return nuclear::by_steps(point, 1e-2, progress, calling_thread, [&](double good, Candidate& best) {
+    return nuclear::by_steps(point, 1e-2, good, progress, calling_thread, [&](Candidate& best) {
         auto set = point.active_set();
         for (int k = 0; k < most_exchanges && best.distance > good; ++k) {
             const auto tried = set;
             best.replace_by(point.on_active_set(set));
             if (set == tried) break;
         }
-        if (best.distance > good) best.replace_by(point.candidate());
     });
 }
 

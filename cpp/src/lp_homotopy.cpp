@@ -8,7 +8,7 @@ namespace attsvm::inline ATTSVM_PRECISION {
 // Steps that fail are halved.
 nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const SvmNorm& norm, const Vector& dual,
                                   Progress& progress, bool calling_thread) {
-    constexpr double insignificant = 1e-12, longest_step = 1.0, shortest_step = 0.1, good = 1e-12;
+    constexpr double insignificant = 1e-12, longest_step = 1.0, shortest_step = 0.1;
     const Real end = numext::log(norm.p - 1.0), most = dual.cwiseAbs().maxCoeff();
     std::vector<Index> active;
     for (Index r = 0; r < dual.size(); ++r)
@@ -21,7 +21,7 @@ nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const
         const Real to = last ? end : (end < 0.0 ? at - step : at + step);
         LpNewton there = here;
         ++best.steps;
-        if (there.go_to(last ? norm.p : 1.0 + numext::exp(to), good, last ? &best : nullptr)) {
+        if (there.go_to(last ? norm.p : 1.0 + numext::exp(to), nuclear::last_digits, last ? &best : nullptr)) {
             if (last) break;
             here = std::move(there);
             at = to;

@@ -175,12 +175,10 @@ class LpInteriorPoint : nuclear::MarginProgram {
 }  // namespace
 
 Candidate by_lp_interior_point(const Constraints& constraints, const SvmNorm& norm, Progress& progress,
-                               bool calling_thread) {
+                               bool calling_thread, double good) {
     LpInteriorPoint point(constraints, norm);
-    Candidate best = nuclear::by_steps(point, 1e-3, progress, calling_thread, [&](double good, Candidate& nearest) {
-        nearest.replace_by(point.on_active_set(good));
-        if (nearest.distance > good) nearest.replace_by(point.candidate());
-    });
+    Candidate best = nuclear::by_steps(point, 1e-3, good, progress, calling_thread,
+                                       [&](Candidate& nearest) { nearest.replace_by(point.on_active_set(good)); });
     best.unique = 1;
     return best;
 }

@@ -17,22 +17,90 @@ class AnyNormSolver : NormSolver {
         const bool fewer_coordinates = !norm_.is_of_entries() && problem_.map.dimension > problem_.size();
         const nuclear::Constraints unit(fewer_coordinates ? in_fewer_coordinates() : problem_, team_);
         if (result_.extended) return solve_in_octuple_precision(unit.problem());
-        if (norm_.kind == SvmNorm::Kind::power) {
-            if (decide_feasibility() != SvmStatus::optimal) return;
-            const Vector dual = frobenius_dual();
-            leave_unresolved();
-            // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
-            constexpr double most_along_p = 3.5;
-            const bool near = std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
-            if (near && is_optimal(by_lp_homotopy(unit, norm_, dual, progress_, calling_thread_))) return;
-            is_optimal(by_lp_interior_point(unit, norm_, progress_, calling_thread_));
-        } else {
-            leave_unresolved();
-            is_optimal(norm_.is_of_entries() ? by_entrywise_interior_point(unit, norm_, progress_, calling_thread_)
-                                             : spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension,
-                                                                           progress_, calling_thread_));
+        const bool chooses =
+            unit.count() >
+            (norm_.is_of_entries() ? few_constraints : std::max(few_constraints, unit.map().coordinates()));
+        Vector frobenius;
+        if (chooses || norm_.kind == SvmNorm::Kind::power) {
+            const SvmStatus status = decide_feasibility();
+            if (status == SvmStatus::infeasible) return;
+            if (status == SvmStatus::optimal) frobenius = frobenius_dual();
         }
+        leave_unresolved();
+        if (frobenius.size() > 0 && is_near_the_frobenius_norm() &&
+            is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_)))
+            return;
+        if (frobenius.size() > 0 && chooses) is_optimal(of_chosen_constraints(unit, frobenius));
+        if (is_certified() || progress_.stopped()) return;
+        is_optimal(by_interior_point(unit));
         if (!is_certified() && !progress_.stopped()) solve_in_octuple_precision(unit.problem());
+    }
+
+   private:
+    static constexpr Index few_constraints = 256;
+
+    // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
+    bool is_near_the_frobenius_norm() const {
+        constexpr double most_along_p = 3.5;
+        return norm_.kind == SvmNorm::Kind::power && std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
+    }
+
+    nuclear::Candidate by_interior_point(const nuclear::Constraints& unit, double good = nuclear::last_digits) {
+        if (norm_.kind == SvmNorm::Kind::power)
+            return by_lp_interior_point(unit, norm_, progress_, calling_thread_, good);
+        if (norm_.is_of_entries()) return by_entrywise_interior_point(unit, norm_, progress_, calling_thread_, good);
+        return spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension, progress_, calling_thread_,
+                                           good);
+    }
+
+    // Most constraints are far from active, and a step takes time with the square of their number. Begins with as many
+    // as are active in the Frobenius SVM of these multipliers, those that it is nearest to, and goes on with those that
+    // the solution misses or nearly misses, roughly until there are none.
+    nuclear::Candidate of_chosen_constraints(const nuclear::Constraints& unit, const Vector& frobenius) {
+        constexpr double missed = 1e-13, near = 0.1, rough = 1e-3, active = 1e-12, clear = 1e-7;
+        const Index m = unit.count();
+        const double most = frobenius.cwiseAbs().maxCoeff();
+        Vector excess = unit.values(unit.adjoint(frobenius)) - unit.rhs();
+        Index more = 0;
+        for (Index r = 0; r < m; ++r) {
+            if (unit.is_equality(r)) excess[r] = -infinity;
+            more += unit.is_equality(r) || frobenius[r] > active * most ? 1 : 0;
+        }
+        std::vector<bool> is_chosen(static_cast<std::size_t>(m));
+        std::vector<Index> chosen;
+        // Takes in some of those below the bound. False if there are none.
+        const auto choose = [&](double bound) {
+            std::vector<Index> coming;
+            for (Index r = 0; r < m; ++r)
+                if (!is_chosen[static_cast<std::size_t>(r)] && excess[r] < bound) coming.push_back(r);
+            std::stable_sort(coming.begin(), coming.end(), [&](Index r, Index s) { return excess[r] < excess[s]; });
+            coming.resize(static_cast<std::size_t>(std::min(std::max(more, few_constraints), std::ssize(coming))));
+            for (const Index r : coming) is_chosen[static_cast<std::size_t>(r)] = true;
+            chosen.insert(chosen.end(), coming.begin(), coming.end());
+            std::sort(chosen.begin(), chosen.end());
+            more = std::ssize(chosen) / 2;
+            return !coming.empty();
+        };
+        choose(infinity);
+        for (double good = rough; !progress_.stopped();) {
+            const nuclear::ChosenConstraints part(unit, chosen);
+            nuclear::Candidate found = by_interior_point(part.constraints(), good);
+            if (!std::isfinite(found.distance)) break;
+            excess = unit.values(found.W) - unit.rhs();
+            if (!part.others_exceed(-missed, excess)) {
+                if (!choose(near)) break;
+            } else if (good == rough) {
+                good = nuclear::last_digits;
+            } else {
+                if (found.unique == 0 && !part.others_exceed(clear, excess)) found.unique = -1;
+                const double norm = norm_(found.W);
+                nuclear::Candidate whole(unit, std::move(found.W), norm, part.of_all(unit, found.dual));
+                whole.steps = found.steps;
+                whole.unique = found.unique;
+                return whole;
+            }
+        }
+        return {};
     }
 };
 

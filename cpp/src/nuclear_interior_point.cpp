@@ -135,10 +135,8 @@ class InteriorPoint : MarginProgram {
 
 Candidate by_interior_point(const Constraints& constraints, Progress& progress, bool calling_thread) {
     InteriorPoint point(constraints);
-    return by_steps(point, 1e-3, progress, calling_thread, [&](double good, Candidate& best) {
-        best.replace_by(point.candidate());
-        solve_faces(point.face(), good, best);
-    });
+    return by_steps(point, 1e-3, last_digits, progress, calling_thread,
+                    [&](Candidate& best) { solve_faces(point.face(), last_digits, best); });
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::nuclear

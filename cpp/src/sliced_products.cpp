@@ -12,8 +12,9 @@ namespace attsvm {
 namespace {
 
 constexpr int bits = 20, slices = 11;
+constexpr double base = 0x1p20;  // 2^bits
 constexpr Index most_terms = 512;
-static_assert(most_terms * slices <= Index{1} << (53 - 2 * bits));
+static_assert(static_cast<double>(most_terms* slices) * base * base <= 0x1p53);
 
 using Entries = Eigen::Ref<const FourDoublesMatrix>;
 using Exponents = Eigen::ArrayXXi;
@@ -44,7 +45,7 @@ struct Slices {
                 auto slice = digits.row(i).segment((last_first ? slices - 1 - s : s) * A.cols(), A.cols()).array();
                 slice.setZero();
                 for (Eigen::ArrayXd& part : rest) {
-                    part *= static_cast<double>(Index{1} << bits);
+                    part *= base;
                     const Eigen::ArrayXd whole = part.rint();
                     slice += whole.transpose();
                     part -= whole;
@@ -73,6 +74,7 @@ void add_sliced_product(Eigen::Ref<FourDoublesMatrix> C, const FourDoubles& mult
         for (Index j = 0; j < B.rows(); j += most_columns) {
             const Index columns = std::min(most_columns, B.rows() - j), top = symmetric ? j : 0, rows = A.rows() - top;
             std::vector<Matrix> sums;  // of the products of slices s and t, for each s + t
+            sums.reserve(slices);
             for (int s = 0; s < slices; ++s)
                 sums.push_back(
                     times_transpose(left.digits.block(top, 0, rows, (s + 1) * terms),

@@ -142,12 +142,10 @@ class InteriorPoint : nuclear::MarginProgram {
 }  // namespace
 
 Candidate by_interior_point(const Constraints& constraints, Index rows, Index columns, Progress& progress,
-                            bool calling_thread) {
+                            bool calling_thread, double good) {
     InteriorPoint point(constraints);
-    return nuclear::by_steps(point, 1e-3, progress, calling_thread, [&](double good, Candidate& best) {
-        nuclear::solve_faces(point.face(rows, columns), good, best);
-        if (best.distance > good) best.replace_by(point.candidate());
-    });
+    return nuclear::by_steps(point, 1e-3, good, progress, calling_thread,
+                             [&](Candidate& best) { nuclear::solve_faces(point.face(rows, columns), good, best); });
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::spectral

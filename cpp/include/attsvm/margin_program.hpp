@@ -92,12 +92,13 @@ class MarginProgram {
     bool off_centre_ = false;
 };
 
-// Steps until a candidate is good, or they come no nearer. Where γ is near its limit, finish(good, best) looks for the
-// solution from there.
+// Steps until the best candidate is no farther than `good`, or they come no nearer. Where γ is near its limit,
+// finish(best) looks for the solution from there, unless what the iterates are is good enough.
 template <class InteriorPoint, class Finish>
-Candidate by_steps(InteriorPoint& point, double near_enough, Progress& progress, bool calling_thread, Finish finish) {
+Candidate by_steps(InteriorPoint& point, double near_enough, double good, Progress& progress, bool calling_thread,
+                   Finish finish) {
     constexpr Index most_steps = sizeof(Real) > sizeof(double) ? 400 : 100;
-    constexpr double good = 1e-12, hopeless = in_precision(1e-14);
+    constexpr double hopeless = in_precision(1e-14);
     Candidate best;
     Index steps = 0;
     const auto goes_on = [&] { return progress.advance(0.0, calling_thread); };
@@ -107,7 +108,9 @@ Candidate by_steps(InteriorPoint& point, double near_enough, Progress& progress,
         const Real limit = point.limit();
         if (!(limit > hopeless)) break;
         if (calling_thread) progress.note(static_cast<double>(1.0 - point.margin() / limit), -1);
-        if (limit - point.margin() <= near_enough * limit) finish(good, best);
+        if (limit - point.margin() > near_enough * limit) continue;
+        if (good <= last_digits) finish(best);
+        if (best.distance > good) best.replace_by(point.candidate());
     }
     best.steps = steps;
     return best;

@@ -92,6 +92,9 @@ std::vector<std::vector<Index>> clusters(const Constraints& constraints);
 // primal value by |λ_r| times the miss.
 Real duality_gap(const Constraints& constraints, const Vector& values, Real norm, const Vector& dual);
 
+// The distance of a candidate that needs no better one.
+inline constexpr double last_digits = 1e-12;
+
 // W, scaled to be feasible, and multipliers; and how far they are from proving each other optimal: their gap, or what W
 // misses.
 struct Candidate {

@@ -156,7 +156,11 @@ def test_two_norms_of_large_p_have_nearly_the_same_margin():
     selected = attsvm.optimal_tokens(data)
     largest = att_svm(data, selected, norm="max").norm
     for p in (1e3, 1e5, 1e8):
-        assert largest * (1 - 1e-12) <= att_svm(data, selected, norm=p).norm <= 100 ** (1 / p) * largest
+        assert (
+            largest * (1 - 1e-12)
+            <= att_svm(data, selected, norm=p).norm
+            <= 100 ** (1 / p) * largest
+        )
 
 
 @pytest.mark.parametrize("norm", [*NORMS, 1.001, 300.0, 1e6])
@@ -321,10 +325,10 @@ def test_many_constraints_are_solved_with_those_that_matter(norm):
 def test_equalities_are_among_many_constraints():
     rng = np.random.default_rng(6)
     data, _ = random_problem(rng, 24, 14, 24)
-    sets = np.zeros((24, 14), dtype=bool)
-    sets[:, :2] = True
+    attention = np.zeros((24, 14))
+    attention[:, :2] = 0.5
     for norm in ("max", "l1", 50.0):
-        solution = general_svm(data, sets, norm=norm)
+        solution = general_svm(data, attention, norm=norm)
         scores = np.einsum("ntd,de,ne->nt", data.tokens, solution.W, data.queries)
         assert np.ptp(scores[:, :2], axis=1) == pytest.approx(np.zeros(24), abs=1e-8)
         assert (scores[:, 1:2] - scores[:, 2:]).min() == pytest.approx(1, abs=1e-8)

@@ -40,7 +40,7 @@ class LpNewton {
     // if it does not get there.
     bool go_to(Real p, Real good, Candidate* best) {
         constexpr int most_at_once = 15;
-        constexpr double last_digits = in_roundings(1e-15), settled = 0.3, nearly = 1e-3;
+        constexpr double least_change = in_roundings(1e-15), settled = 0.3, nearly = 1e-3;
         constexpr int most_steps = 25;
         map_.p = p;
         change_ = 1.0;
@@ -54,7 +54,7 @@ class LpNewton {
             if (change_ > nearly) continue;
             const bool was_good = best->distance <= good;  // the step after it doubles the digits of W
             best->replace_by(candidate());
-            if (was_good || change_ <= last_digits) break;
+            if (was_good || change_ <= least_change) break;
         }
         return best != nullptr && best->distance <= good;
     }

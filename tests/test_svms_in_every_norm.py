@@ -322,6 +322,32 @@ def test_many_constraints_are_solved_with_those_that_matter(norm):
     assert prompt_svm(opposite, np.zeros(120, dtype=int), norm=norm).status == "infeasible"
 
 
+@pytest.mark.parametrize(("norm", "least"), [(3.0, 1e-4), (50.0, 1e-4), ("max", 1e-3)])
+def test_many_constraints_that_nearly_contradict_each_other(norm, least):
+    """The first coordinate of every difference is small, the others are of either sign."""
+    rng = np.random.default_rng(0)
+    differences = rng.standard_normal((500, 8))
+    differences[:, 0] = least * (1 + rng.random(500))
+    data = AttentionData(np.stack([differences, 0 * differences], 1), np.ones(500))
+    chosen = np.zeros(500, dtype=int)
+    assert_certified(data, chosen, prompt_svm(data, chosen, norm=norm), norm)
+
+
+@pytest.mark.parametrize("norm", [1.01, 3.0, 50.0])
+def test_norms_of_any_p_bear_inputs_of_very_different_sizes(norm):
+    rng = np.random.default_rng(1)
+    tokens = rng.standard_normal((8, 5, 6))
+    tokens[:, 0] += 3
+    sizes = 10.0 ** rng.integers(-140, 141, (8, 1, 1))
+    solution = prompt_svm(
+        AttentionData(tokens * sizes, np.ones(8)), np.zeros(8, dtype=int), norm=norm
+    )
+    assert (solution.status, solution.solver) == ("optimal", "native")
+    margins = np.einsum("ntd,d->nt", (tokens[:, :1] - tokens[:, 1:]) * sizes, solution.p)
+    assert margins.min() == pytest.approx(1, abs=1e-9)
+    assert solution.gap <= 1e-9
+
+
 def test_equalities_are_among_many_constraints():
     rng = np.random.default_rng(6)
     data, _ = random_problem(rng, 24, 14, 24)

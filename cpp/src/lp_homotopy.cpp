@@ -16,11 +16,12 @@ nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const
     nuclear::Candidate best;
     LpNewton here(constraints, norm, constraints.adjoint(dual), dual, std::move(active));
     Real at = 0.0, step = longest_step;
+    Index steps = 0;
     while (step >= shortest_step && progress.advance(0.0, calling_thread)) {
         const bool last = numext::abs(end - at) <= step;
         const Real to = last ? end : (end < 0.0 ? at - step : at + step);
         LpNewton there = here;
-        ++best.steps;
+        ++steps;
         if (there.go_to(last ? norm.p : 1.0 + numext::exp(to), nuclear::last_digits, last ? &best : nullptr)) {
             if (last) break;
             here = std::move(there);
@@ -31,6 +32,7 @@ nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const
         }
     }
     best.unique = 1;
+    best.steps = steps;
     return best;
 }
 

@@ -27,13 +27,18 @@ class AnyNormSolver : NormSolver {
             if (status == SvmStatus::optimal) frobenius = frobenius_dual();
         }
         leave_unresolved();
-        if (frobenius.size() > 0 && is_near_the_frobenius_norm() &&
-            is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_)))
-            return;
-        if (frobenius.size() > 0 && chooses) is_optimal(of_chosen_constraints(unit, frobenius));
-        if (is_certified() || progress_.stopped()) return;
-        is_optimal(by_interior_point(unit));
-        if (!is_certified() && !progress_.stopped()) solve_in_octuple_precision(unit.problem());
+        const bool solves_frobenius = frobenius.size() > 0;
+        const auto ends = [&] { return is_certified() || progress_.stopped(); };
+        const auto goes_along_p = [&](bool near) {
+            return solves_frobenius && norm_.kind == SvmNorm::Kind::power && is_near_the_frobenius_norm() == near &&
+                   is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_));
+        };
+        if (goes_along_p(true)) return;
+        const bool first_of_some = chooses && solves_frobenius;
+        is_optimal(first_of_some ? of_chosen_constraints(unit, frobenius) : by_interior_point(unit));
+        if (ends() || goes_along_p(false)) return;
+        if (first_of_some && !ends()) is_optimal(by_interior_point(unit));
+        if (!ends()) solve_in_octuple_precision(unit.problem());
     }
 
    private:
@@ -42,7 +47,7 @@ class AnyNormSolver : NormSolver {
     // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
     bool is_near_the_frobenius_norm() const {
         constexpr double most_along_p = 3.5;
-        return norm_.kind == SvmNorm::Kind::power && std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
+        return std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
     }
 
     nuclear::Candidate by_interior_point(const nuclear::Constraints& unit, double good = nuclear::last_digits) {
@@ -66,6 +71,7 @@ class AnyNormSolver : NormSolver {
             if (unit.is_equality(r)) excess[r] = -infinity;
             more += unit.is_equality(r) || frobenius[r] > active * most ? 1 : 0;
         }
+        const Index fewest = std::min(few_constraints, 2 * unit.map().coordinates());
         std::vector<bool> is_chosen(static_cast<std::size_t>(m));
         std::vector<Index> chosen;
         // Takes in some of those below the bound. False if there are none.
@@ -74,7 +80,7 @@ class AnyNormSolver : NormSolver {
             for (Index r = 0; r < m; ++r)
                 if (!is_chosen[static_cast<std::size_t>(r)] && excess[r] < bound) coming.push_back(r);
             std::stable_sort(coming.begin(), coming.end(), [&](Index r, Index s) { return excess[r] < excess[s]; });
-            coming.resize(static_cast<std::size_t>(std::min(std::max(more, few_constraints), std::ssize(coming))));
+            coming.resize(static_cast<std::size_t>(std::min(std::max(more, fewest), std::ssize(coming))));
             for (const Index r : coming) is_chosen[static_cast<std::size_t>(r)] = true;
             chosen.insert(chosen.end(), coming.begin(), coming.end());
             std::sort(chosen.begin(), chosen.end());

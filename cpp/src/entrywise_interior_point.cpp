@@ -19,7 +19,6 @@ namespace {
 
 using nuclear::Candidate;
 using nuclear::Constraints;
-using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
 
 class InteriorPoint : nuclear::MarginProgram {
    public:
@@ -266,9 +265,9 @@ class InteriorPoint : nuclear::MarginProgram {
         for (Index k = 0; k < set.sign.size(); ++k) {
             const Real sign = set.sign.data()[k], direction = reach.data()[k] < 0.0 ? -1.0 : 1.0;
             const bool comes = bounds_primal() ? sign * direction < 0.0 : sign == 0.0;
-            const Real room = (bounds_primal() ? Real(0.0) : Real(1.0)) - direction * U.data()[k];
-            if (!comes || !(room < farthest * numext::abs(reach.data()[k]))) continue;
-            farthest = room / numext::abs(reach.data()[k]);
+            const Real to_bound = (bounds_primal() ? Real(0.0) : Real(1.0)) - direction * U.data()[k];
+            if (!comes || !(to_bound < farthest * numext::abs(reach.data()[k]))) continue;
+            farthest = to_bound / numext::abs(reach.data()[k]);
             entry = k;
         }
         if (entry >= 0)
@@ -279,11 +278,6 @@ class InteriorPoint : nuclear::MarginProgram {
 
     bool bounds_primal() const { return norm_.kind == SvmNorm::Kind::max; }
     Matrix primal() const { return bounds_primal() ? Matrix(bounded_.matrix()) : Matrix((upper_ - lower_).matrix()); }
-    using MarginProgram::largest_step;
-    static Real largest_step(const Array& at, const Array& along) {
-        const Real fastest = (along / at).minCoeff();
-        return fastest < 0.0 ? -1.0 / fastest : std::numeric_limits<double>::infinity();
-    }
     void move(const Direction& along, Real primal, Real dual) {
         const Real of_bounds = bounds_primal() ? primal : dual, of_forces = bounds_primal() ? dual : primal;
         before_ = {bounded_, bound_ - bounded_, bound_ + bounded_, upper_, lower_, dual_, slack_};

@@ -24,8 +24,6 @@ using nuclear::Constraints;
 
 class LpInteriorPoint : nuclear::MarginProgram {
    public:
-    using Array = LpMap::Array;
-
     LpInteriorPoint(const Constraints& constraints, const SvmNorm& norm) : MarginProgram(constraints), norm_(norm) {
         constexpr double least = 1e-3;
         const Array U = constraints.adjoint(dual_).array();
@@ -145,11 +143,6 @@ class LpInteriorPoint : nuclear::MarginProgram {
     };
 
     Array root() const { return LpMap::power(LpMap::logs(r_), 1.0 / norm_.p); }
-    using MarginProgram::largest_step;
-    static Real largest_step(const Array& at, const Array& along) {
-        const Real fastest = (along / at).minCoeff();
-        return fastest < 0.0 ? -1.0 / fastest : std::numeric_limits<double>::infinity();
-    }
     void move(const Direction& along, Real primal, Real dual) {
         dual_before_ = dual_;
         slack_before_ = slack_;

@@ -27,28 +27,24 @@ class AnyNormSolver : NormSolver {
             if (status == SvmStatus::optimal) frobenius = frobenius_dual();
         }
         leave_unresolved();
-        const bool solves_frobenius = frobenius.size() > 0;
-        const auto ends = [&] { return is_certified() || progress_.stopped(); };
-        const auto goes_along_p = [&](bool near) {
-            return solves_frobenius && norm_.kind == SvmNorm::Kind::power && is_near_the_frobenius_norm() == near &&
-                   is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_));
+        // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
+        constexpr double most_along_p = 3.5;
+        const bool has_path = norm_.kind == SvmNorm::Kind::power && frobenius.size() > 0;
+        const bool short_path = has_path && std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
+        const bool some_first = chooses && frobenius.size() > 0;
+        const auto along_p = [&] {
+            return is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_));
         };
-        if (goes_along_p(true)) return;
-        const bool first_of_some = chooses && solves_frobenius;
-        is_optimal(first_of_some ? of_chosen_constraints(unit, frobenius) : by_interior_point(unit));
-        if (ends() || goes_along_p(false)) return;
-        if (first_of_some && !ends()) is_optimal(by_interior_point(unit));
+        const auto ends = [&] { return is_certified() || progress_.stopped(); };
+        if (short_path && along_p()) return;
+        is_optimal(some_first ? of_chosen_constraints(unit, frobenius) : by_interior_point(unit));
+        if (!ends() && has_path && !short_path) along_p();
+        if (!ends() && some_first) is_optimal(by_interior_point(unit));
         if (!ends()) solve_in_octuple_precision(unit.problem());
     }
 
    private:
     static constexpr Index few_constraints = 256;
-
-    // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
-    bool is_near_the_frobenius_norm() const {
-        constexpr double most_along_p = 3.5;
-        return std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
-    }
 
     nuclear::Candidate by_interior_point(const nuclear::Constraints& unit, double good = nuclear::last_digits) {
         if (norm_.kind == SvmNorm::Kind::power)

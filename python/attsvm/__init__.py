@@ -1,4 +1,16 @@
-"""Attention trained by gradient methods, compared with the SVM that it converges to in theory."""
+"""Attention trained by gradient methods, compared with the SVM that it converges to in theory.
+
+A `TypeError` or `ValueError` names the argument, what it was and what it must be; NaN, inf and
+masked arrays are refused. A `SolverError` says that an SVM could be neither solved nor shown
+infeasible, an `ImportError` which extra brings a package that is missing. Docstrings say what is
+raised beyond that, and name these papers by their titles:
+
+* Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
+* Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
+* Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
+  2025.
+* Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention", 2024.
+"""
 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING

@@ -47,11 +47,6 @@ class Plotted(Displayed):
         Returns
         -------
         matplotlib.figure.Figure
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed.
         """
         # By name, when it is asked for: the interfaces stand above what they draw.
         figure: Figure = getattr(importlib.import_module("attsvm.plots"), self._drawn_by)(self)

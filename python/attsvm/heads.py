@@ -142,22 +142,13 @@ class LinearScores(Head):
     """A fixed linear head given by its token scores gamma_it = Y_i v'x_it.
 
     It stands for a head that reads other coordinates of a token than its key has: attention sees
-    the tokens of the data, the loss of input i is l(sum_t s_it gamma_it).
+    the tokens of the data, the loss of input i is l(sum_t s_it gamma_it). In the two-dimensional
+    figures of "Max-Margin Token Selection" every token has a key and, apart from it, a score.
 
     Parameters
     ----------
     scores : array_like, shape ([B,] n, T)
         Token scores, labels included. Entries at padding are not used.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `scores` is not a finite array of numbers of two or three axes.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: its
-    two-dimensional figures give every token a key and, apart from it, a score.
     """
 
     scores: FloatArray
@@ -188,17 +179,7 @@ class ReLU(Head):
     hidden : array_like, shape ([B,] d, m)
         V, one column for each of the m hidden units.
     weights : array_like, shape ([B,] m), optional
-        w, all 1 by default.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not a finite array of the right shape.
-
-    References
-    ----------
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: its
-    experiments with several selected tokens use w = 1.
+        w, all 1 by default, as in "Transformers as Support Vector Machines".
     """
 
     hidden: FloatArray
@@ -242,7 +223,7 @@ class Penalised(Head):
     """A linear head with a penalty on the mixture: h(o) = v'o - λ|o|².
 
     Its margin for input i is Y_i h(o_i). With λ > 0 attention stays spread over several tokens
-    where their scores are near each other.
+    where their scores are near each other ("Transformers as Support Vector Machines").
 
     Parameters
     ----------
@@ -250,15 +231,6 @@ class Penalised(Head):
         v.
     penalty : float
         λ >= 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be.
-
-    References
-    ----------
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
     """
 
     value: FloatArray
@@ -296,6 +268,7 @@ class Softmax(Head):
     """Classes by their logits C o: the margin is the log-probability of the right class.
 
     With the cross-entropy loss this is the language model's head. Labels of the data are not used.
+    In "Mechanics of Next Token Prediction" C is the embedding itself, for local convergence.
 
     Parameters
     ----------
@@ -303,16 +276,6 @@ class Softmax(Head):
         C, one row for each class.
     targets : array_like of int, shape ([B,] n)
         The right class of each input, 0 to K - 1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be.
-
-    References
-    ----------
-    Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention", 2024:
-    the losses of its section on local convergence, where C is the embedding itself.
     """
 
     classes: FloatArray

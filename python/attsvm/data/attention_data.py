@@ -31,13 +31,16 @@ class AttentionData(BatchAxis):
 
     Input i is a sequence X_i of T tokens x_it in R^d with a label Y_i, and a query z_i. Attention
     with a linear head predicts from f(X_i, z_i) = v' X_i' softmax(X_i W z_i) (or softmax(X_i p)).
-    Every array may carry one leading axis of length B: B independent problems of one shape.
+    Every array may carry one leading axis of length B: B independent problems of one shape. The
+    models are those of "Max-Margin Token Selection in Attention Mechanism" and "Transformers as
+    Support Vector Machines".
 
     Parameters
     ----------
     tokens : array_like, shape (n, T, d) or (B, n, T, d)
         Key tokens x_it. float64 or float32 (integers become float64); this type is the type of the
-        whole problem, and the other arrays are cast to it.
+        whole problem, and the other arrays are cast to it. An array that would need a copy of more
+        than 2**31 - 1 numbers is a `ValueError`.
     labels : array_like, shape ([B,] n)
         Y_i, each -1 or +1.
     queries : array_like, shape ([B,] n, d), optional
@@ -69,20 +72,6 @@ class AttentionData(BatchAxis):
         float64 or float32.
     valid : ndarray of bool, shape ([B,] n, T)
         False at padding.
-
-    Raises
-    ------
-    TypeError
-        An argument cannot be read as an array of numbers: complex, bool, text, objects, float16.
-    ValueError
-        A shape that does not fit, an empty axis, NaN or inf, a label other than -1 and +1, a length
-        outside 1..T, a sequence that does not exist, a number that the type of the tokens cannot
-        hold, or an array that would need a copy of more than 2**31 - 1 numbers.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
 
     Examples
     --------
@@ -160,7 +149,8 @@ class AttentionData(BatchAxis):
         """Make data of sequences with an output at every position, whose token is the query.
 
         Position k of a sequence attends to its tokens up to k, or with ``causal=False`` to all of
-        them. The result has one input for every valid position, sequence after sequence.
+        them. The result has one input for every valid position, sequence after sequence, as in
+        "Transformers as Support Vector Machines".
 
         Parameters
         ----------
@@ -176,16 +166,6 @@ class AttentionData(BatchAxis):
         -------
         AttentionData
             With `sequence`; tokens are not copied.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `AttentionData`; or `lengths` differ between the problems of a batch.
-
-        References
-        ----------
-        Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-        extension to sequence outputs and causal attention.
 
         Examples
         --------

@@ -32,9 +32,10 @@ class NextTokenData(BatchAxis):
     """Contexts over a vocabulary of K tokens, each with the token that follows.
 
     Context i is a sequence X_i of tokens x_it, given by their ids, with a label y_i, the id of the
-    next token. The last token is the query: attention weighs the context by
-    softmax(X_i W e_k), k the last id, e_j the embedding of id j. Ids may be repeated in a context.
-    Contexts, labels and lengths may carry one leading axis of length B: B independent problems.
+    next token. The last token is the query: attention weighs the context by softmax(X_i W e_k), k
+    the last id, e_j the embedding of id j. Ids may be repeated in a context. Contexts, labels and
+    lengths may carry one leading axis of length B: B independent problems. The model is that of
+    "Mechanics of Next Token Prediction with Self-Attention".
 
     Parameters
     ----------
@@ -72,19 +73,6 @@ class NextTokenData(BatchAxis):
         False at padding.
     realizable : ndarray of bool, shape ([B,] n)
         Whether the label is in the context. The theory is about these contexts.
-
-    Raises
-    ------
-    TypeError
-        Embeddings that are not real numbers, or ids that are not integers.
-    ValueError
-        A shape that does not fit, an empty axis, NaN or inf, an id outside 0..K-1, or a length
-        outside 1..T.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the problem setup.
 
     Examples
     --------

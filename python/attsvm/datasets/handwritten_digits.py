@@ -80,15 +80,6 @@ def digits(
     AttentionData
         tokens ([B,] n, T, d), labels ([B,] n), queries ([B,] n, d), value ([B,] d).
 
-    Raises
-    ------
-    ImportError
-        scikit-learn is not installed; ``pip install "attsvm[digits]"`` brings it.
-    TypeError, ValueError
-        A size that is not a positive integer or too large, a bandwidth that is not a positive
-        number, classes that are not two different digits, a `dtype` other than float64 and float32,
-        or an `rng` that is neither a seed nor a generator.
-
     Notes
     -----
     What descent finds depends on `bandwidth`, because it sets how much the queries of different

@@ -35,11 +35,11 @@ def next_token(
     rng: int | np.random.Generator | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> NextTokenData:
-    """Draw random next-token problems, as in the published experiments.
+    """Draw random next-token problems, as in "Mechanics of Next Token Prediction".
 
     The T ids of a context are drawn without replacement (where T > K: all K in random order, then
     T - K more draws), its label uniformly from them. Whole problems are drawn again until their
-    token-priority graphs are of this `kind`.
+    token-priority graphs are of this `kind`, at most 20,000 times.
 
     Parameters
     ----------
@@ -58,18 +58,6 @@ def next_token(
     -------
     NextTokenData
         embeddings ([B,] K, d), contexts ([B,] n, T), labels ([B,] n).
-
-    Raises
-    ------
-    TypeError, ValueError
-        A size that is not a positive integer, an unknown `kind` or `embedding`, a `dtype` other
-        than float64 and float32, an `rng` that is neither a seed nor a generator, orthonormal or
-        equicorrelated embeddings with d < K, or a `kind` that 20,000 draws of a problem were not.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the experiments.
 
     Examples
     --------

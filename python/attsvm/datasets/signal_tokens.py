@@ -46,7 +46,8 @@ def near_orthogonal(
     span of the signals. The value v scores the signal token Y_i v'x = 1 and the others 0, exactly.
     The query is the first token of the sequence, which may be the signal token.
 
-    Descent commutes with rotations, so the signals are unit vectors of the first coordinates.
+    Descent commutes with rotations, so the signals are unit vectors of the first coordinates. The
+    data are those of "Implicit Bias and Fast Convergence Rates for Self-attention".
 
     Parameters
     ----------
@@ -69,19 +70,6 @@ def near_orthogonal(
     -------
     AttentionData
         tokens ([B,] n, T, d), labels ([B,] n), queries ([B,] n, d), value ([B,] d).
-
-    Raises
-    ------
-    TypeError, ValueError
-        A size that is not a positive integer, a `d` too small for the signals and something beside
-        them, unknown `signals`, a negative `noise`, or one that makes tokens too large or small for
-        `dtype`, a `label_noise` outside [0, 1], a `dtype` other than float64 and float32, or an
-        `rng` that is neither a seed nor a generator.
-
-    References
-    ----------
-    Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
-    2025, the synthetic experiments with a fixed head.
 
     Examples
     --------
@@ -113,7 +101,8 @@ def gaussian_classes(
 
     As `near_orthogonal`, with two differences: the other tokens are N(0, I/d) as they are drawn,
     with a part along the signals, and there is no value, for the head is to be learned. What it
-    learns is the SVM of the signal tokens, `attsvm.label_svm`.
+    learns is the SVM of the signal tokens, `attsvm.label_svm`, in the joint training of the same
+    paper.
 
     Parameters
     ----------
@@ -130,16 +119,6 @@ def gaussian_classes(
     -------
     AttentionData
         tokens ([B,] n, T, d), labels ([B,] n), queries ([B,] n, d), and no value.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `near_orthogonal`.
-
-    References
-    ----------
-    Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
-    2025, joint training on Gaussian data.
 
     Examples
     --------
@@ -194,14 +173,6 @@ def signal_noise(
     -------
     AttentionData
         tokens ([B,] n, T, d), labels ([B,] n), value ([B,] d), and no queries.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A size that is not a positive integer, fewer than 3 tokens or 2 dimensions, a `signal` that
-        is not positive, a negative `weak`, or those that make tokens or the value too large or
-        small for `dtype`, a `label_noise` outside [0, 1], a `dtype` other than float64 and float32,
-        or an `rng` that is neither a seed nor a generator.
 
     References
     ----------

@@ -25,7 +25,7 @@ def unit_sphere(
 ) -> AttentionData:
     """Draw tokens, queries and value uniformly from the unit sphere, and labels by fair coins.
 
-    The random data of the published experiments on attention and support vector machines.
+    The random data of the experiments of "Transformers as Support Vector Machines".
 
     Parameters
     ----------
@@ -46,17 +46,6 @@ def unit_sphere(
     -------
     AttentionData
         tokens ([B,] n, T, d), labels ([B,] n), queries ([B,] n, d), value ([B,] d).
-
-    Raises
-    ------
-    TypeError, ValueError
-        A size that is not a positive integer, an unknown `attention`, a `dtype` other than float64
-        and float32, or an `rng` that is neither a seed nor a generator.
-
-    References
-    ----------
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023,
-    the experiments.
     """
     n, T, d = as_positive_int("n", n), as_positive_int("T", T), as_positive_int("d", d)
     kind = as_choice("attention", attention, ("cross", "self"))

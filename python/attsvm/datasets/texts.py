@@ -38,7 +38,8 @@ def text(
     Parameters
     ----------
     source : str or path-like
-        The text itself, or the path (a `pathlib.Path`) of a UTF-8 file.
+        The text itself, or the path (a `pathlib.Path`) of a UTF-8 file; an `OSError` where it
+        cannot be read.
     unit : {"character", "word"}
         What a token is. Words are taken in lower case, punctuation marks are separate words,
         and white space is left out.
@@ -50,7 +51,8 @@ def text(
     most : int, optional
         Number of contexts at most, from the beginning of the text; by default all.
     realizable : bool
-        Whether to leave out contexts without their label, which the theory says nothing about.
+        Whether to leave out contexts without their label, which "Mechanics of Next Token Prediction
+        with Self-Attention" says nothing about.
     embedding : {"orthonormal", "random", "equicorrelated"}
         "orthonormal" are unit vectors along the axes where d = K; the others are drawn as in
         `next_token`.
@@ -65,19 +67,6 @@ def text(
     -------
     NextTokenData
         With `vocabulary`, the most frequent token first. Ids count from there.
-
-    Raises
-    ------
-    OSError
-        The file is missing or cannot be opened.
-    TypeError, ValueError
-        An argument is not what it must be, the file is not UTF-8, or the text has no such
-        context.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024: contexts with a label that they contain.
 
     Examples
     --------

@@ -24,11 +24,6 @@ def log_schedule(steps: int, *, per_decade: int = 10) -> IndexArray:
     ndarray of int64, shape (R,)
         Increasing; 1, every power of ten up to `steps`, and `steps` are among them.
 
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not a positive integer, or `steps` are more than 2**53.
-
     Examples
     --------
     >>> from attsvm import log_schedule

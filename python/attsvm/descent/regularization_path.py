@@ -126,11 +126,6 @@ class RegularizationPath(Plotted):
             Of the shape of one point.
         block : {"W", "p", "v"}, optional
             Which parameter, where v and p were varied together.
-
-        Raises
-        ------
-        TypeError, ValueError
-            The reference has another shape or is zero, or the path has no such block.
         """
         return self._cosine("reference", reference, block)
 
@@ -254,20 +249,10 @@ def regularization_path(
     -------
     RegularizationPath
 
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
     Warns
     -----
     ConvergenceWarning
         Some residual is above `tol`; ``converged`` says which.
-
-    References
-    ----------
-    Tarzanagh et al., "Max-Margin Token Selection in Attention Mechanism", 2023, sections 3 and 4
-    (p, and v with p); "Transformers as Support Vector Machines", 2023, section 3 (W, and K with Q).
 
     Examples
     --------

@@ -195,14 +195,6 @@ class Run(Plotted):
         -------
         Evaluation
 
-        Raises
-        ------
-        TypeError
-            `data` is not an `AttentionData`.
-        ValueError
-            Its dimension or batch does not fit, it lacks a value or queries, or the head that was
-            trained with is not linear, or a table of scores.
-
         Examples
         --------
         >>> import attsvm

@@ -93,11 +93,6 @@ class StepRule:
         Of flow: bound on the estimated error of a step of the integration, over the norm of the
         parameters.
 
-    Raises
-    ------
-    TypeError, ValueError
-        A setting is not what it must be, or does not belong to the kind.
-
     Notes
     -----
     Steps in the norms "max" and "l1" and in l_p norms, Adam's, Lion's and those of mirror descent
@@ -108,15 +103,15 @@ class StepRule:
 
     References
     ----------
-    Vasudeva, Deora, Thrampoulidis, "Implicit Bias and Fast Convergence Rates for Self-attention",
-    2025, section 3 (normalised and Polyak steps). Loizou, Vaswani, Laradji, Lacoste-Julien,
-    "Stochastic Polyak Step-size for SGD", 2021 (`factor`, `largest_step`). Fan, Schmidt,
-    Thrampoulidis, "Implicit Bias of Spectral Descent and Muon on Multiclass Separable Data", 2025
-    (norms, `ema`). Kingma, Ba, "Adam", 2015. Loshchilov, Hutter, "Decoupled Weight Decay
-    Regularization", 2019. Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023
-    (lion). Jordan et al., "Muon", 2024 (`newton_schulz`). Julistiono, Tarzanagh, Azizan,
-    "Optimizing Attention with Mirror Descent", 2025 (mirror descent). Hairer, Nørsett, Wanner,
-    "Solving Ordinary Differential Equations I", 1993, section II.4 (flow).
+    "Implicit Bias and Fast Convergence Rates for Self-attention", section 3 (normalised and Polyak
+    steps). Loizou, Vaswani, Laradji, Lacoste-Julien, "Stochastic Polyak Step-size for SGD", 2021
+    (`factor`, `largest_step`). Fan, Schmidt, Thrampoulidis, "Implicit Bias of Spectral Descent and
+    Muon on Multiclass Separable Data", 2025 (norms, `ema`). Kingma, Ba, "Adam", 2015. Loshchilov,
+    Hutter, "Decoupled Weight Decay Regularization", 2019. Chen et al., "Symbolic Discovery of
+    Optimization Algorithms", 2023 (lion). Jordan et al., "Muon", 2024 (`newton_schulz`).
+    Julistiono, Tarzanagh, Azizan, "Optimizing Attention with Mirror Descent", 2025 (mirror
+    descent). Hairer, Nørsett, Wanner, "Solving Ordinary Differential Equations I", 1993, section
+    II.4 (flow).
     """
 
     kind: str = "ngd"

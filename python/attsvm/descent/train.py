@@ -85,13 +85,14 @@ def train(
 ) -> Run:
     """Train attention, and if wanted its linear head, by gradient descent.
 
-    Minimises the mean of l(Y_i h(X_i' softmax(a_i))) with logits a_i = X_i W z_i, X_i K Q' z_i,
-    X_i W p or X_i p, and a head h(o) = v'o or one of `attsvm.heads`. The gradient is computed
-    without cancellation, and normalised steps keep their direction long after every softmax has
-    rounded to one token: no epsilon stands anywhere. Where the gradient of a block is zero, the
-    block stays. A gradient counts as zero if its norm is at most (n + T + 16) 2^-53 times the size
-    of the terms that it sums, (1/n) Σ_i |l'_i| |z_i| max_t |x_it| Σ_t |c_it| with c_i the gradient
-    of the margin in the logits: if these terms cancel, what is left is only their rounding.
+    Minimises the mean of l(Y_i h(X_i' softmax(a_i))) with logits a_i = X_i W z_i, X_i K Q' z_i, X_i
+    W p or X_i p, and a head h(o) = v'o or one of `attsvm.heads`: the models of "Max-Margin Token
+    Selection" and "Transformers as Support Vector Machines". The gradient is computed without
+    cancellation, and normalised steps keep their direction long after every softmax has rounded to
+    one token: no epsilon stands anywhere. Where the gradient of a block is zero, the block stays. A
+    gradient counts as zero if its norm is at most (n + T + 16) 2^-53 times the size of the terms
+    that it sums, (1/n) Σ_i |l'_i| |z_i| max_t |x_it| Σ_t |c_it| with c_i the gradient of the margin
+    in the logits: if these terms cancel, what is left is only their rounding.
 
     Parameters
     ----------
@@ -179,17 +180,10 @@ def train(
 
     Raises
     ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
     FloatingPointError
         The iterates overflowed, or products of tiny tokens underflowed.
     KeyboardInterrupt
         Within a second of Ctrl-C.
-
-    References
-    ----------
-    Tarzanagh et al., "Max-Margin Token Selection in Attention Mechanism", 2023, section 2 (p, v);
-    "Transformers as Support Vector Machines", 2023, section 2 (W, K and Q).
     """
     blocks = as_blocks(parameter)
     step_rule = as_step_rule(rule)

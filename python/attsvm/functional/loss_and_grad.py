@@ -52,15 +52,6 @@ def loss_and_grad(
     gradients : dict of ndarray
         Under the same keys and of the same shapes, its gradient; free of cancellation, and zero
         only where it is below the smallest float64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
-    References
-    ----------
-    Tarzanagh et al., "Transformers as Support Vector Machines", 2023, section 2.
     """
     as_data(data)
     if not isinstance(parameters, Mapping):

@@ -52,8 +52,9 @@ class AttentionSVM(ClassifierMixin, OneWarningOfClones):
 
     Sequence X_i of T tokens is classified by the sign of v'X_i'softmax(X_i W z_i / temperature), or
     with the logits X_i p. Fitting chooses a token of every sequence, solves the attention SVM that
-    separates it from the others, which is the direction W or p grows in under gradient descent,
-    and the label SVM of the chosen tokens for v.
+    separates it from the others, which is the direction W or p grows in under gradient descent, and
+    the label SVM of the chosen tokens for v ("Max-Margin Token Selection in Attention Mechanism",
+    "Transformers as Support Vector Machines").
 
     Parameters
     ----------
@@ -133,11 +134,6 @@ class AttentionSVM(ClassifierMixin, OneWarningOfClones):
         `query` with "p".
 
     Of the clones of one estimator that are fitted, as by a search, one gives a warning and not all.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023;
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.
 
     Examples
     --------

@@ -60,11 +60,6 @@ class TokenTransformer(TransformerMixin, BaseEstimator):
         -------
         TokenTransformer
             The fitted estimator, `self`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument is not what it must be; the message names it.
         """
         X, valid = _tokens(X, lengths)
         labels = None if y is None else np.asarray(y)[np.nonzero(valid)[0]]

@@ -72,8 +72,6 @@ def run(
     OSError
         The directory cannot be written, the scheduler is not reached, or workers end again and
         again.
-    ImportError
-        xarray, numcodecs or distributed is not installed.
 
     Examples
     --------

@@ -257,8 +257,6 @@ def open_results(path: str | PathLike[str], *, verify: bool = True) -> xr.Datase
         is, and running the study again mends it.
     OSError
         It cannot be read.
-    ImportError
-        xarray or numcodecs is not installed.
     """
     require_extra("attsvm.studies", "study", "numcodecs", "xarray")
     import xarray

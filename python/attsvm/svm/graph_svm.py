@@ -51,9 +51,10 @@ def graph_svm(
 ) -> SVMSolution:
     """Solve the Graph-SVM: the smallest W that ranks tokens by their priority, given the last.
 
-    min N(W) subject to (e_i - e_j)' W e_k = 0 where i and j are in one strongly connected
-    component of the token-priority graph of k, and >= 1 where there is a path from i to j only.
-    Gradient descent of next-token prediction grows in this direction (P4).
+    min N(W) subject to (e_i - e_j)' W e_k = 0 where i and j are in one strongly connected component
+    of the token-priority graph of k, and >= 1 where there is a path from i to j only. Gradient
+    descent of next-token prediction grows in this direction ("Mechanics of Next Token Prediction
+    with Self-Attention", section 5 of it for the local SVM).
 
     Parameters
     ----------
@@ -81,16 +82,6 @@ def graph_svm(
         multiplier 0, and so has what follows from other constraints, unless rounding might decide.
         There is nothing at the label itself, at padding and in contexts without their label.
 
-    Raises
-    ------
-    TypeError
-        `data` is not `NextTokenData`, or `attention` is not numbers.
-    ValueError
-        `attention` does not hold softmax weights of the contexts, a context has no weight above
-        `threshold`, or `norm` is not known.
-    SolverError
-        Neither a solution nor infeasibility could be certified.
-
     Notes
     -----
     Of the constraints, a spanning tree of every component and the transitive reduction of the
@@ -100,11 +91,6 @@ def graph_svm(
     among the constraints that ask for a large W. With orthonormal embeddings every column W e_k is
     a problem of its own, in which a component counts as one coordinate; problems of thousands of
     last tokens are solved so.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, Graph-SVM; section 5 for the local one.
 
     Examples
     --------

@@ -38,9 +38,10 @@ def att_svm(
 ) -> SVMSolution:
     """Solve the Att-SVM: the smallest W whose attention separates the selected tokens.
 
-    min N(W) subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and
-    every other valid token t. When gradient descent comes to select the tokens α, it goes in this
-    direction: on W with the Frobenius norm, on (K, Q) with W = K Q' with the nuclear norm (P2).
+    min N(W) subject to (x_iα - x_it)' W z_i >= 1 for every input i, α its selected token, and every
+    other valid token t. When gradient descent comes to select the tokens α, it goes in this
+    direction: on W with the Frobenius norm, on (K, Q) with W = K Q' with the nuclear norm
+    ("Transformers as Support Vector Machines").
 
     Parameters
     ----------
@@ -97,25 +98,14 @@ def att_svm(
     Only in the Frobenius and l_p norm is the solution always unique; of many, one is returned, and
     `unique` tells. `margin_ratio` compares a direction with all of them.
 
-    P2 has the constraint rank W <= m for keys and queries of m < d columns. It changes nothing when
-    m is at least the rank of the solution found here, which is never above min(n, d) and much
-    smaller as a rule. For a smaller m the problem is not convex, and this W is a lower bound of its
-    norm only.
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, or `selected` does not hold integers.
-    ValueError
-        `data` has no queries, `selected` does not fit it, `norm` or `solver` is not known, or a
-        number `norm` is 1 or less.
-    SolverError
-        Neither a solution nor infeasibility could be certified.
+    That paper has the constraint rank W <= m for keys and queries of m < d columns. It changes
+    nothing when m is at least the rank of the solution found here, which is never above min(n, d)
+    and much smaller as a rule. For a smaller m the problem is not convex, and this W is a lower
+    bound of its norm only.
 
     References
     ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023. Alon,
-    Naor, "Approximating the Cut-Norm via Grothendieck's Inequality", 2006.
+    Alon, Naor, "Approximating the Cut-Norm via Grothendieck's Inequality", 2006.
 
     Examples
     --------
@@ -153,8 +143,8 @@ def prompt_svm(
 
     min |p| subject to (x_iα - x_it)' p >= 1 for every input i and every valid token t other than
     the selected α. In inputs that are not `required` the right-hand side is 0: the relaxed SVM,
-    where the prompt goes when the head is trained with it and those inputs are not support
-    vectors of `label_svm` (P1).
+    where the prompt goes when the head is trained with it and those inputs are not support vectors
+    of `label_svm` ("Max-Margin Token Selection in Attention Mechanism").
 
     Parameters
     ----------
@@ -174,19 +164,6 @@ def prompt_svm(
     -------
     SVMSolution
         With `p`, shape ([B,] d).
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, `selected` does not hold integers or `required` bools.
-    ValueError
-        `selected` or `required` does not fit the data, or `solver` is not known.
-    SolverError
-        Neither a solution nor infeasibility could be certified.
-
-    References
-    ----------
-    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
 
     Examples
     --------
@@ -239,15 +216,6 @@ def diagonal_svm(
         With a diagonal `W`, shape ([B,] d, d). The stationarity that `dual` certifies is that of
         the diagonal of Σ λ_it (x_iα - x_it) z_i'.
 
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, or `selected` does not hold integers.
-    ValueError
-        `data` has no queries, `selected` does not fit it, or `norm` or `solver` is not known.
-    SolverError
-        Neither a solution nor infeasibility could be certified.
-
     References
     ----------
     Sheen, Chen, Wang, Zhou, "Implicit Regularization of Gradient Flow on One-Layer Softmax
@@ -286,7 +254,7 @@ def label_svm(
     """Solve the v-SVM: the smallest head v that tells the labels from the selected tokens.
 
     min |v| subject to Y_i v' x_iα >= 1 for every input i, α its selected token; hard margin, no
-    intercept. Its support vectors are the inputs with margin 1 (P1).
+    intercept. Its support vectors are the inputs with margin 1, as in "Max-Margin Token Selection".
 
     Parameters
     ----------
@@ -304,19 +272,9 @@ def label_svm(
     SVMSolution
         With `v`, shape ([B,] d), and arrays of shape ([B,] n) for the constraints.
 
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, or `selected` does not hold integers.
-    ValueError
-        `selected` does not fit the data, or `norm` or `solver` is not known.
-    SolverError
-        Neither a solution nor infeasibility could be certified.
-
     References
     ----------
-    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
-    Other norms: Julistiono, Tarzanagh, Azizan, "Optimizing Attention with Mirror Descent", 2025.
+    In other norms: Julistiono, Tarzanagh, Azizan, "Optimizing Attention with Mirror Descent", 2025.
 
     Examples
     --------
@@ -346,7 +304,8 @@ def general_svm(
 
     min |W|_F subject to (x_it - x_iτ)' W z_i = 0 for t, τ in the selected set O_i = {t : s_it >
     threshold}, and >= 1 for t in O_i and every valid τ outside it. Where descent keeps several
-    tokens, W grows in this direction, and `finite_part` settles the ratios of their weights (P2).
+    tokens, W grows in this direction, and `finite_part` settles the ratios of their weights
+    ("Transformers as Support Vector Machines").
 
     Parameters
     ----------
@@ -369,21 +328,6 @@ def general_svm(
         (x_iα - x_it)' W z_i, 0 in the set and at least 1 outside it; a token of the set has a
         multiplier `dual` of any sign and counts as `support`. As in `att_svm` there is nothing at
         α_i itself and at padding. Where nothing is outside the sets, W = 0.
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, or `attention` is not numbers.
-    ValueError
-        `data` has no queries, `attention` does not hold softmax weights of its tokens, an input has
-        no weight above `threshold`, or `norm` or `solver` is not known.
-    SolverError
-        Neither a solution nor infeasibility could be certified.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    SVM of several selected tokens.
 
     Examples
     --------

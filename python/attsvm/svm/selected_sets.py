@@ -18,23 +18,12 @@ def selected_sets(attention: AttendedLike, *, threshold: float = 1e-3) -> BoolAr
     attention : array_like of shape ([B,] n, T), or Run
         Softmax weights, 0 at padding.
     threshold : float
-        At least 0 and below 1.
+        At least 0 and below the largest weight of every input.
 
     Returns
     -------
     ndarray of bool, shape ([B,] n, T)
         At least one token of every input is True.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `attention` does not hold softmax weights, `threshold` is not in [0, 1), or an input has no
-        weight above it.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    experiments with several selected tokens.
 
     Examples
     --------

@@ -95,11 +95,12 @@ def predict_next(
 ) -> Prediction:
     """Predict by the self-attention automaton, and compare with the layer of W.
 
-    Of the components in a context the one of highest priority, given the last token, is retrieved,
-    and its tokens are composed by the softmax of their logits X W e_k, which W^fin settles. Where
-    no component has priority over all others, those of largest logit under the Graph-SVM are
-    retrieved, as the layer does in the limit; a token that is new to the last one has logit 0
-    there if embeddings are orthonormal.
+    In the automaton of "Mechanics of Next Token Prediction with Self-Attention", of the components
+    in a context the one of highest priority, given the last token, is retrieved, and its tokens are
+    composed by the softmax of their logits X W e_k, which W^fin settles. Where no component has
+    priority over all others, those of largest logit under the Graph-SVM are retrieved, as the layer
+    does in the limit; a token that is new to the last one has logit 0 there if embeddings are
+    orthonormal.
 
     Parameters
     ----------
@@ -110,25 +111,13 @@ def predict_next(
     training : NextTokenData, optional
         Data of the priorities, with the same embeddings; `data` by default.
     solution : SVMSolution, optional
-        Graph-SVM of `training`; solved when not given.
+        Graph-SVM of `training`, feasible; solved when not given.
     num_threads : int, optional
         As in `train`.
 
     Returns
     -------
     Prediction
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be, or the Graph-SVM is infeasible.
-    SolverError
-        The Graph-SVM could be neither solved nor shown infeasible.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the self-attention automaton.
 
     Examples
     --------

@@ -64,16 +64,6 @@ def certified_cosine(
         λ = 0, an infeasible SVM, or no constraints at all. Otherwise correct to the rounding of the
         margins, for which see `certified_cosine_gap`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
-    References
-    ----------
-    Weak duality for the attention SVM of P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as
-    Support Vector Machines", 2023.
-
     Examples
     --------
     >>> import attsvm
@@ -102,7 +92,7 @@ def certified_cosine_gap(
 
     whose sum is small where the constraints that λ marks are those of smallest margin.
 
-    Parameters, errors and references are those of `certified_cosine`.
+    Parameters are those of `certified_cosine`.
 
     Returns
     -------

@@ -102,6 +102,8 @@ def classify(
     "neither"
         Otherwise, which includes an infeasible SVM of the selected tokens.
 
+    "Transformers as Support Vector Machines" counts these kinds.
+
     Parameters
     ----------
     data : AttentionData
@@ -124,17 +126,6 @@ def classify(
     Classification, or Classifications of shape (B,) for a batch
         The word, a str, with `inputs`, what each input did; of a batch an ndarray of words with
         `inputs` and `counts`, the number of problems of each kind.
-
-    Raises
-    ------
-    TypeError, ValueError
-        The run was not of these data, `solution` is not of the selected tokens or that norm, or
-        `data` has no value.
-
-    References
-    ----------
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    percentages of global and local convergence.
 
     Examples
     --------

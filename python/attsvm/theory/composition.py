@@ -28,33 +28,20 @@ def next_token_finite_part(data: NextTokenData) -> Float64Array:
 def optimal_loss(data: NextTokenData, *, num_threads: int | None = None) -> float | Float64Array:
     """Compute the infimum of the next-token loss.
 
-    The loss is the mean of -log Σ_{t: x_it = y_i} softmax(X_i W e_k)_t.
-    Its infimum is the loss of W^fin on the cyclic sub-dataset: that of other contexts goes to zero.
+    The loss is the mean of -log Σ_{t: x_it = y_i} softmax(X_i W e_k)_t. Its infimum is the loss of
+    W^fin on the cyclic sub-dataset: that of other contexts goes to zero ("Mechanics of Next Token
+    Prediction with Self-Attention"). It is a `SolverError` where Newton's method does not end.
 
     Parameters
     ----------
     data : NextTokenData
-        Every label in its context.
+        Every label in its context: elsewhere the loss is infinite.
     num_threads : int, optional
         As in `train`.
 
     Returns
     -------
     float, or ndarray of shape (B,) for a batch
-
-    Raises
-    ------
-    TypeError
-        `data` is not `NextTokenData`.
-    ValueError
-        A label is not in its context, where the loss is infinite.
-    SolverError
-        Newton's method did not end.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the global convergence theorem.
 
     Examples
     --------

@@ -38,7 +38,8 @@ def cosine(
     Parameters
     ----------
     A, B : array_like
-        Real, finite, of equal shape. Norms neither overflow nor underflow.
+        Real, finite, of equal shape, and not zero, which has no direction. Norms neither overflow
+        nor underflow.
     axis : int or tuple of int, optional
         The axes that span one direction, as in NumPy: -1 for vectors (B, d), (-2, -1) for matrices
         (B, d, d). By default all of them: one vector or one matrix.
@@ -46,14 +47,6 @@ def cosine(
     Returns
     -------
     float, or ndarray of float64 over the other axes when `axis` is given
-
-    Raises
-    ------
-    TypeError
-        Not numbers.
-    ValueError
-        Shapes differ, NaN or inf, an axis that does not exist, or a zero vector, which has no
-        direction.
 
     Examples
     --------
@@ -76,7 +69,7 @@ def cosine_gap(
     Gaps far below the rounding unit of 1 are kept: two directions an angle θ apart give θ²/2, down
     to about 1e-32.
 
-    Parameters, results and errors are those of `cosine`.
+    Parameters and results are those of `cosine`.
 
     Examples
     --------
@@ -98,7 +91,7 @@ def directional_distance(
 ) -> float | Float64Array:
     """Compute the distance |A/|A| - B/|B|| of two directions, from 0 to 2.
 
-    Parameters, results and errors are those of `cosine`.
+    Parameters and results are those of `cosine`.
 
     Examples
     --------
@@ -125,24 +118,14 @@ def bregman_distance(
     is 1 - <∇ψ(b), a>, ∇ψ(b) = sign(b) |b|^(p-1): from 0, where the directions are the same, to 2.
     At p = 2 it is ½|a - b|² = `cosine_gap`; otherwise it is not symmetric. It is summed from the
     distances of the entries, none of which is negative, so that small ones keep their digits.
+    Results are those of `cosine`.
 
     Parameters
     ----------
-    A, B : array_like
+    A, B, axis
         As of `cosine`: a solution of the SVM, and what mirror descent trained, for example.
     p : float
         Larger than 1: that of the mirror descent, in which the norms are taken too.
-    axis : int or tuple of int, optional
-        As of `cosine`.
-
-    Returns
-    -------
-    float, or ndarray of float64 over the other axes when `axis` is given
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `cosine`, and a `p` that is not a finite number larger than 1.
 
     References
     ----------
@@ -174,7 +157,8 @@ def in_cone(W: ParameterLike, solution: SVMSolution, mu: float, radius: float) -
     """Test whether W lies in the cone of local convergence: |W| >= R, cosine(W, W^mm) >= 1 - μ.
 
     Gradient descent that starts there, with μ small and R large enough, converges to the direction
-    W^mm of a locally optimal choice of tokens.
+    W^mm of a locally optimal choice of tokens, by theorems of "Transformers as Support Vector
+    Machines" and "Max-Margin Token Selection".
 
     Parameters
     ----------
@@ -190,17 +174,6 @@ def in_cone(W: ParameterLike, solution: SVMSolution, mu: float, radius: float) -
     -------
     bool, or ndarray of bool of shape (B,) for a batch
         False for W = 0, and where the SVM is infeasible or its solution 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
-    References
-    ----------
-    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, and
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    cones of the theorems of local convergence.
 
     Examples
     --------

@@ -120,11 +120,6 @@ class CyclicSubspace:
         ----------
         values : array_like, shape (number of `nodes`,)
             Logits e_j' W e_k up to a constant of each component. They are those of some W.
-
-        Raises
-        ------
-        TypeError, ValueError
-            `values` are no finite numbers of this shape.
         """
         shape = self.nodes.shape
         values = as_float_array("values", values, "(nodes,)", shape=shape, dtype=np.float64)
@@ -220,16 +215,6 @@ def cyclic_subspace(data: NextTokenData, *, num_threads: int | None = None) -> C
     -------
     CyclicSubspace
         Of dimension 0 where every component is a single token.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `data` is not `NextTokenData`, or has a batch axis.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the cyclic subspace.
 
     Examples
     --------

@@ -86,7 +86,8 @@ def decompose(
 ) -> Decomposition:
     """Fit W^fin + R W^mm to a trained W, the limit of descent with several selected tokens.
 
-    For next-token prediction W^mm is the Graph-SVM and W^fin the finite part of its components.
+    By "Transformers as Support Vector Machines"; for next-token prediction W^mm is the Graph-SVM
+    and W^fin the finite part of its components ("Mechanics of Next Token Prediction").
 
     Parameters
     ----------
@@ -109,20 +110,6 @@ def decompose(
     Returns
     -------
     Decomposition
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-    SolverError
-        The SVM could be neither solved nor shown infeasible.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    SVM equivalence with several selected tokens.
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the global convergence theorem.
 
     Examples
     --------

@@ -38,18 +38,22 @@ def finite_part(
 
     Of next-token data it is the minimiser of the next-token loss of the cyclic sub-dataset on the
     cyclic subspace (`attsvm.theory.cyclic_subset`, `attsvm.theory.cyclic_subspace`), found by
-    Newton's method, and orthogonal to the solution of `graph_svm`.
+    Newton's method, and orthogonal to the solution of `graph_svm` ("Mechanics of Next Token
+    Prediction with Self-Attention", global convergence).
 
     Of other data it is the smallest W with the ratios of the softmax weights s inside the selected
     sets: min |W|_F subject to (x_it - x_iτ)' W z_i = ln(s_it / s_iτ) for t, τ in O_i = {t : s_it >
-    threshold}. It is orthogonal to the solution of `general_svm` for the same sets.
+    threshold}. It is orthogonal to the solution of `general_svm` for the same sets ("Transformers
+    as Support Vector Machines", several selected tokens).
 
     Parameters
     ----------
     data : AttentionData or NextTokenData
         With queries. Contexts without their label have no part in it.
     attention : array_like of shape ([B,] n, T), or Run
-        Softmax weights s; of a run their logarithms are used. Not for next-token data.
+        Softmax weights s; of a run their logarithms are used. Not for next-token data. It is a
+        `ValueError` if no W has their ratios; the message gives the residual. Weights that come
+        from some W always have one.
     threshold : float
         At least 0 and below 1. Not for next-token data.
     tolerance : float
@@ -64,21 +68,8 @@ def finite_part(
 
     Raises
     ------
-    TypeError
-        `data` is neither, `attention` is not numbers, or missing, or given for next-token data.
-    ValueError
-        `data` has no queries, `attention` does not hold softmax weights of its tokens, an input has
-        no weight above `threshold`, or no W has these ratios. Weights that come from some W always
-        have one; the message gives the residual.
     SolverError
         Tokens and queries are too large or too small for float64, or Newton's method did not end.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    finite component beside the SVM of several selected tokens.
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, the finite component of the global convergence theorem.
 
     Examples
     --------

@@ -59,11 +59,6 @@ def frank_wolfe_gap(
     float, or ndarray of shape (B,) for a batch
         Outside the ball it may be negative, in it by rounding alone, some 1e-15 N*(∇L) / λ.
 
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
     References
     ----------
     Jaggi, "Revisiting Frank-Wolfe: Projection-Free Sparse Convex Optimization", 2013, section 2;

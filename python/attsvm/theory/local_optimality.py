@@ -32,7 +32,8 @@ def support_tokens(
 ) -> BoolArray:
     """Return the support indices (SVM-neighbours): tokens with an active constraint.
 
-    That is, (x_iα - x_it)' W z_i = 1 at the solution of the SVM of the selected tokens α.
+    That is, (x_iα - x_it)' W z_i = 1 at the solution of the SVM of the selected tokens α, as in
+    "Transformers as Support Vector Machines" and "Max-Margin Token Selection".
     `SVMSolution.support` is the same with the tolerance of the solver, 1e-6; that of the papers'
     experiments is 1e-4.
 
@@ -48,19 +49,6 @@ def support_tokens(
     -------
     ndarray of bool, shape ([B,] n, T)
         False at the selected tokens, at padding, and where the SVM is infeasible.
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`.
-    ValueError
-        `solution` is not of these data, or `tolerance` is not positive.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, and
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    definition of support indices.
 
     Examples
     --------
@@ -103,7 +91,8 @@ def is_locally_optimal(
     strictly less than the selected token, γ_iα > γ_it for all inputs; other tokens may score more.
     It is so vacuously when there are no support indices, and never when the SVM is infeasible. It
     depends on the norm of the SVM: steepest descent in a norm comes to choices that are locally
-    optimal in that norm, and often not in others.
+    optimal in that norm, and often not in others. The definition is that of "Transformers as
+    Support Vector Machines".
 
     Parameters
     ----------
@@ -127,20 +116,6 @@ def is_locally_optimal(
     Returns
     -------
     bool, or ndarray of bool of shape (B,) for a batch
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, or `selected` does not hold integers.
-    ValueError
-        `selected` does not fit the data, `solution` is not of these data and tokens or that norm,
-        `tolerance` is not positive, or `data` has no value.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, and
-    Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    definitions of support indices and of locally optimal directions.
 
     Examples
     --------
@@ -225,25 +200,14 @@ def every_choice(
     tolerance : float
         As in `is_locally_optimal`.
     limit : int
-        Most choices to solve. There are T**n, less where sequences are shorter.
+        Most choices to solve, else a `ValueError`. There are T**n, less where sequences are
+        shorter.
     num_threads : int, optional
         As in `train`.
 
     Returns
     -------
     Choices
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be, or there are more choices than `limit`.
-    SolverError
-        One of the SVMs could be neither solved nor shown infeasible.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    definition of locally optimal directions.
 
     Examples
     --------
@@ -286,7 +250,7 @@ def locally_optimal_choices(
 ) -> IndexArray:
     """Return all locally optimal choices of tokens of a small problem.
 
-    Parameters, errors and references are those of `theory.every_choice`, which also gives the SVMs.
+    Parameters and errors are those of `theory.every_choice`, which also gives the SVMs.
 
     Returns
     -------

@@ -67,8 +67,8 @@ def margin_ratio(
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         N, as in `att_svm`. The cut norm of W is itself a linear program, of d² constraints.
     solution : SVMSolution, optional
-        That of `att_svm` (`prompt_svm` for p) in this norm, if it is already solved; that of
-        `diagonal_svm` for the largest margin of diagonal W.
+        That of `att_svm` (`prompt_svm` for p) of these data and tokens in this norm, if it is
+        already solved; that of `diagonal_svm` for the largest margin of diagonal W.
     num_threads : int, optional
         As in `train`.
 
@@ -78,16 +78,6 @@ def margin_ratio(
         At most 1, up to rounding and the gap of the solution. NaN where the SVM is infeasible; -inf
         when no input has another token to be separated from: the solution is then W = 0, which has
         no direction.
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, `W` does not hold real numbers or `selected` integers.
-    ValueError
-        Shapes that do not fit, NaN or inf, a W that is zero, data without queries, a `norm` that is
-        not known, or a `solution` that is not of these data and tokens.
-    SolverError
-        The SVM could be neither solved nor shown infeasible.
 
     References
     ----------
@@ -141,17 +131,6 @@ def margin_ratios(
         nowhere and has ratio 0. NaN where the SVM is infeasible, -inf where no input has another
         token to be separated from.
 
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-    SolverError
-        An SVM could be neither solved nor shown infeasible.
-
-    References
-    ----------
-    As for `margin_ratio`.
-
     Examples
     --------
     Steps along signs go to the largest margin in the max norm:
@@ -199,10 +178,11 @@ def certified_margin_ratio(
 ) -> float | Float64Array:
     """Compute a lower bound of `margin_ratio`, certified without solving the SVM.
 
-    Any multipliers λ >= 0 prove that a W of norm 1 has no margin above N*(G) / Σ λ_it, with
-    G = Σ λ_it (x_iα - x_it) z_i' and the dual norm N*. The bound is the margin of W over it. A run
-    has such multipliers in its last gradient: |l'_i| s_it (γ_iα - γ_it)₊, from its softmax weights
-    s and the token scores γ. In the norm of its own optimiser the bound then tends to 1.
+    By weak duality any multipliers λ >= 0 prove that a W of norm 1 has no margin above N*(G) / Σ
+    λ_it, with G = Σ λ_it (x_iα - x_it) z_i' and the dual norm N*. The bound is the margin of W over
+    it. A run has such multipliers in its last gradient: |l'_i| s_it (γ_iα - γ_it)₊, from its
+    softmax weights s and the token scores γ. In the norm of its own optimiser the bound then tends
+    to 1.
 
     Parameters
     ----------
@@ -226,17 +206,6 @@ def certified_margin_ratio(
     float, or ndarray of shape (B,) for a batch
         -inf, the bound that always holds, where there is no certificate: W does not separate,
         λ = 0, or no constraints at all.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be, or `dual` is not given and W is not a run; the message
-        names it.
-
-    References
-    ----------
-    Weak duality for the attention SVM of P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as
-    Support Vector Machines", 2023.
 
     Examples
     --------
@@ -283,7 +252,7 @@ def nuclear_suboptimality(
     For a value ε < 1, W scaled to margins of 1 meets all constraints and its norm is ν / (1 - ε),
     where a solution has ν. And with the multipliers λ of the solution, G = Σ λ_it (x_iα - x_it)
     z_i' and |G|_op = 1, it is 1 - <G, W> / |W|_* <= ε: the directions for which this is 0 are the
-    face of the nuclear ball on which all solutions lie.
+    face of the nuclear ball on which all solutions lie ("Transformers as Support Vector Machines").
 
     Parameters
     ----------
@@ -304,19 +273,6 @@ def nuclear_suboptimality(
         NaN where the SVM is infeasible. At a solution, rounding and the gap of `solution` may leave
         a small negative number. inf when no input has another token to be separated from: the
         solution is then W = 0, which has no direction.
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`, `W` does not hold real numbers or `selected` integers.
-    ValueError
-        Shapes that do not fit, NaN or inf, a W that is zero, data without queries, or a `solution`
-        that is not of these data and tokens.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    distance to the solution set of Att-SVM with the nuclear norm.
 
     Examples
     --------

@@ -100,13 +100,7 @@ class TokenPriorityGraph(Plotted):
         return len(self.components) + self.K - self.tokens.size
 
     def precedes(self, i: int, j: int) -> bool:
-        """Test whether `i` has priority over `j` and not `j` over `i`: a path from `i` to `j` only.
-
-        Raises
-        ------
-        TypeError, ValueError
-            Not ids of the vocabulary.
-        """
+        """Test whether `i` has priority over `j`, not `j` over `i`: paths from `i` to `j` only."""
         for name, token in (("i", i), ("j", j)):
             if not 0 <= as_int(name, token) < self.K:
                 raise ValueError(f"{name}: expected an id in 0..{self.K - 1}, got {token}")
@@ -128,7 +122,7 @@ class TokenPriorityGraph(Plotted):
 
 
 def token_priority_graphs(data: NextTokenData) -> dict[int, TokenPriorityGraph]:
-    """Build the token-priority graphs of all last tokens.
+    """Build the token-priority graphs of all last tokens ("Mechanics of Next Token Prediction").
 
     The graph of k is made of the contexts with the last token k: each has an edge from its label to
     every other of its tokens. Tokens with paths in both directions, in one strongly connected
@@ -143,16 +137,6 @@ def token_priority_graphs(data: NextTokenData) -> dict[int, TokenPriorityGraph]:
     -------
     dict of TokenPriorityGraph
         By last token k, increasing.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `data` is not `NextTokenData`, or has a batch axis.
-
-    References
-    ----------
-    P4: Li, Huang, Ildiz, Rawat, Oymak, "Mechanics of Next Token Prediction with Self-Attention",
-    2024, token-priority graphs.
 
     Examples
     --------

@@ -20,7 +20,8 @@ def product_norm(norm: Norm) -> str:
 
     Where such steps, with rates o(1/sqrt(k)), come to select tokens, K and Q go in a direction that
     meets the optimality conditions of the SVM of pairs. That W is then a solution of the SVM in the
-    product norm is measured, not proved: P2 proves it for gradient descent from certain starts.
+    product norm is measured, not proved: the first reference proves it for gradient descent from
+    certain starts.
 
     Parameters
     ----------
@@ -32,17 +33,11 @@ def product_norm(norm: Norm) -> str:
     {"nuc", "spec", "cut"}
         As in `att_svm` and `margin_ratio`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        `norm` is no norm, or one whose product norm has no SVM here.
-
     References
     ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023: the
-    nuclear norm. Gronich, Vardi, arXiv:2602.16340, 2026: blocks in norms of their own. Linial,
-    Mendelson, Schechtman, Shraibman, "Complexity Measures of Sign Matrices", 2007: factorisation
-    norms.
+    "Transformers as Support Vector Machines": the nuclear norm. Gronich, Vardi, arXiv:2602.16340,
+    2026: blocks in norms of their own. Linial, Mendelson, Schechtman, Shraibman, "Complexity
+    Measures of Sign Matrices", 2007: factorisation norms.
 
     Examples
     --------

@@ -33,16 +33,6 @@ def rank(
     int, or ndarray of float64 of shape (B,) for a batch
         0 for W = 0. An infeasible solution has None, in a batch NaN.
 
-    Raises
-    ------
-    TypeError, ValueError
-        `W` is not a finite matrix or a stack of them, or `rtol` is not positive.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    rank of SVM solutions.
-
     Examples
     --------
     >>> from attsvm import rank
@@ -68,7 +58,7 @@ def effective_rank(
     It lies between 1 and the rank, which it is when all non-zero singular values are equal, and
     needs no tolerance.
 
-    W and the errors are those of `rank`.
+    W is that of `rank`.
 
     Returns
     -------

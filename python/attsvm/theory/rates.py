@@ -51,13 +51,7 @@ class Rate(Displayed):
     size: int
 
     def at(self, steps: ArrayLike) -> Float64Array:
-        """Evaluate the law, same shape as `steps`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            `steps` are no finite numbers, or, where the law is a power, not positive.
-        """
+        """Evaluate the law at steps, positive ones where it is a power; same shape as `steps`."""
         s = as_float_array("steps", steps, "(...)", ndim=range(65), dtype=np.float64)
         if self.kind == "power":
             require_all("steps", s > 0, s, "positive steps of a power law")
@@ -100,19 +94,14 @@ def fit_rate(
     kind : {"power", "exponential"}
         The law.
     window : pair of float, optional
-        First and last step to fit, both included; by default all.
+        First and last step to fit, both included; by default all. Three different steps or more are
+        in it.
     level : float
         Confidence level, between 0 and 1.
 
     Returns
     -------
     Rate
-
-    Raises
-    ------
-    TypeError, ValueError
-        Not numbers, lengths that differ, NaN or inf; in the window: fewer than three steps, steps
-        that do not differ, values or (for a power) steps that are not positive.
 
     Examples
     --------

@@ -23,6 +23,8 @@ from attsvm.threads import takes_threads
 def margins(W: ParameterLike, data: AttentionData, selected: ArrayLike) -> Float64Array:
     """Compute the margins (x_iα - x_it)' W z_i of the selected tokens α, with p for W z_i if p.
 
+    They are what the attention SVM of "Transformers as Support Vector Machines" constrains.
+
     Parameters
     ----------
     W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
@@ -36,16 +38,6 @@ def margins(W: ParameterLike, data: AttentionData, selected: ArrayLike) -> Float
     ndarray of float64, shape ([B,] n, T)
         As `SVMSolution.margins`: inf at the selected token and at padding; NaN for the infeasible
         solutions of a batch.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    constraints of the attention SVM.
 
     Examples
     --------
@@ -92,7 +84,8 @@ def in_separation_cone(
 ) -> bool | BoolArray:
     """Test whether (x_iα - x_it)' W z_i >= ε |W|_F for all inputs i and tokens t ≠ α.
 
-    The local regularisation path is taken in this cone.
+    The local regularisation path of "Transformers as Support Vector Machines" is taken in this
+    cone.
 
     Parameters
     ----------
@@ -108,16 +101,6 @@ def in_separation_cone(
     -------
     bool, or ndarray of bool of shape (B,) for a batch
         True for W = 0, the apex; False for an infeasible solution.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    theorem of the local regularisation path.
 
     Examples
     --------
@@ -148,8 +131,9 @@ def first_step_separates(
     """Test whether -(x_iα - x_it)' ∇L(0) z_i > 0 for every input and every token t ≠ α.
 
     The first step of gradient descent from W = 0, of any size, then separates the tokens α. The
-    theorem that follows from it for the optimal tokens, global convergence, also asks that this
-    step is large enough: after a small one descent may still end at other tokens.
+    theorem of "Transformers as Support Vector Machines" that follows from it for the optimal
+    tokens, global convergence, also asks that this step is large enough: after a small one descent
+    may still end at other tokens.
 
     Parameters
     ----------
@@ -165,16 +149,6 @@ def first_step_separates(
     Returns
     -------
     bool, or ndarray of bool of shape (B,) for a batch
-
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
-    References
-    ----------
-    P2: Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023, the
-    global convergence after a first step that separates.
 
     Examples
     --------

@@ -11,7 +11,8 @@ from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 def sparsity(attention: AttendedLike) -> Float64Array:
     """Compute the soft number of attended tokens, |s|_1 / |s|_2² of the weights s of each input.
 
-    It is k when k tokens share the weight equally: 1 for a single token, T for all of them.
+    It is k when k tokens share the weight equally: 1 for a single token, T for all of them. Along
+    training it falls ("Max-Margin Token Selection in Attention Mechanism").
 
     Parameters
     ----------
@@ -22,16 +23,6 @@ def sparsity(attention: AttendedLike) -> Float64Array:
     -------
     ndarray of float64, shape ([B,] n)
         From 1 to T.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `attention` does not hold softmax weights.
-
-    References
-    ----------
-    P1: Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023, the
-    sparsity of attention maps along training.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from attsvm.threads import takes_threads, thread_count
 
 @takes_threads
 def scores(data: AttentionData, *, num_threads: int | None = None) -> Float64Array:
-    """Compute the token scores γ_it = Y_i v'x_it.
+    """Compute the token scores γ_it = Y_i v'x_it of "Max-Margin Token Selection".
 
     Parameters
     ----------
@@ -26,18 +26,6 @@ def scores(data: AttentionData, *, num_threads: int | None = None) -> Float64Arr
     -------
     ndarray of float64, shape ([B,] n, T)
         -inf at padding.
-
-    Raises
-    ------
-    TypeError
-        `data` is not an `AttentionData`.
-    ValueError
-        It has no value, or a score overflows.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: the
-    definition of the token score.
 
     Examples
     --------
@@ -67,7 +55,7 @@ def scores(data: AttentionData, *, num_threads: int | None = None) -> Float64Arr
 def optimal_tokens(data: AttentionData, *, num_threads: int | None = None) -> IndexArray:
     """Return the tokens opt_i = argmax_t γ_it of highest score, the first of equals.
 
-    Parameters, errors and references are those of `scores`.
+    Parameters are those of `scores`.
 
     Returns
     -------

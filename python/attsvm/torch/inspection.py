@@ -47,7 +47,9 @@ def inspect(
     """Measure every attention head of a model on a batch: selection, norms, scores, and the SVM.
 
     The model runs once, forward, and where a `loss` is given backward. An input is a pair of a
-    sample of the batch and a query position in it.
+    sample of the batch and a query position in it. Scores and soft sparsity are those of
+    "Max-Margin Token Selection", the SVM and local optimality of "Transformers as Support Vector
+    Machines".
 
     Parameters
     ----------
@@ -92,24 +94,16 @@ def inspect(
 
     Raises
     ------
-    ImportError
-        xarray is not installed.
-    TypeError, ValueError
-        An argument is not what it must be, or a layer cannot be read: its logits are no bilinear
-        form of its tokens (rotary positions, a bias by position), or what was read gives another
-        output than the layer itself, which is checked in every call.
+    ValueError
+        A layer cannot be read: its logits are no bilinear form of its tokens (rotary positions, a
+        bias by position), or what was read gives another output than the layer itself, which is
+        checked in every call.
 
     Notes
     -----
     Everything is computed in float64 from the tokens that the layer gets, after a layer norm where
     one comes before it. The model is set to evaluation meanwhile; its modes, hooks, buffers,
     gradients and random generators are afterwards as before, also after an error.
-
-    References
-    ----------
-    Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023: scores,
-    soft sparsity. Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines",
-    2023: the SVM of the selected tokens, local optimality.
 
     Examples
     --------

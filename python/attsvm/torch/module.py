@@ -73,15 +73,6 @@ class Attention(torch.nn.Module):
     v : Parameter or buffer, shape ([B,] d)
     prompt : buffer, shape ([B,] d), or None
 
-    Raises
-    ------
-    TypeError, ValueError
-        An argument is not what it must be; the message names it.
-
-    References
-    ----------
-    Tarzanagh et al., "Transformers as Support Vector Machines", 2023, section 2.
-
     Examples
     --------
     >>> import attsvm, torch

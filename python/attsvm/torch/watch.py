@@ -42,13 +42,6 @@ class Watch:
     seconds : float
         Time that records have taken.
 
-    Raises
-    ------
-    ImportError
-        xarray is not installed.
-    TypeError, ValueError
-        An argument is not what it must be.
-
     Examples
     --------
     >>> import torch
@@ -103,11 +96,6 @@ class Watch:
         batch, loss
             As in `inspect`: the batch that is trained on, or better one that stays the same, whose
             steps can be compared.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `inspect`, or `step` is not larger than the one before.
         """
         now = time.perf_counter()
         at = as_int("step", step)

@@ -64,8 +64,6 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
         There are no results of a study, or none of its problems is finished.
     OSError
         The file cannot be written.
-    ImportError
-        xarray, numcodecs, Jinja2 or plotly is not installed.
 
     Examples
     --------

@@ -2,8 +2,9 @@
 
 A `TypeError` or `ValueError` names the argument, what it was and what it must be; NaN, inf and
 masked arrays are refused. A `SolverError` says that an SVM could be neither solved nor shown
-infeasible, an `ImportError` which extra brings a package that is missing. Docstrings say what is
-raised beyond that, and name these papers by their titles:
+infeasible, an `ImportError` which extra brings a package that is missing. `num_threads` are the
+threads of a call, by default what OpenMP and the container allow; results do not depend on them.
+Docstrings say what there is beyond that, and name these papers by their titles:
 
 * Tarzanagh, Li, Zhang, Oymak, "Max-Margin Token Selection in Attention Mechanism", 2023.
 * Tarzanagh, Li, Thrampoulidis, Oymak, "Transformers as Support Vector Machines", 2023.

@@ -70,8 +70,6 @@ def graph_svm(
         Ids with a weight above this and up to `threshold` are taken out of their context.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         What is made small, as in `att_svm`.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

@@ -112,8 +112,6 @@ def predict_next(
         Data of the priorities, with the same embeddings; `data` by default.
     solution : SVMSolution, optional
         Graph-SVM of `training`, feasible; solved when not given.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

@@ -54,8 +54,6 @@ def certified_cosine(
         Tokens α.
     dual : array_like of shape ([B,] n, T), or SVMSolution
         λ, of any scale. What it has at the selected tokens and at padding is not used.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

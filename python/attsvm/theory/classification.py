@@ -118,8 +118,6 @@ def classify(
     solution : SVMSolution, optional
         That SVM, if it is already solved. Otherwise it is solved here, unless all problems are
         global.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

@@ -36,8 +36,6 @@ def optimal_loss(data: NextTokenData, *, num_threads: int | None = None) -> floa
     ----------
     data : NextTokenData
         Every label in its context: elsewhere the loss is infinite.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

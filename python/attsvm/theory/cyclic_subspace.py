@@ -208,8 +208,6 @@ def cyclic_subspace(data: NextTokenData, *, num_threads: int | None = None) -> C
     ----------
     data : NextTokenData
         A single problem.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

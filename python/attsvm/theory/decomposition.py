@@ -104,8 +104,6 @@ def decompose(
         W^fin, by default `finite_part` of the attention, or of next-token data.
     threshold : float
         Tokens with a larger weight are selected. Not for next-token data.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

@@ -58,8 +58,6 @@ def finite_part(
         At least 0 and below 1. Not for next-token data.
     tolerance : float
         Largest residual of an equation, in units of the logits. Not for next-token data.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

@@ -51,8 +51,6 @@ def frank_wolfe_gap(
     relative : bool
         Compute g / (N*(∇L) / λ) instead, which is at most 2 in the ball and does not fall with the
         gradient; 0 where the gradient is zero.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

@@ -110,8 +110,6 @@ def is_locally_optimal(
         Its norm, as in `att_svm`; beside `solution` left out, or the norm of that.
     tolerance : float
         A constraint is active when its margin is below 1 + `tolerance`.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------
@@ -202,8 +200,6 @@ def every_choice(
     limit : int
         Most choices to solve, else a `ValueError`. There are T**n, less where sequences are
         shorter.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

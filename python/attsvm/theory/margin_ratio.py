@@ -69,8 +69,6 @@ def margin_ratio(
     solution : SVMSolution, optional
         That of `att_svm` (`prompt_svm` for p) of these data and tokens in this norm, if it is
         already solved; that of `diagonal_svm` for the largest margin of diagonal W.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------
@@ -121,8 +119,6 @@ def margin_ratios(
     norms : {"fro", "max", "l1", "spec", "nuc", "cut"}, float, or sequence of them
     selected : array_like of int, shape ([B,] n), optional
         Tokens α; by default those that the run selects at its end.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------
@@ -198,8 +194,6 @@ def certified_margin_ratio(
     dual : array_like of shape ([B,] n, T), or SVMSolution, optional
         λ, of any scale. What it has at the selected tokens and at padding is not used. By default
         those of the run that `W` is.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------
@@ -264,8 +258,6 @@ def nuclear_suboptimality(
         Tokens α.
     solution : SVMSolution
         ``att_svm(data, selected, norm="nuc")``.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

@@ -25,8 +25,6 @@ def rank(
         Runs and solutions are taken by their factors, without forming W.
     rtol : float
         Relative tolerance.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

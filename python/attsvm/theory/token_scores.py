@@ -19,8 +19,6 @@ def scores(data: AttentionData, *, num_threads: int | None = None) -> Float64Arr
     ----------
     data : AttentionData
         With a `value` v.
-    num_threads : int, optional
-        As in `train`.
 
     Returns
     -------

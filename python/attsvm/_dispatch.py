@@ -19,15 +19,7 @@ def available_levels() -> tuple[str, ...]:
 
 
 def load_core() -> ModuleType:
-    """Import the compiled core.
-
-    Raises
-    ------
-    ImportError
-        ``ATTSVM_ISA`` names a level that this processor does not have or that was not compiled,
-        none was compiled that it has, the core was compiled from another state of the sources, or
-        this is a subinterpreter, in which an import of the core would hang.
-    """
+    """Import the compiled core, or raise `ImportError`, which says why none can be used."""
     if not _isa.in_main_interpreter():
         raise ImportError(
             "attsvm: cannot be imported in a subinterpreter; import it in the main one"
@@ -47,13 +39,7 @@ def load_core() -> ModuleType:
 
 
 def check_core(core: ModuleType) -> None:
-    """Refuse a core that does not belong to these Python sources, as of a stale editable build.
-
-    Raises
-    ------
-    ImportError
-        The core has another version, or was compiled to another ``_core.pyi``.
-    """
+    """Refuse a core that is not of these Python sources, as of a stale editable build."""
     interface = Path(__file__).with_name("_core.pyi")
     version = getattr(core, "version", "unknown")
     if version != __version__:

@@ -42,12 +42,7 @@ class Plotted(Displayed):
     _drawn_by: ClassVar[str]
 
     def plot(self) -> Figure:
-        """Draw what one looks at first; see the function of `attsvm.plots` for this type.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-        """
+        """Draw what one looks at first, by the function of `attsvm.plots` for this type."""
         # By name, when it is asked for: the interfaces stand above what they draw.
         figure: Figure = getattr(importlib.import_module("attsvm.plots"), self._drawn_by)(self)
         return figure

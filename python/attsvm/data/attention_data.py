@@ -260,20 +260,7 @@ class AttentionData(BatchAxis):
         return AttentionData(**{name: getattr(self, name) for name in names} | changed)
 
     def subset(self, which: ArrayLike) -> AttentionData:
-        """Return some problems of the batch, as a batch.
-
-        Parameters
-        ----------
-        which : array_like of bool, shape (B,)
-            True for at least one problem.
-
-        Raises
-        ------
-        TypeError
-            `which` does not hold bools.
-        ValueError
-            There is no batch axis, `which` has another shape, or it is False throughout.
-        """
+        """Return the problems that are True in `which` (B,), one or more, as a batch."""
         if self.batch is None:
             raise ValueError("which: expected data with a batch axis, got one problem")
         return self._at(as_subset(which, "B", self.batch, "problem"))

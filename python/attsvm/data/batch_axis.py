@@ -76,25 +76,13 @@ class BatchAxis(ReadOnlyArrays, Plotted, ABC):
         return self if self.batch is not None else self._at(None)
 
     def repeated(self: _Data, count: int) -> _Data:
-        """Return a batch of `count` copies of a single problem.
-
-        Raises
-        ------
-        TypeError, ValueError
-            `count` is not a positive integer, or there is a batch axis.
-        """
+        """Return a batch of `count` copies of a single problem."""
         require_one_problem(self)
         copies = np.zeros(as_positive_int("count", count), dtype=np.int64)
         return self.batched().take(copies)
 
     def take(self: _Data, problems: ArrayLike) -> _Data:
-        """Return the problems of these numbers, repeated ones too, as a batch.
-
-        Raises
-        ------
-        TypeError, ValueError
-            `problems` are no integers (k,), or there are no such problems.
-        """
+        """Return the problems of these numbers, repeated ones too, as a batch."""
         if self.batch is None:
             raise ValueError("problems: expected data with a batch axis, got one problem")
         numbers = as_index_array("problems", problems, "(k,)", ndim=1)
@@ -102,15 +90,7 @@ class BatchAxis(ReadOnlyArrays, Plotted, ABC):
         return self._at(numbers)
 
     def problem(self: _Data, b: int) -> _Data:
-        """Return problem `b` of the batch, as views; negative `b` counts from the end.
-
-        Raises
-        ------
-        TypeError
-            `b` is not an integer.
-        IndexError
-            There is no batch axis, or `b` is outside it.
-        """
+        """Return problem `b` as views, a negative `b` from the end; `IndexError` if it is none."""
         if self.batch is None:
             raise IndexError("b: expected data with a batch axis, got one problem")
         if not -self.batch <= as_int("b", b) < self.batch:

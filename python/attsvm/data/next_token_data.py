@@ -197,12 +197,7 @@ class NextTokenData(BatchAxis):
         Returns
         -------
         AttentionData
-            Without a value.
-
-        Raises
-        ------
-        ValueError
-            It would hold more than 2**31 - 1 numbers.
+            Without a value, of at most 2**31 - 1 numbers.
 
         Examples
         --------
@@ -224,13 +219,7 @@ class NextTokenData(BatchAxis):
         )
 
     def look_up(self, ids: ArrayLike) -> FloatArray:
-        """Return the embeddings of ids of shape ([B,] ...).
-
-        Raises
-        ------
-        TypeError, ValueError
-            `ids` are no integers from 0 to K - 1, or do not have the batch axis of the embeddings.
-        """
+        """Return the embeddings of ids of shape ([B,] ...)."""
         batched = self.embeddings.ndim == 3
         known = as_index_array("ids", ids, "([B,] ...)", ndim=range(batched, 65))
         require_range("ids", known, 0, self.K - 1)
@@ -248,20 +237,7 @@ class NextTokenData(BatchAxis):
         return data
 
     def subset(self, which: ArrayLike) -> NextTokenData:
-        """Return some contexts of a single problem.
-
-        Parameters
-        ----------
-        which : array_like of bool, shape (n,)
-            True for at least one context.
-
-        Raises
-        ------
-        TypeError
-            `which` does not hold bools.
-        ValueError
-            There is a batch axis, `which` has another shape, or it is False throughout.
-        """
+        """Return the contexts of a single problem that are True in `which` (n,), one or more."""
         require_one_problem(self, "which")
         return self._at(as_subset(which, "n", self.n, "context"))
 

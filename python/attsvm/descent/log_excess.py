@@ -161,13 +161,7 @@ class MarginLoss:
 
 
 class LogLoss:
-    """log[(1/n) Σ_i l(Σ_t s_it γ_it)], the scores γ being variables like the logits.
-
-    Parameters
-    ----------
-    loss : str
-        A positive one.
-    """
+    """log[(1/n) Σ_i l(Σ_t s_it γ_it)] of a positive loss, the scores γ being variables too."""
 
     def __init__(self, loss: str) -> None:
         self._loss = _core.losses[loss]

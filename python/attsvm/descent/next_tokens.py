@@ -23,11 +23,6 @@ def next_token_problem(
 
     Cross-entropy and squared loss take the tied head C = E, the others a head with C E' = I, under
     which the margin is the attention on the label.
-
-    Raises
-    ------
-    ValueError
-        A label is not in its context, where -log of its attention is infinite.
     """
     if loss == "log" and head is None:
         require_realizable(data)

@@ -120,12 +120,8 @@ class RegularizationPath(Plotted):
     def cosine(self, reference: Reference, block: str | None = None) -> Any:
         """Compute the cosine (N,) of every point of the path with a direction; 0 for zero.
 
-        Parameters
-        ----------
-        reference : array_like or SVMSolution
-            Of the shape of one point.
-        block : {"W", "p", "v"}, optional
-            Which parameter, where v and p were varied together.
+        `reference` is an array of the shape of one point, or an `SVMSolution`; `block` is "W", "p"
+        or "v" where v and p were varied together.
         """
         return self._cosine("reference", reference, block)
 

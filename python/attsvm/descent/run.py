@@ -228,15 +228,8 @@ class Run(Plotted):
     def facts(self, outcomes: ArrayLike | None = None) -> dict[str, str]:
         """Say in words and numbers what was trained, how, and where it ended.
 
-        Parameters
-        ----------
-        outcomes : str or ndarray of str, shape ([B],), optional
-            Those of `attsvm.classify`, to be counted.
-
-        Returns
-        -------
-        dict of str
-            Texts by name; numbers of a batch as their smallest and largest.
+        Returns texts by name, numbers of a batch as their smallest and largest. `outcomes`, those
+        of `attsvm.classify`, are counted.
         """
 
         def last(key: str, form: str) -> str:

@@ -204,11 +204,8 @@ class AttentionSVM(ClassifierMixin, OneWarningOfClones):
 
         Raises
         ------
-        TypeError, ValueError
-            An argument or parameter is not what it must be; the message names it. Also where only
-            a soft margin exists and the norm is nuclear, for which there is none.
-        SolverError
-            No answer could be certified.
+        ValueError
+            Only a soft margin exists and the norm is nuclear, for which there is none.
         """
         clones = self._take_clones()
         parameter = as_choice("parameter", self.parameter, _PARAMETERS)
@@ -271,50 +268,23 @@ class AttentionSVM(ClassifierMixin, OneWarningOfClones):
     def decision_function(
         self, X: Any, *, queries: Any = None, lengths: Any = None
     ) -> Float64Array:
-        """Compute v'o of each sequence, o the mixture of its tokens by their weights.
+        """Compute v'o (n,) of each sequence, o the mixture of its tokens by their weights.
 
-        Parameters
-        ----------
-        X, queries, lengths
-            As in `attention`.
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            Positive for ``classes_[1]``.
+        It is positive for ``classes_[1]``. Parameters are those of `attention`.
         """
         data = self._data(X, queries, lengths)
         return np.asarray(np.einsum("nt,nt->n", self._weights(data), data.tokens @ self.value_))
 
     def predict(self, X: Any, *, queries: Any = None, lengths: Any = None) -> NDArray[Any]:
-        """Predict the label of each sequence.
-
-        Parameters
-        ----------
-        X, queries, lengths
-            As in `attention`.
-
-        Returns
-        -------
-        ndarray, shape (n,)
-        """
+        """Predict the label (n,) of each sequence; parameters are those of `attention`."""
         return predicted(self, self.decision_function(X, queries=queries, lengths=lengths))
 
     def score(
         self, X: Any, y: Any, sample_weight: Any = None, *, queries: Any = None, lengths: Any = None
     ) -> float:
-        """Compute the share of the sequences whose label is predicted.
+        """Compute the share of the sequences whose label (n,) is predicted.
 
-        Parameters
-        ----------
-        X, queries, lengths
-            As in `attention`.
-        y : array_like, shape (n,)
-        sample_weight : array_like, shape (n,), optional
-
-        Returns
-        -------
-        float
+        Parameters beside `y` and `sample_weight` (n,) are those of `attention`.
         """
         labels = self.predict(X, queries=queries, lengths=lengths)
         return float(accuracy_score(y, labels, sample_weight=sample_weight))

@@ -123,13 +123,8 @@ class HardMarginSVC(ClassifierMixin, OneWarningOfClones):
 
         Raises
         ------
-        TypeError
-            Masked arrays, whose mask would be lost.
         ValueError
-            Not two classes, a shape that does not fit, NaN or inf, samples of a size below 1e-140
-            or above 1e140, C below 1e-280, or a negative weight.
-        SolverError
-            No answer could be certified.
+            Also for samples of a size below 1e-140 or above 1e140, and C below 1e-280.
         """
         clones = self._take_clones()
         C = as_penalty(self.C)
@@ -179,33 +174,14 @@ class HardMarginSVC(ClassifierMixin, OneWarningOfClones):
         return self
 
     def decision_function(self, X: Any) -> Float64Array:
-        """Compute w'x + b of each sample.
-
-        Parameters
-        ----------
-        X : array_like or sparse matrix, shape (n, d)
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            Positive for ``classes_[1]``.
-        """
+        """Compute w'x + b (n,) of samples (n, d), dense or sparse; positive for ``classes_[1]``."""
         check_is_fitted(self)
         require_unmasked("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
         return np.asarray(X @ self.coef_[0] + self.intercept_[0])
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the label of each sample.
-
-        Parameters
-        ----------
-        X : array_like or sparse matrix, shape (n, d)
-
-        Returns
-        -------
-        ndarray, shape (n,)
-        """
+        """Predict the label (n,) of samples (n, d), dense or sparse."""
         return predicted(self, self.decision_function(X))
 
     def __sklearn_tags__(self) -> Any:

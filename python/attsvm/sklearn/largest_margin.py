@@ -118,13 +118,7 @@ def _require_squares(X: _Array, intercept: bool) -> None:
 
 
 def largest_margin(X: _Array, y: _Array, *, intercept: bool) -> Hyperplane | NotSeparable:
-    """Separate the samples X (n, d) of sign y (n,), both signs among them.
-
-    Raises
-    ------
-    SolverError
-        No answer could be certified.
-    """
+    """Separate the samples X (n, d) of sign y (n,), both signs among them."""
     if intercept:
         return _with_intercept(X, y)
     rows, rhs = (y[:, np.newaxis] * X)[np.newaxis], np.ones((1, y.size))

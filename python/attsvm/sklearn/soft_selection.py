@@ -21,13 +21,7 @@ from attsvm.svm import SVMSolution
 def with_slack(
     data: AttentionData, selected: IndexArray, C: float, parameter: str
 ) -> AttentionData:
-    """Return data (n, T, d + m) whose hard margin is the soft margin of `data`, m constraints.
-
-    Raises
-    ------
-    ValueError
-        A query is zero, whose margins no weights change.
-    """
+    """Return data (n, T, d + m) whose hard margin is the soft margin of `data`, m constraints."""
     n, T, d = data.tokens.shape
     sample, token = np.nonzero(other_tokens(data, selected))
     width = d + sample.size

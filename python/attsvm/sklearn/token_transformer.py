@@ -68,18 +68,7 @@ class TokenTransformer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any, *, lengths: Any = None) -> NDArray[Any]:
-        """Transform every token.
-
-        Parameters
-        ----------
-        X, lengths
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray, shape (n, T, number of coordinates of the transformer)
-            Zero at padding.
-        """
+        """Transform every token, to (n, T, coordinates of the transformer), zero at padding."""
         check_is_fitted(self)
         X, valid = _tokens(X, lengths)
         rows = np.asarray(self.transformer_.transform(X[valid]))

@@ -167,9 +167,7 @@ _OF_DATA = MappingProxyType(
 
 def _outcome(measured: Measured) -> IndexArray:
     kinds = np.asarray(classify(measured.data, measured.run, solution=measured.svm_selected))
-    order = np.array(sorted(OUTCOMES))
-    code = np.array([OUTCOMES.index(kind) for kind in order])
-    return np.asarray(code[np.searchsorted(order, kinds)])
+    return np.asarray(sum(code * (kinds == kind) for code, kind in enumerate(OUTCOMES)))
 
 
 def _all_support(measured: Measured) -> BoolArray:

@@ -605,8 +605,6 @@ class Study:
         ------
         OSError
             The file cannot be read.
-        TypeError, ValueError
-            It is not TOML, or does not declare a study; the message names file and field.
         OverrideError
             A `ValueError`: an override is no field, or not what that must be.
         """
@@ -665,19 +663,10 @@ class Study:
 
     @classmethod
     def from_results(cls, results: xr.Dataset) -> Study:
-        """Return the study of results that another computer may have made.
+        """Return the study of results, from `open_results`, that another computer may have made.
 
         A file of problems need not be there: the study can be described and tabulated, not run.
-
-        Parameters
-        ----------
-        results : xarray.Dataset
-            From `attsvm.studies.open_results`.
-
-        Raises
-        ------
-        ValueError
-            Its attributes do not declare a study that this version of attsvm knows.
+        Results that do not declare a study which this version of attsvm knows are a `ValueError`.
         """
         stored = results.attrs
         try:

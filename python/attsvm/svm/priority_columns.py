@@ -60,12 +60,8 @@ def certified_columns(
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Compute |W|, relative duality gap and optimality residual of each of B problems: (B,).
 
-    They are those of `SVMSolution`, for the constraints of `edges` on the nodes.
-
-    Raises
-    ------
-    SolverError
-        They are not small enough.
+    They are those of `SVMSolution`, for the constraints of `edges` on the nodes, and a
+    `SolverError` where they are not small enough.
     """
 
     def total(of_nodes: Float64Array) -> Float64Array:

@@ -17,12 +17,6 @@ def attention_preferences(
     """Rank every selected id before every other id of its context.
 
     The one of largest weight stands for all of them, with which it is tied.
-
-    Raises
-    ------
-    TypeError, ValueError
-        The weights are not those of the contexts, the limits are not 0 <= ignored <= threshold < 1,
-        or a context has no weight above `threshold`.
     """
     least, most_ignored = as_float("threshold", threshold), as_float("ignored", ignored)
     if not 0 <= most_ignored <= least < 1:

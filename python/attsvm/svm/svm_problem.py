@@ -132,11 +132,7 @@ def row_problem(
 ) -> SvmProblem:
     """Return rows_r' W z_r >= b_r (or = b_r), one constraint an input; without queries z_r = 1.
 
-    Parameters
-    ----------
-    rows : ndarray, shape (B, m, d)
-    rhs, equality : ndarray, shape (B, m)
-    queries : ndarray, shape (B, m, e), optional
+    The rows are (B, m, d), right sides and equalities (B, m), queries (B, m, e).
     """
     ones = np.ones(rhs.shape, dtype=np.int64)
     return SvmProblem(

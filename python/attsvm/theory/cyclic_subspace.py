@@ -75,13 +75,7 @@ class CyclicSubspace:
 
     @cached_property
     def basis(self) -> Float64Array:
-        """Orthonormal matrices that span S_fin, (dimension, d, d).
-
-        Raises
-        ------
-        ValueError
-            They would hold more than 2**27 numbers.
-        """
+        """Orthonormal matrices that span S_fin, (dimension, d, d), of at most 2**27 numbers."""
         d = self.data.d
         if self.dimension * d * d > _MOST_NUMBERS:
             raise ValueError(
@@ -91,16 +85,7 @@ class CyclicSubspace:
         return self._lifted(np.eye(self.dimension))
 
     def project(self, W: ArrayLike) -> Float64Array:
-        """Compute Π(W), the orthogonal projection of W onto S_fin.
-
-        Parameters
-        ----------
-        W : array_like, shape (..., d, d)
-
-        Returns
-        -------
-        ndarray of float64, shape (..., d, d)
-        """
+        """Compute Π(W), the orthogonal projection of W (..., d, d) onto S_fin."""
         d = self.data.d
         matrices = as_float_array("W", W, "(..., d, d)", ndim=range(2, 65), dtype=np.float64)
         require_shape("W", matrices, "(..., d, d)", (*matrices.shape[:-2], d, d))
@@ -116,10 +101,8 @@ class CyclicSubspace:
     def lift(self, values: ArrayLike) -> Float64Array:
         """Compute the W in S_fin with the differences of `values` inside every component.
 
-        Parameters
-        ----------
-        values : array_like, shape (number of `nodes`,)
-            Logits e_j' W e_k up to a constant of each component. They are those of some W.
+        The values, one for each of `nodes`, are logits e_j' W e_k up to a constant of each
+        component. They are those of some W.
         """
         shape = self.nodes.shape
         values = as_float_array("values", values, "(nodes,)", shape=shape, dtype=np.float64)

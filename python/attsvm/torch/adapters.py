@@ -6,6 +6,7 @@ They are known by the names of their classes, so that transformers is never impo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from attsvm.torch.call import Adapter, AttentionCall, NotReadableError
 
 _OF_BERT = ("query", "key", "value")
-_OF_VIT = ("q_proj", "k_proj", "v_proj")
+_OF_VIT = ("q_proj", "k_proj", "v_proj", "o_proj")
+"""Linear maps of a layer: of queries, keys, values, and of the output if that is no mixture."""
 
 
 def _by_head(weight: torch.Tensor, heads: int) -> torch.Tensor:
@@ -28,13 +30,9 @@ def _vectors(tokens: torch.Tensor, weight: torch.Tensor, bias: Any, heads: int) 
     return values.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _rows(bias: Any, heads: int) -> Any:
-    return None if bias is None else bias.unflatten(0, (heads, -1))
-
-
-def _outer(weight: torch.Tensor, heads: int) -> torch.Tensor:
-    """Cut the matrix (H e, d_o) of the output projection, (H, e, d_o)."""
-    return weight.unflatten(0, (heads, -1))
+def _rows(array: Any, heads: int) -> Any:
+    """Cut the rows of a bias (H m), or of the output's matrix (H e, d_o), into those of heads."""
+    return None if array is None else array.unflatten(0, (heads, -1))
 
 
 def read_multihead(module: Any, arguments: Mapping[str, Any], output: Any) -> AttentionCall:
@@ -69,7 +67,7 @@ def read_multihead(module: Any, arguments: Mapping[str, Any], output: Any) -> At
         bias=_rows(biases[0], H),
         scale=module.head_dim**-0.5,
         mask=_multihead_mask(arguments, batched, len(queries), H),
-        W_O=_outer(module.out_proj.weight.mT, H),
+        W_O=_rows(module.out_proj.weight.mT, H),
         bias_O=module.out_proj.bias,
         batch_first=module.batch_first or not batched,
     )
@@ -97,9 +95,7 @@ def _multihead_mask(arguments: Mapping[str, Any], batched: bool, B: int, H: int)
 
 
 def _as_numbers(mask: torch.Tensor) -> torch.Tensor:
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.where(mask, 0.0, -torch.inf)
+    return torch.where(mask, 0.0, -torch.inf) if mask.dtype == torch.bool else mask
 
 
 def _transformers_mask(module: Any, mask: Any, queries: Any, keys: Any) -> Any:
@@ -126,16 +122,15 @@ def _require_no_past(module: Any, arguments: Mapping[str, Any], keys: torch.Tens
 
 
 def _read_linear(
-    module: Any, arguments: Mapping[str, Any], names: tuple[str, str, str], output: Any
+    module: Any, arguments: Mapping[str, Any], output: Any, names: tuple[str, ...]
 ) -> AttentionCall:
-    """Read a call with three linear maps of its own, of the given names."""
-    queries, keys = arguments["hidden_states"], arguments["hidden_states"]
-    mask = arguments["attention_mask"]
+    """Read a call with linear maps of its own, of the given names."""
+    queries = keys = arguments["hidden_states"]
     if "Cross" in type(module).__name__:
         keys = arguments["encoder_hidden_states"]
     else:
         _require_no_past(module, arguments, keys)
-    query, key, value = (getattr(module, name) for name in names)
+    query, key, value, *outer = (getattr(module, name) for name in names)
     H = module.num_attention_heads
     return AttentionCall(
         queries=queries,
@@ -145,20 +140,14 @@ def _read_linear(
         values=_vectors(keys, value.weight.mT, value.bias, H),
         bias=_rows(query.bias, H),
         scale=module.scaling,
-        mask=_transformers_mask(module, mask, queries, keys),
-        W_O=None if output is None else _outer(output.weight.mT, H),
-        bias_O=None if output is None else output.bias,
+        mask=_transformers_mask(module, arguments["attention_mask"], queries, keys),
+        W_O=_rows(outer[0].weight.mT, H) if outer else None,
+        bias_O=outer[0].bias if outer else None,
     )
 
 
-def read_bert(module: Any, arguments: Mapping[str, Any], output: Any) -> AttentionCall:
-    """Read a call of BERT's self- or cross-attention, whose output are the mixtures."""
-    return _read_linear(module, arguments, _OF_BERT, None)
-
-
-def read_vit(module: Any, arguments: Mapping[str, Any], output: Any) -> AttentionCall:
-    """Read a call of ViT's attention."""
-    return _read_linear(module, arguments, _OF_VIT, module.o_proj)
+read_bert: Adapter = partial(_read_linear, names=_OF_BERT)
+read_vit: Adapter = partial(_read_linear, names=_OF_VIT)
 
 
 def read_gpt2(module: Any, arguments: Mapping[str, Any], output: Any) -> AttentionCall:
@@ -183,7 +172,7 @@ def read_gpt2(module: Any, arguments: Mapping[str, Any], output: Any) -> Attenti
         bias=_rows(b_Q, H),
         scale=module.scaling,
         mask=_transformers_mask(module, mask, queries, keys),
-        W_O=_outer(module.c_proj.weight, H),
+        W_O=_rows(module.c_proj.weight, H),
         bias_O=module.c_proj.bias,
     )
 
@@ -244,7 +233,7 @@ def adapter_of_kin(module: torch.nn.Module) -> Adapter | None:
     """
     if not type(module).__module__.startswith("transformers.models."):
         return None
-    for adapter, names in ((read_bert, _OF_BERT), (read_vit, (*_OF_VIT, "o_proj"))):
+    for adapter, names in ((read_bert, _OF_BERT), (read_vit, _OF_VIT)):
         linear = all(isinstance(getattr(module, name, None), torch.nn.Linear) for name in names)
         if linear and hasattr(module, "num_attention_heads") and hasattr(module, "scaling"):
             return adapter

@@ -119,10 +119,7 @@ Adapter: TypeAlias = Callable[[torch.nn.Module, Mapping[str, Any], Any], Attenti
 def attended(call: AttentionCall) -> torch.Tensor:
     """Return which token which position attends to: bool, (B, H or 1, L, T).
 
-    Raises
-    ------
-    NotReadableError
-        The mask adds other numbers to the logits than those that exclude a token.
+    A mask that adds other numbers than those that exclude a token is a `NotReadableError`.
     """
     B, L, _ = call.queries.shape
     T = call.keys.shape[1]

@@ -99,18 +99,10 @@ class AttentionLayer:
         return np.argsort(~self.attended[head], axis=-1, kind="stable")
 
     def problem(self, head: int) -> AttentionData:
-        """Return the inputs of a head as a problem whose labels are all 1.
+        """Return the inputs of a head as a problem with queries, whose labels are all 1.
 
-        A mask that does not leave the first tokens of a sequence puts those it leaves first.
-
-        Parameters
-        ----------
-        head : int
-
-        Returns
-        -------
-        AttentionData
-            With queries. Its token t of input i is token ``order(head)[i, t]`` of the layer.
+        A mask that does not leave the first tokens of a sequence puts those it leaves first: token
+        t of input i is token ``order(head)[i, t]`` of the layer.
         """
         lengths, order = self.attended[head].sum(axis=-1), self.order(head)
         ones = np.ones(len(self.sample))
@@ -167,13 +159,7 @@ def layer_of(
     most: int,
     rng: int,
 ) -> AttentionLayer:
-    """Evaluate a call at its chosen inputs, at most `most` of them, in float64.
-
-    Raises
-    ------
-    ValueError
-        No position is chosen, or tokens or matrices are not finite.
-    """
+    """Evaluate a call at its chosen inputs, at most `most` of them, in float64."""
     allowed = attended(call)
     real = allowed.any(dim=-1).all(dim=1)
     if call.queries is call.keys and call.mask is not None:

@@ -169,17 +169,7 @@ class Attention(torch.nn.Module):
         return logits.softmax(dim=-1)
 
     def forward(self, tokens: Any, queries: Any = None, lengths: Any = None) -> Any:
-        """Compute f(X, z) of each sequence.
-
-        Parameters
-        ----------
-        tokens, queries, lengths
-            As in `attention`.
-
-        Returns
-        -------
-        Tensor, shape ([B,] n)
-        """
+        """Compute f(X, z), ([B,] n), of each sequence; parameters are those of `attention`."""
         weights = self.attention(tokens, queries, lengths)
         if lengths is not None:  # a weight of 0 does not undo a NaN
             tokens = tokens.masked_fill(_padding(tokens, lengths).unsqueeze(-1), 0.0)

@@ -103,13 +103,7 @@ def _name_of(kind: type) -> str:
 def _readable(
     model: torch.nn.Module, own: dict[Any, Adapter]
 ) -> dict[str, tuple[torch.nn.Module, Adapter]]:
-    """Find the layers that an adapter reads, by their names.
-
-    Raises
-    ------
-    ValueError
-        There are none, or the logits of one are known not to be x'Wz.
-    """
+    """Find the layers that an adapter reads, by their names."""
     for kind in own:
         if not (
             isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, torch.nn.Module))

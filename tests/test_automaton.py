@@ -120,3 +120,17 @@ def test_what_does_not_fit_is_refused():
     run = train(data, parameter="p", steps=2)
     with pytest.raises(ValueError, match=r"^W: expected a run of W or of K and Q, got one of p"):
         predict_next(data, run)
+
+
+@pytest.mark.parametrize(("T", "embedding"), [(2, "random"), (4, "random"), (4, "orthonormal")])
+def test_a_graph_svm_of_other_data_is_refused(T, embedding):
+    data, other = (next_token(5, T, 6, 8, embedding=embedding, rng=seed) for seed in (0, 1))
+    solution, W = graph_svm(data), finite_part(data)
+    same = NextTokenData(data.embeddings.copy(), data.contexts, data.labels)
+    assert (predict_next(same, W, solution=solution).ids == predict_next(data, W).ids).all()
+    with pytest.raises(ValueError, match=r"^solution: expected that of `data`, got one with other"):
+        predict_next(other, W, solution=solution)
+    with pytest.raises(ValueError, match=r"^solution: expected that of `training`, got one with"):
+        predict_next(data, W, training=other, solution=solution)
+    with pytest.raises(ValueError, match=r"^solution.margins: expected shape of data"):
+        predict_next(data.subset(np.arange(5) < 4), W, solution=solution)

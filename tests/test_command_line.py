@@ -567,6 +567,23 @@ class TestTrain:
         assert main(["svm", "short.npz", "--run", "run.npz"]) == 2
         assert "error: run.npz: selected: expected 0..0, got " in capsys.readouterr().err
 
+    @pytest.mark.parametrize("parameter", ["W", "p", "KQ", "v+W", "Wp", "W+p", "diagonal KQ"])
+    def test_a_run_on_another_problem_of_its_sizes_is_refused(self, problem, capsys, parameter):
+        data = attsvm.load(problem)
+        prompt = ["--prompt", ",".join(["1"] * data.d)] if parameter == "Wp" else []
+        words = ["train", str(problem), "--parameter", parameter, *prompt, "--steps", "30"]
+        assert main([*words, "--lr", "1e6", "--out", "run.npz"]) == 0
+        labels = ["--problem", "label"]
+        assert main(["svm", str(problem), "--run", "run.npz", *labels]) == 0
+        heads = {"queries": data.queries, "value": data.value}
+        longer = np.concatenate([data.tokens, data.tokens[:, :1]], axis=1)
+        for tokens in (data.tokens[::-1], longer):
+            attsvm.save("other.npz", attsvm.AttentionData(tokens, data.labels, **heads))
+            capsys.readouterr()
+            assert main(["svm", "other.npz", "--run", "run.npz", *labels]) == 2
+            wrong = "expected a run on the tokens and queries of the problem, got one on others"
+            assert capsys.readouterr().err == f"attsvm: error: run.npz: {wrong}\n"
+
     def test_a_place_without_a_directory_is_refused_before_training(
         self, problem, monkeypatch, capsys
     ):

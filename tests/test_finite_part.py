@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from attsvm import (
     AttentionData,
     SolverError,
+    att_svm,
     cosine,
     decompose,
     finite_part,
     general_svm,
+    graph_svm,
     selected_sets,
     train,
 )
-from attsvm.datasets import unit_sphere
+from attsvm.datasets import next_token, unit_sphere
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -244,6 +246,30 @@ def test_a_run_of_a_prompt_or_data_without_queries_is_refused():
         decompose(np.eye(4), bare)
     with pytest.raises(ValueError, match=r"^queries: needed for the finite part"):
         finite_part(bare, np.full((2, 3), 1 / 3))
+
+
+def test_a_solution_of_other_data_is_refused():
+    data, other = (unit_sphere(4, 3, 5, batch=2, rng=seed) for seed in (0, 1))
+    run = train(data, steps=200)
+    for solution in (att_svm(data, run.selected), general_svm(data, run)):
+        decompose(run, data, solution)
+        with pytest.raises(ValueError, match=r"^solution: expected that of `data`, got one with"):
+            decompose(run.W, other, solution)
+    graph, others = (next_token(4, 3, 5, 8, batch=2, rng=seed) for seed in (0, 1))
+    local = graph_svm(graph, attention=train(graph, loss="squared", steps=300))
+    for solution in (graph_svm(graph), local):
+        decompose(np.ones((2, 8, 8)), graph, solution)
+        with pytest.raises(ValueError, match=r"^solution: expected that of `data`, got one with"):
+            decompose(np.ones((2, 8, 8)), others, solution)
+
+
+def test_infeasible_problems_of_a_batch_have_no_margins_to_compare():
+    line, plane = [[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
+    data = AttentionData([[line], [plane]], [[1], [1]], queries=[[[1.0, 0.0]], [[1.0, 0.0]]])
+    solution = att_svm(data, [[1], [1]])
+    assert solution.status.tolist() == ["infeasible", "optimal"]
+    parts = decompose(np.ones((2, 2, 2)), data, solution)
+    assert np.isnan(parts.cosine_gap).tolist() == [True, False]
 
 
 def test_equations_of_many_coordinates_are_solved_by_their_multipliers(monkeypatch):

@@ -18,6 +18,7 @@ from attsvm.cli.problems import FIRST_TOKENS, name_of_list, output_file, read_pr
 from attsvm.data import AttentionData
 from attsvm.data.attention_data import as_selected
 from attsvm.descent import StepRule
+from attsvm.descent.evaluation import evaluate
 from attsvm.svm import SVMSolution, label_svm
 from attsvm.svm.norms import NORMS, as_svm_norm
 from attsvm.svm.solvers import EXTENDED
@@ -103,9 +104,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
     chosen_queries = {}
     if isinstance(arguments.selected, Path):
         trained, of_run = _read_run(arguments.selected)
-        selected = trained["selected"]
-        _require_sizes(arguments.selected, trained, data)
-        selected = as_selected(f"{arguments.selected}: selected", selected, data)
+        selected = _selected_by(arguments.selected, trained, data)
     elif arguments.selected in (None, "optimal"):
         if data.value is None:
             wanted = "a token of every input, such as 1,0,2, or the results of attsvm train"
@@ -191,7 +190,7 @@ def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
             raise ValueError("one array")
         with loaded as file:
             known = ("W", "p", "v", "Wp")
-            names = ("selected", *(name for name in known if name in file.files))
+            names = ("selected", "log_attention", *(name for name in known if name in file.files))
             parameter, rule = (str(file[name]) for name in ("parameter", "rule"))
             settings = {name: file[name].item() for name in OF_RULES if name in file.files}
             norm = norm_of_training(parameter, StepRule(rule, **settings))
@@ -201,10 +200,25 @@ def _read_run(path: Path) -> tuple[dict[str, Any], tuple[str, NormLike]]:
         raise ValueError(f"{path}: expected the results of attsvm train") from error
 
 
-def _require_sizes(path: Path, trained: Mapping[str, Any], data: AttentionData) -> None:
-    """Refuse a run on other numbers of inputs or dimensions than those of the problem."""
+def _selected_by(path: Path, trained: Mapping[str, Any], data: AttentionData) -> IndexArray:
+    """Return the tokens of a run; refuse one on other sizes, tokens or queries than these."""
     sizes = len(trained["selected"]), trained.get("W", trained.get("p", data.tokens)).shape[-1]
     if sizes != (data.n, data.d):
         raise ValueError(
             f"{path}: expected a run on n={data.n} d={data.d}, got n={sizes[0]} d={sizes[1]}"
         )
+    selected = as_selected(f"{path}: selected", trained["selected"], data)
+    prompt = trained.get("Wp", trained.get("p"))
+    if prompt is None:
+        data = data if data.queries is not None else data.with_first_queries()
+        directions = np.asarray(data.queries) @ trained["W"].T
+    else:
+        directions = np.broadcast_to(prompt, (data.n, data.d))
+    again = evaluate(data, directions, np.zeros(data.d), "logistic").log_attention
+    largest = float(np.abs(directions).sum(axis=-1).max()) * float(np.abs(data.tokens).max())
+    same = trained["log_attention"].shape == again.shape
+    if not (same and np.allclose(again, trained["log_attention"], 0, 1e-6 + 1e-12 * largest)):
+        raise ValueError(
+            f"{path}: expected a run on the tokens and queries of the problem, got one on others"
+        )
+    return selected

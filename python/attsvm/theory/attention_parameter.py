@@ -11,7 +11,7 @@ import numpy.typing as npt
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._geometries import Norm as NormLike
 from attsvm._linalg import LowRank
-from attsvm._validation import as_float_array
+from attsvm._validation import as_float_array, require_shape
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
@@ -20,6 +20,8 @@ from attsvm.svm.norms import as_svm_norm
 ParameterLike: TypeAlias = "ArrayLike | Run | SVMSolution"
 _ROUNDING = 1e-6
 """How much the norm of a solution may differ from that of its W in float64."""
+_ROUNDING_OF_MARGINS = 1e-5
+"""How much a margin of a solution may differ from that of its W, over the largest logit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,28 @@ def require_in_norm(solution: SVMSolution, norm: NormLike) -> None:
     feasible = np.atleast_1d(solution.feasible)
     if not np.isclose(own, np.atleast_1d(solution.norm), rtol=_ROUNDING, atol=0)[feasible].all():
         raise ValueError(f"solution: expected that in the norm {norm!r}, got one in another")
+
+
+def require_margins_of(
+    name: str, solution: SVMSolution, logits: Float64Array, valid: BoolArray
+) -> None:
+    """Refuse a solution whose margins are not those of the logits ([B,] n, T) that its W has here.
+
+    A margin is how far a token is behind another one of its input that has none. `name` is that of
+    the data.
+    """
+    assert solution.margins is not None
+    require_shape("solution.margins", solution.margins, f"of {name}", valid.shape)
+    known = np.isfinite(solution.margins)
+    ahead = logits + np.where(known, solution.margins, 0.0)
+    leader = np.take_along_axis(ahead, known.argmax(axis=-1)[..., np.newaxis], axis=-1)
+    allowed = _ROUNDING_OF_MARGINS * max(1.0, float(np.abs(logits[valid]).max()))
+    near = np.abs(ahead - leader) <= allowed
+    right = np.where(known, near, True).all(axis=-1) & (near & valid & ~known).any(axis=-1)
+    # An extended W meets its constraints with digits that the logits do not have.
+    extended = np.asarray(solution.solver == "extended")[..., np.newaxis]
+    if not (right | ~known.any(axis=-1) | extended).all():
+        raise ValueError(f"solution: expected that of `{name}`, got one with other margins there")
 
 
 def as_parameter_beside(

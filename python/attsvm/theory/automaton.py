@@ -17,6 +17,7 @@ from attsvm.data.token_priorities import label_preferences, token_priorities
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, graph_svm
 from attsvm.svm.selected_ids import id_weights
+from attsvm.theory.attention_parameter import require_margins_of
 from attsvm.threads import takes_threads
 
 _TIED = 1e-6  # of margins, which are 0 or at least 1 between tokens connected by a path
@@ -142,8 +143,12 @@ def predict_next(
         raise ValueError("solution: expected a feasible Graph-SVM, got none")
     require_shape("solution.W", direction, "(d, d)", matrix.shape)
 
-    logits = _logits(data, matrix, "W")
-    priority = _logits(data, direction, "solution.W")
+    if solution is not None:
+        logits = logits_of_ids(source, direction, "solution.W")
+        name = "data" if training is None else "training"
+        require_margins_of(name, solution, logits, source.valid)
+    logits = logits_of_ids(data, matrix, "W")
+    priority = logits_of_ids(data, direction, "solution.W")
     retrieved = priority >= priority.max(axis=1, keepdims=True) - _TIED
     attention = np.exp(scipy.special.log_softmax(np.where(retrieved, logits, -np.inf), axis=1))
     layer = np.exp(scipy.special.log_softmax(logits, axis=1))
@@ -158,8 +163,8 @@ def predict_next(
     )
 
 
-def _logits(data: NextTokenData, W: Float64Array, name: str) -> Float64Array:
-    """Compute e_{x_it}' W e_k, -inf at padding: (n, T)."""
+def logits_of_ids(data: NextTokenData, W: Float64Array, name: str) -> Float64Array:
+    """Compute e_{x_it}' W e_k of a single problem, -inf at padding: (n, T)."""
     E: Any = data.embeddings.astype(np.float64, copy=False)
     lasts, which = np.unique(data.last, return_inverse=True)
     with np.errstate(over="ignore", invalid="ignore"):

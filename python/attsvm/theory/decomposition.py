@@ -18,7 +18,8 @@ from attsvm.data.batch_axis import as_float64, shape_of
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution, general_svm, graph_svm
-from attsvm.theory.attention_parameter import as_parameter_of
+from attsvm.theory.attention_parameter import as_parameter_of, require_margins_of
+from attsvm.theory.automaton import logits_of_ids
 from attsvm.theory.finite_part import finite_part
 from attsvm.theory.separation import logit_differences
 from attsvm.threads import takes_threads
@@ -137,6 +138,7 @@ def decompose(
         W_fin = finite_part(data, attention, threshold=threshold)
     else:
         W_fin = as_float64(data, "finite", finite, "d", "d")
+    given = solution is not None
     if isinstance(data, NextTokenData):
         solution = graph_svm(data) if solution is None else solution
     elif solution is None:
@@ -148,6 +150,9 @@ def decompose(
     if W_mm is None:
         raise ValueError(f"solution: expected one with W, got one with {solution.variable}")
     require_shape("solution.W", W_mm, *shape_of(data, "d", "d"))
+    if given:
+        known = np.where(np.isfinite(W_mm), W_mm, 0.0)
+        require_margins_of("data", solution, _logits("solution.W", known, data), data.valid)
 
     axes = (-2, -1)
     size = np.square(W_mm).sum(axis=axes)
@@ -161,9 +166,17 @@ def decompose(
 
 
 def _attention(W: Float64Array, data: AttentionData) -> AttentionWeights:
-    """Compute the softmax weights of the logits X W z, from their differences to the first one."""
-    first = np.zeros(data.labels.shape, dtype=np.int64)
-    behind = logit_differences(as_parameter_of("W", W, data), data, first)
-    behind = behind.reshape(data.valid.shape)
-    logs = scipy.special.log_softmax(np.where(data.valid, -behind, -np.inf), axis=-1)
+    """Compute the softmax weights of the logits X W z."""
+    logs = scipy.special.log_softmax(_logits("W", W, data), axis=-1)
     return AttentionWeights(np.exp(logs), logs)
+
+
+def _logits(name: str, W: Float64Array, data: AttentionData | NextTokenData) -> Float64Array:
+    """Compute X W z, of inputs less those of their first tokens, -inf at padding."""
+    if isinstance(data, NextTokenData):
+        of_problems = zip(data.problems(), W.reshape(-1, data.d, data.d), strict=True)
+        logits = np.stack([logits_of_ids(problem, each, name) for problem, each in of_problems])
+        return logits.reshape(data.valid.shape)
+    first = np.zeros(data.labels.shape, dtype=np.int64)
+    behind = logit_differences(as_parameter_of(name, W, data), data, first)
+    return np.where(data.valid, -behind.reshape(data.valid.shape), -np.inf)

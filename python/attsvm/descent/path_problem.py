@@ -66,13 +66,15 @@ class PathProblem:
         ranking, infimum, constant = None, 0.0, False
         if parameter == "v+p":
             if head is not None:
-                raise ValueError(f"head: expected None where v is varied, got {_kind(head)}")
+                raise ValueError(
+                    f"head: expected None where v is varied, got {type(head).__name__}"
+                )
             _require_positive(loss, "for v and p")
             objective = sequences.of_value_and_prompt(LogLoss(loss), labels)
             sizes: tuple[int, ...] = (k, k)
         else:
             if isinstance(head, Head) and head.smooth:
-                _require_positive(loss, f"with a {_kind(head)} head")
+                _require_positive(loss, f"with a {type(head).__name__} head")
                 head.core_head(data)  # checks its shape
                 of_logits = LogLossOfMixture(given[order], labels, head, loss)
                 flat = head.prediction(given.reshape(-1, d)).reshape(given.shape[:2])
@@ -223,10 +225,6 @@ def _require_positive(loss: str, where: str) -> None:
     if not _core.losses[loss].positive:
         fit = " or ".join(repr(name) for name, one in _core.losses.items() if one.positive)
         raise ValueError(f"loss: expected {fit} {where}, got {loss!r}")
-
-
-def _kind(head: object) -> str:
-    return type(head).__name__
 
 
 def _balanced(W: Float64Array, inner: int) -> tuple[Float64Array, Float64Array]:

@@ -318,7 +318,7 @@ def _run(
         )
     compared = None
     if references:
-        of_head = {k: v for k, v in references.items() if blocks.head and _is_of_head(k)}
+        of_head = {k: x for k, x in references.items() if blocks.head and k.split(":")[0] == "v"}
         of_attention = {k: v for k, v in references.items() if k not in of_head}
         inside, beside = _references(problem, start, of_attention)
         of_v = _head_references(problem, of_head)
@@ -543,11 +543,6 @@ def _split_init(init: Any, blocks: Blocks) -> tuple[Any, Any]:
         return init, None
     others = {name: start for name, start in init.items() if name != "v"}
     return others or None, init["v"]
-
-
-def _is_of_head(name: str) -> bool:
-    """Return whether a reference of this name is compared with a trained v."""
-    return name == "v" or name.startswith("v:")
 
 
 def _recorded_steps(

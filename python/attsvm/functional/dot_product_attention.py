@@ -50,15 +50,6 @@ def scaled_dot_product_attention(
     ndarray, shape (..., L, E')
         0 for a query that sees no key.
 
-    Raises
-    ------
-    TypeError
-        Not numbers of one type, or a mask of neither bool nor floating-point
-        numbers.
-    ValueError
-        Shapes that do not go together, a mask beside ``is_causal=True``, a `dropout_p` other than
-        0.
-
     Notes
     -----
     Where torch's kernels differ, this is its math kernel, which torch documents: a mask, the causal

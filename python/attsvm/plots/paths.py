@@ -27,17 +27,9 @@ _NORMS = {
 def path(result: RegularizationPath) -> Figure:
     """Draw a regularisation path against the radius, and the attention at its end.
 
-    Parameters
-    ----------
-    result : RegularizationPath
-        From `attsvm.regularization_path`. For v and p the radius is that of p, or that of v where
-        that of p stays the same.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Panels of the logarithm of the excess loss, the norm, the cosine with each reference, the
-        largest attention, and the attention of every input at the largest radius.
+    Panels show the logarithm of the excess loss, the norm, the cosine with each reference, the
+    largest attention, and the attention of every input at the largest radius. For v and p the
+    radius is that of p, or that of v where that of p stays the same.
     """
     radii = as_instance("result", result, RegularizationPath).radii
     symbol = "radius R"

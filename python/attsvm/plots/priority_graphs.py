@@ -43,15 +43,6 @@ def token_priority_graph(
         Names of the ids, such as ``data.vocabulary``; by default the ids themselves.
     most : int
         Boxes drawn, those of highest priority.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        The vocabulary has fewer names than there are ids, or `most` is not positive.
     """
     groups = _alike(as_instance("graph", graph, TokenPriorityGraph))
     if vocabulary is not None:

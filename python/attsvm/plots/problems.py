@@ -20,15 +20,8 @@ if TYPE_CHECKING:
 def solution(result: SVMSolution) -> Figure:
     """Draw the margins of an SVM, smallest first, and the multipliers of its constraints.
 
-    Parameters
-    ----------
-    result : SVMSolution
-        Of an infeasible problem the multipliers that prove it are drawn; of a batch the norms of
-        the solutions, smallest first, and the certificates of all.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    Of an infeasible problem the multipliers that prove it are drawn; of a batch the norms of the
+    solutions, smallest first, and the certificates of all.
     """
     if not isinstance(as_instance("result", result, SVMSolution).status, str):
         return _solutions(result)
@@ -95,21 +88,8 @@ def _solutions(result: SVMSolution) -> Figure:
 def data(problem: AttentionData | NextTokenData) -> Figure:
     """Draw token scores, or norms of tokens where there is no head, or counts of next tokens.
 
-    Parameters
-    ----------
-    problem : AttentionData or NextTokenData
-        One problem.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A map of the scores Y_i v'x_it, or of the norms |x_it|, over inputs and tokens; of
-        next-token data, how often each id follows each last id.
-
-    Raises
-    ------
-    ValueError
-        A batch of problems.
+    Of one problem: a map of the scores Y_i v'x_it, or of the norms |x_it|, over inputs and tokens;
+    of next-token data, how often each id follows each last id.
     """
     if as_instance("problem", problem, AttentionData, NextTokenData).batch is not None:
         raise ValueError(

@@ -15,19 +15,7 @@ if TYPE_CHECKING:
 
 
 def published(figure: PublishedFigure, outcome: Outcome) -> Figure:
-    """Draw a published figure from its recomputed data.
-
-    Parameters
-    ----------
-    figure : attsvm.studies.reproduce.figure.Figure
-    outcome : Outcome
-        From ``figure.compute``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    """
+    """Draw a published figure from its recomputed data, the outcome of ``figure.compute``."""
     as_instance("figure", figure, PublishedFigure)
     as_instance("outcome", outcome, Outcome)
     with new_figure(*figure.size) as canvas:

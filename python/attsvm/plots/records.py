@@ -52,17 +52,9 @@ _OF_HEADS = {
 def run(result: Run) -> Figure:
     """Draw the record of a training run against the step, and its final attention.
 
-    Parameters
-    ----------
-    result : Run
-        From `attsvm.train`. Of a batch every problem is a line, and no attention is drawn.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Panels of the loss (less its infimum where that is known), the norm, the largest attention,
-        1 - cosine with each reference, and the attention of every input.
-
+    Panels show the loss (less its infimum where that is known), the norm, the largest attention,
+    1 - cosine with each reference, and the attention of every input. Of a batch every problem is a
+    line, and no attention is drawn.
     """
     as_instance("result", result, Run)
     attention = result.attention if result.attention.ndim == 2 else None
@@ -166,11 +158,6 @@ def heads(watched: xr.Dataset, *, norm: str | None = None) -> Figure:
         Panels of the soft sparsity against the norm of W, and of the margin ratio, the cosine with
         the SVM and the share of inputs whose selected token has the largest score, those that were
         recorded, against the step. Every head is a line; its last step has a mark.
-
-    Raises
-    ------
-    ValueError
-        There are no steps, layers or heads, or no such norm.
     """
     for name in ("step", "layer", "head"):
         if not getattr(watched, "sizes", {}).get(name):

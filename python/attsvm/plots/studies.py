@@ -102,9 +102,9 @@ def study(
     Parameters
     ----------
     table : Table, or xarray.Dataset
-        From `attsvm.studies.tabulate`, with what is drawn; or the results, which
-        are tabulated. The bars stand along the longest axis of numbers; every combination of the
-        others has a separate panel.
+        From `attsvm.studies.tabulate`, with what is drawn, else a `ValueError`; or the results,
+        which are tabulated. The bars stand along the longest axis of numbers; every combination of
+        the others has a separate panel.
     caption : str
         Written small under the figure; by default the settings, if results are given.
     results : xarray.Dataset, optional
@@ -114,11 +114,6 @@ def study(
     -------
     matplotlib.figure.Figure
         Error bars are the 95 % confidence intervals of the table.
-
-    Raises
-    ------
-    ValueError
-        The table has nothing of what is drawn.
     """
     as_instance("caption", caption, str)
     if not isinstance(table, Table):

@@ -88,21 +88,8 @@ def png(figure: Figure) -> bytes:
 def encoded(figure: Figure, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
     """Encode a figure in some of `FORMATS`; the same figure gives the same bytes.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    formats : sequence of str
-
-    Returns
-    -------
-    dict of bytes
-        The content of a file by format: PNG with 200 dots per inch, PDF with embedded TrueType
-        fonts, SVG with text as outlines.
-
-    Raises
-    ------
-    ValueError
-        Other formats.
+    By format, the content of a file: PNG with 200 dots per inch, PDF with embedded TrueType fonts,
+    SVG with text as outlines.
     """
     require_matplotlib()
     from matplotlib import rc_context

@@ -161,8 +161,15 @@ class Store:
         """Return the content of every metadata file, by its path in the store."""
         layout = self.layout
         metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": self.attributes}
-
-        def add(name: str, dimensions: Any, shape: Any, chunks: Any, dtype: Any) -> None:
+        arrays: list[tuple[Any, ...]] = [
+            (name, (name,), values.shape, values.shape, values.dtype)
+            for name, values in layout.coordinates.items()
+        ]
+        for v in layout.variables:
+            dimensions = layout.dimensions(v)
+            shape = [layout.sizes[each] for each in dimensions]
+            arrays.append((v.name, dimensions, shape, layout.chunks(v), v.dtype))
+        for name, dimensions, shape, chunks, dtype in arrays:
             little = np.dtype(dtype).newbyteorder("<")
             metadata[f"{name}/.zarray"] = {
                 "zarr_format": 2,
@@ -178,14 +185,6 @@ class Store:
             }
             named = {"_ARRAY_DIMENSIONS": list(dimensions)}
             metadata[f"{name}/.zattrs"] = named | layout.attributes(name)
-
-        for name, values in layout.coordinates.items():
-            add(name, (name,), values.shape, values.shape, values.dtype)
-        for v in layout.variables:
-            dimensions = layout.dimensions(v)
-            add(
-                v.name, dimensions, [layout.sizes[d] for d in dimensions], layout.chunks(v), v.dtype
-            )
         return metadata
 
     def _fixed_files(self) -> dict[str, bytes]:

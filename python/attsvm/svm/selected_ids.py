@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from attsvm._arrays import Float64Array, IndexArray
-from attsvm._validation import as_float, number_text, require_all
+from attsvm._validation import as_float
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.next_token_data import NextTokenData
 from attsvm.data.token_priorities import Preferences
+from attsvm.svm.selected_sets import above
 
 
 def attention_preferences(
@@ -24,14 +25,7 @@ def attention_preferences(
             f"ignored: expected 0 <= ignored <= threshold < 1, got {ignored} and {threshold}"
         )
     weights = id_weights(data, as_attention_weights("attention", attention, data).attention)
-    selected = weights > least
-    require_all(
-        "threshold",
-        np.asarray(selected.any(axis=-1)),
-        weights.max(axis=-1),
-        "a weight above it in every context",
-        got=f"{number_text(least)} and the largest weight {{}}",
-    )
+    selected = above(weights, least, "context")
     first = weights.argmax(axis=-1)[..., np.newaxis]
     top: IndexArray = np.take_along_axis(data.contexts, first, axis=-1)[..., 0]
     out = (weights > most_ignored) & ~selected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attsvm._arrays import BoolArray, IndexArray
+from attsvm._arrays import BoolArray, Float64Array, IndexArray
 from attsvm._validation import as_float, number_text, require_all
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.attention_weights import AttendedLike, AttentionWeights, as_attention_weights
@@ -39,15 +39,16 @@ def sets_of(weights: AttentionWeights, threshold: float) -> BoolArray:
     least = as_float("threshold", threshold)
     if not 0 <= least < 1:
         raise ValueError(f"threshold: expected a number of 0 or more and below 1, got {threshold}")
-    sets: BoolArray = weights.attention > least
-    require_all(
-        "threshold",
-        np.asarray(sets.any(axis=-1)),
-        weights.attention.max(axis=-1),
-        "a weight above it in every input",
-        got=f"{number_text(least)} and the largest weight {{}}",
-    )
-    return sets
+    return above(weights.attention, least, "input")
+
+
+def above(weights: Float64Array, least: float, unit: str) -> BoolArray:
+    """Return which weights are above the threshold: some in every `unit`, else `ValueError`."""
+    some: BoolArray = weights > least
+    got = f"{number_text(least)} and the largest weight {{}}"
+    wanted, largest = f"a weight above it in every {unit}", weights.max(axis=-1)
+    require_all("threshold", np.asarray(some.any(axis=-1)), largest, wanted, got)
+    return some
 
 
 def representatives(data: AttentionData, weights: AttentionWeights) -> IndexArray:

@@ -188,16 +188,9 @@ def _of_svms(layer: AttentionLayer, norms: Sequence[str], **options: Any) -> Val
     def each(name: str) -> Any:
         return np.array([[getattr(of[norm], name) for norm in norms] for of in heads])
 
-    values = {
-        "svm_status": each("status"),
-        "svm_norm": each("norm"),
-        "svm_norm_upper": each("norm_upper"),
-        "svm_gap": each("gap"),
-        "margin_ratio": each("margin_ratio"),
-        "margin_ratio_upper": each("margin_ratio_upper"),
-        "cosine": each("cosine"),
-        "soft_penalty": each("penalty"),
-    }
+    values = {f"svm_{name}": each(name) for name in ("status", "norm", "norm_upper", "gap")}
+    values |= {name: each(name) for name in ("margin_ratio", "margin_ratio_upper", "cosine")}
+    values["soft_penalty"] = each("penalty")
     supports = [[of[norm].support for norm in norms] for of in heads]
     counts = [[np.nan if s is None else s.sum() for s in row] for row in supports]
     values["support_vectors"] = np.array(counts, dtype=np.float64)

@@ -190,8 +190,8 @@ class Attention(torch.nn.Module):
         Parameters
         ----------
         data : AttentionData, or Tensor of shape ([B,] n, T, d)
-            The problem, or its tokens. A value in it must be this module's v. Queries, where it has
-            none, are the first tokens, as in `attention`.
+            The problem, or its tokens on the CPU. A value in it must be this module's v. Queries,
+            where it has none, are the first tokens, as in `attention`.
         labels : Tensor, shape ([B,] n), optional
             -1 or +1, with tokens.
         queries, lengths : Tensor, optional
@@ -203,14 +203,6 @@ class Attention(torch.nn.Module):
         -------
         Run
             The parameters hold its end, rounded to their own type.
-
-        Raises
-        ------
-        TypeError
-            A tensor is not on the CPU, or neither float64 nor float32; or an option is one that
-            the module itself settles.
-        ValueError
-            A shape does not fit, or the value of `data` is not v.
 
         Notes
         -----

@@ -235,6 +235,29 @@ def test_constraints_that_nearly_agree_or_contradict_are_solved_in_every_norm(
 
 
 @pytest.mark.parametrize(
+    ("norm", "order", "dual_order"),
+    [("max", np.inf, 1.0), ("l1", 1.0, np.inf), (50.0, 50.0, 50 / 49), (1e6, 1e6, 1 / (1 - 1e-6))],
+)
+@pytest.mark.parametrize("height", [1e-4, 1e-5, 1e-6])
+def test_many_constraints_that_nearly_contradict_each_other_are_solved(
+    height, norm, order, dual_order
+):
+    """Far more of them than there are coordinates; the multipliers prove the norm."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((500, 8))
+    rows[:, 0] = height * rng.uniform(1, 2, 500)
+    data = AttentionData(np.stack([rows, np.zeros_like(rows)], 1), np.ones(500))
+    solution = attsvm.prompt_svm(data, np.zeros(500, int), norm=norm)
+    margins = [float(x) for x in (Exact(rows) @ Exact(solution.p)).fractions()]
+    sums = [float(x) for x in (Exact(rows.T) @ Exact(solution.dual[:, 1])).fractions()]
+    largest = np.max(np.abs(solution.p))
+    size = largest * np.linalg.norm(solution.p / largest, order)
+    assert solution.dual.min() >= 0
+    assert min(margins) >= 1 - 1e-9
+    assert size <= (1 + 1e-9) * solution.dual.sum() / np.linalg.norm(sums, dual_order)
+
+
+@pytest.mark.parametrize(
     ("kind", "seed", "norm"),
     [
         ("graph", 984, "fro"),

@@ -12,7 +12,7 @@
 // which give all digits.
 #include "attsvm/entrywise_methods.hpp"
 #include "attsvm/margin_program.hpp"
-#include "attsvm/weighted_gram.hpp"
+#include "attsvm/newton_equations.hpp"
 
 namespace attsvm::inline ATTSVM_PRECISION {
 namespace {
@@ -50,25 +50,15 @@ class InteriorPoint : nuclear::MarginProgram {
         const Real degree = 2.0 * static_cast<double>(above.size()) + inequality_.sum();
         const Real mu = ((above * upper_).sum() + (below * lower_).sum() + slack_.dot(dual_)) / degree;
         const Array weights = bounds_primal() ? Array(stiffness.inverse()) : stiffness;
-        Matrix M = weighted_gram(constraints_, weights.matrix());
-        M.diagonal() += divided_by_dual(slack_);
-        const Cholesky equations = factorised(M, goes_on);
+        const NewtonEquations equations(constraints_, weights.matrix(), divided_by_dual(slack_), goes_on);
         if (!equations.succeeded() || !numext::isfinite(mu)) return false;
-        // The factor is that of an M shifted on its diagonal, which changes what tiny pivots give: corrected in rounds,
-        // where more digits (NormSolver::solve_in_octuple_precision) would be much more work.
-        const auto solve = [&](const Vector& b) {
-            constexpr Index small = 64;
-            const int rounds = std::is_same_v<Real, double> && M.rows() > small ? 2 : 0;
-            Vector x = equations.solve(b);
-            for (int k = 0; k < rounds; ++k) x += equations.solve(b - M.selfadjointView<Eigen::Lower>() * x);
-            return x;
-        };
-        const Vector by_margin = solve(constraints_.rhs());
-        const Real of_margin = constraints_.rhs().dot(by_margin);
+        const Vector& rhs = constraints_.rhs();
+        const auto by_margin = equations.solve(Matrix::Zero(above.rows(), above.cols()), rhs);
+        const Real of_margin = rhs.dot(by_margin.dual);
         const Vector margins = constraints_.values(primal());
-        const Array skew = of_below - of_above;
-        const Vector of_skew = bounds_primal() ? Vector() : constraints_.values(skew.matrix());
-        const Vector by_skew = bounds_primal() ? Vector() : solve(of_skew);
+        const Array skew = of_below - of_above, skewness = skew / stiffness;
+        const auto by_skew =
+            bounds_primal() ? NewtonEquations::Step() : equations.solve(skewness.matrix(), Vector::Zero(rhs.size()));
 
         // Towards the point of the central path with this μ, with the curvature that a first direction shows.
         const auto towards = [&](Real target, const Direction* first) {
@@ -87,22 +77,23 @@ class InteriorPoint : nuclear::MarginProgram {
             if (bounds_primal()) {
                 // x = W: A*(λ + dλ) = pull + stiffness dx, where A*(λ) = y⁺ - y⁻
                 const Array unbalanced = upper_ - lower_ - pull;
-                const Vector fixed = solve(aim + margin_ * constraints_.rhs() - margins -
-                                           constraints_.values((unbalanced * weights).matrix()));
-                to.margin = (1.0 - constraints_.rhs().dot(dual_ + fixed)) / of_margin;
-                to.dual = fixed + to.margin * by_margin;
-                to.bounded = (constraints_.adjoint(to.dual).array() + unbalanced) * weights;
+                const auto fixed = equations.solve(unbalanced.matrix(), aim + margin_ * rhs - margins);
+                to.margin = (1.0 - rhs.dot(dual_ + fixed.dual)) / of_margin;
+                to.dual = fixed.dual + to.margin * by_margin.dual;
+                to.bounded = (fixed.W + to.margin * by_margin.W).array();
                 to.bound = 0.0;
             } else {
                 // x = A*(λ): W = pull + stiffness dx + skew dt
-                const Vector fixed = solve(aim - constraints_.values(pull.matrix()));
-                const Real missing_gain = 1.0 - constraints_.rhs().dot(dual_ + fixed);
-                const Real missing_sum = (at_above + at_below).sum() - 1.0 - of_skew.dot(fixed);
-                const Real cross = constraints_.rhs().dot(by_skew);
-                const Real of_bound = stiffness.sum() - of_skew.dot(by_skew) + cross * cross / of_margin;
+                const auto fixed = equations.solve((pull / stiffness).matrix(), aim);
+                const Real missing_gain = 1.0 - rhs.dot(dual_ + fixed.dual);
+                const Real missing_sum =
+                    (at_above + at_below).sum() + (skewness * (pull - fixed.W.array())).sum() - 1.0;
+                const Real cross = -rhs.dot(by_skew.dual);
+                const Real of_bound = (4.0 * of_above * of_below / stiffness + skewness * by_skew.W.array()).sum() +
+                                      cross * cross / of_margin;
                 to.bound = (missing_sum - cross / of_margin * missing_gain) / of_bound;
                 to.margin = (missing_gain + cross * to.bound) / of_margin - margin_;
-                to.dual = fixed + (margin_ + to.margin) * by_margin - to.bound * by_skew;
+                to.dual = fixed.dual + (margin_ + to.margin) * by_margin.dual + to.bound * by_skew.dual;
                 to.bounded = constraints_.adjoint(to.dual).array();
             }
             to.above = to.bound - to.bounded;

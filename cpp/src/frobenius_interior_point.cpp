@@ -1,6 +1,6 @@
 #include "attsvm/frobenius_interior_point.hpp"
 
-#include "attsvm/dense.hpp"
+#include "attsvm/newton_equations.hpp"
 
 namespace attsvm {
 
@@ -12,13 +12,13 @@ constexpr int most_iterations = 60;
 class InteriorPoint {
    public:
     InteriorPoint(const UnitProblem& problem, const Team& team, Progress& progress, bool calling_thread)
-        : map_(problem.map),
+        : problem_(problem),
+          map_(problem.map),
           team_(team),
           progress_(progress),
           calling_thread_(calling_thread),
           products_(team, problem.map),
-          rhs_(Eigen::Map<const Vector>(problem.rhs, problem.size())),
-          queries_(Eigen::Map<const Matrix>(map_.L, map_.query_dimension, map_.samples)) {}
+          rhs_(Eigen::Map<const Vector>(problem.rhs, problem.size())) {}
 
     Index run(double* dual) {
         constexpr double good = 1e-7, hopeless = 1e-13, shortest_step = 1e-4;
@@ -82,34 +82,9 @@ class InteriorPoint {
         return smallest > 0 ? 1.0 - gain * gain * smallest * smallest / (size * size) : infinity;
     }
 
-    // I + A* Θ A = I + Σ_i (z_i z_i') ⊗ S_i with the symmetric S_i = Σ_r Θ_r D_r D_r', block by block
     bool factorise() {
-        constexpr Index columns_at_once = 4;
         theta_ = dual_.cwiseQuotient(slack_);
-        const Index d = map_.dimension, e = map_.query_dimension, n = map_.samples;
-        Matrix S(d * (d + 1) / 2, n), M(d * e, d * e);
-        parallel_for_each(team_, n, progress_, [&](Index i, bool) {
-            const Index first = map_.start[i], rows = map_.rows(i);
-            const Eigen::Map<const Matrix> D(map_.row(first), d, rows);
-            const Matrix weighted = D * theta_.segment(first, rows).asDiagonal(),
-                         of_sample = times_transpose(weighted, D);
-            double* column = S.col(i).data();
-            for (Index j = 0; j < d; ++j) column = std::copy_n(of_sample.col(j).data() + j, d - j, column);
-        });
-        const Index groups = (e + columns_at_once - 1) / columns_at_once;
-        parallel_for_each(team_, groups, progress_, [&](Index group, bool) {
-            const Index first = group * columns_at_once, last = std::min(first + columns_at_once, e), rows = e - first;
-            Matrix pairs(rows * (last - first), n);
-            for (Index c = first; c < last; ++c)
-                pairs.middleRows((c - first) * rows, rows) = queries_.bottomRows(rows) * queries_.row(c).asDiagonal();
-            const Matrix blocks = times_transpose(S, pairs);
-            for (Index c = first; c < last; ++c)
-                for (Index b = c; b < e; ++b) {
-                    const double* from = blocks.col((c - first) * rows + b - first).data();
-                    for (Index j = 0; j < d; ++j)
-                        for (Index k = j; k < d; ++k) M(b * d + k, c * d + j) = M(b * d + j, c * d + k) = *from++;
-                }
-        });
+        Matrix M = gram_of_entries(nuclear::Constraints(problem_, team_), theta_, progress_);
         if (progress_.stopped()) return false;
         M.diagonal().array() += 1.0;
         equations_ = Cholesky(std::move(M), [this] { return !stopped(); });
@@ -157,13 +132,13 @@ class InteriorPoint {
         return step;
     }
 
+    const UnitProblem& problem_;
     const MarginMap& map_;
     Team team_;
     Progress& progress_;
     bool calling_thread_;
     MarginProducts products_;
     Vector rhs_;
-    Matrix queries_;
     Vector w_, slack_, dual_, theta_, coupling_, of_gamma_;
     double gamma_ = 0.0, curvature_ = 0.0;
     Cholesky equations_;

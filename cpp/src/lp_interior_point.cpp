@@ -14,7 +14,7 @@
 #include "attsvm/entrywise_methods.hpp"
 #include "attsvm/lp_newton.hpp"
 #include "attsvm/margin_program.hpp"
-#include "attsvm/weighted_gram.hpp"
+#include "attsvm/newton_equations.hpp"
 
 namespace attsvm::inline ATTSVM_PRECISION {
 namespace {
@@ -52,16 +52,14 @@ class LpInteriorPoint : nuclear::MarginProgram {
         const Array curvature = of_r - both * bend, sum = of_above + of_below;
         const Array stiffness = slope.square() * sum + curvature, share = slope * (of_above - of_below) / stiffness;
         const Array weights = stiffness / (4.0 * slope.square() * of_above * of_below + sum * curvature);
-        Matrix M = weighted_gram(constraints_, weights.matrix());
-        M.diagonal() += divided_by_dual(slack_);
-        const Cholesky equations = factorised(M, goes_on);
+        const NewtonEquations equations(constraints_, weights.matrix(), divided_by_dual(slack_), goes_on);
         if (!equations.succeeded() || !numext::isfinite(mu)) return false;
         const Vector& rhs = constraints_.rhs();
-        const Vector of_share = constraints_.values((share * weights).matrix());
-        const Vector by_margin = equations.solve(rhs), by_kappa = equations.solve(of_share);
-        const Real of_margin = rhs.dot(by_margin), cross = rhs.dot(by_kappa);
-        const Real of_kappa = (share.square() * weights).sum() + stiffness.inverse().sum() - of_share.dot(by_kappa) +
-                              cross * cross / of_margin;
+        const auto by_margin = equations.solve(Matrix::Zero(W_.rows(), W_.cols()), rhs),
+                   by_kappa = equations.solve(-share.matrix(), Vector::Zero(rhs.size()));
+        const Real of_margin = rhs.dot(by_margin.dual), cross = rhs.dot(by_kappa.dual);
+        const Real of_kappa =
+            stiffness.inverse().sum() - (share * by_kappa.W.array()).sum() + cross * cross / of_margin;
         const Vector margins = constraints_.values(W_.matrix());
         const Array U = constraints_.adjoint(dual_).array();
 
@@ -86,16 +84,14 @@ class LpInteriorPoint : nuclear::MarginProgram {
             const Array on_r = slope * (pull_up + pull_down) + to_v + off_r;
             const Array unbalanced = U - (upper_ - lower_) - (pull_up - pull_down) + share * on_r;
             const Vector aim = divided_by_dual(at_slack);
-            const Vector fixed =
-                equations.solve(aim + margin_ * rhs - margins - constraints_.values((unbalanced * weights).matrix()));
-            const Real missing_gain = 1.0 - rhs.dot(dual_ + fixed);
-            const Real missing_r =
-                1.0 - r_.sum() - of_share.dot(fixed) - (share * weights * unbalanced).sum() - (on_r / stiffness).sum();
+            const auto fixed = equations.solve(unbalanced.matrix(), aim + margin_ * rhs - margins);
+            const Real missing_gain = 1.0 - rhs.dot(dual_ + fixed.dual);
+            const Real missing_r = 1.0 - r_.sum() - (share * fixed.W.array()).sum() - (on_r / stiffness).sum();
             Direction to;
             to.kappa = (cross / of_margin * missing_gain - missing_r) / of_kappa;
             to.margin = (missing_gain - cross * to.kappa) / of_margin;
-            to.dual = fixed + to.margin * by_margin + to.kappa * by_kappa;
-            to.W = weights * (constraints_.adjoint(to.dual).array() + unbalanced - to.kappa * share);
+            to.dual = fixed.dual + to.margin * by_margin.dual + to.kappa * by_kappa.dual;
+            to.W = (fixed.W + to.margin * by_margin.W + to.kappa * by_kappa.W).array();
             to.r = share * to.W + (on_r - to.kappa) / stiffness;
             to.above = slope * to.r - to.W + off_above;
             to.below = slope * to.r + to.W + off_below;

@@ -30,7 +30,8 @@ void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
         const double of_norm = norm_.kind == SvmNorm::Kind::spectral  ? entries * entries * (entries + rows)
                                : norm_.kind == SvmNorm::Kind::nuclear ? order * order * order
                                                                       : 0.0;
-        return rows * rows * (rows + order) + of_norm <= most_products;
+        const double unknowns = norm_.is_of_entries() ? std::min(rows, entries) : rows;
+        return unknowns * unknowns * (rows + order) + of_norm <= most_products;
     };
     const auto solved = [&](const UnitProblem& unit, const double* lacking) {
         return attsvm::solve_in_octuple_precision(unit, lacking, static_cast<int>(norm_.kind), norm_.p, d, e, team_,

@@ -6,13 +6,13 @@
 #include "dense.cpp"
 #include "entrywise_interior_point.cpp"
 #include "lp_interior_point.cpp"
+#include "newton_equations.cpp"
 #include "nuclear_constraints.cpp"
 #include "nuclear_face.cpp"
 #include "nuclear_interior_point.cpp"
 #include "spectral_face.cpp"
 #include "spectral_interior_point.cpp"
 #include "svm_norm.cpp"
-#include "weighted_gram.cpp"
 
 namespace attsvm {
 namespace {

@@ -12,8 +12,8 @@
 #include <numeric>
 
 #include "attsvm/lp_map.hpp"
+#include "attsvm/newton_equations.hpp"
 #include "attsvm/svm_norm.hpp"
-#include "attsvm/weighted_gram.hpp"
 
 namespace attsvm::inline ATTSVM_PRECISION {
 

@@ -1,0 +1,115 @@
+#include "attsvm/newton_equations.hpp"
+
+namespace attsvm::inline ATTSVM_PRECISION {
+
+Matrix weighted_gram(const nuclear::Constraints& constraints, const Matrix& weights) {
+    const MarginMap& map = constraints.map();
+    const auto& D = constraints.differences();
+    const auto& L = constraints.queries();
+    if (constraints.right() == 1) {
+        const Matrix rows = constraints.dense_rows();
+        return transpose_times(rows, weights.col(0).asDiagonal() * rows);
+    }
+    Matrix gram(constraints.count(), constraints.count());
+    for (Index i = 0; i < map.samples; ++i) {
+        if (map.rows(i) == 0) continue;
+        const Matrix pairs = L.leftCols(i + 1).array().colwise() * L.col(i).array();
+        const Matrix of_pairs = times(weights, pairs);
+        Matrix scaled = D.leftCols(map.start[i + 1]);
+        for (Index j = 0; j <= i; ++j)
+            scaled.middleCols(map.start[j], map.rows(j)).array().colwise() *= of_pairs.col(j).array();
+        transpose_times(D.middleCols(map.start[i], map.rows(i)), scaled,
+                        gram.block(map.start[i], 0, map.rows(i), map.start[i + 1]));
+    }
+    return gram;
+}
+
+// Σ_i (l_i l_i') ⊗ S_i with the symmetric S_i = Σ_r θ_r D_r D_r', block by block
+Matrix gram_of_entries(const nuclear::Constraints& constraints, const Vector& theta, Progress& progress) {
+    constexpr Index columns_at_once = 4;
+    const MarginMap& map = constraints.map();
+    const auto& L = constraints.queries();
+    const Index d = constraints.left(), e = constraints.right(), n = map.samples;
+    if (e == 1) {
+        const Matrix rows = constraints.dense_rows();
+        return times_transpose(rows * theta.asDiagonal(), rows);
+    }
+    Matrix S(d * (d + 1) / 2, n), gram(d * e, d * e);
+    parallel_for_each(constraints.team(), n, progress, [&](Index i, bool) {
+        const auto D = constraints.differences().middleCols(map.start[i], map.rows(i));
+        const Matrix of_sample = times_transpose(D * theta.segment(map.start[i], map.rows(i)).asDiagonal(), D);
+        Real* column = S.col(i).data();
+        for (Index j = 0; j < d; ++j) column = std::copy_n(of_sample.col(j).data() + j, d - j, column);
+    });
+    const Index groups = (e + columns_at_once - 1) / columns_at_once;
+    parallel_for_each(constraints.team(), groups, progress, [&](Index group, bool) {
+        const Index first = group * columns_at_once, last = std::min(first + columns_at_once, e), rows = e - first;
+        Matrix pairs(rows * (last - first), n);
+        for (Index c = first; c < last; ++c)
+            pairs.middleRows((c - first) * rows, rows) = L.bottomRows(rows) * L.row(c).asDiagonal();
+        const Matrix blocks = times_transpose(S, pairs);
+        for (Index c = first; c < last; ++c)
+            for (Index b = c; b < e; ++b) {
+                const Real* from = blocks.col((c - first) * rows + b - first).data();
+                for (Index j = 0; j < d; ++j)
+                    for (Index k = j; k < d; ++k) gram(b * d + k, c * d + j) = gram(b * d + j, c * d + k) = *from++;
+            }
+    });
+    return gram;
+}
+
+NewtonEquations::NewtonEquations(const nuclear::Constraints& constraints, Matrix weights, Vector quotients,
+                                 const GoesOn& goes_on)
+    : constraints_(constraints), weights_(std::move(weights)), quotients_(std::move(quotients)) {
+    for (Index r = 0; r < constraints.count(); ++r)
+        if (constraints.is_equality(r)) equalities_.push_back(r);
+    for_entries_ = constraints.map().coordinates() < constraints.count() - std::ssize(equalities_);
+    if (!for_entries_) {
+        Matrix M = weighted_gram(constraints, weights_);
+        M.diagonal() += quotients_;
+        factor_ = factorised(M, goes_on);
+        return;
+    }
+    root_ = weights_.cwiseSqrt();
+    theta_ = quotients_.cwiseInverse();
+    for (const Index r : equalities_) theta_[r] = 0.0;
+    Progress progress(nullptr, 1.0);
+    Matrix K = gram_of_entries(constraints, theta_, progress);
+    K.array() *= (root_.reshaped() * root_.reshaped().transpose()).array();
+    K.diagonal().array() += 1.0;
+    factor_ = factorised(K, goes_on);
+    if (!factor_.succeeded()) return;
+    rows_of_equalities_ = root_.reshaped().asDiagonal() * constraints.dense_rows()(Eigen::all, equalities_);
+    const Matrix half = factor_.solve_lower(rows_of_equalities_, goes_on);
+    of_equalities_ = factorised(transpose_times(half, half));
+}
+
+NewtonEquations::Step NewtonEquations::solve(const Matrix& f, const Vector& b) const {
+    return for_entries_ ? solve_for_entries(f, b) : solve_for_multipliers(f, b);
+}
+
+// What the shift of a factor on its diagonal changes is corrected in rounds, where four times the precision would be
+// much more work.
+NewtonEquations::Step NewtonEquations::solve_for_multipliers(const Matrix& f, const Vector& b) const {
+    constexpr Index small = 64;
+    const int rounds = std::is_same_v<Real, double> && b.size() > small ? 2 : 0;
+    const Vector rhs = b - constraints_.values(weights_.cwiseProduct(f));
+    Vector dual = factor_.solve(rhs);
+    for (int k = 0; k < rounds; ++k)
+        dual += factor_.solve(rhs - constraints_.values(weights_.cwiseProduct(constraints_.adjoint(dual))) -
+                              quotients_.cwiseProduct(dual));
+    Matrix W = weights_.cwiseProduct(constraints_.adjoint(dual) + f);
+    return {std::move(W), std::move(dual)};
+}
+
+NewtonEquations::Step NewtonEquations::solve_for_entries(const Matrix& f, const Vector& b) const {
+    Vector entries = factor_.solve(root_.cwiseProduct(f + constraints_.adjoint(theta_.cwiseProduct(b))).reshaped());
+    const Vector of_equalities = of_equalities_.solve(b(equalities_) - apply_transpose(rows_of_equalities_, entries));
+    entries += factor_.solve(apply(rows_of_equalities_, of_equalities));
+    Matrix W = root_.cwiseProduct(entries.reshaped(root_.rows(), root_.cols()));
+    Vector dual = theta_.cwiseProduct(b - constraints_.values(W));
+    dual(equalities_) = of_equalities;
+    return {std::move(W), std::move(dual)};
+}
+
+}  // namespace attsvm::inline ATTSVM_PRECISION

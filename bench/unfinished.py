@@ -11,21 +11,11 @@ from attsvm.data.whole_file import write_whole
 
 
 class Unfinished:
-    """Records by name, in ``unfinished.json`` of a folder.
+    """Records by name, in ``unfinished.json`` of a folder, which is made where it is missing.
 
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    of_run : dict
-        What rows of one run have in common, such as its pace and the versions of libraries.
-    resume : bool
-        Whether to go on with the records that are there; else they are left out and replaced.
-
-    Raises
-    ------
-    ValueError
-        The records that are there are of another kind of run.
+    `of_run` is what rows of one run have in common, such as its pace and the versions of libraries.
+    With `resume` the records that are there are gone on with, if they are of such a run; else they
+    are replaced.
     """
 
     def __init__(self, folder: Path, of_run: dict[str, Any], resume: bool) -> None:

@@ -153,14 +153,12 @@ def _power_of_two(array: Float64Array, axis: Axes) -> Float64Array:
     """Return powers of two near the largest entries over `axis`, which is kept; 1 for zero."""
     largest = np.abs(array).max(axis=axis, keepdims=True, initial=0.0)
     _, exponent = np.frexp(np.where(largest > 0, largest, 1.0))
-    scale: Float64Array = np.ldexp(1.0, exponent - 1)
-    return scale
+    return np.asarray(np.ldexp(1.0, exponent - 1))
 
 
 def _unit(array: Float64Array, axis: Axes) -> Float64Array:
     scaled = array / _power_of_two(array, axis)
-    unit: Float64Array = scaled / np.sqrt(np.square(scaled).sum(axis=axis, keepdims=True))
-    return unit
+    return np.asarray(scaled / np.sqrt(np.square(scaled).sum(axis=axis, keepdims=True)))
 
 
 def _triangle(rows: Float64Array) -> Float64Array:

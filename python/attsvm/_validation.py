@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,27 +35,6 @@ _BOOL = (bool, np.bool_)
 _NO_NUMBER = (*_BOOL, str, bytes)
 
 
-@overload
-def as_float_array(
-    name: str,
-    value: ArrayLike,
-    shape_text: str,
-    *,
-    ndim: int | Collection[int] = (),
-    shape: tuple[int, ...] | None = None,
-    dtype: type[np.float64],
-) -> Float64Array: ...
-@overload
-def as_float_array(
-    name: str,
-    value: ArrayLike,
-    shape_text: str,
-    *,
-    ndim: int | Collection[int] = (),
-    shape: tuple[int, ...] | None = None,
-    dtype: npt.DTypeLike | None = None,
-    numbers: str = NUMBERS,
-) -> FloatArray: ...
 def as_float_array(
     name: str,
     value: ArrayLike,
@@ -91,6 +70,19 @@ def as_float_array(
         require_all(name, held, array, "numbers that float32 can hold")
     require_finite(name, result)
     return read_only(result)
+
+
+def as_float64_array(
+    name: str,
+    value: ArrayLike,
+    shape_text: str,
+    *,
+    ndim: int | Collection[int] = (),
+    shape: tuple[int, ...] | None = None,
+) -> Float64Array:
+    """Read a float64 array, as `as_float_array`."""
+    array = as_float_array(name, value, shape_text, ndim=ndim, shape=shape, dtype=np.float64)
+    return np.asarray(array, np.float64)
 
 
 def as_index_array(

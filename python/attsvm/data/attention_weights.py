@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from attsvm._arrays import ArrayLike, Float64Array, FloatArray
-from attsvm._validation import as_float_array, require_all, require_nonnegative, require_shape
+from attsvm._validation import as_float64_array, require_all, require_nonnegative, require_shape
 from attsvm.data.attention_data import AttentionData
 from attsvm.data.batch_axis import as_float64
 from attsvm.data.next_token_data import NextTokenData
@@ -50,7 +50,7 @@ def as_attention_weights(
     weights = value.attention if isinstance(value, Attends) else value
     if data is None:
         text = "(n, T) or (B, n, T)"
-        attention = as_float_array(name, weights, text, ndim=(2, 3), dtype=np.float64)
+        attention = as_float64_array(name, weights, text, ndim=(2, 3))
     else:
         attention = np.where(data.valid, as_float64(data, name, weights, "n", "T"), 0.0)
     require_nonnegative(name, attention, "weights")

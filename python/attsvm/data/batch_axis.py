@@ -13,7 +13,7 @@ from attsvm._display import Plotted
 from attsvm._validation import (
     ReadOnlyArrays,
     as_bool_array,
-    as_float_array,
+    as_float64_array,
     as_index_array,
     as_int,
     as_positive_int,
@@ -134,4 +134,4 @@ def shape_of(data: BatchAxis, *axes: str) -> tuple[str, tuple[int, ...]]:
 def as_float64(data: BatchAxis, name: str, value: ArrayLike, *axes: str) -> Float64Array:
     """Check an array with these axes for each problem: finite numbers, cast to float64."""
     text, shape = shape_of(data, *axes)
-    return as_float_array(name, value, text, shape=shape, dtype=np.float64)
+    return as_float64_array(name, value, text, shape=shape)

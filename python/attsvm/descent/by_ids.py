@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attsvm import _core
 from attsvm._arrays import Float64Array, IndexArray
 from attsvm._linalg import LowRank, in_own_span
-from attsvm._validation import as_float_array, require_direction, require_shape
+from attsvm._validation import as_float64_array, require_direction, require_shape
 from attsvm.data import NextTokenData
 from attsvm.descent.blocks import Blocks
 from attsvm.descent.problem import Basis, Coordinates, Parameter, Trained
@@ -135,9 +135,7 @@ class TrainedByIds:
         left, right = self.factors()
         basis = Basis(right, 1, formed=True)
         shape = self.parameter_shape
-        coordinates = Coordinates(
-            blocks=self.blocks, batch=None, dimensions=shape, of_queries=basis
-        )
+        coordinates = Coordinates(self.blocks, batch=None, dimensions=shape, of_queries=basis)
         return Trained, (coordinates, Parameter([left], None, np.zeros(1)), None, "not linear")
 
     @property
@@ -236,7 +234,7 @@ def _reference(argument: str, given: Reference, d: int) -> LowRank:
         left, right = factors_of(argument, given)
         require_shape(argument, left, "(s, d)", (left.shape[0], d))
     else:
-        left, right = np.eye(d), as_float_array(argument, given, "(d, d)", ndim=2, dtype=np.float64)
+        left, right = np.eye(d), as_float64_array(argument, given, "(d, d)", ndim=2)
     require_shape(argument, right, "(s, d)", (left.shape[0], d))
     W = LowRank(left, right)
     require_direction(argument, W.norm() > 0)

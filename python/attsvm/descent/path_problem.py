@@ -11,7 +11,7 @@ import numpy as np
 from attsvm import _core
 from attsvm._arrays import Float64Array
 from attsvm._linalg import euclidean_norm, in_own_span
-from attsvm._validation import as_float_array, as_positive_int, require_keys
+from attsvm._validation import as_float64_array, as_positive_int, require_keys
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent.attention_maps import Sequences
 from attsvm.descent.ball import Objective
@@ -135,7 +135,7 @@ class PathProblem:
         text, shape = shapes.get(self.parameter, ("(d,)", (d,)))
         parts = []
         for block, label in zip(blocks, names, strict=True):
-            array = as_float_array(label, value[block], text, shape=shape, dtype=np.float64)
+            array = as_float64_array(label, value[block], text, shape=shape)
             basis = self.query_basis if block == "Q" else self.token_basis
             inside = array if basis is None else basis @ array
             if block == "W" and self.query_basis is not None:

@@ -12,7 +12,13 @@ from numpy.typing import DTypeLike, NDArray
 from attsvm import _core
 from attsvm._arrays import ArrayLike, Float64Array, IndexArray
 from attsvm._linalg import LowRank, euclidean_norm, in_own_span, own_coordinates
-from attsvm._validation import as_float_array, as_float_dtype, require_direction, require_shape
+from attsvm._validation import (
+    as_float64_array,
+    as_float_array,
+    as_float_dtype,
+    require_direction,
+    require_shape,
+)
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent.blocks import Blocks, axes_of
 from attsvm.descent.references import Factored, Reference, factors_of
@@ -62,7 +68,7 @@ def as_batch(
     in_batch = f"(B, {text[1:]}"
     both = text if batch is None else f"{text} or {in_batch}"
     ndim = {len(one), len(one) + (batch is not None)}
-    array = as_float_array(name, value, both, ndim=ndim, dtype=np.float64)
+    array = as_float64_array(name, value, both, ndim=ndim)
     own = array.shape[array.ndim - len(one) :]
     wanted = tuple(found if size is None else size for size, found in zip(one, own, strict=True))
     lead = (batch or 1,)

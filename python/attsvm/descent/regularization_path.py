@@ -19,7 +19,7 @@ from attsvm._softmax import log_softmax
 from attsvm._validation import (
     as_bool,
     as_choice,
-    as_float_array,
+    as_float64_array,
     as_generator,
     as_nonnegative_int,
     as_positive_float,
@@ -376,9 +376,7 @@ def _radii(radii: Any, parameter: str) -> Float64Array:
             require_keys("radii", radii, ("v", "p"))
             columns = [
                 np.atleast_1d(
-                    as_float_array(
-                        f"radii[{block!r}]", radii[block], "(N,)", ndim=(0, 1), dtype=np.float64
-                    )
+                    as_float64_array(f"radii[{block!r}]", radii[block], "(N,)", ndim=(0, 1))
                 )
                 for block in ("v", "p")
             ]
@@ -387,12 +385,12 @@ def _radii(radii: Any, parameter: str) -> Float64Array:
                 raise ValueError(f"radii: expected equally many for 'v' and 'p', got {sizes}")
             bounds = np.stack(np.broadcast_arrays(*columns), axis=1)
         else:
-            bounds = as_float_array("radii", radii, "(N, 2)", ndim=2, dtype=np.float64)
+            bounds = as_float64_array("radii", radii, "(N, 2)", ndim=2)
             require_shape("radii", bounds, "(N, 2)", (len(bounds), 2))
     else:
         if isinstance(radii, Mapping):
             raise TypeError("radii: expected an array, got a dict, which is for ('v', 'p')")
-        bounds = as_float_array("radii", radii, "(N,)", ndim=1, dtype=np.float64)[:, np.newaxis]
+        bounds = as_float64_array("radii", radii, "(N,)", ndim=1)[:, np.newaxis]
     if bounds.min() <= 0:
         raise ValueError(f"radii: expected positive numbers, got {number_text(bounds.min())}")
     steps = np.diff(bounds, axis=0)
@@ -420,7 +418,7 @@ def _direction(name: str, reference: Reference, shape: tuple[int, ...]) -> Float
         array = product[:, 0] if len(shape) == 1 and product.ndim == 2 else product
     else:
         text = "(d, d)" if len(shape) == 2 else "(d,)"
-        array = as_float_array(name, reference, text, ndim=len(shape), dtype=np.float64)
+        array = as_float64_array(name, reference, text, ndim=len(shape))
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     require_direction(name, array.any())

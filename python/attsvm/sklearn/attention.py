@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 from attsvm._arrays import Float64Array, FloatArray, IndexArray
 from attsvm._validation import (
     as_choice,
-    as_float_array,
+    as_float64_array,
     as_nonnegative_float,
     as_nonnegative_int,
     require_unmasked,
@@ -228,7 +228,7 @@ class AttentionSVM(ClassifierMixin, OneWarningOfClones):
         self.classes_, sign = two_classes(y)
         value = None
         if self.value is not None:
-            value = as_float_array("value", self.value, "(d,)", ndim=1, dtype=np.float64)
+            value = as_float64_array("value", self.value, "(d,)", ndim=1)
         data = AttentionData(
             as_tokens(X), sign, queries=self._queries(X, queries, lengths), value=value,
             lengths=lengths,

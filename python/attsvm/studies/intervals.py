@@ -46,12 +46,8 @@ def median(values: Float64Array, *, level: float = 0.95) -> Estimate:
 
     It is [x_(k), x_(n+1-k)] with the largest k for which P(Bin(n, 1/2) < k) is less than half of
     1 - `level`: it covers the median of the population with this probability, whatever the
-    distribution is. At the level 0.95 it does not exist for five draws or less; all is NaN for an
-    empty sample.
-
-    References
-    ----------
-    Conover, "Practical Nonparametric Statistics", 1999, section 3.2.
+    distribution is (Conover, "Practical Nonparametric Statistics", 1999, section 3.2). At the level
+    0.95 it does not exist for five draws or less; all is NaN for an empty sample.
     """
     from scipy import special
 

@@ -195,10 +195,8 @@ def _margin_ratio(measured: Measured, norm: Norm, solution: SVMSolution) -> Floa
     ratios, moved = np.full(len(measured.direction), np.nan), measured.moved
     if moved.any():
         data, selected = measured.data.subset(moved), measured.run.selected[moved]
-        of_moved = rows_of(solution, moved)
-        ratios[moved] = margin_ratio(
-            data, measured.direction[moved], selected, norm, solution=of_moved
-        )
+        W, of_moved = measured.direction[moved], rows_of(solution, moved)
+        ratios[moved] = margin_ratio(data, W, selected, norm, solution=of_moved)
     return ratios
 
 

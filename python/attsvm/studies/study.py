@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from attrs import Converter, field, fields, frozen
@@ -362,9 +362,7 @@ class Study:
                 f"got {count}"
             )
         if self.record and self.record[-1] > self.steps:
-            raise ValueError(
-                f"record: expected steps up to {self.steps} (steps), got {list(self.record)}"
-            )
+            self._refuse(["record"], f"steps up to {self.steps} (steps)")
         cells = self.cells
         if self.measure is None:
             parameters = {cell.settings["parameter"] for cell in cells}
@@ -373,10 +371,7 @@ class Study:
             self._set("test", _DEFAULT_TEST)
         if any(measurement.in_norms for measurement in self.measurements):
             if isinstance(self.norm, tuple):
-                raise ValueError(
-                    f"norm: expected one value where SVMs in all `norms` are measured, "
-                    f"{self._got(['norm'])}"
-                )
+                self._refuse(["norm"], "one value where SVMs in all `norms` are measured")
             if self.norms is None:
                 self._set("norms", NORMS)
         for cell in cells:
@@ -395,9 +390,7 @@ class Study:
         ):
             given = [x for x in names if getattr(self, x) != getattr(fields(Study), x).default]
             if given and not used:
-                raise ValueError(
-                    f"{', '.join(given)}: expected none where {where}, {self._got(given)}"
-                )
+                self._refuse(given, f"none where {where}")
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -417,9 +410,7 @@ class Study:
         of_all = dict.fromkeys(option for kind in KINDS.values() for option in kind.options)
         others = [x for x in of_all if x not in self.options and getattr(self, x) is not None]
         if others:
-            raise ValueError(
-                f"{', '.join(others)}: expected none for data {self.data!r}, {self._got(others)}"
-            )
+            self._refuse(others, f"none for data {self.data!r}")
         sizes = self.file.sizes if self.file else {}
         for name, size in sizes.items():
             if getattr(self, name) is None:
@@ -432,15 +423,9 @@ class Study:
         wrong = [name for name in _SIZES if sizes and getattr(self, name) != sizes[name]]
         if wrong:
             expected = ", ".join(str(sizes[name]) for name in wrong)
-            raise ValueError(
-                f"{', '.join(wrong)}: expected none or the {expected} of the file, "
-                f"{self._got(wrong)}"
-            )
+            self._refuse(wrong, f"none or the {expected} of the file")
         if self.file and self.problems and self.problems > sizes["problems"]:
-            raise ValueError(
-                f"problems: expected at most the {sizes['problems']} of {self.data}, "
-                f"got {self.problems}"
-            )
+            self._refuse(["problems"], f"at most the {sizes['problems']} of {self.data}")
 
     def _find_rules(self) -> None:
         rules = self.rules or {}
@@ -472,10 +457,10 @@ class Study:
         except (TypeError, ValueError) as error:
             raise type(error)(f"rules.{name}: {error}" if name in rules else str(error)) from error
 
-    def _got(self, names: list[str]) -> str:
+    def _refuse(self, names: list[str], expected: str) -> NoReturn:
         values = (getattr(self, name) for name in names)
-        plain = (list(value) if isinstance(value, tuple) else value for value in values)
-        return f"got {', '.join(map(repr, plain))}"
+        got = (repr(list(value) if isinstance(value, tuple) else value) for value in values)
+        raise ValueError(f"{', '.join(names)}: expected {expected}, got {', '.join(got)}")
 
     def _check_cell(self, settings: Mapping[str, Any]) -> None:
         parameter = settings["parameter"]

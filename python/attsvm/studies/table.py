@@ -167,9 +167,7 @@ class Table:
             return [("yes" if e.value else "no", "", "") for e in estimates]
         widths = [e.high - e.low for e in estimates if e.high > e.low]
         digits = 1 - math.floor(math.log10(np.median(widths))) if widths else 0
-        of_value, of_ends = (
-            max(fewest, min(digits, _MOST_DECIMALS)) for fewest in measure.decimals
-        )
+        of_value, of_ends = (max(least, min(digits, _MOST_DECIMALS)) for least in measure.decimals)
         unit = 10**of_ends
         texts = []
         for e in estimates:

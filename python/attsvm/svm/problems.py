@@ -8,7 +8,7 @@ import numpy as np
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._geometries import Norm as NormLike
-from attsvm._validation import as_bool_array, number_text
+from attsvm._validation import as_bool_array, require_nonnegative
 from attsvm.data.attention_data import AttentionData, as_data, as_selected
 from attsvm.data.attention_weights import AttendedLike, as_attention_weights
 from attsvm.data.batch_axis import as_float64, shape_of
@@ -349,10 +349,7 @@ def general_svm(
 def _start(data: AttentionData, start: ArrayLike) -> Float64Array:
     """Return the guess of the multipliers with a batch axis, each of largest entry 1."""
     guess = as_float64(data, "start", start, "n", "T")
-    if (guess < 0).any():
-        raise ValueError(
-            f"start: expected multipliers of 0 or more, got {number_text(guess.min())}"
-        )
+    require_nonnegative("start", guess, "multipliers")
     of_problems = guess.reshape(data.batch or 1, data.n, data.T)
     largest = of_problems.max(axis=(1, 2), keepdims=True)
     return np.ascontiguousarray(of_problems / np.where(largest > 0, largest, 1.0))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._geometries import Norm as NormLike
 from attsvm._linalg import LowRank
-from attsvm._validation import as_float_array, require_shape
+from attsvm._validation import as_float64_array, require_shape
 from attsvm.data.attention_data import AttentionData, require_queries
 from attsvm.descent import Run
 from attsvm.svm import SVMSolution
@@ -65,7 +65,7 @@ def as_parameter(name: str, value: ParameterLike) -> AttentionParameter:
         return _of_solution(name, value)
     if isinstance(value, Run):
         return _of_run(value)
-    array = as_float_array(name, value, "(d, d) or (B, d, d)", ndim=(2, 3), dtype=np.float64)
+    array = as_float64_array(name, value, "(d, d) or (B, d, d)", ndim=(2, 3))
     return _of_array("W", array, array.ndim == 3)
 
 
@@ -124,7 +124,7 @@ def _of_problems(name: str, value: ParameterLike, batch: int | None, d: int) -> 
     else:
         text = f"({B}d, d) for W or ({B}d{'' if B else ','}) for p"
         ndim = (len(lead) + 1, len(lead) + 2)
-        array = as_float_array(name, value, text, ndim=ndim, dtype=np.float64)
+        array = as_float64_array(name, value, text, ndim=ndim)
         parameter = _of_array("p" if array.ndim == ndim[0] else "W", array, batch is not None)
     one, text = ((d,), "d" if B else "d,") if parameter.variable == "p" else ((d, d), "d, d")
     if parameter.caller_shape != (*lead, *one):

@@ -10,7 +10,7 @@ import scipy
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._display import Displayed
-from attsvm._validation import as_float_array, as_instance, require_all, require_shape
+from attsvm._validation import as_float64_array, as_instance, require_all, require_shape
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import label_preferences, token_priorities
@@ -137,7 +137,7 @@ def predict_next(
         if W.W is None:
             raise ValueError("W: expected a run of W or of K and Q, got one of p")
         W = W.W
-    matrix = as_float_array("W", W, "(d, d)", shape=(data.d, data.d), dtype=np.float64)
+    matrix = as_float64_array("W", W, "(d, d)", shape=(data.d, data.d))
     direction = (graph_svm(source) if solution is None else solution).W
     if direction is None:
         raise ValueError("solution: expected a feasible Graph-SVM, got none")

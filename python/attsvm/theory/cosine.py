@@ -11,7 +11,7 @@ from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._linalg import half_squared_distances
 from attsvm._validation import (
     as_axis,
-    as_float_array,
+    as_float64_array,
     as_float_in,
     as_instance,
     as_nonnegative_float,
@@ -209,7 +209,7 @@ def _directions(
     """Read A and B, of one shape and zero nowhere."""
     text = "of one axis or more"
     first, second = (
-        as_float_array(name, value, text, ndim=range(1, 65), dtype=np.float64)
+        as_float64_array(name, value, text, ndim=range(1, 65))
         for name, value in (("A", A), ("B", B))
     )
     require_shape("B", second, "of A", first.shape)

@@ -11,7 +11,7 @@ import scipy
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array, IndexArray
 from attsvm._linalg import in_own_span
-from attsvm._validation import as_float_array, require_shape
+from attsvm._validation import as_float64_array, require_shape
 from attsvm.data.batch_axis import require_one_problem
 from attsvm.data.next_token_data import NextTokenData, as_next_token_data
 from attsvm.data.token_priorities import TokenPriorities, label_preferences, token_priorities
@@ -87,7 +87,7 @@ class CyclicSubspace:
     def project(self, W: ArrayLike) -> Float64Array:
         """Compute Π(W), the orthogonal projection of W (..., d, d) onto S_fin."""
         d = self.data.d
-        matrices = as_float_array("W", W, "(..., d, d)", ndim=range(2, 65), dtype=np.float64)
+        matrices = as_float64_array("W", W, "(..., d, d)", ndim=range(2, 65))
         require_shape("W", matrices, "(..., d, d)", (*matrices.shape[:-2], d, d))
         stack = matrices.reshape(-1, d, d)
         if self.data.orthonormal:
@@ -105,7 +105,7 @@ class CyclicSubspace:
         component. They are those of some W.
         """
         shape = self.nodes.shape
-        values = as_float_array("values", values, "(nodes,)", shape=shape, dtype=np.float64)
+        values = as_float64_array("values", values, "(nodes,)", shape=shape)
         if self.nodes.size == 0:
             return np.zeros((self.data.d, self.data.d))
         if self.data.orthonormal:

@@ -14,9 +14,8 @@ from attsvm._display import Displayed
 from attsvm._validation import (
     as_choice,
     as_float,
-    as_float_array,
+    as_float64_array,
     as_float_in,
-    number_text,
     require_all,
     require_shape,
 )
@@ -52,7 +51,7 @@ class Rate(Displayed):
 
     def at(self, steps: ArrayLike) -> Float64Array:
         """Evaluate the law at steps, positive ones where it is a power; same shape as `steps`."""
-        s = as_float_array("steps", steps, "(...)", ndim=range(65), dtype=np.float64)
+        s = as_float64_array("steps", steps, "(...)", ndim=range(65))
         if self.kind == "power":
             require_all("steps", s > 0, s, "positive steps of a power law")
         x = np.log(s) if self.kind == "power" else s
@@ -113,8 +112,8 @@ def fit_rate(
     -0.500, prefactor 3.000
     """
     as_choice("kind", kind, ("power", "exponential"))
-    x = as_float_array("steps", steps, "(R,)", ndim={1}, dtype=np.float64)
-    y = as_float_array("values", values, "(R,)", ndim={1}, dtype=np.float64)
+    x = as_float64_array("steps", steps, "(R,)", ndim={1})
+    y = as_float64_array("values", values, "(R,)", ndim={1})
     require_shape("values", y, "of steps", x.shape)
     as_float_in("level", level, 0, 1, ends="()")
     if window is not None:
@@ -123,19 +122,14 @@ def fit_rate(
         first, last = (as_float("window", end) for end in window)
         inside = (first <= x) & (x <= last)
         x, y = x[inside], y[inside]
-    _require_positive("values", y)
+    require_all("values", y > 0, y, "positive numbers")
     if kind == "power":
-        _require_positive("steps", x)
+        require_all("steps", x > 0, x, "positive numbers")
         x = np.log(x)
     if np.unique(x).size < 3:
         where = "" if window is None else f" in the window {window}"
         raise ValueError(f"steps: expected at least three{where}, got {np.unique(x).size}")
     return _line(kind, x, np.log(y), level)
-
-
-def _require_positive(name: str, array: Float64Array) -> None:
-    if np.any(array <= 0):
-        raise ValueError(f"{name}: expected positive numbers, got {number_text(array.min())}")
 
 
 def _line(kind: str, x: Float64Array, y: Float64Array, level: float) -> Rate:

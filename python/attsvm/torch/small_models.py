@@ -23,11 +23,7 @@ def one_thread() -> Iterator[None]:
 class ImageTransformer(torch.nn.Module):
     """Classes of square images: patches are tokens behind a class token, from which it predicts.
 
-    Parameters
-    ----------
-    side, patch : int
-        Of an image and of a patch, in pixels.
-    classes, d, heads, layers : int
+    An image has `side` pixels on a side, a patch `patch`.
     """
 
     def __init__(
@@ -52,12 +48,7 @@ class ImageTransformer(torch.nn.Module):
 
 
 class CharacterTransformer(torch.nn.Module):
-    """Next characters of a text, each predicted from those before it.
-
-    Parameters
-    ----------
-    characters, context, d, heads, layers : int
-    """
+    """Next characters of a text, each predicted from those before it."""
 
     def __init__(self, characters: int, context: int, d: int, heads: int, layers: int) -> None:
         super().__init__()
@@ -84,11 +75,8 @@ def _blocks(d: int, heads: int, layers: int) -> torch.nn.TransformerEncoder:
 class Muon(torch.optim.Optimizer):
     """Steps along the orthogonal factor of the average gradient, by five Newton-Schulz steps.
 
-    For matrices. The packed projections (3 d, d) of attention are three matrices.
-
-    References
-    ----------
-    Jordan and others, "Muon: an optimizer for hidden layers in neural networks", 2024.
+    For matrices (Jordan and others, "Muon: an optimizer for hidden layers in neural networks",
+    2024). The packed projections (3 d, d) of attention are three matrices.
     """
 
     def __init__(self, parameters: Any, lr: float, momentum: float = 0.95) -> None:

@@ -22,10 +22,7 @@ FIGURE = Figure.of(__name__)
 def sparsemax(scores: Array) -> Array:
     """Project the rows of `scores` (..., T) on the simplex, in the Euclidean norm.
 
-    References
-    ----------
-    Martins, Astudillo, "From softmax to sparsemax", 33rd International Conference on Machine
-    Learning, 2016.
+    Martins, Astudillo, "From softmax to sparsemax", ICML 2016.
 
     Examples
     --------

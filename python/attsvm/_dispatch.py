@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -44,7 +44,7 @@ def check_core(core: ModuleType) -> None:
     version = getattr(core, "version", "unknown")
     if version != __version__:
         found = f"version {version} of the core with version {__version__} of the Python sources"
-    elif interface.is_file() and core.interface != _fingerprint(interface):
+    elif interface.is_file() and core.interface != sha256(interface.read_bytes()).hexdigest():
         found = f"a core of version {version} compiled before {interface.name} was last changed"
     else:
         return
@@ -52,7 +52,3 @@ def check_core(core: ModuleType) -> None:
         f"{core.__name__}: {found}; build attsvm anew: 'make install', or 'pip install -e .' in "
         f"its sources ({core.__file__} is the old one)"
     )
-
-
-def _fingerprint(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -191,7 +191,9 @@ def train_on_problem(arguments: argparse.Namespace) -> None:
         constraints = (data.lengths - 1).sum()
         command = shlex.join(["attsvm", "svm", str(arguments.file), "--run", str(out)])
         facts["SVM"] = f"not solved, as it has {constraints} constraints: {command}"
-        facts["outcome"] = _OUTCOMES["global"] if _is_global(data, result) else _OUTCOME_IS_OPEN
+        gamma = scores(data if result.v is None else data.with_value(result.v))
+        is_global = selects_best(gamma, result.selected).all()
+        facts["outcome"] = _OUTCOMES["global"] if is_global else _OUTCOME_IS_OPEN
     else:
         facts |= _comparison(data, result, svm, _direction(arguments, result))
     say_facts({**facts, "written": str(out)})
@@ -253,9 +255,3 @@ def _comparison(
     if outcome != "global":
         facts["inputs"] = outcomes_in_words(outcome.inputs)
     return facts
-
-
-def _is_global(data: AttentionData, result: Run) -> bool:
-    """Return whether every selected token has the largest score."""
-    gamma = scores(data if result.v is None else data.with_value(result.v))
-    return bool(selects_best(gamma, result.selected).all())

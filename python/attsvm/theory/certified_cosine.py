@@ -47,11 +47,8 @@ def certified_cosine(
 
     Parameters
     ----------
-    W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
-    data : AttentionData
-        With queries where W is a matrix.
-    selected : array_like of int, shape ([B,] n)
-        Tokens α.
+    W, data, selected
+        As of `theory.margins`.
     dual : array_like of shape ([B,] n, T), or SVMSolution
         λ, of any scale. What it has at the selected tokens and at padding is not used.
 

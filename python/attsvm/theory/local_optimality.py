@@ -105,7 +105,8 @@ def is_locally_optimal(
         input. It is solved if not given. Where it has many solutions, the answer is that for the
         one which is given, or found.
     parameter : {"W", "p", "diagonal KQ"}
-        Which SVM is solved, where `solution` is not given.
+        Which SVM is solved, where `solution` is not given: `att_svm`, `prompt_svm` or
+        `diagonal_svm`.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
         Its norm, as in `att_svm`; beside `solution` left out, or the norm of that.
     tolerance : float
@@ -191,12 +192,8 @@ def every_choice(
     ----------
     data : AttentionData
         A single problem, with a `value`, and with queries for W.
-    parameter : {"W", "p", "diagonal KQ"}
-        `att_svm`, `prompt_svm` or `diagonal_svm`.
-    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
-        As in `att_svm`.
-    tolerance : float
-        As in `is_locally_optimal`.
+    parameter, norm, tolerance
+        As of `is_locally_optimal`.
     limit : int
         Most choices to solve, else a `ValueError`. There are T**n, less where sequences are
         shorter.

@@ -185,12 +185,8 @@ def certified_margin_ratio(
     data : AttentionData
         With queries where W is a matrix; with a `value` where `dual` is not given, unless the run
         trained v.
-    W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
-        Of any size but zero.
-    selected : array_like of int, shape ([B,] n)
-        Tokens α.
-    norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
-        N, as in `att_svm`.
+    W, selected, norm
+        As of `margin_ratio`.
     dual : array_like of shape ([B,] n, T), or SVMSolution, optional
         λ, of any scale. What it has at the selected tokens and at padding is not used. By default
         those of the run that `W` is.
@@ -250,12 +246,8 @@ def nuclear_suboptimality(
 
     Parameters
     ----------
-    W : array_like of shape ([B,] d, d), Run or SVMSolution
-        Of any size but zero.
-    data : AttentionData
-        With queries.
-    selected : array_like of int, shape ([B,] n)
-        Tokens α.
+    W, data, selected
+        As of `margin_ratio`, W a matrix.
     solution : SVMSolution
         ``att_svm(data, selected, norm="nuc")``.
 

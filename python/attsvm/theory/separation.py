@@ -89,11 +89,8 @@ def in_separation_cone(
 
     Parameters
     ----------
-    W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
-    data : AttentionData
-        With queries where W is a matrix.
-    selected : array_like of int, shape ([B,] n)
-        Tokens α.
+    W, data, selected
+        As of `theory.margins`.
     epsilon : float
         0 or more.
 

@@ -120,7 +120,8 @@ def inspect(
     True
     """
     require_extra("attsvm.torch.inspect", "torch", "xarray")
-    chosen = require_norms(norms)
+    asked = (norms,) if isinstance(norms, str) else norms
+    chosen = tuple(as_choice("norms", norm, ("fro", "nuc")) for norm in asked)
     options = {
         "max_constraints": as_nonnegative_int("max_constraints", max_constraints),
         "steps": as_nonnegative_int("steps", steps),
@@ -137,12 +138,6 @@ def inspect(
         rng=rng,
     )
     return _dataset(found, chosen, [measured(layer, chosen, **options) for layer in found])
-
-
-def require_norms(norms: str | Sequence[str]) -> tuple[str, ...]:
-    """Check the norms of SVMs, and return them as a tuple."""
-    asked = (norms,) if isinstance(norms, str) else tuple(norms)
-    return tuple(as_choice("norms", norm, ("fro", "nuc")) for norm in asked)
 
 
 def measured(layer: AttentionLayer, norms: Sequence[str], **options: Any) -> Values:

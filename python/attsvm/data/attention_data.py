@@ -64,14 +64,6 @@ class AttentionData(BatchAxis):
     lengths : ndarray of int64, shape ([B,] n)
     sequence : ndarray of int64, shape (n,), or None
         Copies: what is used as an index stays what was checked.
-    n, T, d : int
-        Number of inputs, tokens of each, dimension.
-    batch : int or None
-        B, or None for a single problem without a batch axis.
-    dtype : numpy.dtype
-        float64 or float32.
-    valid : ndarray of bool, shape ([B,] n, T)
-        False at padding.
 
     Examples
     --------

@@ -63,16 +63,6 @@ class NextTokenData(BatchAxis):
         All are C-contiguous and read-only. What is used as an index is a copy, so that it stays
         what was checked.
     vocabulary : ndarray of str, shape (K,), or None
-    K, d, n, T : int
-        Size of the vocabulary, dimension, number of contexts, tokens of each with padding.
-    batch : int or None
-        B, or None for a single problem without a batch axis.
-    dtype : numpy.dtype
-        Of the embeddings.
-    valid : ndarray of bool, shape ([B,] n, T)
-        False at padding.
-    realizable : ndarray of bool, shape ([B,] n)
-        Whether the label is in the context. The theory is about these contexts.
 
     Examples
     --------
@@ -178,7 +168,7 @@ class NextTokenData(BatchAxis):
 
     @cached_property
     def realizable(self) -> BoolArray:
-        """([B,] n) bool, True where the label is in the context."""
+        """([B,] n) bool, True where the label is in the context, which theory asks for."""
         return read_only(np.any(self.label_scores, axis=-1))
 
     @cached_property

@@ -38,22 +38,8 @@ class Run(Plotted):
     lr : dict of float
         By block: ``"W"``, ``"p"``, ``"K"``, ``"Q"``, ``"v"``; 1 with "polyak".
     steps : int
-    parameters : dict of ndarray
-        Final value of every trained block, under the names in `lr`.
-    W : ndarray, shape ([B,] d, d), or None
-        Final W, also where it is made of other blocks; formed when first asked for.
-    p : ndarray, shape ([B,] d), or None
-        Final p, where p was trained.
-    direction : ndarray, shape ([B,] d, d) or ([B,] d)
-        Final W or p, whose direction the theory is about; W p where both were trained.
-    K, Q : ndarray, shape ([B,] d, m), or None
-        Final factors, where K and Q were trained.
     v : ndarray, shape ([B,] d), or None
         Final head, where it was trained.
-    left, right : ndarray, shapes ([B,] s, d) and ([B,] s, e), or None
-        Factors with W = left' right, s at most the number of inputs where that is below d, for a
-        run whose W is too large to be formed (e = 1 for p). None if a start other than zero has a
-        part outside the spans of tokens and queries.
     attention : ndarray, shape ([B,] n, T)
         Softmax weights at the final parameters, 0 at padding.
     log_attention : ndarray, shape ([B,] n, T)
@@ -110,19 +96,19 @@ class Run(Plotted):
 
     @cached_property
     def direction(self) -> Float64Array:
-        """`W` or `p`, whose direction the theory is about; W p where both were trained."""
+        """`W` or `p`, ([B,] d, d) or ([B,] d), of which theory says where it goes; W p of both."""
         return self.trained.answer(self.trained.dense())
 
     @cached_property
     def parameters(self) -> dict[str, Float64Array]:
-        """Final value of every trained block, by name."""
+        """Final value of every trained block, under the names in `lr`."""
         of_head = {} if self.v is None else {"v": self.v}
         answer = self.trained.answer
         return {k: answer(x) for k, x in self.trained.by_block().items()} | of_head
 
     @property
     def W(self) -> Float64Array | None:
-        """Final W ([B,] d, d), where W or what makes it was trained."""
+        """Final W ([B,] d, d), also where other blocks make it; formed when first asked for."""
         return self.direction if self.variable == "W" else self.parameters.get("W")
 
     @property
@@ -150,12 +136,16 @@ class Run(Plotted):
 
     @property
     def left(self) -> Float64Array | None:
-        """Left factor ([B,] s, d) of W = left' right."""
+        """Left factor ([B,] s, d) of W = left' right, for a run whose W is too large to be formed.
+
+        s is at most the number of inputs where that is below d. None if a start other than zero has
+        a part outside the spans of tokens and queries.
+        """
         return None if self._factors is None else self._factors[0]
 
     @property
     def right(self) -> Float64Array | None:
-        """Right factor ([B,] s, e) of W = left' right."""
+        """Right factor ([B,] s, e) of W = left' right, as `left`; e = 1 for p."""
         return None if self._factors is None else self._factors[1]
 
     @property

@@ -84,13 +84,12 @@ class _Spheres:
             return np.sqrt(squares)
         return np.array([euclidean_norm(a[self.block == b]) for b in range(self.blocks)])
 
-    def normalised(self, u: Float64Array) -> Float64Array:
-        return np.asarray(u / self.norm(u)[self.block])
-
     def tangent(self, u: Float64Array, a: Float64Array) -> Float64Array:
         return np.asarray(a - self.dot(u, a)[self.block] * u)
 
     def at(self, u: Float64Array) -> _Point:
+        """Return the point in the direction of u, with what the objective is there."""
+        u = np.asarray(u / self.norm(u)[self.block])
         found = self._objective((self.scale * u)[: self.size])
         gradient = np.zeros_like(u)
         gradient[: self.size] = self.scale[: self.size] * found.gradient
@@ -153,7 +152,6 @@ def minimise(
     if inside:
         u /= spheres.radii[spheres.block]
         u[spheres.size :] = np.sqrt(1.0 - np.minimum(spheres.norm(u), 1.0) ** 2)
-    u = spheres.normalised(u)
     point, iterations = _descend(spheres.at(u), tol, max_iter, watch)
     # A block with a negative multiplier starts again inside its ball, once: it converges there, or
     # to a better point of the boundary.
@@ -163,17 +161,13 @@ def minimise(
             break
         u = point.u.copy()
         u[spheres.size :][outward] = _SLACK
-        within, more = _descend(
-            spheres.at(spheres.normalised(u)), tol, max_iter - iterations, watch
-        )
+        within, more = _descend(spheres.at(u), tol, max_iter - iterations, watch)
         iterations += more
         returned = within.interior & (np.abs(within.u[spheres.size :]) < 1e-6)
         if returned.any():
             u = within.u.copy()
             u[spheres.size :][returned] = 0.0
-            within, more = _descend(
-                spheres.at(spheres.normalised(u)), tol, max_iter - iterations, watch
-            )
+            within, more = _descend(spheres.at(u), tol, max_iter - iterations, watch)
             iterations += more
         if within.value >= point.value:
             break
@@ -200,7 +194,7 @@ def _descend(point: _Point, tol: float, max_iter: int, watch: Watch | None) -> t
         if watch is not None:
             watch(iteration, point.residual)
         step, predicted = _trust_region_step(point, trust_radius, tol)
-        trial = spheres.at(spheres.normalised(point.u + step))
+        trial = spheres.at(point.u + step)
         gained = point.value - trial.value
         rounding = point.rounding
         if abs(gained) <= rounding and predicted <= rounding:

@@ -673,9 +673,7 @@ def _require_finite(
     series = [history["loss"], history["norm"]]
     if _core.all_finite(parts + series):
         return
-    ends = np.all(
-        [np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in parts], axis=0
-    )
+    ends = np.all([np.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in parts], axis=0)
     along = np.isfinite(np.stack(series)).all(axis=0)
     b = int(np.argmin(ends & along.all(axis=1)))
     lost = np.flatnonzero(~along[b])

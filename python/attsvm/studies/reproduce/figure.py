@@ -134,11 +134,11 @@ def _of_module(module: str) -> Figure:
     stated = _read(Path(import_module(package).__path__[0]) / f"{stem}.toml")
     for key in ("papers", "size", "seconds", "notes", "needs", "aliases"):
         stated[key] = tuple(stated.get(key, ()))
+    usual = stated.pop("usual", {})  # of groups of numbers that state nothing else
     numbers = {
-        key: Expected.read(group, stated.get("settings", {}))
+        key: Expected.read({**usual, **group}, stated.get("settings", {}))
         for key, group in stated.pop("numbers").items()
     }
-
     return Figure(
         computation=lambda task: import_module(module).compute(task),
         drawing=lambda canvas, data: import_module(module).draw(canvas, data),

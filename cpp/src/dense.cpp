@@ -269,6 +269,39 @@ Vector eigenvalues(const Matrix& symmetric) {
     return values;
 }
 
+SingularBases singular_bases(const Matrix& G) {
+    if (G.rows() < G.cols()) {
+        SingularBases swapped = singular_bases(G.transpose());
+        std::swap(swapped.left, swapped.right);
+        return swapped;
+    }
+    const Index rows = G.rows(), columns = G.cols();
+    SingularBases found{Vector(columns), Matrix::Identity(rows, rows),
+                        eigen(transpose_times(G, G)).vectors.rowwise().reverse()};
+    // Columns that are orthogonal, by falling length: Householder's reflections take them to the axes.
+    Matrix turned = times(G, found.right);
+    for (Index k = 0; k < columns; ++k) {
+        Real* const v = &turned(k, k);
+        const Index length = rows - k;
+        found.values[k] = reflect(length, v);
+        if (found.values[k] == 0.0) continue;
+        const Real square = inner_product(length, v, v);
+        for (Index j = k + 1; j < columns; ++j) apply_reflection(length, v, square, &turned(k, j));
+    }
+    for (Index k = columns - 1; k >= 0; --k) {
+        if (found.values[k] == 0.0) continue;
+        const Index length = rows - k;
+        const Real square = inner_product(length, &turned(k, k), &turned(k, k));
+        for (Index j = k; j < rows; ++j) apply_reflection(length, &turned(k, k), square, &found.left(k, j));
+    }
+    for (Index k = 0; k < columns; ++k)
+        if (found.values[k] < 0.0) {
+            found.values[k] = -found.values[k];
+            found.left.col(k) = -found.left.col(k);
+        }
+    return found;
+}
+
 Real spectral_norm(const Matrix& G) {
     return numext::sqrt(std::max<Real>(eigenvalues(smaller_gram(G)).maxCoeff(), 0.0));
 }
@@ -336,11 +369,13 @@ Cholesky factorised(const Matrix& M, const GoesOn& goes_on) {
     }
     return factor;
 }
-Real definite_step(const Cholesky& factor, const Matrix& along) {
-    const Matrix scaled = factor.solve_lower(factor.solve_lower(along).transpose());
-    const Real least = eigenvalues(scaled)[0];
+Real definite_step(const Matrix& along) {
+    const Real least = eigenvalues(along)[0];
     if (!numext::isfinite(least)) return 0.0;
     return least < 0.0 ? -1.0 / least : std::numeric_limits<double>::infinity();
+}
+Real definite_step(const Cholesky& factor, const Matrix& along) {
+    return definite_step(factor.solve_lower(factor.solve_lower(along).transpose()));
 }
 
 std::vector<Index> independent_rows(const Matrix& M, Real least_pivot) {

@@ -1,27 +1,56 @@
 #include "attsvm/newton_equations.hpp"
 
 namespace attsvm::inline ATTSVM_PRECISION {
+namespace {
 
-Matrix weighted_gram(const nuclear::Constraints& constraints, const Matrix& weights) {
-    const MarginMap& map = constraints.map();
-    const auto& D = constraints.differences();
-    const auto& L = constraints.queries();
-    if (constraints.right() == 1) {
-        const Matrix rows = constraints.dense_rows();
-        return transpose_times(rows, weights.col(0).asDiagonal() * rows);
+// The entry of two constraints r and s of samples i and j is D_r' N D_s with
+//     N = diag(Σ_c l_ic l_jc h_c) + diag(l_j) crossed diag(l_i)
+template <class Differences, class Queries>
+Matrix gram(const MarginMap& map, const Differences& D, const Queries& L, const Matrix& weights,
+            const Matrix& crossed) {
+    if (map.query_dimension == 1) {
+        Matrix rows = D, of_column = weights;
+        for (Index i = 0; i < map.samples; ++i) rows.middleCols(map.start[i], map.rows(i)) *= L(0, i);
+        if (crossed.size() > 0) of_column(0, 0) += crossed(0, 0);
+        return transpose_times(rows, of_column.col(0).asDiagonal() * rows);
     }
-    Matrix gram(constraints.count(), constraints.count());
+    const Index square = crossed.rows();
+    Matrix gram(map.constraints(), map.constraints());
     for (Index i = 0; i < map.samples; ++i) {
         if (map.rows(i) == 0) continue;
+        const Index end = map.start[i + 1];
         const Matrix pairs = L.leftCols(i + 1).array().colwise() * L.col(i).array();
         const Matrix of_pairs = times(weights, pairs);
-        Matrix scaled = D.leftCols(map.start[i + 1]);
-        for (Index j = 0; j <= i; ++j)
-            scaled.middleCols(map.start[j], map.rows(j)).array().colwise() *= of_pairs.col(j).array();
-        transpose_times(D.middleCols(map.start[i], map.rows(i)), scaled,
-                        gram.block(map.start[i], 0, map.rows(i), map.start[i + 1]));
+        Matrix scaled = D.leftCols(end), across;
+        if (square > 0) across = times(crossed * L.col(i).head(square).asDiagonal(), D.topLeftCorner(square, end));
+        for (Index j = 0; j <= i; ++j) {
+            auto columns = scaled.middleCols(map.start[j], map.rows(j));
+            columns.array().colwise() *= of_pairs.col(j).array();
+            if (square > 0)
+                columns.topRows(square) +=
+                    L.col(j).head(square).asDiagonal() * across.middleCols(map.start[j], map.rows(j));
+        }
+        transpose_times(D.middleCols(map.start[i], map.rows(i)), scaled, gram.block(map.start[i], 0, map.rows(i), end));
     }
     return gram;
+}
+
+}  // namespace
+
+Matrix weighted_gram(const nuclear::Constraints& constraints, const Matrix& weights) {
+    return gram(constraints.map(), constraints.differences(), constraints.queries(), weights, {});
+}
+
+Matrix TransposingMap::operator()(const Matrix& B) const { return of_inner(times(transpose_times(left, B), right)); }
+Matrix TransposingMap::of_inner(const Matrix& G) const {
+    Matrix E = own.cwiseProduct(G);
+    const Index square = crossed.rows();
+    E.topLeftCorner(square, square) += crossed.cwiseProduct(G.topLeftCorner(square, square).transpose());
+    return times(left, times_transpose(E, right));
+}
+Matrix TransposingMap::gram(const nuclear::Constraints& constraints) const {
+    return attsvm::ATTSVM_PRECISION::gram(constraints.map(), transpose_times(left, constraints.differences()),
+                                          transpose_times(right, constraints.queries()), own, crossed);
 }
 
 // Σ_i (l_i l_i') ⊗ S_i with the symmetric S_i = Σ_r θ_r D_r D_r', block by block

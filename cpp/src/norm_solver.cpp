@@ -25,12 +25,9 @@ void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
     }
     const Index m = problem_.size(), n = svm_.samples, d = svm_.dimension, e = svm_.query_dimension;
     const auto is_affordable = [&](const MarginMap& map) {
-        const auto rows = static_cast<double>(m), entries = static_cast<double>(map.coordinates());
-        const auto order = static_cast<double>(map.dimension + map.query_dimension);
-        const double of_norm = norm_.kind == SvmNorm::Kind::spectral  ? entries * entries * (entries + rows)
-                               : norm_.kind == SvmNorm::Kind::nuclear ? order * order * order
-                                                                      : 0.0;
-        const double unknowns = norm_.is_of_entries() ? std::min(rows, entries) : rows;
+        const auto rows = static_cast<double>(m), order = static_cast<double>(map.dimension + map.query_dimension);
+        const double of_norm = norm_.is_of_entries() ? 0.0 : order * order * order;
+        const double unknowns = norm_.is_of_entries() ? std::min(rows, static_cast<double>(map.coordinates())) : rows;
         return unknowns * unknowns * (rows + order) + of_norm <= most_products;
     };
     const auto solved = [&](const UnitProblem& unit, const double* lacking) {

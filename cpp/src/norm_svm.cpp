@@ -17,9 +17,7 @@ class AnyNormSolver : NormSolver {
         const bool fewer_coordinates = !norm_.is_of_entries() && problem_.map.dimension > problem_.size();
         const nuclear::Constraints unit(fewer_coordinates ? in_fewer_coordinates() : problem_, team_);
         if (result_.extended) return solve_in_octuple_precision(unit.problem());
-        const bool chooses =
-            unit.count() >
-            (norm_.is_of_entries() ? few_constraints : std::max(few_constraints, unit.map().coordinates()));
+        const bool chooses = unit.count() > few_constraints;
         Vector frobenius;
         if (chooses || norm_.kind == SvmNorm::Kind::power) {
             const SvmStatus status = decide_feasibility();

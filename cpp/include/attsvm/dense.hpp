@@ -39,6 +39,13 @@ struct SymmetricEigen {
 };
 SymmetricEigen eigen(const Matrix& symmetric);
 Vector eigenvalues(const Matrix& symmetric);
+// Orthogonal matrices with left' G right = diag(values), the singular values, falling. Those far below the largest have
+// half of the digits.
+struct SingularBases {
+    Vector values;
+    Matrix left, right;
+};
+SingularBases singular_bases(const Matrix& G);
 // |G|_op and |G|_*
 Real spectral_norm(const Matrix& G);
 Real nuclear_norm(const Matrix& G);
@@ -74,6 +81,8 @@ Matrix symmetric_part(const Matrix& full);
 Cholesky factorised(const Matrix& M, const GoesOn& goes_on = {});
 // Largest t for which X + t dX is positive semidefinite, X = L L'; 0 where dX is not finite.
 Real definite_step(const Cholesky& factor, const Matrix& along);
+// The same where X is the identity
+Real definite_step(const Matrix& along);
 
 // Rows of a positive semidefinite M, in order, that are not combinations of those before; only its lower triangle is
 // read.

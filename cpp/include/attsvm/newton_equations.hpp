@@ -1,4 +1,4 @@
-// The Newton equations of norms of entries.
+// The Newton equations of norms of entries and of the spectral norm.
 #pragma once
 
 #include "attsvm/nuclear_constraints.hpp"
@@ -8,6 +8,17 @@ namespace attsvm::inline ATTSVM_PRECISION {
 // The lower triangle of A diag(h) A*, for a weight of every entry of W, (dimension × query_dimension). Two constraints
 // of samples i and j have the entry D_r' diag(Σ_c l_ic l_jc h_c) D_s, so that no row of A is formed.
 Matrix weighted_gram(const nuclear::Constraints& constraints, const Matrix& weights);
+
+// The linear map B -> left E right', where E has the entries own_ij G_ij + crossed_ij G_ji of G = left' B right. Only
+// the square block that has both G_ij and G_ji has crossed entries, which are symmetric in i and j, as own are there.
+struct TransposingMap {
+    Matrix left, right, own, crossed;
+
+    Matrix operator()(const Matrix& B) const;
+    Matrix of_inner(const Matrix& G) const;
+    // The lower triangle of A H A*
+    Matrix gram(const nuclear::Constraints& constraints) const;
+};
 
 // The lower triangle of A* diag(θ) A on the entries of W, for a weight of every constraint.
 Matrix gram_of_entries(const nuclear::Constraints& constraints, const Vector& theta, Progress& progress);

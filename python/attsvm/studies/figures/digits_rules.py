@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from attsvm._arrays import BoolArray, IndexArray
 from attsvm.data import AttentionData
@@ -58,16 +57,6 @@ def _mean_losses(task: Task, data: AttentionData, kind: str) -> Array:
     return means
 
 
-def accuracy(data: AttentionData, run: Run) -> Array:
-    """Compute the share of images (B,) whose label is the sign of v'X'softmax(XWz); 1/2 if 0."""
-    if data.queries is None or run.W is None or run.v is None:
-        raise ValueError("run: expected W and v trained on data with queries")
-    logits = np.einsum("bntd,bde,bne->bnt", data.tokens, run.W, data.queries, optimize=True)
-    attention = special.softmax(logits, axis=-1)
-    outputs = np.einsum("bnt,bntd,bd->bn", attention, data.tokens, run.v, optimize=True)
-    return np.asarray((1 + np.sign(data.labels * outputs)).mean(axis=-1) / 2)
-
-
 def compute(task: Task) -> Data:
     """Find the rate of every rule, and train with it."""
     fit, held_out = halves(task["problems"])
@@ -79,14 +68,13 @@ def compute(task: Task) -> Data:
             means = _mean_losses(task, fit, kind)
             rate = rule["grid"][int(means.argmin())]
             whole = _trained(task, fit, kind, rate, record_every=1)
-            # The same mini-batches from the start up to every mark.
-            runs = [_trained(task, fit, kind, rate, steps=int(mark)) for mark in marks]
+            tested = _trained(task, fit, kind, rate, record_every=marks, test=held_out)
             results[kind] = {
                 "means": means,
                 "rate": rate,
                 "loss": whole.history["loss"],
                 "marks": marks,
-                "accuracy": np.stack([accuracy(held_out, run) for run in runs], axis=1),
+                "accuracy": tested.history["test_accuracy"],
             }
             advance(1, rule["text"])
     _check(task, results)

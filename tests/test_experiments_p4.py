@@ -32,13 +32,12 @@ def components_by_paths(data: NextTokenData, last: int) -> np.ndarray:
     return connected_components(edges, connection="strong")[1]
 
 
-def test_attention_along_a_path_is_that_of_the_runs(data):
+def test_recorded_attention_is_that_of_the_runs(data):
     settings = {"init": "uniform", "rng": 0}
-    run = train(data, steps=40, record_every=20, record="W", **settings)
-    attention = next_token_global.attention_along(data, run.history["W"])
+    run = train(data, steps=40, record_every=20, record="attention", **settings)
     for at, step in enumerate((0, 20, 40)):
         exact = train(data, steps=step, **settings).attention
-        assert attention[:, at] == pytest.approx(exact, abs=1e-13)
+        assert run.history["attention"][:, at] == pytest.approx(exact, abs=1e-13)
 
 
 def test_mass_on_one_component(data):

@@ -6,7 +6,6 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from attsvm.data import NextTokenData
 from attsvm.data.token_priorities import label_preferences, token_priorities
@@ -21,13 +20,6 @@ from attsvm.theory import cosine, cyclic_subspace, finite_part, optimal_loss, to
 FIGURE = Figure.of(__name__)
 _STEPS = FIGURE.settings["train"]["steps"]
 _RECORDED = sorted({*range(0, 500, 25), *range(500, _STEPS + 1, 100)})
-
-
-def attention_along(data: NextTokenData, path: Array) -> Array:
-    """Compute the attention of a batch at every W of `path` (B, R, d, d): (B, R, n, T)."""
-    keys, queries = data.look_up(data.contexts), data.look_up(data.last)
-    logits = np.einsum("bntd,brde,bne->brnt", keys, path, queries, optimize=True)
-    return np.asarray(softmax(logits, axis=-1))
 
 
 def mass_on_one_component(data: NextTokenData, attention: Array) -> Array:
@@ -58,7 +50,8 @@ def least_margin(data: NextTokenData, W: Array) -> float:
 
 
 def _train(task: Task, data: NextTokenData, svm: Array, **settings: Any) -> Run:
-    return task.train(data, reference={"svm": svm}, record="W", progress=task.progress, **settings)
+    options = {"record": ("W", "attention"), "progress": task.progress, **settings}
+    return task.train(data, reference={"svm": svm}, **options)
 
 
 def _correlation(path: Array, svm: Array) -> Array:
@@ -108,7 +101,7 @@ def _run(task: Task, name: str) -> dict[str, Array]:
         "correlation": run.history["cosine:svm"],
         "projected": _correlation(path - inside, svm),
         "distance": np.square(inside - limit).sum(axis=(-2, -1)),
-        "mass": mass_on_one_component(data, attention_along(data, path)),
+        "mass": mass_on_one_component(data, run.history["attention"]),
         "excess": run.history["loss"] - np.asarray(optimal_loss(data))[:, np.newaxis],
         "norm": run.history["norm"],
     }

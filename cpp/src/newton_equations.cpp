@@ -114,28 +114,32 @@ NewtonEquations::NewtonEquations(const nuclear::Constraints& constraints, Matrix
 }
 
 NewtonEquations::Step NewtonEquations::solve(const Matrix& f, const Vector& b) const {
-    return for_entries_ ? solve_for_entries(f, b) : solve_for_multipliers(f, b);
+    const Vector rhs = b.size() > 0 ? b : Vector::Zero(constraints_.count());
+    return for_entries_ ? solve_for_entries(f, rhs) : solve_for_multipliers(f, rhs);
 }
 
 // What the shift of a factor on its diagonal changes is corrected in rounds, where four times the precision would be
 // much more work.
-NewtonEquations::Step NewtonEquations::solve_for_multipliers(const Matrix& f, const Vector& b) const {
+NewtonEquations::Step NewtonEquations::solve_for_multipliers(const Matrix& f, Vector b) const {
     constexpr Index small = 64;
     const int rounds = std::is_same_v<Real, double> && b.size() > small ? 2 : 0;
-    const Vector rhs = b - constraints_.values(weights_.cwiseProduct(f));
-    Vector dual = factor_.solve(rhs);
+    if (f.size() > 0) b -= constraints_.values(weights_.cwiseProduct(f));
+    Vector dual = factor_.solve(b);
     for (int k = 0; k < rounds; ++k)
-        dual += factor_.solve(rhs - constraints_.values(weights_.cwiseProduct(constraints_.adjoint(dual))) -
+        dual += factor_.solve(b - constraints_.values(weights_.cwiseProduct(constraints_.adjoint(dual))) -
                               quotients_.cwiseProduct(dual));
-    Matrix W = weights_.cwiseProduct(constraints_.adjoint(dual) + f);
-    return {std::move(W), std::move(dual)};
+    Matrix W = constraints_.adjoint(dual);
+    if (f.size() > 0) W += f;
+    return {weights_.cwiseProduct(W), std::move(dual)};
 }
 
 NewtonEquations::Step NewtonEquations::solve_for_entries(const Matrix& f, const Vector& b) const {
-    Vector entries = factor_.solve(root_.cwiseProduct(f + constraints_.adjoint(theta_.cwiseProduct(b))).reshaped());
+    Matrix W = constraints_.adjoint(theta_.cwiseProduct(b));
+    if (f.size() > 0) W += f;
+    Vector entries = factor_.solve(root_.cwiseProduct(W).reshaped());
     const Vector of_equalities = of_equalities_.solve(b(equalities_) - apply_transpose(rows_of_equalities_, entries));
     entries += factor_.solve(apply(rows_of_equalities_, of_equalities));
-    Matrix W = root_.cwiseProduct(entries.reshaped(root_.rows(), root_.cols()));
+    W = root_.cwiseProduct(entries.reshaped(root_.rows(), root_.cols()));
     Vector dual = theta_.cwiseProduct(b - constraints_.values(W));
     dual(equalities_) = of_equalities;
     return {std::move(W), std::move(dual)};

@@ -45,8 +45,6 @@ class AnyNormSolver : NormSolver {
     static constexpr Index few_constraints = 256;
 
     nuclear::Candidate by_interior_point(const nuclear::Constraints& unit, double good = nuclear::last_digits) {
-        if (norm_.kind == SvmNorm::Kind::power)
-            return by_lp_interior_point(unit, norm_, progress_, calling_thread_, good);
         if (norm_.is_of_entries()) return by_entrywise_interior_point(unit, norm_, progress_, calling_thread_, good);
         return spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension, progress_, calling_thread_,
                                            good);

@@ -4,8 +4,8 @@
 #include "attsvm/octuple_precision.hpp"
 
 #include "dense.cpp"
+#include "entrywise_active_set.cpp"
 #include "entrywise_interior_point.cpp"
-#include "lp_interior_point.cpp"
 #include "newton_equations.cpp"
 #include "nuclear_constraints.cpp"
 #include "nuclear_face.cpp"
@@ -20,8 +20,6 @@ namespace {
 nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, Index rows, Index columns,
                          Progress& progress, bool calling_thread) {
     switch (norm.kind) {
-        case SvmNorm::Kind::power:
-            return by_lp_interior_point(constraints, norm, progress, calling_thread);
         case SvmNorm::Kind::spectral:
             return spectral::by_interior_point(constraints, rows, columns, progress, calling_thread);
         case SvmNorm::Kind::nuclear:

@@ -9,6 +9,8 @@ namespace attsvm::inline ATTSVM_PRECISION::nuclear {
 
 class MarginProgram {
    protected:
+    using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
+
     explicit MarginProgram(const Constraints& constraints)
         : constraints_(constraints), inequality_(constraints.count()), margin_(0.0) {
         const auto& rhs = constraints.rhs();
@@ -40,12 +42,6 @@ class MarginProgram {
         for (Index r = 0; r < at.size(); ++r)
             if (inequality_[r] != 0.0 && along[r] < 0.0) largest = std::min<Real>(largest, -at[r] / along[r]);
         return largest;
-    }
-    // The same of positive entries
-    using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
-    static Real largest_step(const Array& at, const Array& along) {
-        const Real fastest = (along / at).minCoeff();
-        return fastest < 0.0 ? -1.0 / fastest : std::numeric_limits<double>::infinity();
     }
     // Mehrotra's step: towards(μ, first) is a direction with its largest steps, with the curvature that a first one
     // shows; complementarity(direction, p, q) is μ after steps p and q. False where the steps come out too short.

@@ -41,11 +41,12 @@ class NewtonEquations {
     NewtonEquations(const nuclear::Constraints& constraints, Matrix weights, Vector quotients, const GoesOn& goes_on);
 
     bool succeeded() const { return factor_.succeeded() && (!for_entries_ || of_equalities_.succeeded()); }
+    // An empty f or b is 0.
     Step solve(const Matrix& f, const Vector& b) const;
 
    private:
     Step solve_for_entries(const Matrix& f, const Vector& b) const;
-    Step solve_for_multipliers(const Matrix& f, const Vector& b) const;
+    Step solve_for_multipliers(const Matrix& f, Vector b) const;
 
     const nuclear::Constraints& constraints_;
     Matrix weights_;    // h

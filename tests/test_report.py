@@ -23,11 +23,11 @@ import attsvm
 from attsvm.cli import main
 from attsvm.studies import OUTCOMES, Study, open_results, report, run, tabulate
 from attsvm.studies.expectations import REFERENCE
-from attsvm.studies.html_report.figures import figures
 
 pytest.importorskip("plotly")
 pytest.importorskip("jinja2")
 bs4 = pytest.importorskip("bs4")
+figures = pytest.importorskip("attsvm.studies.html_report.figures").figures
 
 SMALL = replace(Study.load("overparam"), n=(3,), T=(4,), d=(2, 5, 9), problems=12, steps=100)
 

@@ -14,7 +14,6 @@ import attsvm
 from attsvm.cli import main
 from attsvm.data import AttentionData
 from attsvm.studies import Study, describe, open_results, report, run, tabulate
-from attsvm.studies.html_report.figures import figures
 from attsvm.studies.problems import draw, start_of_factors
 
 STUDY = Study.load(
@@ -204,6 +203,8 @@ def test_other_axes_make_panels_and_the_rules_stand_along(tmp_path):
 def test_report_has_heat_maps_and_the_accuracy_of_every_norm(tmp_path):
     pytest.importorskip("plotly")
     pytest.importorskip("jinja2")
+    from attsvm.studies.html_report.figures import figures
+
     study = Study.load("geometries", {**STUDY.settings, "measure": ["margin_ratio", "svm_in_norm"]})
     results = run(study, tmp_path, progress=False).load()
     table = tabulate(results)

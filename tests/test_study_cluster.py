@@ -69,7 +69,7 @@ def test_parts_and_tasks_of_any_size_are_put_together(client, tmp_path, monkeypa
 
 
 def test_workers_share_the_memory_and_batches_fit_into_it(monkeypatch):
-    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 2**31)
+    monkeypatch.setattr("attsvm.studies.cluster.MEMORY_LIMIT", 2**31)
     with (
         cluster._local_cluster(1) as local,
         distributed.Client(local, set_as_default=False) as client,
@@ -95,7 +95,7 @@ def test_smaller_batches_are_said_and_give_the_same_bytes(client, tmp_path, monk
 
 
 def test_more_workers_than_the_memory_holds_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 2**31)
+    monkeypatch.setattr("attsvm.studies.cluster.MEMORY_LIMIT", 2**31)
     message = r"^workers: expected more than 0.28 GB of memory .*, got 0.2 GB: take fewer$"
     with pytest.raises(ValueError, match=message):
         run(SMALL, tmp_path, workers=10, progress=False)
@@ -211,7 +211,7 @@ def test_no_client_is_made_of_what_is_no_address(tmp_path, monkeypatch, address)
         def __new__(cls, *_arguments, **_options):
             raise AssertionError
 
-    monkeypatch.setattr(distributed, "Client", Made)
+    monkeypatch.setattr("attsvm.studies.cluster.Client", Made)
     with pytest.raises(ConnectionError, match=f"scheduler: expected the address .* '{address}'"):
         run(SMALL, tmp_path, scheduler=address, progress=False)
 

@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, as_completed
+from distributed.comm import resolve_address
+from distributed.scheduler import KilledWorker, NoWorkerError
+from distributed.system import MEMORY_LIMIT
 
 from attsvm import _core
 from attsvm.data import AttentionData
@@ -26,9 +32,6 @@ from attsvm.studies.layout import Part, made_with
 from attsvm.studies.measurements import Record
 from attsvm.studies.store import Store
 from attsvm.studies.study import Cell, Study
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 _IN_FLIGHT = 4
 """Tasks of each worker thread that are submitted ahead of their results."""
@@ -96,9 +99,6 @@ def _computed(
     memory: int | None,
 ) -> Iterator[tuple[_Task, Record]]:
     """Yield tasks and their records, as they end."""
-    from distributed import as_completed
-    from distributed.scheduler import KilledWorker, NoWorkerError
-
     names = [each.name for each in study.measurements]
     versions = made_with(study)
     waiting = _tasks(study, missing, memory)
@@ -248,9 +248,7 @@ def _require_same(worker: str, remote: Mapping[str, Any], local: Mapping[str, An
 
 @contextmanager
 def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Client]:
-    import distributed
-
-    if isinstance(scheduler, distributed.Client):
+    if isinstance(scheduler, Client):
         yield scheduler
     elif scheduler is not None:
         with _quiet(), _connected(scheduler) as client:
@@ -263,7 +261,7 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
                 with _ctrl_c_held_back():
                     cluster = _local_cluster(workers)
                     running.callback(cluster.close)
-                    client = distributed.Client(cluster, set_as_default=False)
+                    client = Client(cluster, set_as_default=False)
                     running.callback(client.close)
                 yield client
             except BaseException:
@@ -276,13 +274,10 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
 
 
 def _connected(scheduler: str) -> Client:
-    import distributed
-    from distributed.comm import resolve_address
-
     try:
         # A client that raises while it is made is closed by its finalizer, for 20 s in vain.
         resolve_address(scheduler)
-        return distributed.Client(scheduler, set_as_default=False, timeout=_SECONDS_TO_CONNECT)
+        return Client(scheduler, set_as_default=False, timeout=_SECONDS_TO_CONNECT)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ConnectionError(
             f"scheduler: expected the address of a Dask scheduler, such as tcp://host:8786, got "
@@ -295,17 +290,13 @@ def _local_cluster(workers: int) -> Any:
 
     Workers and this process have equal shares of the memory that this process may use.
     """
-    import dask
-    import distributed
-    from distributed.system import MEMORY_LIMIT
-
     share = MEMORY_LIMIT // (workers + 1)
     _spare_memory(share)
     limit = {"distributed.scheduler.no-workers-timeout": f"{_SECONDS_WITHOUT_WORKERS}s"}
     for attempt in range(_STARTS):
         try:
             with dask.config.set(limit):
-                return distributed.LocalCluster(
+                return LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
                     memory_limit=share,

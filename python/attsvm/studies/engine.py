@@ -111,9 +111,9 @@ def measure_cells(
         as_positive_int("workers", workers)
     on_cluster = scheduler is not None or workers is not None
     if on_cluster:
+        require_extra("a study on a cluster", "dask", "distributed")
         from attsvm.studies.cluster import require_guard, run_on_cluster
 
-        require_extra("a study on a cluster", "dask", "distributed")
         if workers is not None:
             require_guard()
     require_extra("attsvm.studies", "study", "numcodecs", "filelock")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 from attsvm._arrays import BoolArray, Float64Array
 
@@ -26,14 +27,12 @@ def proportion(successes: BoolArray, *, level: float = 0.95) -> Estimate:
     It is within [0, 1], and has positive length even where all trials agree. No trial at all is a
     `ValueError`.
     """
-    from scipy import special
-
     size, count = successes.size, int(np.count_nonzero(successes))
     if size == 0:
         raise ValueError("successes: expected at least one trial, got none")
     if size == 1:
         return Estimate(float(count), math.nan, math.nan, 1)
-    z = float(special.ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     share, spread = count / size, z * z / size
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / size + spread / (4 * size)) / (1 + spread)
@@ -49,12 +48,10 @@ def median(values: Float64Array, *, level: float = 0.95) -> Estimate:
     distribution is (Conover, "Practical Nonparametric Statistics", 1999, section 3.2). At the level
     0.95 it does not exist for five draws or less; all is NaN for an empty sample.
     """
-    from scipy import special
-
     ordered, size = np.sort(values), values.size
     centre = float(np.median(ordered)) if size else math.nan
     # P(Bin(n, 1/2) < k) rises with k and reaches 1/2 in the middle.
-    below = special.bdtr(np.arange(size // 2 + 1) - 1, size, 0.5)
+    below = scipy.special.bdtr(np.arange(size // 2 + 1) - 1, size, 0.5)
     k = int(np.searchsorted(below, (1 - level) / 2)) - 1
     if k < 1:
         return Estimate(centre, math.nan, math.nan, size)
@@ -67,11 +64,10 @@ def mean(values: Float64Array, *, bounds: tuple[float, float], level: float = 0.
     The interval is clipped to `bounds`, the smallest and largest value the quantity can take. All
     is NaN for an empty sample.
     """
-    from scipy import special
-
     size = values.size
     centre = float(values.mean()) if size else math.nan
     if size < 2:
         return Estimate(centre, math.nan, math.nan, size)
-    half = float(special.stdtrit(size - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(size))
+    t = scipy.special.stdtrit(size - 1, (1 + level) / 2)
+    half = float(t * values.std(ddof=1) / math.sqrt(size))
     return Estimate(centre, max(centre - half, bounds[0]), min(centre + half, bounds[1]), size)

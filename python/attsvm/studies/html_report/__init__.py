@@ -14,7 +14,6 @@ from attsvm._validation import as_path, in_words
 from attsvm.data.whole_file import write_whole
 from attsvm.extras import require_extra
 from attsvm.studies.expectations import expectations
-from attsvm.studies.html_report.figures import figures
 from attsvm.studies.layout import MEANINGS
 from attsvm.studies.store import REPORT, RESULTS, open_results
 from attsvm.studies.study import Study
@@ -78,6 +77,8 @@ def report(directory: str | os.PathLike[str], path: str | os.PathLike[str] | Non
     require_extra("attsvm.studies.report", "report", "jinja2", "plotly")
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
+
+    from attsvm.studies.html_report.figures import figures
 
     where = as_path("directory", directory)
     if path is not None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from attsvm._arrays import Float64Array
 from attsvm._validation import in_words
@@ -95,8 +97,6 @@ def figures(study: Study, results: xr.Dataset, table: Table) -> dict[str, list[D
 
 def _maps(table: Table) -> dict[str, list[Drawing]]:
     """Draw every share and mean as a map, where two axes are long."""
-    import plotly.graph_objects as go
-
     if table.map_axes is None:
         return {}
     across, down = (AXIS_NAMES.get(axis, axis) for axis in table.map_axes)
@@ -135,8 +135,6 @@ def _few_problems(study: Study, results: xr.Dataset) -> dict[str, list[Drawing]]
 
 
 def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
-    import plotly.graph_objects as go
-
     figure, frame, compared = go.Figure(), table.frame, False
     for name, (label, colour) in SHARES.items():
         if name not in frame:
@@ -186,8 +184,6 @@ def _shares(study: Study, table: Table, rows: Mapping[str, Row], axis: str) -> D
 
 def _means(table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
     """Draw means between 0 and 1 as curves with their intervals."""
-    import plotly.graph_objects as go
-
     figure = go.Figure()
     for measure, style in zip(table.shares, series(), strict=False):
         estimates = [row.estimates[measure.name] for row in rows.values()]
@@ -212,8 +208,6 @@ def _means(table: Table, rows: Mapping[str, Row], axis: str) -> Drawing | None:
 
 def _heat_maps(table: Table, rows: Mapping[str, Row], axis: str) -> list[Drawing]:
     """Draw the medians in every norm, a figure for each variable."""
-    import plotly.graph_objects as go
-
     drawings = []
     for variable, measures in table.in_norms.items():
         of_rows = [[row.estimates[m.name] for m in measures] for row in rows.values()]
@@ -243,8 +237,6 @@ def _heat_maps(table: Table, rows: Mapping[str, Row], axis: str) -> list[Drawing
 
 def _cosines(rows: _Quantiles, axis: str) -> Drawing | None:
     """Draw a box per row, or its only value; a logarithmic axis has no place for cosines of 1."""
-    import plotly.graph_objects as go
-
     gaps = {tick: q["cosine_gap"] for tick, q in rows.items() if "cosine_gap" in q}
     gaps = {tick: quantiles for tick, quantiles in gaps.items() if quantiles[-1] > 0}
     if not gaps:
@@ -272,9 +264,6 @@ def _history(study: Study, name: str, rows: _Quantiles, axis: str) -> Drawing | 
 
     Where the rows are problems, the only cell has few of them.
     """
-    import plotly.graph_objects as go
-    from plotly.colors import sample_colorscale
-
     variables, meaning = _HISTORIES[name]
     known = {tick: next((q[v] for v in variables if v in q), None) for tick, q in rows.items()}
     # A logarithm has no zero, such as the norm before the first step that moves it.

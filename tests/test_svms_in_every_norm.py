@@ -371,6 +371,10 @@ def test_many_solutions_are_told_from_one():
     # And so with many constraints on the first coordinate.
     many = AttentionData([[[2.0, 0.0], [1.0 - k / 300, 0.0]] for k in range(300)], np.ones(300))
     assert prompt_svm(many, np.zeros(300, dtype=int), norm="max").unique is False
+    # And with more equal ones than are chosen to be solved with.
+    tokens, queries = (np.repeat(array, 300, axis=0) for array in (data.tokens, data.queries))
+    equal = AttentionData(tokens, np.ones(300), queries=queries)
+    assert att_svm(equal, np.zeros(300, dtype=int), norm="spec").unique is False
     line = AttentionData([[[2.0], [1.0]]], [1], queries=[[1.0]])
     assert all(att_svm(line, [0], norm=norm).unique for norm in ("max", "l1", "spec", 1.5))
 

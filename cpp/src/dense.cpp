@@ -278,6 +278,10 @@ SingularBases singular_bases(const Matrix& G) {
     const Index rows = G.rows(), columns = G.cols();
     SingularBases found{Vector(columns), Matrix::Identity(rows, rows),
                         eigen(transpose_times(G, G)).vectors.rowwise().reverse()};
+    if (!found.right.allFinite()) {
+        found.values.setConstant(not_a_number);
+        return found;
+    }
     // Columns that are orthogonal, by falling length: Householder's reflections take them to the axes.
     Matrix turned = times(G, found.right);
     for (Index k = 0; k < columns; ++k) {

@@ -54,7 +54,7 @@ class AnyNormSolver : NormSolver {
     // as are active in the Frobenius SVM of these multipliers, those that it is nearest to, and goes on with those that
     // the solution misses or nearly misses, roughly until there are none.
     nuclear::Candidate of_chosen_constraints(const nuclear::Constraints& unit, const Vector& frobenius) {
-        constexpr double missed = 1e-13, near = 0.1, rough = 1e-3, active = 1e-12, clear = 1e-7;
+        constexpr double missed = 1e-13, near = 0.1, rough = 1e-3, active = 1e-12, clear = 1e-7, few = 0.1;
         const Index m = unit.count();
         const double most = frobenius.cwiseAbs().maxCoeff();
         Vector excess = unit.values(unit.adjoint(frobenius)) - unit.rhs();
@@ -66,7 +66,7 @@ class AnyNormSolver : NormSolver {
         const Index fewest = std::min(few_constraints, 2 * unit.map().coordinates());
         std::vector<bool> is_chosen(static_cast<std::size_t>(m));
         std::vector<Index> chosen;
-        // Takes in some of those below the bound. False if there are none.
+        // Takes in some of those below the bound; how many.
         const auto choose = [&](double bound) {
             std::vector<Index> coming;
             for (Index r = 0; r < m; ++r)
@@ -77,7 +77,17 @@ class AnyNormSolver : NormSolver {
             chosen.insert(chosen.end(), coming.begin(), coming.end());
             std::sort(chosen.begin(), chosen.end());
             more = std::ssize(chosen) / 2;
-            return !coming.empty();
+            return std::ssize(coming);
+        };
+        // Whether a constraint is one of the chosen ones once more.
+        const std::vector<Index> sample = unit.map().sample_of_rows();
+        const auto repeats = [&](Index r) {
+            const Index i = sample[static_cast<std::size_t>(r)];
+            return std::any_of(chosen.begin(), chosen.end(), [&](Index s) {
+                const Index j = sample[static_cast<std::size_t>(s)];
+                return unit.differences().col(r) == unit.differences().col(s) &&
+                       (i == j || unit.queries().col(i) == unit.queries().col(j));
+            });
         };
         choose(infinity);
         for (double good = rough; !progress_.stopped();) {
@@ -86,11 +96,15 @@ class AnyNormSolver : NormSolver {
             if (!std::isfinite(found.distance)) break;
             excess = unit.values(found.W) - unit.rhs();
             if (!part.others_exceed(-missed, excess)) {
-                if (!choose(near)) break;
+                const Index coming = choose(near);
+                if (coming == 0) break;
+                if (static_cast<double>(coming) <= few * static_cast<double>(std::ssize(chosen)))
+                    good = nuclear::last_digits;
             } else if (good == rough) {
                 good = nuclear::last_digits;
             } else {
-                if (found.unique == 0 && !part.others_exceed(clear, excess)) found.unique = -1;
+                for (Index r = 0; r < m && found.unique == 0; ++r)
+                    if (!is_chosen[static_cast<std::size_t>(r)] && excess[r] <= clear && !repeats(r)) found.unique = -1;
                 const double norm = norm_(found.W);
                 nuclear::Candidate whole(unit, std::move(found.W), norm, part.of_all(unit, found.dual));
                 whole.steps = found.steps;

@@ -85,6 +85,21 @@ void the_nuclear_norm_of_orthogonal_columns_is_the_sum_of_their_lengths() {
     CHECK(std::abs(attsvm::nuclear_norm(1e-170 * G) - 6e-170) <= 1e-184);
 }
 
+void singular_bases_are_orthogonal_and_leave_the_singular_values() {
+    for (const auto& [rows, columns] : {std::pair<Index, Index>{5, 3}, {3, 5}, {4, 4}, {1, 6}, {6, 1}})
+        for (const Index rank : {Index{0}, Index{1}, Index{4}}) {
+            const Matrix G = Matrix::Random(rows, rank) * Matrix::Random(rank, columns);
+            const auto [values, left, right] = attsvm::singular_bases(G);
+            CHECK(largest_difference(left.transpose() * left, Matrix::Identity(rows, rows)) <= 1e-14);
+            CHECK(largest_difference(right.transpose() * right, Matrix::Identity(columns, columns)) <= 1e-14);
+            Matrix diagonal = Matrix::Zero(rows, columns);
+            diagonal.diagonal() = values;
+            CHECK(largest_difference(left.transpose() * G * right, diagonal) <= 1e-7 * G.norm());
+            CHECK(values.size() == std::min(rows, columns) && values.minCoeff() >= 0.0);
+            CHECK(std::abs(values[0] - attsvm::spectral_norm(G)) <= 1e-14 * G.norm());
+        }
+}
+
 void small_eigenvalues_beside_large_ones_have_digits() {
     Matrix M = Matrix::Identity(3, 3);
     M.bottomRightCorner(2, 2) << 1e-18, 0.5e-18, 0.5e-18, 1e-18;
@@ -102,6 +117,7 @@ void what_is_not_finite_has_no_eigenvalues_and_no_norm() {
                 M(r, c) = value;
                 CHECK(attsvm::eigenvalues(M).array().isNaN().all());
                 CHECK(attsvm::eigen(M).values.array().isNaN().all());
+                CHECK(attsvm::singular_bases(M).values.array().isNaN().all());
                 CHECK(std::isnan(attsvm::nuclear_norm(M)));
                 CHECK(std::isnan(attsvm::spectral_norm(M)));
                 CHECK(attsvm::definite_step(Cholesky(Matrix::Identity(3, 3)), M) == 0.0);
@@ -117,6 +133,7 @@ int main() {
     eigenvalues_of_second_differences_are_those_of_the_closed_form();
     eigenvectors_are_orthonormal_whatever_the_sizes_of_entries();
     the_nuclear_norm_of_orthogonal_columns_is_the_sum_of_their_lengths();
+    singular_bases_are_orthogonal_and_leave_the_singular_values();
     small_eigenvalues_beside_large_ones_have_digits();
     what_is_not_finite_has_no_eigenvalues_and_no_norm();
     return attsvm_test::report();

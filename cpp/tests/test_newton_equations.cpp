@@ -87,10 +87,37 @@ void products_of_rows_are_those_of_the_definition() {
         agree(attsvm::weighted_gram(constraints, of.weights), A.transpose() * of.weights.reshaped().asDiagonal() * A));
 }
 
+// For a W taller and wider than square, and a vector
+void the_gram_matrix_of_a_transposing_map_is_that_of_its_definition() {
+    for (const auto& [d, e] : {std::array<Index, 2>{3, 5}, {5, 3}, {4, 1}}) {
+        const Equations of(d, e, 4, 3, 1000);
+        const auto constraints = of.constraints();
+        const Index square = std::min(d, e);
+        const Matrix crossed = Matrix::Random(square, square);
+        const attsvm::TransposingMap map{Matrix::Random(d, d), Matrix::Random(e, e), of.weights,
+                                         crossed + crossed.transpose()};
+        const Matrix A = constraints.dense_rows();
+        Matrix H(d * e, d * e);
+        for (Index k = 0; k < d * e; ++k) {
+            const Matrix G = map.left.transpose() * Matrix::Identity(d * e, d * e).col(k).reshaped(d, e) * map.right;
+            Matrix E = map.own.cwiseProduct(G);
+            for (Index j = 0; j < square; ++j)
+                for (Index i = 0; i < square; ++i) E(i, j) += map.crossed(i, j) * G(j, i);
+            H.col(k) = (map.left * E * map.right.transpose()).reshaped();
+            CHECK((map(Matrix::Identity(d * e, d * e).col(k).reshaped(d, e)).reshaped() - H.col(k)).norm() <=
+                  1e-13 * H.col(k).norm());
+        }
+        const Matrix expected = A.transpose() * H * A;
+        CHECK(Matrix((map.gram(constraints) - expected).triangularView<Eigen::Lower>()).norm() <=
+              1e-13 * expected.norm());
+    }
+}
+
 }  // namespace
 
 int main() {
     solutions_meet_the_equations();
     products_of_rows_are_those_of_the_definition();
+    the_gram_matrix_of_a_transposing_map_is_that_of_its_definition();
     return attsvm_test::report();
 }

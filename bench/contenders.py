@@ -58,6 +58,9 @@ CONTENDERS = {
     "proxqp": Contender("ProxQP", "quadratic_programs", ("proxsuite",), ("proxqp",)),
     "daqp": Contender("DAQP", "quadratic_programs", ("daqp",), ("daqp",)),
     "clarabel": Contender("Clarabel", "quadratic_programs", ("clarabel",), ("clarabel",)),
+    "highs": Contender("HiGHS", "cone_programs", ("scipy",), ("highs",)),
+    "highs-ipm": Contender("HiGHS, interior point", "cone_programs", ("scipy",), ("highs-ipm",)),
+    "clarabel-cones": Contender("Clarabel", "cone_programs", ("clarabel",), ("clarabel",)),
     "scs": Contender("SCS", "quadratic_programs", ("scs",), ("scs",)),
 }
 

@@ -145,6 +145,15 @@ def _contenders(record: dict[str, Any]) -> list[str]:
     return _table(rows)
 
 
+def _not_measured(results: dict[str, Any]) -> list[str]:
+    """Return a line on rows that were added since a run of all rows."""
+    measured = {record["name"] for record in results["rows"]}
+    titles = [row.title for name, row in ROWS.items() if name not in measured]
+    if not titles or "Some rows" in results["selection"]:
+        return []
+    return [f"Rows that this run does not have yet: {'; '.join(titles)}.", ""]
+
+
 def markdown(results: dict[str, Any]) -> str:
     """Return the page of results."""
     hardware = results["hardware"]
@@ -160,6 +169,7 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         *_table(map(summary, results["rows"])),
         "",
+        *_not_measured(results),
         *(["![Time per step against n, T and d](scaling.png)", ""] * bool(results["scaling"])),
         "## Row by row",
     ]

@@ -44,7 +44,7 @@ struct Block {
             prepare_adam(rule, unit, count, at);
         } else {
             if (rule.average != 0.0) log_unit = average(team, rule, of_block.geometry, unit);
-            const Steepest<Real> steepest = direct(team, of_block.geometry, rule.mirrors());
+            const Steepest<Real> steepest = direct(team, of_block.geometry, rule);
             // A norm that has overflown makes NaN of the step.
             at.scale = scale(log_unit, steepest) * (gradient_norm / or_one(gradient_norm));
             at.scale = select(gradient_norm != Real(0.0), at.scale, Real(0.0));
@@ -95,11 +95,11 @@ struct Block {
     }
 
     // Overwrites the gradient with a multiple of its steepest direction; mirror descent leaves it as it is.
-    Steepest<Real> direct(const Team& team, const Geometry& geometry, bool mirrors) {
-        const MatrixBlock<Real> G{team,       rows,          columns, gradient.data(), row_square.data(),
-                                  transposed, gradient_norm, terms};
+    Steepest<Real> direct(const Team& team, const Geometry& geometry, const StepRule& rule) {
+        const MatrixBlock<Real> G{team,       rows,          columns, gradient.data(),      row_square.data(),
+                                  transposed, gradient_norm, terms,   rule.asks_dual_norm()};
         return Geometries::visit(geometry.kind, [&]<class Norm>(Norm) -> Steepest<Real> {
-            if (!mirrors) return Norm::direct(G, geometry);
+            if (!rule.mirrors()) return Norm::direct(G, geometry);
             const Real length = Norm::norm(G, Norm::dual_p(geometry.p));
             return {length, or_one(length)};
         });

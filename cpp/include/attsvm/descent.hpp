@@ -138,16 +138,17 @@ class Descent {
         if (!drops_rounding_) return;
         const Index n = pass_.rows(), depth = problem().tokens;
         for (Index row = 0; row < n; ++row) term_size_[row] = magnitude(weight_[row]) * pass_.term_bound(row);
-        if (rule_.by_coordinate()) drop_rounded_entries(decay);
-        if (!parameters_.drop_rounding(team_, term_size_.data(), depth, decay, false)) return;
+        const Real terms = parameters_.terms_of(term_size_.data());
+        if (rule_.by_coordinate()) drop_rounded_entries(terms, decay);
+        if (!parameters_.drop_rounding(team_, terms, depth, decay, false)) return;
         for (Index row = 0; row < n; ++row)
             term_size_[row] = magnitude(weight_[row]) * pass_.term_size(row, query(row));
-        parameters_.drop_rounding(team_, term_size_.data(), depth, decay, true);
+        parameters_.drop_rounding(team_, parameters_.terms_of(term_size_.data()), depth, decay, true);
     }
     // Where steps depend on the sign of an entry, also each of them.
-    void drop_rounded_entries(const WeightDecay* decay) {
+    void drop_rounded_entries(Real terms, const WeightDecay* decay) {
         const Index n = pass_.rows(), d = problem().dimension, depth = problem().tokens;
-        if (!parameters_.may_have_rounded_entries(team_, term_size_.data(), depth, decay)) return;
+        if (!parameters_.may_have_rounded_entries(team_, term_size_.data(), terms, depth, decay)) return;
         for (Index row = 0; row < n; ++row) {
             pass_.term_sizes(row, query(row), &entry_size_[row * d]);
             for (Index k = 0; k < d; ++k) entry_size_[row * d + k] *= magnitude(weight_[row]);

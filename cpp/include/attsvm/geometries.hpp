@@ -63,6 +63,7 @@ struct MatrixBlock {
     bool transposed;      // whether the caller's matrix is the transpose of this one
     Real euclidean;       // its Frobenius norm
     Terms<Real> terms{};  // where they are known
+    bool asks_dual_norm = true;
 
     Index size() const { return rows * columns; }
     bool is_vector() const { return rows == 1 || columns == 1; }
@@ -91,7 +92,7 @@ struct MatrixBlock {
     }
 };
 
-// D(G) is what the block holds now, divided by `length`.
+// D(G) is what the block holds now, divided by `length`. A dual norm that is not asked for may be NaN.
 template <class Real>
 struct Steepest {
     Real dual_norm, length;
@@ -138,11 +139,12 @@ struct MaxGeometry : FrobeniusGeometry {
     }
     template <class Real>
     static Steepest<Real> direct(const MatrixBlock<Real>& G, const Geometry&) {
-        G.for_rows([&](Real* row, Index j) {
-            G.of_row[j] = sum<Real>(G.columns, [&](Index k) { return magnitude(row[k]); });
+        const Real dual_norm = G.asks_dual_norm ? G.sum_of([](Real x) { return magnitude(x); })
+                                                : Real(std::numeric_limits<double>::quiet_NaN());
+        G.for_rows([&](Real* row, Index) {
             for (Index k = 0; k < G.columns; ++k) row[k] = sign(row[k]);
         });
-        return {sum<Real>(G.rows, [&](Index j) { return G.of_row[j]; }), Real(1.0)};
+        return {dual_norm, Real(1.0)};
     }
 };
 

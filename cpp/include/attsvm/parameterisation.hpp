@@ -430,11 +430,16 @@ class Parameters {
         }
     }
 
+    // Σ_i term_size_i |z_i|
+    Real terms_of(const Real* term_size) const {
+        Real terms(0.0);
+        for (Index row = 0; row < state_.Z.rows(); ++row) terms += term_size[row] * state_.Z.norm(row);
+        return terms;
+    }
     // Whether a gradient may be only the rounding of its terms. A sample's u_i was summed from `depth` numbers of the
-    // size term_size_i together; the sum over samples then has rounding of rounding_unit() Σ_i term_size_i |z_i| at
-    // most, times the block's gain. If the sizes are `exact`, such a gradient is taken as zero.
-    bool drop_rounding(const Team& team, const Real* term_size, Index depth, const WeightDecay* decay, bool exact) {
-        const Real terms = terms_of(term_size);
+    // size term_size_i together; the sum over samples then has rounding of rounding_unit() times their `terms` at most,
+    // times the block's gain. If the sizes are `exact`, such a gradient is taken as zero.
+    bool drop_rounding(const Team& team, Real terms, Index depth, const WeightDecay* decay, bool exact) {
         if (bilinear_ || decay != nullptr) bound_values(team, exact);
         bool found = false;
         for (std::size_t k = 0; k < state_.blocks.size(); ++k) {
@@ -450,14 +455,16 @@ class Parameters {
 
     // Whether an entry of a gradient, other than zero, may be only the rounding of its terms: those of a sample are at
     // most term_size_i together.
-    bool may_have_rounded_entries(const Team& team, const Real* term_size, Index depth, const WeightDecay* decay) {
+    bool may_have_rounded_entries(const Team& team, const Real* term_size, Real terms, Index depth,
+                                  const WeightDecay* decay) {
         if (bilinear_) bound_values(team, false);
-        const Real terms = terms_of(term_size), unit = rounding_unit(state_.Z.rows(), depth);
+        const Real unit = rounding_unit(state_.Z.rows(), depth);
         bool found = false;
         for (std::size_t b = 0; b < state_.blocks.size(); ++b) {
             Block<Real>& block = state_.blocks[b];
             kind_.visit([&]<class Kind>(Kind) {
                 const Real most = terms * Kind::gain(state_, b);
+                if (decay == nullptr && !any<Real>(unit * most >= least_entry(team, block))) return;
                 team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
                     for (; j < last; ++j) {
                         const Real* const row = block.gradient.data() + j * block.columns;
@@ -472,9 +479,9 @@ class Parameters {
                         block.row_square[j] = select(bound >= least, Real(1.0), Real(0.0));
                     }
                 });
+                const Real count = sum<Real>(block.rows, [&](Index j) { return block.row_square[j]; });
+                found = found || any<Real>(count > Real(0.0));
             });
-            const Real count = sum<Real>(block.rows, [&](Index j) { return block.row_square[j]; });
-            found = found || any<Real>(count > Real(0.0));
         }
         return found;
     }
@@ -560,10 +567,20 @@ class Parameters {
     static Real with_decay(Real terms, Real value, const WeightDecay* decay) {
         return decay == nullptr ? terms : decay->gradient_scale * terms + decay->decay * magnitude(value);
     }
-    Real terms_of(const Real* term_size) const {
-        Real terms(0.0);
-        for (Index row = 0; row < state_.Z.rows(); ++row) terms += term_size[row] * state_.Z.norm(row);
-        return terms;
+    // The least size of an entry of its gradient
+    static Real least_entry(const Team& team, Block<Real>& block) {
+        const Real infinity(std::numeric_limits<double>::infinity());
+        team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
+            for (; j < last; ++j) {
+                const Real* const row = block.gradient.data() + j * block.columns;
+                Real least = infinity;
+                for (Index k = 0; k < block.columns; ++k) least = smaller(magnitude(row[k]), least);
+                block.row_square[j] = least;
+            }
+        });
+        Real least = infinity;
+        for (Index j = 0; j < block.rows; ++j) least = smaller(block.row_square[j], least);
+        return least;
     }
     // Bounds the norms of all blocks, or if they must be exact computes them.
     void bound_values(const Team& team, bool exact) {

@@ -150,6 +150,7 @@ struct NormalisedGradient {
     static constexpr bool mirrors = false;          // whether steps are those of the dual variable of mirror descent
     static constexpr bool flows = false;            // whether steps are integrated
     static constexpr bool takes_average = true;     // whether running means of gradients may take their place
+    static constexpr bool asks_dual_norm = false;   // for the scale
     static constexpr std::string_view update = "";  // one of `Updates`, where the rule has its own
     // Settings where no others are given. Of a norm that is not settled any other may be given.
     static constexpr std::string_view norm = "fro";
@@ -166,6 +167,7 @@ struct NormalisedGradient {
 
 struct PlainGradient : NormalisedGradient {
     static constexpr std::string_view name = "gd", description = "steps of gradient descent";
+    static constexpr bool asks_dual_norm = true;
 
     template <class Real>
     static Real scale(const StepRule&, const SampleLosses<Real>&, const GradientNorms<Real>&, Real log_unit,
@@ -289,6 +291,9 @@ struct StepRule {
     }
     bool flows() const {
         return StepRules::visit(kind, []<class Kind>(Kind) { return Kind::flows; });
+    }
+    bool asks_dual_norm() const {
+        return StepRules::visit(kind, []<class Kind>(Kind) { return Kind::asks_dual_norm; });
     }
     // Whether steps depend on the coordinates of tokens and queries.
     bool by_coordinate() const {

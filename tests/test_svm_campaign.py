@@ -234,6 +234,22 @@ def test_constraints_that_nearly_agree_or_contradict_are_solved_in_every_norm(
     assert solution.gap <= (1e-8 if norm == "nuc" else 1e-9)
 
 
+@pytest.mark.parametrize("norm", ["max", "l1", "spec", "nuc", 1.01, 50.0, 1e6])
+def test_inputs_whose_sizes_have_nothing_in_common_are_solved(norm):
+    """From 1e-140 to 1e140; beside the smallest, the others require no margin at all."""
+    rng = np.random.default_rng(1)
+    tokens = rng.standard_normal((8, 5, 6)) * 10.0 ** rng.integers(-140, 141, (8, 1, 1))
+    queries, W = rng.standard_normal((8, 6)), rng.standard_normal((6, 6))
+    selected = np.argmax(np.einsum("ntj,jc,nc->nt", tokens, W, queries), axis=1)
+    data = AttentionData(tokens, np.ones(8), queries=queries)
+    solution = attsvm.att_svm(data, selected, norm=norm)
+    product = Exact(solution.left.T) @ Exact(solution.right)
+    W = Exact(product.integers.ravel(), product.exponent)
+    margins = (exact_rows(tokens, queries, selected) @ W).fractions()
+    assert min(float(x) for x in margins) >= 1 - 1e-9
+    assert solution.gap <= (1e-8 if norm == "nuc" else 1e-9)
+
+
 @pytest.mark.parametrize(
     ("norm", "order", "dual_order"),
     [("max", np.inf, 1.0), ("l1", 1.0, np.inf), (50.0, 50.0, 50 / 49), (1e6, 1e6, 1 / (1 - 1e-6))],

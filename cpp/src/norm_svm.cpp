@@ -18,26 +18,23 @@ class AnyNormSolver : NormSolver {
         const nuclear::Constraints unit(fewer_coordinates ? in_fewer_coordinates() : problem_, team_);
         if (result_.extended) return solve_in_octuple_precision(unit.problem());
         const bool chooses = unit.count() > few_constraints;
+        // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
+        constexpr double most_along_p = 3.5;
+        const bool goes_along_p =
+            norm_.kind == SvmNorm::Kind::power && std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
         Vector frobenius;
-        if (chooses || norm_.kind == SvmNorm::Kind::power) {
+        if (chooses || goes_along_p) {
             const SvmStatus status = decide_feasibility();
             if (status == SvmStatus::infeasible) return;
             if (status == SvmStatus::optimal) frobenius = frobenius_dual();
         }
         leave_unresolved();
-        // The steps along p are more, the farther it is from 2; those of the interior-point method are not.
-        constexpr double most_along_p = 3.5;
-        const bool has_path = norm_.kind == SvmNorm::Kind::power && frobenius.size() > 0;
-        const bool short_path = has_path && std::abs(std::log(norm_.p - 1.0)) <= most_along_p;
-        const bool some_first = chooses && frobenius.size() > 0;
-        const auto along_p = [&] {
-            return is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_));
-        };
         const auto ends = [&] { return is_certified() || progress_.stopped(); };
-        if (short_path && along_p()) return;
-        is_optimal(some_first ? of_chosen_constraints(unit, frobenius) : by_interior_point(unit));
-        if (!ends() && has_path && !short_path) along_p();
-        if (!ends() && some_first) is_optimal(by_interior_point(unit));
+        if (goes_along_p && frobenius.size() > 0 &&
+            is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_)))
+            return;
+        if (chooses && frobenius.size() > 0) is_optimal(of_chosen_constraints(unit, frobenius));
+        if (!ends()) is_optimal(by_interior_point(unit));
         if (!ends()) solve_in_octuple_precision(unit.problem());
     }
 

@@ -3,6 +3,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "attsvm/lp_map.hpp"
+
 namespace attsvm::inline ATTSVM_PRECISION {
 
 SvmNorm SvmNorm::named(std::string_view name, Real p) {
@@ -39,7 +41,7 @@ Real SvmNorm::operator()(const Matrix& W) const {
         case Kind::power: {
             const Real largest = W.lpNorm<Eigen::Infinity>();
             if (!(largest > 0.0) || !numext::isfinite(largest)) return largest;
-            return largest * numext::pow((W.array().abs() / largest).pow(p).sum(), Real(1.0 / p));
+            return largest * numext::pow(LpMap::power(LpMap::logs(W.array() / largest), p).sum(), Real(1.0 / p));
         }
         case Kind::spectral:
             return spectral_norm(W);

@@ -15,11 +15,14 @@ class MarginProgram {
         : constraints_(constraints), inequality_(constraints.count()), margin_(0.0) {
         const auto& rhs = constraints.rhs();
         for (Index r = 0; r < constraints.count(); ++r) inequality_[r] = constraints.is_equality(r) ? 0.0 : 1.0;
-        // With s λ = μ at W = 0, s = -γ b: the constraints with b_r > 0 are met from the start.
+        // With s λ = μ at W = 0, s = -γ b: the constraints with b_r > 0 are met from the start. A b_r that is nothing
+        // beside the largest is like 0: multipliers would be as large as the inverse of that share.
+        constexpr double negligible = 1e-12;
         dual_ = inequality_;
         const Real largest = rhs.cwiseProduct(inequality_).maxCoeff();
+        least_rhs_ = negligible * largest;
         for (Index r = 0; r < constraints.count(); ++r)
-            if (inequality_[r] != 0.0 && rhs[r] > 0.0) dual_[r] = largest / rhs[r];
+            if (inequality_[r] != 0.0 && rhs[r] > least_rhs_) dual_[r] = largest / rhs[r];
         const Real gain = rhs.dot(dual_);
         if (gain > 0.0) dual_ /= gain;
     }
@@ -27,7 +30,7 @@ class MarginProgram {
     void start_slack(Real mu) {
         slack_ = divided_by_dual(Vector::Constant(constraints_.count(), mu));
         for (Index r = 0; r < constraints_.count(); ++r)
-            if (inequality_[r] != 0.0 && constraints_.rhs()[r] > 0.0)
+            if (inequality_[r] != 0.0 && constraints_.rhs()[r] > least_rhs_)
                 margin_ = std::min<Real>(margin_, -slack_[r] / constraints_.rhs()[r]);
     }
     // x_r / λ_r on inequalities, 0 on equalities
@@ -90,7 +93,7 @@ class MarginProgram {
     const Constraints& constraints_;
     Vector inequality_;  // 1, and 0 for equalities
     Vector dual_, slack_;
-    Real margin_;
+    Real margin_, least_rhs_;
     bool off_centre_ = false;
 };
 

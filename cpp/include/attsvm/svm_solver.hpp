@@ -134,15 +134,19 @@ class SvmSolver {
             exact.margins(result_.left, result_.right, result_.factors, result_.extended, values.data());
         };
         measure();
-        // Of a product left' right that float64 rounds, the margins are rounded once more.
-        const double product = product_is_exact ? 0.0 : std::numeric_limits<double>::epsilon() * size;
+        // What rounding may take from a margin of a row of length 1, in twice or four times the precision; of a product
+        // left' right that float64 rounds, margins are rounded once more.
+        const auto terms = static_cast<double>(svm_.dimension + svm_.query_dimension + result_.factors);
+        const double lost = (terms * (result_.extended ? 0x1p-200 : 0x1p-100) +
+                             (product_is_exact ? 0.0 : std::numeric_limits<double>::epsilon())) *
+                            size;
         double longer = 1.0;
         bool fixed = false;
         for (Index r = 0; r < problem_.size(); ++r) {
             const double rhs = exact.rhs(r);
             if (problem_.equality[r]) fixed |= rhs != 0;
             if (problem_.equality[r] || !(rhs > 0)) continue;
-            const double safe = values[r] - product * std::ldexp(constraints_.row_norm(r), -exact.exponent(r));
+            const double safe = values[r] - lost * std::ldexp(constraints_.row_norm(r), -exact.exponent(r));
             const double allowed = std::ldexp(shortest, -exact.exponent(r) - exact.scale_exponent());
             longer = safe > 0.5 * rhs ? std::max(longer, (rhs - allowed) / safe) : infinity;
         }

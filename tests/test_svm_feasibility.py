@@ -136,6 +136,35 @@ def test_equal_inputs_with_different_selections_contradict_each_other():
     assert att_svm(data, [2, 2]).status == "optimal"
 
 
+@pytest.mark.parametrize("norm", ["fro", "max", "nuc", 3.0])
+@pytest.mark.parametrize(
+    ("attention", "certificate"),
+    [([[1, 0], [1, 0]], [[0, 0.5], [0, 0.5]]), ([[0.6, 0.4], [0, 1]], [[0, -1], [1, 0]])],
+)
+def test_fewer_queries_than_coordinates_that_are_dependent_contradict_each_other(
+    attention, certificate, norm
+):
+    """x'Wz of at least 1, or 0, and -x'Wz of at least 1: what cancels is of different queries."""
+    tokens, query = np.array([[0.0, 1, 0], [0, 0, 0]]), np.array([0.0, 0, 1])
+    data = AttentionData([tokens, tokens], [1, 1], queries=[query, -query])
+    solution = attsvm.general_svm(data, attention, norm=norm)
+    assert solution.status == "infeasible"
+    assert solution.certificate == pytest.approx(np.array(certificate))
+
+
+def test_queries_in_a_plane_contradict_each_other():
+    """The three queries add up to nothing, and so do the margins of every token."""
+    rng = np.random.default_rng(0)
+    tokens, queries = rng.standard_normal((3, 5)), rng.integers(-3, 4, (3, 5)).astype(float)
+    queries[2] = -queries[0] - queries[1]
+    solution = att_svm(AttentionData([tokens] * 3, [1] * 3, queries=queries), [0, 0, 0])
+    assert solution.status == "infeasible"
+    products = (tokens[0] - tokens)[:, :, np.newaxis] * queries[:, np.newaxis, np.newaxis]
+    assert solution.certificate.min() == 0.0
+    assert solution.certificate.sum() == pytest.approx(1)
+    assert np.einsum("it,itjc->jc", solution.certificate, products) == pytest.approx(0, abs=1e-14)
+
+
 def test_a_selected_token_inside_the_hull_of_the_others_is_infeasible():
     """No p can single out the mean of the others; the certificate is the mean."""
     tokens = np.random.default_rng(4).standard_normal((1, 5, 10))

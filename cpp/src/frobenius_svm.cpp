@@ -236,13 +236,19 @@ class FrobeniusSolver : SvmSolver<Token> {
         ExactConstraints<Token> exact(team_, progress_, calling_thread_, svm_, constraints_);
         return is_infeasible(exact, high, low, iterations);
     }
-    bool is_infeasible(ExactConstraints<Token>& exact, Buffer<double>& high, Buffer<double>& low, Index iterations) {
+    bool is_infeasible(ExactConstraints<Token>& exact, const Buffer<double>& high, const Buffer<double>& low,
+                       Index iterations) {
+        // More coordinates than queries: these are independent as a rule, and the sums of their rows must vanish.
+        const bool maybe_independent = svm_.query_dimension > svm_.samples;
+        return (maybe_independent && is_infeasible(exact, copy(high), copy(low), true, iterations)) ||
+               is_infeasible(exact, copy(high), copy(low), false, iterations);
+    }
+    bool is_infeasible(ExactConstraints<Token>& exact, Buffer<double> high, Buffer<double> low, bool by_sums,
+                       Index iterations) {
         constexpr double excluded = 1.0 / eps;
         constexpr int most_corrections = 12;
         const Index m = problem_.size();
         const double unit_of_scale = constraints_.scale() / std::ldexp(1.0, exact.scale_exponent());
-        // More coordinates than queries: these are independent as a rule, and the sums of their rows must vanish.
-        bool by_sums = svm_.query_dimension > svm_.samples;
         double before = infinity;
         for (int k = 0; k < most_corrections && !progress_.stopped(); ++k) {
             double absolute = 0.0, reached = 0.0;
@@ -261,13 +267,7 @@ class FrobeniusSolver : SvmSolver<Token> {
                 finish(SvmStatus::infeasible, infinity, residual, residual, iterations);
                 return true;
             }
-            if (!std::isfinite(residual)) return false;
-            if (!(residual < 0.5 * before)) {
-                if (!by_sums) return false;
-                by_sums = false;
-                before = infinity;
-                continue;
-            }
+            if (!std::isfinite(residual) || !(residual < 0.5 * before)) return false;
             before = residual;
             if (!correct(exact, high, low, !by_sums)) return false;
         }

@@ -18,12 +18,11 @@ from attsvm.svm.priority_columns import certified_columns, smallest_columns
 from attsvm.svm.selected_ids import attention_preferences
 from attsvm.svm.solution import (
     ACTIVE_TOLERANCE,
-    ADVICE,
     SolverError,
     SVMSolution,
     one_problem,
 )
-from attsvm.svm.solve import fields_of
+from attsvm.svm.solve import fields_of, require_answers
 from attsvm.svm.solvers import (
     INFEASIBLE,
     OPTIMALITY_TOLERANCE,
@@ -31,7 +30,6 @@ from attsvm.svm.solvers import (
     Result,
     certify,
     put,
-    without_answer,
 )
 from attsvm.svm.svm_problem import SvmProblem
 from attsvm.threads import takes_threads
@@ -229,8 +227,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
             if one["status"][0] == INFEASIBLE:  # by a proof that may count the path itself
                 one["status"][0] = UNRESOLVED
         put(result, b, {**one, **{name: one[name][:, :-1] for name in ("dual", "margins")}})
-    if without_answer(result):
-        raise SolverError(f"no certified answer for the Graph-SVM; tried native; {ADVICE}")
+    require_answers(problem, result, "auto", norm)
     solution = SVMSolution(**fields_of("W", problem, result, names, norm))
 
     def at_place(values: Float64Array | None) -> Float64Array:

@@ -48,8 +48,7 @@ def solve(
     """
     method = norm.solvers[as_choice("solver", solver, tuple(norm.solvers))]
     result, names = method(problem, start)
-    if unanswered := without_answer(result):
-        raise SolverError(_not_solved(problem, result, unanswered[0], solver, norm))
+    require_answers(problem, result, solver, norm)
     fields = fields_of(variable, problem, result, names, norm)
     return SVMSolution(**(fields if batch is not None else one_problem(fields)))
 
@@ -102,10 +101,14 @@ def fields_of(
     }
 
 
-def _not_solved(problem: SvmProblem, result: Result, b: int, solver: str, norm: Norm) -> str:
-    place = f" of problem {b}" if len(problem.rhs) > 1 else ""
-    constraints = f"{int(problem.constrained[b].sum())} constraints{place}"
-    if result["status"][b] == BEYOND_FLOAT64:
-        return f"{constraints}: their norms, W or its multipliers are beyond what float64 holds"
-    tried = "native" if solver == "auto" else solver
-    return f"no certified {norm.text}-norm answer for {constraints}; tried {tried}; {ADVICE}"
+def require_answers(problem: SvmProblem, result: Result, solver: str, norm: Norm) -> None:
+    """Raise a `SolverError` that names the first problem of which nothing is certified."""
+    for b in without_answer(result)[:1]:
+        place = f" of problem {b}" if len(problem.rhs) > 1 else ""
+        constraints = f"{int(problem.constrained[b].sum())} constraints{place}"
+        if result["status"][b] == BEYOND_FLOAT64:
+            beyond = "their norms, W or its multipliers are beyond what float64 holds"
+            raise SolverError(f"{constraints}: {beyond}")
+        tried = "native" if solver == "auto" else solver
+        unanswered = f"no certified {norm.text}-norm answer for {constraints}"
+        raise SolverError(f"{unanswered}; tried {tried}; {ADVICE}")

@@ -238,6 +238,17 @@ class TestStudy:
         assert main([*words, *changed(seed=3), "--overwrite"]) == 0
         assert xarray.open_zarr(tmp_path / "results.zarr").attrs["seed"] == 3
 
+    def test_ctrl_c_is_not_lost_in_imports_that_it_breaks(self, tmp_path, capsys, monkeypatch):
+        def interrupted(name):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as error:
+                raise ImportError(name) from error
+
+        monkeypatch.setattr("attsvm.cli.studies.import_module", interrupted)
+        assert main([*QUICK_STUDY, "--out", str(tmp_path)]) == 130
+        assert capsys.readouterr().err.startswith("attsvm: stopped\n")
+
     def test_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(self, tmp_path):
         out = tmp_path / "my out"
         words = [*STUDY, *changed(steps=20000000), "--out", out, "--overwrite"]

@@ -1,8 +1,9 @@
-"""Progress bars of tqdm, on a terminal or in a notebook."""
+"""Progress bars of tqdm, on a terminal or in a notebook; work beside the core; Ctrl-C held back."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -53,6 +54,22 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
     finally:
         _MEANWHILE.reset(token)
     once()
+
+
+@contextmanager
+def ctrl_c_held_back() -> Iterator[None]:
+    """Hand on SIGINT at the end: imports and starts of processes that it interrupts may lose it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    if received:
+        signal.raise_signal(signal.SIGINT)
 
 
 def reporter(what: Callable[[], str]) -> Callable[..., None] | None:

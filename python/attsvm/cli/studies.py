@@ -15,7 +15,7 @@ from attsvm import plots
 from attsvm.cli.output import can_draw, say, say_facts, write_figure
 from attsvm.cli.parsing import Parser, as_formats, file_of_results, integer, refuse_unused
 from attsvm.data.whole_file import place_of_file, write_whole
-from attsvm.progress import meanwhile
+from attsvm.progress import ctrl_c_held_back, meanwhile
 from attsvm.studies import Study, report
 from attsvm.studies.chunked_arrays import StoredResults
 from attsvm.studies.declarations import built_in, declared, read_toml, read_toml_file
@@ -144,11 +144,12 @@ def run_study(arguments: argparse.Namespace) -> None:
 
 def _import_for_table_and_figure() -> None:
     """Import what takes long and is needed in the end."""
-    import_module("scipy.special")
-    with suppress(ImportError):  # which is said once there is something to draw
-        plots.require_matplotlib()
-        for name in ("figure", "backends.backend_agg"):
-            import_module(f"matplotlib.{name}")
+    with ctrl_c_held_back():
+        import_module("scipy.special")
+        with suppress(ImportError):  # which is said once there is something to draw
+            plots.require_matplotlib()
+            for name in ("figure", "backends.backend_agg"):
+                import_module(f"matplotlib.{name}")
 
 
 def run_report(arguments: argparse.Namespace) -> None:

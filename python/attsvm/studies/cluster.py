@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,7 +24,7 @@ from distributed.system import MEMORY_LIMIT
 
 from attsvm import _core
 from attsvm.data import AttentionData
-from attsvm.progress import bar
+from attsvm.progress import bar, ctrl_c_held_back
 from attsvm.studies.compute import batch_size, joined, measure, memory_of_problem
 from attsvm.studies.environment import version
 from attsvm.studies.layout import Part, made_with
@@ -258,7 +257,7 @@ def _client(scheduler: str | Client | None, workers: int | None) -> Iterator[Cli
         cluster: Any = None
         with _quiet(), ExitStack() as running:
             try:
-                with _ctrl_c_held_back():
+                with ctrl_c_held_back():
                     cluster = _local_cluster(workers)
                     running.callback(cluster.close)
                     client = Client(cluster, set_as_default=False)
@@ -310,22 +309,6 @@ def _local_cluster(workers: int) -> Any:
                     f"times: {error}"
                 ) from error
     raise AssertionError
-
-
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end: a cluster that is half started cannot be closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-    if received:
-        raise KeyboardInterrupt
 
 
 @contextmanager

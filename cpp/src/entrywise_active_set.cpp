@@ -5,7 +5,6 @@ namespace {
 
 using nuclear::Candidate;
 using nuclear::Constraints;
-using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
 
 class ActiveSetEquations {
    public:
@@ -25,14 +24,9 @@ class ActiveSetEquations {
         const Index rows = std::ssize(active), entries = std::ssize(free),
                     columns = entries + (bounds_primal() ? 1 : 0);
         if (rows == 0 || columns == 0) return {};
-        const std::vector<Index> sample = constraints_.map().sample_of_rows();
-        const auto& D = constraints_.differences();
-        const auto& Z = constraints_.queries();
         const auto at = [](const std::vector<Index>& indices, Index k) { return indices[static_cast<std::size_t>(k)]; };
         Matrix C(rows, columns);
-        for (Index a = 0; a < rows; ++a)
-            for (Index k = 0; k < entries; ++k)
-                C(a, k) = D(at(free, k) % d, at(active, a)) * Z(at(free, k) / d, at(sample, at(active, a)));
+        C.leftCols(entries) = constraints_.dense_rows(active)(free, Eigen::all).transpose();
         Vector x(columns), c(columns), rhs(rows), dual(rows);
         for (Index k = 0; k < entries; ++k) x[k] = W_.data()[at(free, k)], c[k] = sign.data()[at(free, k)];
         if (bounds_primal()) {

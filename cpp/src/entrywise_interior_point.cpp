@@ -172,10 +172,11 @@ class InteriorPoint : nuclear::MarginProgram {
 
    private:
     struct Point {
-        Array W, slacks, forces;
+        Array slacks, forces;
         Vector dual, slack;
     };
     struct Direction : Point {
+        Array W;
         Real margin, kappa, primal_step, dual_step;
     };
 
@@ -185,7 +186,7 @@ class InteriorPoint : nuclear::MarginProgram {
         return norm_.kind == SvmNorm::Kind::sum ? Array(of_r(slacks_)) : Array::Ones(W_.rows(), W_.cols());
     }
     void move(const Direction& along, Real primal, Real dual) {
-        before_ = {W_, slacks_, forces_, dual_, slack_};
+        before_ = {slacks_, forces_, dual_, slack_};
         W_ += primal * along.W;
         slacks_ += primal * along.slacks;
         slack_ += primal * along.slack;

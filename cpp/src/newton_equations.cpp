@@ -108,7 +108,7 @@ NewtonEquations::NewtonEquations(const nuclear::Constraints& constraints, Matrix
     K.diagonal().array() += 1.0;
     factor_ = factorised(K, goes_on);
     if (!factor_.succeeded()) return;
-    rows_of_equalities_ = root_.reshaped().asDiagonal() * constraints.dense_rows()(Eigen::all, equalities_);
+    rows_of_equalities_ = root_.reshaped().asDiagonal() * constraints.dense_rows(equalities_);
     const Matrix half = factor_.solve_lower(rows_of_equalities_, goes_on);
     of_equalities_ = factorised(transpose_times(half, half));
 }

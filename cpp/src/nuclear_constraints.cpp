@@ -84,11 +84,15 @@ Matrix Constraints::symmetric_adjoint(const Vector& dual) const {
 }
 
 Matrix Constraints::dense_rows() const {
+    std::vector<Index> all(static_cast<std::size_t>(count()));
+    std::iota(all.begin(), all.end(), Index{0});
+    return dense_rows(all);
+}
+Matrix Constraints::dense_rows(const std::vector<Index>& chosen) const {
     const std::vector<Index> sample = map().sample_of_rows();
-    Matrix rows(map().coordinates(), count());
-    for (Index r = 0; r < count(); ++r) {
-        rows.col(r) = (D_.col(r) * L_.col(sample[static_cast<std::size_t>(r)]).transpose()).reshaped();
-    }
+    Matrix rows(map().coordinates(), std::ssize(chosen));
+    for (Index k = 0; const Index r : chosen)
+        rows.col(k++) = (D_.col(r) * L_.col(sample[static_cast<std::size_t>(r)]).transpose()).reshaped();
     return rows;
 }
 

@@ -13,6 +13,7 @@ namespace attsvm::inline ATTSVM_PRECISION {
 
 using Matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>;
 using Vector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
+using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
 using MatrixView = Eigen::Ref<const Matrix>;
 
 // A B, A' B and A B'

@@ -10,7 +10,7 @@ namespace attsvm::inline ATTSVM_PRECISION {
 // and of W other than 0 in the l1 norm.
 struct EntrywiseActiveSet {
     std::vector<Index> constraints;
-    Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic> sign;
+    Array sign;
 
     bool operator==(const EntrywiseActiveSet& other) const {
         return constraints == other.constraints && (sign == other.sign).all();

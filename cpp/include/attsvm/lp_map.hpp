@@ -8,8 +8,6 @@
 namespace attsvm::inline ATTSVM_PRECISION {
 
 struct LpMap {
-    using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
-
     Real p;
 
     Real q() const { return p / (p - 1.0); }

@@ -21,7 +21,6 @@ class LpNewton {
    public:
     using Candidate = nuclear::Candidate;
     using Constraints = nuclear::Constraints;
-    using Array = LpMap::Array;
 
     // From W with multipliers of any size, and what seems to be active.
     LpNewton(const Constraints& constraints, const SvmNorm& norm, Matrix W, Vector dual, std::vector<Index> active)

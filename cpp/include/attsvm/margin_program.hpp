@@ -9,8 +9,6 @@ namespace attsvm::inline ATTSVM_PRECISION::nuclear {
 
 class MarginProgram {
    protected:
-    using Array = Eigen::Array<Real, Eigen::Dynamic, Eigen::Dynamic>;
-
     explicit MarginProgram(const Constraints& constraints)
         : constraints_(constraints), inequality_(constraints.count()), margin_(0.0) {
         const auto& rhs = constraints.rhs();

@@ -43,8 +43,9 @@ class Constraints {
     // A*(λ), and the same as the corner of a symmetric matrix with 0 on the diagonal
     Matrix adjoint(const Vector& dual) const;
     Matrix symmetric_adjoint(const Vector& dual) const;
-    // The rows of A on the entries of W, as columns
+    // The rows of A on the entries of W, as columns: all, or those of some constraints
     Matrix dense_rows() const;
+    Matrix dense_rows(const std::vector<Index>& chosen) const;
     // The lower triangle of the matrix of λ -> A(corner of X K Y + Y K X), K = Σ λ_r K_r, for symmetric X and Y.
     Matrix coupling(const Matrix& X, const Matrix& Y) const;
 

@@ -22,7 +22,7 @@ double norm_of(const Geometry& geometry, double* M, Index rows, Index columns) {
 double steepest_direction(const Geometry& geometry, double* M, Index rows, Index columns) {
     return with_block(geometry, M, rows, columns, [&]<class Norm>(Norm, const auto& block) {
         const Steepest<double> found = Norm::direct(block, geometry);
-        for (Index k = 0; k < block.size(); ++k) M[k] /= found.length;
+        for (Index k = 0; k < block.size(); ++k) M[k] = Norm::entry(M[k]) / found.length;
         return found.dual_norm;
     });
 }

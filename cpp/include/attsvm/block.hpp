@@ -5,15 +5,20 @@
 
 namespace attsvm {
 
-// Frobenius norm of a matrix with a row for each element of `row_square`.
-template <class Real>
-Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& row_square) {
+// Frobenius norm of a matrix with a row for each element of `row_square`, from square(row, j), the sum of its squares.
+template <class Real, class Square>
+Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& row_square, Square square_of) {
     const Index rows = row_square.size();
     team.for_work(rows * columns).for_ranges(rows, [&](Index j, Index last, int) {
-        for (; j < last; ++j) row_square[j] = sum_of_squares(M + j * columns, columns);
+        for (; j < last; ++j) row_square[j] = square_of(M + j * columns, j);
     });
     const Real square = sum<Real>(rows, [&](Index j) { return row_square[j]; });
     return norm_of_square(square, M, rows * columns);
+}
+template <class Real>
+Real matrix_norm(const Team& team, const Real* M, Index columns, Buffer<Real>& row_square) {
+    return matrix_norm(team, M, columns, row_square,
+                       [columns](const Real* row, Index) { return sum_of_squares(row, columns); });
 }
 
 template <class Real>
@@ -22,6 +27,7 @@ struct Block {
     Index rows, columns;
     bool transposed;  // whether the caller's matrix is the transpose of this one
     Buffer<Real> gradient, row_square;
+    Buffer<Real> row_least;  // the least size of an entry of the gradient, where steps depend on the sign of each
     Real gradient_norm{0.0};
     Real value_bound{-1.0};  // at least |value|; -1 where it is not known
     Terms<Real> terms{};     // of the gradient, where they are known
@@ -29,6 +35,27 @@ struct Block {
     Block(Real* at, Index r, Index c, bool is_transposed = false)
         : value(at), rows(r), columns(c), transposed(is_transposed), gradient(r * c), row_square(r) {}
     Index size() const { return rows * columns; }
+
+    void measure_gradient(const Team& team) {
+        if (row_least.size() == 0) {
+            gradient_norm = matrix_norm(team, gradient.data(), columns, row_square);
+            return;
+        }
+        gradient_norm = matrix_norm(team, gradient.data(), columns, row_square, [this](const Real* row, Index j) {
+            Real least(std::numeric_limits<double>::infinity());
+            const Real square = sum<Real>(columns, [&](Index k) {
+                least = smaller(magnitude(row[k]), least);
+                return row[k] * row[k];
+            });
+            row_least[j] = least;
+            return square;
+        });
+    }
+    Real least_entry() const {
+        Real least(std::numeric_limits<double>::infinity());
+        for (Index j = 0; j < rows; ++j) least = smaller(row_least[j], least);
+        return least;
+    }
 
     // The `count`-th step, from 1, by the gradient in units of exp(log_unit), which is overwritten. It is taken
     // scale(log_unit, steepest) times, with the unit of what it is averaged to; every block has a length of its own.
@@ -55,8 +82,8 @@ struct Block {
         const double kept = 1.0 - of_block.at(count) * rule.weight_decay;
         Geometries::visit(of_block.geometry.kind, [&]<class Norm>(Norm) {
             if constexpr (Norm::has_mirror)
-                if (rule.mirrors()) return move<Norm>(team, update, at, kept, of_block.geometry.p);
-            move<void>(team, update, at, kept, 0.0);
+                if (rule.mirrors()) return move<Norm, true>(team, update, at, kept, of_block.geometry.p);
+            move<Norm, false>(team, update, at, kept, of_block.geometry.p);
         });
         const bool bounded = update == Updates::index_of<PlainUpdate>() && rule.moves_along_gradients() &&
                              !any<Real>(value_bound < Real(0.0));
@@ -121,10 +148,9 @@ struct Block {
         at.root_mean_square = running_square.value.data();
     }
 
-    // Moves the block, or with a norm by mirror descent the gradient of norm^p / p there.
-    template <class Norm>
+    // Moves the block, or by mirror descent the gradient of norm^p / p there.
+    template <class Norm, bool mirrors>
     void move(const Team& team, int update, BlockStep<Real> at, double kept, double p) {
-        constexpr bool mirrors = !std::is_void_v<Norm>;
         if constexpr (mirrors) {
             if (dual.size() == 0) {
                 dual = Buffer<Real>(size());
@@ -141,7 +167,7 @@ struct Block {
                 const Index begin = j * columns, end = last * columns;
                 if (kept != 1.0)
                     for (Index k = begin; k < end; ++k) at.value[k] *= Real(kept);
-                Update::apply(at, begin, end);
+                Update::template apply<Norm>(at, begin, end);
                 if constexpr (mirrors)
                     for (Index k = begin; k < end; ++k) value[k] = Norm::inverse_mirror(dual[k], p);
             });

@@ -333,7 +333,7 @@ Descent<Token, Real>::Descent(const Problem<Token, Real>& problem, Loss loss, St
                               const ParameterValues<Real>& parameters, References<Real> references)
     : pass_(problem, loss, team.threads()),
       parameters_(parameters.kind, {problem.samples, problem.query_dimension, problem.dimension, parameters.inner},
-                  problem.Z, parameters.blocks),
+                  problem.Z, parameters.blocks, rule.by_coordinate()),
       head_(parameters.head, parameters.head == nullptr ? 0 : 1, problem.dimension),
       rule_(rule),
       update_(rule.update()),

@@ -1,7 +1,8 @@
 // Norms N of matrices, and steepest descent in them. A geometry is one struct, and an entry of `Geometries`:
 //
 //     norm(M, p)           N
-//     direct(G, geometry)  G becomes a multiple of D(G), where <G, D> over N(D) <= 1 is largest, N*(G) = <G, D(G)>
+//     direct(G, geometry)  G becomes a multiple of D(G), where <G, D> over N(D) <= 1 is largest, N*(G) = <G, D(G)>;
+//     entry(x)             the rest of it, entry by entry, which is left to the step that reads them
 //     by_coordinate        whether D depends on the coordinates of tokens and queries
 //     has_mirror           whether N^p / p is smooth: its gradient is `mirror`, with the inverse `inverse_mirror`, and
 //                          N* is N with the exponent `dual_p`
@@ -92,7 +93,8 @@ struct MatrixBlock {
     }
 };
 
-// D(G) is what the block holds now, divided by `length`. A dual norm that is not asked for may be NaN.
+// D(G) is what the block holds now, every entry by `entry`, divided by `length`. A dual norm that is not asked for may
+// be NaN.
 template <class Real>
 struct Steepest {
     Real dual_norm, length;
@@ -120,6 +122,10 @@ struct FrobeniusGeometry {
         return {G.euclidean, or_one(G.euclidean)};
     }
     template <class Real>
+    static Real entry(Real x) {
+        return x;
+    }
+    template <class Real>
     static Real mirror(Real x, double) {
         return x;
     }
@@ -141,15 +147,17 @@ struct MaxGeometry : FrobeniusGeometry {
     static Steepest<Real> direct(const MatrixBlock<Real>& G, const Geometry&) {
         const Real dual_norm = G.asks_dual_norm ? G.sum_of([](Real x) { return magnitude(x); })
                                                 : Real(std::numeric_limits<double>::quiet_NaN());
-        G.for_rows([&](Real* row, Index) {
-            for (Index k = 0; k < G.columns; ++k) row[k] = sign(row[k]);
-        });
         return {dual_norm, Real(1.0)};
+    }
+    template <class Real>
+    static Real entry(Real x) {
+        return sign(x);
     }
 };
 
-struct L1Geometry : MaxGeometry {
+struct L1Geometry : FrobeniusGeometry {
     static constexpr std::string_view name = "l1";
+    static constexpr bool by_coordinate = true, has_mirror = false;
 
     template <class Real>
     static Real norm(const MatrixBlock<Real>& M, double) {

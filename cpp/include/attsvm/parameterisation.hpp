@@ -354,14 +354,16 @@ class ParameterKind {
 template <class Real>
 class Parameters {
    public:
-    // `values` are the blocks, in memory of others.
-    Parameters(ParameterKind kind, const Sizes& sizes, const Real* Z, std::span<Real* const> values)
+    // `values` are the blocks, in memory of others; `by_coordinate` tells whether steps depend on the sign of an entry.
+    Parameters(ParameterKind kind, const Sizes& sizes, const Real* Z, std::span<Real* const> values,
+               bool by_coordinate = false)
         : kind_(kind), state_{{sizes.samples, sizes.query_dimension, Z}, sizes, {}, {}} {
         state_.blocks.reserve(values.size());
         for (std::size_t k = 0; k < values.size(); ++k) {
             const BlockShape& shape = kind.blocks()[k];
             state_.blocks.emplace_back(values[k], size_of(shape.rows, sizes), size_of(shape.columns, sizes),
                                        shape.transposed);
+            if (by_coordinate) state_.blocks.back().row_least = Buffer<Real>(state_.blocks.back().rows);
         }
         kind.visit([&]<class Kind>(Kind) {
             state_.work = Buffer<Real>(Kind::work_size(sizes));
@@ -426,7 +428,7 @@ class Parameters {
                 for (Index k = 0; k < block.size(); ++k)
                     block.gradient[k] = decay->gradient_scale * block.gradient[k] + decay->decay * block.value[k];
             }
-            block.gradient_norm = matrix_norm(team, block.gradient.data(), block.columns, block.row_square);
+            block.measure_gradient(team);
         }
     }
 
@@ -464,7 +466,7 @@ class Parameters {
             Block<Real>& block = state_.blocks[b];
             kind_.visit([&]<class Kind>(Kind) {
                 const Real most = terms * Kind::gain(state_, b);
-                if (decay == nullptr && !any<Real>(unit * most >= least_entry(team, block))) return;
+                if (decay == nullptr && !any<Real>(unit * most >= block.least_entry())) return;
                 team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
                     for (; j < last; ++j) {
                         const Real* const row = block.gradient.data() + j * block.columns;
@@ -515,7 +517,7 @@ class Parameters {
                 block.gradient[k] = select(bound >= magnitude(block.gradient[k]), Real(0.0), block.gradient[k]);
             }
             block.terms = {};
-            block.gradient_norm = matrix_norm(team, block.gradient.data(), block.columns, block.row_square);
+            block.measure_gradient(team);
         }
     }
 
@@ -566,21 +568,6 @@ class Parameters {
    private:
     static Real with_decay(Real terms, Real value, const WeightDecay* decay) {
         return decay == nullptr ? terms : decay->gradient_scale * terms + decay->decay * magnitude(value);
-    }
-    // The least size of an entry of its gradient
-    static Real least_entry(const Team& team, Block<Real>& block) {
-        const Real infinity(std::numeric_limits<double>::infinity());
-        team.for_work(block.size()).for_ranges(block.rows, [&](Index j, Index last, int) {
-            for (; j < last; ++j) {
-                const Real* const row = block.gradient.data() + j * block.columns;
-                Real least = infinity;
-                for (Index k = 0; k < block.columns; ++k) least = smaller(magnitude(row[k]), least);
-                block.row_square[j] = least;
-            }
-        });
-        Real least = infinity;
-        for (Index j = 0; j < block.rows; ++j) least = smaller(block.row_square[j], least);
-        return least;
     }
     // Bounds the norms of all blocks, or if they must be exact computes them.
     void bound_values(const Team& team, bool exact) {

@@ -89,9 +89,9 @@ struct PlainUpdate {
     static constexpr std::string_view name = "plain";
     static constexpr bool keeps_velocity = false;
 
-    template <class Real>
+    template <class Norm, class Real>
     static void apply(BlockStep<Real> at, Index k, Index end) {
-        for (; k < end; ++k) at.value[k] -= at.factor * at.gradient[k];
+        for (; k < end; ++k) at.value[k] -= at.factor * Norm::entry(at.gradient[k]);
     }
 };
 
@@ -99,10 +99,10 @@ struct HeavyBallUpdate {
     static constexpr std::string_view name = "heavy_ball";
     static constexpr bool keeps_velocity = true;
 
-    template <class Real>
+    template <class Norm, class Real>
     static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) {
-            at.mean[k] = at.beta * at.mean[k] + at.scale * at.gradient[k];
+            at.mean[k] = at.beta * at.mean[k] + at.scale * Norm::entry(at.gradient[k]);
             at.value[k] -= at.rate * at.mean[k];
         }
     }
@@ -112,10 +112,10 @@ struct NesterovUpdate {
     static constexpr std::string_view name = "nesterov";
     static constexpr bool keeps_velocity = true;
 
-    template <class Real>
+    template <class Norm, class Real>
     static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) {
-            const Real slope = at.scale * at.gradient[k];
+            const Real slope = at.scale * Norm::entry(at.gradient[k]);
             at.mean[k] = at.beta * at.mean[k] + slope;
             at.value[k] -= at.rate * (slope + at.beta * at.mean[k]);
         }
@@ -127,7 +127,7 @@ struct AdamUpdate {
     static constexpr bool keeps_velocity = false;
 
     // √s is kept, in twice the range of s; 0/0 is 0.
-    template <class Real>
+    template <class Norm, class Real>
     static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) {
             const Real slope = at.gradient[k], root = at.root_mean_square[k];

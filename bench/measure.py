@@ -108,11 +108,17 @@ class Timed:
         self.steps = (max(1, long // 10), long)
         return 2 * least + sum(self.steps) * step
 
+    def in_a_row(self, most: int, *steps: int) -> list[float]:
+        """Return the seconds of at most so many runs, of fewer where they are long."""
+        seconds = [self.run(*steps)]
+        while len(seconds) < most and sum(seconds) < 0.2 * self.pace.run:
+            seconds.append(self.run(*steps))
+        return seconds
+
     def unit(self) -> float:
         """Measure the seconds of a step of one problem, or of one problem solved."""
         if self.steps is None:
-            repeats = max(1, min(100, int(0.2 * self.pace.run / max(self.first, 1e-9))))
-            return float(np.mean([self.run() for _ in range(repeats)])) / self.entry.problems
+            return float(np.mean(self.in_a_row(100))) / self.entry.problems
         short, long = self.steps
         for _ in range(_TRIES):
             begin, end = self.run(short), self.run(long)
@@ -208,7 +214,7 @@ def _take_turns(row: Row, timed: list[Timed], pace: Pace) -> None:
                 time.sleep(_PAUSE)
                 one.seconds[number] = one.unit()
                 if one.entry.role != "limit" and one.entry.stepwise:
-                    one.single[number] = one.run(1)
+                    one.single[number] = float(np.median(one.in_a_row(9, 1)))
     for one in timed:
         one.peak = one.ask(worker.peak, False)
 
@@ -225,7 +231,8 @@ def spread(values: pd.Series) -> list[float] | None:
 def _record(row: Row, timed: list[Timed], busy: float) -> dict[str, Any]:
     """Return the figures of a row: what the file of results and the tables hold.
 
-    The set-up is what a run of one step takes beyond the step, in seconds of the whole task.
+    The set-up is what a run of one step takes beyond the step, in seconds of the whole task;
+    of a few such runs in a row, as they come in a warm process, the median.
     """
     seconds, single = (
         pd.DataFrame(

@@ -105,6 +105,8 @@ class SVMSolution(Plotted):
     `margins`, `gap` and `kkt` are those of this sum. `W`, `p` or `v` is the nearest in float64, its
     direction right to the last digits; its own margins may miss by what rounding takes, and those
     that other functions, such as `margin_ratio`, compute of the solution do too.
+    The multipliers have more digits too, of which `dual` has the first 16: it alone may prove less
+    than `gap` says.
 
     Infeasible: no W is a solution, up to a norm of 4.5e15 times (1 over the rounding of float64)
     what the constraint that asks for the largest W alone asks for. <A*λ, W> >= b'λ = 1 for every W

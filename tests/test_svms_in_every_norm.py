@@ -371,12 +371,75 @@ def test_many_solutions_are_told_from_one():
     # And so with many constraints on the first coordinate.
     many = AttentionData([[[2.0, 0.0], [1.0 - k / 300, 0.0]] for k in range(300)], np.ones(300))
     assert prompt_svm(many, np.zeros(300, dtype=int), norm="max").unique is False
-    # And with more equal ones than are chosen to be solved with.
-    tokens, queries = (np.repeat(array, 300, axis=0) for array in (data.tokens, data.queries))
-    equal = AttentionData(tokens, np.ones(300), queries=queries)
-    assert att_svm(equal, np.zeros(300, dtype=int), norm="spec").unique is False
     line = AttentionData([[[2.0], [1.0]]], [1], queries=[[1.0]])
     assert all(att_svm(line, [0], norm=norm).unique for norm in ("max", "l1", "spec", 1.5))
+
+
+def problems_of_small_integers(seed, count):
+    """Tokens and queries that have many ties; those that nothing separates are left out."""
+    rng = np.random.default_rng(seed)
+    while count > 0:
+        n, T, d, most = (
+            rng.integers(1, 5),
+            rng.integers(2, 5),
+            rng.integers(1, 5),
+            rng.integers(1, 4),
+        )
+        tokens = rng.integers(-most, most + 1, (n, T, d)).astype(float)
+        queries = rng.integers(-most, most + 1, (n, d)).astype(float)
+        data, selected = AttentionData(tokens, np.ones(n), queries=queries), rng.integers(0, T, n)
+        if att_svm(data, selected).feasible:
+            yield data, selected
+            count -= 1
+
+
+@pytest.mark.parametrize("norm", ["max", "l1"])
+def test_other_solutions_are_those_of_a_linear_program(norm):
+    rng = np.random.default_rng(1)
+    found = []
+    for data, selected in problems_of_small_integers(2, 150):
+        rows = plain_rows(data, selected)
+        spread = plain_svm.spread_of_solutions(rows, norm, rng.standard_normal(rows.shape[1]))
+        found.append(att_svm(data, selected, norm=norm).unique)
+        assert found[-1] is (spread < 1e-6)
+        assert not 1e-6 < spread < 1e-4
+    assert 30 < sum(found) < 120
+
+
+@pytest.mark.parametrize("norm", ["max", "l1", "spec", "nuc"])
+def test_copies_of_constraints_leave_other_solutions_as_they_are(norm):
+    decided = []
+    for data, selected in problems_of_small_integers(3, 40):
+        alone, twice = (
+            att_svm(
+                AttentionData(
+                    np.repeat(data.tokens, copies, axis=0),
+                    np.ones(copies * data.n),
+                    queries=np.repeat(data.queries, copies, axis=0),
+                ),
+                np.repeat(selected, copies),
+                norm=norm,
+            ).unique
+            for copies in (1, 3)
+        )
+        assert alone is twice
+        decided.append(alone is not None)
+    assert sum(decided) >= 38
+    # Also of more constraints than are chosen to be solved with at first
+    one = AttentionData([[[2.0, 0.0], [1.0, 0.0]]], [1], queries=[[1.0, 1.0]])
+    for copies in (1, 2, 300):
+        tokens, queries = (np.repeat(array, copies, axis=0) for array in (one.tokens, one.queries))
+        many = AttentionData(tokens, np.ones(copies), queries=queries)
+        solution = att_svm(many, np.zeros(copies, dtype=int), norm=norm)
+        assert solution.unique is (norm == "nuc")
+
+
+@pytest.mark.parametrize(("norm", "tied"), [("max", 0.0), ("l1", 1.0)])
+def test_what_is_nearly_tied_is_not_taken_for_tied(norm, tied):
+    """p_1 + c p_2 >= 1: for c = 0 a small p_2 changes nothing in the max norm, for c = 1 in l1."""
+    for off, unique in ((0.0, False), (1e-10, None), (1e-4, True)):
+        data = AttentionData([[[1.0, abs(tied - off)], [0.0, 0.0]]], [1])
+        assert prompt_svm(data, [0], norm=norm).unique is unique
 
 
 def test_nothing_to_separate_gives_zero():

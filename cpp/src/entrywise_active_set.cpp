@@ -53,7 +53,6 @@ class ActiveSetEquations {
         const Real bound = bounds_primal() ? x[entries] : 1.0;
         EntrywiseActiveSet next = revised(set, W, all, constraints_.adjoint(all), bound);
         Candidate found(constraints_, W, norm_(W), clipped / std::max<Real>(norm_.dual()(U), 1.0));
-        if (next == set) found.unique = uniqueness(C, x, sign, U, W, clipped, active);
         set = std::move(next);
         return found;
     }
@@ -135,34 +134,6 @@ class ActiveSetEquations {
             dual += wide ? factor.solve(apply(C, unbalanced)) : apply(C, factor.solve(unbalanced));
         }
         return x.allFinite() && dual.allFinite();
-    }
-
-    // Every solution meets C x = b, with the constraints of positive multipliers and the entries that A*(λ) puts at the
-    // bound. It is unique if that has no other solution; it is not if there are fewer equations than unknowns and
-    // nothing else is active.
-    std::int8_t uniqueness(const Matrix& C, const Vector& x, const Array& sign, const Matrix& U, const Matrix& W,
-                           const Vector& dual, const std::vector<Index>& active) const {
-        constexpr double clear = 1e-7, independent = 1e-12;
-        const Vector excess = constraints_.values(W) - constraints_.rhs();
-        const Real most = dual.cwiseAbs().maxCoeff(), force = U.lpNorm<Eigen::Infinity>();
-        bool strict_primal = true, strict_dual = true;
-        std::vector<bool> is_active(static_cast<std::size_t>(constraints_.count()));
-        for (const Index r : active) {
-            is_active[static_cast<std::size_t>(r)] = true;
-            strict_dual &= constraints_.is_equality(r) || dual[r] > clear * most;
-        }
-        for (Index r = 0; r < constraints_.count(); ++r)
-            strict_primal &= is_active[static_cast<std::size_t>(r)] || excess[r] > clear;
-        for (Index k = 0; k < sign.size(); ++k) {
-            const Real w = numext::abs(W.data()[k]), u = numext::abs(U.data()[k]);
-            if (bounds_primal() && sign.data()[k] == 0.0) strict_primal &= w < (1.0 - clear) * x[x.size() - 1];
-            if (bounds_primal() && sign.data()[k] != 0.0) strict_dual &= u > clear * force;
-            if (!bounds_primal() && sign.data()[k] == 0.0) strict_dual &= u < 1.0 - clear;
-            if (!bounds_primal() && sign.data()[k] != 0.0) strict_primal &= w > clear * norm_(W);
-        }
-        if (C.rows() < C.cols()) return strict_primal ? 0 : -1;
-        const Vector values = eigenvalues(smaller_gram(C));
-        return strict_dual && values[0] > independent * values[values.size() - 1] ? 1 : -1;
     }
 
     const Constraints& constraints_;

@@ -211,10 +211,8 @@ Candidate by_entrywise_interior_point(const Constraints& constraints, const SvmN
                                       bool calling_thread, double good) {
     const bool is_power = norm.kind == SvmNorm::Kind::power;
     InteriorPoint point(constraints, norm);
-    Candidate best = nuclear::by_steps(point, is_power ? 1e-3 : 1e-2, good, progress, calling_thread,
-                                       [&](Candidate& nearest) { point.finish(good, nearest); });
-    if (is_power) best.unique = 1;
-    return best;
+    return nuclear::by_steps(point, is_power ? 1e-3 : 1e-2, good, progress, calling_thread,
+                             [&](Candidate& nearest) { point.finish(good, nearest); });
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION

@@ -31,7 +31,6 @@ nuclear::Candidate by_lp_homotopy(const nuclear::Constraints& constraints, const
             step = std::min<Real>(0.5 * step, 0.5 * numext::abs(to - at));
         }
     }
-    best.unique = 1;
     best.steps = steps;
     return best;
 }

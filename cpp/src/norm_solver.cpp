@@ -55,8 +55,7 @@ void NormSolver::solve_in_octuple_precision(const UnitProblem& problem) {
     candidate.dual = Eigen::Map<const Vector>(found.dual[0].data(), found.dual[0].size());
     candidate.distance = found.distance;
     candidate.steps = found.steps;
-    candidate.unique = found.unique;
-    is_optimal(candidate);
+    is_optimal(candidate, found.unique);
 }
 
 // What is certified already, but less well, comes back where this fails.
@@ -151,7 +150,7 @@ OptimalityCertificate NormSolver::certify(const nuclear::Constraints& unit, cons
 
 // Where float64 may be wrong about the margins, or W misses some, they are made those of W as it is written, on the
 // data as given.
-bool NormSolver::is_optimal(const nuclear::Candidate& best) {
+bool NormSolver::is_optimal(const nuclear::Candidate& best, std::int8_t unique) {
     constexpr double most_rounding = 2e-10, near_enough = 1e-3;
     if (!std::isfinite(best.distance)) return false;
     const nuclear::Constraints unit(problem_, team_);
@@ -174,7 +173,7 @@ bool NormSolver::is_optimal(const nuclear::Candidate& best) {
     write_margins(values.data());
     write_factors_of(V.data());
     finish(SvmStatus::optimal, constraints_.scale() * certificate.norm, certificate.gap, certificate.kkt, best.steps);
-    *result_.unique = best.unique;
+    *result_.unique = unique;
     return is_finished();
 }
 

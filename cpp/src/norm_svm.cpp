@@ -31,10 +31,10 @@ class AnyNormSolver : NormSolver {
         leave_unresolved();
         const auto ends = [&] { return is_certified() || progress_.stopped(); };
         if (goes_along_p && frobenius.size() > 0 &&
-            is_optimal(by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_)))
+            is_optimal(unit, by_lp_homotopy(unit, norm_, frobenius, progress_, calling_thread_)))
             return;
-        if (chooses && frobenius.size() > 0) is_optimal(of_chosen_constraints(unit, frobenius));
-        if (!ends()) is_optimal(by_interior_point(unit));
+        if (chooses && frobenius.size() > 0) is_optimal(unit, of_chosen_constraints(unit, frobenius));
+        if (!ends()) is_optimal(unit, by_interior_point(unit));
         if (!ends()) solve_in_octuple_precision(unit.problem());
     }
 
@@ -43,15 +43,14 @@ class AnyNormSolver : NormSolver {
 
     nuclear::Candidate by_interior_point(const nuclear::Constraints& unit, double good = nuclear::last_digits) {
         if (norm_.is_of_entries()) return by_entrywise_interior_point(unit, norm_, progress_, calling_thread_, good);
-        return spectral::by_interior_point(unit, svm_.dimension, svm_.query_dimension, progress_, calling_thread_,
-                                           good);
+        return spectral::by_interior_point(unit, progress_, calling_thread_, good);
     }
 
     // Most constraints are far from active, and a step takes time with the square of their number. Begins with as many
     // as are active in the Frobenius SVM of these multipliers, those that it is nearest to, and goes on with those that
     // the solution misses or nearly misses, roughly until there are none.
     nuclear::Candidate of_chosen_constraints(const nuclear::Constraints& unit, const Vector& frobenius) {
-        constexpr double missed = 1e-13, near = 0.1, rough = 1e-3, active = 1e-12, clear = 1e-7, few = 0.1;
+        constexpr double missed = 1e-13, near = 0.1, rough = 1e-3, active = 1e-12, few = 0.1;
         const Index m = unit.count();
         const double most = frobenius.cwiseAbs().maxCoeff();
         Vector excess = unit.values(unit.adjoint(frobenius)) - unit.rhs();
@@ -76,16 +75,6 @@ class AnyNormSolver : NormSolver {
             more = std::ssize(chosen) / 2;
             return std::ssize(coming);
         };
-        // Whether a constraint is one of the chosen ones once more.
-        const std::vector<Index> sample = unit.map().sample_of_rows();
-        const auto repeats = [&](Index r) {
-            const Index i = sample[static_cast<std::size_t>(r)];
-            return std::any_of(chosen.begin(), chosen.end(), [&](Index s) {
-                const Index j = sample[static_cast<std::size_t>(s)];
-                return unit.differences().col(r) == unit.differences().col(s) &&
-                       (i == j || unit.queries().col(i) == unit.queries().col(j));
-            });
-        };
         choose(infinity);
         for (double good = rough; !progress_.stopped();) {
             const nuclear::ChosenConstraints part(unit, chosen);
@@ -100,12 +89,9 @@ class AnyNormSolver : NormSolver {
             } else if (good == rough) {
                 good = nuclear::last_digits;
             } else {
-                for (Index r = 0; r < m && found.unique == 0; ++r)
-                    if (!is_chosen[static_cast<std::size_t>(r)] && excess[r] <= clear && !repeats(r)) found.unique = -1;
                 const double norm = norm_(found.W);
                 nuclear::Candidate whole(unit, std::move(found.W), norm, part.of_all(unit, found.dual));
                 whole.steps = found.steps;
-                whole.unique = found.unique;
                 return whole;
             }
         }

@@ -33,23 +33,7 @@ Candidate Face::candidate() const {
     if (!(eigenvalues(C_)[0] > 0.0)) return {};
     Vector dual = chosen_.of_all(*all_, dual_);
     dual /= std::max<Real>(spectral_norm(all_->adjoint(dual)), 1.0);
-    Candidate found(*all_, 2.0 * times_transpose(times(face_left(), C_), face_right()), C_.trace(), std::move(dual));
-    found.unique = uniqueness();
-    return found;
-}
-
-// Every solution is that of some C with the active values of this one: of pairs of singular vectors as unknowns.
-std::int8_t Face::uniqueness() const {
-    constexpr double clear = 1e-7, independent = 1e-10;
-    const Vector of_C = eigenvalues(C_);
-    const Matrix X_now = X();
-    const Vector excess = all_->values(X_now.topRightCorner(all_->left(), all_->right())) - all_->rhs();
-    const Index rest = eigen_.values.size() - rank_;
-    const bool strict_primal = of_C[0] > clear * of_C[rank_ - 1] && chosen_.others_exceed(clear, excess);
-    const bool strict_dual = (rest == 0 || eigen_.values[rest - 1] < 1.0 - clear) && chosen_.each_exceeds(clear, dual_);
-    const Matrix B = values_of_pairs();
-    const bool determined = B.cols() <= B.rows() && eigenvalues(transpose_times(B, B))[0] > independent;
-    return determined ? (strict_dual ? 1 : -1) : (strict_primal ? 0 : -1);
+    return {*all_, 2.0 * times_transpose(times(face_left(), C_), face_right()), C_.trace(), std::move(dual)};
 }
 
 Matrix Face::values_of_pairs() const {

@@ -22,13 +22,13 @@ class NuclearSolver : NormSolver {
         leave_unresolved();
         const bool interior_point_first = method_ == NuclearMethod::interior_point ||
                                           (method_ == NuclearMethod::automatic && unit.count() <= few_constraints);
-        if (is_optimal(search(unit, interior_point_first)) || progress_.stopped()) return;
-        if (is_optimal(by_exchange(unit, interior_point_first)) || progress_.stopped()) return;
+        if (is_optimal(unit, search(unit, interior_point_first)) || progress_.stopped()) return;
+        if (is_optimal(unit, by_exchange(unit, interior_point_first)) || progress_.stopped()) return;
         if (!is_certified()) {
             if (decide_feasibility() == SvmStatus::infeasible) return;
             leave_unresolved();
         }
-        if (both_methods(unit) && is_optimal(search(unit, !interior_point_first))) return;
+        if (both_methods(unit) && is_optimal(unit, search(unit, !interior_point_first))) return;
         constexpr double good = 1e-9;
         if (worst_ > good && !progress_.stopped()) solve_in_octuple_precision(unit.problem());
     }

@@ -13,15 +13,16 @@
 #include "spectral_face.cpp"
 #include "spectral_interior_point.cpp"
 #include "svm_norm.cpp"
+#include "uniqueness.cpp"
 
 namespace attsvm {
 namespace {
 
-nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, Index rows, Index columns,
-                         Progress& progress, bool calling_thread) {
+nuclear::Candidate solve(const nuclear::Constraints& constraints, const SvmNorm& norm, Progress& progress,
+                         bool calling_thread) {
     switch (norm.kind) {
         case SvmNorm::Kind::spectral:
-            return spectral::by_interior_point(constraints, rows, columns, progress, calling_thread);
+            return spectral::by_interior_point(constraints, progress, calling_thread);
         case SvmNorm::Kind::nuclear:
             return nuclear::by_interior_point(constraints, progress, calling_thread);
         default:
@@ -35,9 +36,10 @@ RoundedCandidate solve_in_octuple_precision(const UnitProblem& problem, const do
                                             Index rows, Index columns, const Team& team, Progress& progress,
                                             bool calling_thread) {
     const nuclear::Constraints constraints(problem, team, lacking);
-    const nuclear::Candidate found =
-        solve(constraints, {static_cast<SvmNorm::Kind>(norm), p}, rows, columns, progress, calling_thread);
-    return {in_parts(found.W), in_parts(found.dual), static_cast<double>(found.distance), found.steps, found.unique};
+    const SvmNorm made_small{static_cast<SvmNorm::Kind>(norm), p};
+    const nuclear::Candidate found = solve(constraints, made_small, progress, calling_thread);
+    return {in_parts(found.W), in_parts(found.dual), static_cast<double>(found.distance), found.steps,
+            uniqueness(constraints, made_small, rows, columns, found)};
 }
 
 }  // namespace attsvm

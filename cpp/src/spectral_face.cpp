@@ -5,15 +5,8 @@ namespace attsvm::inline ATTSVM_PRECISION::spectral {
 using nuclear::Candidate;
 using nuclear::Constraints;
 
-Face::Face(const Constraints& all, Index rows, Index columns, const std::vector<Index>& active, Index multiplicity,
-           Matrix W, const Vector& dual)
-    : all_(&all),
-      rows_(rows),
-      columns_(columns),
-      multiplicity_(multiplicity),
-      chosen_(all, active),
-      dual_(dual(active)),
-      W_(std::move(W)) {
+Face::Face(const Constraints& all, const std::vector<Index>& active, Index multiplicity, Matrix W, const Vector& dual)
+    : all_(&all), multiplicity_(multiplicity), chosen_(all, active), dual_(dual(active)), W_(std::move(W)) {
     decompose();
 }
 
@@ -116,9 +109,7 @@ Candidate Face::candidate() const {
     const Vector dual = chosen_.of_all(*all_, dual_);
     const Real size = nuclear_norm(all_->adjoint(dual));
     if (!(size > 0.0) || !numext::isfinite(size)) return {};
-    Candidate found(*all_, W_, spectral_norm(W_), dual / size);
-    found.unique = uniqueness();
-    return found;
+    return {*all_, W_, spectral_norm(W_), dual / size};
 }
 
 std::optional<Face> Face::revised() const {
@@ -126,32 +117,7 @@ std::optional<Face> Face::revised() const {
     const Vector dual = chosen_.of_all(*all_, dual_);
     const std::optional<std::vector<Index>> active = chosen_.revised(*all_, dual, values);
     if (!active) return {};
-    return Face(*all_, rows_, columns_, *active, multiplicity_, W_, dual);
-}
-
-// Every solution has the singular vectors of A*(λ) with the singular value τ, and is free in the rest but for the
-// active constraints: there, (rows - multiplicity) (columns - multiplicity) unknowns.
-std::int8_t Face::uniqueness() const {
-    constexpr double clear = 1e-7, independent = 1e-10;
-    const Index k = all_->left(), l = all_->right(), r = multiplicity_;
-    const Vector excess = all_->values(W_) - all_->rhs();
-    const bool strict_primal = (r == std::min(k, l) || bases_.values[r] < (1.0 - clear) * bases_.values[0]) &&
-                               chosen_.others_exceed(clear, excess);
-    const bool strict_dual = C_[0] > clear * C_[r - 1] && chosen_.each_exceeds(clear, dual_);
-    const Index here = (k - r) * (l - r), unknowns = (rows_ - r) * (columns_ - r);
-    if (unknowns > chosen_.count() || unknowns > here) return strict_primal ? 0 : -1;
-    if (!strict_dual) return -1;
-    if (here == 0) return 1;
-    // A on the complement of the singular vectors
-    const Constraints part = chosen_.constraints();
-    const Matrix D = transpose_times(bases_.left.rightCols(k - r), part.differences()),
-                 Z = transpose_times(bases_.right.rightCols(l - r), part.queries());
-    Matrix rows(part.count(), here);
-    for (Index i = 0; i < part.map().samples; ++i)
-        for (Index a = part.map().start[i]; a < part.map().start[i + 1]; ++a)
-            rows.row(a) = (D.col(a) * Z.col(i).transpose()).reshaped().transpose();
-    const Vector values = eigenvalues(transpose_times(rows, rows));
-    return values[0] > independent ? 1 : strict_primal ? 0 : -1;
+    return Face(*all_, *active, multiplicity_, W_, dual);
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::spectral

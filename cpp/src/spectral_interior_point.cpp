@@ -105,7 +105,7 @@ class InteriorPoint : nuclear::MarginProgram {
         return {constraints_, W, spectral_norm(W), dual_ / limit()};
     }
     // The nearest face. Of the eigenvalues of Y and S, one tends to 0, as of λ_r and s_r.
-    Face face(Index rows, Index columns) const {
+    Face face() const {
         const Vector of_Y = eigenvalues(Y_), of_S = eigenvalues(bounded(W_, 1.0));
         const Vector of_Y_before = eigenvalues(before_.Y), of_S_before = eigenvalues(bounded(before_.W, 1.0));
         const Index largest_rank = std::min(constraints_.left(), constraints_.right()), last = of_Y.size() - 1;
@@ -113,8 +113,7 @@ class InteriorPoint : nuclear::MarginProgram {
         while (multiplicity < largest_rank && of_Y[last - multiplicity] * of_S_before[multiplicity] >
                                                   of_S[multiplicity] * of_Y_before[last - multiplicity])
             ++multiplicity;
-        return {constraints_, rows,         columns,        active_since(before_.dual, before_.slack),
-                multiplicity, W_ / margin_, dual_ / limit()};
+        return {constraints_, active_since(before_.dual, before_.slack), multiplicity, W_ / margin_, dual_ / limit()};
     }
 
    private:
@@ -180,11 +179,10 @@ class InteriorPoint : nuclear::MarginProgram {
 
 }  // namespace
 
-Candidate by_interior_point(const Constraints& constraints, Index rows, Index columns, Progress& progress,
-                            bool calling_thread, double good) {
+Candidate by_interior_point(const Constraints& constraints, Progress& progress, bool calling_thread, double good) {
     InteriorPoint point(constraints);
     return nuclear::by_steps(point, 1e-3, good, progress, calling_thread,
-                             [&](Candidate& best) { nuclear::solve_faces(point.face(rows, columns), good, best); });
+                             [&](Candidate& best) { nuclear::solve_faces(point.face(), good, best); });
 }
 
 }  // namespace attsvm::inline ATTSVM_PRECISION::spectral

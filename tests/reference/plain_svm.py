@@ -170,25 +170,48 @@ def products_of_signs(d: int, e: int) -> Array:
     return np.einsum("kj,lc->kljc", s[: len(s) // 2], t).reshape(-1, d * e)
 
 
+def spread_of_solutions(rows: Array, norm: str, along: Array) -> float:
+    """max a'w - min a'w over the w of smallest max or l1 norm with rows w >= 1, over that norm."""
+    goal, columns, program = _linear_program(
+        rows, norm, np.ones(len(rows)), np.zeros(len(rows), dtype=bool)
+    )
+    smallest = _least(goal, program)
+    program["A_ub"] = np.vstack([program["A_ub"], goal])
+    program["b_ub"] = np.r_[program["b_ub"], smallest * (1 + 1e-11)]
+    across = columns(along[np.newaxis])[0]
+    return -(_least(across, program) + _least(-across, program)) / smallest
+
+
 def _by_linear_program(rows: Array, norm: str, rhs: Array, equality) -> float:
+    goal, _, program = _linear_program(rows, norm, rhs, equality)
+    return _least(goal, program)
+
+
+def _least(goal: Array, program) -> float:
+    precise = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+    answer = linprog(goal, **program, method="highs", options=precise)
+    assert answer.status == 0, answer.message
+    return float(answer.fun)
+
+
+def _linear_program(rows: Array, norm: str, rhs: Array, equality):
+    """Goal, map of rows in w to rows in the variables, and constraints."""
     width = rows.shape[1]
     if norm == "max":  # (W, τ), |w_k| <= τ
         goal = np.r_[np.zeros(width), 1.0]
-        columns = np.hstack([rows, np.zeros((len(rows), 1))])
         one = np.ones((width, 1))
         bound = np.vstack([np.hstack([np.eye(width), -one]), np.hstack([-np.eye(width), -one])])
         bounds = (None, None)
     else:  # W = W⁺ - W⁻
-        goal, columns = np.ones(2 * width), np.hstack([rows, -rows])
+        goal = np.ones(2 * width)
         bound, bounds = np.zeros((0, 2 * width)), (0, None)
-    equal = {"A_eq": columns[equality], "b_eq": rhs[equality]} if equality.any() else {}
-    answer = linprog(
-        goal,
-        A_ub=np.vstack([-columns[~equality], bound]),
-        b_ub=np.r_[-rhs[~equality], np.zeros(len(bound))],
-        bounds=bounds,
-        method="highs",
-        **equal,
-    )
-    assert answer.status == 0, answer.message
-    return float(answer.fun)
+
+    def columns(of_w: Array) -> Array:
+        return np.hstack([of_w, np.zeros((len(of_w), 1)) if norm == "max" else -of_w])
+
+    equal = {"A_eq": columns(rows[equality]), "b_eq": rhs[equality]} if equality.any() else {}
+    above = {
+        "A_ub": np.vstack([-columns(rows[~equality]), bound]),
+        "b_ub": np.r_[-rhs[~equality], np.zeros(len(bound))],
+    }
+    return goal, columns, {"bounds": bounds, **above, **equal}

@@ -5,6 +5,7 @@
 #include "attsvm/octuple_precision.hpp"
 #include "attsvm/svm_norm.hpp"
 #include "attsvm/svm_solver.hpp"
+#include "attsvm/uniqueness.hpp"
 
 namespace attsvm {
 
@@ -22,8 +23,10 @@ class NormSolver : protected SvmSolver<double> {
     // The constraints are those of the Frobenius SVM, which finds the proof that nothing meets them.
     SvmStatus decide_feasibility();
     // Whether the candidate is certified to the last digits; one that is certified, but less well, is kept in case
-    // nothing better comes.
-    bool is_optimal(const nuclear::Candidate& best);
+    // nothing better comes. `unit` has the coordinates of the candidate.
+    bool is_optimal(const nuclear::Constraints& unit, const nuclear::Candidate& best) {
+        return is_optimal(best, uniqueness(unit, norm_, svm_.dimension, svm_.query_dimension, best));
+    }
     // The multipliers of the Frobenius SVM in the result, in units of the unit problem
     Vector frobenius_dual() const {
         Vector dual(problem_.size());
@@ -45,6 +48,7 @@ class NormSolver : protected SvmSolver<double> {
         const Vector& unit;  // of a row's values, in those of the caller
     };
     OptimalityCertificate certify(const NormPair& pair) const;
+    bool is_optimal(const nuclear::Candidate& best, std::int8_t unique);
     bool is_exactly_optimal(ExactConstraints<double>& exact, const RoundedCandidate& found);
     bool is_optimal_as_written(ExactConstraints<double>& exact, bool product_is_exact, const RoundedCandidate& found);
     OptimalityCertificate certify(const nuclear::Constraints& unit, const Matrix& W, const Vector& dual,

@@ -102,8 +102,7 @@ struct Candidate {
     Matrix W;
     Vector dual;
     Real distance = std::numeric_limits<double>::infinity();
-    Index steps = 0;          // of the method that found it
-    std::int8_t unique = -1;  // whether there is no other solution: 1 or 0, and -1 where that is not known
+    Index steps = 0;  // of the method that found it
 
     Candidate() = default;
     Candidate(const Constraints& constraints, Matrix W, Real norm, Vector dual);

@@ -39,7 +39,6 @@ class Face {
     }
     // The values of the active constraints, for each such entry of C
     Matrix values_of_pairs() const;
-    std::int8_t uniqueness() const;
     auto face() const { return eigen_.vectors.rightCols(rank_); }
     // The same split into the singular vectors: left ones above, right ones below
     auto face_left() const { return face().topRows(all_->left()); }

@@ -17,9 +17,9 @@ namespace attsvm::inline ATTSVM_PRECISION::spectral {
 class Face {
    public:
     // The face of the `active` constraints and the multiplicity, from a W and multipliers near the solution. `all` must
-    // outlive it. W has this many rows and columns in the coordinates of the caller.
-    Face(const nuclear::Constraints& all, Index rows, Index columns, const std::vector<Index>& active,
-         Index multiplicity, Matrix W, const Vector& dual);
+    // outlive it.
+    Face(const nuclear::Constraints& all, const std::vector<Index>& active, Index multiplicity, Matrix W,
+         const Vector& dual);
 
     // For `solve_faces`
     bool newton();
@@ -29,11 +29,10 @@ class Face {
    private:
     Real step();
     TransposingMap inverse_curvature(Real tau, Real proximal) const;
-    std::int8_t uniqueness() const;
     void decompose();
 
     const nuclear::Constraints* all_;
-    Index rows_, columns_, multiplicity_;
+    Index multiplicity_;
     nuclear::ChosenConstraints chosen_;
     Vector dual_;  // of the active constraints
     Matrix W_;

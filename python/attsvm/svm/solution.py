@@ -87,7 +87,8 @@ class SVMSolution(Plotted):
         batch, s is the largest of all.
     unique : bool or None
         Whether there is no other solution; None where that is not decided, or there is none. Always
-        True in the Frobenius and l_p norm.
+        True in the Frobenius and l_p norm. Constraints, entries or singular values that agree to
+        about 1e-13 are taken for equal; where they agree to 1e-7, and it matters, it is None.
 
     Notes
     -----

@@ -337,6 +337,16 @@ def test_suboptimality_is_zero_at_every_solution_and_nowhere_else():
     assert nuclear_suboptimality([[-1.0, 0], [0, 0]], data, [0, 0], solution) == pytest.approx(3)
 
 
+def test_random_problems_are_known_to_have_one_solution():
+    """Also problem 174, whose active constraints are met to a gap of 1e-12."""
+    rng = np.random.default_rng(0)
+    tokens = rng.standard_normal((500, 6, 8, 10))
+    labels = rng.choice([-1.0, 1.0], (500, 6))
+    data = AttentionData(tokens, labels, queries=rng.standard_normal((500, 6, 10)))
+    selected = rng.integers(0, 8, (500, 6))
+    assert att_svm(data.take([174, 0, 1]), selected[[174, 0, 1]], norm="nuc").unique.all()
+
+
 def test_suboptimality_sees_a_whole_set_of_solutions():
     """W_11 >= 1 and W_22 >= 1: every [[1, b], [b, 1]] with |b| <= 1 has nuclear norm 2."""
     tokens = np.array([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]])

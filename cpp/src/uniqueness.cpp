@@ -153,8 +153,10 @@ class Directions {
           dual_(found.dual),
           G_(constraints.adjoint(found.dual)),
           excess_(constraints.values(found.W) - constraints.rhs()),
-          rounding_(64.0 * std::numeric_limits<Real>::epsilon() * (1.0 + W_.norm())),
-          error_((8.0 * std::numeric_limits<Real>::epsilon() + found.distance) * (1.0 + W_.norm())) {
+          error_((8.0 * std::numeric_limits<Real>::epsilon() + found.distance) * (1.0 + W_.norm())),
+          // What is active in a vertex is so up to rounding; Newton's steps end sooner.
+          of_active_(norm.is_of_entries() ? Real(64.0 * std::numeric_limits<Real>::epsilon() * (1.0 + W_.norm()))
+                                          : error_) {
         if (norm.is_of_entries()) return;
         of_G_ = singular_bases(G_);
         of_W_ = singular_bases(W_);
@@ -169,7 +171,7 @@ class Directions {
         for (Index r = 0; r < constraints_.count(); ++r) {
             const Real next_to_nothing = zero * numext::abs(constraints_.rhs()[r]);
             const bool is_positive = constraints_.is_equality(r) || dual_[r] > positive * most;
-            if (is_positive && (!all_that_may || excess_[r] <= next_to_nothing + rounding_))
+            if (is_positive && (!all_that_may || excess_[r] <= next_to_nothing + of_active_))
                 equal.push_back(r);
             else if (all_that_may ? excess_[r] + error_ < next_to_nothing : excess_[r] - error_ < clearly)
                 above.push_back(r);
@@ -190,7 +192,7 @@ class Directions {
             const Real w = numext::abs(W_.data()[k]), g = numext::abs(G_.data()[k]);
             // The multiplier and the slack of a bound: |W| <= |W|_max, or |G| <= 1 and W = 0 where it is less
             const Real push = is_max ? g : force - g, slack = is_max ? size - w : w;
-            if (push > positive * force && (!all_that_may || slack <= zero * size + rounding_)) continue;
+            if (push > positive * force && (!all_that_may || slack <= zero * size + of_active_)) continue;
             if (slack < active * size) one_sided.push_back(std::ssize(free));
             free.push_back(k);
         }
@@ -275,7 +277,7 @@ class Directions {
     const Vector& dual_;
     Matrix G_;
     Vector excess_;
-    Real rounding_, error_;      // of the excess
+    Real error_, of_active_;     // of the excess, of all and of those with positive multipliers
     SingularBases of_G_, of_W_;  // where the norm is not one of entries
 };
 

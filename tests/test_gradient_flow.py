@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from attsvm import StepRule, datasets, train
+from attsvm import AttentionData, StepRule, datasets, train
 from attsvm.functional import loss_and_grad
 
 
@@ -107,6 +107,32 @@ def test_a_batch_flows_as_its_problems_do(local_convergence):
 def test_flow_stays_where_the_gradient_is_zero():
     data = datasets.unit_sphere(2, 1, 3, rng=0)  # one token each
     assert not train(data, rule="flow", steps=3).W.any()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "ridge"), [("W", 0.05), ("p", 0.05), ("KQ", 0.05), ("KQ", 0.005), ("W+p", 0.005)]
+)
+def test_flow_ends_at_a_minimum(parameter, ridge):
+    """Of the loss with a ridge: its path is of finite length. A large one leads K and Q to 0."""
+    data = datasets.unit_sphere(3, 4, 5, batch=2, rng=0)
+    settings = {"parameter": parameter, "rule": "flow", "ridge": ridge, "lr": 1.0, "rng": 0}
+    run = train(data, steps=200, **settings)
+    for b in range(2):
+        at = {name: x[b] for name, x in run.parameters.items()}
+        _, slopes = loss_and_grad(data.problem(b), at)
+        for name, slope in slopes.items():
+            np.testing.assert_allclose(slope, -2 * ridge * at[name], atol=1e-8)
+
+
+def test_flow_that_turns_too_fast_is_refused():
+    """Two inputs conflict over p_1, which has a minimum; p_2 goes on, with a slope that falls."""
+    tokens = [[[2.0, 0], [0, 0]], [[1.0, 0], [0, 0]], [[0, 1.0], [0, 0]]]
+    data = AttentionData(tokens, [1, -1, 1], value=[1.0, 1.0])
+    run = train(data, parameter="p", rule="flow", lr=1.0, steps=8)
+    assert run.p[0] < 0.6
+    assert run.p[1] > 7.8
+    with pytest.raises(FloatingPointError, match=r"train: gradient flow turns too fast .* of lr"):
+        train(data, parameter="p", rule="flow", lr=1.0, steps=40)
 
 
 def test_flow_refuses_what_it_does_not_have():

@@ -290,6 +290,13 @@ Array<double> token_scores(const Tokens& tokens, const Array<double>& labels, co
 }  // namespace
 
 void bind_descent(py::module_& module) {
+    py::register_local_exception_translator([](std::exception_ptr thrown) {
+        try {
+            if (thrown) std::rethrow_exception(thrown);
+        } catch (const attsvm::Stiff& error) {
+            py::set_error(PyExc_FloatingPointError, error.what());
+        }
+    });
     py::class_<CoreHead>(module, "Head")
         .def(py::init([](const std::string& kind, const MaybeArray& scores, const Array<double>& labels,
                          const MaybeArray& vector, const MaybeArray& hidden, double penalty, bool trained) {

@@ -160,8 +160,12 @@ class Descent {
         return {log_unit_, parameters_.gradient_norm(), trains_head(), head_log_unit_, head_.gradient_norm};
     }
 
-    void take_step(std::int64_t count) {
-        if (rule_.flows()) return flow(Real(rule_.blocks[0].at(count)));
+    // False: stopped on the way.
+    bool take_step(std::int64_t count, Progress& progress, bool calling_thread) {
+        if (rule_.flows()) {
+            flow(Real(rule_.blocks[0].at(count)), [&] { return progress.advance(0.0, calling_thread); });
+            return !progress.stopped();
+        }
         const GradientNorms<Real> norms = gradient_norms();
         const auto step = [&](Block<Real>& block, Real log_unit, const BlockRate& rate) {
             block.step(team_, rule_, update_, rate, count, log_unit, [&](Real unit, const Steepest<Real>& at) {
@@ -171,10 +175,12 @@ class Descent {
         const std::span<Block<Real>> blocks = parameters_.blocks();
         for (std::size_t k = 0; k < blocks.size(); ++k) step(blocks[k], log_unit_, rule_.blocks[k]);
         if (trains_head()) step(head_, head_log_unit_, rule_.head);
+        return true;
     }
 
     // Moves all blocks together along the flow dW/ds = -G / |G|, by this arc length.
-    void flow(Real length) {
+    template <class CarryOn>
+    void flow(Real length, CarryOn carry_on) {
         const auto for_blocks = [this](auto action) {
             Index at = 0;
             const auto next = [&](Block<Real>& block, Real log_unit) {
@@ -197,7 +203,7 @@ class Descent {
             point_ = Buffer<Real>(size);
         }
         for_blocks([&](Block<Real>& block, Real, Index at) { std::copy_n(block.value, block.size(), &point_[at]); });
-        integrator_->advance(length, point_.data(), [&](const Real* y, Real* slope) {
+        const auto slope_at = [&](const Real* y, Real* slope) {
             put(y);
             differentiate();
             const GradientNorms<Real> norms = gradient_norms();
@@ -207,7 +213,8 @@ class Descent {
                 const Real factor = select(block.gradient_norm != zero, share, zero);
                 for (Index k = 0; k < block.size(); ++k) slope[at + k] = -factor * block.gradient[k];
             });
-        });
+        };
+        integrator_->advance(length, point_.data(), slope_at, carry_on);
         put(point_.data());
     }
 
@@ -378,7 +385,7 @@ bool Descent<Token, Real>::run(const Schedule& schedule, Progress& progress, boo
             choose(order_.next());
             differentiate();
         }
-        take_step(step + 1);
+        if (!take_step(step + 1, progress, calling_thread)) return false;
         if ((step + 1) % stride == 0 && !progress.advance(static_cast<double>(stride * lanes), calling_thread))
             return false;
     }

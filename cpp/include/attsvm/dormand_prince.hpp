@@ -2,21 +2,31 @@
 // Nørsett, Wanner, "Solving Ordinary Differential Equations I", 1993, section II.4 (DOPRI5): y' = f(y).
 #pragma once
 
+#include <stdexcept>
+#include <string>
+
 #include "attsvm/buffer.hpp"
 #include "attsvm/elementary.hpp"
 
 namespace attsvm {
 
+// The slope changes too fast for an explicit method.
+struct Stiff : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 template <class Real>
 class DormandPrince {
    public:
-    // Every step has an error of at most `tolerance` times the norm of y, as estimated.
+    // Every step has an error of at most `tolerance` times the norm of y, as estimated, or times 1e-100 of the stretch.
     DormandPrince(Index size, double tolerance)
         : size_(size), tolerance_(tolerance), next_(size), slopes_(stages * size), error_before_(Real(1e-4)) {}
 
-    // Moves y (size) on by this much of its variable, every lane with steps of its own; f(y, slope) computes y'.
-    template <class Slope>
-    void advance(Real length, Real* y, Slope f) {
+    // Moves y (size) on by this much of its variable, every lane with steps of its own; f(y, slope) computes y', a unit
+    // vector or zero. Where a step within the tolerance turns back, y is stationary: its path ends there, and it stays.
+    // `carry_on` is asked at every step; where it is false, y is left on the way.
+    template <class Slope, class CarryOn>
+    void advance(Real length, Real* y, Slope f, CarryOn carry_on) {
         Real rest = length;
         if (!begun_) {
             f(static_cast<const Real*>(y), slope(0));
@@ -25,9 +35,12 @@ class DormandPrince {
         }
         const Real least = length * Real(1e-13);
         rejected_ = Real(0.0);
-        while (any<Real>(rest > Real(0.0))) {
+        for (int tries = 0; any<Real>(rest > Real(0.0)) && carry_on(); ++tries) {
+            if (tries == most_tries)
+                throw Stiff("train: gradient flow turns too fast to be integrated: " + std::to_string(tries) +
+                            " steps of the integration in one of lr (fewer steps, or 'ngd', may help)");
             const Real step = smaller(step_, rest);
-            const Real error = try_step(step, y, f);
+            const auto [error, turn] = try_step(step, y, length * Real(1e-100), f);
             // An error that is no number is that of an overflow, which the caller sees.
             const Real refused = select(error > Real(1.0), select(step > least, Real(1.0), Real(0.0)), Real(0.0));
             const auto accepted = refused == Real(0.0);
@@ -36,12 +49,13 @@ class DormandPrince {
                 y[k] = select(accepted, end[k], y[k]);
                 slope(0)[k] = select(accepted, slope(stages - 1)[k], slope(0)[k]);
             }
-            rest = select(accepted, rest - step, rest);
+            rest = select(accepted, select(turn < Real(0.0), Real(0.0), rest - step), rest);
             control(step, error, refused);
         }
     }
 
    private:
+    static constexpr int most_tries = 1'000'000;
     static constexpr Index stages = 7;
     static constexpr double weight[stages][stages] = {
         {},
@@ -55,11 +69,17 @@ class DormandPrince {
     static constexpr double difference[stages] = {71.0 / 57600.0,      0.0,          -71.0 / 16695.0, 71.0 / 1920.0,
                                                   -17253.0 / 339200.0, 22.0 / 525.0, -1.0 / 40.0};
 
+    // Its error in units of the tolerance, and the inner product of the slopes at its ends.
+    struct Attempt {
+        Real error, turn;
+    };
+
     Real* slope(Index stage) { return slopes_.data() + stage * size_; }
 
-    // Leaves the end of the step in `next_` and the slope there in the last stage; its error in units of the tolerance.
+    // Leaves the end of the step in `next_` and the slope there in the last stage. All of a step that turns back is
+    // error.
     template <class Slope>
-    Real try_step(Real step, const Real* y, Slope f) {
+    Attempt try_step(Real step, const Real* y, Real least_size, Slope f) {
         for (Index s = 1; s < stages; ++s) {
             for (Index k = 0; k < size_; ++k) {
                 Real total(0.0);
@@ -73,8 +93,11 @@ class DormandPrince {
             for (Index s = 0; s < stages; ++s) total += Real(difference[s]) * slope(s)[k];
             return total * total;
         });
-        const Real size = larger(norm(y, size_), norm(static_cast<const Real*>(next_.data()), size_));
-        return step * sqrt(square) / (Real(tolerance_) * select(size > Real(0.0), size, Real(1.0)));
+        const Real size =
+            larger(larger(norm(static_cast<const Real*>(next_.data()), size_), norm(y, size_)), least_size);
+        const Real turn = sum<Real>(size_, [&](Index k) { return slope(0)[k] * slope(stages - 1)[k]; });
+        const Real share = select(turn < Real(0.0), larger(Real(1.0), sqrt(square)), sqrt(square));
+        return {step * share / (Real(tolerance_) * size), turn};
     }
 
     // The next step, by a proportional-integral controller. After a step that was refused it is not longer.

@@ -56,10 +56,12 @@ class StepRule:
         ∇ψ(W) <- ∇ψ(W) - η g, with g = G / N*(G) or G.
         "flow" : gradient flow dW/ds = -G / |G| of all blocks together, over the arc length s = η,
         integrated by the Runge-Kutta pair of Dormand and Prince, orders 5 and 4, with steps of its
-        own. On K and Q it keeps K'K - Q'Q; a run records how far that drifts.
+        own. On K and Q it keeps K'K - Q'Q; a run records how far that drifts. At a minimum, as a
+        `ridge` makes one, its path ends, and it stays there.
     decay : float or dict by block
-        η_k = η / k^decay, k = 1, 2, ... By default 0: a constant rate; 0.75 where K and Q are
-        trained by steps in another norm than "fro", whose limits need rates o(1/√k) there.
+        η_k = η / k^decay, k = 1, 2, ... By default 0: a constant rate; 0.75 where blocks that
+        multiply each other (K and Q, k and q, W and p) are trained by steps in another norm than
+        "fro", whose limits need rates o(1/√k) there.
     factor : float
         Of polyak, positive.
     largest_step : float, optional

@@ -181,7 +181,8 @@ def train(
     Raises
     ------
     FloatingPointError
-        The iterates overflowed, or products of tiny tokens underflowed.
+        The iterates overflowed, products of tiny tokens underflowed, or "flow" turns too fast to be
+        integrated, as where some directions are at a minimum and others go on.
     KeyboardInterrupt
         Within a second of Ctrl-C.
     """

@@ -230,7 +230,9 @@ def test_a_mini_batch_of_everything_is_the_full_batch(kind):
 def test_mini_batches_visit_every_input_once_before_any_twice(kind):
     """Steps on one input at a time: the order is found again from the steps themselves."""
     data = random_problem(5, n=6)
-    settings = {"kind": kind, "factor": 100.0}  # Polyak steps are long where the data conflict
+    settings = {"kind": kind}
+    if kind == "polyak":
+        settings["factor"] = 100.0  # Polyak steps are long where the data conflict
     rule = StepRule(**settings, batch_size=1)
     W, order = np.zeros((3, 3)), []
     for step in range(1, 19):
@@ -354,6 +356,10 @@ def test_a_rule_is_pickled_with_its_run():
         ({"kind": "sign", "norm": "l1"}, ValueError, "norm: expected no value for kind='sign'"),
         ({"kind": "polyak", "norm": "max"}, ValueError, "norm: expected no value for"),
         ({"kind": "mirror", "norm": "max"}, ValueError, "norm: expected 'fro' or a number p > 1"),
+        ({"kind": "signum", "betas": (0.9, 0.99)}, ValueError, "betas: expected no value for"),
+        ({"epsilon": 0.0}, ValueError, "epsilon: expected no value for kind='ngd', got 0.0"),
+        ({"kind": "gd", "factor": 1.0}, ValueError, "factor: expected no value for kind='gd'"),
+        ({"tolerance": 1e-6}, ValueError, "tolerance: expected no value for kind='ngd'"),
         ({"kind": "adam", "ema": 0.9}, ValueError, "ema: expected no value for kind='adam'"),
         ({"ema": 1.0}, ValueError, r"ema: expected a number in \[0, 1\)"),
         ({"weight_decay": -1.0}, ValueError, "weight_decay: expected a number >= 0"),

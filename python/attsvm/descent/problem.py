@@ -490,7 +490,7 @@ def _queries(data: AttentionData, source: str, prompt: ArrayLike | None) -> Floa
         require_direction("prompt", p.any(axis=-1))
         return np.array(np.broadcast_to(p[:, np.newaxis], (B, n, d)), order="C")
     if prompt is not None:
-        raise ValueError("prompt: expected None where logits are not X W p")
+        raise ValueError("prompt: expected None where logits are not X W p, got an array")
     if source == "one":
         return np.ones((B, n, 1))
     queries = _with_axis(require_queries(data, "training W"), data.batch)

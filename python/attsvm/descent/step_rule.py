@@ -29,6 +29,7 @@ from attsvm.descent.blocks import Blocks
 STEP_SIZE = 0.1
 """The rate η where none is given."""
 _DECAY_OF_FACTORS = 0.75
+_ADAM = ("adam", "adamw")
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,9 @@ class StepRule:
         elif self.decay is not None:
             as_float("decay", self.decay)
         as_positive_float("factor", self.factor)
+        self._require_usual("factor", rule.needs_infimum)
         as_nonnegative_float("epsilon", self.epsilon)
+        self._require_usual("epsilon", self.kind in _ADAM)
         if self.largest_step is not None:
             as_positive_float("largest_step", self.largest_step)
             self._require("largest_step", self.largest_step, rule.needs_infimum)
@@ -153,6 +156,7 @@ class StepRule:
         decay = rule.weight_decay if self.weight_decay is None else self.weight_decay
         self._set("weight_decay", as_nonnegative_float("weight_decay", decay))
         as_positive_float("tolerance", self.tolerance)
+        self._require_usual("tolerance", rule.flows)
         if self.batch_size is not None:
             as_positive_int("batch_size", self.batch_size)
         if rule.flows:
@@ -181,15 +185,15 @@ class StepRule:
 
     def _read_means(self, rule: _core.StepRule) -> None:
         interpolates = rule.average != rule.average_seen
-        betas: Any = self.betas
-        if betas is None:
-            adam = (rule.adam_beta, rule.adam_second_beta)
-            betas = (rule.average_seen, rule.average) if interpolates else adam
+        adam = (rule.adam_beta, rule.adam_second_beta)
+        usual = (rule.average_seen, rule.average) if interpolates else adam
+        betas: Any = usual if self.betas is None else self.betas
         if not isinstance(betas, Sequence | np.ndarray) or isinstance(betas, str):
             raise TypeError(f"betas: expected two numbers, got {betas!r}")
         if len(betas) != 2:
             raise ValueError(f"betas: expected two numbers, got {betas!r}")
         self._set("betas", tuple(as_float_in("betas", b, 0, 1, ends="[)") for b in betas))
+        self._require("betas", betas, interpolates or self.kind in _ADAM or self.betas == usual)
         if self.ema is not None and as_float_in("ema", self.ema, 0, 1, ends="[)"):
             self._require("ema", self.ema, rule.takes_average)
         elif self.ema is None:
@@ -237,6 +241,10 @@ class StepRule:
     def _require(self, name: str, value: Any, holds: bool) -> None:
         if not holds:
             raise ValueError(f"{name}: expected no value for kind={self.kind!r}, got {value!r}")
+
+    def _require_usual(self, name: str, unless: bool) -> None:
+        value = getattr(self, name)
+        self._require(name, value, unless or value == getattr(StepRule, name))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

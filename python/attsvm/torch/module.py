@@ -118,7 +118,7 @@ class Attention(torch.nn.Module):
         if attention == "Wp" and prompt is None:
             raise ValueError("prompt: needed to train W in the logits X W p, got None")
         if attention != "Wp" and prompt is not None:
-            raise ValueError("prompt: expected None where logits are not X W p")
+            raise ValueError("prompt: expected None where logits are not X W p, got an array")
         fixed = None if prompt is None else self._vector("prompt", prompt, kind)
         self.register_buffer("prompt", fixed)
         if value is None and not self._blocks.head:

@@ -180,6 +180,20 @@ def test_it_is_orthogonal_to_the_cyclic_subspace(seed):
         assert np.abs(np.tensordot(basis, solution.W)).max() <= 1e-10
 
 
+@FEW
+@given(seed=SEEDS, T=st.integers(1, 5))
+def test_with_fewer_tokens_than_dimensions_the_spectral_solution_is_not_the_only_one(seed, T):
+    data = next_token(6, T, 6, 8, kind="acyclic", embedding="random", rng=seed)
+    solution = graph_svm(data, norm="spec")
+    assert solution.unique is (solution.norm == 0)
+    assert solution.W is not None
+    outside = np.linalg.svd(data.embeddings)[2][6:]
+    other = solution.W + 0.5 * solution.norm * np.outer(*outside)
+    assert np.linalg.norm(other, 2) == pytest.approx(solution.norm, rel=1e-12)
+    values = [data.embeddings @ W @ data.embeddings.T for W in (solution.W, other)]
+    assert np.abs(values[0] - values[1]).max() <= 1e-12 * (1 + solution.norm)
+
+
 def test_columns_and_the_joint_problem_agree(monkeypatch):
     data = next_token(10, 6, 8, 12, embedding="orthonormal", batch=30, rng=0)
     by_columns = graph_svm(data)

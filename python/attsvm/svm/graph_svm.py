@@ -264,8 +264,8 @@ def _solved_in_span(problem: SvmProblem, tables: Float64Array, norm: Norm) -> tu
     result, names = norm.solvers["auto"](problem._replace(tokens=keys, queries=keys), None)
     if basis is not None:
         result["left"], result["right"] = result["left"] @ basis, result["right"] @ basis
-        if norm.name == "spec":  # W may have more outside of the span
-            result["unique"][result["unique"] == 1] = -1
+        if norm.name == "spec":  # with a part outside of the span, W has the same norm
+            result["unique"][:] = 0
     return result, names
 
 

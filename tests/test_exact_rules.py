@@ -139,3 +139,19 @@ def test_rules_do_not_depend_on_the_number_of_threads(rule):
         settings = {"parameter": parameter, "rule": StepRule(rule, norm=norm), "steps": 8, "rng": 1}
         one, two = (train(data, num_threads=k, **settings) for k in (1, 2))
         assert np.array_equal(one.W, two.W)
+
+
+@pytest.mark.parametrize("rule", ["ngd", "sign", "mirror", StepRule("adam", epsilon=0.0)])
+@pytest.mark.parametrize("parameter", ["W", "p"])
+def test_steps_do_not_depend_on_the_size_of_tokens(rule, parameter):
+    """Where gradients, rates, or squares of gradients come near the bounds of float64."""
+    data = datasets.unit_sphere(3, 4, 5, batch=2, rng=0)
+    settings = {"parameter": parameter, "rule": rule, "loss": "correlation", "steps": 30}
+    expected = train(data, lr=0.05, **settings).direction
+    for power in (-460, -430, -300, 250, 340, 430, 500):
+        size = 2.0**power
+        other = AttentionData(
+            data.tokens * size, data.labels, queries=data.queries, value=data.value
+        )
+        run = train(other, lr=0.05 / size, **settings)
+        np.testing.assert_allclose(run.direction * size, expected, rtol=1e-9, atol=1e-12)

@@ -75,6 +75,9 @@ struct Block {
             // A norm that has overflown makes NaN of the step.
             at.scale = scale(log_unit, steepest) * (gradient_norm / or_one(gradient_norm));
             at.scale = select(gradient_norm != Real(0.0), at.scale, Real(0.0));
+            const Real length = steepest.length;
+            const Real far = select(length > Real(1e150), length, select(Real(1e-150) > length, length, Real(1.0)));
+            if (any<Real>(far != Real(1.0))) at.scale = at.scale * divide_gradient(far);
             at.factor = at.rate * at.scale;
             at.beta = Real(rule.momentum);
         }
@@ -91,6 +94,13 @@ struct Block {
     }
 
    private:
+    // By a length so large or small that its product with the rate may leave float64 where the step does not.
+    Real divide_gradient(Real length) {
+        for (Index k = 0; k < size(); ++k) gradient[k] = gradient[k] / length;
+        gradient_norm = gradient_norm / length;
+        return length;
+    }
+
     // Overwrites the gradient with the running mean that the step is made of; the mean's unit. Of terms with a left
     // side that stays the mean is one of their right sides.
     Real average(const Team& team, const StepRule& rule, const Geometry& geometry, Real unit) {

@@ -131,7 +131,9 @@ struct AdamUpdate {
     static void apply(BlockStep<Real> at, Index k, Index end) {
         for (; k < end; ++k) {
             const Real slope = at.gradient[k], root = at.root_mean_square[k];
-            const Real unit = select(Real(1e-140) > larger(root, magnitude(slope)), Real(0x1p500), Real(1.0));
+            const Real most = larger(root, magnitude(slope));
+            const Real unit =
+                select(Real(1e-140) > most, Real(0x1p500), select(most > Real(1e140), Real(0x1p-600), Real(1.0)));
             const Real a = unit * root, b = unit * slope;
             at.mean[k] = at.mean_old * at.mean[k] + at.mean_fresh * slope;
             at.root_mean_square[k] = sqrt(at.square_old * a * a + at.square_fresh * b * b) / unit;

@@ -89,6 +89,11 @@ def test_slow_adam_is_not_held_back_by_its_memory(local_convergence):
     assert train(data, rule="sign", steps=1).speed_limit_share is None
 
 
+def test_the_share_of_the_speed_limit_is_not_known_without_gradients():
+    alone = train(datasets.unit_sphere(2, 1, 3, rng=0), rule="adam", steps=5)  # one token each
+    assert np.isnan(alone.speed_limit_share)
+
+
 def test_adam_goes_on_where_squares_of_gradients_underflow(local_convergence):
     rule = StepRule("adam", betas=(0.9, 0.9), epsilon=0.0)
     run = train(

@@ -148,3 +148,17 @@ def test_bad_arguments_are_named(small, change, text):
     data, W = small
     with pytest.raises(ValueError, match=text):
         frank_wolfe_gap(data, **({"W": W, "weight_decay": 1.0} | change))
+
+
+@pytest.mark.parametrize("parameter", ["Wp", "v+Wp"])
+def test_the_gap_of_a_run_of_a_fixed_prompt_is_that_of_its_own_logits(parameter):
+    data = attsvm.datasets.unit_sphere(3, 4, 5, rng=0)
+    prompt = np.random.default_rng(1).standard_normal(5)
+    rule = attsvm.StepRule("sign", weight_decay=0.5, decay=0.5)
+    run = attsvm.train(data, parameter=parameter, prompt=prompt, rule=rule, steps=50)
+    value = data.value if run.v is None else run.v
+    same = attsvm.AttentionData(
+        data.tokens, data.labels, queries=np.tile(prompt, (3, 1)), value=value
+    )
+    expected = frank_wolfe_gap(same, run.W, 0.5, "max")
+    assert frank_wolfe_gap(data, run, 0.5, "max") == pytest.approx(expected, rel=1e-12)

@@ -152,3 +152,20 @@ def test_ratios_along_a_run_need_its_iterates(problems):
         margin_ratios(data, run, ("fro", "l3"))
     with pytest.raises(ValueError, match="selected: expected"):
         margin_ratios(next(iter(data.problems())), run)
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_run_of_a_fixed_prompt_is_measured_by_its_own_logits(batch):
+    """X W p is X u with u = W p; the queries of the data are no part of it."""
+    data = attsvm.datasets.unit_sphere(3, 4, 5, batch=batch, rng=0)
+    prompt = np.random.default_rng(1).standard_normal((*data.labels.shape[:-1], 5))
+    settings = {"parameter": "Wp", "prompt": prompt, "rule": "sign", "certify": "max"}
+    run = attsvm.train(data, steps=300, record="W", record_every=100, **settings)
+    u = (run.W @ prompt[..., np.newaxis])[..., 0]
+    ratio = margin_ratio(data, run, run.selected, "max")
+    np.testing.assert_allclose(ratio, margin_ratio(data, u, run.selected, "max"), rtol=1e-12)
+    along = margin_ratios(data, run, "max")["max"]
+    np.testing.assert_allclose(along[..., -1], ratio, rtol=1e-12)
+    bound = certified_margin_ratio(data, run, run.selected, "max")
+    assert np.all(bound <= ratio + 1e-12)
+    np.testing.assert_allclose(bound, run.history["certified_margin_ratio:max"][..., -1], rtol=0.1)

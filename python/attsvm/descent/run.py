@@ -126,6 +126,16 @@ class Run(Plotted):
         """Final Q ([B,] d, m), where the factors of W = K Q' were trained."""
         return self.parameters.get("Q")
 
+    @property
+    def prompt(self) -> Float64Array | None:
+        """The p ([B,] d) that is not trained of the logits X W p; None for other logits."""
+        trained = self.trained
+        if not isinstance(trained, Trained) or trained.blocks.kind.queries != "prompt":
+            return None
+        assert trained.query is not None
+        prompt: Float64Array = trained.answer(trained.query)[..., 0, :]
+        return prompt
+
     @cached_property
     def _factors(self) -> tuple[Float64Array, Float64Array] | None:
         factors = self.trained.factors()
@@ -156,7 +166,8 @@ class Run(Plotted):
         ½ log(1/β2). Once every input has selected a token this is how fast the smallest margin
         grows, at most min(η/N*, ½ log(1/β2)), with N* the norm of the SVM in the max norm: the root
         of the mean square fades no faster. Far below 1 the steps are those of signs and W goes to
-        that SVM; near 1 they are those of a preconditioner left from old gradients.
+        that SVM; near 1 they are those of a preconditioner left from old gradients. NaN where a
+        gradient is zero.
         """
         if self.rule not in ("adam", "adamw"):
             return None
@@ -165,7 +176,8 @@ class Run(Plotted):
         half = (steps.size - 1) // 2
         with np.errstate(divide="ignore"):
             limit = -0.5 * np.log(self.step_rule.betas[1])
-        fall = (log_norm[..., half] - log_norm[..., -1]) / max(1, steps[-1] - steps[half])
+        ends = np.where(np.isfinite(log_norm), log_norm, np.nan)[..., [half, -1]]
+        fall = (ends[..., 0] - ends[..., 1]) / max(1, steps[-1] - steps[half])
         share: Float64Array = fall / limit
         return share
 

@@ -50,7 +50,8 @@ class StepRule:
         and the norm of all blocks; η = 1.
         "sign", "coordinate", "spectral" : "ngd" in the norms "max" (the signs of G), "l1" (the
         largest entry alone) and "spec" (U V' of the singular value decomposition of G).
-        "signum", "muon" : "sign" and "spectral" with `ema`, 0.9 and 0.95.
+        "signum", "muon" : "sign" and "spectral" with `ema`, 0.9 and 0.95. (torch.optim.Muon has
+        5 `newton_schulz` iterations, and Nesterov's momentum unless ``nesterov=False``.)
         "lion" : the signs of β1 M + (1 - β1) G with M <- β2 M + (1 - β2) G, `betas` (0.9, 0.99).
         "adam", "adamw" : Adam's quotient; "adamw" with `weight_decay` 0.01.
         "mirror", "plain_mirror" : mirror descent with the potential ψ(W) = (1/p) Σ_ij |W_ij|^p,
@@ -86,9 +87,10 @@ class StepRule:
     ema : float
         β of [0, 1): M <- β M + (1 - β) G takes the place of the gradient.
     weight_decay : float
-        λ. Steps of rate η in a norm N keep N(W) <= 1/λ from there on, and are the Frank-Wolfe
-        method on that ball; `theory.frank_wolfe_gap` says how far W is from the optimum there.
-        (`ridge` of `train` is the decay that is coupled: a term of the loss.)
+        λ, decoupled, of "adam" too. Steps with N(g) <= 1, as "ngd" without `momentum` has in any
+        norm N, keep W in the ball N(W) <= 1/λ and are the Frank-Wolfe method on it;
+        `theory.frank_wolfe_gap` says how far W is from the optimum there. (`ridge` of `train` is
+        the decay that is coupled: a term of the loss.)
     newton_schulz : int, optional
         Of steps in the spectral norm: that many iterations of the quintic Newton-Schulz method of
         Muon in practice (5 there) instead of the exact U V'.

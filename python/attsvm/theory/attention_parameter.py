@@ -43,6 +43,11 @@ class AttentionParameter:
         """Return W / |W|_F; zero stays zero."""
         return replace(self, matrix=self.matrix.unit())
 
+    def of_prompt(self, prompt: Float64Array) -> AttentionParameter:
+        """Return W p with this p ([B,] d), which the logits X W p have in the place of p."""
+        row = self.matrix.of_rows(np.atleast_2d(prompt)[:, np.newaxis])
+        return replace(self, variable="p", matrix=LowRank.of_dense(np.swapaxes(row, 1, 2)))
+
     def queries(self, data: AttentionData) -> Float64Array:
         """Return the z_i (B, n, d) that W multiplies; the number 1 (B, n, 1) for p."""
         if self.variable == "p":
@@ -121,6 +126,8 @@ def _of_problems(name: str, value: ParameterLike, batch: int | None, d: int) -> 
     lead, B = ((), "") if batch is None else ((batch,), "B, ")
     if isinstance(value, SVMSolution | Run):
         parameter = as_parameter(name, value)
+        if isinstance(value, Run) and value.prompt is not None:
+            parameter = parameter.of_prompt(value.prompt)
     else:
         text = f"({B}d, d) for W or ({B}d{'' if B else ','}) for p"
         ndim = (len(lead) + 1, len(lead) + 2)

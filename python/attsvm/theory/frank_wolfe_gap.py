@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from attsvm._arrays import Float64Array
@@ -79,10 +81,14 @@ def frank_wolfe_gap(
     decay = as_positive_float("weight_decay", weight_decay)
     as_bool("relative", relative)
     of_ball = as_svm_norm("norm", norm)
-    parameter = as_parameter_of("W", W, data)
-    dense = parameter.matrix.dense()
     if isinstance(W, Run) and W.v is not None:
         data = data.with_value(W.v)
+    if isinstance(W, Run) and W.prompt is not None:
+        shape = (*data.labels.shape, data.d)
+        data = replace(data, queries=np.broadcast_to(W.prompt[..., np.newaxis, :], shape))
+        W = W.direction
+    parameter = as_parameter_of("W", W, data)
+    dense = parameter.matrix.dense()
     name: str = parameter.variable
     at = {name: dense.reshape(parameter.caller_shape)}
     _, gradient = loss_and_grad(data, at, loss=loss, head=head)

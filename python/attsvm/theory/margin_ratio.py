@@ -61,7 +61,7 @@ def margin_ratio(
     data : AttentionData
         With queries where W is a matrix.
     W : array_like of shape ([B,] d, d) for W or ([B,] d) for p, Run or SVMSolution
-        Of any size but zero.
+        Of any size but zero. Of a run of the logits X W p it is W p, as p of X p.
     selected : array_like of int, shape ([B,] n)
         Tokens α.
     norm : {"fro", "max", "l1", "spec", "nuc", "cut"} or float
@@ -148,6 +148,8 @@ def margin_ratios(
     made_small = {norm: as_svm_norm("norms", norm) for norm in names}
     alpha = as_selected("selected", run.selected if selected is None else selected, as_data(data))
     margins: dict[NormLike, list[Float64Array]] = {norm: [] for norm in names}
+    if run.prompt is not None:
+        iterates = (iterates @ run.prompt[..., np.newaxis, :, np.newaxis])[..., 0]
     for iterate in np.moveaxis(iterates, run.selected.ndim - 1, 0):
         parameter = as_parameter_of("run", iterate, data)
         unit = parameter.unit()
@@ -156,7 +158,7 @@ def margin_ratios(
             margins[norm].append(least / np.where(moved, each.of(unit.matrix), 1.0))
     answers = {}
     for norm in names:
-        best = _smallest_norm(data, run.variable, alpha, norm)
+        best = _smallest_norm(data, parameter.variable, alpha, norm)
         ratios = _ratio(best[:, np.newaxis], np.stack(margins[norm], axis=1))
         answers[norm] = ratios.reshape(*data.labels.shape[:-1], -1)
     return answers

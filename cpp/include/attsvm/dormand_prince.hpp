@@ -38,7 +38,7 @@ class DormandPrince {
         for (int tries = 0; any<Real>(rest > Real(0.0)) && carry_on(); ++tries) {
             if (tries == most_tries)
                 throw Stiff("train: gradient flow turns too fast to be integrated: " + std::to_string(tries) +
-                            " steps of the integration in one of lr (fewer steps, or 'ngd', may help)");
+                            " steps of the integration in one of lr (a smaller lr, or 'ngd', may help)");
             const Real step = smaller(step_, rest);
             const auto [error, turn] = try_step(step, y, length * Real(1e-100), f);
             // An error that is no number is that of an overflow, which the caller sees.

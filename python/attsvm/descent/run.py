@@ -17,7 +17,7 @@ from attsvm.data.attention_data import AttentionData
 from attsvm.descent.by_ids import TrainedByIds
 from attsvm.descent.evaluation import Evaluation, evaluate, evaluated
 from attsvm.descent.problem import Trained
-from attsvm.descent.step_rule import StepRule
+from attsvm.descent.step_rule import ADAM, StepRule
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,7 +169,7 @@ class Run(Plotted):
         that SVM; near 1 they are those of a preconditioner left from old gradients. NaN where a
         gradient is zero.
         """
-        if self.rule not in ("adam", "adamw"):
+        if self.rule not in ADAM:
             return None
         assert self.step_rule.betas is not None
         steps, log_norm = self.history["step"], self.history["log_grad_norm"]

@@ -29,7 +29,8 @@ from attsvm.descent.blocks import Blocks
 STEP_SIZE = 0.1
 """The rate η where none is given."""
 _DECAY_OF_FACTORS = 0.75
-_ADAM = ("adam", "adamw")
+ADAM = ("adam", "adamw")
+"""The kinds whose steps are Adam's quotient of running means."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class StepRule:
         as_positive_float("factor", self.factor)
         self._require_usual("factor", rule.needs_infimum)
         as_nonnegative_float("epsilon", self.epsilon)
-        self._require_usual("epsilon", self.kind in _ADAM)
+        self._require_usual("epsilon", self.kind in ADAM)
         if self.largest_step is not None:
             as_positive_float("largest_step", self.largest_step)
             self._require("largest_step", self.largest_step, rule.needs_infimum)
@@ -195,7 +196,7 @@ class StepRule:
         if len(betas) != 2:
             raise ValueError(f"betas: expected two numbers, got {betas!r}")
         self._set("betas", tuple(as_float_in("betas", b, 0, 1, ends="[)") for b in betas))
-        self._require("betas", betas, interpolates or self.kind in _ADAM or self.betas == usual)
+        self._require("betas", betas, interpolates or self.kind in ADAM or self.betas == usual)
         if self.ema is not None and as_float_in("ema", self.ema, 0, 1, ends="[)"):
             self._require("ema", self.ema, rule.takes_average)
         elif self.ema is None:

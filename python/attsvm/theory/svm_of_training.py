@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from attsvm._geometries import Norm
 from attsvm.descent.blocks import as_blocks
-from attsvm.descent.step_rule import StepRule
+from attsvm.descent.step_rule import ADAM, StepRule
 from attsvm.svm import SVMSolution, att_svm, diagonal_svm, prompt_svm
 from attsvm.svm.norms import as_svm_norm
 
@@ -39,7 +39,7 @@ def norm_of_training(parameter: str | Sequence[str], rule: StepRule) -> Norm:
     if isinstance(of_steps, Mapping):
         norms = {of_steps[block.name] for block in blocks.kind.blocks}
         of_steps = norms.pop() if len(norms) == 1 else "fro"
-    norm: Norm = "max" if rule.kind in ("adam", "adamw") else of_steps or "fro"
+    norm: Norm = "max" if rule.kind in ADAM else of_steps or "fro"
     if blocks.direction == "Wp":
         return "fro"
     if not blocks.kind.bilinear:

@@ -1,5 +1,6 @@
 // The core's products against Eigen's, in every shape that leaves a rest, and on any number of threads.
 #include <Eigen/Core>
+#include <array>
 #include <random>
 
 #include "check.hpp"
@@ -48,6 +49,35 @@ void rows_agree_with_eigen() {
             CHECK((as_matrix(a, rows, 1) - dots).norm() <= 1e-14 * (1.0 + dots.norm()));
             CHECK((as_matrix(u, d, 1) - mixture).norm() <= 1e-14 * (1.0 + mixture.norm()));
         }
+}
+
+// Groups of rows are summed as single rows are, those of a sample alone as those of many.
+template <class Token>
+void a_row_has_the_same_bits_among_any_others() {
+    std::mt19937_64 bits(7);
+    constexpr Index most = 21;
+    for (Index d = 1; d <= 20; ++d) {
+        Buffer<double> numbers(most * d), q(d), v(d);
+        for (Buffer<double>* part : {&numbers, &q, &v}) attsvm_test::fill_normal(*part, bits);
+        Buffer<Token> X(most * d);
+        std::copy(numbers.data(), numbers.data() + numbers.size(), X.data());
+        const auto of_rows = [&](Index first, Index count) {
+            Buffer<double> dots(count), with_others(count), others(count), squares(count);
+            attsvm::rows_dot(X.data() + first * d, count, d, q.data(), dots.data());
+            attsvm::Prefetcher none;
+            attsvm::rows_dot(X.data() + first * d, count, d, q.data(), with_others.data(), v.data(), others.data(),
+                             squares.data(), none);
+            CHECK(std::equal(dots.data(), dots.data() + count, with_others.data()));
+            return std::array{std::move(dots), std::move(others), std::move(squares)};
+        };
+        for (const Index rows : {2, 3, 4, 7, 8, 15, 21}) {
+            const auto together = of_rows(0, rows);
+            for (Index t = 0; t < rows; ++t) {
+                const auto alone = of_rows(t, 1);
+                for (std::size_t k = 0; k < alone.size(); ++k) CHECK(alone[k][0] == together[k][t]);
+            }
+        }
+    }
 }
 
 // Every lane of a product of packs is the product of its numbers.
@@ -107,6 +137,8 @@ void threads_change_no_bit() {
 int main() {
     products_agree_with_eigen();
     rows_agree_with_eigen();
+    a_row_has_the_same_bits_among_any_others<double>();
+    a_row_has_the_same_bits_among_any_others<float>();
     lanes_agree_with_eigen();
     threads_change_no_bit();
     return attsvm_test::report();

@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -212,6 +212,12 @@ ATTSVM_INLINE NativePack<double> load_some(const Stored* from, Index count) {
         return NativePack<double>(_mm512_maskz_loadu_pd(mask, from));
     else
         return NativePack<double>(_mm512_maskz_cvtps_pd(0xff, _mm256_maskz_loadu_ps(mask, from)));
+#elif defined(__AVX2__)
+    const __m128i mask = _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(count)), _mm_setr_epi32(0, 1, 2, 3));
+    if constexpr (std::is_same_v<Stored, double>)
+        return NativePack<double>(_mm256_maskload_pd(from, _mm256_cvtepi32_epi64(mask)));
+    else
+        return NativePack<double>(_mm256_cvtps_pd(_mm_maskload_ps(from, mask)));
 #else
     NativePack<double> x(0.0);
     for (Index k = 0; k < count; ++k) x.v[k] = static_cast<double>(from[k]);

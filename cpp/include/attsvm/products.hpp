@@ -223,13 +223,16 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, const dou
 template <bool all, class Token>
 void dot_rows(const Token* X, Index rows, Index d, const double* q, const double* v, double* const (&sums)[3],
               Prefetcher& next) {
-    const auto dot = [&]<int count>(std::integral_constant<int, count>, Index t) {
-        dot_group<count, all>(X + t * d, d, q, v, {sums[0] + t, sums[1] + t, sums[2] + t}, next);
+    Index t = 0;
+    const auto dot = [&]<int count>(std::integral_constant<int, count>) {
+        for (; t + count <= rows; t += count)
+            dot_group<count, all>(X + t * d, d, q, v, {sums[0] + t, sums[1] + t, sums[2] + t}, next);
     };
     constexpr int at_once = all && register_bytes < 64 ? group / 2 : group;  // so many have sums in registers
-    Index t = 0;
-    for (; t + at_once <= rows; t += at_once) dot(std::integral_constant<int, at_once>{}, t);
-    for (; t < rows; ++t) dot(std::integral_constant<int, 1>{}, t);
+    dot(std::integral_constant<int, at_once>{});
+    if constexpr (at_once > 4) dot(std::integral_constant<int, 4>{});
+    dot(std::integral_constant<int, 2>{});
+    dot(std::integral_constant<int, 1>{});
 }
 
 // u = Σ_t c_t x_t over all rows, `stride` apart, with u in registers; the last may have fewer elements than a register

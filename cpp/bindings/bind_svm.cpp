@@ -198,7 +198,7 @@ void bind_svm(py::module_& module) {
                  svms.check();
                  return svms;
              }),
-             py::kw_only(), "tokens"_a.noconvert(), "queries"_a.noconvert(), "selected"_a.noconvert(),
+             "tokens"_a.noconvert(), "queries"_a.noconvert(), "selected"_a.noconvert(),
              "lengths"_a.noconvert(), "rhs"_a.noconvert(), "equality"_a.noconvert(), "token_ids"_a.noconvert(),
              "query_ids"_a.noconvert());
     module.def("smallest_frobenius", &smallest_frobenius, py::kw_only(), "svms"_a, "start"_a.noconvert(),

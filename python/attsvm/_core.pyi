@@ -213,11 +213,10 @@ class Embeddings:
     ) -> None: ...
 
 class Svms:
-    """SVM problems, with the attributes of `attsvm.svm.svm_problem.SvmProblem`."""
+    """SVM problems, of the arrays of an `attsvm.svm.svm_problem.SvmProblem` in their order."""
 
     def __init__(
         self,
-        *,
         tokens: Tokens,
         queries: Float64Array,
         selected: IndexArray,

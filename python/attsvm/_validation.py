@@ -421,6 +421,8 @@ def read_array(name: str, value: Any) -> npt.NDArray[Any]:
 
     A tensor that requires a gradient is read without it.
     """
+    if type(value) is np.ndarray:
+        return value
     require_unmasked(name, value)
     try:
         if getattr(value, "requires_grad", False):

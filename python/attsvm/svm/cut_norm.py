@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -73,7 +72,7 @@ def dual_cut_norms(G: Float64Array) -> Float64Array:
     return values.reshape(lead)
 
 
-def smallest_cut(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def smallest_cut(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, list[str]]:
     """Solve SVMs in the cut norm; from 17 signs on, bound them.
 
     The Frobenius SVM has the same constraints, and decides which problems have no solution.
@@ -91,7 +90,7 @@ def smallest_cut(problem: SvmProblem, start: Float64Array | None) -> tuple[Resul
         found = _by_columns(_Rows.of(problem.problems(at)), result["dual"][at])
         for name, values in found.items():
             result[name][at] = values
-    return result, np.full(B, "native", dtype="<U10")
+    return result, ["native"] * B
 
 
 @dataclass(frozen=True, eq=False)

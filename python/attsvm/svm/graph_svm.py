@@ -20,6 +20,7 @@ from attsvm.svm.solution import (
     ACTIVE_TOLERANCE,
     SolverError,
     SVMSolution,
+    of_batch,
     one_problem,
 )
 from attsvm.svm.solve import fields_of, require_answers
@@ -228,7 +229,7 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
                 one["status"][0] = UNRESOLVED
         put(result, b, {**one, **{name: one[name][:, :-1] for name in ("dual", "margins")}})
     require_answers(problem, result, "auto", norm)
-    solution = SVMSolution(**fields_of("W", problem, result, names, norm))
+    solution = SVMSolution(**of_batch(fields_of("W", problem, result, names, norm)))
 
     def at_place(values: Float64Array | None) -> Float64Array:
         assert values is not None
@@ -256,7 +257,9 @@ def _jointly(data: NextTokenData, constraints: _ImplyingConstraints, norm: Norm)
     )
 
 
-def _solved_in_span(problem: SvmProblem, tables: Float64Array, norm: Norm) -> tuple[Result, Any]:
+def _solved_in_span(
+    problem: SvmProblem, tables: Float64Array, norm: Norm
+) -> tuple[Result, list[str]]:
     """Solve in coordinates of the span of the embeddings, where the norm allows for that."""
     if norm.by_entry:
         return norm.solvers["auto"](problem, None)

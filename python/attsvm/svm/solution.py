@@ -219,14 +219,23 @@ def joined(solutions: Sequence[SVMSolution]) -> SVMSolution:
     return replace(solutions[0], **arrays)
 
 
-def one_problem(solution: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the solution of the problem that is alone in its batch."""
-    values = {name: solution[name][0] for name in ARRAYS}
+def of_batch(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields by problem as arrays; where all are feasible, there is no certificate."""
+    return {
+        "certificate": np.full(fields["dual"].shape, np.nan),
+        **fields,
+        "status": np.array(fields["status"], dtype="<U10"),
+        "solver": np.array(fields["solver"], dtype="<U10"),
+        "unique": np.array(fields["unique"], dtype=object),
+    }
+
+
+def one_problem(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the problem that is alone in its batch."""
+    absent = _OF_SOLUTIONS if fields["status"][0] == "infeasible" else _OF_PROOFS
+    one: dict[str, Any] = {name: None if name in absent else fields[name][0] for name in ARRAYS}
     for name in ("norm", "gap", "kkt"):
-        values[name] = float(values[name])
-    values["unique"] = None if values["unique"] is None else bool(values["unique"])
+        one[name] = float(one[name])
     for name in ("status", "solver"):
-        values[name] = str(values[name])
-    for name in _OF_SOLUTIONS if values["status"] == "infeasible" else _OF_PROOFS:
-        values[name] = None
-    return {"variable": solution["variable"], **values}
+        one[name] = str(one[name])
+    return {"variable": fields["variable"], **one}

@@ -14,6 +14,7 @@ from attsvm.svm.solution import (
     ADVICE,
     SolverError,
     SVMSolution,
+    of_batch,
     one_problem,
 )
 from attsvm.svm.solvers import (
@@ -22,14 +23,13 @@ from attsvm.svm.solvers import (
     INFEASIBLE,
     STATUSES,
     Result,
-    places_with,
     without_answer,
 )
 from attsvm.svm.svm_problem import SvmProblem
 
 Variable = Literal["W", "p", "v"]
 
-_UNIQUE = np.array([False, True, None], dtype=object)
+_UNIQUE = (False, True, None)  # by the core's number, -1 where it is not decided
 
 
 def solve(
@@ -46,32 +46,28 @@ def solve(
     The solution calls W `variable`; where `batch` is None, that of the one problem has no batch
     axis. `solver` is a key of those of the norm, `start` a guess of the multipliers (B, n, T).
     """
-    method = norm.solvers[as_choice("solver", solver, tuple(norm.solvers))]
+    method = norm.solvers[as_choice("solver", solver, norm.solvers)]
     result, names = method(problem, start)
     require_answers(problem, result, solver, norm)
     fields = fields_of(variable, problem, result, names, norm)
-    return SVMSolution(**(fields if batch is not None else one_problem(fields)))
+    return SVMSolution(**(one_problem(fields) if batch is None else of_batch(fields)))
 
 
 def fields_of(
-    variable: Variable, problem: SvmProblem, result: Result, names: Any, norm: Norm
+    variable: Variable, problem: SvmProblem, result: Result, names: list[str], norm: Norm
 ) -> dict[str, Any]:
-    """Return the core's result as the fields of a solution with batch axis."""
-    status, dual, margins = result["status"], result["dual"], result["margins"]
-    left, right, iterations = result["left"], result["right"], result["iterations"]
-    if norm.strictly_convex:
-        unique = np.full(len(status), True, dtype=object)
-    else:
-        unique = _UNIQUE[np.where(result["norm"] == 0, 1, result["unique"])]
+    """Return the fields of solutions by problem, for `of_batch` or `one_problem`."""
+    dual, margins, left, right = (result[name] for name in ("dual", "margins", "left", "right"))
+    status, size, iterations, unique = (
+        result[name].tolist() for name in ("status", "norm", "iterations", "unique")
+    )
     of_constraints: dict[str, Any] = {
         "margins": margins,  # inf where there is no constraint
         "dual": dual,
         "support": problem.equality | (margins - problem.rhs <= ACTIVE_TOLERANCE),
-        "certificate": np.full(dual.shape, np.nan),
     }
-    if places := places_with(result, INFEASIBLE):
-        unique[places] = None
-        infeasible = (status == INFEASIBLE)[:, np.newaxis, np.newaxis]
+    if INFEASIBLE in status:
+        infeasible = (result["status"] == INFEASIBLE)[:, np.newaxis, np.newaxis]
         of_constraints |= {
             "dual": np.where(infeasible, np.nan, dual),
             "support": ~infeasible & of_constraints["support"],
@@ -82,21 +78,25 @@ def fields_of(
     if variable != "W":  # all inputs have the same query
         parts = left * right
         left = np.sum(parts, axis=1, keepdims=True)
-        if (extended := names == EXTENDED).any():
+        if EXTENDED in names:
+            extended = np.array([[[name == EXTENDED]] for name in names])
             nothing = left - left  # NaN where there is no solution
-            lacking = np.where(extended[:, np.newaxis, np.newaxis], parts[:, 1:4], nothing)
+            lacking = np.where(extended, parts[:, 1:4], nothing)
             left = np.concatenate([left, lacking], axis=1)
         right = np.where(np.isnan(left[..., :1]), np.nan, 1.0)
     return {
         "variable": variable,
-        "status": STATUSES[status],
+        "status": [STATUSES[s] for s in status],
         "norm": result["norm"],
         "gap": result["gap"],
         "kkt": result["kkt"],
-        "solver": names if all(iterations.tolist()) else np.where(iterations == 0, "none", names),
+        "solver": [name if k else "none" for name, k in zip(names, iterations, strict=True)],
         "left": left,
         "right": right,
-        "unique": unique,
+        "unique": [
+            None if s == INFEASIBLE else norm.strictly_convex or x == 0 or _UNIQUE[u]
+            for s, x, u in zip(status, size, unique, strict=True)
+        ],
         **of_constraints,
     }
 

@@ -17,16 +17,16 @@ OPTIMALITY_TOLERANCE = 1e-9
 NUCLEAR_OPTIMALITY_TOLERANCE = 1e-8
 OPTIMAL, INFEASIBLE, UNRESOLVED, BEYOND_FLOAT64, BOUNDED = range(5)  # status of a result
 EXTENDED = "extended"  # what solved for W in four times the precision
-STATUSES = np.array(["optimal", "infeasible", "unresolved", "overflow", "bounded"])
+STATUSES = ("optimal", "infeasible", "unresolved", "overflow", "bounded")
 _WORTH_CHECKING = 1e-9  # float64 residual of a proof of infeasibility that is then made exact
 
 Result: TypeAlias = dict[str, Any]
 
 
 class Solver(Protocol):
-    """What solves problems from a guess of multipliers: the result, and what it is called."""
+    """What solves problems from a guess of multipliers: the result, and what produced each."""
 
-    def __call__(self, problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+    def __call__(self, problem: SvmProblem, start: Float64Array | None) -> tuple[Result, list[str]]:
         """Solve every problem of the batch."""
 
 
@@ -85,28 +85,22 @@ class _Solve(Protocol):
         """Solve every problem of the batch."""
 
 
-def _residual(result: Result) -> Float64Array:
-    """Return what is left of the optimality conditions, the gap among them, shape (B,)."""
-    return np.asarray(np.maximum(result["gap"], result["kkt"]))
+def _residuals(result: Result) -> list[float]:
+    """Return what is left of the optimality conditions of each problem, the gap among them."""
+    return [max(pair) for pair in zip(result["gap"].tolist(), result["kkt"].tolist(), strict=True)]
 
 
-def _rounded(result: Result) -> list[int]:
-    """Return the problems whose W in float64 is certified up to its rounding, not to 1e-9."""
-    left = _residual(result)
-    if not any(x > OPTIMALITY_TOLERANCE for x in left.tolist()):
-        return []
-    loose = (result["status"] == OPTIMAL) & (left > OPTIMALITY_TOLERANCE)
-    return [int(b) for b in np.flatnonzero(loose)]
-
-
-def _by_core(solve: _Solve, problem: SvmProblem, name: str) -> tuple[Result, Any]:
+def _by_core(solve: _Solve, problem: SvmProblem, name: str) -> tuple[Result, list[str]]:
     """Solve, and where no W in float64 meets its conditions to 1e-9, for one with more digits."""
     result: Result = dict(solve(problem, None))
-    names = np.full(len(problem.rhs), name, dtype="<U10")
-    for b in places_with(result, UNRESOLVED) + _rounded(result):
+    names = [name] * len(problem.rhs)
+    known = zip(result["status"].tolist(), _residuals(result), strict=True)
+    for b, (status, left) in enumerate(known):
+        certified = status == OPTIMAL
+        if status != UNRESOLVED and not (certified and left > OPTIMALITY_TOLERANCE):
+            continue
         one: Result = dict(solve(problem.problem(b), result["dual"][[b]]))
-        certified = result["status"][b] == OPTIMAL
-        better = _residual(one)[0] < _residual(result)[b]  # false where there is none
+        better = _residuals(one)[0] < left  # false where there is none
         if better if certified else one["status"][0] != UNRESOLVED:
             put(result, b, one)
             names[b] = EXTENDED
@@ -127,7 +121,7 @@ def _settings(problem: SvmProblem) -> dict[str, Any]:
 
 def frobenius(
     problem: SvmProblem, start: Float64Array | None, *, active_set: bool = False
-) -> tuple[Result, Any]:
+) -> tuple[Result, list[str]]:
     """Solve by dual ascent or the dual active set method, whichever is less work."""
 
     def solve(problem: SvmProblem, found: Float64Array | None) -> _core.SvmResult:
@@ -143,24 +137,24 @@ def frobenius(
     return _by_core(solve, problem, "active-set" if active_set else "native")
 
 
-def active_set(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def active_set(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, list[str]]:
     """Solve in the Frobenius norm by the dual active set method."""
     return frobenius(problem, start, active_set=True)
 
 
-def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def by_osqp(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, list[str]]:
     """Certify OSQP's multipliers in the Frobenius norm; where that fails, by `active_set`."""
     from attsvm.svm.dual_osqp import osqp_multipliers
 
     result = certify(problem, osqp_multipliers(problem))
-    names = np.full(len(problem.rhs), "osqp", dtype="<U10")
+    names = ["osqp"] * len(problem.rhs)
     for b in places_with(result, UNRESOLVED):
         one, (names[b],) = active_set(problem.problem(b), None)
         put(result, b, one)
     return result, names
 
 
-def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+def nuclear(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, list[str]]:
     """Solve by interior point or singular-value thresholding, and Newton's method on a face."""
 
     def solve(problem: SvmProblem, found: Float64Array | None) -> _core.SvmResult:
@@ -188,7 +182,7 @@ def in_norm(name: str, p: float = 0.0) -> dict[str, Solver]:
             **_settings(problem),
         )
 
-    def solved(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, Any]:
+    def solved(problem: SvmProblem, start: Float64Array | None) -> tuple[Result, list[str]]:
         return _by_core(solve, problem, "native")
 
     return {"auto": solved, "native": solved}

@@ -37,11 +37,8 @@ class SvmProblem(NamedTuple):
 
     def core(self) -> _core.Svms:
         """Return the problems as the core takes them, contiguous in memory."""
-        arrays: dict[str, Any] = {
-            name: None if field is None else np.ascontiguousarray(field)
-            for name, field in self._asdict().items()
-        }
-        return _core.Svms(**arrays)
+        arrays: Any = (None if x is None else np.ascontiguousarray(x) for x in self)
+        return _core.Svms(*arrays)
 
     def gathered(self) -> SvmProblem:
         """Return the same problems without ids: every token, in float64, in its place."""

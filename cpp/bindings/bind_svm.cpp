@@ -198,9 +198,8 @@ void bind_svm(py::module_& module) {
                  svms.check();
                  return svms;
              }),
-             "tokens"_a.noconvert(), "queries"_a.noconvert(), "selected"_a.noconvert(),
-             "lengths"_a.noconvert(), "rhs"_a.noconvert(), "equality"_a.noconvert(), "token_ids"_a.noconvert(),
-             "query_ids"_a.noconvert());
+             "tokens"_a.noconvert(), "queries"_a.noconvert(), "selected"_a.noconvert(), "lengths"_a.noconvert(),
+             "rhs"_a.noconvert(), "equality"_a.noconvert(), "token_ids"_a.noconvert(), "query_ids"_a.noconvert());
     module.def("smallest_frobenius", &smallest_frobenius, py::kw_only(), "svms"_a, "start"_a.noconvert(),
                "active_set"_a, "extended"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
     module.def("certify_frobenius", &certify_frobenius, py::kw_only(), "svms"_a, "dual"_a.noconvert(),

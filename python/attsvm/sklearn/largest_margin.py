@@ -186,6 +186,9 @@ def _with_intercept(X: _Array, y: _Array) -> Hyperplane | NotSeparable:
         if restricted is None:
             continue
         plane = _between(X, y, restricted)
+        if plane is None and restricted.dual[k] >= 0:  # margins that rounding of w took
+            longer = _on_the_margin(X, y, k, float(np.linalg.norm(restricted.w)))
+            plane = None if longer is None else _between(X, y, longer)
         if plane is not None:
             return plane
         dual = np.maximum(restricted.dual, least)
@@ -194,14 +197,16 @@ def _with_intercept(X: _Array, y: _Array) -> Hyperplane | NotSeparable:
     raise SolverError(f"no certified answer for {y.size} samples with an intercept")
 
 
-def _on_the_margin(X: _Array, y: _Array, k: int) -> Hyperplane | None:
+def _on_the_margin(X: _Array, y: _Array, k: int, length: float = 0.0) -> Hyperplane | None:
     """Return the answer with sample k on the margin, b = 0 in it; None if none is certified.
 
     Its gap and residual are those of the problem, whose dual is max Σ λ - ½|Σ λ_i y_i x_i|² with
-    λ >= 0 and Σ λ_i y_i = 0, if its multiplier of k is not negative.
+    λ >= 0 and Σ λ_i y_i = 0, if its multiplier of k is not negative. Margins are asked for with as
+    much more as rounding of a w of this `length` may take.
     """
     others = np.arange(y.size) != k
-    rhs = np.where(y[others] == y[k], 0.0, 2.0)
+    spare = 4 * _EPS * length * np.linalg.norm(X[others] - X[k], axis=1)
+    rhs = np.where(y[others] == y[k], 0.0, 2.0) + spare
     try:
         solution = solve("p", _differences(X[others], X[k], y[others], rhs), batch=None)
     except SolverError:
@@ -210,8 +215,9 @@ def _on_the_margin(X: _Array, y: _Array, k: int) -> Hyperplane | None:
         return None
     dual = np.zeros(y.size)
     dual[others] = solution.dual.max(axis=1)
+    gap = solution.gap + float(spare @ dual[others]) / float(rhs @ dual[others])
     dual[k] = -y[k] * float(y @ dual)
-    return Hyperplane(solution.p, 0.0, dual, solution.gap, solution.kkt)
+    return Hyperplane(solution.p, 0.0, dual, gap, solution.kkt)
 
 
 def _between(X: _Array, y: _Array, restricted: Hyperplane) -> Hyperplane | None:

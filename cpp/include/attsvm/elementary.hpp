@@ -30,6 +30,14 @@ ATTSVM_INLINE Pack<double, N> scale_by_power_of_two(Pack<double, N> x, Pack<doub
 
 namespace detail {
 
+// The same where x and the product are normal numbers; k stands in the last bits of `sum`.
+template <int N>
+ATTSVM_INLINE Pack<double, N> add_to_exponent(Pack<double, N> x, Pack<double, N> sum) {
+    using Bits = typename VectorOf<std::int64_t, N>::type;
+    const Bits bits = std::bit_cast<Bits>(x.v) + (std::bit_cast<Bits>(sum.v) << 52);
+    return Pack<double, N>(std::bit_cast<typename Pack<double, N>::Lanes>(bits));
+}
+
 inline constexpr double log2_e = 1.4426950408889634;
 inline constexpr double ln2_high = 6.93145751953125e-1;  // few bits, so that its product with an exponent is exact
 inline constexpr double ln2_low = 1.42860682030941723212e-6;
@@ -86,12 +94,13 @@ ATTSVM_INLINE Pack<double, 8> exp_by_eighths(Pack<double, 8> x) {
 template <int N>
 ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
     using Doubles = Pack<double, N>;
-    x = smaller(Doubles(720.0), larger(Doubles(-760.0), x));
+    const bool normal = Doubles::Compare::all(Doubles(708.0) >= magnitude(x));
+    if (!normal) x = smaller(Doubles(720.0), larger(Doubles(-760.0), x));
 #ifdef __AVX512F__
     if constexpr (N == 8) return detail::exp_by_eighths(x);
 #endif
-    constexpr double rounder = 6755399441055744.0;  // 3·2^51: adding and subtracting it rounds to a whole number
-    const Doubles exponent = (x * Doubles(detail::log2_e) + Doubles(rounder)) - Doubles(rounder);
+    constexpr double rounder = 6755399441055744.0;  // 3·2^51: a sum with it has a whole number in its last bits
+    const Doubles sum = x * Doubles(detail::log2_e) + Doubles(rounder), exponent = sum - Doubles(rounder);
     const Doubles r = detail::less_ln2(x, exponent);
 
     // (e^r - 1 - r) / r² on |r| <= ln(2)/2: Chebyshev fit of degree 10, error 1.4e-18.
@@ -106,7 +115,8 @@ ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
     const Doubles q4 = q67 * r2 + q45;
     const Doubles q8 = Doubles(2.0914686968086876e-9) * r2 + q89;
     const Doubles q = (q8 * r4 + q4) * r4 + q0;
-    return scale_by_power_of_two((q * r2 + r) + Doubles(1.0), exponent);
+    const Doubles of_r = (q * r2 + r) + Doubles(1.0);
+    return normal ? detail::add_to_exponent(of_r, sum) : scale_by_power_of_two(of_r, exponent);
 }
 
 ATTSVM_INLINE double exp(double x) { return std::exp(x); }

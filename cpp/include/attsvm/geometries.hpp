@@ -18,10 +18,6 @@
 
 namespace attsvm {
 
-template <class Real>
-ATTSVM_INLINE Real magnitude(Real x) {
-    return larger(x, -x);
-}
 // -1, 0 or 1; NaN stays.
 template <class Real>
 ATTSVM_INLINE Real sign(Real x) {

@@ -29,9 +29,10 @@ struct VectorOf {
     typedef T type __attribute__((vector_size(N * sizeof(T))));
 };
 
-// Lanes compared, and chosen between: by the compiler's vectors, or by the mask registers of AVX-512.
+// Lanes compared, and chosen between: by the compiler's vectors, with instructions that it does not find itself, or by
+// the mask registers of AVX-512.
 template <class T, int N>
-struct Comparison {
+struct ComparisonOfVectors {
     using Lanes = typename VectorOf<T, N>::type;
     using Mask = typename VectorOf<std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>, N>::type;
 
@@ -50,6 +51,11 @@ struct Comparison {
         for (int k = 0; k < N; ++k) found |= mask[k] != 0;
         return found;
     }
+    ATTSVM_INLINE static bool all(Mask mask) {
+        bool each = true;
+        for (int k = 0; k < N; ++k) each &= mask[k] != 0;
+        return each;
+    }
     // The first lane where the mask holds, which it does in one.
     ATTSVM_INLINE static int first(Mask mask) {
         int k = 0;
@@ -57,6 +63,26 @@ struct Comparison {
         return k;
     }
 };
+
+template <class T, int N>
+struct Comparison : ComparisonOfVectors<T, N> {};
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <>
+struct Comparison<double, 4> : ComparisonOfVectors<double, 4> {
+    ATTSVM_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm256_max_pd(a, b); }
+    ATTSVM_INLINE static Lanes smaller(Lanes a, Lanes b) { return _mm256_min_pd(a, b); }
+    ATTSVM_INLINE static Lanes larger_where(Mask mask, Lanes a, Lanes b) { return _mm256_max_pd(mask ? b : a, a); }
+    ATTSVM_INLINE static bool any(Mask mask) { return lanes(mask) != 0; }
+    ATTSVM_INLINE static bool all(Mask mask) { return lanes(mask) == 0xf; }
+    ATTSVM_INLINE static int first(Mask mask) { return std::countr_zero(lanes(mask)); }
+
+   private:
+    ATTSVM_INLINE static unsigned lanes(Mask mask) {
+        return static_cast<unsigned>(_mm256_movemask_pd(std::bit_cast<__m256d>(mask)));
+    }
+};
+#endif
 
 #ifdef __AVX512F__
 template <>
@@ -79,6 +105,7 @@ struct Comparison<double, 8> {
         return _mm512_mask_max_pd(a, mask.lanes, b, a);
     }
     ATTSVM_INLINE static bool any(Mask mask) { return mask.lanes != 0; }
+    ATTSVM_INLINE static bool all(Mask mask) { return mask.lanes == 0xff; }
     ATTSVM_INLINE static int first(Mask mask) { return std::countr_zero(mask.lanes); }
 };
 #endif
@@ -92,7 +119,8 @@ struct Pack {
     Lanes v;
 
     Pack() = default;
-    ATTSVM_INLINE Pack(T value) : v(Lanes{} + value) {}
+    // Less zero, which leaves every number as it is: a sum with zero would be computed, for the sign of -0.
+    ATTSVM_INLINE Pack(T value) : v(value - Lanes{}) {}
     ATTSVM_INLINE explicit Pack(Lanes lanes) : v(lanes) {}
 
     ATTSVM_INLINE Pack operator-() const { return Pack(-v); }
@@ -137,7 +165,7 @@ inline constexpr bool is_pack = NumberTraits<Real>::lanes > 1;
 // Lanes of a register of the instruction set that this translation unit is compiled for.
 #if defined(__AVX512F__)
 inline constexpr int register_bytes = 64;
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
 inline constexpr int register_bytes = 32;
 #else
 inline constexpr int register_bytes = 16;
@@ -163,6 +191,13 @@ ATTSVM_INLINE bool any(typename NumberTraits<Real>::Mask mask) {
 // The larger of two; the second where either is NaN.
 ATTSVM_INLINE double larger(double a, double b) { return a > b ? a : b; }
 ATTSVM_INLINE double smaller(double a, double b) { return a < b ? a : b; }
+
+ATTSVM_INLINE double magnitude(double x) { return std::abs(x); }
+template <int N>
+ATTSVM_INLINE Pack<double, N> magnitude(Pack<double, N> x) {
+    using Bits = typename VectorOf<std::int64_t, N>::type;
+    return Pack<double, N>(std::bit_cast<typename Pack<double, N>::Lanes>(std::bit_cast<Bits>(x.v) & INT64_MAX));
+}
 
 // --- Lanes ---
 
@@ -206,7 +241,7 @@ ATTSVM_INLINE void store(double* to, NativePack<double> x) { std::memcpy(to, &x,
 // The first `count` lanes of a register, less than all: the others are 0 when read, and not written.
 template <class Stored>
 ATTSVM_INLINE NativePack<double> load_some(const Stored* from, Index count) {
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
     const auto mask = static_cast<__mmask8>((1u << count) - 1u);
     if constexpr (std::is_same_v<Stored, double>)
         return NativePack<double>(_mm512_maskz_loadu_pd(mask, from));
@@ -225,8 +260,16 @@ ATTSVM_INLINE NativePack<double> load_some(const Stored* from, Index count) {
 #endif
 }
 ATTSVM_INLINE void store_some(double* to, NativePack<double> x, Index count) {
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
     _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1u), x.v);
+#elif defined(__AVX2__)
+    // A store by a mask is slow on some processors.
+    __m128d lanes = _mm256_castpd256_pd128(x.v);
+    if (count >= 2) {
+        _mm_storeu_pd(to, lanes);
+        lanes = _mm256_extractf128_pd(x.v, 1);
+    }
+    if (count % 2 == 1) _mm_store_sd(to + (count - 1), lanes);
 #else
     for (Index k = 0; k < count; ++k) to[k] = x.v[k];
 #endif

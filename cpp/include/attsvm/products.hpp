@@ -26,7 +26,7 @@ struct Extents {
 namespace detail {
 
 // How many rows and columns the kernel's tiles have at most, so that they fill the registers: of doubles, and of packs.
-inline constexpr int tile_rows = register_bytes == 64 ? 6 : 4, tile_columns = register_bytes == 64 ? 4 : 2;
+inline constexpr int tile_rows = 6, tile_columns = register_bytes == 64 ? 4 : 2;
 inline constexpr int pack_tile_rows = 3, pack_tile_columns = register_bytes == 64 ? 5 : 3;
 
 // The last of a tile's columns may have fewer elements than a register has lanes.

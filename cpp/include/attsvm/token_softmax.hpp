@@ -87,17 +87,18 @@ TokenGradient<Real> token_gradient(Index tokens, const Real* score, Real* logit,
     const TopToken<Real> found(tokens, score, logit);
     const Many top_logit(found.logit), top_score(found.score);
     Many heaviest_log(nothing), heaviest = zero, total = zero, shifted = zero;
+    const auto below_top = [&](Index t) { return load_column(logit + t) - top_logit; };
+    // A loop of its own: its constants take the registers that the sums below stay in.
+    for (Index t = 0; t < padded; t += step) store_column(weight + t, exp(below_top(t)));
     for (Index t = 0; t < padded; t += step) {
-        const Many below = load_column(logit + t) - top_logit;
-        const Many w = exp(below);
+        const Many w = load_column(weight + t);
         const Many shift = load_column(score + t) - top_score;
         const auto moves = shift != zero;
-        heaviest_log = larger_where(moves, heaviest_log, below);
+        heaviest_log = larger_where(moves, heaviest_log, below_top(t));
         heaviest = larger_where(moves, heaviest, w);
         const Many product = w * shift;
         total += w;
         shifted += product;
-        store_column(weight + t, w);
         store_column(moving + t, product);
     }
     TokenGradient<Real> out;

@@ -232,9 +232,15 @@ ATTSVM_INLINE NativePack<T> load(const T* from) {
 }
 // Single precision in memory, double precision in the register.
 ATTSVM_INLINE NativePack<double> load(const float* from) {
+#if defined(__AVX512F__)
+    return NativePack<double>(_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(from)));
+#elif defined(__AVX2__)
+    return NativePack<double>(_mm256_cvtps_pd(_mm_loadu_ps(from)));
+#else
     VectorOf<float, native_lanes<double>>::type x;
     std::memcpy(&x, from, sizeof x);
     return NativePack<double>(__builtin_convertvector(x, NativePack<double>::Lanes));
+#endif
 }
 ATTSVM_INLINE void store(double* to, NativePack<double> x) { std::memcpy(to, &x, sizeof x); }
 
@@ -310,6 +316,18 @@ ATTSVM_INLINE void sum_lanes_of_eight(const NativePack<double>* x, double* sums)
     const Lanes sum = __builtin_shufflevector(quarter[0], quarter[1], 0, 8, 2, 10, 4, 12, 6, 14) +
                       __builtin_shufflevector(quarter[0], quarter[1], 1, 9, 3, 11, 5, 13, 7, 15);
     std::memcpy(sums, &sum, sizeof sum);
+#elif defined(__AVX2__)
+    // The same of four registers at a time.
+    using Lanes = NativePack<double>::Lanes;
+    for (int from = 0; from < 8; from += 4) {
+        Lanes half[2];
+        for (int k = 0; k < 2; ++k)
+            half[k] = __builtin_shufflevector(x[from + k].v, x[from + k + 2].v, 0, 1, 4, 5) +
+                      __builtin_shufflevector(x[from + k].v, x[from + k + 2].v, 2, 3, 6, 7);
+        const Lanes sum = __builtin_shufflevector(half[0], half[1], 0, 4, 2, 6) +
+                          __builtin_shufflevector(half[0], half[1], 1, 5, 3, 7);
+        std::memcpy(sums + from, &sum, sizeof sum);
+    }
 #else
     for (int k = 0; k < 8; ++k) sums[k] = sum_lanes(x[k]);
 #endif

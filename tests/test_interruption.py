@@ -71,13 +71,13 @@ def test_training_works_after_a_fork_of_a_process_that_has_used_threads():
         import attsvm
         warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside threads
         data = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
-        before = attsvm.train(data, steps=3, num_threads=2)
+        before = attsvm.train(data, steps=30, num_threads=2)
         child = os.fork()
         if child == 0:
-            after = attsvm.train(data, steps=3, num_threads=2)
+            after = attsvm.train(data, steps=30, num_threads=2)
             os._exit(0 if (after.W == before.W).all() else 1)
         _, status = os.waitpid(child, 0)
-        again = attsvm.train(data, steps=3, num_threads=2)
+        again = attsvm.train(data, steps=30, num_threads=2)
         sys.exit(os.waitstatus_to_exitcode(status) or int((again.W != before.W).any()))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=120, check=False)
@@ -90,7 +90,7 @@ def test_a_process_forked_while_another_thread_trains_can_train():
         import attsvm
         warnings.simplefilter("ignore")
         data = attsvm.datasets.unit_sphere(60, 30, 40, rng=0)
-        alone = attsvm.train(data, steps=3, num_threads=2).W
+        alone = attsvm.train(data, steps=30, num_threads=2).W
         threading.Thread(
             target=lambda: attsvm.train(data, steps=10**9, record_every=[0], num_threads=2),
             daemon=True,
@@ -98,7 +98,7 @@ def test_a_process_forked_while_another_thread_trains_can_train():
         time.sleep(0.2)
         child = os.fork()
         if child == 0:
-            os._exit(0 if (attsvm.train(data, steps=3, num_threads=2).W == alone).all() else 1)
+            os._exit(0 if (attsvm.train(data, steps=30, num_threads=2).W == alone).all() else 1)
         _, status = os.waitpid(child, 0)
         sys.exit(os.waitstatus_to_exitcode(status))
     """

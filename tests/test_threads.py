@@ -92,9 +92,9 @@ linux_only = pytest.mark.skipif(
 def test_threads_that_cannot_be_started_are_done_without():
     done = run_limited("""
         data = attsvm.datasets.unit_sphere(400, 16, 64, rng=0)
-        one = attsvm.train(data, steps=2, num_threads=1)
+        one = attsvm.train(data, steps=60, num_threads=1)
         limit(120)  # 64 stacks of 8 MB do not fit
-        print((attsvm.train(data, steps=2, num_threads=64).W == one.W).all())
+        print((attsvm.train(data, steps=60, num_threads=64).W == one.W).all())
     """)
     assert done == "True"
 

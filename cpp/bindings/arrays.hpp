@@ -13,8 +13,14 @@
 
 #include "attsvm/pack.hpp"
 
+// A C-contiguous array of this type, or none yet. An argument is taken as it is: another array is a TypeError, and none
+// is converted.
 template <class T>
-using Array = pybind11::array_t<T, pybind11::array::c_style>;
+struct Array : pybind11::array_t<T, pybind11::array::c_style> {
+    using Base = pybind11::array_t<T, pybind11::array::c_style>;
+    using Base::Base;
+    Array() : Base(pybind11::handle(), typename Base::stolen_t{}) {}
+};
 using Tokens = std::variant<Array<double>, Array<float>>;
 
 inline void expect_shape(const char* name, const pybind11::array& array, std::initializer_list<attsvm::Index> shape) {

@@ -15,26 +15,34 @@ namespace {
 using MaybeArray = std::optional<Array<double>>;
 
 // A head as Python makes it: token scores (B, n, T) of a fixed one; of others labels (B, n) and v (B, d), or with
-// hidden units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels. What it lacks is
-// empty.
+// hidden units (B, m, d) their weights (B, m), or classes (B, m, d), whose numbers are the labels.
 struct CoreHead {
     attsvm::HeadKind kind;
-    Array<double> scores, labels, vector, hidden;
+    MaybeArray scores;
+    Array<double> labels;
+    MaybeArray vector, hidden;
     double penalty;
     bool trained;
 
     attsvm::Head<double> view(Index B, Index n, Index T, Index d) const {
-        if (kind.scored) {
-            expect_shape("scores", scores, {B, n, T});
-            return {kind, {scores.data()}, false};
+        if (kind.scored) return {kind, {data_of("scores", scores, {B, n, T})}, false};
+        attsvm::HeadArrays<double> arrays{nullptr, data_of("labels", labels, {B, n}), nullptr, nullptr, 0, penalty};
+        if (kind.hidden) {
+            arrays.units = hidden && hidden->ndim() == 3 ? hidden->shape(1) : 0;
+            arrays.hidden = data_of("hidden", hidden, {B, arrays.units, d});
         }
-        expect_shape("labels", labels, {B, n});
-        const Index units = kind.hidden && hidden.ndim() == 3 ? hidden.shape(1) : 0;
-        if (kind.hidden) expect_shape("hidden", hidden, {B, units, d});
         const bool of_units = kind.vector == attsvm::VectorSize::units;
-        if (kind.vector != attsvm::VectorSize::none) expect_shape("vector", vector, {B, of_units ? units : d});
+        if (kind.vector != attsvm::VectorSize::none)
+            arrays.vector = data_of("vector", vector, {B, of_units ? arrays.units : d});
         if (trained && !kind.trainable) throw std::invalid_argument("head: only v can be trained");
-        return {kind, {nullptr, labels.data(), vector.data(), hidden.data(), units, penalty}, trained};
+        return {kind, arrays, trained};
+    }
+
+   private:
+    static const double* data_of(const char* name, const MaybeArray& array, std::initializer_list<Index> shape) {
+        if (!array) throw std::invalid_argument(std::string(name) + ": needed for this head");
+        expect_shape(name, *array, shape);
+        return array->data();
     }
 };
 
@@ -151,10 +159,10 @@ std::vector<Array<double>> copies_of(const std::vector<Array<double>>& arrays) {
 }
 
 bool all_finite(const std::vector<Array<double>>& arrays) {
-    bool finite = true;
-    for (const Array<double>& array : arrays)
-        for (const double x : view(array)) finite &= std::abs(x) <= std::numeric_limits<double>::max();
-    return finite;
+    return std::ranges::all_of(arrays, [](const Array<double>& array) {
+        const double* const x = array.data();
+        return attsvm::sum<double>(array.size(), [x](Index k) { return x[k] - x[k]; }) == 0.0;  // inf - inf is NaN
+    });
 }
 
 py::dict descend(const CoreProblem& problem, const CoreParameters& start, const CoreReferences* references,
@@ -189,20 +197,17 @@ py::dict descend(const CoreProblem& problem, const CoreParameters& start, const 
     if (record_parameters)
         for (const Array<double>& block : blocks)
             recorded_blocks.push_back(make_array<double>({B, recorded, block.shape(1), block.shape(2)}));
-    auto head = copy_of(problem.head.vector);
     Results results;
     const auto make_if = [&](bool asked, const char* name, std::initializer_list<Index> shape) {
         return asked ? results.make(name, shape) : nullptr;
     };
-    py::list series;
-    const auto next_series = [&] {
-        auto array = make_array<double>({B, recorded});
-        series.append(array);
-        return array.mutable_data();
-    };
+    double* const head = make_if(trains_head, "head", {B, d});
+    if (trains_head) std::copy_n(batch.head.arrays.vector, B * d, head);
+    double* series = results.make("series", {trains_head ? 6 : 5, B, recorded});
+    const auto next_series = [&] { return std::exchange(series, series + B * recorded); };
     std::vector<double> largest_score(static_cast<std::size_t>(B));
     const attsvm::BatchResult result{mutable_data_of(blocks),
-                                     head.mutable_data(),
+                                     head,
                                      results.make("attention", {B, n, T}),
                                      results.make("log_attention", {B, n, T}),
                                      results.make<std::int64_t>("selected", {B, n}),
@@ -231,8 +236,6 @@ py::dict descend(const CoreProblem& problem, const CoreParameters& start, const 
                     [&](const auto& with) { attsvm::descend(with, loss, rule, schedule, threads, progress, result); });
     });
     results.add("largest_score", py::float_(std::ranges::max(largest_score)));
-    results.add("series", series);
-    results.add("head", head);
     results.add("blocks", py::cast(blocks));
     results.add("recorded_blocks", py::cast(recorded_blocks));
     return results.by_name();
@@ -254,7 +257,7 @@ py::tuple loss_and_gradient(const CoreProblem& problem, const CoreParameters& at
     auto value = make_array<double>({batch.problems});
     std::vector<double> largest_score(static_cast<std::size_t>(batch.problems));
     std::vector<Array<double>> gradients = copies_of(at.blocks);
-    auto head = copy_of(problem.head.vector);
+    auto head = make_array<double>({batch.problems, batch.head.trained ? batch.dimension : 0});
     double* const values = value.mutable_data();
     double* const into_head = head.mutable_data();
     const attsvm::ConstBlockArrays blocks = data_of(at.blocks);
@@ -262,7 +265,7 @@ py::tuple loss_and_gradient(const CoreProblem& problem, const CoreParameters& at
     {
         const ReleasedGil no_gil;
         with_tokens(batch, problem.tokens, [&](const auto& with) {
-            attsvm::loss_and_gradient(with, loss, blocks, problem.head.vector.data(), threads, values,
+            attsvm::loss_and_gradient(with, loss, blocks, batch.head.arrays.vector, threads, values,
                                       largest_score.data(), into_blocks, into_head);
         });
     }
@@ -300,29 +303,24 @@ void bind_descent(py::module_& module) {
     py::class_<CoreHead>(module, "Head")
         .def(py::init([](const std::string& kind, const MaybeArray& scores, const Array<double>& labels,
                          const MaybeArray& vector, const MaybeArray& hidden, double penalty, bool trained) {
-                 const auto or_empty = [](const MaybeArray& array) { return array ? *array : Array<double>(); };
-                 return CoreHead{attsvm::HeadKind(kind), or_empty(scores), labels, or_empty(vector),
-                                 or_empty(hidden),       penalty,          trained};
+                 return CoreHead{attsvm::HeadKind(kind), scores, labels, vector, hidden, penalty, trained};
              }),
-             py::kw_only(), "kind"_a, "scores"_a.noconvert(), "labels"_a.noconvert(), "vector"_a.noconvert(),
-             "hidden"_a.noconvert(), "penalty"_a, "trained"_a);
+             py::kw_only(), "kind"_a, "scores"_a, "labels"_a, "vector"_a, "hidden"_a, "penalty"_a, "trained"_a);
     py::class_<CoreProblem>(module, "Problem")
         .def(py::init<Tokens, Array<double>, Array<std::int64_t>, Array<std::int64_t>, CoreHead>(), py::kw_only(),
-             "tokens"_a.noconvert(), "queries"_a.noconvert(), "lengths"_a.noconvert(), "sequence"_a.noconvert(),
-             "head"_a);
+             "tokens"_a, "queries"_a, "lengths"_a, "sequence"_a, "head"_a);
     py::class_<CoreParameters>(module, "Parameters")
         .def(py::init<attsvm::ParameterKind, std::vector<Array<double>>, Array<double>>(), py::kw_only(), "kind"_a,
-             "blocks"_a, "outside"_a.noconvert());
+             "blocks"_a, "outside"_a);
     py::class_<CoreReferences>(module, "References")
-        .def(py::init<Array<double>, Array<double>, Array<double>>(), py::kw_only(), "inside"_a.noconvert(),
-             "outside"_a.noconvert(), "head"_a.noconvert());
+        .def(py::init<Array<double>, Array<double>, Array<double>>(), py::kw_only(), "inside"_a, "outside"_a, "head"_a);
     module.def("descend", &descend, py::kw_only(), "problem"_a, "start"_a, "references"_a, "loss"_a, "rule"_a,
-               "certify"_a, "certified_norms"_a, "steps"_a, "record"_a.noconvert(), "record_attention"_a,
-               "record_parameters"_a, "threads"_a, "report"_a);
+               "certify"_a, "certified_norms"_a, "steps"_a, "record"_a, "record_attention"_a, "record_parameters"_a,
+               "threads"_a, "report"_a);
     module.def("all_finite", &all_finite, "arrays"_a);
     module.def("loss_and_gradient", &loss_and_gradient, py::kw_only(), "problem"_a, "at"_a, "loss"_a, "threads"_a);
     module.def("parameter_matrices", parameter_matrices, py::kw_only(), "kind"_a, "blocks"_a, "query_dimension"_a,
                "dimension"_a);
-    module.def("token_scores", &token_scores, py::kw_only(), "tokens"_a.noconvert(), "labels"_a.noconvert(),
-               "value"_a.noconvert(), "lengths"_a.noconvert(), "sequence"_a.noconvert(), "threads"_a);
+    module.def("token_scores", &token_scores, py::kw_only(), "tokens"_a, "labels"_a, "value"_a, "lengths"_a,
+               "sequence"_a, "threads"_a);
 }

@@ -84,10 +84,9 @@ py::dict descend_by_ids(const Array<std::int64_t>& pair, const Array<std::uint8_
 
 void bind_id_descent(py::module_& module) {
     py::class_<CoreEmbeddings>(module, "Embeddings")
-        .def(py::init<Array<double>, Array<double>, Array<double>, Array<double>>(), py::kw_only(),
-             "rows"_a.noconvert(), "columns"_a.noconvert(), "row_gram"_a.noconvert(), "column_gram"_a.noconvert());
-    module.def("descend_by_ids", &descend_by_ids, py::kw_only(), "pair"_a.noconvert(), "is_right"_a.noconvert(),
-               "lengths"_a.noconvert(), "pairs"_a, "embeddings"_a, "references"_a.noconvert(),
-               "references_outside"_a.noconvert(), "rule"_a, "steps"_a, "record"_a.noconvert(), "threads"_a,
+        .def(py::init<Array<double>, Array<double>, Array<double>, Array<double>>(), py::kw_only(), "rows"_a,
+             "columns"_a, "row_gram"_a, "column_gram"_a);
+    module.def("descend_by_ids", &descend_by_ids, py::kw_only(), "pair"_a, "is_right"_a, "lengths"_a, "pairs"_a,
+               "embeddings"_a, "references"_a, "references_outside"_a, "rule"_a, "steps"_a, "record"_a, "threads"_a,
                "report"_a);
 }

@@ -55,6 +55,6 @@ py::tuple row_bases(const Array<double>& rows, int threads) {
 }  // namespace
 
 void bind_row_basis(py::module_& module) {
-    module.def("row_coordinates", &row_coordinates, py::kw_only(), "rows"_a.noconvert(), "threads"_a);
-    module.def("row_bases", &row_bases, py::kw_only(), "rows"_a.noconvert(), "threads"_a);
+    module.def("row_coordinates", &row_coordinates, py::kw_only(), "rows"_a, "threads"_a);
+    module.def("row_bases", &row_bases, py::kw_only(), "rows"_a, "threads"_a);
 }

@@ -198,12 +198,11 @@ void bind_svm(py::module_& module) {
                  svms.check();
                  return svms;
              }),
-             "tokens"_a.noconvert(), "queries"_a.noconvert(), "selected"_a.noconvert(), "lengths"_a.noconvert(),
-             "rhs"_a.noconvert(), "equality"_a.noconvert(), "token_ids"_a.noconvert(), "query_ids"_a.noconvert());
-    module.def("smallest_frobenius", &smallest_frobenius, py::kw_only(), "svms"_a, "start"_a.noconvert(),
-               "active_set"_a, "extended"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
-    module.def("certify_frobenius", &certify_frobenius, py::kw_only(), "svms"_a, "dual"_a.noconvert(),
-               "left"_a.noconvert(), "right"_a.noconvert(), "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
+             "tokens"_a, "queries"_a, "selected"_a, "lengths"_a, "rhs"_a, "equality"_a, "token_ids"_a, "query_ids"_a);
+    module.def("smallest_frobenius", &smallest_frobenius, py::kw_only(), "svms"_a, "start"_a, "active_set"_a,
+               "extended"_a, "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
+    module.def("certify_frobenius", &certify_frobenius, py::kw_only(), "svms"_a, "dual"_a, "left"_a, "right"_a,
+               "optimality"_a, "infeasibility"_a, "threads"_a, "report"_a);
     module.def("smallest_nuclear", &smallest_nuclear, py::kw_only(), "svms"_a, "method"_a, "extended"_a, "optimality"_a,
                "infeasibility"_a, "threads"_a, "report"_a);
     module.def("smallest_in_norm", &smallest_in_norm, py::kw_only(), "svms"_a, "norm"_a, "p"_a, "extended"_a,

@@ -62,12 +62,15 @@ void a_row_has_the_same_bits_among_any_others() {
         Buffer<Token> X(most * d);
         std::copy(numbers.data(), numbers.data() + numbers.size(), X.data());
         const auto of_rows = [&](Index first, Index count) {
-            Buffer<double> dots(count), with_others(count), others(count), squares(count);
+            Buffer<double> dots(count), again(count), others(count), squares(count), squares_again(count);
             attsvm::rows_dot(X.data() + first * d, count, d, q.data(), dots.data());
             attsvm::Prefetcher none;
-            attsvm::rows_dot(X.data() + first * d, count, d, q.data(), with_others.data(), v.data(), others.data(),
+            attsvm::rows_dot(X.data() + first * d, count, d, q.data(), again.data(), squares_again.data(), none);
+            CHECK(std::equal(dots.data(), dots.data() + count, again.data()));
+            attsvm::rows_dot(X.data() + first * d, count, d, q.data(), again.data(), v.data(), others.data(),
                              squares.data(), none);
-            CHECK(std::equal(dots.data(), dots.data() + count, with_others.data()));
+            CHECK(std::equal(dots.data(), dots.data() + count, again.data()));
+            CHECK(std::equal(squares.data(), squares.data() + count, squares_again.data()));
             return std::array{std::move(dots), std::move(others), std::move(squares)};
         };
         for (const Index rows : {2, 3, 4, 7, 8, 15, 21}) {

@@ -16,12 +16,12 @@ openmp: bool
 
 class DescentResult(TypedDict):
     blocks: list[Float64Array]
-    head: Float64Array
     attention: Float64Array
     log_attention: Float64Array
     selected: IndexArray
-    series: list[Float64Array]  # as of `IdDescentResult`; of a trained head its norm is the 4th
+    series: Float64Array  # as of `IdDescentResult`; of a trained head its norm is the 4th
     largest_score: float
+    head: NotRequired[Float64Array]  # if trained
     # Of what was asked for
     balance_drift: NotRequired[Float64Array]
     cosine_gap: NotRequired[Float64Array]

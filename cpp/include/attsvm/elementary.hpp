@@ -178,6 +178,11 @@ ATTSVM_INLINE Real sum(Index count, Term term) {
 }
 
 template <class Real>
+bool all_zero(const Real* x, Index count) {
+    return std::all_of(x, x + count, [](Real y) { return !any<Real>(y != Real(0.0)); });
+}
+
+template <class Real>
 ATTSVM_INLINE Real sum_of_squares(const Real* x, Index count) {
     return sum<Real>(count, [x](Index k) { return x[k] * x[k]; });
 }

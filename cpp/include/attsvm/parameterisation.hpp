@@ -163,11 +163,10 @@ struct MatrixParameter : ParameterDefaults {
     template <class Real>
     static void directions(const Team& team, ParameterState<Real>& at, Real* Q) {
         const Block<Real>& V = at.blocks[0];
-        const auto moves = [](Real entry) { return any<Real>(entry != Real(0.0)); };
-        if (std::any_of(V.value, V.value + V.size(), moves))  // not at the usual start
-            at.Z.times(team, V.value, V.columns, Q);
-        else
+        if (all_zero(V.value, V.size()))  // the usual start
             std::fill_n(Q, at.Z.rows() * V.columns, Real(0.0));
+        else
+            at.Z.times(team, V.value, V.columns, Q);
     }
     // The gradients of all blocks from those of the query directions, after a call of `directions`; and where they are
     // known the terms of these gradients

@@ -212,9 +212,16 @@ class Pass {
         const Index rows = rows_[i], d = problem_.dimension;
         if (!any<Real>(token_norm_[i] < Real(0.0))) return rows_dot(X, rows, d, q, logit, next_tokens);
         const bool scores = problem_.head.is_fixed() && !problem_.head.kind.scored;
-        Real* const square = logit + stride_;
-        Real* const score = scores ? &score_[i * stride_] : square + stride_;
-        rows_dot(X, rows, d, q, logit, scores ? problem_.head.arrays.vector : q, score, square, next_tokens);
+        const Real* const v = problem_.head.arrays.vector;
+        Real *const score = &score_[i * stride_], *const square = logit + stride_;
+        if (!scores) {
+            rows_dot(X, rows, d, q, logit, square, next_tokens);
+        } else if (all_zero(q, d)) {  // at the usual start
+            std::fill_n(logit, rows, Real(0.0));
+            rows_dot(X, rows, d, v, score, square, next_tokens);
+        } else {
+            rows_dot(X, rows, d, q, logit, v, score, square, next_tokens);
+        }
         token_norm_[i] = longest_token(i, square);
         if (!scores) return;
         const Real label = problem_.head.arrays.label[i];

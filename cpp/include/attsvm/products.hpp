@@ -186,24 +186,21 @@ constexpr int group = 8;
 template <class Token>
 inline constexpr int group_bytes = group * native_lanes<double> * static_cast<int>(sizeof(Token));
 
-// a_t = <x_t, q> for `rows` rows at once: one column of q serves them all. `all` is for b_t = <x_t, v> and |x_t|² too.
-template <int rows, bool all, class Token>
+// a_t = <x_t, q> for `rows` rows at once: one column of q serves them all. A second factor is x_t itself, a third v.
+template <int rows, int factors, class Token>
 ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, const double* v, double* const (&sums)[3],
                              Prefetcher& next) {
     constexpr Index lanes = native_lanes<double>;
-    constexpr int factors = all ? 3 : 1;
     NativePack<double> total[factors][rows];
     for (auto& of_factor : total)
         for (NativePack<double>& one : of_factor) one = 0.0;
     const auto add = [&](auto read, Index k) {
-        const NativePack<double> of_q = read(q + k), of_v = all ? read(v + k) : of_q;
+        const NativePack<double> of_q = read(q + k), of_v = factors > 2 ? read(v + k) : of_q;
         for (int j = 0; j < rows; ++j) {
             const NativePack<double> x = read(X + j * d + k);
             total[0][j] += x * of_q;
-            if constexpr (all) {
-                total[1][j] += x * of_v;
-                total[2][j] += x * x;
-            }
+            if constexpr (factors > 1) total[1][j] += x * x;
+            if constexpr (factors > 2) total[2][j] += x * of_v;
         }
     };
     Index k = 0;
@@ -220,15 +217,15 @@ ATTSVM_INLINE void dot_group(const Token* X, Index d, const double* q, const dou
         }
     }
 }
-template <bool all, class Token>
+template <int factors, class Token>
 void dot_rows(const Token* X, Index rows, Index d, const double* q, const double* v, double* const (&sums)[3],
               Prefetcher& next) {
     Index t = 0;
     const auto dot = [&]<int count>(std::integral_constant<int, count>) {
         for (; t + count <= rows; t += count)
-            dot_group<count, all>(X + t * d, d, q, v, {sums[0] + t, sums[1] + t, sums[2] + t}, next);
+            dot_group<count, factors>(X + t * d, d, q, v, {sums[0] + t, sums[1] + t, sums[2] + t}, next);
     };
-    constexpr int at_once = all && register_bytes < 64 ? group / 2 : group;  // so many have sums in registers
+    constexpr int at_once = factors > 1 && register_bytes < 64 ? group / 2 : group;  // so many have sums in registers
     dot(std::integral_constant<int, at_once>{});
     if constexpr (at_once > 4) dot(std::integral_constant<int, 4>{});
     dot(std::integral_constant<int, 2>{});
@@ -264,20 +261,30 @@ void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Prefe
     if constexpr (is_pack<Real>) {
         detail::multiply_packs<8, 1>(rows, d, 1, Strided<Real>{X, d, 1}, {}, q, a);
     } else {
-        detail::dot_rows<false>(X, rows, d, q, q, {a, a, a}, next);
+        detail::dot_rows<1>(X, rows, d, q, q, {a, a, a}, next);
     }
 }
 
-// Also b_t = <x_t, v> and |x_t|², with one read of X
+// Also |x_t|², with one read of X
+template <class Token, class Real>
+void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, Real* squares, Prefetcher& next) {
+    if constexpr (is_pack<Real>) {
+        rows_dot(X, rows, d, q, a, next);
+        for (Index t = 0; t < rows; ++t) squares[t] = sum_of_squares(X + t * d, d);
+    } else {
+        detail::dot_rows<2>(X, rows, d, q, q, {a, squares, a}, next);
+    }
+}
+
+// And b_t = <x_t, v>
 template <class Token, class Real>
 void rows_dot(const Token* X, Index rows, Index d, const Real* q, Real* a, const Real* v, Real* b, Real* squares,
               Prefetcher& next) {
     if constexpr (is_pack<Real>) {
-        rows_dot(X, rows, d, q, a, next);
+        rows_dot(X, rows, d, q, a, squares, next);
         rows_dot(X, rows, d, v, b, next);
-        for (Index t = 0; t < rows; ++t) squares[t] = sum_of_squares(X + t * d, d);
     } else {
-        detail::dot_rows<true>(X, rows, d, q, v, {a, b, squares}, next);
+        detail::dot_rows<3>(X, rows, d, q, v, {a, squares, b}, next);
     }
 }
 
@@ -316,6 +323,8 @@ void rows_combine(const Token* X, Index rows, Index d, const Real* c, Real* u) {
 extern template void multiply(const Team&, Index, Index, Index, Strided<double>, Extents, const double*, double*);
 extern template void rows_dot(const double*, Index, Index, const double*, double*, Prefetcher&);
 extern template void rows_dot(const float*, Index, Index, const double*, double*, Prefetcher&);
+extern template void rows_dot(const double*, Index, Index, const double*, double*, double*, Prefetcher&);
+extern template void rows_dot(const float*, Index, Index, const double*, double*, double*, Prefetcher&);
 extern template void rows_dot(const double*, Index, Index, const double*, double*, const double*, double*, double*,
                               Prefetcher&);
 extern template void rows_dot(const float*, Index, Index, const double*, double*, const double*, double*, double*,

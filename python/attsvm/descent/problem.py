@@ -164,7 +164,10 @@ class Coordinates(NamedTuple):
         """Return V (B, e, d) of blocks of which it is none."""
         d, e = self.dimensions
         return _core.parameter_matrices(
-            kind=self.blocks.kind, blocks=parameter.blocks, query_dimension=e, dimension=d
+            kind=self.blocks.kind,
+            blocks=[np.ascontiguousarray(block) for block in parameter.blocks],
+            query_dimension=e,
+            dimension=d,
         )
 
     def as_parameter(self, name: str, value: Reference, *, with_rest: bool = True) -> Parameter:

@@ -421,6 +421,8 @@ def _kept(
     if callable(record) or isinstance(record, str) or not isinstance(record, Iterable):
         record = (record,)
     several = [*record, *others]
+    if not several:
+        return {}
     known = tuple(dict.fromkeys(("attention", blocks.direction, *blocks.names)))
     kept: dict[str, Callable[[Run], Values] | None] = {}
     for one in several:

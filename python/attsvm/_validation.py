@@ -306,7 +306,7 @@ def require_range(
 ) -> None:
     """Raise `ValueError` at the first integer outside `low` to `high`, which may be an array."""
     wrong = (array < low) | (array > high)
-    if wrong.any():
+    if np.count_nonzero(wrong):  # of few numbers in less time than any()
         where = first_index(wrong)
         largest = np.broadcast_to(high, array.shape)[where]
         raise ValueError(

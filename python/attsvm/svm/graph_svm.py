@@ -21,7 +21,7 @@ from attsvm.svm.solution import (
     SolverError,
     SVMSolution,
     of_batch,
-    one_problem,
+    only_one,
 )
 from attsvm.svm.solve import fields_of, require_answers
 from attsvm.svm.solvers import (
@@ -111,7 +111,7 @@ def graph_svm(
         solution = _by_columns(data, constraints)
     else:
         solution = _jointly(data, constraints, made_small)
-    return SVMSolution(**one_problem(vars(solution))) if data.batch is None else solution
+    return only_one(solution) if data.batch is None else solution
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from attsvm._arrays import ArrayLike, BoolArray, Float64Array
 from attsvm._display import Plotted
@@ -16,6 +17,14 @@ from attsvm._linalg import LowRank, with_equal_rows
 ACTIVE_TOLERANCE = 1e-6
 _OF_SOLUTIONS = ("left", "right", "margins", "dual", "support")
 _OF_PROOFS = ("certificate",)
+_OF_PROBLEMS: dict[str, npt.DTypeLike] = {
+    "status": "<U10",
+    "norm": np.float64,
+    "gap": np.float64,
+    "kkt": np.float64,
+    "solver": "<U10",
+    "unique": np.object_,
+}
 
 
 class SolverError(RuntimeError):
@@ -224,18 +233,18 @@ def of_batch(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "certificate": np.full(fields["dual"].shape, np.nan),
         **fields,
-        "status": np.array(fields["status"], dtype="<U10"),
-        "solver": np.array(fields["solver"], dtype="<U10"),
-        "unique": np.array(fields["unique"], dtype=object),
+        **{name: np.array(fields[name], dtype) for name, dtype in _OF_PROBLEMS.items()},
     }
 
 
 def one_problem(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the problem that is alone in its batch."""
     absent = _OF_SOLUTIONS if fields["status"][0] == "infeasible" else _OF_PROOFS
-    one: dict[str, Any] = {name: None if name in absent else fields[name][0] for name in ARRAYS}
-    for name in ("norm", "gap", "kkt"):
-        one[name] = float(one[name])
-    for name in ("status", "solver"):
-        one[name] = str(one[name])
+    one = {name: None if name in absent else fields[name][0] for name in ARRAYS}
     return {"variable": fields["variable"], **one}
+
+
+def only_one(solution: SVMSolution) -> SVMSolution:
+    """Return the solution of the problem that is alone in its batch."""
+    of_problem = {name: getattr(solution, name).tolist() for name in _OF_PROBLEMS}
+    return SVMSolution(**one_problem(vars(solution) | of_problem))

@@ -57,10 +57,9 @@ def fields_of(
     variable: Variable, problem: SvmProblem, result: Result, names: list[str], norm: Norm
 ) -> dict[str, Any]:
     """Return the fields of solutions by problem, for `of_batch` or `one_problem`."""
-    dual, margins, left, right = (result[name] for name in ("dual", "margins", "left", "right"))
-    status, size, iterations, unique = (
-        result[name].tolist() for name in ("status", "norm", "iterations", "unique")
-    )
+    dual, margins, left, right = result["dual"], result["margins"], result["left"], result["right"]
+    status, iterations = result["status"].tolist(), result["iterations"].tolist()
+    size, unique = result["norm"].tolist(), result["unique"].tolist()
     of_constraints: dict[str, Any] = {
         "margins": margins,  # inf where there is no constraint
         "dual": dual,
@@ -87,9 +86,9 @@ def fields_of(
     return {
         "variable": variable,
         "status": [STATUSES[s] for s in status],
-        "norm": result["norm"],
-        "gap": result["gap"],
-        "kkt": result["kkt"],
+        "norm": size,
+        "gap": result["gap"].tolist(),
+        "kkt": result["kkt"].tolist(),
         "solver": [name if k else "none" for name, k in zip(names, iterations, strict=True)],
         "left": left,
         "right": right,

@@ -19,7 +19,7 @@ Eigen::Map<const RowMajor> as_matrix(const Buffer<double>& values, Index rows, I
 void products_agree_with_eigen() {
     std::mt19937_64 bits(3);
     for (const Index rows : {1, 2, 5, 6, 13})
-        for (const Index depth : {1, 3, 40})
+        for (const Index depth : {1, 3, 40, 600})
             for (const Index columns : {1, 7, 8, 33, 100}) {
                 Buffer<double> A(rows * depth), B(depth * columns), C(rows * columns), transposed(rows * columns);
                 attsvm_test::fill_normal(A, bits);
@@ -120,7 +120,8 @@ void threads_change_no_bit() {
     struct Shape {
         Index rows, depth, columns;
     };
-    for (const auto [rows, depth, columns] : {Shape{50, 37, 213}, Shape{100, 64, 64}, Shape{130, 130, 20}}) {
+    for (const auto [rows, depth, columns] :
+         {Shape{50, 37, 213}, Shape{100, 64, 64}, Shape{130, 130, 20}, Shape{50, 600, 70}}) {
         const Index work = rows * depth * columns / attsvm::product_uses;
         CHECK(attsvm::worth_sharing(static_cast<double>(work)));
         Buffer<double> A(rows * depth), B(depth * columns), one(rows * columns), many(rows * columns);

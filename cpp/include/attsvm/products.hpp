@@ -29,16 +29,19 @@ namespace detail {
 inline constexpr int tile_rows = 6, tile_columns = register_bytes == 64 ? 4 : 2;
 inline constexpr int pack_tile_rows = 3, pack_tile_columns = register_bytes == 64 ? 5 : 3;
 
-// The last of a tile's columns may have fewer elements than a register has lanes.
+// Adds to C where it `goes_on`. The last of a tile's columns may have fewer elements than a register has lanes.
 template <int rows, int columns, bool ends_partly, class Real>
 ATTSVM_INLINE void tile_product(Strided<Real> A, Index first, Index last, const Real* B, Index ldb, Real* C, Index ldc,
-                                Index elements_of_last = 0) {
+                                bool goes_on, Index elements_of_last = 0) {
     using Many = Column<Real>;
     constexpr Index lanes = column_lanes<Real>;
     constexpr int whole = ends_partly ? columns - 1 : columns;
     Many c[rows][columns];
-    for (int r = 0; r < rows; ++r)
-        for (int k = 0; k < columns; ++k) c[r][k] = Many(0.0);
+    for (int r = 0; r < rows; ++r) {
+        for (int k = 0; k < whole; ++k) c[r][k] = goes_on ? load_column(C + r * ldc + k * lanes) : Many(0.0);
+        if constexpr (ends_partly)
+            c[r][whole] = goes_on ? load_some(C + r * ldc + whole * lanes, elements_of_last) : Many(0.0);
+    }
     for (Index s = first; s < last; ++s) {
         Many b[columns];
         for (int k = 0; k < whole; ++k) b[k] = load_column(B + s * ldb + k * lanes);
@@ -56,22 +59,22 @@ ATTSVM_INLINE void tile_product(Strided<Real> A, Index first, Index last, const 
 
 template <int rows>
 void row_block_product(Strided<double> A, Index first, Index last, const double* B, Index ldb, double* C, Index ldc,
-                       Index columns) {
+                       Index columns, bool goes_on) {
     constexpr Index lanes = column_lanes<double>;
     static_assert(tile_columns <= 4);
     Index k = 0;
     for (; k + tile_columns * lanes <= columns; k += tile_columns * lanes)
-        tile_product<rows, tile_columns, false>(A, first, last, B + k, ldb, C + k, ldc);
+        tile_product<rows, tile_columns, false>(A, first, last, B + k, ldb, C + k, ldc, goes_on);
     const Index left = (columns - k) / lanes, rest = (columns - k) % lanes;
     if (rest == 0) {
-        if (left == 3) tile_product<rows, 3, false>(A, first, last, B + k, ldb, C + k, ldc);
-        if (left == 2) tile_product<rows, 2, false>(A, first, last, B + k, ldb, C + k, ldc);
-        if (left == 1) tile_product<rows, 1, false>(A, first, last, B + k, ldb, C + k, ldc);
+        if (left == 3) tile_product<rows, 3, false>(A, first, last, B + k, ldb, C + k, ldc, goes_on);
+        if (left == 2) tile_product<rows, 2, false>(A, first, last, B + k, ldb, C + k, ldc, goes_on);
+        if (left == 1) tile_product<rows, 1, false>(A, first, last, B + k, ldb, C + k, ldc, goes_on);
     } else {
-        if (left == 3) tile_product<rows, 4, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
-        if (left == 2) tile_product<rows, 3, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
-        if (left == 1) tile_product<rows, 2, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
-        if (left == 0) tile_product<rows, 1, true>(A, first, last, B + k, ldb, C + k, ldc, rest);
+        if (left == 3) tile_product<rows, 4, true>(A, first, last, B + k, ldb, C + k, ldc, goes_on, rest);
+        if (left == 2) tile_product<rows, 3, true>(A, first, last, B + k, ldb, C + k, ldc, goes_on, rest);
+        if (left == 1) tile_product<rows, 2, true>(A, first, last, B + k, ldb, C + k, ldc, goes_on, rest);
+        if (left == 0) tile_product<rows, 1, true>(A, first, last, B + k, ldb, C + k, ldc, goes_on, rest);
     }
 }
 
@@ -112,7 +115,7 @@ ATTSVM_INLINE void multiply_packs(Index rows, Index depth, Index columns, Stride
                 const Index width = next_part(columns - k, most_columns);
                 with_constant<most_columns>(width, [&]<int wide>(std::integral_constant<int, wide>) {
                     tile_product<tall, wide, false>(Strided<Real>{&A(r, 0), A.row_stride, A.column_stride}, first, last,
-                                                    B + k, columns, C + r * columns + k, columns);
+                                                    B + k, columns, C + r * columns + k, columns, false);
                 });
                 k += width;
             }
@@ -134,23 +137,28 @@ void multiply(const Team& team, Index rows, Index depth, Index columns, Strided<
         detail::multiply_packs<detail::pack_tile_rows, detail::pack_tile_columns>(rows, depth, columns, A, extents, B,
                                                                                   C);
     } else {
-        // Bands of columns narrow enough that a band of B stays in the second cache, and blocks of rows, make the
-        // tasks. The blocks are of equal height, but for one row; those of a single band are as many for every thread.
-        constexpr Index height = detail::tile_rows, band = 8 * column_lanes<Real>;
+        // Bands of columns narrow enough that a layer of B's rows stays in the second cache there, and blocks of rows,
+        // make the tasks. The blocks are of equal height, but for one row; those of a single band are as many for every
+        // thread.
+        constexpr Index height = detail::tile_rows, band = 8 * column_lanes<Real>, layer = 256;
         const Team sharing = team.for_work(rows * depth * columns / product_uses);
         const Index bands = (columns + band - 1) / band;
         const Index least = (rows + height - 1) / height, share = bands == 1 ? sharing.threads() : 1;
         const Index blocks = std::min((least + share - 1) / share * share, rows);
+        const auto block_product = [&](Index k, Index block, Index from) {
+            const Index r = rows * block / blocks, count = rows * (block + 1) / blocks - r;
+            const auto [first, last] = detail::range_of_rows(extents, r, count, depth);
+            detail::with_constant<detail::tile_rows>(count, [&]<int tall>(std::integral_constant<int, tall>) {
+                detail::row_block_product<tall>(Strided<double>{&A(r, 0), A.row_stride, A.column_stride},
+                                                std::max(first, from), std::min(last, from + layer), B + k, columns,
+                                                C + r * columns + k, columns, std::min(band, columns - k), from != 0);
+            });
+        };
         sharing.for_ranges(bands * blocks, [&](Index task, Index last_task, int) {
-            for (; task < last_task; ++task) {
-                const Index k = task / blocks * band, block = task % blocks;
-                const Index r = rows * block / blocks, count = rows * (block + 1) / blocks - r;
-                const auto [first, last] = detail::range_of_rows(extents, r, count, depth);
-                detail::with_constant<detail::tile_rows>(count, [&]<int tall>(std::integral_constant<int, tall>) {
-                    detail::row_block_product<tall>(Strided<double>{&A(r, 0), A.row_stride, A.column_stride}, first,
-                                                    last, B + k, columns, C + r * columns + k, columns,
-                                                    std::min(band, columns - k));
-                });
+            for (Index end; task < last_task; task = end) {
+                end = std::min(last_task, (task / blocks + 1) * blocks);  // of this band
+                for (Index from = 0; from == 0 || from < depth; from += layer)
+                    for (Index one = task; one < end; ++one) block_product(one / blocks * band, one % blocks, from);
             }
         });
     }

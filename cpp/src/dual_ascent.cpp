@@ -164,7 +164,7 @@ class DualAscent {
     }
     // The best multiple of a guess.
     void scale_start(double* dual) {
-        if (std::all_of(dual, dual + problem_.size(), [](double x) { return x == 0; })) return;
+        if (all_zero(dual, problem_.size())) return;
         set(dual);
         const double best = norm_ > 0 ? std::max(gain(dual), 0.0) / (norm_ * norm_) : 0.0;
         for (Index r = 0; r < problem_.size(); ++r) dual[r] *= best;

@@ -8,6 +8,8 @@
 
 namespace attsvm {
 
+namespace detail {
+
 // x 2^k for a whole number k in [-1100, 1100], right also where the product is subnormal.
 template <int N>
 ATTSVM_INLINE Pack<double, N> scale_by_power_of_two(Pack<double, N> x, Pack<double, N> k) {
@@ -27,9 +29,6 @@ ATTSVM_INLINE Pack<double, N> scale_by_power_of_two(Pack<double, N> x, Pack<doub
     };
     return x * power(half) * power(rest);
 }
-
-namespace detail {
-
 // The same where x and the product are normal numbers; k stands in the last bits of `sum`.
 template <int N>
 ATTSVM_INLINE Pack<double, N> add_to_exponent(Pack<double, N> x, Pack<double, N> sum) {
@@ -116,7 +115,7 @@ ATTSVM_INLINE Pack<double, N> exp(Pack<double, N> x) {
     const Doubles q8 = Doubles(2.0914686968086876e-9) * r2 + q89;
     const Doubles q = (q8 * r4 + q4) * r4 + q0;
     const Doubles of_r = (q * r2 + r) + Doubles(1.0);
-    return normal ? detail::add_to_exponent(of_r, sum) : scale_by_power_of_two(of_r, exponent);
+    return normal ? detail::add_to_exponent(of_r, sum) : detail::scale_by_power_of_two(of_r, exponent);
 }
 
 ATTSVM_INLINE double exp(double x) { return std::exp(x); }
@@ -193,7 +192,7 @@ template <class Real>
 static Real norm_of_square(Real square, const Real* x, Index count) {
     if (!any<Real>(square < Real(1e-280)) && !any<Real>(square > Real(1e280))) return sqrt(square);
     Real peak(0.0);
-    for (Index k = 0; k < count; ++k) peak = larger(peak, larger(x[k], -x[k]));
+    for (Index k = 0; k < count; ++k) peak = larger(peak, magnitude(x[k]));
     const auto usable = (peak > Real(0.0));
     const Real unit = select(usable, peak, Real(1.0));
     const Real scaled = sum<Real>(count, [x, unit](Index k) {

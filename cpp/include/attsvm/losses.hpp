@@ -46,12 +46,11 @@ struct Logistic : LossDefaults {  // log(1 + e^-m)
 
     template <class Real>
     static Real value(Real m) {
-        const Real size = larger(m, -m);
-        return larger(-m, Real(0.0)) + log1p(exp(-size));
+        return larger(-m, Real(0.0)) + log1p(exp(-magnitude(m)));
     }
     static auto slope(auto m) { return decltype(m)(-1.0) / (decltype(m)(1.0) + exp(m)); }
     static auto curvature(auto m) { return slope(m) * slope(-m); }
-    static auto log_slope(auto m) { return -(larger(m, decltype(m)(0.0)) + log1p(exp(-larger(m, -m)))); }
+    static auto log_slope(auto m) { return -(larger(m, decltype(m)(0.0)) + log1p(exp(-magnitude(m)))); }
     template <class Real>
     static Real scaled_excess(Real b, Real x, Real s) {
         return scaled_log1p(scaled_expm1(x, s) / (Real(1.0) + exp(b)), s);

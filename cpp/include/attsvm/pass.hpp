@@ -116,7 +116,7 @@ class Pass {
         Prefetcher none;
         differentiate(i, q, 0, none);
         const Real* const gradient = scratch_.data();
-        return token_norm_[i] * sum<Real>(rows_[i], [gradient](Index t) { return larger(gradient[t], -gradient[t]); });
+        return token_norm_[i] * sum<Real>(rows_[i], [gradient](Index t) { return magnitude(gradient[t]); });
     }
 
     // The same by coordinate (dimension): Σ_t |dm_i/da_t| |x_it|
@@ -129,7 +129,7 @@ class Pass {
             size[k] = Real(0.0);
             for (Index t = 0; t < rows_[i]; ++t) {
                 const Real x(X[t * d + k]), slope = scratch_[t];
-                size[k] += larger(slope, -slope) * larger(x, -x);
+                size[k] += magnitude(slope) * magnitude(x);
             }
         }
     }
